@@ -1,0 +1,36 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo demo-model install test check format
+
+help: ## What there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+install: $(INSTALLED) ## Make .venv with the exact tested versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo-model: $(INSTALLED) ## Fetch SmolLM2-135M-Instruct (90 MB)
+	$(BIN)/python -m trainables.demo_model
+
+demo: demo-model ## A real sweep in ten minutes on two CPU cores
+	$(BIN)/python -m sweeps.run conf/demo.yaml
+
+check: $(INSTALLED) ## Style, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## Everything that CI runs
+	$(BIN)/python -m pytest
+
+format: $(INSTALLED) ## Put the code in shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""The evidence read back: ranking, export."""

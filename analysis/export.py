@@ -1,0 +1,177 @@
+"""The winner, or a checkpoint that you name, as a Hugging Face folder.
+
+Run `python -m analysis.export DIR --to OUT`. A LoRA trial gives an adapter that `peft` loads, or with `--merge` a model
+that plain `transformers` loads and that has been compared with the unmerged one; a full fine-tune gives its model.
+The checkpoint's checksums are verified first; OUT is there only when everything in it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.chosen import BaseModel, Chosen, base_model, check_base, checkpoint_folder, choose
+from analysis.command import DONE, Parser, run
+from analysis.model_card import model_card
+from analysis.rank import leaderboard
+from analysis.records import Sweep, read_sweep
+from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.merge import Parity
+
+EXAMPLE = """example:
+  python -m analysis.export outputs/demo --to demo-adapter               # the winner's adapter
+  python -m analysis.export outputs/demo --to demo-model --merge         # merged, for plain transformers
+  python -m analysis.export outputs/demo --to other --trial ID --step 40
+
+exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "*.py")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json", "tokenization_*.py"),
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: which checkpoint, as what (`adapter`, `merged` or `full`), where, and how exact a merge is."""
+
+    trial_id: str
+    step: int
+    kind: str
+    folder: Path
+    parity: Parity | None
+
+
+def export(
+    folder: str | Path, to: str | Path, trial_id: str | None = None, step: int | None = None, merge: bool = False
+) -> Exported:
+    """Writes a checkpoint of a sweep as a folder that `transformers` or `peft` loads.
+
+    Args:
+        folder: The sweep's folder.
+        to: The folder to write: must not exist, or be empty.
+        trial_id: The trial; None for the leaderboard's winner.
+        step: The checkpoint; None for the trial's best.
+        merge: Merge a LoRA adapter into the base model (float32), and compare.
+
+    Returns:
+        What was written.
+
+    Raises:
+        NoWinnerError: There is no winner and no trial was named.
+        UserError: A name is wrong, the checkpoint is damaged, the base model is missing, OUT is not empty, or the
+            merged model deviates from the unmerged one. Nothing is left behind.
+    """
+    out = _free(Path(to))
+    sweep, board = read_sweep(folder), leaderboard(folder)
+    chosen = choose(board, trial_id, step)
+    source = checkpoint_folder(sweep, chosen)
+    files = _verified(source)
+    base = base_model(sweep)
+    kind = "adapter" if "adapter_config.json" in files else "full"
+    if merge and kind == "full":
+        raise UserError("--merge", "needs a LoRA adapter", f"{source}, a whole model", "leave out --merge")
+    parity = None
+    with _written_whole(out) as partial:
+        if merge:
+            from analysis.merge import merge_adapter
+
+            kind = "merged"
+            texts = sample_texts(sweep, chosen)
+            check_base(sweep, base)
+            parity = merge_adapter(base.folder, source, partial, texts, trust_remote_code=base.trust_remote_code)
+        else:
+            _copy(source, partial, ADAPTER_FILES if kind == "adapter" else MODEL_FILES)
+        if kind == "adapter":
+            _name_base(partial / "adapter_config.json", base)
+        else:
+            _copy(base.folder, partial, ("*.py",))
+        _copy(base.folder, partial, (*TOKENIZER_FILES, "generation_config.json"))
+        card = model_card(sweep, board, chosen, kind, base.name, parity)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+    return Exported(chosen.trial_id, chosen.step, kind, out, parity)
+
+
+def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
+    """Texts on which a merged model is compared: the sweep's objective, and answers that this trial gave."""
+    scores = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
+    given = [score.answer for _, score in sorted(scores.items()) if score.answer]
+    return [str(sweep.config.get("objective") or sweep.name), *given[:answers]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `python -m analysis.export`; returns its exit code."""
+    parser = Parser("python -m analysis.export", "Exports a sweep's best checkpoint as a Hugging Face folder.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
+    parser.add_argument("--trial", metavar="ID", help="the trial; default: the leaderboard's winner")
+    parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
+    parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model, and compare")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        done = export(given.folder, given.to, given.trial, given.step, given.merge)
+        print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
+        if done.parity:
+            print(f"merged and reloaded: {done.parity}")
+        return DONE
+
+    return run(command)
+
+
+def _free(out: Path) -> Path:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        got = "a folder with files in it" if out.is_dir() else "a file"
+        raise UserError(f"--to {out}", "must not exist or be an empty folder", got, "choose another folder")
+    return out
+
+
+def _verified(source: Path) -> dict[str, str]:
+    from trainables.checkpoint import CheckpointError, verify  # imports torch: not for --help
+
+    try:
+        return verify(source)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{source}: ")
+        remedy = "export another checkpoint with --trial and --step"
+        raise UserError(str(source), "must be a checkpoint as it was written", reason, remedy) from error
+
+
+def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
+    for found in sorted({path for pattern in patterns for path in source.glob(pattern)}):
+        if not (target / found.name).exists():  # what the checkpoint brings goes before what the base model has
+            shutil.copyfile(found, target / found.name)
+
+
+def _name_base(path: Path, base: BaseModel) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.update(base_model_name_or_path=base.name, revision=base.revision)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and is removed when it doesn't."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Reads a sweep's folder as typed records, without Ray or torch.
+
+A line that was cut off while it was being written is left out and said in `notes`; every other line that can't be read
+is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from analysis.json_lines import read_json_lines
+from trainables.errors import UserError
+
+BASELINE = "baseline"
+RESTORE = "restore the file that the sweep wrote"
+STATES = ("complete", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """One held-out item as one checkpoint (or the base model, at step 0) scored it.
+
+    Attributes:
+        area: Name of the held-out area.
+        id: The item's id, unique in its area.
+        group: Cluster of items that share a context; the item's own id where the data names none.
+        nll: Summed loss of the item's response tokens divided by their number, nats a token; NaN where null.
+        tokens: Response tokens that the loss was taken on.
+        answer: The generated answer; None where none was generated.
+        exact_match: 0 or 1 by SQuAD's normalisation; None where no answer was generated.
+        token_f1: 0 to 1, likewise.
+    """
+
+    area: str
+    id: str
+    group: str
+    nll: float
+    tokens: int
+    answer: str | None = None
+    exact_match: float | None = None
+    token_f1: float | None = None
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """A `heldout.jsonl`: scores by step, then by (area, id); `notes` say what was left out or repeated."""
+
+    by_step: dict[int, dict[tuple[str, str], ItemScore]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A line of `trials.jsonl`: one trial that ended, with the fields that the sweep wrote there."""
+
+    trial_id: str
+    state: str
+    kind: str = "search"
+    replicate_of: str | None = None
+    seed: int | None = None
+    params: Mapping[str, float] = field(default_factory=dict)
+    drawn: Mapping[str, float] | None = None
+    steps: int | None = None
+    steps_planned: int | None = None
+    samples_seen: int | None = None
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's folder, read.
+
+    Attributes:
+        folder: Where it lies.
+        config: `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
+        weights: Each held-out area's weight in the objective, above 0.
+        baseline: The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored.
+        trials: Trials that ended, sorted by id.
+        notes: What was left out or repeated in the files, as sentences.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    weights: dict[str, float]
+    baseline: dict[str, dict[str, Any]] | None
+    trials: list[Trial]
+    notes: list[str]
+
+    @property
+    def name(self) -> str:
+        """The sweep's name: the config's, else the folder's."""
+        return str(self.config.get("name") or self.folder.name)
+
+    def heldout(self, trial_id: str = BASELINE) -> Heldout:
+        """Reads the held-out items of a trial, or of the base model (step 0)."""
+        return read_heldout(self.folder / "trials" / trial_id / "heldout.jsonl")
+
+    def curve(self, trial_id: str) -> tuple[list[dict[str, Any]], list[str]]:
+        """Reads a trial's loss curve: a record a step, in file order, and notes; empty where there is no file."""
+        lines, notes = read_json_lines(self.folder / "trials" / trial_id / "curve.jsonl")
+        return [record for _, record in lines], notes
+
+
+def read_sweep(folder: str | Path) -> Sweep:
+    """Reads `sweep.yaml`, `baseline.json` and `trials.jsonl`; items and curves are read on demand.
+
+    Args:
+        folder: `<storage_path>/<name>` of a sweep, ended or under way.
+
+    Raises:
+        UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    lines, notes = read_json_lines(folder / "trials.jsonl")
+    trials: dict[str, Trial] = {}
+    for number, record in lines:
+        trial = _trial(record, f"{folder / 'trials.jsonl'} line {number}")
+        if trial.trial_id in trials:
+            notes.append(f"trials.jsonl holds trial {trial.trial_id} more than once; its last line counts")
+        trials[trial.trial_id] = trial
+    return Sweep(
+        folder=folder,
+        config=config,
+        weights=_weights(config, folder / "sweep.yaml"),
+        baseline=_read_baseline(folder / "baseline.json"),
+        trials=sorted(trials.values(), key=lambda trial: trial.trial_id),
+        notes=notes,
+    )
+
+
+def read_heldout(path: Path) -> Heldout:
+    """Reads a `heldout.jsonl`; a missing file gives no scores.
+
+    An item that stands there twice at one step (a trial that was run again after its lane died) counts by its last
+    line, and a note says so.
+
+    Raises:
+        UserError: A line is no JSON object or lacks a field.
+    """
+    lines, notes = read_json_lines(path)
+    by_step: dict[int, dict[tuple[str, str], ItemScore]] = {}
+    repeated = 0
+    for number, record in lines:
+        step, score = _item(record, f"{path} line {number}")
+        scores = by_step.setdefault(step, {})
+        repeated += (score.area, score.id) in scores
+        scores[score.area, score.id] = score
+    if repeated:
+        notes.append(f"{path.parent.name}/{path.name}: {repeated} items stand there more than once; the last counts")
+    return Heldout(by_step, notes)
+
+
+def _item(record: dict[str, Any], where: str) -> tuple[int, ItemScore]:
+    try:
+        nll = record["nll"]
+        return int(record["step"]), ItemScore(
+            area=str(record["area"]),
+            id=str(record["id"]),
+            group=str(record["id"] if record.get("group") is None else record["group"]),
+            nll=math.nan if nll is None else float(nll),
+            tokens=int(record["tokens"]),
+            answer=record.get("answer"),
+            exact_match=record.get("exact_match"),
+            token_f1=record.get("token_f1"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        rule = "must hold step, area, id, nll and tokens"
+        raise UserError(where, rule, repr(error), "repair or remove the line") from error
+
+
+def _trial(record: dict[str, Any], where: str) -> Trial:
+    if not isinstance(record.get("trial_id"), str) or record.get("state") not in STATES:
+        got = {key: record.get(key) for key in ("trial_id", "state")}
+        raise UserError(where, f"must hold a trial_id and a state of {', '.join(STATES)}", got, "repair the line")
+    known = {name: record[name] for name in Trial.__dataclass_fields__ if record.get(name) is not None}
+    return Trial(**known)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "sweep.yaml"
+    if not path.is_file():
+        got = "a folder without sweep.yaml" if folder.is_dir() else "no such folder"
+        inside = sorted(found.parent.name for found in folder.glob("*/sweep.yaml"))
+        remedy = f"give one of the sweeps in it: {', '.join(inside)}" if inside else "give <storage_path>/<name>"
+        raise UserError(str(folder), "must be the folder of a sweep", got, remedy)
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(str(path), "must be YAML in UTF-8", error, RESTORE) from error
+    if not isinstance(config, dict):
+        raise UserError(str(path), "must be a mapping", type(config).__name__, RESTORE)
+    return config
+
+
+def _weights(config: dict[str, Any], path: Path) -> dict[str, float]:
+    section = config.get("heldout")
+    areas = section.get("areas") if isinstance(section, dict) else None
+    if not isinstance(areas, dict) or not areas:
+        raise UserError(f"{path} heldout.areas", "must name at least one area", areas, RESTORE)
+    weights = {}
+    for name, area in areas.items():
+        weight = area.get("weight", 1.0) if isinstance(area, dict) else 1.0
+        try:
+            weights[str(name)] = float(weight)
+        except (TypeError, ValueError):
+            weights[str(name)] = math.nan
+        if not 0 < weights[str(name)] < math.inf:
+            raise UserError(f"{path} heldout.areas.{name}.weight", "must be above 0", weight, "give a number above 0")
+    return weights
+
+
+def _read_baseline(path: Path) -> dict[str, dict[str, Any]] | None:
+    if not path.is_file():
+        return None
+    try:
+        areas = json.loads(path.read_text(encoding="utf-8"))["areas"]
+        return {str(name): dict(summary) for name, summary in areas.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(str(path), 'must hold {"areas": {AREA: {…}}}', repr(error), RESTORE) from error

@@ -1,0 +1,84 @@
+"""What the benchmarks share: data and model made ready once, the machine in words, progress on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sweeps.config import SweepConfig, load_config
+from sweeps.plan import make_plan
+from sweeps.run import lane_settings
+from trainables.config import LaneConfig
+
+PROJECT = Path(__file__).resolve().parent.parent
+_STARTED = time.monotonic()
+
+
+def prepare(config_path: str, overrides: list[str], threads: int) -> tuple[SweepConfig, LaneConfig]:
+    """Plans a sweep (model resolved, data tokenised) in its own folder.
+
+    Args:
+        config_path: A config of the project.
+        overrides: `key=value` texts; `storage_path` and `name` must be among them.
+        threads: CPU threads of every side.
+
+    Returns:
+        The sweep's config, and what a lane of that sweep is told.
+    """
+    config = load_config(config_path, overrides)
+    config.folder.mkdir(parents=True)
+    plan = make_plan(config, config.folder)
+    return config, lane_settings(config, plan, threads)
+
+
+def parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
+    """The command line of a benchmark."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}",
+        description=description,
+        epilog=f"example: python -m benchmarks.{module} {example}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+
+def environment(threads: int) -> dict[str, str]:
+    """The environment of every side's process: this project found, W&B off-line, equal thread counts."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
+        "OMP_NUM_THREADS": str(threads),
+        "WANDB_MODE": "offline",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    load = round(os.getloadavg()[0], 2)
+    return {"cpus": os.cpu_count(), "architecture": platform.machine(), "gpu": gpu, "load_before": load}
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"[{time.monotonic() - _STARTED:5.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+def rounded(values: Sequence[float], digits: int = 3) -> list[float]:
+    """The values, short."""
+    return [round(value, digits) for value in values]
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The benchmark's JSON, to stdout."""
+    print(json.dumps(result, indent=2))

@@ -1,0 +1,68 @@
+"""The base model's scores, before any trial: is fine-tuning needed at all, and what would a gain be?"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from sweeps.lanes import Lanes, LanesFailedError
+from sweeps.ledger import write_whole
+from sweeps.sweep import Sweep
+
+BASELINE_FILE = "baseline.json"
+POLL_SECONDS = 2.0
+SAY_EVERY_SECONDS = 15.0
+
+Areas = dict[str, dict[str, Any]]
+
+
+def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
+    """Has the lanes score the untouched base model, an area a job, and writes `baseline.json`.
+
+    A resumed sweep keeps the scores that it has.
+
+    Returns:
+        The summary of each area, or None when the user interrupted.
+
+    Raises:
+        LanesFailedError: Lanes can't start, or the base model can't be scored.
+    """
+    done = sweep.config.folder / BASELINE_FILE
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))["areas"]
+    names = list(sweep.config.heldout.areas)
+    for name in names:
+        lanes.call("submit", _job(name), {"do": "baseline", "area": name})
+    started = said = time.monotonic()
+    areas: Areas = {}
+    while len(areas) < len(names):
+        if sweep.interrupt.is_set():
+            return None
+        lanes.check(lanes.call("status"))
+        waiting = next(name for name in names if name not in areas)
+        end = lanes.call("poll", _job(waiting), 0, POLL_SECONDS)["end"]
+        if end and end["state"] != "complete":
+            raise LanesFailedError(f"the base model could not be scored on {waiting}: {end.get('error')}")
+        if end:
+            areas[waiting] = end["summary"]
+        elif time.monotonic() - said > SAY_EVERY_SECONDS:
+            said = time.monotonic()
+            sweep.console.print(f"scoring the base model: {len(areas)} of {len(names)} areas, {said - started:.0f} s")
+    _write(sweep.config.folder, areas)
+    return areas
+
+
+def _job(area: str) -> str:
+    return f"baseline:{area}"
+
+
+def _write(folder: Path, areas: Areas) -> None:
+    """One file of items from the areas' own, then the summary."""
+    items = folder / "trials" / "baseline"
+    parts = [items / f"{area}.jsonl" for area in areas]
+    write_whole(items / "heldout.jsonl", "".join(part.read_text(encoding="utf-8") for part in parts))
+    for part in parts:
+        part.unlink()
+    write_whole(folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")

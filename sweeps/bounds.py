@@ -1,0 +1,146 @@
+"""Recommended search bounds of the LR schedule, by fine-tuning method and model size, each with its source.
+
+Units: peak and floor are AdamW learning rates (absolute, no ratio); warm-up is a fraction of the epoch's optimiser
+steps; sizes are numbers of parameters of the base model.
+
+The practice that the bounds for full fine-tuning come from writes some learning rates as "0.5 X 10e-5". Read literally
+that is 5e-5; read with the upper end that the same practice gives (1.5e-5 to 2.0e-5), 0.5e-5 is meant. All numbers
+here are in the second reading.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from trainables.config import Params
+
+Method = Literal["lora", "full"]
+Range = tuple[float, float]
+
+BILLION = 1_000_000_000
+
+PRACTICE = "the project's fine-tuning practice for GPT-style decoders"
+SURFACES = "288 measured LoRA fine-tunes of 18 models (the sweep results that tinker-cookbook publishes)"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where to search.
+
+    Attributes:
+        peak_lr: Lowest and highest peak LR.
+        decay_floor: Lowest and highest LR at the end of the epoch.
+        warmup_fraction: Lowest and highest warm-up, as a fraction of the steps.
+        source: Where the numbers come from, in words; which of them are ours is said.
+    """
+
+    peak_lr: Range
+    decay_floor: Range
+    warmup_fraction: Range
+    source: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A method's part of the table: models below `small_below` parameters may go up to `small_high`."""
+
+    peak_lr: Range
+    decay_floor: Range
+    small_below: int
+    small_high: float
+    best_peak_lr: float
+    source: str
+    small_source: str
+
+
+# 3 to 10 % of the steps, often a few hundred of them. Source: PRACTICE, for both methods.
+WARMUP_FRACTION: Range = (0.03, 0.10)
+# Inside that range, nearer the lower end on a log scale. Ours.
+RECOMMENDED_WARMUP_FRACTION = 0.05
+
+_TABLE: dict[Method, _Row] = {
+    "full": _Row(
+        # "Around 1.0e-5, seldom above 1.5-2.0e-5, seldom below 0.5e-5." Source: PRACTICE.
+        peak_lr=(0.5e-5, 2.0e-5),
+        # "A floor of 0.4-0.5e-5, seldom lower." Source: PRACTICE.
+        decay_floor=(0.4e-5, 0.5e-5),
+        # Small models bear more: a 135M model trained on 400 samples still gained from 0.5e-5 to 2e-5. Ours.
+        small_below=BILLION,
+        small_high=5e-5,
+        # "Around 1.0e-5." Source: PRACTICE.
+        best_peak_lr=1.0e-5,
+        source=f"peak, floor and warm-up: {PRACTICE}",
+        small_source="highest peak for models below 1B parameters: ours, from trials on a 135M model",
+    ),
+    "lora": _Row(
+        # The best LR was 1e-4 to 1e-3 for 64 of the 65 pairs of model and rank. Source: SURFACES. The lower end is ten
+        # times that of full fine-tuning, the ratio that "LoRA Without Regret" (Schulman et al., Thinking Machines Lab,
+        # 2025) reports.
+        peak_lr=(5e-5, 1e-3),
+        # Ten times the floor of full fine-tuning, by analogy. Ours.
+        decay_floor=(4e-5, 5e-5),
+        # The 1B and the 3B model were best at 1e-3, the highest LR listed for them. The size 4B and the LR 2e-3: ours.
+        small_below=4 * BILLION,
+        small_high=2e-3,
+        # Best for 39 of the 65 pairs, nearly whatever the rank above 4. Source: SURFACES.
+        best_peak_lr=3e-4,
+        source=f"peak: {SURFACES}; floor: ours, ten times that of full fine-tuning; warm-up: {PRACTICE}",
+        small_source="highest peak for models below 4B parameters: ours, from the 1B and 3B models among those",
+    ),
+}
+
+
+def recommended(method: Method, parameters: int | None) -> Bounds:
+    """The recommended bounds.
+
+    Args:
+        method: "full" or "lora".
+        parameters: Number of parameters of the base model, or None where it is not known: then the bounds of large
+            models, which are the narrower ones, and the source says so.
+
+    Raises:
+        ValueError: `parameters` is below 1.
+    """
+    if parameters is not None and parameters < 1:
+        raise ValueError(f"parameters must be at least 1, got {parameters}")
+    row = _TABLE[method]
+    (low, high), source = row.peak_lr, row.source
+    if parameters is None:
+        source = f"{source}; model size not known: the bounds of large models"
+    elif parameters < row.small_below:
+        high, source = row.small_high, f"{source}; {row.small_source}"
+    return Bounds((low, high), row.decay_floor, WARMUP_FRACTION, source)
+
+
+def recommended_point(bounds: Bounds, method: Method) -> Params:
+    """The setting to try first.
+
+    Peak LR and warm-up are those known to be good for the method, where they lie inside `bounds`; outside, and always
+    for the floor, the middle of the range is taken (geometric; arithmetic where the range starts at 0). Narrow bounds
+    of the user's own may yield a floor near the peak: `trainables.schedule.cap_floor` applies as to any trial.
+
+    Args:
+        bounds: Where the sweep searches: the recommended bounds or the user's own.
+        method: "full" or "lora".
+
+    Returns:
+        `peak_lr`, `warmup_fraction` and `decay_floor`, each inside `bounds`.
+    """
+    return {
+        "peak_lr": _inside(bounds.peak_lr, _TABLE[method].best_peak_lr),
+        "warmup_fraction": _inside(bounds.warmup_fraction, RECOMMENDED_WARMUP_FRACTION),
+        "decay_floor": _middle(bounds.decay_floor),
+    }
+
+
+def _inside(bounds: Range, preferred: float) -> float:
+    return preferred if bounds[0] <= preferred <= bounds[1] else _middle(bounds)
+
+
+def _middle(bounds: Range) -> float:
+    low, high = bounds
+    middle = math.sqrt(low * high) if low > 0.0 else 0.5 * (low + high)
+    # A fixed number is a range of no width, and the square root may miss it by a last bit.
+    return min(max(middle, low), high)

@@ -1,0 +1,156 @@
+"""Starts lanes as Ray Train runs around one dispatcher actor, and ends them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sweeps.cluster import NAMESPACE, LanePlan
+from sweeps.dispatcher import Dispatcher
+from trainables.config import LaneConfig
+
+logger = logging.getLogger(__name__)
+
+IDLE_INCARNATIONS_ALLOWED = 3
+STOP_SECONDS = 60.0
+POLL_SECONDS = 5.0
+
+
+class LanesFailedError(RuntimeError):
+    """Lanes end again and again without having done any work."""
+
+
+class DispatcherActor(Dispatcher):
+    """The dispatcher as a Ray actor: it knows whether it replaces one that died."""
+
+    def __init__(self, max_failures: int) -> None:
+        super().__init__(max_failures, restarted=ray.get_runtime_context().was_current_actor_reconstructed)
+
+
+@dataclass
+class Lanes:
+    """The running lanes of one sweep.
+
+    Attributes:
+        dispatcher: Handle of the dispatcher actor.
+        name: Name of that actor in the namespace, by which trials and lanes find it.
+        scratch: Local folder for Ray Tune's and Ray Train's own files, which nothing reads.
+        threads: One for each lane, in `TorchTrainer.fit()`.
+        errors: How a lane's run ended, where it ended badly.
+    """
+
+    dispatcher: Any
+    name: str
+    scratch: Path
+    threads: list[threading.Thread] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Calls the dispatcher and waits for its answer."""
+        return ray.get(getattr(self.dispatcher, method).remote(*args))
+
+    def check(self, status: dict[str, Any]) -> None:
+        """Raises when lanes can't work.
+
+        Raises:
+            LanesFailedError: A lane came up several times without doing anything, or all lanes have ended.
+        """
+        stuck = [n for n, lane in status["lanes"].items() if lane["idle_incarnations"] >= IDLE_INCARNATIONS_ALLOWED]
+        ended = self.threads and not any(thread.is_alive() for thread in self.threads)
+        if stuck or ended:
+            causes = status["notices"][-1:] or self.errors[-1:] or ["no cause was reported"]
+            raise LanesFailedError(f"{', '.join(stuck) or 'all lanes'} ended without work: {causes[0]}")
+
+    def drain(self) -> None:
+        """Waits, for a bounded time, until every job has ended: a cancelled one ends after the step in flight."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not self.call("drain", POLL_SECONDS):
+            pass
+
+    def stop(self) -> None:
+        """Cancels every job, sends the lanes home and waits for them, for a bounded time."""
+        self.call("stop")
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        ray.kill(self.dispatcher)
+
+
+@contextmanager
+def running(plan: LanePlan, settings: LaneConfig, max_failures: int) -> Iterator[Lanes]:
+    """Starts the dispatcher and every lane, and ends them whatever happens.
+
+    Lanes come up as they can; `Lanes.check` tells when they can't.
+
+    Args:
+        plan: How many lanes, and what each has.
+        settings: What every lane is told.
+        max_failures: How often the dispatcher tries a job again.
+    """
+    name = f"dispatcher-{uuid.uuid4().hex[:12]}"
+    head = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(DispatcherActor).options(
+        name=name,
+        namespace=NAMESPACE,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        scheduling_strategy=head,
+    )
+    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+        lanes = Lanes(actor.remote(max_failures), name, Path(scratch))
+        for number in range(plan.lanes):
+            lane = f"lane-{number}"
+            thread = threading.Thread(target=_serve, args=(lanes, lane, plan, settings), daemon=True, name=lane)
+            thread.start()
+            lanes.threads.append(thread)
+        try:
+            yield lanes
+        finally:
+            lanes.stop()
+
+
+def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> None:
+    """One lane, from start to end, on a thread of the driver."""
+    trainer = TorchTrainer(
+        _lane_main,
+        train_loop_config={
+            "settings": settings.model_dump(),
+            "dispatcher": lanes.name,
+            "namespace": NAMESPACE,
+            "lane": lane,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker={"CPU": plan.cpus, **({"GPU": 1} if plan.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=lane, storage_path=str(lanes.scratch), failure_config=FailureConfig(max_failures=-1), callbacks=[]
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:  # noqa: BLE001 - a lane's end of any kind is reported by `check`, not lost in a thread
+        lanes.errors.append(f"{lane}: {error}")
+        logger.warning("%s ended: %s", lane, error)
+
+
+def _lane_main(config: dict[str, Any]) -> None:
+    """Imported on the worker only: the driver needs no torch."""
+    from trainables.lane import lane_main
+
+    lane_main(config)

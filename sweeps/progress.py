@@ -1,0 +1,118 @@
+"""The live table of a sweep in the terminal; plain lines where the output is not a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from trainables.config import TrialSpec
+
+SHOWN_TRIALS = 20
+LINE_EVERY_FRACTION = 0.25
+
+Status = dict[str, Any]
+
+
+class Progress:
+    """Shows the dispatcher's status, again and again.
+
+    Args:
+        trials: Trials of the whole sweep.
+        console: Where to print.
+    """
+
+    def __init__(self, trials: int, console: Console) -> None:
+        self.trials, self.console = trials, console
+        self.specs: dict[str, TrialSpec] = {}
+        self.started: dict[str, float] = {}
+        self.notices = 0
+        self.told: dict[str, tuple[str, int]] = {}
+        self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def add(self, spec: TrialSpec) -> None:
+        """A trial has been proposed."""
+        self.specs[spec.trial_id] = spec
+
+    def show(self, status: Status) -> None:
+        """Draws the table anew, or prints a line for each trial whose state or quarter of the epoch has changed."""
+        for notice in status["notices"][self.notices :]:
+            self.console.print(f"warning: {notice}", soft_wrap=True, highlight=False, markup=False)
+        self.notices = len(status["notices"])
+        jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in self.specs}
+        for job_id, job in jobs.items():
+            if job.get("step") and job["state"] == "running":
+                self.started.setdefault(f"{job_id}.{job['attempt']}", time.monotonic())
+        if self.live:
+            self.live.update(self._table(jobs))
+        else:
+            self._lines(jobs)
+
+    def _table(self, jobs: dict[str, Status]) -> Table:
+        done = sum(job["state"] == "ended" for job in jobs.values())
+        table = Table(title=f"{done} of {self.trials} trials ended", title_justify="left", expand=False)
+        for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "held-out NLL"):
+            table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
+        for job_id in list(jobs)[-SHOWN_TRIALS:]:
+            table.add_row(*self._cells(job_id, jobs[job_id]))
+        return table
+
+    def _cells(self, job_id: str, job: Status) -> list[str]:
+        params = self.specs[job_id].params
+        step = f"{job['step']} of {job['steps']}" if "step" in job else ""
+        return [
+            job_id,
+            state_words(job),
+            f"{params['peak_lr']:.2e}",
+            f"{params['warmup_fraction']:.3f}",
+            f"{params['decay_floor']:.2e}",
+            step,
+            self._eta(job_id, job),
+            number(job.get("loss")),
+            number(job.get("objective")),
+        ]
+
+    def _eta(self, job_id: str, job: Status) -> str:
+        """Time left at the mean speed so far, scoring included."""
+        first = self.started.get(f"{job_id}.{job['attempt']}")
+        if job["state"] != "running" or first is None or "step" not in job:
+            return ""
+        spent = time.monotonic() - first
+        left = spent / job["step"] * (job["steps"] - job["step"])
+        return f"{int(left // 60)}:{int(left % 60):02d}"
+
+    def _lines(self, jobs: dict[str, Status]) -> None:
+        for job_id, job in jobs.items():
+            part = int(job["step"] / job["steps"] / LINE_EVERY_FRACTION) if "step" in job else 0
+            state = state_words(job)
+            if self.told.get(job_id) == (state, part):
+                continue
+            self.told[job_id] = (state, part)
+            params = " ".join(f"{name}={value:.3g}" for name, value in self.specs[job_id].params.items())
+            step = f" step {job['step']} of {job['steps']}" if "step" in job else ""
+            loss = f" loss {number(job['loss'])}" if "loss" in job else ""
+            held = f" held-out NLL {number(job['objective'])}" if "objective" in job else ""
+            self.console.print(f"{job_id} {state}: {params}{step}{loss}{held}", soft_wrap=True, highlight=False)
+
+
+def state_words(job: Status) -> str:
+    """A job's state as a user reads it; a later attempt is said."""
+    state = job["end"]["state"] if job["end"] else job["state"]
+    return state if job["attempt"] == 1 else f"{state} (try {job['attempt']})"
+
+
+def number(value: float | None) -> str:
+    """Four digits after the point, or nothing."""
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,96 @@
+"""Writes what trials ended with: the ledger and `trials.jsonl`, by one thread of the driver."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+from sweeps.lanes import Lanes
+from sweeps.ledger import Ledger, append_line
+
+POLL_SECONDS = 2.0
+
+Record = dict[str, Any]
+
+
+class Recorder(threading.Thread):
+    """Follows the dispatcher's ended jobs until `finish`.
+
+    Args:
+        lanes: Whose jobs.
+        ledger: Where events go.
+        folder: The sweep's folder.
+    """
+
+    def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path) -> None:
+        super().__init__(daemon=True, name="recorder")
+        self.lanes, self.ledger, self.path = lanes, ledger, folder / "trials.jsonl"
+        self.records: dict[str, Record] = {}
+        self.failure: BaseException | None = None
+        self._seen: set[str] = set()
+        self._finishing = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Records trials as they end. An error, such as a full disk, is kept for `check`."""
+        try:
+            while not self._finishing.is_set():
+                self._collect(POLL_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the driver's thread, by `check`
+            self.failure = error
+
+    def check(self) -> None:
+        """Raises here what went wrong on the recorder's thread."""
+        if self.failure:
+            raise self.failure
+
+    def finish(self) -> None:
+        """Records what has ended by now, and ends the thread."""
+        self._finishing.set()
+        self.join()
+        self.check()
+        self._collect(0.0)
+
+    def _collect(self, wait_seconds: float) -> None:
+        for job in self.lanes.call("ended_beyond", sorted(self._seen), wait_seconds):
+            self._seen.add(job["job_id"])
+            if job["work"] is None or job["work"]["do"] == "trial":
+                self._record(job)
+
+    def _record(self, job: Record) -> None:
+        record = trial_record(job)
+        if record["state"] == "interrupted":
+            self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
+            return
+        self.ledger.append("trial_ended", trial=record)
+        append_line(self.path, json.dumps(record, ensure_ascii=False) + "\n", self._lock)
+        self.records[record["trial_id"]] = record
+
+
+def trial_record(job: Record) -> Record:
+    """The line of `trials.jsonl` for a job that ended.
+
+    Args:
+        job: `job_id`, `work`, `attempt` and `end` as the dispatcher keeps them.
+    """
+    end = job["end"]
+    spec = end.get("spec") or job["work"]["spec"]
+    return {
+        "trial_id": spec["trial_id"],
+        "state": end["state"],
+        "kind": spec["kind"],
+        "replicate_of": spec["replicate_of"],
+        "seed": spec["seed"],
+        "params": spec["params"],
+        "drawn": spec["drawn"],
+        "steps": end.get("steps", 0),
+        "steps_planned": end.get("steps_planned"),
+        "samples_seen": end.get("samples_seen", 0),
+        "checkpoints": [{k: c[k] for k in ("step", "path", "areas")} for c in end.get("checkpoints", [])],
+        "findings": end.get("findings", []),
+        "cost": end.get("cost"),
+        "attempts": job["attempt"],
+        "error": end.get("error"),
+    }

@@ -1,0 +1,103 @@
+"""What a sweep that was interrupted has done already, read from its ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sweeps.config import SweepConfig, load_config
+from sweeps.ledger import Ledger
+from sweeps.search import distributions
+from trainables.config import TrialSpec
+from trainables.errors import UserError, UserErrors
+from trainables.heldout import objective
+
+MAY_CHANGE = ("resources", "wandb", "storage_path")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Past:
+    """Trials of earlier starts of the same sweep.
+
+    Attributes:
+        ended: Their records, as in `trials.jsonl`.
+        unfinished: Trials that were proposed and never ended; they run first, under their old ids.
+        submitted: Trials proposed so far, over all starts.
+    """
+
+    ended: list[Record] = field(default_factory=list)
+    unfinished: list[TrialSpec] = field(default_factory=list)
+    submitted: int = 0
+
+
+def read_past(folder: Path) -> tuple[Past, list[int]]:
+    """What the ledger holds of trials, and the numbers of lines that can't be read."""
+    events, torn = Ledger(folder).read()
+    proposed = (TrialSpec.model_validate(event["spec"]) for event in events if event["event"] == "trial_submitted")
+    specs = {spec.trial_id: spec for spec in proposed}
+    ended = {e["trial"]["trial_id"]: e["trial"] for e in events if e["event"] == "trial_ended"}
+    unfinished = [spec for trial_id, spec in specs.items() if trial_id not in ended]
+    return Past(list(ended.values()), unfinished, len(specs)), torn
+
+
+def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
+    """The config of an interrupted sweep, with what the user changes of it now.
+
+    Args:
+        folder: The sweep's folder.
+        config_path: A config that should be the same but for what may change; None for the sweep's own.
+        overrides: `key=value` texts on top of it.
+
+    Raises:
+        UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
+    """
+    own = folder / "sweep.yaml"
+    if not own.is_file():
+        raise UserError("--resume", "must name the folder of a sweep", folder, "it holds a sweep.yaml")
+    before = load_config(own)
+    now = load_config(config_path or own, overrides)
+    wrong = [
+        UserError(key, "must stay as it was in a resumed sweep", f"{new!r} after {old!r}", "start a sweep of its own")
+        for key, old, new in differences(before.model_dump(), now.model_dump())
+        if key.split(".")[0] not in MAY_CHANGE and not (key == "search.trials" and new > old)
+    ]
+    if wrong:
+        raise UserErrors(wrong)
+    return now.model_copy(update={"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)})
+
+
+def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves that differ between two trees of mappings: dotted key, old value, new value."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [(place, before, now)]
+    found = []
+    for key in dict.fromkeys([*before, *now]):
+        found += differences(before.get(key), now.get(key), f"{place}.{key}".strip("."))
+    return found
+
+
+def as_optuna(record: Record, config: SweepConfig, base_objective: float) -> FrozenTrial:
+    """A trial that ended, as Optuna was told of it the first time; see `sweeps.search`."""
+    weights = {name: area.weight for name, area in config.heldout.areas.items()}
+    points = {c["step"]: objective(c["areas"], weights) for c in record["checkpoints"]}
+    state, value = {
+        "complete": (TrialState.COMPLETE, next(reversed(points.values()), None)),
+        "diverged": (TrialState.COMPLETE, base_objective),
+        "pruned": (TrialState.PRUNED, next(reversed(points.values()), None)),
+        "failed": (TrialState.FAIL, None),
+    }[record["state"]]
+    space = distributions(config)
+    drawn = {**record["params"], **(record["drawn"] or {})}
+    return create_trial(
+        state=state,
+        value=value,
+        params={name: drawn[name] for name in space},
+        distributions=space,
+        intermediate_values=points,
+        user_attrs={"trial_id": record["trial_id"]},
+    )

@@ -1,0 +1,179 @@
+"""The command: plans a sweep, searches, and says what it found.
+
+python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address ADDR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from analysis.rank import write_leaderboard
+from analysis.rank_table import print_board
+from sweeps.config import SweepConfig, dump_config, load_config
+from sweeps.folder import claim, drafted
+from sweeps.interrupt import Interrupt
+from sweeps.ledger import Ledger, write_whole
+from sweeps.manifest import Manifest
+from sweeps.plan import CACHE_FOLDER, Plan, make_plan
+from sweeps.plan_screen import print_plan
+from sweeps.prepare import TRAIN_FILE, area_file
+from trainables.config import LaneConfig
+from trainables.errors import UserError, UserErrors
+
+EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = parse(arguments)
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    try:
+        if options.resume:
+            return resume_sweep(options, console)
+        return start_sweep(options, console)
+    except (UserError, UserErrors) as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeps.run",
+        description="Searches LR schedules for a fine-tune: one epoch a trial, scored on held-out areas, ranked.",
+        epilog="example: python -m sweeps.run conf/demo.yaml search.trials=4 name=my-first-sweep",
+    )
+    parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
+    parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
+    parser.add_argument("--resume", metavar="DIR", type=Path, help="continue the interrupted sweep in this folder")
+    parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
+    options = parser.parse_intermixed_args(arguments)
+    if options.resume and options.config and "=" in options.config:
+        options.config, options.overrides = None, [options.config, *options.overrides]
+    if not options.config and not options.resume:
+        parser.error("a config is required, or --resume DIR")
+    return options
+
+
+def start_sweep(options: argparse.Namespace, console: Console) -> int:
+    """A new sweep, or its plan alone."""
+    config = load_config(options.config, options.overrides)
+    with drafted(config) as draft:
+        plan = make_plan(config, draft)
+        print_plan(config, plan, console)
+        if options.plan:
+            plan.write(config.folder)
+            return EXIT_DONE
+        return run_sweep(config, plan, draft, options.address, console)
+
+
+def resume_sweep(options: argparse.Namespace, console: Console) -> int:
+    """An interrupted sweep goes on: what has ended stays, what has not is trained first."""
+    from sweeps.resume import resumed_config
+
+    config = resumed_config(options.resume, options.config, options.overrides)
+    plan = Plan.read(config.folder)
+    print_plan(config, plan, console)
+    return EXIT_DONE if options.plan else run_sweep(config, plan, None, options.address, console)
+
+
+def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str | None, console: Console) -> int:
+    """Starts lanes, scores the base model, searches, ranks; whatever happens, the lanes are ended.
+
+    Args:
+        config: The sweep.
+        plan: Its pre-flight.
+        draft: The folder to claim for a new sweep; None for one that is resumed.
+        address: A running Ray cluster; None starts a local one.
+        console: Where to print.
+
+    Returns:
+        The command's exit code.
+    """
+    from sweeps import cluster, lanes
+    from sweeps.resume import read_past
+    from sweeps.sweep import Sweep
+
+    state = "failed"
+    with Interrupt() as interrupt, cluster.connected(address):
+        lane_plan = cluster.plan_lanes(config.resources)
+        console.print(lane_plan.words(), highlight=False)
+        if draft:
+            claim(draft, config.folder)
+        write_whole(config.folder / "sweep.yaml", dump_config(config))
+        plan.write(config.folder)
+        past, torn = read_past(config.folder)
+        if torn:
+            console.print(f"[yellow]warning[/]: ledger.jsonl: unreadable lines {torn} are passed over")
+        ledger = Ledger(config.folder)
+        sweep = Sweep(config, plan, ledger, past, interrupt, console)
+        with Manifest.opened(config, plan.model_path, cluster.hardware()) as manifest:
+            ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, resumed=draft is None)
+            try:
+                settings = lane_settings(config, plan, lane_plan.cpus)
+                with lanes.running(lane_plan, settings, config.resources.max_failures) as running:
+                    state = search(sweep, running)
+            except lanes.LanesFailedError as error:
+                print(f"error: {error}", file=sys.stderr)
+            finally:
+                ledger.append("sweep_ended", state=state)
+                manifest.state = state
+    return finish(config.folder, state, console)
+
+
+def search(sweep: "Sweep", running: "Lanes") -> str:  # noqa: F821, UP037 - imported where Ray is needed
+    """The base model's scores first, then the trials.
+
+    Returns:
+        How the sweep ended: `complete` or `interrupted`.
+    """
+    from sweeps.baseline import score_baseline
+    from sweeps.tuning import search_trials
+
+    baseline = score_baseline(sweep, running)
+    if baseline is not None:
+        sweep.ledger.append("baseline", areas=baseline)
+        search_trials(sweep, running, baseline)
+    return "interrupted" if sweep.interrupt.is_set() else "complete"
+
+
+def lane_settings(config: SweepConfig, plan: Plan, threads: int) -> LaneConfig:
+    """What every lane of the sweep is told once."""
+    cache = config.folder / CACHE_FOLDER
+    return LaneConfig(
+        sweep=config.name,
+        model=config.model,
+        data=config.data,
+        heldout=config.heldout,
+        training=config.training,
+        wandb=config.wandb,
+        output_dir=str(config.folder),
+        model_path=plan.model_path,
+        tokenised=str(cache / TRAIN_FILE),
+        tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
+        threads=threads,
+    )
+
+
+def finish(folder: Path, state: str, console: Console) -> int:
+    """Ranks what there is and says where it lies; returns the exit code."""
+    board = write_leaderboard(folder) if (folder / "trials.jsonl").exists() else None
+    if board:
+        print_board(board, console)
+    console.print(f"\n{state}: everything lies in {folder}", highlight=False)
+    if board and board["winner"]:
+        console.print(f"export the best checkpoint: python -m analysis.export {folder} --to best", highlight=False)
+    if state == "interrupted":
+        console.print(f"continue it: python -m sweeps.run --resume {folder}", highlight=False)
+        return EXIT_INTERRUPTED
+    return EXIT_DONE if board and board["winner"] else EXIT_NO_TRIAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())

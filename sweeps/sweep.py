@@ -1,0 +1,34 @@
+"""What the parts of a running sweep share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from sweeps.config import SweepConfig
+from sweeps.interrupt import Interrupt
+from sweeps.ledger import Ledger
+from sweeps.plan import Plan
+from sweeps.resume import Past
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One start of a sweep.
+
+    Attributes:
+        config: What the user wants.
+        plan: What the pre-flight found.
+        ledger: Where events go.
+        past: Trials of earlier starts.
+        interrupt: Set by Ctrl-C.
+        console: Where to print.
+    """
+
+    config: SweepConfig
+    plan: Plan
+    ledger: Ledger
+    past: Past
+    interrupt: Interrupt
+    console: Console

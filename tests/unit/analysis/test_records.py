@@ -1,0 +1,166 @@
+"""Reading a sweep's folder: whole, torn, repeated, broken and missing files."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.json_lines import read_json_lines
+from analysis.records import read_heldout, read_sweep
+from trainables.errors import UserError
+
+ITEM: dict[str, Any] = {"step": 4, "area": "a", "id": "1", "nll": 0.5, "tokens": 3}
+
+
+def test_a_sweep_is_read_back(write_sweep: Any, fake_trial: Any) -> None:
+    folder = write_sweep([fake_trial("t2", {5: 0.1, 10: 0.2}), fake_trial("t1", {10: 0.3})], {"a": 2.0, "b": 1.0})
+    (folder / "trials" / "t1" / "curve.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
+    sweep = read_sweep(folder)
+    assert sweep.name == "sweep"
+    assert sweep.weights == {"a": 2.0, "b": 1.0}
+    assert [trial.trial_id for trial in sweep.trials] == ["t1", "t2"]
+    assert sweep.trials[1].params["peak_lr"] == 3e-4
+    assert sweep.notes == []
+    assert sweep.baseline is not None
+    assert sweep.baseline["a"]["items"] == 40
+    scores = sweep.heldout("t2").by_step
+    assert sorted(scores) == [5, 10]
+    assert len(scores[5]) == 80
+    assert scores[5]["a", "a-3"].group == "a-context-1"
+    assert scores[5]["a", "a-3"].exact_match is None
+    assert scores[10]["a", "a-4"].exact_match == 1.0
+    assert list(sweep.heldout().by_step) == [0]
+    assert [record["loss"] for record in sweep.curve("t1")[0]] == [2.0, 1.5]
+    assert sweep.curve("t2") == ([], [])
+
+
+def test_a_sweep_that_has_only_begun_has_no_trials(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("name: young\nheldout: {areas: {a: a.jsonl}}\n")
+    sweep = read_sweep(tmp_path)
+    assert (sweep.trials, sweep.baseline, sweep.weights) == ([], None, {"a": 1.0})
+
+
+WHOLE = '{"step": 5, "area": "\u00e4\\"{", "id": "7", "nll": {"of": [1.5]}}'
+
+
+@settings(max_examples=60, deadline=None)
+@given(length=st.integers(1, len(WHOLE.encode()) - 1))
+def test_a_line_torn_anywhere_is_left_out_and_said(length: int) -> None:
+    torn = WHOLE.encode()[:length]
+    with tempfile.TemporaryDirectory() as folder:
+        for after, expected in ((b"", [1]), (b'\n{"b": 2}\n', [1, 3])):  # killed; killed and resumed
+            path = Path(folder) / "x.jsonl"
+            path.write_bytes(b'{"a": 1}\n' + torn + after)
+            records, notes = read_json_lines(path)
+            assert [number for number, _ in records] == expected
+            assert len(notes) == 1
+            assert "line 2 was cut off" in notes[0]
+
+
+def test_notes_of_torn_items_reach_the_reader(tmp_path: Path) -> None:
+    path = tmp_path / "heldout.jsonl"
+    path.write_text(json.dumps(ITEM) + '\n{"step": 4, "ar')
+    heldout = read_heldout(path)
+    assert list(heldout.by_step) == [4]
+    assert len(heldout.notes) == 1
+
+
+def test_a_last_line_that_lacks_only_its_line_end_counts(tmp_path: Path) -> None:
+    path = tmp_path / "heldout.jsonl"
+    path.write_text(json.dumps(ITEM))
+    assert read_heldout(path).by_step[4]["a", "1"].nll == 0.5
+
+
+@pytest.mark.parametrize("broken", ["[1]", "\xff\xfe", "12", "null", '{"a": 1}}', "{'a': 1}"])
+def test_a_broken_line_elsewhere_is_an_error_that_names_it(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + broken.encode("latin-1") + b'\n{"a": 2}\n')
+    with pytest.raises(UserError, match=r"x\.jsonl line 2: must be a JSON object"):
+        read_json_lines(path)
+
+
+@pytest.mark.parametrize("field", ["step", "area", "id", "nll", "tokens"])
+def test_an_item_without_a_field_is_an_error(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "heldout.jsonl"
+    path.write_text(json.dumps({key: value for key, value in ITEM.items() if key != field}) + "\n")
+    with pytest.raises(UserError, match=f"line 1.*{field}"):
+        read_heldout(path)
+
+
+def test_null_and_nan_losses_stay_nan_and_items_without_group_are_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "heldout.jsonl"
+    path.write_text(json.dumps({**ITEM, "nll": None}) + "\n" + json.dumps({**ITEM, "id": "2", "nll": math.nan}) + "\n")
+    scores = read_heldout(path).by_step[4]
+    assert all(math.isnan(score.nll) for score in scores.values())
+    assert [score.group for score in scores.values()] == ["1", "2"]
+
+
+def test_an_item_scored_twice_counts_once_and_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "heldout.jsonl"
+    path.write_text(json.dumps(ITEM) + "\n" + json.dumps({**ITEM, "nll": 0.75}) + "\n")
+    heldout = read_heldout(path)
+    assert heldout.by_step[4]["a", "1"].nll == 0.75
+    assert "1 items stand there more than once" in heldout.notes[0]
+
+
+def test_a_trial_that_stands_twice_counts_by_its_last_line(write_sweep: Any, fake_trial: Any) -> None:
+    folder = write_sweep([fake_trial("t1", {5: 0.1}, state="failed"), fake_trial("t1", {10: 0.2})])
+    sweep = read_sweep(folder)
+    assert [(trial.trial_id, trial.state) for trial in sweep.trials] == [("t1", "complete")]
+    assert any("t1 more than once" in note for note in sweep.notes)
+
+
+def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep: Any, fake_trial: Any) -> None:
+    folder = write_sweep([fake_trial("t1", {5: 0.1})], name="mine")
+    with pytest.raises(UserError, match="no such folder"):
+        read_sweep(folder / "nothing")
+    with pytest.raises(UserError, match=r"without sweep\.yaml.*mine"):
+        read_sweep(folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "must be YAML"),
+        ("- 1", "must be a mapping"),
+        ("name: x", "at least one area"),
+        ("heldout: {areas: {}}", "at least one area"),
+        ("heldout: {areas: {a: {weight: 0}}}", "must be above 0"),
+        ("heldout: {areas: {a: {weight: .nan}}}", "must be above 0"),
+        ("heldout: {areas: {a: {weight: heavy}}}", "must be above 0"),
+    ],
+)
+def test_a_broken_sweep_yaml_is_a_user_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "sweep.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_sweep(tmp_path)
+
+
+def test_a_weight_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
+    text = "heldout: {areas: {a: {weight: 1e-4}, b: {}}}"
+    assert yaml.safe_load(text)["heldout"]["areas"]["a"]["weight"] == "1e-4"  # why the reader converts
+    (tmp_path / "sweep.yaml").write_text(text)
+    assert read_sweep(tmp_path).weights == {"a": 1e-4, "b": 1.0}
+
+
+@pytest.mark.parametrize("line", ['{"state": "complete"}', '{"trial_id": "t", "state": "fine"}'])
+def test_a_trial_without_id_or_known_state_is_a_user_error(tmp_path: Path, line: str) -> None:
+    (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: a.jsonl}}")
+    (tmp_path / "trials.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"trials\.jsonl line 1"):
+        read_sweep(tmp_path)
+
+
+def test_a_broken_baseline_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: a.jsonl}}")
+    (tmp_path / "baseline.json").write_text('{"area": 1}')
+    with pytest.raises(UserError, match=r"baseline\.json"):
+        read_sweep(tmp_path)

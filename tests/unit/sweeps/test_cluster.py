@@ -1,0 +1,42 @@
+import pytest
+
+from sweeps.cluster import LanePlan, divide
+from sweeps.config import ResourcesConfig
+from trainables.errors import UserError
+
+LAPTOP = [{"CPU": 2.0}]
+BOX = [{"CPU": 64.0, "GPU": 8.0}]
+TWO_NODES = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "plan"),
+    [
+        (LAPTOP, {}, LanePlan(1, 1, False, 2)),
+        (LAPTOP, {"lanes": 2, "cpus_per_worker": 1}, LanePlan(2, 1, False, 1)),
+        (LAPTOP, {"lanes": 2}, LanePlan(2, 1, False, 1)),
+        (LAPTOP, {"workers_per_lane": 2}, LanePlan(1, 2, False, 1)),
+        (LAPTOP * 3, {}, LanePlan(3, 1, False, 2)),
+        (BOX, {}, LanePlan(8, 1, True, 8)),
+        (BOX, {"workers_per_lane": 4}, LanePlan(2, 4, True, 8)),
+        (BOX, {"lanes": 3, "cpus_per_worker": 2}, LanePlan(3, 1, True, 2)),
+        (TWO_NODES, {"workers_per_lane": 8}, LanePlan(1, 8, True, 4)),
+    ],
+)
+def test_divides_the_cluster(nodes, asked, plan):
+    assert divide(nodes, ResourcesConfig(**asked)) == plan
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"),
+    [
+        (LAPTOP, {"lanes": 3}),
+        (LAPTOP, {"workers_per_lane": 3}),
+        (LAPTOP, {"cpus_per_worker": 4}),
+        (BOX, {"lanes": 9}),
+        (BOX, {"workers_per_lane": 16}),
+    ],
+)
+def test_refuses_more_than_there_is(nodes, asked):
+    with pytest.raises(UserError, match="must fit the cluster"):
+        divide(nodes, ResourcesConfig(**asked))

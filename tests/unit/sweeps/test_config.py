@@ -1,0 +1,141 @@
+"""Every mistake of a config is one line that says where, which rule, what was found and what to do."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweeps.config import dump_config, load_config
+from trainables.errors import UserError, UserErrors
+
+CONFIGS = sorted(Path("conf").glob("*.yaml"))
+SMALL = {
+    "name": "small",
+    "objective": "Answer.",
+    "model": {"name": "some/model"},
+    "data": {"train": "train.jsonl"},
+    "heldout": {"areas": {"home": "home.jsonl"}},
+    "space": {
+        "peak_lr": {"low": 5e-5, "high": 1e-3, "log": True},
+        "warmup_fraction": {"low": 0.03, "high": 0.1},
+        "decay_floor": 4e-5,
+    },
+}
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path):
+    assert load_config(path).name
+
+
+def test_the_four_configs_ship():
+    assert {path.stem for path in CONFIGS} >= {"lr_sweep", "lora_sweep", "demo", "smoke"}
+
+
+def test_the_resolved_config_loads_again_as_the_same(small, tmp_path):
+    config = load_config(small, ["space.lora_r={low: 4, high: 32}"])
+    again = tmp_path / "sweep.yaml"
+    again.write_text(dump_config(config))
+    assert load_config(again) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "value"),
+    [
+        ("search.trials=3", ("search", "trials"), 3),
+        ("space.peak_lr=1e-4", ("space", "peak_lr"), 1e-4),
+        ("model.lora.r=8", ("model", "lora", "r"), 8),
+        ("training.schedule.shape=cosine", ("training", "schedule", "shape"), "cosine"),
+        ("data.limit=null", ("data", "limit"), None),
+    ],
+)
+def test_an_override_reaches_its_leaf(small, override, where, value):
+    found = load_config(small, [override])
+    for part in where:
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "space.peak_lr={low: 2e-5, high: 5e-6}",
+            "space.peak_lr: low must be below high, got low=2e-05 high=5e-06; swap them",
+        ),
+        ("serch.trials=3", "serch: unknown key, got serch; did you mean search?"),
+        ("model.lora.rr=3", "model.lora.rr: unknown key, got rr; did you mean r?"),
+        ("heldout.areas.home.wieght=2", "heldout.areas.home.wieght: unknown key, got wieght; did you mean weight?"),
+        ("space.lora_rank=3", "space: is not a searchable hyper-parameter, got lora_rank; did you mean lora_r?"),
+        ("model.method=lorra", "model.method: must be 'lora' or 'full', got lorra; did you mean lora?"),
+        ("space.decay_floor=2e-3", "space: decay_floor must not exceed peak_lr"),
+        ("space.warmup_fraction=1.5", "space: warmup_fraction must lie in 0 to below 1"),
+        ("space.batch_size=0", "space.batch_size: input should be greater than or equal to 1, got 0"),
+        ("space.batch_size={low: 2, high: 4.5}", "space.batch_size: must be whole numbers"),
+        ("search.seed_points=[{peak_lr: 3.0}]", "search.seed_points[0].peak_lr: must lie in 5e-05 to 0.001, got 3"),
+        ("search.seed_points=[{peek_lr: 3.0}]", "search.seed_points[0].peek_lr: must be in the space"),
+        ("training.batch_size=eight", "training.batch_size: input should be a valid integer, got 'eight'"),
+        ("training.batch_size=true", "training.batch_size: input should be a valid integer, got True"),
+        ("training.checkpoints_at=[0.5]", "training.checkpoints_at: must be ascending fractions that end with 1.0"),
+        ("data.template='{response} {prompt}'", "data.template: must hold {prompt} before {response}"),
+        ("resources.lanes=0", "resources.lanes: must be 1 or more, got 0"),
+        ("resources.lanes=many", "resources.lanes: must be 'auto', got many"),
+        ("name=../elsewhere", "name: string should match pattern"),
+        ("model.name=null", "model.name: input should be a valid string, got None"),
+        ("space.peak_lr=high", "space.peak_lr: must be a number or {low, high, log}, got 'high'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(small, override, line):
+    with pytest.raises(UserErrors) as caught:
+        load_config(small, [override])
+    assert len(caught.value.errors) == 1
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_are_reported_in_one_go(small):
+    wrong = ["serch=1", "model.lora.r=0", "space.peak_lr={low: 3, high: 2}", "training.eps=0", "name=''"]
+    with pytest.raises(UserErrors) as caught:
+        load_config(small, wrong)
+    assert {error.where for error in caught.value.errors} == {
+        "serch",
+        "model.lora.r",
+        "space.peak_lr",
+        "training.eps",
+        "name",
+    }
+
+
+def test_a_full_fine_tune_has_no_adapter_to_search(small):
+    with pytest.raises(UserErrors, match="space.lora_r: is read only with model.method=lora"):
+        load_config(small, ["model.method=full", "space.lora_r={low: 4, high: 8}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [unclosed", "must be valid YAML"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("name: a\nname: b\n", "must be valid YAML"),
+        ("name: ${nowhere}\n", "must be valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_said_to_be_none(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(path)
+
+
+def test_a_missing_file_and_a_bare_override_are_said(small, tmp_path):
+    with pytest.raises(UserError, match="must be a readable file, got No such file"):
+        load_config(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="an override must be key=value, got trials"):
+        load_config(small, ["trials"])

@@ -1,0 +1,395 @@
+import gzip
+import json
+import os
+import pickle
+import sys
+import tracemalloc
+import types
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from trainables import json_lines
+from trainables.config import FieldNames
+from trainables.errors import UserError, UserErrors
+from trainables.samples import RULES, DataErrors, Sample, context_group, read_samples, scan_samples
+
+FIELDS = FieldNames()
+GOOD = b'{"id": "a", "prompt": "p", "response": "r", "area": "x", "n": [1, null]}'
+CHAT = {
+    "id": "c",
+    "messages": [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "p1"},
+        {"role": "assistant", "content": "r1"},
+        {"role": "user", "content": "p2"},
+        {"role": "assistant", "content": "r2"},
+    ],
+}
+
+
+def write(folder, content, name="data.jsonl"):
+    (folder / name).write_bytes(content)
+    return str(folder / name)
+
+
+def rules_of(path, fields=FIELDS):
+    with pytest.raises(DataErrors) as caught:
+        read_samples(path, fields)
+    return [(defect.line, defect.rule) for defect in caught.value.defects]
+
+
+def test_a_prompt_and_response_become_two_messages_and_the_rest_is_metadata(tmp_path):
+    (sample,) = read_samples(write(tmp_path, GOOD), FIELDS)
+    assert sample == Sample(
+        id="a",
+        messages=[{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}],
+        meta={"area": "x", "n": [1, None]},
+        line=1,
+        file=str(tmp_path / "data.jsonl"),
+    )
+    assert sample.where == f"{tmp_path}/data.jsonl line 1"
+    assert (sample.prompt, sample.response) == ("p", "r")
+
+
+def test_messages_are_kept_and_win_over_a_prompt(tmp_path):
+    both = CHAT | {"prompt": "p1", "response": None}
+    (sample,) = read_samples(write(tmp_path, json.dumps(both).encode()), FIELDS)
+    assert sample.messages == CHAT["messages"]
+    assert (sample.prompt, sample.response) == ("\n\np1\n\nr1\n\np2", "r2")
+    assert sample.meta == {"prompt": "p1", "response": None}
+
+
+def test_field_names_can_be_mapped(tmp_path):
+    path = write(tmp_path, b'{"key": "a", "q": "p", "a": "r", "id": 7}')
+    (sample,) = read_samples(path, FieldNames(id="key", prompt="q", response="a"))
+    assert (sample.id, sample.prompt, sample.response, sample.meta) == ("a", "p", "r", {"id": 7})
+
+
+def test_lines_are_counted_with_blank_ones_and_any_line_end(tmp_path):
+    second = GOOD.replace(b'"a"', b'"b"')
+    samples = read_samples(write(tmp_path, GOOD + b"\r\n \t\n\n" + second), FIELDS)
+    assert [(sample.id, sample.line) for sample in samples] == [("a", 1), ("b", 4)]
+
+
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        (b"{", ["broken_json"]),
+        (b"{'id': 'a'}", ["broken_json"]),
+        (b'{"id": "a", "id": "b", "prompt": "p", "response": "r"}', ["broken_json"]),
+        (b'{"id": "a", "prompt": "p", "response": "r", "x": NaN}', ["broken_json"]),
+        (b'{"id": "a", "prompt": "p", "response": "r", "x": 1e999}', ["broken_json"]),
+        (b'{"id": "a", "prompt": "p", "response": "r", "x": ' + b"9" * 5000 + b"}", ["broken_json"]),
+        (b'{"x": ' + b"[" * 70 + b"]" * 70 + b"}", ["broken_json"]),
+        (b"[" * 1_000_000, ["broken_json"]),
+        (b'{"a":' * 1_000_000, ["broken_json"]),
+        (b"\x00" * 100, ["broken_json"]),
+        (GOOD + b"\x00", ["broken_json"]),
+        (GOOD + GOOD, ["broken_json"]),
+        (b"\xff" + GOOD, ["not_utf8"]),
+        (GOOD[:-2] + b"\xc3", ["not_utf8"]),
+        (b"\xef\xbb\xbf" + GOOD, ["byte_order_mark"]),
+        (b"[1, 2]", ["wrong_type"]),
+        (b"null", ["wrong_type"]),
+        (b'"text"', ["wrong_type"]),
+        (b"{}", ["missing_field"] * 3),
+        (b'{"prompt": "p", "response": "r"}', ["missing_field"]),
+        (b'{"id": "a", "prompt": "p"}', ["missing_field"]),
+        (b'{"id": 7, "prompt": null, "response": ["r"]}', ["wrong_type"] * 3),
+        (b'{"id": "", "prompt": " \\n", "response": ""}', ["empty_id", "empty_prompt", "empty_response"]),
+        (b'{"id": "a", "prompt": "\\ud800", "response": "r"}', ["invalid_text"]),
+        (b'{"id": "a", "prompt": "p", "response": "r", "group": "\\udfff"}', ["invalid_text"]),
+        (b'{"id": "a", "prompt": "p", "response": "r", "group": ""}', ["empty_group"]),
+        (b'{"id": "a", "messages": "hi"}', ["wrong_type"]),
+        (b'{"id": "a", "messages": ["hi"]}', ["wrong_type"]),
+        (b'{"id": "a", "messages": []}', ["turn_order"]),
+        (b'{"id": "a", "messages": [{"role": "assistant", "content": "r"}]}', ["turn_order"]),
+        (b'{"id": "a", "messages": [{"role": "user", "content": "p"}]}', ["turn_order"]),
+        (b'{"id": "a", "messages": [{"role": "user", "content": "p"}, {"role": "assistant"}]}', ["missing_field"]),
+        (b'{"id": "a", "messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": " "}]}',
+         ["empty_prompt", "empty_response"]),
+        (b'{"id": "a", "messages": [{"role": [], "content": 1}, {"role": "assistant", "content": "r"}]}',
+         ["wrong_type"] * 2),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_a_defect_and_its_neighbours_are_read(tmp_path, line, rules):
+    content = line + b"\n" + GOOD.replace(b'"a"', b'"after"', 1)
+    found = list(scan_samples(write(tmp_path, content), FIELDS))
+    assert [(defect.line, defect.rule) for defect in found if not isinstance(defect, Sample)] == [(1, r) for r in rules]
+    assert found[-1].id == "after"
+    assert rules_of(str(tmp_path / "data.jsonl")) == [(1, rule) for rule in rules]
+    assert set(rules) <= set(RULES)
+
+
+def test_a_repeated_id_names_the_first_sound_line_that_has_it(tmp_path):
+    broken = b'{"id": "a", "prompt": "p", "response": ""}'
+    path = write(tmp_path, b"\n".join([broken, GOOD, GOOD, GOOD]))
+    assert rules_of(path) == [(1, "empty_response"), (3, "repeated_id"), (4, "repeated_id")]
+    with pytest.raises(
+        DataErrors, match=r"data.jsonl line 4: ids must be unique in a file, got 'a', the id of line 2; "
+    ):
+        read_samples(path, FIELDS)
+
+
+def test_all_defects_are_reported_at_once_and_at_most_twenty_of_a_rule_shown(tmp_path):
+    lines = [b"{"] * 25 + [b"[]"] * 20 + [GOOD]
+    with pytest.raises(DataErrors) as caught:
+        read_samples(write(tmp_path, b"\n".join(lines)), FIELDS)
+    error = caught.value
+    assert isinstance(error, UserErrors)
+    assert error.counts == {"broken_json": 25, "wrong_type": 20}
+    assert len(error.defects) == 45
+    shown = str(error).splitlines()
+    assert len(shown) == 20 + 1 + 20
+    assert shown[0].startswith(f"{tmp_path}/data.jsonl line 1: must be one JSON object, got ")
+    assert shown[20].endswith("got 25 such lines, 20 of them above; correct or remove the line")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.defects, str(copy)) == (error.defects, str(error))
+
+
+def test_reading_stops_at_a_file_that_is_nothing_but_defects(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainables.samples.MAX_DEFECTS", 10)
+    assert rules_of(write(tmp_path, b"x\n" * 1000))[-1] == (10, "too_many_defects")
+
+
+@pytest.mark.parametrize(("length", "sound"), [(200, True), (201, False), (5000, False)])
+def test_a_line_over_the_cap_is_passed_over(tmp_path, monkeypatch, length, sound):
+    monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(json_lines, "SKIP_BYTES", 64)
+    long = GOOD + b" " * (length - len(GOOD))
+    found = list(scan_samples(write(tmp_path, b"\n".join([long, GOOD.replace(b'"a"', b'"b"', 1), long])), FIELDS))
+    if sound:
+        assert [getattr(one, "id", None) for one in found] == ["a", "b", None]
+    else:
+        assert [(one.line, getattr(one, "rule", None)) for one in found] == [
+            (1, "line_too_long"),
+            (2, None),
+            (3, "line_too_long"),
+        ]
+
+
+def test_memory_stays_bounded_on_a_gzip_bomb_of_one_line(tmp_path):
+    path = str(tmp_path / "bomb.jsonl.gz")
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        for _ in range(128):
+            stream.write(b"a" * 2**20)
+        stream.write(b"\n" + GOOD)
+    tracemalloc.start()
+    try:
+        found = list(scan_samples(path, FIELDS))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found[0].rule, found[1].id) == ("line_too_long", "a")
+    assert peak < 3 * json_lines.MAX_LINE_BYTES
+
+
+def parquet(folder, table):
+    pq.write_table(table, folder / "data.parquet")
+    return str(folder / "data.parquet")
+
+
+def test_the_formats_give_the_same_samples(tmp_path):
+    rows = [json.loads(GOOD), json.loads(GOOD.replace(b'"a"', b'"b"', 1))]
+    lines = b"\n".join(json.dumps(row).encode() for row in rows)
+    paths = [
+        write(tmp_path, lines),
+        write(tmp_path, gzip.compress(lines), "data.jsonl.gz"),
+        parquet(tmp_path, pa.Table.from_pylist(rows)),
+    ]
+    plain, zipped, table = (
+        [(sample.id, sample.messages, sample.meta, sample.line) for sample in read_samples(path, FIELDS)]
+        for path in paths
+    )
+    assert plain == zipped == table
+
+
+def test_parquet_messages_and_row_numbers(tmp_path):
+    rows = [CHAT, CHAT | {"id": "d", "messages": CHAT["messages"][:2]}]
+    path = parquet(tmp_path, pa.Table.from_pylist(rows))
+    found = list(scan_samples(path, FIELDS))
+    assert found[0].messages == CHAT["messages"]
+    assert (found[1].rule, found[1].where) == ("turn_order", f"{path} row 2")
+
+
+def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
+    bad = pa.array([b"p", b"\xff", b"q"]).cast(pa.binary()).view(pa.string())
+    dates = pa.array([0, 0, 2**31 - 1], pa.int32()).view(pa.date32())
+    table = pa.table({"id": ["a", "b", "c"], "prompt": bad, "response": ["r"] * 3, "day": dates})
+    found = list(scan_samples(parquet(tmp_path, table), FIELDS))
+    assert [getattr(one, "rule", None) for one in found] == [None, "not_utf8", "wrong_type"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("data.jsonl", b"", "must hold samples, got an empty file"),
+        ("data.jsonl", b"\n \n", "must hold samples, got an empty file"),
+        ("data.jsonl.gz", gzip.compress(b""), "must hold samples, got an empty file"),
+        ("data.jsonl.gz", gzip.compress(GOOD * 100)[:-20], "data file must be readable to its end"),
+        ("data.jsonl.gz", gzip.compress(GOOD) + b"rest", "data file must be readable to its end"),
+        ("data.jsonl.gz", GOOD, "data file must be readable to its end, got Not a gzipped file"),
+        ("data.jsonl", gzip.compress(GOOD), "must be UTF-8 text, one JSON object a line, got gzip data"),
+        ("data.jsonl", GOOD.decode().encode("utf-16"), "got UTF-16"),
+        ("data.jsonl", b"PAR1" + bytes(10), "got Parquet data"),
+        ("data.parquet", b"", "must be a readable Parquet file"),
+        ("data.parquet", GOOD, "must be a readable Parquet file"),
+        ("data.csv", b"id,prompt", "data files must end in .jsonl, .jsonl.gz, .parquet, got data.csv"),
+        ("data", GOOD, "data files must end in"),
+    ],
+)
+def test_a_bad_file_is_one_user_error(tmp_path, name, content, message):
+    with pytest.raises(UserError) as caught:
+        read_samples(write(tmp_path, content, name), FIELDS)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "columns", [{"text": ["x"]}, {"id": ["a"], "prompt": ["p"]}, {"prompt": ["p"], "response": ["r"]}]
+)
+def test_parquet_without_the_columns_names_those_it_has(tmp_path, columns):
+    path = parquet(tmp_path, pa.table(columns))
+    with pytest.raises(UserError) as caught:
+        read_samples(path, FIELDS)
+    assert f"must have columns id, and messages or prompt and response, each once, got {', '.join(columns)};" in str(
+        caught.value
+    )
+
+
+def test_paths_that_are_no_readable_file(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "fifo.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "unreadable.jsonl").symlink_to("/proc/self/mem")
+    monkeypatch.chdir(tmp_path)
+    for path, got in {
+        "fifo.jsonl": "must be a data file, got a pipe or device",
+        "folder.jsonl": "must be a data file, got a folder",
+        ".": "must be a data file, got a folder",
+        "missing.jsonl": "data file must exist and be readable, got No such file",
+        "missing/dir/file": "data file must exist and be readable, got No such file",
+        "missing.csv": "data file must exist and be readable, got No such file",
+        "nul\0.jsonl": "got embedded null byte",
+        "x" * 5000: "got File name too long",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            read_samples(path, FIELDS)
+        assert got in str(caught.value)
+    if sys.platform == "linux":
+        with pytest.raises(UserError, match="must be readable"):
+            read_samples("unreadable.jsonl", FIELDS)
+
+
+def hub(monkeypatch, load_dataset):
+    module = types.ModuleType("datasets")
+    module.load_dataset = load_dataset
+    module.exceptions = types.SimpleNamespace(DatasetsError=type("DatasetsError", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return module
+
+
+class Rows(list):
+    column_names = ("id", "prompt", "response", "area")
+
+
+def test_hub_data_is_read_by_split(monkeypatch):
+    hub(monkeypatch, lambda path, split: Rows([json.loads(GOOD) | {"area": f"{path} {split}"}]))
+    (sample,) = read_samples("owner/name", FIELDS, "test")
+    assert (sample.id, sample.line, sample.meta["area"]) == ("a", 1, "owner/name test")
+
+
+@pytest.mark.parametrize("kind", [FileNotFoundError, ValueError, ConnectionError, None])
+def test_hub_errors_are_user_errors(monkeypatch, kind):
+    def fails(path, split):
+        raise (kind or module.exceptions.DatasetsError)(f"no {path} {split}")
+
+    module = hub(monkeypatch, fails)
+    with pytest.raises(UserError, match="a data set of the Hugging Face hub, got split test: no owner/name test; "):
+        read_samples("owner/name", FIELDS, "test")
+
+
+def test_hub_data_without_the_columns_names_those_it_has(monkeypatch):
+    class Texts(list):
+        column_names = ("text",)
+
+    hub(monkeypatch, lambda path, split: Texts([{"text": path + split}]))
+    with pytest.raises(UserError, match=r"must have columns .* got text"):
+        read_samples("owner/name", FIELDS)
+
+
+def test_without_the_hub_package_the_error_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"pip install llm-sweeps\[hub\]"):
+        read_samples("owner/name", FIELDS)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["id", "prompt", "response", "messages", "role", "content"]), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+lines = st.one_of(st.binary(max_size=40), json_values.map(lambda value: json.dumps(value).encode()), st.just(GOOD))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    content=st.lists(lines, max_size=6).map(b"\n".join), name=st.sampled_from(["x.jsonl", "x.jsonl.gz", "x.parquet"])
+)
+@example(content=b"\xef\xbb\xbf", name="x.jsonl")
+@example(content=b"\xef\xbb\xbf\n" + GOOD, name="x.jsonl")
+def test_no_bytes_give_anything_but_samples_or_a_user_error(tmp_path_factory, content, name):
+    path = write(tmp_path_factory.getbasetemp(), content, name)
+    try:
+        samples = read_samples(path, FIELDS)
+    except (UserError, UserErrors) as error:
+        str(error).encode()
+    else:
+        assert all(sample.id and sample.prompt.strip() and sample.response.strip() for sample in samples)
+        json.dumps([sample.meta for sample in samples])
+
+
+@settings(deadline=None, max_examples=200)
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+@pytest.mark.parametrize("kind", ["parquet", "gzip"])
+def test_damaged_files_give_nothing_but_samples_or_a_user_error(tmp_path_factory, kind, edits):
+    folder = tmp_path_factory.getbasetemp()
+    if kind == "parquet":
+        path = parquet(folder, pa.Table.from_pylist([json.loads(GOOD), CHAT]))
+    else:
+        path = write(folder, gzip.compress(GOOD + b"\n" + json.dumps(CHAT).encode()), "data.jsonl.gz")
+    content = bytearray(Path(path).read_bytes())
+    for place, byte in edits:
+        content[int(place * len(content))] = byte
+    Path(path).write_bytes(content)
+    try:
+        read_samples(path, FIELDS)
+    except (UserError, UserErrors) as error:
+        str(error).encode()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Table\n\nQuestion: a?", "Table\n\nQuestion: b?", True),
+        ("Table  1\n\nQuestion: a?", "Table 1 \n\n\nQuestion: b?", True),
+        ("Table 1\n\nQuestion: a?", "Table 2\n\nQuestion: a?", False),
+        ("Question: x? A: 1\nQuestion: a?", "Question: x? A: 1\nQuestion: b?", True),
+        ("Question: a?", "Question: b?", False),
+        ("Text\n\nmore\n\nWho?", "Text\n\nmore\n \nWhere?", True),
+        ("Text\n\nmore\n\nWho?", "Text\n\nless\n\nWho?", False),
+        ("Who?", "Where?", False),
+        ("Who?\n\n", "Where?\n\n", False),
+    ],
+)
+def test_prompts_with_the_same_context_share_a_group(one, other, same):
+    assert (context_group(one) == context_group(other)) == same

@@ -1,0 +1,283 @@
+import errno
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables import wandb_service
+from trainables.config import TrialSpec, WandbConfig
+from trainables.tracking import Tracker, close_service
+
+SPEC = TrialSpec(trial_id="t0", seed=7, params={"peak_lr": 1e-3, "batch_size": 4.0})
+
+
+class FakeRun:
+    """A run in memory, which raises in the method named `broken`."""
+
+    def __init__(self, arguments: dict[str, Any], broken: str = "") -> None:
+        self.arguments, self.broken = arguments, broken
+        self.rows: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+        self.by: dict[str, str] = {}
+        self.exit_code: int | None = None
+        self.sync_dir = "DIR"
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        self.by[name] = step_metric
+
+    def log(self, row: dict[str, Any]) -> None:
+        if self.broken == "log":
+            raise RuntimeError("broken\nlog")
+        self.rows.append(row)
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        if self.broken == "finish":
+            raise TimeoutError("broken finish")
+
+
+class Service:
+    """Stands in for W&B: opens `FakeRun`s, or breaks as it is told."""
+
+    def __init__(self) -> None:
+        self.runs: list[FakeRun] = []
+        self.broken = ""
+        self.hold = threading.Event()
+        self.lost_upload: Callable[[], None]
+        self.stop_asked: Callable[[], None]
+
+    def open_run(self, mode: str, timeout_seconds: float, lost: Any, stop: Any, **arguments: Any) -> FakeRun:
+        if self.broken == "open":
+            raise RuntimeError("broken open")
+        if self.broken == "hang":
+            self.hold.wait(20)
+        self.lost_upload, self.stop_asked = lost, stop
+        self.runs.append(FakeRun({"mode": mode, "timeout_seconds": timeout_seconds, **arguments}, self.broken))
+        return self.runs[-1]
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Any:
+    fake = Service()
+    monkeypatch.setattr(wandb_service, "open_run", fake.open_run)
+    monkeypatch.setattr(wandb_service, "close_run", lambda run, exit_code, lost_upload: run.finish(exit_code))
+    yield fake
+    fake.hold.set()
+    close_service(5)
+
+
+def record(step: int, loss: float = 2.0) -> Any:
+    return SimpleNamespace(step=step, loss=loss, lr=1e-3 / step, grad_norm=0.5, clipped=step % 2 == 0)
+
+
+def track(folder: Path, sweep: str = "sweep", mode: Any = "offline", timeout_seconds: float = 1.0) -> Tracker:
+    return Tracker(WandbConfig(mode=mode), sweep, str(folder), timeout_seconds)
+
+
+def whole_trial(tracker: Tracker, spec: TrialSpec = SPEC, state: str = "complete") -> None:
+    tracker.start(spec, {"model": "m", "batch_size": 8})
+    tracker.steps([record(1), record(2, float("nan"))])
+    tracker.areas(2, {"a": {"nll": 1.0}}, None)
+    tracker.finish(state, {"objective": 1.0})
+    tracker.wait(10)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
+
+
+def test_run_holds_the_trial(service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole_trial(track(tmp_path))
+    (run,) = service.runs
+    assert run.arguments["config"] == {
+        "model": "m",
+        "peak_lr": 1e-3,
+        "batch_size": 4.0,
+        "seed": 7,
+        "kind": "search",
+        "replicate_of": None,
+    }
+    assert (run.arguments["name"], run.arguments["group"], run.arguments["dir"]) == ("t0", "sweep", str(tmp_path))
+    assert (run.arguments["reinit"], run.arguments["resume"]) == ("create_new", "allow")
+    assert run.by == {"train/*": "step", "heldout/*": "step"}
+    assert run.rows[0] == {
+        "step": 1,
+        "train/loss": 2.0,
+        "train/lr": 1e-3,
+        "train/grad_norm": 0.5,
+        "train/clipped": 0,
+    }
+    assert run.rows[1]["step"] == 2
+    assert run.rows[1]["train/clipped"] == 1
+    assert run.rows[1]["train/loss"] != run.rows[1]["train/loss"]
+    assert run.rows[2] == {"step": 2, "heldout/a/nll": 1.0}
+    assert run.summary["verdict"] == {"objective": 1.0, "state": "complete"}
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code"), [("complete", 0), ("pruned", 0), ("diverged", 0), ("stopped", 0), ("failed", 1)]
+)
+def test_only_failed_trials_fail_their_run(service: Service, tmp_path: Path, state: str, exit_code: int) -> None:
+    whole_trial(track(tmp_path), state=state)
+    assert service.runs[0].exit_code == exit_code
+    assert service.runs[0].summary["verdict"]["state"] == state
+
+
+def test_trial_that_never_finished_is_closed_as_failed(service: Service, tmp_path: Path) -> None:
+    tracker = track(tmp_path)
+    tracker.start(SPEC, {})
+    tracker.steps([record(1)])
+    close_service(10)
+    assert (service.runs[0].exit_code, len(service.runs[0].rows)) == (1, 1)
+
+
+losses = st.floats(0, 20)
+optional = st.none() | losses
+summaries = st.dictionaries(
+    st.sampled_from(["in_domain", "invoices", "contracts"]),
+    st.fixed_dictionaries({"nll": losses, "exact_match": optional, "token_f1": optional, "items": st.integers(1, 99)}),
+    min_size=1,
+)
+
+
+@given(summaries, st.none() | st.dictionaries(st.sampled_from(["in_domain", "invoices"]), losses))
+def test_areas_log_what_is_known(scores: dict[str, dict[str, Any]], base: dict[str, float] | None) -> None:
+    tracker = track(Path("unused"))
+    tracker.areas(5, scores, base if base is None else {area: {"nll": nll} for area, nll in base.items()})
+    run: Any = FakeRun({})
+    write = tracker._queue.get_nowait()
+    assert write is not None
+    write(run)
+    expected: dict[str, float] = {"step": 5}
+    for area, values in scores.items():
+        for name in ("nll", "exact_match", "token_f1"):
+            if values[name] is not None:
+                expected[f"heldout/{area}/{name}"] = values[name]
+        if base is not None and area in base:
+            expected[f"heldout/{area}/gain"] = base[area] - values["nll"]
+    assert run.rows == [expected]
+    assert run.summary == {f"heldout/{area}/items": values["items"] for area, values in scores.items()}
+
+
+@pytest.mark.parametrize("broken", ["open", "log", "finish"])
+def test_an_error_is_one_warning_and_the_end_of_tracking(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    service.broken = broken
+    tracker = track(tmp_path)
+    whole_trial(tracker)
+    assert tracker.off
+    (warning,) = warnings(caplog)
+    assert warning.startswith("W&B: trial t0 is no longer tracked, and goes on: ")
+    assert "broken" in warning
+    assert "\n" not in warning
+    assert ("wandb sync --include-online DIR" in warning) == (broken != "open")
+    if broken == "log":
+        assert service.runs[0].exit_code == 0  # closed, with the trial's own end
+
+
+def test_wrong_arguments_do_not_reach_the_trial(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = track(tmp_path)
+    tracker.start(SPEC, {})
+    tracker.steps([SimpleNamespace(step=1)])  # type: ignore[list-item]
+    tracker.areas(1, {"a": {"nll": "high"}}, None)  # type: ignore[dict-item]
+    tracker.finish("complete", None)  # type: ignore[arg-type]
+    assert tracker.wait(10)
+    assert len(warnings(caplog)) == 1
+    assert service.runs[0].exit_code == 0
+
+
+def test_a_hanging_start_blocks_nobody(service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    service.broken = "hang"
+    tracker = track(tmp_path)
+    started = time.monotonic()
+    tracker.start(SPEC, {})
+    for step in range(1, 1001):
+        tracker.steps([record(step)])
+    tracker.finish("complete", {})
+    assert time.monotonic() - started < 1.0
+    close_service(0.2)
+    assert 0.2 <= time.monotonic() - started < 3.0
+    assert ["still being uploaded" in warning for warning in warnings(caplog)] == [True]
+    service.broken = ""
+    service.hold.set()
+    assert tracker.wait(10)
+    assert len(service.runs[0].rows) == 1000
+
+
+def test_a_full_disk_ends_the_tracking(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        if len(service.runs) == 1 and len(service.runs[0].rows) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(wandb_service, "check_room", full)
+    tracker = track(tmp_path)
+    tracker.start(SPEC, {})
+    for step in range(1, 6):
+        tracker.steps([record(step)])
+    tracker.finish("complete", {})
+    assert tracker.wait(10)
+    assert len(service.runs[0].rows) == 2
+    assert service.runs[0].exit_code == 0
+    assert ["No space left" in warning for warning in warnings(caplog)] == [True]
+
+
+def test_a_stop_button_or_a_lost_upload_is_a_warning(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, callback in enumerate(("stop_asked", "lost_upload")):
+        tracker = track(tmp_path)
+        tracker.start(SPEC.model_copy(update={"trial_id": f"t{number}"}), {})
+        tracker.steps([record(1)])
+        while len(service.runs) <= number or not service.runs[number].rows:
+            time.sleep(0.01)
+        getattr(service, callback)()
+        tracker.steps([record(2)])
+        tracker.finish("complete", {})
+        assert tracker.wait(10)
+        assert len(service.runs[number].rows) == 2
+    stop, lost = warnings(caplog)
+    assert stop.startswith("W&B: trial t0 goes on although W&B asks for a stop")
+    assert lost.startswith("W&B: trial t1 may lack data in W&B")
+
+
+def test_disabled_opens_nothing(service: Service, tmp_path: Path) -> None:
+    tracker = track(tmp_path, mode="disabled")
+    whole_trial(tracker)
+    assert tracker.wait(0)
+    assert service.runs == []
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_run_id_belongs_to_sweep_folder_and_trial(service: Service, tmp_path: Path) -> None:
+    def run_id(folder: Path, sweep: str = "sweep", trial: str = "t0") -> str:
+        whole_trial(track(folder, sweep), SPEC.model_copy(update={"trial_id": trial}))
+        return service.runs[-1].arguments["id"]
+
+    first = run_id(tmp_path / "one")
+    assert run_id(tmp_path / "one") == first
+    others = [run_id(tmp_path / "two"), run_id(tmp_path / "one", "other"), run_id(tmp_path / "one", trial="t1")]
+    assert len({first, *others}) == 4
+    shutil.move(tmp_path / "one", tmp_path / "moved")
+    assert run_id(tmp_path / "moved") == first
+
+
+def test_a_trial_that_is_run_again_closes_its_first_run(service: Service, tmp_path: Path) -> None:
+    track(tmp_path).start(SPEC, {})
+    whole_trial(track(tmp_path))
+    first, second = service.runs
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    assert first.arguments["id"] == second.arguments["id"]

@@ -1,0 +1,175 @@
+"""A tiny trial for tests: synthetic sums as data, a lane's config, hooks that remember, and a plain reference loop."""
+
+import math
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import peft
+import torch
+from transformers import AutoModelForCausalLM
+
+from trainables.config import (
+    AreaConfig,
+    DataConfig,
+    HeldoutConfig,
+    LaneConfig,
+    LoraConfig,
+    ModelConfig,
+    TrainingConfig,
+    TrialSpec,
+    WandbConfig,
+)
+from trainables.data import TokenisedSet
+from trainables.loop import Hooks
+from trainables.samples import Sample
+from trainables.tokenise import tokenise
+
+TEMPLATE = "Q: {prompt}\nA: {response}"
+
+
+def sums(count, seed=0):
+    """Samples of unequal lengths, such as "3 + 14 + 5" with the answer "22"."""
+    numbers = random.Random(seed)
+    samples = []
+    for index in range(count):
+        terms = [numbers.randint(1, 40) for _ in range(numbers.randint(2, 5))]
+        messages = [
+            {"role": "user", "content": " + ".join(map(str, terms))},
+            {"role": "assistant", "content": f"{'it is ' * numbers.randint(0, 2)}{sum(terms)}"},
+        ]
+        samples.append(Sample(id=f"s{index}", messages=messages, meta={}, line=index + 1))
+    return samples
+
+
+def tokenised(folder, tokenizer, count, seed=0):
+    path = Path(folder) / f"sums-{count}-{seed}.arrow"
+    tokenise(sums(count, seed), tokenizer, TEMPLATE, 256, path)
+    return TokenisedSet(path)
+
+
+def lane(method="lora", lora=None, **training):
+    training = {"batch_size": 4, "precision": "fp32", "checkpoints_at": [0.5, 1.0], **training}
+    return LaneConfig(
+        sweep="test",
+        model=ModelConfig(name="random:tiny-llama", method=method, lora=LoraConfig(**(lora or {"r": 4, "alpha": 8.0}))),
+        data=DataConfig(train="sums.jsonl"),
+        heldout=HeldoutConfig(areas={"sums": AreaConfig(path="sums.jsonl")}),
+        training=TrainingConfig(**training),
+        wandb=WandbConfig(mode="disabled"),
+        output_dir="/nowhere",
+        model_path="/nowhere",
+        tokenised="/nowhere",
+        tokenised_areas={},
+        threads=1,
+    )
+
+
+def trial(seed=7, **params):
+    params = {"peak_lr": 2e-2, "warmup_fraction": 0.2, "decay_floor": 4e-3, **params}
+    return TrialSpec(trial_id="t", seed=seed, params=params)
+
+
+@dataclass
+class Memory:
+    """Hooks that remember; `stop_at` steps done is when they ask to stop."""
+
+    stop_at: float = math.inf
+    records: list = field(default_factory=list)
+    asked: int = 0
+    checkpoints: list = field(default_factory=list)
+    on_checkpoint: object = None
+
+    def hooks(self):
+        return Hooks(steps=self.records.extend, checkpoint=self._checkpoint, should_stop=self._should_stop)
+
+    def _checkpoint(self, step, model):
+        self.checkpoints.append(step)
+        if self.on_checkpoint:
+            self.on_checkpoint(step, model)
+
+    def _should_stop(self):
+        self.asked += 1
+        return self.asked > self.stop_at
+
+    @property
+    def losses(self):
+        return [record.loss for record in self.records]
+
+
+@dataclass
+class Reference:
+    """A plain loop's curve."""
+
+    losses: list = field(default_factory=list)
+    grad_norms: list = field(default_factory=list)
+    item_nll: dict = field(default_factory=dict)
+    model: object = None
+
+
+def reference(path, prepared, data, spec, config):
+    """Trains with nothing of the project: `transformers`, `peft`, padding, all logits, `torch.optim.AdamW`.
+
+    Args:
+        path: The base model's folder.
+        prepared: State dict of what `Base.prepare` gave: a fresh adapter's random weights are taken from it.
+    """
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager")
+    training, lora = config.training, config.model.lora
+    if config.model.method == "lora":
+        plain = peft.LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        model = peft.get_peft_model(model, plain)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_" in name:
+                    weight.copy_(prepared[name])
+    model.train()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    betas = (training.beta1, training.beta2)
+    adamw = torch.optim.AdamW(weights, lr=1.0, betas=betas, eps=training.eps, weight_decay=training.weight_decay)
+
+    order = np.random.Generator(np.random.PCG64(spec.seed)).permutation(len(data)).tolist()
+    size, parts = training.batch_size, training.gradient_accumulation
+    steps = math.ceil(len(order) / (size * parts))
+    peak, floor = spec.params["peak_lr"], spec.params["decay_floor"]
+    warmup = round(spec.params["warmup_fraction"] * steps)
+    seen = Reference(model=model)
+    for step in range(steps):
+        chosen = order[step * size * parts : (step + 1) * size * parts]
+        total = sum(int(data.label_mask(i).sum()) for i in chosen)
+        loss = 0.0
+        for start in range(0, len(chosen), size):
+            nll, counts = padded_nll(model, data, chosen[start : start + size])
+            (nll.sum() / total).backward()
+            loss += nll.sum().item() / total
+            for i, item_nll, count in zip(chosen[start : start + size], nll.tolist(), counts, strict=True):
+                seen.item_nll[data.ids[i]] = item_nll / count
+        seen.losses.append(loss)
+        seen.grad_norms.append(torch.nn.utils.clip_grad_norm_(weights, training.max_grad_norm or math.inf).item())
+        if step < warmup:
+            lr = peak * (step + 1) / warmup
+        else:
+            lr = peak + (floor - peak) * (step + 1 - max(warmup, 1)) / (steps - max(warmup, 1))
+        adamw.param_groups[0]["lr"] = lr
+        adamw.step()
+        adamw.zero_grad()
+    return seen
+
+
+def padded_nll(model, data, indices):
+    """Summed loss of each sample, (samples,), and its label tokens, from a padded batch and all logits."""
+    longest = max(int(data.lengths[i]) for i in indices)
+    input_ids = torch.zeros(len(indices), longest, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    labels = torch.full_like(input_ids, -100)
+    for row, i in enumerate(indices):
+        tokens = torch.from_numpy(np.array(data.input_ids(i), dtype=np.int64))
+        input_ids[row, : len(tokens)], attention_mask[row, : len(tokens)] = tokens, 1
+        mask = torch.from_numpy(np.array(data.label_mask(i)))
+        labels[row, : len(tokens)][mask] = tokens[mask]
+    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits.float()
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
+    ).view(len(indices), -1)
+    return losses.sum(1), (labels != -100).sum(1).tolist()

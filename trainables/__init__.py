@@ -1,0 +1,1 @@
+"""One trial: data, model, loop, held-out scores, checkpoints."""

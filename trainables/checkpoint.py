@@ -1,0 +1,136 @@
+"""Checkpoints that are either whole or absent: written beside their place, synced, renamed, and verifiable.
+
+A checkpoint folder holds an adapter (`adapter_model.safetensors`, `adapter_config.json`, as `peft` loads it) or a whole
+model (Hugging Face's layout), `meta.json`, `checksums.json` and, written last, `COMPLETE`. `checksums.json` maps each
+file to its sha256 and `COMPLETE` holds the sha256 of `checksums.json`, so that every byte is covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+
+CHECKSUMS, COMPLETE, META = "checksums.json", "COMPLETE", "meta.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder that is incomplete or whose content is not what was written."""
+
+
+def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
+    """Writes a checkpoint; on return it is on disk, whole, and `verify` accepts it.
+
+    Nothing is ever seen half-written: the files go into a sibling folder that is renamed when all are synced. A
+    checkpoint already there (of an earlier attempt at the same trial) is replaced. With several workers, rank 0 alone
+    calls this.
+
+    Args:
+        model: A `peft.PeftModel`, of which the adapter is saved, or a `transformers` model, saved whole in the
+            precision of its weights.
+        folder: Where the checkpoint goes; parents are made.
+        meta: What to remember of the trial, JSON values only.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: The disk is full or not writable; nothing is left behind.
+        TypeError: `meta` holds what JSON can't.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a worker that was killed while saving
+    partial.mkdir(parents=True)
+    try:
+        _write_weights(model, partial)
+        _write_text(partial / META, json.dumps(dict(meta), indent=2, sort_keys=True))
+        _seal(partial)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _sync(folder.parent)
+    return folder
+
+
+def verify(folder: str | Path) -> dict[str, str]:
+    """Checks that a checkpoint is complete and unchanged.
+
+    Args:
+        folder: A folder written by `save`. Files that `save` did not write are not looked at.
+
+    Returns:
+        sha256 of each file, by name.
+
+    Raises:
+        CheckpointError: `COMPLETE` or a file is missing, or a file's bytes are not those that were written.
+    """
+    folder = Path(folder)
+    if not (folder / COMPLETE).is_file():
+        raise CheckpointError(f"{folder}: no {COMPLETE} marker: the checkpoint was not written to its end")
+    if not (folder / CHECKSUMS).is_file():
+        raise CheckpointError(f"{folder}: {CHECKSUMS} is missing")
+    if _sha256(folder / CHECKSUMS).encode() != (folder / COMPLETE).read_bytes().strip():
+        raise CheckpointError(f"{folder}: {CHECKSUMS} is not what {COMPLETE} vouches for")
+    checksums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
+    for name, expected in checksums.items():
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder}: {name} is missing")
+        if _sha256(folder / name) != expected:
+            raise CheckpointError(f"{folder}: {name} is not what was written (its sha256 differs)")
+    return checksums
+
+
+def read_meta(folder: str | Path) -> dict[str, Any]:
+    """The `meta` that a checkpoint was saved with."""
+    return json.loads((Path(folder) / META).read_text())
+
+
+def _write_weights(model: nn.Module, folder: Path) -> None:
+    if isinstance(model, PeftModel):
+        # "auto" would ask the hub whether the vocabulary grew; adapters here never touch the embeddings.
+        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    else:
+        model.save_pretrained(str(folder), safe_serialization=True)  # type: ignore[operator]
+
+
+def _seal(folder: Path) -> None:
+    """Syncs every file, then writes the checksums, then the marker: in this order, each on disk before the next."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        _sync(path)
+    checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    _write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2))
+    _sync(folder)
+    _write_text(folder / COMPLETE, _sha256(folder / CHECKSUMS) + "\n")
+    _sync(folder)
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of entries, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

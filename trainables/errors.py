@@ -1,0 +1,37 @@
+"""Errors that a user can cause: one line each, saying where, which rule, what was found and what to do."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """One mistake in a config, a data file or an argument.
+
+    Args:
+        where: The setting or file, such as `space.peak_lr` or `train.jsonl line 7`.
+        rule: What must hold, such as `low must be below high`.
+        got: The value found, as text.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, where: str, rule: str, got: object, remedy: str) -> None:
+        self.where, self.rule, self.got, self.remedy = where, rule, str(got), remedy
+        super().__init__(where, rule, self.got, remedy)
+
+    def __str__(self) -> str:
+        """`WHERE: RULE, got VALUE; REMEDY`, on one line."""
+        return " ".join(f"{self.where}: {self.rule}, got {self.got}; {self.remedy}".split())
+
+
+class UserErrors(ValueError):  # noqa: N818 - several of them
+    """Several mistakes, reported together.
+
+    Args:
+        errors: At least one, in the order in which they are shown.
+    """
+
+    def __init__(self, errors: list[UserError]) -> None:
+        self.errors = errors
+        super().__init__(errors)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)

@@ -1,0 +1,185 @@
+"""Scores of a model on held-out areas: each item's own loss, and its answer where answers are asked for.
+
+Every score is kept by item, so that two checkpoints can be compared item by item; the means are taken at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from trainables.config import AreaConfig
+from trainables.data import TokenisedSet
+from trainables.generate import greedy_answers
+from trainables.scorers import Item, ScorerFunction, exact_match, token_f1
+from trainables.token_losses import token_losses
+
+ALWAYS_SCORED = ("exact_match", "token_f1")
+
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ItemScore:
+    """What a model made of one held-out item.
+
+    Attributes:
+        area: Name of the area.
+        id: The item's id.
+        nll: Mean loss of the response's tokens, in nats a token; not finite where the model's output is not.
+        tokens: Number of the response's tokens, the end-of-turn token among them.
+        answer: The greedy answer; None where none was generated, and then so are the two scores.
+        exact_match: 0 or 1, after SQuAD's normalisation.
+        token_f1: 0 to 1, after SQuAD's normalisation.
+        scores: The area's other scorers, by name; empty where no answer was generated.
+    """
+
+    area: str
+    id: str
+    nll: float
+    tokens: int
+    answer: str | None = None
+    exact_match: float | None = None
+    token_f1: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def score_area(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    items: TokenisedSet,
+    name: str,
+    area: AreaConfig,
+    scorers: Mapping[str, ScorerFunction],
+    *,
+    with_answers: bool,
+    batch_tokens: int,
+    answer_batch_size: int,
+) -> list[ItemScore]:
+    """Scores a model on every item of an area.
+
+    The model is put in evaluation mode and given back in the mode it came in.
+
+    Args:
+        model: What `Base.prepare` gave.
+        tokenizer: The model's.
+        items: The area's tokenised items.
+        name: The area's name.
+        area: The area's settings; `max_new_tokens` limits the answers.
+        scorers: The area's scorers by name, as `load_scorers` gives them.
+        with_answers: Whether greedy answers are generated and scored.
+        batch_tokens: Most tokens scored at once; a longer item is a batch of its own.
+        answer_batch_size: Answers generated at once.
+
+    Returns:
+        One score for each item, in the set's order.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        losses = item_losses(model, items, batch_tokens)
+        answers: list[str | None] = [None] * len(items)
+        if with_answers:
+            prompts = [items.prompt_ids(index) for index in range(len(items))]
+            answers[:] = greedy_answers(model, tokenizer, prompts, area.max_new_tokens, answer_batch_size)
+    finally:
+        model.train(was_training)
+    return [
+        _item_score(name, items.item(index), *loss, answer, scorers)
+        for index, (loss, answer) in enumerate(zip(losses, answers, strict=True))
+    ]
+
+
+def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> list[tuple[float, int]]:
+    """Each item's mean loss per label token, in nats, and its number of label tokens, in the set's order.
+
+    Items are batched by length, so that a model that needs padding gets little of it. The losses don't depend on the
+    batches beyond rounding.
+    """
+    device = next(model.parameters()).device
+    sums = torch.zeros(len(items), dtype=torch.float64, device=device)
+    tokens = np.zeros(len(items), dtype=np.int64)
+    with torch.no_grad():
+        for indices in _batches(items.lengths, batch_tokens):
+            batch = items.batch(indices)
+            tokens[indices] = np.bincount(batch.label_item.numpy(), minlength=len(batch))
+            nll = token_losses(model, batch.to(device))  # (labels,)
+            sums.index_add_(0, torch.as_tensor(indices, device=device)[batch.label_item.to(device)], nll.double())
+    return [(total / count, count) for total, count in zip(sums.tolist(), tokens.tolist(), strict=True)]
+
+
+def summarise(scores: Sequence[ItemScore]) -> Summary:
+    """An area's means over its items.
+
+    Args:
+        scores: At least one, all with answers or all without.
+
+    Returns:
+        `nll` (mean over the items of their mean loss per token, in nats), `exact_match` and `token_f1` (None without
+        answers), the mean of each further scorer by name, and `items`, their number.
+    """
+    with_answers = scores[0].answer is not None
+    extra = {key: _mean(score.scores[key] for score in scores) for key in scores[0].scores}
+    return {
+        "nll": _mean(score.nll for score in scores),
+        "exact_match": _mean(score.exact_match for score in scores) if with_answers else None,
+        "token_f1": _mean(score.token_f1 for score in scores) if with_answers else None,
+        **extra,
+        "items": len(scores),
+    }
+
+
+def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> float:
+    """The number that a sweep minimises: the areas' `nll`, averaged by weight.
+
+    Args:
+        areas: Summaries by area; every area that has a weight must be there.
+        weights: Weight above 0 of each area that selects. Areas without a weight don't count.
+
+    Returns:
+        Weighted mean in nats a token; not finite where an area's `nll` is not.
+
+    Raises:
+        KeyError: An area with a weight has no summary.
+    """
+    total = sum(weights.values())
+    return sum(weight * areas[name]["nll"] for name, weight in weights.items()) / total
+
+
+def _item_score(
+    area: str, item: Item, nll: float, tokens: int, answer: str | None, scorers: Mapping[str, ScorerFunction]
+) -> ItemScore:
+    if answer is None:
+        return ItemScore(area, item.id, nll, tokens)
+    return ItemScore(
+        area=area,
+        id=item.id,
+        nll=nll,
+        tokens=tokens,
+        answer=answer,
+        exact_match=exact_match(answer, item.response),
+        token_f1=token_f1(answer, item.response),
+        scores={name: scorer(answer, item) for name, scorer in scorers.items() if name not in ALWAYS_SCORED},
+    )
+
+
+def _batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Items by ascending length, as many at a time as fit into `batch_tokens` when padded to the longest."""
+    batch: list[int] = []
+    for index in np.argsort(lengths, kind="stable").tolist():
+        if batch and (len(batch) + 1) * lengths[index] > batch_tokens:
+            yield np.array(batch)
+            batch = []
+        batch.append(index)
+    yield np.array(batch)
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)

@@ -1,0 +1,47 @@
+"""The order of an epoch and its parts: steps, workers, micro-batches. PURE: no framework, so that a plan needs none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def epoch_order(n: int, seed: int) -> np.ndarray:
+    """The order of one epoch: a permutation of 0 … n - 1, the same for equal seeds on every machine (PCG64)."""
+    return np.random.Generator(np.random.PCG64(seed)).permutation(n)
+
+
+def steps_in_epoch(n: int, per_step: int) -> int:
+    """Optimiser steps of an epoch over n samples, `per_step` at a time over all workers; the last may be short."""
+    return -(-n // per_step)
+
+
+def step_indices(order: np.ndarray, step: int, per_step: int) -> np.ndarray:
+    """The samples of a step, over all workers and micro-batches.
+
+    Args:
+        order: The epoch's order, from `epoch_order`.
+        step: 0 to `steps_in_epoch` - 1.
+        per_step: Batch size x accumulation x workers.
+
+    Raises:
+        IndexError: The epoch has no such step.
+    """
+    if not 0 <= step < steps_in_epoch(len(order), per_step):
+        raise IndexError(f"step {step} is not in an epoch of {steps_in_epoch(len(order), per_step)} steps")
+    return order[step * per_step : (step + 1) * per_step]
+
+
+def split_for_worker(indices: np.ndarray, rank: int, workers: int, batch_size: int) -> list[list[int]]:
+    """One worker's micro-batches of a step.
+
+    Each worker takes a contiguous part; parts differ by one sample at most, so in a short last step some workers may
+    get fewer micro-batches than others, or none.
+
+    Args:
+        indices: The step's samples, from `step_indices`.
+        rank: 0 to `workers` - 1.
+        workers: Number of workers.
+        batch_size: Most samples in a micro-batch.
+    """
+    own = np.array_split(indices, workers)[rank].tolist()
+    return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
