@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def connected(address: str | None) -> Iterator[None]:
         packages = [str(root / name) for name in ("sweeps", "trainables", "analysis")]
         options = {"address": address, "runtime_env": {"py_modules": packages}}
     try:
-        ray.init(log_to_driver=False, logging_level="error", namespace=NAMESPACE, **options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
     except ConnectionError as error:
         raise UserError("--address", "a Ray cluster must answer there", address, str(error)) from None
     try:

@@ -226,7 +226,7 @@ def read_tree(path: str | Path, overrides: list[str]) -> dict[str, Any]:
     if bad:
         raise UserError("arguments", "an override must be key=value", bad[0], "write for instance search.trials=8")
     try:
-        loaded = OmegaConf.load(path)
+        loaded: Any = OmegaConf.load(path)
         if isinstance(loaded, DictConfig):
             _spell_out_areas(loaded)
             loaded = OmegaConf.merge(loaded, OmegaConf.from_dotlist(overrides))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,7 +26,7 @@ from trainables.config import LaneConfig
 logger = logging.getLogger(__name__)
 
 IDLE_INCARNATIONS_ALLOWED = 3
-STOP_SECONDS = 60.0
+STOP_SECONDS = 30.0
 POLL_SECONDS = 5.0
 
 
@@ -150,7 +151,18 @@ def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> Non
 
 
 def _lane_main(config: dict[str, Any]) -> None:
-    """Imported on the worker only: the driver needs no torch."""
-    from trainables.lane import lane_main
+    """What a worker runs. It announces itself before it imports torch, so that a start that fails is counted."""
+    first = ray.train.get_context().get_world_rank() == 0
+    dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
+    lane, incarnation = config["lane"], time.time_ns()
+    if first:
+        ray.get(dispatcher.join.remote(lane, incarnation))
+    try:
+        from trainables.lane import lane_main
 
-    lane_main(config)
+        lane_main(config, incarnation)
+    except Exception as error:
+        if first:
+            notice = {"kind": "notice", "text": f"{lane} ended: {type(error).__name__}: {error}"}
+            ray.get(dispatcher.post.remote(lane, incarnation, "", 0, notice))
+        raise

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from trainables.weights import WeightsSummary, load_tokenizer, resolve_model, summarise_weights
-
 from sweeps.bounds import Bounds, recommended, recommended_point
 from sweeps.config import SweepConfig
 from sweeps.ledger import write_whole
@@ -22,7 +20,9 @@ from sweeps.prepare import SetPlan, tokenise_all
 from trainables.config import SCHEDULE_PARAMS, LoraConfig, with_params
 from trainables.epoch import plan_epoch
 from trainables.errors import UserError
+from trainables.pretrained import load_tokenizer, resolve_model
 from trainables.schedule import MOST_FLOOR_OF_PEAK, cap_floor, make_schedule
+from trainables.weight_files import summarise_weights
 
 PLAN_FILE = "plan.json"
 CACHE_FOLDER = "cache"
@@ -93,12 +93,13 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     """
     cache = draft / CACHE_FOLDER
     cache.mkdir()
-    model_path = resolve_model(config.model, Path(".cache") / "models").resolve()
+    model_path = resolve_model(config.model, Path(".cache") / "models")
     weights = summarise_weights(model_path)
-    train, areas = tokenise_all(config, load_tokenizer(model_path, config.model), cache)
-    trained = (
-        weights.parameters if config.model.method == "full" else _adapter_parameters(weights, _largest_lora(config))
-    )
+    tokenizer = load_tokenizer(model_path, config.model)
+    train, areas = tokenise_all(config, tokenizer, cache)
+    trained = weights.parameters
+    if config.model.method == "lora":  # an upper estimate where not every linear layer is adapted
+        trained = _largest_lora(config).r * sum(rows + columns for rows, columns in weights.linear_shapes)
     epoch = plan_epoch(train.samples, config.training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, epoch.steps)
     low, high = config.space.ends()["warmup_fraction"]
@@ -124,11 +125,6 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
 def _largest_lora(config: SweepConfig) -> LoraConfig:
     high = {name: ends[1] for name, ends in config.space.ends().items() if name == "lora_r"}
     return with_params(config.training, config.model.lora, high)[1]
-
-
-def _adapter_parameters(weights: WeightsSummary, lora: LoraConfig) -> int:
-    """Parameters of an adapter on every linear layer; an upper estimate where fewer modules are adapted."""
-    return lora.r * sum(rows + columns for rows, columns in weights.linear_shapes)
 
 
 def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:

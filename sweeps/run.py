@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,6 +24,10 @@ from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
 from trainables.config import LaneConfig
 from trainables.errors import UserError, UserErrors
+
+if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
+    from sweeps.lanes import Lanes
+    from sweeps.sweep import Sweep
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
@@ -127,7 +132,7 @@ def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str 
     return finish(config.folder, state, console)
 
 
-def search(sweep: "Sweep", running: "Lanes") -> str:  # noqa: F821, UP037 - imported where Ray is needed
+def search(sweep: Sweep, running: Lanes) -> str:
     """The base model's scores first, then the trials.
 
     Returns:

@@ -114,8 +114,9 @@ class SweepSearch(NeverRestored, OptunaSearch):
     ) -> None:
         self.config, self.base_objective, self.trial_config = config, base_objective, trial_config
         self.on_submitted, self.next_number, self.unfinished = on_submitted, submitted + 1, list(unfinished)
+        self.distributions = distributions(config)
         super().__init__(
-            space=distributions(config),
+            space=self.distributions,
             metric=METRIC,
             mode="min",
             sampler=make_sampler(config, submitted),
@@ -124,16 +125,20 @@ class SweepSearch(NeverRestored, OptunaSearch):
         )
         if self._ot_study is None:  # everything is fixed: one point, searched over nothing
             self._setup_study("min")
-        assert self._ot_study is not None
-        self._ot_study.add_trials(history)
-        searched = self._space or {}
+        self.study.add_trials(history)
         for params in [spec.params | (spec.drawn or {}) for spec in self.unfinished] or ([] if submitted else points):
-            self._ot_study.enqueue_trial({name: value for name, value in params.items() if name in searched})
+            self.study.enqueue_trial({name: value for name, value in params.items() if name in self.distributions})
+
+    @property
+    def study(self) -> optuna.Study:
+        """Optuna's study, which the base class sets up."""
+        assert self._ot_study is not None
+        return self._ot_study
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         """The next trial's Tune config; Optuna's trial carries our id."""
         if trial_id not in self._ot_trials:
-            self._ot_trials[trial_id] = self._ot_study.ask(fixed_distributions=self._space or {})
+            self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
         self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
         self.on_submitted(spec)
@@ -153,7 +158,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         trial = self._ot_trials[trial_id]
         if result and result.get("state") == "diverged":
             trial.set_user_attr("diverged_objective", str(result[METRIC]))
-        self._ot_study.tell(trial, value, state=state)
+        self.study.tell(trial, value, state=state)
 
     def close(self) -> None:
         """Marks as FAIL whatever Tune never said the end of, so that no trial of the study stays RUNNING."""

@@ -35,7 +35,7 @@ class SweepTrial(tune.Trainable):
             `objective` (nats a token; lower is better), `step`, `epoch_percent`, `state` and `done`.
         """
         while True:
-            answer = ray.get(self.dispatcher.poll.remote(self.job_id, self.seen, POLL_SECONDS))
+            answer: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.seen, POLL_SECONDS))
             if not answer["known"]:  # the dispatcher was restarted
                 ray.get(self.dispatcher.submit.remote(self.job_id, self.work))
             if answer["reports"]:

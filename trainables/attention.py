@@ -1,126 +1,148 @@
 """Padding-free attention: sequences laid end to end in one row, each attending to itself alone.
 
-Registered with transformers' `AttentionInterface` under `FLAT`. The boundaries of the row are set before a forward pass
-and stay until the next, because a backward pass with recomputation reads them too.
+Registered with transformers as an attention of its own. A call that names no `cu_seq_lens_q` (a padded batch, a step of
+generation) goes to transformers' SDPA attention unchanged.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name
-from torch import nn
-from transformers import AttentionInterface, PreTrainedModel
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
-FLAT = "flat_sequences"
-PADDED = "sdpa"
+PADDING_FREE = "padding_free"
+"""Name under which `transformers` knows this attention: `model.set_attn_implementation(PADDING_FREE)`."""
 
-
-class _Row:
-    """Boundaries of the row at hand: on the device for CUDA's kernel, on the host for the loop on CPUs."""
-
-    cu_seqlens: torch.Tensor | None = None
-    ends: list[int] | None = None
-    longest: int = 0
-
-
-def set_boundaries(cu_seqlens: torch.Tensor, longest: int) -> None:
-    """Says where the sequences of the next row begin and end.
-
-    Args:
-        cu_seqlens: (sequences + 1,) int32: 0 and the end of each sequence, on the model's device.
-        longest: Length of the longest.
-    """
-    _Row.cu_seqlens, _Row.longest = cu_seqlens, longest
-    _Row.ends = None if cu_seqlens.is_cuda else cu_seqlens.tolist()
-
-
-def flat_attention(
-    module: nn.Module,  # noqa: ARG001 - the interface's
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,  # noqa: ARG001 - the interface's; a flat row needs none
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Causal attention within each sequence of a row.
-
-    Args:
-        module: The attention layer.
-        query: (1, heads, tokens, head_dim).
-        key: (1, key_value_heads, tokens, head_dim).
-        value: Like `key`.
-        attention_mask: Not used.
-        scaling: Factor of the products; None for 1 / sqrt(head_dim).
-        dropout: Probability on the attention weights; must be 0.
-
-    Returns:
-        (1, tokens, heads, head_dim), and no weights.
-    """
-    if dropout:
-        raise ValueError(f"attention dropout must be 0, got {dropout}")
-    if query.is_cuda:
-        return _on_cuda(query, key, value, scaling), None
-    assert _Row.ends is not None
-    grouped = query.shape[1] != key.shape[1]
-    parts = [
-        F.scaled_dot_product_attention(
-            query[:, :, begin:end],
-            key[:, :, begin:end],
-            value[:, :, begin:end],
-            is_causal=True,
-            scale=scaling,
-            enable_gqa=grouped,
-        )
-        for begin, end in zip(_Row.ends, _Row.ends[1:], strict=False)
-    ]
-    return torch.cat(parts, dim=2).transpose(1, 2), None
-
-
-def _on_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
-    rows = [states[0].transpose(0, 1) for states in (query, key, value)]  # (tokens, heads, head_dim)
-    grouped = query.shape[1] != key.shape[1]
-    out = varlen_attn(
-        *rows,
-        _Row.cu_seqlens,
-        _Row.cu_seqlens,
-        _Row.longest,
-        _Row.longest,
-        scale=scaling,
-        window_size=(-1, 0),
-        enable_gqa=grouped,
-    )
-    return out[None]
+KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
 def supports_flat(model: PreTrainedModel, max_tokens: int) -> bool:
-    """Whether a model gives the same in a flat row: it uses transformers' attention interface, causally and plainly.
+    """Whether a model's layers, as its configuration describes them, can take flat rows of such sequences.
 
     Args:
-        model: Any causal language model of transformers.
-        max_tokens: Longest sequence; a sliding window that is not shorter makes no difference.
+        model: A causal LM.
+        max_tokens: The longest sequence.
+    """
+    return max_tokens <= longest_flat(model)
+
+
+def longest_flat(model: PreTrainedModel) -> int:
+    """The longest sequence that a model can take in flat form; 0 if it cannot take any.
+
+    A sliding window changes nothing for sequences that fit into it. Models that choose their attention by themselves
+    (Falcon, MPT), cap its scores (Gemma 2) or mix tokens by other means cannot take the flat form.
     """
     config = model.config.get_text_config()
+    layers = set(getattr(config, "layer_types", None) or ())
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    if not model._supports_attention_backend or capped or not layers <= KNOWN_LAYERS:
+        return 0
     window = getattr(config, "sliding_window", None)
-    capped = getattr(config, "attn_logit_softcapping", None)
-    dropout = getattr(config, "attention_dropout", 0.0)
-    stateful = any(
-        getattr(config, name, None) for name in ("layers_block_type", "linear_num_value_heads", "state_size")
+    if window is None or (layers and "sliding_attention" not in layers):
+        return sys.maxsize
+    return int(window)
+
+
+def padding_free_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each sequence of a flat row.
+
+    Args:
+        module: The attention layer.
+        query: (1, heads, T, head size).
+        key: (1, key heads, T, head size); `heads` is a multiple of `key heads`.
+        value: As `key`.
+        attention_mask: Not read for a flat row.
+        scaling: Factor of the scores; None for 1 / sqrt(head size).
+        dropout: Dropout probability of the attention weights.
+        cu_seq_lens_q: (B + 1,) int32 starts of the sequences, and T; None for an ordinary batch.
+        max_length_q: The longest sequence.
+        **kwargs: What else the model passes to its attention.
+
+    Returns:
+        (1, T, heads, head size) and, in place of attention weights, None.
+    """
+    if cu_seq_lens_q is None or max_length_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    if dropout == 0.0 and _has_varlen_kernel(query):
+        return _varlen(query, key, value, scaling, cu_seq_lens_q, max_length_q), None
+    return _one_by_one(query, key, value, scaling, dropout, cu_seq_lens_q), None
+
+
+def _one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    dropout: float,
+    cu_seqlens: torch.Tensor,
+) -> torch.Tensor:
+    lengths = cu_seqlens.diff().tolist()
+    rows = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    shared_keys = query.shape[1] != key.shape[1]
+    outputs = [
+        functional.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=shared_keys
+        ).transpose(1, 2)
+        for q, k, v in rows
+    ]
+    return torch.cat(outputs, dim=1)
+
+
+def _varlen(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    cu_seqlens: torch.Tensor,
+    max_length: int,
+) -> torch.Tensor:
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head size)
+    output = varlen_attn(
+        q,
+        k,
+        v,
+        cu_seqlens,
+        cu_seqlens,
+        max_length,
+        max_length,
+        scale=scaling,
+        window_size=(-1, 0),  # causal
+        enable_gqa=q.shape[1] != k.shape[1],
     )
-    if next(model.parameters()).is_cuda and next(model.parameters()).dtype == torch.float32:
-        return False  # CUDA's kernel takes half precision only
-    return bool(
-        model._supports_attention_backend
-        and not capped
-        and not dropout
-        and not stateful
-        and (not window or window >= max_tokens)
+    assert isinstance(output, torch.Tensor)  # a tuple only where log-sum-exps were asked for
+    return output[None]
+
+
+def _has_varlen_kernel(query: torch.Tensor) -> bool:
+    """The limits of FlashAttention 2, which `varlen_attn` calls."""
+    head_size = query.shape[-1]
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and head_size % 8 == 0
+        and head_size <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
     )
 
 
-AttentionInterface.register(FLAT, flat_attention)
+AttentionInterface.register(PADDING_FREE, padding_free_attention)
+AttentionMaskInterface.register(PADDING_FREE, sdpa_mask)

@@ -18,6 +18,8 @@ from typing import Any
 from peft import PeftModel
 from torch import nn
 
+from trainables.pretrained import no_progress_bars
+
 CHECKSUMS, COMPLETE, META = "checksums.json", "COMPLETE", "meta.json"
 
 
@@ -102,7 +104,8 @@ def _write_weights(model: nn.Module, folder: Path) -> None:
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
     else:
-        model.save_pretrained(str(folder), safe_serialization=True)  # type: ignore[operator]
+        with no_progress_bars():
+            model.save_pretrained(str(folder), safe_serialization=True)  # type: ignore[operator]
 
 
 def _seal(folder: Path) -> None:

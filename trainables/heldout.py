@@ -5,7 +5,8 @@ Every score is kept by item, so that two checkpoints can be compared item by ite
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,16 +81,12 @@ def score_area(
     Returns:
         One score for each item, in the set's order.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    answers: list[str | None] = [None] * len(items)
+    with _evaluating(model):
         losses = item_losses(model, items, batch_tokens)
-        answers: list[str | None] = [None] * len(items)
         if with_answers:
             prompts = [items.prompt_ids(index) for index in range(len(items))]
             answers[:] = greedy_answers(model, tokenizer, prompts, area.max_new_tokens, answer_batch_size)
-    finally:
-        model.train(was_training)
     return [
         _item_score(name, items.item(index), *loss, answer, scorers)
         for index, (loss, answer) in enumerate(zip(losses, answers, strict=True))
@@ -124,13 +121,11 @@ def summarise(scores: Sequence[ItemScore]) -> Summary:
         `nll` (mean over the items of their mean loss per token, in nats), `exact_match` and `token_f1` (None without
         answers), the mean of each further scorer by name, and `items`, their number.
     """
-    with_answers = scores[0].answer is not None
-    extra = {key: _mean(score.scores[key] for score in scores) for key in scores[0].scores}
     return {
-        "nll": _mean(score.nll for score in scores),
-        "exact_match": _mean(score.exact_match for score in scores) if with_answers else None,
-        "token_f1": _mean(score.token_f1 for score in scores) if with_answers else None,
-        **extra,
+        "nll": _mean([score.nll for score in scores]),
+        "exact_match": _mean([score.exact_match for score in scores]),
+        "token_f1": _mean([score.token_f1 for score in scores]),
+        **{name: _mean([score.scores[name] for score in scores]) for name in scores[0].scores},
         "items": len(scores),
     }
 
@@ -150,6 +145,17 @@ def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, fl
     """
     total = sum(weights.values())
     return sum(weight * areas[name]["nll"] for name, weight in weights.items()) / total
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; after it the mode that was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _item_score(
@@ -180,6 +186,7 @@ def _batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
     yield np.array(batch)
 
 
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean, or None unless every item has a value."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None

@@ -49,14 +49,7 @@ class Bench:
         return cls(
             settings=settings,
             world=world,
-            base=load_base(
-                settings.model_path,
-                settings.model,
-                settings.training.precision,
-                device,
-                max_tokens=settings.data.max_tokens,
-                gradient_checkpointing=settings.training.gradient_checkpointing,
-            ),
+            base=load_base(settings.model_path, settings.model, settings.training.precision, device),
             data=TokenisedSet(settings.tokenised),
             areas={name: TokenisedSet(path) for name, path in settings.tokenised_areas.items()},
             scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -37,26 +36,29 @@ class Desk:
     Args:
         dispatcher: Name of the dispatcher's actor.
         namespace: Ray namespace of that actor.
-        lane: Name of this lane. The incarnation is the time of this start, so that a later start wins.
+        lane: Name of this lane.
+        incarnation: Which start of the lane this is; a later start has a higher one.
     """
 
-    def __init__(self, dispatcher: str, namespace: str, lane: str) -> None:
+    def __init__(self, dispatcher: str, namespace: str, lane: str, incarnation: int) -> None:
         self.actor = ray.get_actor(dispatcher, namespace)
-        self.lane, self.incarnation = lane, time.time_ns()
+        self.lane, self.incarnation = lane, incarnation
         self.stop = threading.Event()
-        ray.get(self.actor.join.remote(self.lane, self.incarnation))
+        self.held: tuple[str, int] | None = None
 
     def take(self, seq: int) -> dict[str, Any]:
         """The next job, "wait" or "stop"; see `sweeps.dispatcher.Dispatcher.take`."""
-        return ray.get(self.actor.take.remote(self.lane, self.incarnation, seq, POLL_SECONDS))
+        answer: Any = ray.get(self.actor.take.remote(self.lane, self.incarnation, seq, POLL_SECONDS))
+        return answer
 
     def work_of(self, job_id: str) -> dict[str, Any]:
         """What is to be done for a job."""
-        return ray.get(self.actor.work_of.remote(job_id))
+        work: Any = ray.get(self.actor.work_of.remote(job_id))
+        return work
 
     def post(self, job_id: str, attempt: int, report: Report, *, wait: bool = True) -> None:
         """Sends a report. `wait=False` returns at once: progress is for the live view and may come late."""
-        answer = self.actor.post.remote(self.lane, self.incarnation, job_id, attempt, report)
+        answer: Any = self.actor.post.remote(self.lane, self.incarnation, job_id, attempt, report)
         if wait and not ray.get(answer):
             self.stop.set()
 
@@ -74,7 +76,7 @@ class Desk:
 
     def _watch(self, job_id: str, attempt: int) -> None:
         while self.held == (job_id, attempt):
-            call = self.actor.watch.remote(self.lane, self.incarnation, job_id, attempt, POLL_SECONDS)
+            call: Any = self.actor.watch.remote(self.lane, self.incarnation, job_id, attempt, POLL_SECONDS)
             if ray.get(call) and self.held == (job_id, attempt):
                 self.stop.set()
                 return
@@ -92,24 +94,19 @@ class Notices(logging.Handler):
         self.desk.post("", 0, {"kind": "notice", "text": record.getMessage()}, wait=False)
 
 
-def lane_main(config: dict[str, Any]) -> None:
+def lane_main(config: dict[str, Any], incarnation: int) -> None:
     """Serves jobs until the dispatcher says stop. Runs on every worker of the lane.
 
     Args:
         config: `settings` (a dumped `LaneConfig`), `dispatcher`, `namespace` and `lane`.
+        incarnation: Which start of the lane this is, as announced to the dispatcher.
     """
     settings = LaneConfig.model_validate(config["settings"])
     torch.set_num_threads(settings.threads)
     context = ray.train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
-    desk = Desk(config["dispatcher"], config["namespace"], config["lane"]) if world.rank == 0 else None
-    try:
-        bench = Bench.load(settings, ray.train.torch.get_device(), world)
-    except Exception as error:
-        if desk:
-            notice: Report = {"kind": "notice", "text": f"{config['lane']} could not start: {error}"}
-            desk.post("", 0, notice)
-        raise
+    desk = Desk(config["dispatcher"], config["namespace"], config["lane"], incarnation) if world.rank == 0 else None
+    bench = Bench.load(settings, ray.train.torch.get_device(), world)
     if desk:
         logging.getLogger("trainables").addHandler(Notices(desk))
     try:
@@ -168,5 +165,5 @@ def serve(bench: Bench, desk: Desk | None, job_id: str, attempt: int, work: dict
 def _work(desk: Desk | None, config: dict[str, Any], job_id: str) -> dict[str, Any]:
     if desk:
         return desk.work_of(job_id)
-    actor = ray.get_actor(config["dispatcher"], config["namespace"])
-    return ray.get(actor.work_of.remote(job_id))
+    work: Any = ray.get(ray.get_actor(config["dispatcher"], config["namespace"]).work_of.remote(job_id))
+    return work

@@ -89,7 +89,7 @@ def train(
     schedule = make_schedule(spec.params, training.schedule, epoch.steps)
     order = epoch_order(len(data), spec.seed)
     model = base.prepare(lora, spec.seed)
-    gradients = Gradients(model, world, base.autocast)
+    gradients = Gradients(model, world)
     optimiser = Optimiser(model, training)
     curve = CurveRecorder(schedule, training.max_grad_norm, world)
 

@@ -63,13 +63,12 @@ class Gradients:
     Args:
         model: What `Base.prepare` gave, with the same bits on every worker.
         world: The workers.
-        autocast: Type in which the forward pass computes its matrix products; None for the weights' own.
     """
 
-    def __init__(self, model: nn.Module, world: World, autocast: torch.dtype | None) -> None:
+    def __init__(self, model: nn.Module, world: World) -> None:
         self.workers = world.size
         self.device = next(model.parameters()).device
-        self.losses = _Losses(model, self.device.type, autocast)
+        self.losses = _Losses(model)
         self.shared: DistributedDataParallel | None = None
         if world.size > 1:
             # init_sync would send every weight, frozen ones too, though all ranks made the same from the same seed.
@@ -145,10 +144,9 @@ class Optimiser:
 class _Losses(nn.Module):
     """`token_losses` as a module's forward pass, which is what DDP wraps."""
 
-    def __init__(self, model: nn.Module, device_type: str, autocast: torch.dtype | None) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, self.device_type, self.autocast = model, device_type, autocast
+        self.model = model
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        with torch.autocast(self.device_type, dtype=self.autocast, enabled=self.autocast is not None):
-            return token_losses(self.model, batch)
+        return token_losses(self.model, batch)

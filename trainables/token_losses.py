@@ -1,52 +1,65 @@
-"""The loss of every label token, with logits computed at label positions alone.
-
-Logits for every position of a 49k vocabulary are most of a small model's memory; a response is a few tokens of many.
-"""
+"""The loss of each label token, with logits computed at labels only and, where the model can, without padding."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name
-from torch import nn
+from typing import Any
 
-from trainables.attention import FLAT, set_boundaries
+import torch
+from torch import nn
+from torch.nn import functional
+
 from trainables.data import Batch, pad
+from trainables.forward import ForwardPlan, hugging_face_model
 
 
 def token_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Each label token's loss.
+    """Negative log-likelihood of each label token.
 
-    Transformers' `logits_to_keep` picks the positions before the output head, so whatever a model does to its logits
-    (a soft cap, a scale) is done here too.
+    The forward pass runs as the model's `ForwardPlan` says (see `trainables.forward`), its autocast included.
 
     Args:
-        model: A causal language model of transformers, bare or with adapters.
+        model: A causal LM of `transformers`, or a PEFT model around one.
         batch: On the model's device.
 
     Returns:
-        (labels,) float32: negative log-likelihoods in nats, in the batch's order.
+        (L,) float32, in nats, in the order of `batch.labels`.
     """
-    flat = model.config._attn_implementation == FLAT
-    logits = _flat_logits(model, batch) if flat else _padded_logits(model, batch)
-    return F.cross_entropy(logits.float(), batch.labels, reduction="none")
+    plan = ForwardPlan.of(model)
+    with plan.autocasting(batch.input_ids.device):
+        logits = label_logits(model, batch, plan)
+    return functional.cross_entropy(logits.float(), batch.labels, reduction="none")
 
 
-def _flat_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """(labels, vocabulary) from one row of all sequences."""
-    set_boundaries(batch.cu_seqlens, batch.max_length)
-    out = model(
-        input_ids=batch.input_ids[None],  # (1, tokens)
-        position_ids=batch.position_ids[None],
-        logits_to_keep=batch.label_positions,
-        use_cache=False,
-    )
-    return out.logits[0]
+def label_logits(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Tensor:
+    """The logits from which each label is predicted: (L, vocabulary)."""
+    if batch.max_length <= plan.longest_flat:
+        inputs, places = _flat(batch), batch.label_positions
+    else:
+        inputs, places = _padded(batch, plan.pad_id)
+    if not plan.head_at_labels:
+        return model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, places)
+
+    def labels_only(_: nn.Module, hidden: tuple[torch.Tensor]) -> torch.Tensor:
+        return hidden[0].flatten(0, 1).index_select(0, places)[None]  # (1, L, hidden)
+
+    # A hook on the output head leaves what follows it (a cap or a scale on the logits) to the model's own forward.
+    with hugging_face_model(model).get_output_embeddings().register_forward_pre_hook(labels_only):
+        return model(**inputs, use_cache=False).logits[0]
 
 
-def _padded_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """(labels, vocabulary) from one row a sequence."""
-    pad_id = model.config.get_text_config().pad_token_id or 0
-    input_ids, attention_mask, (rows, columns) = pad(batch, pad_id)
-    kept, place = torch.unique(columns, return_inverse=True)
-    out = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=kept, use_cache=False)
-    return out.logits[rows, place]
+def _flat(batch: Batch) -> dict[str, Any]:
+    return {
+        "input_ids": batch.input_ids[None],  # (1, T)
+        "position_ids": batch.position_ids[None],
+        # Four dimensions: transformers takes such a mask for finished and builds none of T x T. It is not read.
+        "attention_mask": torch.zeros(1, 1, 1, 1, device=batch.input_ids.device),
+        "cu_seq_lens_q": batch.cu_seqlens,
+        "cu_seq_lens_k": batch.cu_seqlens,
+        "max_length_q": batch.max_length,
+        "max_length_k": batch.max_length,
+    }
+
+
+def _padded(batch: Batch, pad_id: int) -> tuple[dict[str, Any], torch.Tensor]:
+    input_ids, attention_mask, (rows, columns) = pad(batch, pad_id)  # (B, S)
+    return {"input_ids": input_ids, "attention_mask": attention_mask}, rows * input_ids.shape[1] + columns

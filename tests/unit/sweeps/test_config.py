@@ -114,7 +114,7 @@ def test_all_mistakes_are_reported_in_one_go(small):
 
 
 def test_a_full_fine_tune_has_no_adapter_to_search(small):
-    with pytest.raises(UserErrors, match="space.lora_r: is read only with model.method=lora"):
+    with pytest.raises(UserErrors, match=r"space\.lora_r: is read only with model\.method=lora"):
         load_config(small, ["model.method=full", "space.lora_r={low: 4, high: 8}"])
 
 

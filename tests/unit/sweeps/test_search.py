@@ -92,7 +92,7 @@ def test_a_trial_is_told_once(config, search):
     assert study(config).trials[0].value == 1.5
 
 
-def test_the_recommended_point_comes_first_and_fixed_values_are_kept(config, search, submitted):
+def test_the_recommended_point_comes_first_and_fixed_values_are_kept(search, submitted):
     first, second = search.suggest("a")["spec"], search.suggest("b")["spec"]
     assert first["params"] == pytest.approx(POINT)
     assert second["params"]["peak_lr"] != first["params"]["peak_lr"]

@@ -1,4 +1,5 @@
 import math
+import statistics
 
 import pytest
 import torch
@@ -37,9 +38,12 @@ def run(base, data, config, spec=None, **memory):
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_curve_is_that_of_a_plain_loop(tiny, data, method, accumulation):
     """43 samples, 4 a batch: the last step is short, and with accumulation its last micro-batch too."""
-    config = lane(method, gradient_accumulation=accumulation, max_grad_norm=0.5)
-    spec = trial() if method == "lora" else trial(peak_lr=1e-3, decay_floor=2e-4)
+    spec = trial() if method == "lora" else trial(peak_lr=2e-3, decay_floor=4e-4)
+    config = lane(method, gradient_accumulation=accumulation, max_grad_norm=0.0)
     base = fresh(tiny, config)
+    unclipped, _ = run(base, data, config, spec)
+    threshold = statistics.median(record.grad_norm for record in unclipped.records)
+    config = lane(method, gradient_accumulation=accumulation, max_grad_norm=threshold)
     prepared = base.prepare(config.model.lora, spec.seed).state_dict()
     expected = reference(tiny, prepared, data, spec, config)
 
@@ -51,7 +55,7 @@ def test_the_curve_is_that_of_a_plain_loop(tiny, data, method, accumulation):
     assert seen.losses[-1] < 0.92 * seen.losses[0]  # it did learn, so that the last steps say something
     assert [r.grad_norm for r in seen.records] == pytest.approx(expected.grad_norms, rel=1e-4)
     assert {r.clipped for r in seen.records} == {True, False}
-    assert [r.clipped for r in seen.records] == [norm > 0.5 for norm in expected.grad_norms]
+    assert [r.clipped for r in seen.records] == [norm > threshold for norm in expected.grad_norms]
     items = {name: nll for r in seen.records for name, nll in zip(r.ids, r.item_nll, strict=True)}
     assert items == pytest.approx(expected.item_nll, abs=1e-5)
 
@@ -164,7 +168,7 @@ def test_a_far_too_high_lr_is_a_divergence_with_a_finding_and_no_further_checkpo
 
 
 def test_the_device_is_waited_for_at_report_points_only(tiny, data, monkeypatch):
-    """86 steps of one sample, 20 report points: so many transfers to the host and no more."""
+    """43 steps and 20 report points: so many transfers of numbers to the host, and no more."""
     config = lane(batch_size=1, checkpoints_at=[1.0])
     transfers = []
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):

@@ -1,0 +1,41 @@
+"""A real sweep by the real command, once for all tests that look at what it leaves behind."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "sweeps.run", *map(str, arguments)]
+
+
+def environment(**more):
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    return {**quiet, "OMP_NUM_THREADS": "1", **more}
+
+
+def run_sweep(*arguments, **more):
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """The folder of a finished smoke sweep, and what the command printed."""
+    storage = tmp_path_factory.mktemp("smoke")
+    done = run_sweep("conf/smoke.yaml", f"storage_path={storage}", "search.trials=3", "space.max_grad_norm=0.5")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return storage / "smoke", done

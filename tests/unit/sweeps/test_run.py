@@ -1,0 +1,121 @@
+"""Bad input: one clear line on stderr, exit code 2, nothing left behind; all before Ray is started."""
+
+import json
+import sys
+
+import pytest
+import yaml
+from test_config import SMALL
+
+from sweeps.run import main
+
+CONFIG = {
+    **SMALL,
+    "model": {"name": "random:tiny-llama"},
+    "data": {"train": "train.jsonl", "max_tokens": 256},
+}
+
+
+def sample(number, words=3):
+    return {"id": f"s{number}", "prompt": f"What is number {number}?", "response": " ".join(["it"] * words)}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a small sweep in it, and the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**CONFIG, "storage_path": "outputs"}))
+    write(tmp_path / "train.jsonl", [sample(number) for number in range(8)])
+    write(tmp_path / "home.jsonl", [sample(number) for number in range(100, 104)])
+    return tmp_path
+
+
+def write(path, samples):
+    path.write_text("".join(json.dumps(s) + "\n" for s in samples))
+
+
+def run(capsys, *arguments):
+    before = "ray" in sys.modules
+    code = main(["sweep.yaml", *arguments])
+    assert before or "ray" not in sys.modules
+    return code, capsys.readouterr()
+
+
+def test_a_plan_counts_and_leaves_only_itself(place, capsys):
+    code, shown = run(capsys, "--plan", "training.batch_size=4")
+    assert code == 0
+    assert "one epoch: 2 steps of 4 samples" in shown.out
+    plan = json.loads((place / "outputs/small/plan.json").read_text())
+    assert (plan["steps"], plan["train"]["samples"]) == (2, 8)
+    assert [path.name for path in (place / "outputs").iterdir()] == ["small"]
+    assert [path.name for path in (place / "outputs/small").iterdir()] == ["plan.json"]
+    assert run(capsys, "--plan")[0] == 0, "a folder with a plan alone is free"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["data.train=none.jsonl"], "error: none.jsonl: "),
+        (["heldout.areas.home=none.jsonl"], "error: none.jsonl: "),
+        (["model.name=./nowhere"], "error: model.name: must be a folder"),
+        (["data.max_tokens=20"], "error: data.train: "),
+        (["heldout.areas.home.scorers=[exact_mach]"], "error: heldout.areas.home.scorers"),
+        (["search.trials=100000", "model.lora.r=4096"], "error: storage_path: must have room"),
+        (["training.schedule.shape=wsd", "space.warmup_fraction=0.9", "training.batch_size=1"], "error: "),
+        (["storage_path=train.jsonl/below"], "error: storage_path: must be a writable folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(place, capsys, arguments, line):
+    before = sorted(path.name for path in place.iterdir())
+    code, shown = run(capsys, *arguments)
+    assert code == 2
+    assert shown.err.startswith(line), shown.err
+    assert "Traceback" not in shown.err
+    assert not list((place / "outputs").glob("*")) if (place / "outputs").exists() else True
+    assert sorted(path.name for path in place.iterdir() if path.name not in ("outputs", ".cache")) == before
+
+
+def test_an_empty_area_and_a_broken_file_are_reported_together(place, capsys):
+    (place / "home.jsonl").write_text("")
+    (place / "train.jsonl").write_text(
+        '{"id": "a", "prompt": "p", "response": "r"}\nnot json\n{"id": "b", "prompt": 3}\n'
+    )
+    code, shown = run(capsys)
+    assert code == 2
+    assert "error: train.jsonl line 2: " in shown.err
+    assert "error: train.jsonl line 3: " in shown.err
+    assert "error: home.jsonl: " in shown.err
+
+
+def test_too_long_samples_stop_the_sweep_unless_told_to_drop(place, capsys):
+    write(place / "train.jsonl", [sample(0), sample(1, words=200), sample(2)])
+    code, shown = run(capsys, "--plan")
+    assert code == 2
+    assert "data.max_tokens" in shown.err
+    code, shown = run(capsys, "--plan", "data.on_defect.too_long=drop")
+    assert code == 0
+    plan = json.loads((place / "outputs/small/plan.json").read_text())
+    assert plan["train"]["samples"] == 2
+    assert [(d["id"], d["line"]) for d in plan["train"]["dropped"]] == [("s1", 2)]
+    assert "1 samples longer than max_tokens=256 are left out" in shown.out
+
+
+@pytest.mark.usefixtures("place")
+def test_all_mistakes_of_a_config_come_in_one_go(capsys):
+    code, shown = run(capsys, "serch=1", "model.lora.r=0", "name=''")
+    assert code == 2
+    assert len(shown.err.splitlines()) == 3
+    assert all(line.startswith("error: ") for line in shown.err.splitlines())
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert "example: python -m sweeps.run" in capsys.readouterr().out
+
+
+def test_neither_config_nor_resume_is_an_argument_error():
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
