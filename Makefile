@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test check format
+.PHONY: help demo demo-model install test check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +30,9 @@ check: $(INSTALLED) ## Style, types, import contracts
 
 test: check ## Everything that CI runs
 	$(BIN)/python -m pytest
+
+docs: $(INSTALLED) ## Write the pages that are made from the code
+	$(BIN)/python -m sweeps.config_reference > docs/configuration.md
 
 format: $(INSTALLED) ## Put the code in shape
 	$(BIN)/ruff format .

@@ -20,7 +20,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster import NAMESPACE, LanePlan
-from sweeps.dispatcher import Dispatcher
+from sweeps.dispatcher_actor import DispatcherActor
 from trainables.config import LaneConfig
 
 logger = logging.getLogger(__name__)
@@ -32,13 +32,6 @@ POLL_SECONDS = 5.0
 
 class LanesFailedError(RuntimeError):
     """Lanes end again and again without having done any work."""
-
-
-class DispatcherActor(Dispatcher):
-    """The dispatcher as a Ray actor: it knows whether it replaces one that died."""
-
-    def __init__(self, max_failures: int) -> None:
-        super().__init__(max_failures, restarted=ray.get_runtime_context().was_current_actor_reconstructed)
 
 
 @dataclass

@@ -56,7 +56,14 @@ class ModelConfig(Section):
 
 
 class FieldNames(Section):
-    """Which keys of the data files hold which part of a sample."""
+    """Which keys of the data files hold which part of a sample.
+
+    Attributes:
+        id: Unique in its file.
+        prompt: What the model is asked.
+        response: What it should answer.
+        messages: A conversation, in place of `prompt` and `response`.
+    """
 
     id: str = "id"
     prompt: str = "prompt"
@@ -65,7 +72,11 @@ class FieldNames(Section):
 
 
 class DefectActions(Section):
-    """What to do with samples that have a defect: "fail" (no lane starts) or "drop" (left out and counted)."""
+    """What to do with samples that have a defect: "fail" (no lane starts) or "drop" (left out and counted).
+
+    Attributes:
+        too_long: Samples of more than `max_tokens` tokens.
+    """
 
     too_long: Literal["fail", "drop"] = "fail"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
                 **place, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
             )
             _as_never_quantised(model).save_pretrained(folder)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError, IndexError) as error:
+    except (ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, struct.error) as error:
         rule = "must be a GGUF file that transformers can read"
         remedy = "fetch it again, or name the model's safetensors folder or id"
         raise UserError("model.name", rule, f"{file} ({error})", remedy) from error

@@ -107,7 +107,8 @@ def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> lis
             batch = items.batch(indices)
             tokens[indices] = np.bincount(batch.label_item.numpy(), minlength=len(batch))
             nll = token_losses(model, batch.to(device))  # (labels,)
-            sums.index_add_(0, torch.as_tensor(indices, device=device)[batch.label_item.to(device)], nll.double())
+            item = torch.from_numpy(indices)[batch.label_item]  # (labels,)
+            sums.index_add_(0, item.to(device), nll.double())
     return [(total / count, count) for total, count in zip(sums.tolist(), tokens.tolist(), strict=True)]
 
 

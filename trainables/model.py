@@ -118,6 +118,7 @@ class Base:
         self._trained = False
         self._weights = [(weight, _compact(weight)) for weight in model.parameters()] if method == "full" else []
         self._buffers = [(module, name, buffer, buffer.clone()) for module, name, buffer in _buffers(model)]
+        self._counters = [(module, _numbers(module)) for module in {id(m): m for m, *_ in self._buffers}.values()]
 
     def untouched(self) -> nn.Module:
         """The base model as it was loaded, in evaluation mode; ends the trial that was under way."""
@@ -162,10 +163,14 @@ class Base:
                     weight.copy_(pristine)
                     weight.grad = None
             self._trained = False
+        # Rotary embeddings that stretch with the sequence replace their tables and note how far they have come.
         for module, name, buffer, pristine in self._buffers:
-            module._buffers[name] = buffer.copy_(pristine)  # rotary embeddings may have put another one in its place
+            module._buffers[name] = buffer.copy_(pristine)
+        for module, numbers in self._counters:
+            vars(module).update(numbers)
         if self._recompute:
             self._model.activation_checkpointing_disable()
+            self._model.disable_input_require_grads()
         self._model.requires_grad_(False).eval()
 
 
@@ -212,6 +217,10 @@ def _compact(weight: torch.Tensor) -> torch.Tensor:
     """A copy, in half the memory where that loses nothing (most published weights are bfloat16)."""
     short = weight.detach().bfloat16()
     return short if torch.equal(short.to(weight.dtype), weight) else weight.detach().clone()
+
+
+def _numbers(module: nn.Module) -> dict[str, int | float]:
+    return {name: value for name, value in vars(module).items() if type(value) in (int, float)}
 
 
 def _buffers(model: nn.Module) -> Iterator[tuple[nn.Module, str, torch.Tensor]]:

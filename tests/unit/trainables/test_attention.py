@@ -34,7 +34,7 @@ def flat(lengths, key_heads=HEADS, dtype=torch.float64, seed=0):
 
 
 def by_the_book(query, key, value, lengths, scaling):
-    """softmax(scale q k + mask) v over the whole row, with all that is not one's own past masked: (1, T, heads, size)."""
+    """softmax(scale q k + mask) v over the whole row, all but one's own past masked: (1, T, heads, size)."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))

@@ -5,7 +5,7 @@ import sys
 import peft
 import pytest
 import torch
-from model_kit import CPU, FAMILIES, LENGTHS, LONGEST_FLAT, batch_of, plain, plain_losses, save_family
+from model_kit import FAMILIES, LENGTHS, LONGEST_FLAT, batch_of, plain, plain_losses, save_family
 from transformers import AutoModelForCausalLM
 
 from trainables import probe
@@ -97,7 +97,9 @@ def test_losses_and_gradients_are_those_of_the_plain_model(folders, family, meth
     assert trained.keys() == gradients.keys()
     for name, gradient in gradients.items():
         scale = max(1.0, gradient.abs().max().item())
-        torch.testing.assert_close(trained[name], gradient, atol=2e-5 * scale, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            trained[name], gradient, atol=2e-5 * scale, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -148,9 +150,8 @@ def test_recomputing_gives_the_same_gradients(folders, family, method):
         if method == "lora":
             shake_adapter(model)
         calls = []
-        next(m for n, m in model.named_modules() if n.endswith("down_proj") or n.endswith("dense_4h_to_h")).register_forward_hook(
-            lambda *_, calls=calls: calls.append(1)
-        )
+        layer = next(module for name, module in model.named_modules() if name.endswith(("q_proj", "query_key_value")))
+        layer.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         weighted(token_losses(model, batch_of())).backward()
         assert len(calls) == 1 + recompute
         gradients.append([weight.grad for weight in model.parameters() if weight.requires_grad])
