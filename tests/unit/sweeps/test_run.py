@@ -57,11 +57,18 @@ def test_a_plan_counts_and_leaves_only_itself(place, capsys):
     [
         (["data.train=none.jsonl"], "error: none.jsonl: "),
         (["heldout.areas.home=none.jsonl"], "error: none.jsonl: "),
-        (["model.name=./nowhere"], "error: model.name: must be a folder"),
+        (["model.name=./nowhere"], "error: model.name: must be a model that exists"),
         (["data.max_tokens=20"], "error: data.train: "),
         (["heldout.areas.home.scorers=[exact_mach]"], "error: heldout.areas.home.scorers"),
         (["search.trials=100000", "model.lora.r=4096"], "error: storage_path: must have room"),
-        (["training.schedule.shape=wsd", "space.warmup_fraction=0.9", "training.batch_size=1"], "error: "),
+        (
+            [
+                "training.schedule={shape: wsd, decay_fraction: 0.5}",
+                "space.warmup_fraction=0.9",
+                "training.batch_size=1",
+            ],
+            "error: ",
+        ),
         (["storage_path=train.jsonl/below"], "error: storage_path: must be a writable folder"),
     ],
 )
