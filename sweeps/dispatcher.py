@@ -139,17 +139,22 @@ class Dispatcher:
 
     # --- the lanes ----------------------------------------------------------------------------------------------
 
-    async def join(self, lane: str, incarnation: int) -> None:
-        """A lane is up. Jobs that an earlier incarnation of the same lane held are queued again."""
+    async def join(self, lane: str, incarnation: int) -> bool:
+        """A lane is up. Jobs that an earlier incarnation of the same lane held are queued again.
+
+        Returns:
+            Whether there may be work for it; False sends it home before it has loaded anything.
+        """
         known = self.lanes.get(lane)
         if known and known.incarnation >= incarnation:
-            return
+            return known.incarnation == incarnation and not self.stopping
         idle = 0 if known is None or known.did_work else known.idle_incarnations + 1
         self.lanes[lane] = Lane(lane, incarnation, idle_incarnations=idle)
         for job in self.jobs.values():
             if job.lane == lane and job.state == "running" and job.incarnation < incarnation:
                 self._try_again(job, f"lost: the worker of {lane} ended")
         self._wake()
+        return not self.stopping
 
     async def take(self, lane: str, incarnation: int, seq: int, timeout_seconds: float) -> Message:
         """The lane's next job. Asking twice with the same `seq` gives the same job.

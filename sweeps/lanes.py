@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -145,11 +146,15 @@ def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> Non
 
 def _lane_main(config: dict[str, Any]) -> None:
     """What a worker runs. It announces itself before it imports torch, so that a start that fails is counted."""
-    first = ray.train.get_context().get_world_rank() == 0
+    context = ray.train.get_context()
+    first = context.get_world_rank() == 0
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
     lane, incarnation = config["lane"], time.time_ns()
-    if first:
-        ray.get(dispatcher.join.remote(lane, incarnation))
+    needed = ray.get(dispatcher.join.remote(lane, incarnation)) if first else None
+    if context.get_world_size() > 1:
+        needed = broadcast_from_rank_zero(needed)
+    if not needed:
+        return
     try:
         from trainables.lane import lane_main
 

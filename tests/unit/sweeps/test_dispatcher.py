@@ -191,6 +191,7 @@ def test_stop_sends_lanes_home_and_ends_all(desk):
         await desk.stop()
         drained_early = await desk.drain(0.0)
         await desk.post("a", 1, "one", 1, end("stopped"))
+        assert not await desk.join("b", 1)
         return (await lease(desk, seq=1))["do"], drained_early, await desk.drain(0.0), await desk.ended_beyond([], 0.0)
 
     do, early, drained, ended = play(story())
@@ -201,7 +202,7 @@ def test_stop_sends_lanes_home_and_ends_all(desk):
 def test_lanes_that_come_up_again_without_work_are_counted(desk):
     async def story():
         for incarnation in (1, 2, 3):
-            await desk.join("a", incarnation)
+            assert await desk.join("a", incarnation)
         idle = (await desk.status())["lanes"]["a"]["idle_incarnations"]
         await desk.submit("one", WORK)
         await lease(desk, incarnation=3)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_kit import FAMILIES, HEADED, LONGEST_FLAT, VOCABULARY
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3NextConfig
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, Qwen2Config, Qwen3NextConfig
 
 from trainables import attention
 from trainables.attention import PADDING_FREE, longest_flat, padding_free_attention, supports_flat
@@ -136,6 +136,7 @@ def test_which_families_go_without_padding(family):
     [
         (Qwen2Config, {"sliding_window": 9, "use_sliding_window": False}, sys.maxsize),
         (Qwen2Config, {"sliding_window": 9, "use_sliding_window": True, "max_window_layers": 1}, 9),
+        (Gemma3TextConfig, {"sliding_window": 9, "layer_types": ["full_attention"] * 2}, sys.maxsize),
         # A state that runs on from token to token would run on into the next sequence.
         (Qwen3NextConfig, {"num_experts": 2, "num_experts_per_tok": 1}, 0),
     ],

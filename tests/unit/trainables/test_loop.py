@@ -103,13 +103,14 @@ def test_searched_values_replace_the_configs(tiny, data):
 @pytest.mark.parametrize(("method", "dropout"), [("lora", 0.0), ("lora", 0.3), ("full", 0.0)])
 def test_a_base_that_has_served_other_trials_gives_the_same_curve_to_the_bit(tiny, data, method, dropout):
     config = lane(method, lora={"r": 4, "alpha": 8.0, "dropout": dropout})
+    torch.manual_seed(1)
     expected, _ = run(fresh(tiny, config), data, config)
 
     served = fresh(tiny, config)
     run(served, data, config, trial(seed=1, peak_lr=2e-2))
     run(served, data, config, trial(seed=2, lora_r=9.0), stop_at=3)
     run(served, data, config, trial(seed=3, peak_lr=1e30, max_grad_norm=0.0))  # leaves NaN behind
-    torch.manual_seed(99)
+    torch.manual_seed(2)
     again, _ = run(served, data, config)
 
     assert again.records == expected.records

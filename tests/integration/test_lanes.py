@@ -1,0 +1,134 @@
+"""Lanes on local Ray, without Tune: cancelling, a lost worker, several workers."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sweeps import cluster, lanes
+from sweeps.config import load_config
+from sweeps.folder import claim, drafted
+from sweeps.plan import make_plan
+from sweeps.run import lane_settings
+from trainables.tiny import byte_tokenizer
+
+SPEC = {"trial_id": "t0001", "seed": 3, "params": {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}}
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    with cluster.connected(None):
+        yield
+
+
+@pytest.fixture
+def slow_model(tmp_path):
+    """Random weights of a size at which a step takes much longer than a message."""
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def start(tmp_path, *overrides):
+    config = load_config("conf/smoke.yaml", [f"storage_path={tmp_path}", "wandb.mode=disabled", *overrides])
+    with drafted(config) as draft:
+        plan = make_plan(config, draft)
+        claim(draft, config.folder)
+    lane_plan = cluster.plan_lanes(config.resources)
+    return config, lanes.running(lane_plan, lane_settings(config, plan, lane_plan.cpus), config.resources.max_failures)
+
+
+def submit(running, spec=SPEC):
+    running.call("submit", spec["trial_id"], {"do": "trial", "spec": spec, "baseline": {}})
+
+
+def wait_for(condition, seconds=150):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (found := condition()) is not None:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in time")
+
+
+def end_of(running, job="t0001"):
+    return wait_for(lambda: running.call("poll", job, 0, 5.0)["end"])
+
+
+def step_of(running, job="t0001"):
+    return running.call("status")["jobs"][job].get("step")
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_cancelled_trial_trains_not_one_step_more_than_the_one_in_flight(tmp_path, slow_model):
+    config, lanes_up = start(tmp_path, f"model.name={slow_model}", "training.batch_size=4")
+    with lanes_up as running:
+        submit(running)
+        step = wait_for(lambda: step_of(running))
+        running.call("cancel", "t0001", "pruned")
+        end = end_of(running)
+    assert end["state"] == "pruned"
+    assert end["steps"] <= step + 1
+    curve = (config.folder / "trials" / "t0001" / "curve.jsonl").read_text().splitlines()
+    assert len(curve) == end["steps"] < end["steps_planned"]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_trial_whose_worker_is_killed_is_trained_again_from_its_start(tmp_path):
+    config, lanes_up = start(tmp_path, "data.limit=400", "training.batch_size=2")
+    with lanes_up as running:
+        submit(running)
+        wait_for(lambda: step_of(running))
+        worker = next(
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _is_ours(process)
+        )
+        worker.send_signal(signal.SIGKILL)
+        end = end_of(running)
+    assert (end["state"], end["steps"], end["samples_seen"]) == ("complete", 200, 400)
+    curve = (config.folder / "trials" / "t0001" / "curve.jsonl").read_text().splitlines()
+    assert len(curve) == 200
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_give_the_curve_of_one_with_twice_the_batch(tmp_path):
+    curves = []
+    for name, overrides in {
+        "one": ["training.batch_size=4"],
+        "two": ["training.batch_size=2", "resources.workers_per_lane=2"],
+    }.items():
+        config, lanes_up = start(tmp_path / name, "data.limit=22", *overrides)
+        with lanes_up as running:
+            submit(running)
+            assert end_of(running)["state"] == "complete"
+        curves.append(_losses(config.folder / "trials" / "t0001" / "curve.jsonl"))
+    assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_lanes_that_cannot_start_end_the_sweep_with_the_cause(tmp_path):
+    config, lanes_up = start(tmp_path)
+    (config.folder / "cache" / "train.arrow").write_bytes(b"not arrow")
+    with lanes_up as running:
+        submit(running)
+        with pytest.raises(lanes.LanesFailedError, match="lane-0 ended"):
+            wait_for(lambda: running.check(running.call("status")))
+
+
+def _is_ours(process):
+    """Below this test's own process, not a worker of another Ray on the machine."""
+    return any(parent.pid == os.getpid() for parent in process.parents())
+
+
+def _losses(path: Path):
+    return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
