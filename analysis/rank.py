@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from analysis.command import DONE, NO_COMPLETE_TRIAL, Parser, run
 from analysis.contenders import Contender, Figures, baseline_summary, compare, read_contenders
 from analysis.rank_table import print_board, verdict
 from analysis.records import Trial, read_sweep
+from trainables.files import write_whole
 
 SCOPE = "items only, seeds not covered yet"
 EXAMPLE = """example:
@@ -84,16 +84,7 @@ def write_leaderboard(folder: str | Path) -> dict[str, Any]:
         OSError: The file can't be written.
     """
     board = leaderboard(folder)
-    target = Path(folder) / "leaderboard.json"
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(_as_json(board))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(Path(folder) / "leaderboard.json", _as_json(board))
     return board
 
 

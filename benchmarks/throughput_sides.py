@@ -40,12 +40,14 @@ class Clock:
     Attributes:
         skip: Steps that are not timed.
         seconds: Of the timed steps together, once `stop` was called.
+        cpu_seconds: The process's CPU time in them, over all threads: other processes' load hardly shows in it.
     """
 
     skip: int
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     _step: int = field(default=0, repr=False)
-    _started: float = field(default=0.0, repr=False)
+    _started: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
 
     def step_begins(self) -> None:
         """Call before every step."""
@@ -55,12 +57,13 @@ class Clock:
 
     def stop(self) -> None:
         """Call after the last step."""
-        self.seconds = self._now() - self._started
+        now = self._now()
+        self.seconds, self.cpu_seconds = now[0] - self._started[0], now[1] - self._started[1]
 
-    def _now(self) -> float:
+    def _now(self) -> tuple[float, float]:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return time.perf_counter(), time.process_time()
 
 
 def loop_epoch(base: Base, settings: LaneConfig, spec: TrialSpec, clock: Clock, folder: Path) -> None:
@@ -131,10 +134,10 @@ class ScheduledTrainer(Trainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         steps, peak = self.schedule.steps, self.schedule.peak_lr
+        optimizer = optimizer or self.optimizer
         assert num_training_steps == steps, (num_training_steps, steps)
-        self.lr_scheduler = LambdaLR(
-            optimizer or self.optimizer, lambda step: self.schedule.lr(min(step, steps - 1)) / peak
-        )
+        assert optimizer is not None
+        self.lr_scheduler = LambdaLR(optimizer, lambda step: self.schedule.lr(min(step, steps - 1)) / peak)
         return self.lr_scheduler
 
 
@@ -163,7 +166,8 @@ def heldout_nll(settings: LaneConfig, trained: Path | None, items: TokenisedSet)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     adapter = trained is not None and (trained / "adapter_config.json").exists()
     source = settings.model_path if trained is None or adapter else str(trained)
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(device)
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    nn.Module.to(model, device)
     if adapter:
         model = PeftModel.from_pretrained(model, str(trained))
     losses = []

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.lanes import Lanes, LanesFailedError
-from sweeps.ledger import write_whole
 from sweeps.sweep import Sweep
+from trainables.files import write_whole
 
 BASELINE_FILE = "baseline.json"
 POLL_SECONDS = 2.0

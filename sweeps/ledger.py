@@ -77,13 +77,3 @@ def append_line(path: Path, line: str, lock: threading.Lock) -> None:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces a file: written beside itself, then renamed, so that a reader sees the old or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

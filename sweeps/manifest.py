@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config import SweepConfig
-from sweeps.ledger import write_whole
+from trainables.files import write_whole
 
 PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
 MANIFEST_FILE = "manifest.json"

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from sweeps.bounds import Bounds, recommended, recommended_point
 from sweeps.config import SweepConfig
-from sweeps.ledger import write_whole
 from sweeps.prepare import SetPlan, tokenise_all
 from trainables.config import SCHEDULE_PARAMS, LoraConfig, with_params
 from trainables.epoch import plan_epoch
 from trainables.errors import UserError
+from trainables.files import write_whole
 from trainables.pretrained import load_tokenizer, resolve_model
 from trainables.schedule import MOST_FLOOR_OF_PEAK, cap_floor, make_schedule
 from trainables.weight_files import summarise_weights

@@ -14,16 +14,18 @@ from rich.console import Console
 
 from analysis.rank import write_leaderboard
 from analysis.rank_table import print_board
+from analysis.report import write_report
 from sweeps.config import SweepConfig, dump_config, load_config
 from sweeps.folder import claim, drafted
 from sweeps.interrupt import Interrupt
-from sweeps.ledger import Ledger, write_whole
+from sweeps.ledger import Ledger
 from sweeps.manifest import Manifest
 from sweeps.plan import CACHE_FOLDER, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
 from trainables.config import LaneConfig
 from trainables.errors import UserError, UserErrors
+from trainables.files import write_whole
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
     from sweeps.lanes import Lanes
@@ -172,6 +174,8 @@ def finish(folder: Path, state: str, console: Console) -> int:
     if board:
         print_board(board, console)
     console.print(f"\n{state}: everything lies in {folder}", highlight=False)
+    if board:
+        console.print(f"report: {write_report(folder)}", highlight=False)
     if board and board["winner"]:
         console.print(f"export the best checkpoint: python -m analysis.export {folder} --to best", highlight=False)
     if state == "interrupted":

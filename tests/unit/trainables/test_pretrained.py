@@ -390,6 +390,12 @@ class TestBuildOnce:
         assert (tmp_path / "made" / "file").read_text() in {thread.name for thread in threads}
         assert [folder.name for folder in tmp_path.iterdir()] == ["made"]
 
+    def test_what_is_there_is_not_built_again(self, tmp_path):
+        calls = []
+        for _ in range(2):
+            assert build_once(tmp_path / "made", calls.append) == tmp_path / "made"
+        assert len(calls) == 1
+
     def test_a_failure_leaves_nothing(self, tmp_path):
         def build(folder):
             (folder / "file").write_text("half")
