@@ -103,6 +103,7 @@ class Reference:
     """A plain loop's curve."""
 
     losses: list = field(default_factory=list)
+    lrs: list = field(default_factory=list)
     grad_norms: list = field(default_factory=list)
     item_nll: dict = field(default_factory=dict)
     model: object = None
@@ -151,6 +152,7 @@ def reference(path, prepared, data, spec, config):
             lr = peak * (step + 1) / warmup
         else:
             lr = peak + (floor - peak) * (step + 1 - max(warmup, 1)) / (steps - max(warmup, 1))
+        seen.lrs.append(lr)
         adamw.param_groups[0]["lr"] = lr
         adamw.step()
         adamw.zero_grad()
