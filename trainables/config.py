@@ -185,7 +185,7 @@ class TrainingConfig(Section):
         gradient_accumulation: Batches added up before an optimiser step.
         schedule: Shape of the LR schedule; its numbers (peak, warm-up, floor) come from `space`.
         max_grad_norm: Gradients are scaled to this L2 norm at most; 0 means no clipping.
-        weight_decay: AdamW's decoupled weight decay.
+        weight_decay: AdamW's decoupled weight decay; on matrices only, not on biases and norms.
         beta1: AdamW's decay of the first moment.
         beta2: AdamW's decay of the second moment.
         eps: AdamW's epsilon.

@@ -49,7 +49,13 @@ class Bench:
         return cls(
             settings=settings,
             world=world,
-            base=load_base(settings.model_path, settings.model, settings.training.precision, device),
+            base=load_base(
+                settings.model_path,
+                settings.model,
+                settings.training.precision,
+                device,
+                gradient_checkpointing=settings.training.gradient_checkpointing,
+            ),
             data=TokenisedSet(settings.tokenised),
             areas={name: TokenisedSet(path) for name, path in settings.tokenised_areas.items()},
             scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},
