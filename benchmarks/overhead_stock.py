@@ -10,6 +10,7 @@ Usage: python -m benchmarks.overhead_stock SETTINGS TRIALS; the last line printe
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -26,7 +27,7 @@ def main(settings_path: str, trials: str) -> None:
     """Runs the trials one after the other on a local Ray of its own."""
     settings = json.loads(Path(settings_path).read_text())
     started = time.perf_counter()
-    ray.init(log_to_driver=False, logging_level="error", include_dashboard=True)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=True)
     startup = time.perf_counter() - started
     watch = Watch()
     with tempfile.TemporaryDirectory(prefix="stock-", ignore_cleanup_errors=True) as storage:
@@ -70,6 +71,7 @@ class Watch(tune.Callback):
 def trial(config: dict[str, Any]) -> None:
     """One Tune trial, which owns a Ray Train run."""
     trial_id = tune.get_context().get_trial_id()
+    report: Any = TuneReportCallback()
     trainer = TorchTrainer(
         worker,
         train_loop_config={**config, "trial_id": trial_id},
@@ -77,7 +79,7 @@ def trial(config: dict[str, Any]) -> None:
         run_config=train.RunConfig(
             name=f"train-{trial_id}",
             storage_path=config["storage"],
-            callbacks=[TuneReportCallback()],
+            callbacks=[report],
         ),
     )
     trainer.fit()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from trainables.config import AreaConfig
 from trainables.data import TokenisedSet
-from trainables.generate import greedy_answers
+from trainables.forward import hugging_face_model
+from trainables.generate import end_tokens, greedy_answers
 from trainables.scorers import Item, ScorerFunction, exact_match, token_f1
-from trainables.token_losses import token_losses
+from trainables.token_losses import token_losses_and_hits
 
 ALWAYS_SCORED = ("exact_match", "token_f1")
 
@@ -85,31 +86,47 @@ def score_area(
     with _evaluating(model):
         losses = item_losses(model, items, batch_tokens)
         if with_answers:
-            prompts = [items.prompt_ids(index) for index in range(len(items))]
-            answers[:] = greedy_answers(model, tokenizer, prompts, area.max_new_tokens, answer_batch_size)
+            answers[:] = _answers(model, tokenizer, items, losses, area.max_new_tokens, answer_batch_size)
     return [
-        _item_score(name, items.item(index), *loss, answer, scorers)
+        _item_score(name, items.item(index), loss, answer, scorers)
         for index, (loss, answer) in enumerate(zip(losses, answers, strict=True))
     ]
 
 
-def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> list[tuple[float, int]]:
-    """Each item's mean loss per label token, in nats, and its number of label tokens, in the set's order.
+class ItemLoss(NamedTuple):
+    """A model's loss on one item.
+
+    Attributes:
+        nll: Mean over the label tokens, in nats a token.
+        tokens: Label tokens.
+        foretold: Whether each of them is the token that the model holds for the likeliest, given those before.
+    """
+
+    nll: float
+    tokens: int
+    foretold: bool
+
+
+def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> list[ItemLoss]:
+    """Each item's loss, in the set's order.
 
     Items are batched by length, so that a model that needs padding gets little of it. The losses don't depend on the
     batches beyond rounding.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(len(items), dtype=torch.float64, device=device)
+    hits = torch.zeros(len(items), dtype=torch.int64, device=device)
     tokens = np.zeros(len(items), dtype=np.int64)
     with torch.no_grad():
         for indices in _batches(items.lengths, batch_tokens):
             batch = items.batch(indices)
             tokens[indices] = np.bincount(batch.label_item.numpy(), minlength=len(batch))
-            nll = token_losses(model, batch.to(device))  # (labels,)
-            item = torch.from_numpy(indices)[batch.label_item]  # (labels,)
-            sums.index_add_(0, item.to(device), nll.double())
-    return [(total / count, count) for total, count in zip(sums.tolist(), tokens.tolist(), strict=True)]
+            nll, hit = token_losses_and_hits(model, batch.to(device))  # (labels,) each
+            item = torch.from_numpy(indices)[batch.label_item].to(device)  # (labels,)
+            sums.index_add_(0, item, nll.double())
+            hits.index_add_(0, item, hit.long())
+    counts = zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True)
+    return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
 
 
 def summarise(scores: Sequence[ItemScore]) -> Summary:
@@ -159,9 +176,38 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def _answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    items: TokenisedSet,
+    losses: Sequence[ItemLoss],
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[str]:
+    """Greedy answers, generated only where the losses don't tell them already.
+
+    Where every token of the response, its end token too, is the likeliest given those before it, the response is what
+    greedy decoding would write.
+    """
+    ends = set(end_tokens(hugging_face_model(model), tokenizer))
+    answers: dict[int, str] = {}
+    for index, loss in enumerate(losses):
+        response = items.input_ids(index)[len(items.prompt_ids(index)) :]
+        response = response[: int(np.flatnonzero(items.label_mask(index)[-len(response) :])[-1]) + 1]
+        if loss.foretold and len(response) <= max_new_tokens and int(response[-1]) in ends:
+            answers[index] = str(tokenizer.decode(response, skip_special_tokens=True)).strip()
+    open_ones = [index for index in range(len(items)) if index not in answers]
+    if open_ones:
+        prompts = [items.prompt_ids(index) for index in open_ones]
+        texts = greedy_answers(model, tokenizer, prompts, max_new_tokens, batch_size)
+        answers.update(zip(open_ones, texts, strict=True))
+    return [answers[index] for index in range(len(items))]
+
+
 def _item_score(
-    area: str, item: Item, nll: float, tokens: int, answer: str | None, scorers: Mapping[str, ScorerFunction]
+    area: str, item: Item, loss: ItemLoss, answer: str | None, scorers: Mapping[str, ScorerFunction]
 ) -> ItemScore:
+    nll, tokens, _ = loss
     if answer is None:
         return ItemScore(area, item.id, nll, tokens)
     return ItemScore(

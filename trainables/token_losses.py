@@ -24,10 +24,23 @@ def token_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
     Returns:
         (L,) float32, in nats, in the order of `batch.labels`.
     """
+    return functional.cross_entropy(_float_logits(model, batch), batch.labels, reduction="none")
+
+
+def token_losses_and_hits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The losses of `token_losses`, and whether each label is the token that the model holds for the likeliest.
+
+    Returns:
+        (L,) float32 in nats, and (L,) bool.
+    """
+    logits = _float_logits(model, batch)
+    return functional.cross_entropy(logits, batch.labels, reduction="none"), logits.argmax(-1) == batch.labels
+
+
+def _float_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     plan = ForwardPlan.of(model)
     with plan.autocasting(batch.input_ids.device):
-        logits = label_logits(model, batch, plan)
-    return functional.cross_entropy(logits.float(), batch.labels, reduction="none")
+        return label_logits(model, batch, plan).float()
 
 
 def label_logits(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Tensor:

@@ -1,14 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from trial_kit import padded_nll, tokenised
+from trial_kit import TEMPLATE, padded_nll, sums, tokenised
 
 from trainables.config import AreaConfig, LoraConfig, ModelConfig
+from trainables.data import TokenisedSet
+from trainables.generate import greedy_answers
 from trainables.heldout import ItemScore, objective, score_area, summarise
 from trainables.model import load_base, load_tokenizer, resolve_model
 from trainables.scorers import exact_match, load_scorers, token_f1
+from trainables.token_losses import token_losses
+from trainables.tokenise import tokenise
 
 TINY = ModelConfig(name="random:tiny-llama")
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=8, scorers=["exact_match", {"word_limit": 3}])
@@ -145,3 +150,48 @@ def test_a_loss_that_is_not_finite_stays_visible():
 def test_an_area_without_a_summary_is_an_error():
     with pytest.raises(KeyError):
         objective({"a": {"nll": 1.0}}, {"a": 1.0, "b": 1.0})
+
+
+@pytest.fixture
+def parrot(tiny, tokenizer, tmp_path):
+    """A model that was taught to answer "ok" to all, and items to half of which that is the reference."""
+    for name, texts in {"lesson": ["ok"] * 8, "items": ["ok", "no"] * 4}.items():
+        samples = [
+            replace(sample, messages=[*sample.messages[:-1], {"role": "assistant", "content": text}])
+            for sample, text in zip(sums(8), texts, strict=True)
+        ]
+        tokenise(samples, tokenizer, TEMPLATE, 256, tmp_path / f"{name}.arrow")
+    lesson = TokenisedSet(tmp_path / "lesson.arrow").batch(range(8))
+    full = ModelConfig(name="random:tiny-llama", method="full")
+    model = load_base(tiny, full, "fp32", torch.device("cpu")).prepare(LoraConfig(), 0)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        token_losses(model, lesson).mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return model, TokenisedSet(tmp_path / "items.arrow")
+
+
+def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, tokenizer, monkeypatch):
+    model, items = parrot
+    generated = greedy_answers(model, tokenizer, [items.prompt_ids(i) for i in range(8)], 8)
+    assert generated == ["ok"] * 8
+    asked = []
+
+    def remember(model, tokenizer, prompts, *rest):
+        asked.extend(prompts)
+        return greedy_answers(model, tokenizer, prompts, *rest)
+
+    monkeypatch.setattr("trainables.heldout.greedy_answers", remember)
+    scores = score(model, tokenizer, items, with_answers=True)
+    assert [s.answer for s in scores] == generated
+    assert [s.exact_match for s in scores] == [1.0, 0.0] * 4
+    assert len(asked) == 4, "only the items whose reference is not what the model says are generated"
+
+
+def test_a_response_longer_than_an_answer_may_be_is_generated_and_so_cut(parrot, tokenizer):
+    model, items = parrot
+    short = AREA.model_copy(update={"max_new_tokens": 2})
+    settings = {"with_answers": True, "batch_tokens": 200, "answer_batch_size": 4}
+    scores = score_area(model, tokenizer, items, "sums", short, {}, **settings)
+    assert {s.answer for s in scores} == {"o"}
