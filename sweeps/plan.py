@@ -152,12 +152,15 @@ def _findings(config: SweepConfig, plan: Plan) -> Iterator[Finding]:
     """Warnings about the space and the data, in the order in which they are shown."""
     bounds = recommended(config.model.method, plan.parameters)
     ends = config.space.ends()
-    for name in SCHEDULE_PARAMS:
-        (low, high), (best_low, best_high) = ends[name], getattr(bounds, name)
-        if low < best_low or high > best_high:
-            text = f"space.{name} {low:g} to {high:g} leaves the recommended {best_low:g} to {best_high:g}"
-            text += f" ({bounds.source})"
-            yield Finding("beyond_recommended", "warning", text)
+    outside = [
+        f"space.{name} {low:g} to {high:g} (recommended {best_low:g} to {best_high:g})"
+        for name in SCHEDULE_PARAMS
+        for (low, high), (best_low, best_high) in [(ends[name], getattr(bounds, name))]
+        if low < best_low or high > best_high
+    ]
+    if outside:
+        text = f"the search leaves the recommended bounds: {', '.join(outside)}; their source: {bounds.source}"
+        yield Finding("beyond_recommended", "warning", text)
     if ends["decay_floor"][1] > MOST_FLOOR_OF_PEAK * ends["peak_lr"][0]:
         text = (
             f"a draw can have its floor above {MOST_FLOOR_OF_PEAK:g} of its peak, where the LR would hardly decline; "
