@@ -206,9 +206,9 @@ def test_a_hanging_start_blocks_nobody(service: Service, tmp_path: Path, caplog:
     for step in range(1, 1001):
         tracker.steps([record(step)])
     tracker.finish("complete", {})
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 8.0  # a call that waited for the start would wait for ever
     close_service(0.2)
-    assert 0.2 <= time.monotonic() - started < 3.0
+    assert 0.2 <= time.monotonic() - started < 16.0
     assert ["still being uploaded" in warning for warning in warnings(caplog)] == [True]
     service.broken = ""
     service.hold.set()
