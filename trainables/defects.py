@@ -7,31 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from trainables.audit.rules import RULES
 from trainables.errors import UserError, UserErrors
 
-MAX_LINE_BYTES = 16 * 2**20
 MAX_DEFECTS = 100_000
+TOO_MANY = "too_many_defects"
 SHOWN_PER_RULE = 20
 EXCERPT_CHARACTERS = 60
 JSON_LINES = (".jsonl", ".jsonl.gz")
-
-# Rule: (what must hold, what the user can do).
-RULES = {
-    "broken_json": ("must be one JSON object", "correct or remove the line"),
-    "not_utf8": ("must be UTF-8 text", "save the file as UTF-8"),
-    "byte_order_mark": ("must not begin with a byte-order mark", "save the file as UTF-8 without one"),
-    "line_too_long": (f"must be at most {MAX_LINE_BYTES // 2**20} MiB long", "split or remove the line"),
-    "wrong_type": ("must be an object of texts", "correct or remove the line"),
-    "missing_field": ("must hold an id, and prompt and response or messages", "add it, or map its name in data.fields"),
-    "invalid_text": ("text must be valid Unicode", "remove the unpaired surrogates"),
-    "empty_id": ("the id must not be empty", "give the sample an id"),
-    "empty_prompt": ("the prompt must not be empty", "complete or remove the sample"),
-    "empty_response": ("the response must not be empty", "complete or remove the sample"),
-    "empty_group": ("a group must not be empty", "name the group, or leave the key out"),
-    "turn_order": ("messages must begin with a prompt and end with the assistant", "complete or remove the sample"),
-    "repeated_id": ("ids must be unique in a file", "remove the copy or give it another id"),
-    "too_many_defects": (f"a file must have fewer than {MAX_DEFECTS:,} faults", "check that it is the right file"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +24,7 @@ class Defect:
     Attributes:
         file: The file as the config names it.
         line: Line or row, counted from 1.
-        rule: Name of the broken rule, a key of `RULES`.
+        rule: Name of the broken rule, a key of `RULES`, or `TOO_MANY`.
         got: What was found, short.
     """
 
@@ -76,7 +59,10 @@ class DataErrors(UserErrors):
 
 
 def _shown(rule: str, found: list[Defect]) -> Iterator[UserError]:
-    must, remedy = RULES[rule]
+    if rule == TOO_MANY:
+        must, remedy = f"a file must have fewer than {MAX_DEFECTS:,} faults", "check that it is the right file"
+    else:
+        must, remedy = RULES[rule].must, RULES[rule].remedy
     for defect in found[:SHOWN_PER_RULE]:
         yield UserError(defect.where, must, defect.got, remedy)
     if len(found) > SHOWN_PER_RULE:

@@ -12,11 +12,16 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from trainables.defects import MAX_LINE_BYTES, Defect, excerpt, kind_of, reason
+from trainables.audit.rules import MAX_LINE_BYTES
+from trainables.defects import Defect, excerpt, kind_of, reason
 from trainables.errors import UserError
 
 MAX_NESTING = 64
 SKIP_BYTES = 2**20
+# Ours: text packs to a third or a tenth, repeated lines to a hundredth; made for it, to a thousandth.
+MAX_EXPANSION = 200
+HARMLESS_BYTES, HARMLESS_LINES = 256 * 2**20, 1_000_000
+LINES_BETWEEN_CHECKS = 1024
 UTF8_MARK = b"\xef\xbb\xbf"
 NOT_TEXT = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip data", b"PAR1": "Parquet data"}
 
@@ -30,15 +35,22 @@ class Record(NamedTuple):
     value: Value
 
 
-def read_json_lines(path: str, compressed: bool) -> Iterator[Record | Defect]:
-    """The objects of a JSON Lines file, in order; blank lines are passed over.
+class RawLine(NamedTuple):
+    """One line of a JSON Lines file that is not blank, not yet parsed, and its number, counted from 1."""
+
+    line: int
+    raw: bytes
+
+
+def read_raw_lines(path: str, compressed: bool) -> Iterator[RawLine | Defect]:
+    """The lines of a JSON Lines file, in order, for `parse_line`; blank lines are passed over.
 
     Raises:
-        UserError: The file cannot be read to its end, or is not text.
+        UserError: The file cannot be read to its end, is not text, or expands beyond all measure.
     """
     try:
         with _open(path, compressed) as stream:
-            for line, raw in _bounded_lines(stream):
+            for line, raw in _bounded_lines(path, stream):
                 if line == 1:
                     _refuse_other_formats(path, raw or b"")
                 if line == 1 and raw and raw.startswith(UTF8_MARK):
@@ -47,7 +59,7 @@ def read_json_lines(path: str, compressed: bool) -> Iterator[Record | Defect]:
                 if raw is None:
                     yield Defect(path, line, "line_too_long", "a longer one")
                 elif raw.strip():
-                    yield _parsed(path, line, raw)
+                    yield RawLine(line, raw)
     except (OSError, EOFError, zlib.error) as error:
         remedy = "check that the file was copied whole and that you may read it"
         raise UserError(path, "data file must be readable to its end", reason(error), remedy) from error
@@ -57,17 +69,29 @@ def _open(path: str, compressed: bool) -> BinaryIO:
     return gzip.open(path, "rb") if compressed else open(path, "rb")  # type: ignore[return-value]
 
 
-def _bounded_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+def _bounded_lines(path: str, stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     """Line numbers and lines; None for a line over `MAX_LINE_BYTES`, which is read past and never held."""
     line = 0
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         line += 1
-        if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n"):
-            yield line, raw
-            continue
-        while (rest := stream.readline(SKIP_BYTES)) and not rest.endswith(b"\n"):
-            pass
-        yield line, None
+        whole = len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n")
+        while not whole and (rest := stream.readline(SKIP_BYTES)):
+            _refuse_bombs(path, line, stream)
+            whole = rest.endswith(b"\n")
+        if line % LINES_BETWEEN_CHECKS == 0:
+            _refuse_bombs(path, line, stream)
+        yield line, raw if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n") else None
+
+
+def _refuse_bombs(path: str, line: int, stream: BinaryIO) -> None:
+    """Stops at gzip data made to fill a machine, or to keep it busy."""
+    if not isinstance(stream, gzip.GzipFile):
+        return
+    expanded, packed = stream.tell(), stream.fileobj.tell()
+    if (expanded > HARMLESS_BYTES or line > HARMLESS_LINES) and expanded > MAX_EXPANSION * packed:
+        got = f"{expanded / 1e6:.0f} MB from {packed / 1e6:.1f} MB"
+        remedy = "check that it is the right file, or unpack it yourself"
+        raise UserError(path, f"gzip data must not expand more than {MAX_EXPANSION}-fold", got, remedy)
 
 
 def _refuse_other_formats(path: str, head: bytes) -> None:
@@ -76,7 +100,8 @@ def _refuse_other_formats(path: str, head: bytes) -> None:
             raise UserError(path, "must be UTF-8 text, one JSON object a line", kind, "convert or rename the file")
 
 
-def _parsed(path: str, line: int, raw: bytes) -> Record | Defect:
+def parse_line(path: str, line: int, raw: bytes) -> Record | Defect:
+    """The object that a line holds, or what is wrong with the line."""
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:

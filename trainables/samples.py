@@ -12,13 +12,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.audit.rules import RULES
 from trainables.config import FieldNames
-from trainables.defects import MAX_DEFECTS, RULES, DataErrors, Defect, excerpt, kind_of, place
+from trainables.defects import MAX_DEFECTS, TOO_MANY, DataErrors, Defect, excerpt, kind_of, place
 from trainables.errors import UserError
-from trainables.json_lines import Value
+from trainables.json_lines import Record, Value
 from trainables.sources import read_records
 
-__all__ = ["RULES", "DataErrors", "Defect", "Sample", "context_group", "read_samples", "scan_samples"]
+__all__ = [
+    "RULES",
+    "DataErrors",
+    "Defect",
+    "Sample",
+    "check_record",
+    "context_group",
+    "read_samples",
+    "scan_samples",
+    "split_prompt",
+]
 
 CONTEXT_HASH_CHARACTERS = 16
 PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
@@ -78,7 +89,7 @@ def read_samples(path: str, fields: FieldNames, split: str = "train") -> list[Sa
             continue
         defects.append(found)
         if len(defects) == MAX_DEFECTS:
-            defects.append(Defect(path, found.line, "too_many_defects", "more; reading stopped here"))
+            defects.append(Defect(path, found.line, TOO_MANY, "more; reading stopped here"))
             break
     if defects:
         raise DataErrors(defects)
@@ -98,31 +109,43 @@ def scan_samples(path: str, fields: FieldNames, split: str = "train") -> Iterato
         if isinstance(record, Defect):
             yield record
             continue
-        line, value = record
-        faults = list(_faults(value, fields))
-        yield from (Defect(path, line, rule, got) for rule, got in faults)
-        if faults:
+        sample = check_record(path, record, fields)
+        if isinstance(sample, list):
+            yield from sample
             continue
-        sample = _sample(value, fields, path, line)
-        first = line_of_id.setdefault(sample.id, line)
-        if first != line:
-            yield Defect(path, line, "repeated_id", f"{excerpt(sample.id)}, the id of line {first}")
+        first = line_of_id.setdefault(sample.id, sample.line)
+        if first != sample.line:
+            yield Defect(path, sample.line, "repeated_id", f"{excerpt(sample.id)}, the id of line {first}")
         else:
             yield sample
+
+
+def check_record(path: str, record: Record, fields: FieldNames) -> Sample | list[Defect]:
+    """The sample that a record holds, or all that keeps it from being one; ids are not compared with other lines."""
+    line, value = record
+    defects = [Defect(path, line, rule, got) for rule, got in _faults(value, fields)]
+    return defects or _sample(value, fields, path, line)
+
+
+def split_prompt(prompt: str) -> tuple[str, str]:
+    """A prompt's context and the question about it; the context is empty where the prompt is a question alone.
+
+    The context is the text before the last "Question:"; without one, before the last blank line.
+    """
+    before, mark, after = prompt.rpartition("Question:")
+    if not mark:
+        breaks = list(PARAGRAPH_BREAK.finditer(prompt.rstrip()))
+        before, after = (prompt[: breaks[-1].start()], prompt[breaks[-1].end() :]) if breaks else ("", prompt)
+    return (before, after) if before.strip() else ("", prompt)
 
 
 def context_group(prompt: str) -> str:
     """Name of the context that a prompt asks about, equal for prompts that share it.
 
-    The context is the text before the last "Question:"; without one, before the last blank line; without either, or
-    with nothing before, the whole prompt. White space does not count. Prompts that share only a stock instruction
-    before their blank line would all be one group: give such data a `group` key.
+    The context is that of `split_prompt`, or the whole prompt where that is empty. White space does not count. Prompts
+    that share only a stock instruction before their blank line would all be one group: give such data a `group` key.
     """
-    before, mark, _ = prompt.rpartition("Question:")
-    if not mark:
-        breaks = list(PARAGRAPH_BREAK.finditer(prompt.rstrip()))
-        before = prompt[: breaks[-1].start()] if breaks else ""
-    context = " ".join((before.strip() or prompt).split())
+    context = " ".join((split_prompt(prompt)[0] or prompt).split())
     return f"context-{hashlib.sha256(context.encode()).hexdigest()[:CONTEXT_HASH_CHARACTERS]}"
 
 

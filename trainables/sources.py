@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from trainables.config import FieldNames
 from trainables.defects import JSON_LINES, Defect, reason
 from trainables.errors import UserError
-from trainables.json_lines import Record, read_json_lines
+from trainables.json_lines import RawLine, Record, parse_line, read_raw_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +27,15 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 def read_records(path: str, fields: FieldNames, split: str) -> Iterator[Record | Defect]:
     """The records of a file or hub data set, in order; blank lines of JSON Lines are passed over.
+
+    Args and errors as for `read_raw`.
+    """
+    for found in read_raw(path, fields, split):
+        yield parse_line(path, *found) if isinstance(found, RawLine) else found
+
+
+def read_raw(path: str, fields: FieldNames, split: str) -> Iterator[RawLine | Record | Defect]:
+    """As `read_records`, with the lines of JSON Lines not yet parsed, so that another process can parse them.
 
     Args:
         path: A `.jsonl`, `.jsonl.gz` or `.parquet` file, or a Hugging Face data-set id.
@@ -40,7 +49,7 @@ def read_records(path: str, fields: FieldNames, split: str) -> Iterator[Record |
     if not _is_file(path):
         return _hub_records(path, fields, split)
     if name.endswith(JSON_LINES):
-        return read_json_lines(path, compressed=name.endswith(".gz"))
+        return read_raw_lines(path, compressed=name.endswith(".gz"))
     if name.endswith(".parquet"):
         return _parquet_records(path, fields)
     raise UserError(path, f"data files must end in {', '.join(FORMATS)}", os.path.basename(path), "convert the file")

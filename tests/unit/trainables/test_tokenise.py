@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import subprocess
 import sys
@@ -161,17 +162,8 @@ def test_a_wrapper_begins_as_the_tokenizer_begins(tmp_path, add_bos):
 LONG = [sample(line=1), sample("x" * 200, line=2), sample(line=3), sample("x" * 300, line=4)]
 
 
-def test_too_long_samples_stop_with_their_number_and_leave_no_file(tmp_path):
-    with pytest.raises(UserError) as caught:
-        tokenise(LONG, byte_level(), None, 100, tmp_path / "set.arrow", where="heldout.areas.intent")
-    assert str(caught.value).startswith("heldout.areas.intent: 2 samples are longer than max_tokens, got longest=")
-    assert "at line 4" in str(caught.value)
-    assert "data.on_defect.too_long=drop" in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_too_long_samples_are_left_out_whole_when_told(tmp_path):
-    summary = tokenise(LONG, byte_level(), None, 100, tmp_path / "set.arrow", on_too_long="drop")
+def test_too_long_samples_are_left_out_whole_and_listed(tmp_path):
+    summary = tokenise(LONG, byte_level(), None, 100, tmp_path / "set.arrow")
     data = TokenisedSet(tmp_path / "set.arrow")
     assert data.ids == ["s1", "s3"]
     assert [(row.id, row.line) for row in summary.too_long] == [("s2", 2), ("s4", 4)]
@@ -182,23 +174,16 @@ def test_too_long_samples_are_left_out_whole_when_told(tmp_path):
 def test_a_sample_of_exactly_max_tokens_is_kept(tmp_path):
     tokens = tokenise([sample()], byte_level(), None, 1000, tmp_path / "set.arrow").tokens
     assert tokenise([sample()], byte_level(), None, tokens, tmp_path / "set.arrow").samples == 1
-    with pytest.raises(UserError, match="longer than max_tokens"):
-        tokenise([sample()], byte_level(), None, tokens - 1, tmp_path / "set.arrow")
-
-
-@pytest.mark.parametrize(("samples", "drop"), [([], "fail"), ([sample("x" * 200)], "drop")])
-def test_a_set_without_a_sample_is_refused(tmp_path, samples, drop):
-    with pytest.raises(UserError):
-        tokenise(samples, byte_level(), None, 100, tmp_path / "set.arrow", on_too_long=drop)
-    assert not (tmp_path / "set.arrow").exists()
+    assert tokenise([sample()], byte_level(), None, tokens - 1, tmp_path / "set.arrow").samples == 0
 
 
 def test_a_failure_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "set.arrow"
     tokenise([sample()], byte_level(), None, 1000, path)
     before = path.read_bytes()
-    with pytest.raises(UserError):
-        tokenise(LONG, byte_level(), None, 100, path)
+    unfit = dataclasses.replace(sample(), messages=[{"role": "system", "content": "Be brief."}, *sample().messages])
+    with pytest.raises(UserError, match="a wrapper takes one prompt and one response"):
+        tokenise([sample(), unfit], byte_level(), WRAPPER, 1000, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["set.arrow"]
 

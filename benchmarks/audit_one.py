@@ -1,0 +1,33 @@
+"""The measured side of `benchmarks.audit`: one audit in a process that has imported nothing else."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from trainables.audit.audit import AuditSource, audit
+from trainables.config import FieldNames
+
+FIELDS = FieldNames()
+PROCESSES = 2
+
+
+def run(folder: Path) -> dict[str, Any]:
+    """Audits a generated folder in this process and its workers."""
+    train = AuditSource("data.train", str(folder / "train.jsonl"))
+    areas = {"held": AuditSource("heldout.areas.held", str(folder / "heldout.jsonl"))}
+    start = time.perf_counter()
+    done = audit(train, areas, FIELDS, {}, processes=PROCESSES)
+    seconds = time.perf_counter() - start
+    found = {rule: hits.lines.tolist() for rule, hits in done.train.hits.items()}
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(one.ru_utime + one.ru_stime for one in usage)
+    return {"seconds": seconds, "cpu_seconds": cpu, "by_rule": done.seconds, "found": found}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Path(sys.argv[1]))))

@@ -1,0 +1,253 @@
+"""The table of everything that can be wrong with a line of a data file; other modules find it and report it.
+
+The order is that in which findings are shown, and in which a line that several rules drop is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from trainables.errors import UserError
+
+Severity = Literal["error", "warning", "info"]
+Action = Literal["fail", "drop", "keep"]
+
+MAX_LINE_BYTES = 16 * 2**20
+ANY: tuple[Action, ...] = ("fail", "drop", "keep")
+NOT_KEPT: tuple[Action, ...] = ("fail", "drop")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that must hold for a line of a data file.
+
+    Attributes:
+        name: Its key in `RULES`, and under `data.on_defect`.
+        severity: "error" damages the model or the scores, "warning" may, "info" is worth a look.
+        default: What a careful person would do with such lines.
+        actions: What may be done; lines that cannot be used at all cannot be kept.
+        must: What must hold, as errors word it.
+        remedy: What the user can do.
+        why: Why it hurts.
+    """
+
+    name: str
+    severity: Severity
+    default: Action
+    actions: tuple[Action, ...]
+    must: str
+    remedy: str
+    why: str
+
+
+def _rule(
+    name: str, severity: Severity, default: Action, must: str, remedy: str, why: str, actions: tuple[Action, ...] = ANY
+) -> Rule:
+    return Rule(name, severity, default, actions, must, remedy, why)
+
+
+def _unusable(name: str, must: str, remedy: str, why: str) -> Rule:
+    return Rule(name, "error", "fail", NOT_KEPT, must, remedy, why)
+
+
+_TABLE = (
+    _unusable(
+        "broken_json",
+        "must be one JSON object",
+        "correct or remove the line",
+        "The sample is lost, and a file that was cut off or glued together usually lost more than the line that shows.",
+    ),
+    _unusable(
+        "not_utf8",
+        "must be UTF-8 text",
+        "save the file as UTF-8",
+        "Bytes of another encoding cannot be read; guessed at, every accent and currency sign would turn to noise.",
+    ),
+    _rule(
+        "byte_order_mark",
+        "error",
+        "fail",
+        "must not begin with a byte-order mark",
+        "save the file as UTF-8 without one",
+        "The invisible mark is no JSON. Other programs take it for a part of the first key and lose the sample.",
+    ),
+    _unusable(
+        "line_too_long",
+        f"must be at most {MAX_LINE_BYTES // 2**20} MiB long",
+        "split or remove the line",
+        "No model reads a sample of this size; the line ends are missing, or the file is of another format.",
+    ),
+    _unusable(
+        "wrong_type",
+        "must be an object of texts",
+        "correct or remove the line",
+        "A list, number or null in the place of a text would be trained on as Python's or JSON's way to write it.",
+    ),
+    _unusable(
+        "missing_field",
+        "must hold an id, and prompt and response or messages",
+        "add it, or map its name in data.fields",
+        "Without its question or its answer a sample teaches nothing, and without an id the record of what was trained "
+        "on cannot name it.",
+    ),
+    _unusable(
+        "invalid_text",
+        "text must be valid Unicode",
+        "remove the unpaired surrogates",
+        "Half a character cannot be written as UTF-8: the tokenizer would fail or learn a replacement character.",
+    ),
+    _unusable(
+        "empty_id",
+        "the id must not be empty",
+        "give the sample an id",
+        "The ids of each step prove what was trained on; an empty one names nothing.",
+    ),
+    _unusable(
+        "empty_prompt",
+        "the prompt must not be empty",
+        "complete or remove the sample",
+        "An answer to nothing teaches the model to say it whatever it is asked.",
+    ),
+    _unusable(
+        "empty_response",
+        "the response must not be empty",
+        "complete or remove the sample",
+        "The model learns to end at once: a few such samples are enough to make it refuse to answer.",
+    ),
+    _unusable(
+        "empty_group",
+        "a group must not be empty",
+        "name the group, or leave the key out",
+        "Samples of one context are resampled together; an empty name would join strangers to one group.",
+    ),
+    _unusable(
+        "turn_order",
+        "messages must begin with a prompt and end with the assistant",
+        "complete or remove the sample",
+        "The loss is taken on the assistant's turns; a conversation that ends with another one trains on too little "
+        "or on the wrong side.",
+    ),
+    _unusable(
+        "repeated_id",
+        "ids must be unique in a file",
+        "remove the copy or give it another id",
+        "One epoch is proved by every id being seen once; with a repeated id nothing is proved, and scores of two "
+        "samples fall together.",
+    ),
+    _rule(
+        "exact_duplicate",
+        "warning",
+        "drop",
+        "must not repeat the text of an earlier line",
+        "remove the copy, or set data.on_defect.exact_duplicate",
+        "A copy is trained on twice in what is called one epoch: its weight doubles and the model learns it by heart. "
+        "In a held-out area it counts twice.",
+    ),
+    _rule(
+        "near_duplicate",
+        "warning",
+        "drop",
+        "must not repeat an earlier line but for spaces, case or a few letters",
+        "remove the copy, or set data.on_defect.near_duplicate",
+        "To the model it is the same sample once more: it is learned by heart, and the data set is smaller than it "
+        "looks.",
+    ),
+    _rule(
+        "conflicting_responses",
+        "warning",
+        "keep",
+        "the same prompt must have the same response",
+        "decide which response is right, or tell the two prompts apart",
+        "Two answers to one question pull in opposite directions: the loss cannot fall below the disagreement. "
+        "Kept by default, for several good answers to an open question are sound data.",
+    ),
+    _rule(
+        "leakage",
+        "error",
+        "fail",
+        "must not hold a held-out item",
+        "remove it from the training set, or take the item out of the held-out area",
+        "The held-out score then measures memory, and picks the trial that memorises best: the whole sweep is decided "
+        "by it.",
+    ),
+    _rule(
+        "area_overlap",
+        "warning",
+        "keep",
+        "must not hold an item of another held-out area",
+        "remove it from one of the areas",
+        "Two areas that share items are no independent evidence, and the item counts twice in the objective.",
+    ),
+    _rule(
+        "too_long",
+        "error",
+        "fail",
+        "must be at most data.max_tokens tokens long",
+        "raise data.max_tokens, shorten the sample, or set data.on_defect.too_long=drop",
+        "A sample is never cut: cut, it would lose its answer or its question and teach to stop in the middle.",
+        NOT_KEPT,
+    ),
+    _rule(
+        "mojibake",
+        "error",
+        # Not "drop": damage of this kind comes from one wrong step that hits every accent, dash and currency sign of
+        # a file, so that dropping would quietly take out one sort of sample; and it is undone where it was done.
+        "fail",
+        "must not hold text decoded with the wrong encoding",
+        "decode the source again as UTF-8, or set data.on_defect.mojibake",
+        "The model learns to write the garbage, and rare tokens in the place of a dash or a euro sign hide the text "
+        "from what it knows.",
+    ),
+    _rule(
+        "control_characters",
+        "warning",
+        "keep",
+        "must not hold invisible control characters",
+        "remove them, or set data.on_defect.control_characters",
+        "They become tokens of their own that no user ever types, and the model may learn to answer with them.",
+    ),
+    _rule(
+        "format_departure",
+        "warning",
+        "keep",
+        "must have the format of the other samples",
+        "bring the sample into the common format, or set data.on_defect.format_departure",
+        "The model learns when to answer from the marks around a prompt; samples with other marks teach a second "
+        "format that the held-out items never ask for.",
+    ),
+    _rule(
+        "response_length",
+        "info",
+        "keep",
+        "the response should be of a usual length",
+        "look at the sample: a cut or pasted text is often behind it",
+        "The loss of a step is a mean over tokens: one response a hundred times as long as the others outweighs them.",
+    ),
+)
+
+RULES: dict[str, Rule] = {rule.name: rule for rule in _TABLE}
+
+
+def default_actions() -> dict[str, Action]:
+    """What a careful person would do with the lines of each rule."""
+    return {name: rule.default for name, rule in RULES.items()}
+
+
+def chosen_actions(changed: Mapping[str, str]) -> dict[str, Action]:
+    """The default actions with the user's in their place.
+
+    Raises:
+        UserError: A rule does not exist, or does not allow the action.
+    """
+    actions = default_actions()
+    for name, action in changed.items():
+        rule = RULES.get(name)
+        if rule is None:
+            raise UserError("data.on_defect", "must name a rule of the audit", name, f"choose of {', '.join(RULES)}")
+        allowed = {one: one for one in rule.actions}
+        if action not in allowed:
+            raise UserError(f"data.on_defect.{name}", f"must be {' or '.join(allowed)}", action, "choose one of them")
+        actions[name] = allowed[action]
+    return actions
