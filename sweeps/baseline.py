@@ -9,6 +9,7 @@ from typing import Any
 
 from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.sweep import Sweep
+from trainables.errors import UserError
 from trainables.files import write_whole
 
 BASELINE_FILE = "baseline.json"
@@ -32,7 +33,7 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
     done = sweep.config.folder / BASELINE_FILE
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))["areas"]
-    names = list(sweep.config.heldout.areas)
+    names = list(sweep.config.heldout.weights)
     for name in names:
         lanes.call("submit", _job(name), {"do": "baseline", "area": name})
     started = said = time.monotonic()
@@ -52,6 +53,48 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
             sweep.console.print(f"scoring the base model: {len(areas)} of {len(names)} areas, {said - started:.0f} s")
     _write(sweep.config.folder, areas)
     return areas
+
+
+def is_enough(sweep: Sweep, areas: Areas) -> bool:
+    """Whether the base model is so good that no trial is to be trained; said in a line either way.
+
+    Args:
+        sweep: `objective.enough` and `objective.when_enough` of its config are read.
+        areas: What `score_baseline` gave.
+
+    Raises:
+        UserError: No area has the metric.
+    """
+    enough = sweep.config.objective.enough
+    if enough is None:
+        return False
+    score = mean_score(areas, enough.metric, {enough.area: 1.0} if enough.area else sweep.config.heldout.weights)
+    reached = score <= enough.value if enough.metric == "nll" else score >= enough.value
+    stops = reached and sweep.config.objective.when_enough == "stop"
+    place = f"on {enough.area}" if enough.area else "over all areas"
+    verdict = (
+        "fine-tuning is not needed; to train all the same: objective.when_enough=continue"
+        if stops
+        else "enough, but objective.when_enough=continue"
+        if reached
+        else "not enough: fine-tuning may help"
+    )
+    line = f"the base model has {enough.metric} {score:.4f} {place}, wanted {enough.value:g}: {verdict}"
+    sweep.console.print(line, soft_wrap=True, highlight=False)
+    return stops
+
+
+def mean_score(areas: Areas, metric: str, weights: dict[str, float]) -> float:
+    """Mean of a metric over areas, by weight.
+
+    Raises:
+        UserError: An area doesn't have it.
+    """
+    if missing := [name for name in weights if areas[name].get(metric) is None]:
+        known = sorted(key for key, value in areas[missing[0]].items() if value is not None and key != "items")
+        remedy = f"it has {', '.join(known)}; name one of them, or one area that has yours"
+        raise UserError("objective.enough.metric", f"area {missing[0]} must have it", metric, remedy)
+    return sum(weight * areas[name][metric] for name, weight in weights.items()) / sum(weights.values())
 
 
 def _job(area: str) -> str:

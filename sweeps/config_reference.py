@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from sweeps.config import Range, SweepConfig
+from sweeps.config import SweepConfig
+from sweeps.sections import Range
 
 HEAD = """# Configuration
 
@@ -66,7 +67,7 @@ def _type(annotation: Any) -> str:
     text = (
         annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
     )
-    text = re.sub(r"typing\.|trainables\.config\.|sweeps\.config\.|<class '|'>", "", text)
+    text = re.sub(r"typing\.|trainables\.config\.|sweeps\.(config|sections)\.|<class '|'>", "", text)
     text = re.sub(r"Annotated\[(\w+), FieldInfo\(.*\)\]", r"\1", text)
     text = re.sub(r"Union\[(.*)\]", lambda match: match[1].replace("], ", "] | "), text)
     text = re.sub(r"Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " or "), text)

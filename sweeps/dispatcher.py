@@ -63,6 +63,7 @@ class Dispatcher:
         self.jobs: dict[str, Job] = {}
         self.lanes: dict[str, Lane] = {}
         self.notices: list[str] = []
+        self.interrupted = False
         self.stopping = False
         self._no_lease_before = time.monotonic() + (ADOPTION_SECONDS if restarted else 0.0)
         self._changed = asyncio.Event()
@@ -73,6 +74,8 @@ class Dispatcher:
         """Queues a job, or attaches to the one of that id."""
         job = self.jobs.setdefault(job_id, Job(job_id, work))
         job.work = work
+        if self.interrupted:
+            await self.cancel(job_id, "interrupted")
         self._wake()
 
     async def poll(self, job_id: str, after: int, timeout_seconds: float) -> Message:
@@ -104,7 +107,8 @@ class Dispatcher:
         self._wake()
 
     async def interrupt(self) -> None:
-        """Cancels every job that has not ended."""
+        """Cancels every job that has not ended, and those that are still on their way here."""
+        self.interrupted = True
         for job_id in list(self.jobs):
             await self.cancel(job_id, "interrupted")
 

@@ -25,7 +25,8 @@ class Manifest:
     """`manifest.json`, written when a sweep starts and again when it ends.
 
     Attributes:
-        state: How the sweep ended: `complete`, `interrupted` or `failed`; `running` until then.
+        state: How the sweep ended: `complete`, `budget_spent`, `not_needed`, `interrupted` or `failed`; `running` until
+            then.
     """
 
     def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
@@ -70,6 +71,7 @@ def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> 
         "trust_remote_code": config.model.trust_remote_code,
         "data_sha256": {name: sha256(Path(path)) for name, path in files.items() if Path(path).is_file()},
         "seed": config.seed,
+        "beyond_recommended": config.space.beyond_recommended,
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), **hardware},
     }
 

@@ -1,7 +1,7 @@
 """The pre-flight: everything that can be known, and refused, before a lane starts.
 
-Reads and tokenises all data, resolves the model, counts steps, compares the space with the recommended bounds and
-forecasts the disk. `sweeps.folder` gives it a place to work in.
+Audits and tokenises all data, resolves the model, counts steps, compares the space with the recommended bounds and
+forecasts compute, memory and disk. `sweeps.folder` gives it a place to work in.
 """
 
 from __future__ import annotations
@@ -9,32 +9,31 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sweeps.bounds import Bounds, recommended, recommended_point
+import numpy as np
+
+from sweeps.bounds import Bounds, recommended_point
 from sweeps.config import SweepConfig
-from sweeps.prepare import SetPlan, tokenise_all
+from sweeps.forecast import DEVICES, Forecast, ModelShape, Work, forecast
+from sweeps.plan_findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
+from sweeps.prepare import Prepared, SetPlan, prepare_data
 from trainables.config import SCHEDULE_PARAMS, LoraConfig, with_params
-from trainables.epoch import plan_epoch
+from trainables.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.files import write_whole
 from trainables.pretrained import load_tokenizer, resolve_model
-from trainables.schedule import MOST_FLOOR_OF_PEAK, cap_floor, make_schedule
-from trainables.weight_files import summarise_weights
+from trainables.schedule import cap_floor, make_schedule
+from trainables.weight_files import WeightsSummary, read_json, summarise_weights
 
 PLAN_FILE = "plan.json"
 CACHE_FOLDER = "cache"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a user should know before the sweep starts; it does not stop it."""
-
-    rule: str
-    severity: str
-    message: str
+CPU_PROBE_SIZE = 1024
+CPU_UTILISATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model
 
 
 @dataclass
@@ -47,13 +46,17 @@ class Plan:
         trained_parameters: Parameters that a trial trains.
         train: The training set.
         areas: The held-out areas by name.
+        audit: What the audit found in "train" and in each of "areas": lines, kept samples, line numbers by rule.
+        reality: By area, what `trainables.realness` says of it: the training set's own process or not, coverage, power.
         samples_per_step: Sequences in an optimiser step, over all workers.
         steps: Optimiser steps of a trial.
         warmup_steps: Fewest and most steps of warm-up that the space allows.
-        checkpoint_bytes: Size of one checkpoint.
-        disk_bytes: What all checkpoints of the sweep need.
+        decay_steps: Fewest and most steps after the warm-up.
+        padding: Part of a padded batch that would be padding, as a mean over the epoch; no step computes it.
+        forecast: What the sweep will need.
         seed_points: Points that the search tries first.
         findings: What the user should know.
+        failures: Why the sweep cannot start; empty where it can.
     """
 
     model_path: str
@@ -61,65 +64,124 @@ class Plan:
     trained_parameters: int
     train: SetPlan
     areas: dict[str, SetPlan]
+    audit: dict[str, Any]
+    reality: dict[str, Any]
     samples_per_step: int
     steps: int
     warmup_steps: tuple[int, int]
-    checkpoint_bytes: int
-    disk_bytes: int
+    decay_steps: tuple[int, int]
+    padding: float
+    forecast: Forecast
     seed_points: list[dict[str, float]]
     findings: list[Finding] = field(default_factory=list)
+    failures: list[UserError] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / PLAN_FILE, json.dumps(asdict(self), indent=2) + "\n")
+        fields = {**asdict(self), "failures": [str(error) for error in self.failures]}
+        write_whole(folder / PLAN_FILE, json.dumps(fields, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan that `write` wrote."""
+        """The plan, of a sweep that could start, that `write` wrote."""
         fields = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         fields["train"] = SetPlan(**fields["train"])
         fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
+        fields["forecast"] = Forecast(**fields["forecast"])
         fields["findings"] = [Finding(**finding) for finding in fields["findings"]]
         return cls(**fields)
 
 
 def make_plan(config: SweepConfig, draft: Path) -> Plan:
-    """Reads, tokenises, counts and forecasts; see `Plan`.
+    """Audits, tokenises, counts and forecasts; see `Plan`.
 
     Args:
         config: The sweep.
         draft: Folder for the tokenised data.
+
+    Raises:
+        UserError, UserErrors: There can be no plan: a file or the model cannot be read, nothing is left to train on,
+            or the LR schedule does not fit the epoch. What is wrong with lines and bounds is in `Plan.failures`.
     """
     cache = draft / CACHE_FOLDER
     cache.mkdir()
     model_path = resolve_model(config.model, Path(".cache") / "models")
     weights = summarise_weights(model_path)
-    tokenizer = load_tokenizer(model_path, config.model)
-    train, areas = tokenise_all(config, tokenizer, cache)
-    trained = weights.parameters
-    if config.model.method == "lora":  # an upper estimate where not every linear layer is adapted
-        trained = _largest_lora(config).r * sum(rows + columns for rows, columns in weights.linear_shapes)
-    epoch = plan_epoch(train.samples, config.training, config.resources.workers_per_lane)
+    data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
+    epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, epoch.steps)
-    low, high = config.space.ends()["warmup_fraction"]
-    checkpoint_bytes = 4 * trained
+    trained = _trained_parameters(config, weights)
+    shape = ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json"))
+    warmup_steps = _warmup_steps(config, epoch.steps)
     plan = Plan(
         model_path=str(model_path),
         parameters=weights.parameters,
         trained_parameters=trained,
-        train=train,
-        areas=areas,
+        train=data.train,
+        areas=data.areas,
+        audit=data.audit.to_json(),
+        reality=data.reality,
         samples_per_step=epoch.samples_per_step,
         steps=epoch.steps,
-        warmup_steps=(round(low * epoch.steps), round(high * epoch.steps)),
-        checkpoint_bytes=checkpoint_bytes,
-        disk_bytes=checkpoint_bytes * len(epoch.checkpoints) * config.search.trials,
+        warmup_steps=warmup_steps,
+        decay_steps=(epoch.steps - warmup_steps[1], epoch.steps - warmup_steps[0]),
+        padding=data.padding,
+        forecast=forecast(
+            shape,
+            _work(config, data, epoch),
+            config.training,
+            config.model.method,
+            {"this machine's CPUs": CPU_UTILISATION * cpu_flops(), **DEVICES},
+        ),
         seed_points=_seed_points(config),
+        failures=[*unexplained(config, weights.parameters), *data.audit.failures()],
     )
-    plan.findings.extend(_findings(config, plan))
+    plan.findings.extend(_findings(config, plan, data))
     _refuse_full_disk(plan, draft)
     return plan
+
+
+def cpu_flops() -> float:
+    """Floating-point operations a second of this machine's CPUs in a float32 matrix product: the best of five."""
+    matrix = np.ones((CPU_PROBE_SIZE, CPU_PROBE_SIZE), np.float32)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return float(2 * CPU_PROBE_SIZE**3 / min(seconds))
+
+
+def _findings(config: SweepConfig, plan: Plan, data: Prepared) -> Iterator[Finding]:
+    """All findings, in the order in which they are shown."""
+    yield from objective_findings(config)
+    yield from data.findings
+    yield from space_findings(config, plan.parameters)
+    yield from epoch_findings(config, plan.steps, plan.warmup_steps)
+
+
+def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
+    """All of them, or the largest adapter's: an upper estimate where not every linear layer is adapted."""
+    if config.model.method == "full":
+        return weights.parameters
+    return _largest_lora(config).r * sum(rows + columns for rows, columns in weights.linear_shapes)
+
+
+def _warmup_steps(config: SweepConfig, steps: int) -> tuple[int, int]:
+    low, high = config.space.ends()["warmup_fraction"]
+    return round(low * steps), round(high * steps)
+
+
+def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
+    return Work(
+        train_tokens=data.train.tokens,
+        label_tokens=data.train.label_tokens,
+        heldout_tokens=sum(area.tokens for area in data.areas.values()),
+        checkpoints=len(epoch.checkpoints),
+        longest_tokens=data.train.longest_tokens,
+        trials=config.search.trials,
+    )
 
 
 def _largest_lora(config: SweepConfig) -> LoraConfig:
@@ -148,40 +210,12 @@ def _seed_points(config: SweepConfig) -> list[dict[str, float]]:
     return [{name: point[name] for name in SCHEDULE_PARAMS}]
 
 
-def _findings(config: SweepConfig, plan: Plan) -> Iterator[Finding]:
-    """Warnings about the space and the data, in the order in which they are shown."""
-    bounds = recommended(config.model.method, plan.parameters)
-    ends = config.space.ends()
-    outside = [
-        f"space.{name} {low:g} to {high:g} (recommended {best_low:g} to {best_high:g})"
-        for name in SCHEDULE_PARAMS
-        for (low, high), (best_low, best_high) in [(ends[name], getattr(bounds, name))]
-        if low < best_low or high > best_high
-    ]
-    if outside:
-        text = f"the search leaves the recommended bounds: {', '.join(outside)}; their source: {bounds.source}"
-        yield Finding("beyond_recommended", "warning", text)
-    if ends["decay_floor"][1] > MOST_FLOOR_OF_PEAK * ends["peak_lr"][0]:
-        text = (
-            f"a draw can have its floor above {MOST_FLOOR_OF_PEAK:g} of its peak, where the LR would hardly decline; "
-            "such a trial uses that fraction of its peak as floor, and both values are recorded"
-        )
-        yield Finding("floor_near_peak", "info", text)
-    if not 2 <= config.training.batch_size <= 16:
-        text = f"training.batch_size={config.training.batch_size} leaves the recommended 2 to 16 sequences"
-        yield Finding("batch_size", "warning", text)
-    for where, data in {"data.train": plan.train, **{f"heldout.areas.{k}": v for k, v in plan.areas.items()}}.items():
-        if data.dropped:
-            text = f"{where}: {len(data.dropped)} samples longer than max_tokens={config.data.max_tokens} are left out"
-            yield Finding("too_long", "warning", text)
-
-
 def _refuse_full_disk(plan: Plan, draft: Path) -> None:
     free = shutil.disk_usage(draft).free
-    if plan.disk_bytes > free:
+    if plan.forecast.disk_bytes > free:
         raise UserError(
             "storage_path",
             "must have room for the checkpoints of all trials",
-            f"{free / 1e9:.1f} GB free, {plan.disk_bytes / 1e9:.1f} GB needed",
+            f"{free / 1e9:.1f} GB free, {plan.forecast.disk_bytes / 1e9:.1f} GB needed",
             "free some, or lower search.trials or the number of training.checkpoints_at",
         )

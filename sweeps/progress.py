@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sweeps.budget import Budget, trials_done
 from trainables.config import TrialSpec
 
 SHOWN_TRIALS = 20
@@ -21,12 +22,16 @@ class Progress:
     """Shows the dispatcher's status, again and again.
 
     Args:
-        trials: Trials of the whole sweep.
         console: Where to print.
+        budget: Forecasts what the sweep will cost.
+
+    Attributes:
+        trials: Trials that will be trained from now on.
     """
 
-    def __init__(self, trials: int, console: Console) -> None:
-        self.trials, self.console = trials, console
+    def __init__(self, console: Console, budget: Budget) -> None:
+        self.trials, self.console, self.budget = 0, console, budget
+        self.forecast_told = False
         self.specs: dict[str, TrialSpec] = {}
         self.started: dict[str, float] = {}
         self.notices = 0
@@ -55,14 +60,27 @@ class Progress:
         for job_id, job in jobs.items():
             if job.get("step") and job["state"] == "running":
                 self.started.setdefault(f"{job_id}.{job['attempt']}", time.monotonic())
+        cost = self._cost(jobs)
         if self.live:
-            self.live.update(self._table(jobs))
-        else:
-            self._lines(jobs)
+            self.live.update(self._table(jobs, cost))
+            return
+        self._lines(jobs)
+        if cost and not self.forecast_told:
+            self.forecast_told = True
+            self.console.print(f"forecast: {cost}, measured on the first steps", soft_wrap=True, highlight=False)
 
-    def _table(self, jobs: dict[str, Status]) -> Table:
+    def _cost(self, jobs: dict[str, Status]) -> str:
+        """What the sweep has cost and will cost; nothing before that can be told."""
+        forecast = self.budget.forecast_hours(trials_done(jobs), self.trials)
+        if forecast is None:
+            return ""
+        cap = "" if self.budget.cap_hours is None else f" (cap {self.budget.cap_hours:g})"
+        return f"{self.budget.spent_hours():.2f} of about {forecast:.2f} device-hours{cap}"
+
+    def _table(self, jobs: dict[str, Status], cost: str) -> Table:
         done = sum(job["state"] == "ended" for job in jobs.values())
-        table = Table(title=f"{done} of {self.trials} trials ended", title_justify="left", expand=False)
+        title = f"{done} of {self.trials} trials ended" + (f", {cost}" if cost else "")
+        table = Table(title=title, title_justify="left", expand=False)
         for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "held-out NLL"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
         for job_id in list(jobs)[-SHOWN_TRIALS:]:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from sweeps.budget import Budget
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger, append_line
 
@@ -22,22 +23,23 @@ class Recorder(threading.Thread):
         lanes: Whose jobs.
         ledger: Where events go.
         folder: The sweep's folder.
+        budget: What the sweep has cost by the time that a trial ends goes to the ledger with it.
     """
 
-    def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path) -> None:
+    def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path, budget: Budget) -> None:
         super().__init__(daemon=True, name="recorder")
-        self.lanes, self.ledger, self.path = lanes, ledger, folder / "trials.jsonl"
+        self.lanes, self.ledger, self.path, self.budget = lanes, ledger, folder / "trials.jsonl", budget
         self.records: dict[str, Record] = {}
         self.failure: BaseException | None = None
         self._seen: set[str] = set()
         self._finishing = threading.Event()
-        self._lock = threading.Lock()
+        self._writing, self._collecting = threading.Lock(), threading.Lock()
 
     def run(self) -> None:
         """Records trials as they end. An error, such as a full disk, is kept for `check`."""
         try:
             while not self._finishing.is_set():
-                self._collect(POLL_SECONDS)
+                self.collect(POLL_SECONDS)
         except BaseException as error:  # noqa: BLE001 - it is raised again in the driver's thread, by `check`
             self.failure = error
 
@@ -51,7 +53,12 @@ class Recorder(threading.Thread):
         self._finishing.set()
         self.join()
         self.check()
-        self._collect(0.0)
+        self.collect()
+
+    def collect(self, wait_seconds: float = 0.0) -> None:
+        """Records what has ended by now, or ends while it waits."""
+        with self._collecting:
+            self._collect(wait_seconds)
 
     def _collect(self, wait_seconds: float) -> None:
         for job in self.lanes.call("ended_beyond", sorted(self._seen), wait_seconds):
@@ -64,8 +71,8 @@ class Recorder(threading.Thread):
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return
-        self.ledger.append("trial_ended", trial=record)
-        append_line(self.path, json.dumps(record, ensure_ascii=False) + "\n", self._lock)
+        self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
+        append_line(self.path, json.dumps(record, ensure_ascii=False) + "\n", self._writing)
         self.records[record["trial_id"]] = record
 
 

@@ -15,7 +15,7 @@ from trainables.config import TrialSpec
 from trainables.errors import UserError, UserErrors
 from trainables.heldout import objective
 
-MAY_CHANGE = ("resources", "wandb", "storage_path")
+MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 
 Record = dict[str, Any]
 
@@ -26,13 +26,22 @@ class Past:
 
     Attributes:
         ended: Their records, as in `trials.jsonl`.
-        unfinished: Trials that were proposed and never ended; they run first, under their old ids.
-        submitted: Trials proposed so far, over all starts.
+        unfinished: Trials of the search that were proposed and never ended; they run first, under their old ids.
+        submitted: Trials that the search proposed so far, over all starts.
+        replicating: Replicates that were begun and never ended.
+        device_hours: What all starts together have cost, as far as the ledger knows.
     """
 
     ended: list[Record] = field(default_factory=list)
     unfinished: list[TrialSpec] = field(default_factory=list)
     submitted: int = 0
+    replicating: list[TrialSpec] = field(default_factory=list)
+    device_hours: float = 0.0
+
+    @property
+    def searched(self) -> list[Record]:
+        """Those of the ended trials that the search proposed."""
+        return [record for record in self.ended if record["kind"] == "search"]
 
 
 def read_past(folder: Path) -> tuple[Past, list[int]]:
@@ -41,8 +50,15 @@ def read_past(folder: Path) -> tuple[Past, list[int]]:
     proposed = (TrialSpec.model_validate(event["spec"]) for event in events if event["event"] == "trial_submitted")
     specs = {spec.trial_id: spec for spec in proposed}
     ended = {e["trial"]["trial_id"]: e["trial"] for e in events if e["event"] == "trial_ended"}
-    unfinished = [spec for trial_id, spec in specs.items() if trial_id not in ended]
-    return Past(list(ended.values()), unfinished, len(specs)), torn
+    begun = [spec for trial_id, spec in specs.items() if trial_id not in ended]
+    past = Past(
+        ended=list(ended.values()),
+        unfinished=[spec for spec in begun if spec.kind == "search"],
+        submitted=sum(spec.kind == "search" for spec in specs.values()),
+        replicating=[spec for spec in begun if spec.kind == "replicate"],
+        device_hours=max((event.get("device_hours", 0.0) for event in events), default=0.0),
+    )
+    return past, torn
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
@@ -64,11 +80,15 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     wrong = [
         UserError(key, "must stay as it was in a resumed sweep", f"{new!r} after {old!r}", "start a sweep of its own")
         for key, old, new in differences(before.model_dump(), now.model_dump())
-        if key.split(".")[0] not in MAY_CHANGE and not (key == "search.trials" and new > old)
+        if not _may_change(key) and not (key == "search.trials" and new > old)
     ]
     if wrong:
         raise UserErrors(wrong)
     return now.model_copy(update={"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)})
+
+
+def _may_change(key: str) -> bool:
+    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
 
 
 def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, Any]]:
@@ -83,8 +103,7 @@ def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, 
 
 def as_optuna(record: Record, config: SweepConfig, base_objective: float) -> FrozenTrial:
     """A trial that ended, as Optuna was told of it the first time; see `sweeps.search`."""
-    weights = {name: area.weight for name, area in config.heldout.areas.items()}
-    points = {c["step"]: objective(c["areas"], weights) for c in record["checkpoints"]}
+    points = {c["step"]: objective(c["areas"], config.heldout.weights) for c in record["checkpoints"]}
     state, value = {
         "complete": (TrialState.COMPLETE, next(reversed(points.values()), None)),
         "diverged": (TrialState.COMPLETE, base_objective),

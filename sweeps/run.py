@@ -76,6 +76,9 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
         print_plan(config, plan, console)
         if options.plan:
             plan.write(config.folder)
+        if plan.failures:
+            raise UserErrors(plan.failures)
+        if options.plan:
             return EXIT_DONE
         return run_sweep(config, plan, draft, options.address, console)
 
@@ -104,6 +107,7 @@ def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str 
         The command's exit code.
     """
     from sweeps import cluster, lanes
+    from sweeps.budget import Budget
     from sweeps.resume import read_past
     from sweeps.sweep import Sweep
 
@@ -119,7 +123,9 @@ def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str 
         if torn:
             console.print(f"[yellow]warning[/]: ledger.jsonl: unreadable lines {torn} are passed over")
         ledger = Ledger(config.folder)
-        sweep = Sweep(config, plan, ledger, past, interrupt, console)
+        _refuse_spent_budget(config, past.device_hours)
+        budget = Budget(lane_plan.devices, config.budget.device_hours, past.device_hours)
+        sweep = Sweep(config, plan, ledger, past, budget, interrupt, console)
         with Manifest.opened(config, plan.model_path, cluster.hardware()) as manifest:
             ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, resumed=draft is None)
             try:
@@ -129,25 +135,39 @@ def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str 
             except lanes.LanesFailedError as error:
                 print(f"error: {error}", file=sys.stderr)
             finally:
-                ledger.append("sweep_ended", state=state)
+                ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
                 manifest.state = state
     return finish(config.folder, state, console)
 
 
+def _refuse_spent_budget(config: SweepConfig, spent_hours: float) -> None:
+    cap = config.budget.device_hours
+    if cap is not None and spent_hours >= cap:
+        got = f"{cap:g} with {spent_hours:.3f} spent"
+        raise UserError("budget.device_hours", "must leave something to spend", got, "raise it")
+
+
 def search(sweep: Sweep, running: Lanes) -> str:
-    """The base model's scores first, then the trials.
+    """The base model's scores first, then, unless they are good enough, the trials.
 
     Returns:
-        How the sweep ended: `complete` or `interrupted`.
+        How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
     """
-    from sweeps.baseline import score_baseline
+    from sweeps.baseline import is_enough, score_baseline
     from sweeps.tuning import search_trials
+    from sweeps.watch import watching
 
     baseline = score_baseline(sweep, running)
-    if baseline is not None:
-        sweep.ledger.append("baseline", areas=baseline)
-        search_trials(sweep, running, baseline)
-    return "interrupted" if sweep.interrupt.is_set() else "complete"
+    if baseline is None:
+        return "interrupted"
+    sweep.ledger.append("baseline", areas=baseline)
+    if is_enough(sweep, baseline):
+        return "not_needed"
+    with watching(sweep, running) as watch:
+        search_trials(sweep, watch, baseline)
+    if not watch.cut_short:
+        return "complete"
+    return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
 
 
 def lane_settings(config: SweepConfig, plan: Plan, threads: int) -> LaneConfig:
@@ -181,6 +201,9 @@ def finish(folder: Path, state: str, console: Console) -> int:
     if state == "interrupted":
         console.print(f"continue it: python -m sweeps.run --resume {folder}", highlight=False)
         return EXIT_INTERRUPTED
+    if state == "budget_spent":
+        more = f"python -m sweeps.run --resume {folder} budget.device_hours=MORE"
+        console.print(f"the budget is spent; to go on: {more}", highlight=False)
     return EXIT_DONE if board and board["winner"] else EXIT_NO_TRIAL
 
 

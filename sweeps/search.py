@@ -25,7 +25,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search.optuna import OptunaSearch
 
-from sweeps.config import Range, SweepConfig
+from sweeps.config import SweepConfig
+from sweeps.sections import Range
 from trainables.config import TrialSpec, is_integer_param
 from trainables.schedule import cap_floor
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from sweeps.budget import Budget
 from sweeps.config import SweepConfig
 from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
@@ -22,6 +23,7 @@ class Sweep:
         plan: What the pre-flight found.
         ledger: Where events go.
         past: Trials of earlier starts.
+        budget: What it has cost, and may cost.
         interrupt: Set by Ctrl-C.
         console: Where to print.
     """
@@ -30,5 +32,6 @@ class Sweep:
     plan: Plan
     ledger: Ledger
     past: Past
+    budget: Budget
     interrupt: Interrupt
     console: Console

@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+
+from trainables.audit.rules import RULES
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Params = dict[str, float]
@@ -71,14 +73,23 @@ class FieldNames(Section):
     messages: str = "messages"
 
 
-class DefectActions(Section):
-    """What to do with samples that have a defect: "fail" (no lane starts) or "drop" (left out and counted).
+def _defect_actions() -> type[Section]:
+    """The section `data.on_defect`: a key for each rule of the audit."""
+    meanings = "".join(
+        f"        {rule.name}: {rule.must[0].upper()}{rule.must[1:]}. {rule.why}\n" for rule in RULES.values()
+    )
+    fields: dict[str, Any] = {rule.name: (Literal[rule.actions], rule.default) for rule in RULES.values()}
+    section = create_model("DefectActions", __base__=Section, **fields)
+    section.__doc__ = f"""What to do with lines that break a rule of the audit, training and held-out alike.
+
+    "fail": no lane starts; "drop": the line is left out, and counted in `plan.json`; "keep": it is used, and reported.
 
     Attributes:
-        too_long: Samples of more than `max_tokens` tokens.
-    """
+{meanings}"""
+    return section
 
-    too_long: Literal["fail", "drop"] = "fail"
+
+DefectActions: Any = _defect_actions()
 
 
 class DataConfig(Section):
@@ -154,6 +165,11 @@ class HeldoutConfig(Section):
     answers_at: list[Literal["base", "last", "all"]] = ["base", "last"]
     batch_tokens: int = Field(4096, ge=64)
     answer_batch_size: int = Field(32, ge=1)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each area in the objective."""
+        return {name: area.weight for name, area in self.areas.items()}
 
 
 class ScheduleConfig(Section):

@@ -140,7 +140,7 @@ class TrialJob:
         should_stop: Callable[[], bool],
     ) -> None:
         self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
-        self.should_stop = should_stop
+        self.should_stop, self.weights = should_stop, bench.settings.heldout.weights
         training, _ = with_params(bench.settings.training, bench.settings.model.lora, spec.params)
         self.steps = plan_epoch(len(bench.data), training, bench.world.size).steps
         self.writes = bench.world.rank == 0
@@ -185,14 +185,13 @@ class TrialJob:
         """Scores a checkpoint on every area and writes it."""
         answers_at = set(self.bench.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
-        scores = {area: self.bench.score(model, area, with_answers=with_answers) for area in self.bench.areas}
+        scores = {area: self.bench.score(model, area, with_answers=with_answers) for area in self.weights}
         if not self.writes:
             return
         with (self.folder / "heldout.jsonl").open("a") as items:
             items.writelines(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
         areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
-        weights = {area: config.weight for area, config in self.bench.settings.heldout.areas.items()}
-        objective = heldout.objective(areas, weights)
+        objective = heldout.objective(areas, self.weights)
         path = self.folder / "checkpoints" / f"step-{step}"
         checkpoint.save(model, path, {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params})
         relative = str(path.relative_to(self.bench.settings.output_dir))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -72,9 +72,6 @@ def tokenise(
     template: str | None,
     max_tokens: int,
     path: str | Path,
-    *,
-    on_too_long: Literal["fail", "drop"] = "fail",
-    where: str = "data.train",
 ) -> Tokenised:
     """Writes the samples' tokens to an Arrow file, which appears under its name only when it is whole.
 
@@ -82,13 +79,11 @@ def tokenise(
         samples: From `trainables.samples.read_samples`.
         tokenizer: The model's.
         template: As for `render`.
-        max_tokens: Longest sample in tokens, template included. A longer one is never cut.
+        max_tokens: Longest sample in tokens, template included. A longer one is never cut: it is left out and listed.
         path: The file to write; an existing one is replaced.
-        on_too_long: "fail", or "drop" to leave longer samples out (listed in the result).
-        where: The setting that named the data, for errors.
 
     Raises:
-        UserError: Samples are too long, none is left, one cannot be rendered, or the file cannot be written.
+        UserError: A sample cannot be rendered, or the file cannot be written.
     """
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -105,7 +100,6 @@ def tokenise(
                 writer.write_batch(_record_batch(kept))
                 lengths += [row.size for row in kept]
                 label_tokens += sum(int(row.label_mask.sum()) for row in kept)
-        _check_lengths(too_long, len(lengths), max_tokens, on_too_long, where)
         os.replace(partial, target)
     except OSError as error:
         remedy = "free disk space or choose another storage_path"
@@ -121,16 +115,6 @@ def tokenise(
         lengths=np.array(lengths, dtype=np.int32),
         too_long=tuple(too_long),
     )
-
-
-def _check_lengths(too_long: list[TooLong], kept: int, max_tokens: int, on_too_long: str, where: str) -> None:
-    if too_long and (on_too_long == "fail" or not kept):
-        longest = max(too_long, key=lambda row: row.tokens)
-        remedy = "raise data.max_tokens" + " or set data.on_defect.too_long=drop" * bool(kept)
-        got = f"longest={longest.tokens} at line {longest.line} (max_tokens={max_tokens})"
-        raise UserError(where, f"{len(too_long)} samples are longer than max_tokens", got, remedy)
-    if not kept:
-        raise UserError(where, "must hold samples", "none", "name a file with a sample on each line")
 
 
 class _Row(NamedTuple):

@@ -1,7 +1,7 @@
 import pytest
 
 from sweeps.cluster import LanePlan, divide
-from sweeps.config import ResourcesConfig
+from sweeps.sections import ResourcesConfig
 from trainables.errors import UserError
 
 LAPTOP = [{"CPU": 2.0}]

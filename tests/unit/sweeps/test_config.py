@@ -54,12 +54,14 @@ def test_the_resolved_config_loads_again_as_the_same(small, tmp_path):
         ("model.lora.r=8", ("model", "lora", "r"), 8),
         ("training.schedule.shape=cosine", ("training", "schedule", "shape"), "cosine"),
         ("data.limit=null", ("data", "limit"), None),
+        ("objective.when_enough=continue", ("objective", "when_enough"), "continue"),
+        ("heldout.areas.home.limit=5", ("heldout", "areas", "home", "limit"), 5),
     ],
 )
 def test_an_override_reaches_its_leaf(small, override, where, value):
     found = load_config(small, [override])
     for part in where:
-        found = getattr(found, part)
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
     assert found == value
 
 

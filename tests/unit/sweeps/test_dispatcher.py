@@ -41,6 +41,16 @@ def test_jobs_are_leased_in_order_and_once(desk):
     assert play(story()) == ("one", "two", {"do": "wait"})
 
 
+def test_a_job_that_comes_after_the_interrupt_ends_as_interrupted(desk):
+    async def story():
+        await desk.interrupt()
+        await desk.submit("late", WORK)
+        await desk.cancel("late", "pruned")
+        return (await desk.poll("late", 0, 0.0))["end"]["state"], await lease(desk)
+
+    assert play(story()) == ("interrupted", {"do": "wait"})
+
+
 def test_the_same_seq_repeats_the_lease(desk):
     async def story():
         for name in ("one", "two"):

@@ -58,7 +58,7 @@ def test_a_plan_counts_and_leaves_only_itself(place, capsys):
         (["data.train=none.jsonl"], "error: none.jsonl: "),
         (["heldout.areas.home=none.jsonl"], "error: none.jsonl: "),
         (["model.name=./nowhere"], "error: model.name: must be a model that exists"),
-        (["data.max_tokens=20"], "error: data.train: "),
+        (["data.max_tokens=20"], "error: train.jsonl line 1: must be at most data.max_tokens tokens long, got "),
         (["heldout.areas.home.scorers=[exact_mach]"], "error: heldout.areas.home.scorers"),
         (["search.trials=100000", "model.lora.r=4096"], "error: storage_path: must have room"),
         (
@@ -103,8 +103,9 @@ def test_too_long_samples_stop_the_sweep_unless_told_to_drop(place, capsys):
     assert code == 0
     plan = json.loads((place / "outputs/small/plan.json").read_text())
     assert plan["train"]["samples"] == 2
-    assert [(d["id"], d["line"]) for d in plan["train"]["dropped"]] == [("s1", 2)]
-    assert "1 samples longer than max_tokens=256 are left out" in shown.out
+    assert plan["train"]["dropped"] == {"too_long": 1}
+    assert plan["audit"]["train"]["rules"]["too_long"]["lines"] == [2]
+    assert "too_long (drop): 1 line: 2" in shown.out
 
 
 @pytest.mark.usefixtures("place")

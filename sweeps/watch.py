@@ -1,0 +1,114 @@
+"""The driver's watch over a running sweep: the live view, what ends, whether lanes still work, when to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sweeps.lanes import Lanes
+from sweeps.progress import Progress
+from sweeps.recorder import Recorder
+from sweeps.sweep import Sweep
+from trainables.config import TrialSpec
+
+LOOK_EVERY_SECONDS = 0.5
+
+Baseline = dict[str, dict[str, Any]]
+
+
+class Watch(threading.Thread):
+    """Looks at the dispatcher's status again and again, on a thread of its own, from `watching` on.
+
+    Args:
+        sweep: Its interrupt and its budget end the sweep.
+        lanes: Who works.
+        recorder: Its errors end the sweep.
+        progress: The live view.
+
+    Attributes:
+        cut_short: Whether the sweep was told to end before its work was done.
+    """
+
+    def __init__(self, sweep: Sweep, lanes: Lanes, recorder: Recorder, progress: Progress) -> None:
+        super().__init__(daemon=True, name="watch")
+        self.sweep, self.lanes, self.recorder, self.progress = sweep, lanes, recorder, progress
+        self.failure: BaseException | None = None
+        self.cut_short = False
+        self._finishing = threading.Event()
+
+    def run(self) -> None:
+        """Checks and draws until `finish`; keeps an error for `check`."""
+        try:
+            while not self._finishing.wait(LOOK_EVERY_SECONDS):
+                status = self.lanes.call("status")
+                self.progress.show(status)
+                self.lanes.check(status)
+                self.recorder.check()
+        except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
+            self.failure = error
+
+    def expect(self, trials: int) -> None:
+        """So many more trials will be trained."""
+        self.progress.trials += trials
+
+    def submitted(self, spec: TrialSpec) -> None:
+        """A trial was proposed: the ledger and the live view learn of it."""
+        self.sweep.ledger.append("trial_submitted", spec=spec.model_dump())
+        self.progress.add(spec)
+
+    def train(self, specs: Sequence[TrialSpec], baseline: Baseline) -> None:
+        """Trains trials that no search proposes, and waits until they have ended and are recorded, or for a stop.
+
+        Raises:
+            LanesFailedError: Lanes end again and again.
+        """
+        self.expect(len(specs))
+        for spec in specs:
+            self.submitted(spec)
+            self.lanes.call("submit", spec.trial_id, {"do": "trial", "spec": spec.model_dump(), "baseline": baseline})
+        while not all(spec.trial_id in self.recorder.records for spec in specs):
+            if self.stopped():
+                self.lanes.drain()
+                break
+            time.sleep(LOOK_EVERY_SECONDS)
+        self.check()
+
+    def stopped(self) -> bool:
+        """Whether the sweep should end now; if so its trials are cancelled, and end as interrupted."""
+        stop = self.sweep.interrupt.is_set() or self.sweep.budget.is_spent() or self.failure is not None
+        if stop:
+            self.cut_short = True
+            self.lanes.call("interrupt")
+        return stop
+
+    def finish(self) -> None:
+        """Ends the thread and draws the last state."""
+        self._finishing.set()
+        self.join()
+        self.progress.show(self.lanes.call("status"))
+
+    def check(self) -> None:
+        """Raises here what went wrong on the watch's thread."""
+        if self.failure:
+            raise self.failure
+
+
+@contextmanager
+def watching(sweep: Sweep, lanes: Lanes) -> Iterator[Watch]:
+    """Records and shows what the lanes do while the block runs."""
+    recorder = Recorder(lanes, sweep.ledger, sweep.config.folder, sweep.budget)
+    sweep.budget.search_begins()
+    with Progress(sweep.console, sweep.budget) as progress:
+        watch = Watch(sweep, lanes, recorder, progress)
+        recorder.start()
+        watch.start()
+        try:
+            yield watch
+        finally:
+            lanes.drain()
+            recorder.finish()
+            watch.finish()
+    watch.check()

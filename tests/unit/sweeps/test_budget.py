@@ -1,0 +1,53 @@
+"""Device-hours: what is held counts, and a forecast needs something measured."""
+
+import pytest
+
+from sweeps.budget import Budget, trials_done
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_every_held_device_counts_and_so_do_earlier_starts(clock):
+    budget = Budget(devices=4, cap_hours=None, before_hours=1.5, clock=clock)
+    clock.seconds = 1800.0
+    assert budget.spent_hours() == pytest.approx(1.5 + 4 * 0.5)
+    assert not budget.is_spent()
+
+
+def test_the_cap_is_reached_when_it_is_spent(clock):
+    budget = Budget(devices=2, cap_hours=1.0, clock=clock)
+    clock.seconds = 1799.0
+    assert not budget.is_spent()
+    clock.seconds = 1800.0
+    assert budget.is_spent()
+
+
+def test_the_forecast_is_what_was_spent_and_the_measured_speed_for_the_rest(clock):
+    budget = Budget(devices=1, cap_hours=None, clock=clock)
+    clock.seconds = 360.0  # the lanes start and the base model is scored
+    assert budget.forecast_hours(1.0, 10) is None, "the search has not begun"
+    budget.search_begins()
+    clock.seconds += 720.0
+    assert budget.forecast_hours(0.01, 10) is None, "too little is measured"
+    assert budget.forecast_hours(2.0, 10) == pytest.approx((360 + 720 + 8 * 360) / 3600)
+    assert budget.forecast_hours(10.0, 10) == pytest.approx(budget.spent_hours())
+
+
+def test_a_running_trial_counts_by_its_part_of_the_epoch():
+    jobs = {
+        "t1": {"state": "ended", "step": 10, "steps": 10},
+        "t2": {"state": "running", "step": 5, "steps": 20},
+        "t3": {"state": "queued"},
+    }
+    assert trials_done(jobs) == 1.25

@@ -1,0 +1,56 @@
+"""The forecast against counts made by hand."""
+
+import dataclasses
+
+import pytest
+
+from sweeps.forecast import DEVICES, ModelShape, Work, forecast
+from trainables.config import TrainingConfig
+
+SHAPE = ModelShape(parameters=1000, trained=100, hidden=8, layers=2, vocabulary=50)
+WORK = Work(train_tokens=600, label_tokens=60, heldout_tokens=40, checkpoints=2, longest_tokens=20, trials=3)
+TRAINING = TrainingConfig(batch_size=4, precision="bf16")
+
+
+@pytest.mark.parametrize(("method", "per_token"), [("full", 6), ("lora", 4)])
+def test_operations_follow_the_usual_rule(method, per_token):
+    found = forecast(SHAPE, WORK, TRAINING, method, DEVICES)
+    assert found.trial_flops == per_token * 1000 * 600 + 2 * (2 * 1000 * 40)
+    assert found.sweep_flops == 3 * found.trial_flops + 2 * 1000 * 40
+    assert found.device_hours["one H100"] == pytest.approx(found.sweep_flops / DEVICES["one H100"] / 3600)
+
+
+def test_disk_holds_every_checkpoint_of_every_trial():
+    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 2 * 3
+
+
+def test_memory_adds_weights_optimiser_activations_and_logits():
+    tokens = 4 * 20
+    rest = tokens * 8 * (34 * 2 + 2 * 2) + 8 * 50 * 12
+    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).memory_bytes == 900 * 0 + 1000 * 2 + 100 * 16 + rest
+    whole = dataclasses.replace(SHAPE, trained=1000)
+    assert forecast(whole, WORK, TRAINING, "full", DEVICES).memory_bytes == 1000 * 16 + 1000 * 2 + rest
+
+
+def test_gradient_checkpointing_and_short_batches_need_less():
+    plain = forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).memory_bytes
+    frugal = TRAINING.model_copy(update={"gradient_checkpointing": True})
+    assert forecast(SHAPE, WORK, frugal, "lora", DEVICES).memory_bytes < plain
+
+
+def test_an_unknown_shape_gives_no_memory_rather_than_a_wrong_one():
+    assert forecast(ModelShape(1000, 100), WORK, TRAINING, "lora", DEVICES).memory_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        ({"hidden_size": 576, "num_hidden_layers": 30, "vocab_size": 49152}, (576, 30, 49152)),
+        ({"n_embd": 768, "n_layer": 12, "vocab_size": 50257}, (768, 12, 50257)),
+        ({"text_config": {"hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 9}}, (64, 3, 9)),
+        ({}, (0, 0, 0)),
+    ],
+)
+def test_families_name_their_shapes_differently(config, shape):
+    found = ModelShape.of(1, 1, config)
+    assert (found.hidden, found.layers, found.vocabulary) == shape
