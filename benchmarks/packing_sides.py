@@ -1,0 +1,223 @@
+"""The sides of the packing benchmarks: trials in one pack, one trial by the loop, one by Hugging Face's `Trainer`.
+
+They run where torch does: a base of random weights and random samples, neither Ray nor a config nor a download.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCallback, TrainingArguments
+
+from trainables.config import LaneConfig, LoraConfig, ModelConfig, TrainingConfig, TrialSpec
+from trainables.curve import StepRecord
+from trainables.data import Batch, TokenSequence, collate
+from trainables.loop import Hooks, train
+from trainables.model import Base, resolve_precision
+from trainables.order import epoch_order, step_indices
+from trainables.packed import Pack, SlotStep
+from trainables.probe import choose_plan
+
+SHAPES = {  # of Qwen2.5; heads of 64 and 128
+    "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
+    "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
+VOCABULARY = {"0.5B": 151_936, "1.5B": 151_936, "tiny": 300}
+LORA = LoraConfig(r=16, alpha=32.0)
+LR = 1e-3
+
+
+class Samples:
+    """What the loop needs of a training set: random tokens, the second half of each sample labels.
+
+    Args:
+        count: Number of samples.
+        mean: Mean length in tokens; lengths are spread evenly between half of it and one and a half times.
+        vocabulary: Number of tokens.
+    """
+
+    def __init__(self, count: int, mean: int, vocabulary: int) -> None:
+        random = np.random.Generator(np.random.PCG64(0))
+        self.lengths = random.integers(mean // 2, mean + mean // 2, count, endpoint=True)
+        self.sequences = [
+            TokenSequence(f"s{i}", random.integers(2, vocabulary, n).astype(np.int32), np.arange(n) >= n // 2)
+            for i, n in enumerate(self.lengths)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def label_mask(self, i: int) -> np.ndarray:
+        return self.sequences[i].label_mask
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        return collate([self.sequences[i] for i in indices])
+
+
+class Clock:
+    """Times the steps after warm-up.
+
+    Attributes:
+        seconds: Between the end of warm-up and `stop`.
+        waste: The part of a pack's rows that held no token of a sample.
+    """
+
+    def __init__(self, warm_up_steps: int) -> None:
+        self.seconds = self.waste = self._start = 0.0
+        self._steps, self._warm_up_steps = 0, warm_up_steps
+
+    def step_begins(self) -> bool:
+        """Call before every step; False, so that it may serve as `Hooks.should_stop`."""
+        if self._steps == self._warm_up_steps:
+            self._start = self._now()
+        self._steps += 1
+        return False
+
+    def stop(self) -> None:
+        self.seconds = self._now() - self._start
+
+    @staticmethod
+    def _now() -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a side trains, in steps, and on how many samples at a time."""
+
+    warm_up_steps: int
+    steps: int
+    batch_size: int
+
+
+class Setting:
+    """One model and one number of tokens a step and trial: the samples and the sides.
+
+    Args:
+        base: The base model.
+        tokens: Mean tokens of a step and trial.
+        vocabulary: Tokens that occur in the samples.
+        pace: Steps and batch size.
+    """
+
+    def __init__(self, base: Base, tokens: int, vocabulary: int, pace: Pace) -> None:
+        self.base, self.pace = base, pace
+        count = (pace.warm_up_steps + pace.steps) * pace.batch_size
+        self.samples = Samples(count, tokens // pace.batch_size, vocabulary)
+        self.training = TrainingConfig(batch_size=pace.batch_size, checkpoints_at=[1.0])
+
+    def timed_tokens(self, seed: int) -> int:
+        """Real tokens of one trial's timed steps."""
+        first = self.pace.warm_up_steps * self.pace.batch_size
+        return int(self.samples.lengths[epoch_order(len(self.samples), seed)[first:]].sum())
+
+    def solo(self, clock: Clock, seed: int = 0, records: list[StepRecord] | None = None) -> int:
+        """One trial by `trainables.loop`; returns the tokens of its timed steps."""
+        config = LaneConfig.model_construct(training=self.training, model=ModelConfig(name="random", lora=LORA))
+        params = {"peak_lr": LR, "warmup_fraction": 0.0, "decay_floor": LR}
+        hooks = Hooks(
+            steps=lambda steps: None if records is None else records.extend(steps),
+            checkpoint=lambda step, model: clock.stop(),
+            should_stop=clock.step_begins,
+        )
+        train(self.base, self.samples, TrialSpec(trial_id="solo", seed=seed, params=params), config, hooks)  # type: ignore[arg-type]
+        return self.timed_tokens(seed)
+
+    def packed(self, slots: int, *, own_orders: bool = False) -> Callable[[Clock], int]:
+        """So many trials in one pack: with different LRs, or with different orders."""
+
+        def run(clock: Clock) -> int:
+            pack = Pack(self.base)
+            seeds = [slot if own_orders else 0 for slot in range(slots)]
+            try:
+                for seed in seeds:
+                    pack.join(LORA, self.training, seed)
+                for step in range(self.pace.warm_up_steps + self.pace.steps):
+                    clock.step_begins()
+                    pack.step([self.part(seed, step, LR / (slot + 1)) for slot, seed in enumerate(seeds)])
+                clock.stop()
+            finally:
+                pack.close()
+            clock.waste = pack.waste
+            return sum(self.timed_tokens(seed) for seed in seeds)
+
+        return run
+
+    def part(self, seed: int, step: int, lr: float) -> SlotStep:
+        """A slot's step of the epoch that a seed orders."""
+        order = epoch_order(len(self.samples), seed)
+        batch = self.samples.batch(step_indices(order, step, self.pace.batch_size))
+        return SlotStep([batch], batch.label_tokens, lr)
+
+    def trainer(self, clock: Clock) -> int:
+        """One trial by `Trainer` with its default settings, on batches padded to their longest sample."""
+
+        class Ticks(TrainerCallback):
+            def on_step_begin(self, *args: Any, **more: Any) -> None:
+                clock.step_begins()
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+                if state.global_step == state.max_steps:
+                    clock.stop()
+
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+            arguments = TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=self.pace.batch_size,
+                num_train_epochs=1,
+                learning_rate=LR,
+                bf16=self.base.precision == "bf16",
+                use_cpu=not torch.cuda.is_available(),
+                train_sampling_strategy="sequential",  # the samples are given in the epoch's order
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+            )
+            examples = [self.samples.sequences[i] for i in epoch_order(len(self.samples), 0)]
+            model = self.base.prepare(LORA, 0)
+            Trainer(model, arguments, train_dataset=examples, data_collator=padded, callbacks=[Ticks()]).train()
+        return self.timed_tokens(0)
+
+
+def padded(examples: list[TokenSequence]) -> dict[str, torch.Tensor]:
+    """`Trainer`'s batch."""
+    longest = max(len(example.input_ids) for example in examples)
+    rows: dict[str, list[np.ndarray]] = {"input_ids": [], "attention_mask": [], "labels": []}
+    for _, ids, mask in examples:
+        room = (0, longest - len(ids))
+        rows["input_ids"].append(np.pad(ids, room))
+        rows["attention_mask"].append(np.pad(np.ones_like(ids), room))
+        rows["labels"].append(np.pad(np.where(mask, ids, -100), room, constant_values=-100))
+    return {name: torch.from_numpy(np.stack(values).astype(np.int64)) for name, values in rows.items()}
+
+
+def random_base(shape: str, device: torch.device) -> Base:
+    """A base of a shape, its weights random, as `load_base` would prepare it for LoRA."""
+    precision = resolve_precision("auto", device)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY[shape],
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        **SHAPES[shape],
+    )
+    torch.manual_seed(0)
+    with device:
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.bfloat16 if precision == "bf16" else torch.float32
+        ).eval()
+    choose_plan(model, torch.bfloat16 if precision == "bf16" else None, 0)
+    return Base(model, None, "lora", precision)

@@ -1,0 +1,189 @@
+"""Trials for packs, a driver that gives each slot its own epoch, and a reference that knows nothing of packs."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import peft
+import torch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from trainables.config import LoraConfig, TrainingConfig
+from trainables.model import Base, load_tokenizer
+from trainables.packed import SlotStep
+from trainables.probe import choose_plan
+
+
+@dataclass(eq=False)
+class Trial:
+    """One trial of a packed epoch.
+
+    Attributes:
+        starts: Step of the pack before which it joins.
+        pruned_after: Its own steps after which it is taken out; None for the whole epoch.
+    """
+
+    seed: int = 0
+    lr: float = 1e-2
+    rank: int = 4
+    alpha: float = 8.0
+    dropout: float = 0.0
+    targets: str | list[str] = "all-linear"
+    starts: int = 0
+    pruned_after: int | None = None
+    training: dict = field(default_factory=dict)
+
+    @property
+    def lora(self):
+        return LoraConfig(r=self.rank, alpha=self.alpha, dropout=self.dropout, target_modules=self.targets)
+
+    @property
+    def section(self):
+        return TrainingConfig(**{"batch_size": 3, "weight_decay": 0.01, **self.training})
+
+    def epoch(self, count):
+        """Micro-batches of sample indices, step by step."""
+        order = np.random.Generator(np.random.PCG64(self.seed)).permutation(count).tolist()
+        size, parts = self.section.batch_size, self.section.gradient_accumulation
+        steps = [order[start : start + size * parts] for start in range(0, count, size * parts)]
+        micro = [[step[start : start + size] for start in range(0, len(step), size)] for step in steps]
+        return micro[: self.pruned_after]
+
+    def lr_at(self, step):
+        return self.lr * (1.0 - 0.05 * step)
+
+
+@dataclass
+class Curve:
+    """What a trial gave, step by step.
+
+    Attributes:
+        sums: Each sample's summed loss, by step.
+        norms: Gradient norm before clipping, by step.
+        adapter: Weights at the end, by PEFT's names.
+    """
+
+    sums: list = field(default_factory=list)
+    norms: list = field(default_factory=list)
+    adapter: dict = field(default_factory=dict)
+
+
+def double_base(path, config, dtype=torch.float64):
+    """A base in double precision: `load_base` loads no such thing."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    choose_plan(model.eval(), None, 0)
+    return Base(model, load_tokenizer(path, config), "lora", "fp32")
+
+
+def run_packed(pack, data, trials, at_end=None):
+    """Trains all trials in one pack, each from its own start to its own end.
+
+    Args:
+        at_end: Called with a trial and its slot before it leaves.
+    """
+    curves = {trial: Curve() for trial in trials}
+    waiting, live, step = list(trials), {}, 0
+    while waiting or live:
+        for trial in [t for t in waiting if t.starts <= step]:
+            waiting.remove(trial)
+            live[pack.join(trial.lora, trial.section, trial.seed)] = trial
+        for slot, stepped in zip(pack.slots, pack.step([part_of(live[s], s, data) for s in pack.slots]), strict=True):
+            curve = curves[live[slot]]
+            curve.sums.append(torch.cat([losses.sums for losses in stepped.losses]).tolist())
+            curve.norms.append(stepped.grad_norm.item())
+        for slot in list(pack.slots):
+            trial = live[slot]
+            if slot.steps == len(trial.epoch(len(data))):
+                with pack.lent(slot) as model:
+                    curves[trial].adapter = lora_weights(model)
+                if at_end:
+                    at_end(trial, slot)
+                pack.leave(slot)
+                del live[slot]
+        step += 1
+    return curves
+
+
+def part_of(trial, slot, data):
+    micro_batches = trial.epoch(len(data))[slot.steps]
+    tokens = sum(int(np.count_nonzero(data.label_mask(i))) for micro in micro_batches for i in micro)
+    return SlotStep([data.batch(micro) for micro in micro_batches], tokens, trial.lr_at(slot.steps))
+
+
+def lora_weights(model):
+    return {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
+
+
+def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None):
+    """The trial by `transformers`, `peft` and `torch.optim` alone: padding, all logits.
+
+    Its attention is SDPA: the written-out one computes its softmax in single precision.
+
+    Args:
+        path: The base model's folder.
+        prepared: Initial adapter, by PEFT's names.
+        before_step: Called with the number of steps done.
+    """
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+    config = peft.LoraConfig(
+        r=trial.rank,
+        lora_alpha=trial.alpha,
+        lora_dropout=trial.dropout,
+        target_modules=trial.targets,
+        task_type="CAUSAL_LM",
+    )
+    model = peft.get_peft_model(model, config).train()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.copy_(prepared[name])
+    t = trial.section
+    adamw = torch.optim.AdamW(weights, lr=1.0, betas=(t.beta1, t.beta2), eps=t.eps, weight_decay=t.weight_decay)
+    curve = Curve()
+    for step, micro_batches in enumerate(trial.epoch(len(data))):
+        if before_step:
+            before_step(step)
+        tokens = sum(int(data.label_mask(i).sum()) for micro in micro_batches for i in micro)
+        sums = []
+        for micro in micro_batches:
+            nll = padded_sums(model, data, micro)
+            (nll.sum() / tokens).backward()
+            sums += nll.tolist()
+        curve.sums.append(sums)
+        curve.norms.append(torch.nn.utils.clip_grad_norm_(weights, t.max_grad_norm or math.inf).item())
+        adamw.param_groups[0]["lr"] = trial.lr_at(step)
+        adamw.step()
+        adamw.zero_grad()
+    curve.adapter = lora_weights(model)
+    return curve
+
+
+def padded_sums(model, data, indices):
+    """(samples,): summed loss of each, from a padded batch and all logits."""
+    longest = max(int(data.lengths[i]) for i in indices)
+    input_ids = torch.zeros(len(indices), longest, dtype=torch.long)
+    attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, -100)
+    for row, i in enumerate(indices):
+        tokens = torch.from_numpy(np.array(data.input_ids(i), dtype=np.int64))
+        input_ids[row, : len(tokens)], attention_mask[row, : len(tokens)] = tokens, 1
+        mask = torch.from_numpy(np.array(data.label_mask(i)))
+        labels[row, : len(tokens)][mask] = tokens[mask]
+    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
+    losses = functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
+    )
+    return losses.view(len(indices), -1).sum(1)
+
+
+def gaps(found, expected):
+    """Largest differences between two curves: of samples' losses, of gradient norms and of final weights."""
+    flat = [np.concatenate([np.array(step) for step in curve.sums]) for curve in (found, expected)]
+    weights = max((found.adapter[name] - expected.adapter[name]).abs().max().item() for name in expected.adapter)
+    assert found.adapter.keys() == expected.adapter.keys()
+    return {
+        "losses": float(np.abs(flat[0] - flat[1]).max()),
+        "norms": float(np.abs(np.array(found.norms) - np.array(expected.norms)).max()),
+        "weights": weights,
+    }
