@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 
 from trainables.pretrained import no_progress_bars
@@ -96,6 +97,31 @@ def verify(folder: str | Path) -> dict[str, str]:
 def read_meta(folder: str | Path) -> dict[str, Any]:
     """The `meta` that a checkpoint was saved with."""
     return json.loads((Path(folder) / META).read_text())
+
+
+def load(model: nn.Module, folder: str | Path) -> None:
+    """Puts a checkpoint's weights into a model of the same kind.
+
+    Args:
+        model: What `Base.prepare` gave for the checkpoint's method and adapter settings.
+        folder: A folder written by `save`; it is verified first.
+
+    Raises:
+        CheckpointError: The checkpoint is not whole, or its weights are not those of the model.
+    """
+    folder = Path(folder)
+    names = [name for name in verify(folder) if name.endswith(".safetensors")]
+    weights = {key: tensor for name in names for key, tensor in load_file(folder / name).items()}
+    if isinstance(model, PeftModel):
+        found: Any = set_peft_model_state_dict(model, weights)
+        missing = [name for name in found.missing_keys if "lora_" in name]
+    else:
+        found = model.load_state_dict(weights, strict=False)
+        state = model.state_dict(keep_vars=True)
+        given = {state[name].data_ptr() for name in weights if name in state}
+        missing = [name for name in found.missing_keys if state[name].data_ptr() not in given]  # tied ones are there
+    if wrong := [*missing, *found.unexpected_keys]:
+        raise CheckpointError(f"{folder}: its weights are not those of the model, as {wrong[0]} shows")
 
 
 def _write_weights(model: nn.Module, folder: Path) -> None:

@@ -133,6 +133,9 @@ class AreaConfig(Section):
         path: Data in the training set's formats; a bare string in a config means this field alone.
         kind: "in_domain" (the training task) or "adjacent" (what the model should generalise to).
         weight: Weight of the area in the objective, above 0.
+        role: "select" (it decides) or "sealed" (scored once, for the winner, at the end; it decides nothing).
+        not_worse_by: Guard-rail, in nats a token: the winner must not be worse than the base model by more than this;
+            null for none.
         scorers: Names of `trainables.scorers`, `{name: argument}`, or `package.module:function` of your own.
         max_new_tokens: Longest generated answer, in tokens.
         limit: Use only the first this many items; None for all.
@@ -141,6 +144,8 @@ class AreaConfig(Section):
     path: str = Field(min_length=1)
     kind: Literal["in_domain", "adjacent"] = "adjacent"
     weight: float = Field(1.0, gt=0)
+    role: Literal["select", "sealed"] = "select"
+    not_worse_by: float | None = Field(0.05, ge=0)
     scorers: list[Scorer] = ["exact_match", "token_f1"]
     max_new_tokens: int = Field(32, ge=1)
     limit: int | None = Field(None, ge=1)
@@ -166,10 +171,22 @@ class HeldoutConfig(Section):
     batch_tokens: int = Field(4096, ge=64)
     answer_batch_size: int = Field(32, ge=1)
 
+    @field_validator("areas")
+    @classmethod
+    def an_area_selects(cls, areas: dict[str, AreaConfig]) -> dict[str, AreaConfig]:
+        if all(area.role == "sealed" for area in areas.values()):
+            raise ValueError("must have an area that selects: not all can be sealed")
+        return areas
+
     @property
     def weights(self) -> dict[str, float]:
-        """Weight of each area in the objective."""
-        return {name: area.weight for name, area in self.areas.items()}
+        """Weight in the objective of each area that selects."""
+        return {name: area.weight for name, area in self.areas.items() if area.role == "select"}
+
+    @property
+    def sealed(self) -> list[str]:
+        """Areas that are scored once, for the winner."""
+        return [name for name, area in self.areas.items() if area.role == "sealed"]
 
 
 class ScheduleConfig(Section):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from trainables.base_losses import BaseLosses
 from trainables.data import Batch
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.optimise import World
@@ -30,6 +31,7 @@ class StepRecord:
         ids: The step's samples.
         item_nll: Each sample's own mean loss per label token, in nats, parallel to `ids`.
         item_tokens: Each sample's label tokens, parallel to `ids`.
+        item_base_nll: The base model's `item_nll`; None where it was not computed.
     """
 
     step: int
@@ -42,6 +44,7 @@ class StepRecord:
     ids: list[str]
     item_nll: list[float]
     item_tokens: list[int]
+    item_base_nll: list[float] | None = None
 
 
 class BatchLosses(NamedTuple):
@@ -70,15 +73,20 @@ class CurveRecorder:
         schedule: The trial's LR schedule.
         max_grad_norm: Clipping threshold; 0 means no clipping.
         world: The workers that share the trial.
+        base_losses: The base model's on every training sample; None where they were not computed.
 
     Attributes:
         findings: What the diagnostics have seen so far.
+        watch: What reads the curve.
     """
 
-    def __init__(self, schedule: LRSchedule, max_grad_norm: float, world: World) -> None:
+    def __init__(
+        self, schedule: LRSchedule, max_grad_norm: float, world: World, base_losses: BaseLosses | None = None
+    ) -> None:
         self.findings: list[Finding] = []
+        self.watch = CurveWatch(schedule, max_grad_norm, base_losses.level if base_losses else None)
         self._schedule, self._max_grad_norm, self._world = schedule, max_grad_norm, world
-        self._watch = CurveWatch(schedule, max_grad_norm)
+        self._base = base_losses.nll if base_losses else None
         self._steps = 0
         self._pending: list[tuple[list[BatchLosses], torch.Tensor]] = []
 
@@ -101,7 +109,9 @@ class CurveRecorder:
             return []
         records = [self._record(workers) for workers in zip(*self._world.gather(_to_host(pending)), strict=True)]
         for record in records:
-            self.findings += self._watch.update(record.step, record.loss, record.grad_norm, record.lr)
+            self.findings += self.watch.update(
+                record.step, record.loss, record.grad_norm, record.lr, record.item_nll, record.item_base_nll
+            )
         return records
 
     def _record(self, workers: tuple[_HostStep, ...]) -> StepRecord:
@@ -110,17 +120,20 @@ class CurveRecorder:
         sums = [value for worker in workers for value in worker.sums]
         item_tokens = [count for worker in workers for count in worker.tokens]
         tokens, grad_norm = sum(item_tokens), workers[0].grad_norm
+        ids = [name for worker in workers for name in worker.ids]
+        base = None if self._base is None else [self._base[name] for name in ids]
         return StepRecord(
             step=self._steps,
             lr=self._schedule.lr(self._steps - 1),
             loss=sum(sums) / tokens,
-            base_loss=None,
+            base_loss=None if base is None else _mean_loss(base, item_tokens),
             grad_norm=grad_norm,
             clipped=0.0 < self._max_grad_norm < grad_norm,
             tokens=tokens,
-            ids=[name for worker in workers for name in worker.ids],
+            ids=ids,
             item_nll=[value / count for value, count in zip(sums, item_tokens, strict=True)],
             item_tokens=item_tokens,
+            item_base_nll=base,
         )
 
 
@@ -131,6 +144,11 @@ class _HostStep(NamedTuple):
     tokens: list[int]
     sums: list[float]
     grad_norm: float
+
+
+def _mean_loss(item_nll: list[float], item_tokens: list[int]) -> float:
+    """Mean over the label tokens, from the samples' own means."""
+    return sum(nll * count for nll, count in zip(item_nll, item_tokens, strict=True)) / sum(item_tokens)
 
 
 def _to_host(pending: list[tuple[list[BatchLosses], torch.Tensor]]) -> list[_HostStep]:

@@ -1,93 +1,31 @@
-"""What a lane does for one job: score the base model on an area, or train a trial and write its evidence.
+"""What a lane does for one job: score the base model, on an area or the training set, or train a trial.
 
 Knows neither Ray nor how jobs arrive; `trainables.lane` brings them. Only rank 0 writes files and reports.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from trainables import checkpoint, heldout
-from trainables.config import LaneConfig, TrialSpec, with_params
+from trainables import base_losses, checkpoint, heldout
+from trainables.base_losses import BaseLosses
+from trainables.bench import Bench
+from trainables.config import TrialSpec, with_params
 from trainables.curve import StepRecord
-from trainables.data import TokenisedSet
 from trainables.epoch import plan_epoch
-from trainables.heldout import ItemScore
+from trainables.heldout_evidence import HeldoutEvidence
 from trainables.loop import Hooks, Outcome, train
-from trainables.model import Base, load_base
-from trainables.optimise import World
-from trainables.scorers import load_scorers
+from trainables.strict_json import json_line
 from trainables.tracking import Tracker
 
 Report = dict[str, Any]
 Summary = dict[str, Any]
-
-
-@dataclass
-class Bench:
-    """Everything that stays warm between the jobs of a lane."""
-
-    settings: LaneConfig
-    world: World
-    base: Base
-    data: TokenisedSet
-    areas: dict[str, TokenisedSet]
-    scorers: dict[str, dict[str, Any]]
-
-    @classmethod
-    def load(cls, settings: LaneConfig, device: torch.device, world: World) -> Bench:
-        """Loads the base model, the tokenised data and the scorers, once for all jobs."""
-        return cls(
-            settings=settings,
-            world=world,
-            base=load_base(
-                settings.model_path,
-                settings.model,
-                settings.training.precision,
-                device,
-                gradient_checkpointing=settings.training.gradient_checkpointing,
-            ),
-            data=TokenisedSet(settings.tokenised),
-            areas={name: TokenisedSet(path) for name, path in settings.tokenised_areas.items()},
-            scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},
-        )
-
-    def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:
-        """Every item's loss, and answer where asked for, of one area."""
-        held = self.settings.heldout
-        return heldout.score_area(
-            model,
-            self.base.tokenizer,
-            self.areas[area],
-            area,
-            held.areas[area],
-            self.scorers[area],
-            with_answers=with_answers,
-            batch_tokens=held.batch_tokens,
-            answer_batch_size=held.answer_batch_size,
-        )
-
-    def lines(self, area: str, step: int, scores: list[ItemScore]) -> str:
-        """The scores as lines of `heldout.jsonl`; items of one `group` share a context."""
-        groups = (self.areas[area].group(index) for index in range(len(scores)))
-        return "".join(
-            _line({"step": step, **asdict(score), "group": group}) for score, group in zip(scores, groups, strict=True)
-        )
-
-    def recover(self) -> None:
-        """Puts the bench back in order after a job that failed."""
-        self.base.restore()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def run_job(
@@ -97,7 +35,9 @@ def run_job(
 
     Args:
         bench: The warm lane.
-        work: `{"do": "baseline", "area"}` or `{"do": "trial", "spec", "baseline"}`.
+        work: `{"do": "baseline", "area"}`, `{"do": "base_losses", "cache"}` (a folder that sweeps share, or None),
+            `{"do": "sealed", "area", "trial"}` (its params and checkpoint; None for the base model) or
+            `{"do": "trial", "spec", "baseline"}`.
         report: Called with "progress" and "areas" reports.
         should_stop: Asked before every step.
 
@@ -106,6 +46,10 @@ def run_job(
     """
     if work["do"] == "baseline":
         return score_baseline(bench, work["area"])
+    if work["do"] == "sealed":
+        return score_sealed(bench, work["area"], work["trial"])
+    if work["do"] == "base_losses":
+        return score_base_losses(bench, Path(work["cache"]) if work.get("cache") else None)
     return TrialJob(bench, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop).run()
 
 
@@ -118,6 +62,36 @@ def score_baseline(bench: Bench, area: str) -> Report:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(bench.lines(area, 0, scores), encoding="utf-8")
     return {"state": "complete", "area": area, "summary": heldout.summarise(scores)}
+
+
+def score_sealed(bench: Bench, area: str, trial: dict[str, Any] | None) -> Report:
+    """Scores the base model, or a trial's checkpoint, on one sealed area; the driver writes the lines."""
+    if trial is None:
+        scores, step = bench.score(bench.base.untouched(), area, with_answers=True), 0
+    else:
+        _, lora = with_params(bench.settings.training, bench.settings.model.lora, trial["params"])
+        model, step = bench.base.prepare(lora, seed=0), trial["step"]
+        checkpoint.load(model, Path(bench.settings.output_dir) / trial["path"])
+        scores = bench.score(model, area, with_answers=True)
+        bench.base.restore()
+    lines = bench.lines(area, step, scores)
+    return {"state": "complete", "area": area, "summary": heldout.summarise(scores), "lines": lines}
+
+
+def score_base_losses(bench: Bench, cache: Path | None) -> Report:
+    """Scores the untouched base model on every training sample, unless that was done before.
+
+    The losses go to `cache/base_losses.arrow` in the sweep's folder, and into the folder that sweeps share.
+    """
+    settings, folder, rank = bench.settings, Path(bench.settings.output_dir), bench.world.rank
+    key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenised, bench.base.precision)
+    known = bench.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
+    if not known:
+        model, batch_tokens = bench.base.untouched(), settings.heldout.batch_tokens
+        nll = base_losses.compute(model, bench.data, bench.world, batch_tokens)
+        if rank == 0:
+            base_losses.keep(BaseLosses(key, nll), folder, cache)
+    return {"state": "complete", "samples": len(bench.data), "computed": not known}
 
 
 class TrialJob:
@@ -140,12 +114,13 @@ class TrialJob:
         should_stop: Callable[[], bool],
     ) -> None:
         self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
-        self.should_stop, self.weights = should_stop, bench.settings.heldout.weights
+        self.should_stop = should_stop
         training, _ = with_params(bench.settings.training, bench.settings.model.lora, spec.params)
         self.steps = plan_epoch(len(bench.data), training, bench.world.size).steps
         self.writes = bench.world.rank == 0
         self.folder = Path(bench.settings.output_dir) / "trials" / spec.trial_id
         self.checkpoints: list[Report] = []
+        self.evidence = HeldoutEvidence()
         self.started = time.monotonic()
 
     def run(self) -> Report:
@@ -157,7 +132,9 @@ class TrialJob:
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
         hooks = Hooks(steps=self.on_steps, checkpoint=self.on_checkpoint, should_stop=self.should_stop)
         try:
-            outcome = train(self.bench.base, self.bench.data, self.spec, settings, hooks, self.bench.world)
+            outcome = train(
+                self.bench.base, self.bench.data, self.spec, settings, hooks, self.bench.world, self.bench.base_losses()
+            )
         except BaseException:
             if self.tracker:
                 self.tracker.finish("failed", {})
@@ -175,7 +152,7 @@ class TrialJob:
         if not self.writes:
             return
         with (self.folder / "curve.jsonl").open("a") as curve:
-            curve.writelines(_line(asdict(record)) for record in records)
+            curve.writelines(json_line(asdict(record)) for record in records)
         if self.tracker:
             self.tracker.steps(records)
         last = records[-1]
@@ -185,13 +162,18 @@ class TrialJob:
         """Scores a checkpoint on every area and writes it."""
         answers_at = set(self.bench.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
-        scores = {area: self.bench.score(model, area, with_answers=with_answers) for area in self.weights}
+        scores = {
+            area: self.bench.score(model, area, with_answers=with_answers)
+            for area in self.bench.settings.heldout.weights
+        }
         if not self.writes:
             return
+        self.evidence.add(step, scores)
         with (self.folder / "heldout.jsonl").open("a") as items:
             items.writelines(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
         areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
-        objective = heldout.objective(areas, self.weights)
+        weights = self.bench.settings.heldout.weights
+        objective = heldout.objective(areas, weights)
         path = self.folder / "checkpoints" / f"step-{step}"
         checkpoint.save(model, path, {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params})
         relative = str(path.relative_to(self.bench.settings.output_dir))
@@ -218,6 +200,10 @@ class TrialJob:
 
     def _end(self, outcome: Outcome) -> Report:
         wall = time.monotonic() - self.started
+        findings = list(outcome.findings)
+        if outcome.state == "complete":
+            weights, folder = self.bench.settings.heldout.weights, Path(self.bench.settings.output_dir)
+            findings += self.evidence.findings(outcome.watch, self.bench.areas, weights, folder)
         return {
             "state": outcome.state,
             "spec": self.spec.model_dump(),
@@ -225,23 +211,7 @@ class TrialJob:
             "steps_planned": outcome.steps_planned,
             "samples_seen": outcome.samples_seen,
             "checkpoints": self.checkpoints,
-            "findings": outcome.findings,
+            "findings": findings,
             "cost": {"device_seconds": wall * self.bench.world.size, "wall_seconds": wall},
             "error": None,
         }
-
-
-def _line(record: dict[str, Any]) -> str:
-    """One line of strict JSON: a loss that is not finite becomes null, for JSON has no word for it."""
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError:
-        return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from trainables.base_losses import BaseLosses
 from trainables.config import LaneConfig, TrialSpec, with_params
 from trainables.curve import BatchLosses, CurveRecorder, StepRecord
 from trainables.data import TokenisedSet
-from trainables.diagnostics import Finding
+from trainables.diagnostics import CurveWatch, Finding
 from trainables.epoch import plan_epoch
 from trainables.model import Base
 from trainables.optimise import SOLO, Gradients, Optimiser, World
@@ -53,6 +54,7 @@ class Outcome:
         steps_planned: Optimiser steps of the epoch.
         samples_seen: Samples trained on, each once.
         findings: What the diagnostics saw in the curve.
+        watch: The diagnostics themselves, for what is compared with the curve later.
     """
 
     state: Literal["complete", "diverged", "stopped"]
@@ -60,10 +62,17 @@ class Outcome:
     steps_planned: int
     samples_seen: int
     findings: list[Finding]
+    watch: CurveWatch = field(compare=False, repr=False)
 
 
 def train(
-    base: Base, data: TokenisedSet, spec: TrialSpec, config: LaneConfig, hooks: Hooks, world: World = SOLO
+    base: Base,
+    data: TokenisedSet,
+    spec: TrialSpec,
+    config: LaneConfig,
+    hooks: Hooks,
+    world: World = SOLO,
+    base_losses: BaseLosses | None = None,
 ) -> Outcome:
     """Trains one trial for one epoch.
 
@@ -77,6 +86,7 @@ def train(
         config: The sweep's sections.
         hooks: Where the curve and the checkpoints go, and who may stop the trial.
         world: The workers that share the trial. Each calls `train` with the same arguments.
+        base_losses: The base model's losses on `data`, to record beside the trial's; None where they are not known.
 
     Returns:
         How it ended. Diverged and stopped trials write no further checkpoint.
@@ -91,10 +101,10 @@ def train(
     model = base.prepare(lora, spec.seed)
     gradients = Gradients(model, world)
     optimiser = Optimiser(model, training)
-    curve = CurveRecorder(schedule, training.max_grad_norm, world)
+    curve = CurveRecorder(schedule, training.max_grad_norm, world, base_losses)
 
     def outcome(state: Literal["complete", "diverged", "stopped"], steps: int) -> Outcome:
-        return Outcome(state, steps, epoch.steps, epoch.samples_seen(steps), curve.findings)
+        return Outcome(state, steps, epoch.steps, epoch.samples_seen(steps), curve.findings, curve.watch)
 
     model.train()
     for step in range(epoch.steps):

@@ -174,17 +174,14 @@ class HeldoutIndex:
             (SAME, self._norm, texts.norm),
             (SAME_PROMPT, self._prompt, texts.prompt),
         ):
-            rows, items = table.find(queries)
-            found += [self._match(row, item, kind, 1.0) for row, item in zip(rows, items, strict=True)]
+            found += [self._match(row, item, kind, 1.0) for row, item in zip(*table.find(queries), strict=True)]
         for row, item in self._with_question(texts, self._sharing_runs(texts)):
             share = self._share(texts.words.row(row), item)
-            if share >= LEAST_SHARE:
-                found.append(self._match(row, item, CONTAINED, share))
+            found += [self._match(row, item, CONTAINED, share)] * (share >= LEAST_SHARE)
         return found
 
     def _match(self, row: int, item: int, kind: int, share: float) -> Match:
-        area, within = self._locate(item)
-        return Match(int(row), area, within, kind, share)
+        return Match(int(row), *self._locate(item), kind, share)
 
     def _locate(self, item: int) -> tuple[int, int]:
         area = int(np.searchsorted(self._first, item, "right")) - 1

@@ -42,10 +42,11 @@ class Rule:
     why: str
 
 
-def _rule(
-    name: str, severity: Severity, default: Action, must: str, remedy: str, why: str, actions: tuple[Action, ...] = ANY
-) -> Rule:
-    return Rule(name, severity, default, actions, must, remedy, why)
+Actions = tuple[Action, ...]
+
+
+def _rule(name: str, severity: Severity, default: Action, must: str, remedy: str, why: str, may: Actions = ANY) -> Rule:
+    return Rule(name, severity, default, may, must, remedy, why)
 
 
 def _unusable(name: str, must: str, remedy: str, why: str) -> Rule:
@@ -89,8 +90,7 @@ _TABLE = (
         "missing_field",
         "must hold an id, and prompt and response or messages",
         "add it, or map its name in data.fields",
-        "Without its question or its answer a sample teaches nothing, and without an id the record of what was trained "
-        "on cannot name it.",
+        "Without question or answer a sample teaches nothing; without an id the record of training cannot name it.",
     ),
     _unusable(
         "invalid_text",
@@ -151,8 +151,7 @@ _TABLE = (
         "drop",
         "must not repeat an earlier line but for spaces, case or a few letters",
         "remove the copy, or set data.on_defect.near_duplicate",
-        "To the model it is the same sample once more: it is learned by heart, and the data set is smaller than it "
-        "looks.",
+        "To the model it is the same sample once more: learned by heart, in a data set that is smaller than it looks.",
     ),
     _rule(
         "conflicting_responses",
@@ -169,8 +168,7 @@ _TABLE = (
         "fail",
         "must not hold a held-out item",
         "remove it from the training set, or take the item out of the held-out area",
-        "The held-out score then measures memory, and picks the trial that memorises best: the whole sweep is decided "
-        "by it.",
+        "The held-out score then measures memory, and the whole sweep picks the trial that memorises best.",
     ),
     _rule(
         "area_overlap",

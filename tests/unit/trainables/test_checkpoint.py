@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trainables.checkpoint import CheckpointError, read_meta, save, verify
+from trainables.checkpoint import CheckpointError, load, read_meta, save, verify
 
 TOKENS = torch.arange(24).reshape(2, 12)
 
@@ -109,3 +109,36 @@ def test_the_marker_is_written_when_all_else_is(saved):
     times = {path.name: path.stat().st_mtime_ns for path in saved.iterdir()}
     assert max(times, key=lambda name: times[name]) == "COMPLETE"
     assert json.loads((saved / "checksums.json").read_text()).keys() == times.keys() - {"checksums.json", "COMPLETE"}
+
+
+def test_a_full_checkpoint_goes_back_into_its_model(saved):
+    model = llama()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+    load(model, saved)
+    assert torch.equal(logits(model), logits(llama()))
+
+
+def test_an_adapter_goes_back_into_a_model_with_another(tmp_path):
+    folder = save(adapted(llama()), tmp_path / "step-5", {})
+    model = adapted(llama())
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.zero_()
+    load(model, folder)
+    assert torch.equal(logits(model), logits(adapted(llama())))
+
+
+def test_weights_of_another_model_are_refused(tmp_path, saved):
+    with pytest.raises(CheckpointError, match="not those of the model"):
+        load(adapted(llama()), saved)
+    with pytest.raises(CheckpointError, match="not those of the model"):
+        load(llama(), save(adapted(llama()), tmp_path / "adapter", {}))
+
+
+def test_a_damaged_checkpoint_is_not_loaded(saved):
+    (saved / "COMPLETE").unlink()
+    with pytest.raises(CheckpointError, match="COMPLETE"):
+        load(llama(), saved)

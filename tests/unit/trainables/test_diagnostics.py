@@ -26,6 +26,10 @@ def read(losses: list[float], watched: CurveWatch | None = None, first_step: int
     return [finding for step, loss in steps for finding in watched.update(step, loss, 1.0, SCHEDULE(step - 1))]
 
 
+def rules_of(findings: list[Finding]) -> set[str]:
+    return {finding["rule"] for finding in findings}
+
+
 def noisy(level: float, steps: int, seed: int = 0, sd: float = 0.4) -> list[float]:
     rng = random.Random(seed)
     return [max(0.0, rng.gauss(level, sd)) for _ in range(steps)]
@@ -45,7 +49,13 @@ def test_non_finite(loss: float, grad_norm: float, evidence: dict, max_grad_norm
     watched = watch(max_grad_norm)
     assert watched.update(1, 2.0, 1.0, 2e-5) == []
     assert watched.update(2, loss, grad_norm, 4e-5) == [
-        {"rule": "non_finite", "severity": "error", "step": 2, "evidence": evidence | {"lr": 4e-5}, "advice": advice}
+        {
+            "rule": "non_finite",
+            "severity": "error",
+            "step": 2,
+            "evidence": evidence | {"lr": 4e-5, "from_step": 2, "to_step": 2},
+            "advice": advice,
+        }
     ]
 
 
@@ -91,6 +101,8 @@ def test_divergence_evidence() -> None:
         "threshold": 6.0,
         "window_steps": 8,
         "lr": SCHEDULE(34),
+        "from_step": 28,
+        "to_step": 35,
     }
 
 
@@ -107,22 +119,28 @@ def test_divergence_evidence() -> None:
     ],
 )
 def test_divergence_is_silent(losses: list[float]) -> None:
-    assert read(losses) == []
+    assert rules_of(read(losses)) & {"divergence", "non_finite"} == set()
 
 
-def test_flat_noisy_curves_do_not_alarm() -> None:
+def test_flat_noisy_curves_do_not_diverge() -> None:
     """Per-step sd 0.7 nats is a batch of 2 samples whose losses have the spread of 1 nat seen in practice."""
-    alarms = [read(noisy(2.7, 90, seed, sd=0.7)) for seed in range(300)]
-    assert not any(alarms)
+    alarms = [rules_of(read(noisy(2.7, 90, seed, sd=0.7))) for seed in range(300)]
+    assert not any("divergence" in found for found in alarms)
 
 
 def test_each_rule_speaks_once() -> None:
-    findings = read([2.0] * 10 + [9.0] * 10 + [math.nan] * 5)
-    assert [finding["rule"] for finding in findings] == ["divergence", "non_finite"]
-    assert set(RULES) == {"divergence", "non_finite"}
+    findings = read([2.0] * 10 + [9.0] * 10 + [math.nan] * 5 + [9.0] * 75)
+    rules = [finding["rule"] for finding in findings]
+    assert {"divergence", "non_finite"} <= set(rules) <= set(RULES)
+    assert len(rules) == len(set(rules))
 
 
-@settings(deadline=None)
+def test_evidence_names_the_steps_that_were_looked_at() -> None:
+    for finding in read([2.0] * 10 + [9.0] * 10 + [math.nan] * 5):
+        assert 1 <= finding["evidence"]["from_step"] <= finding["evidence"]["to_step"] == finding["step"]
+
+
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.floats(0.0, 20.0) | st.just(math.nan) | st.just(math.inf), min_size=1, max_size=40),
     st.integers(0, 40),

@@ -56,7 +56,7 @@ def test_the_over_long_lines_are_those_that_the_tokenizer_finds(tmp_path):
     actions = {rule: "drop" for rule, one in RULES.items() if one.default == "fail"}
     done = audit(source, {}, FIELDS, actions, processes=1)
     kept = kept_samples(source, FIELDS, done.train)
-    too_long = tokenise(kept, tokenizer, None, 536, tmp_path / "t.arrow", on_too_long="drop").too_long
+    too_long = tokenise(kept, tokenizer, None, 536, tmp_path / "t.arrow").too_long
     done.add_too_long("data.train", {item.line: item.tokens for item in too_long}, 536)
     manifest = json.loads((DATA / "dirty_manifest.json").read_text())
     assert done.train.hits["too_long"].lines.tolist() == manifest["lines_by_defect"]["over_long"]

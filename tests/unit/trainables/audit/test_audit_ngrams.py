@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.audit.ngrams import Flat, matches, ngrams, row_ngrams
@@ -12,6 +12,7 @@ def flat(rows):
     return Flat.of([mixed(np.array(row, np.uint64)) for row in rows])
 
 
+@settings(deadline=None)
 @given(words=st.lists(st.integers(0, 2), max_size=30), n=st.integers(1, 5))
 def test_ngrams_are_equal_where_the_runs_are(words, n):
     runs = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
@@ -20,6 +21,7 @@ def test_ngrams_are_equal_where_the_runs_are(words, n):
     assert len(set(hashes)) == len(set(runs)) == len(set(zip(hashes, runs, strict=True)))
 
 
+@settings(deadline=None)
 @given(rows=row_lists, n=st.integers(1, 4))
 def test_ngrams_of_rows_do_not_cross_their_ends(rows, n):
     expected = [(i, h) for i, row in enumerate(rows) for h in ngrams(mixed(np.array(row, np.uint64)), n).tolist()]
@@ -27,6 +29,7 @@ def test_ngrams_of_rows_do_not_cross_their_ends(rows, n):
     assert list(zip(row_of.tolist(), hashes.tolist(), strict=True)) == expected
 
 
+@settings(deadline=None)
 @given(first=row_lists, second=row_lists)
 def test_joined_rows_are_the_rows(first, second):
     joined = Flat.joined([flat(first), flat(second)])
@@ -38,6 +41,7 @@ def test_joined_rows_are_the_rows(first, second):
     ]
 
 
+@settings(deadline=None)
 @given(keys=st.lists(st.integers(0, 9)), queries=st.lists(st.integers(0, 9)))
 def test_matches_are_all_equal_pairs(keys, queries):
     ordered = np.array(sorted(keys), np.uint64)

@@ -1,0 +1,173 @@
+"""Rules on a trial that becomes unstable: not finite, diverged, a spike in warm-up, gradients growing or clipped."""
+
+from __future__ import annotations
+
+import math
+from statistics import median_low
+
+from trainables.diagnostics.curve import SPIKE_STEPS, WINDOW_STEPS, Curve
+from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
+from trainables.diagnostics.sums import Sums, difference
+
+DIVERGED_RATIO = 2.0
+"""The loss level has diverged when it is above this multiple of the start's ..."""
+
+DIVERGED_NATS = 2.0
+"""... and above the start's by more than this many nats a token, so that a level near 0 is judged by its rise."""
+
+SPIKE_ALPHA = 1e-4
+"""One-sided; the test is made at every step of the warm-up and of as many after it, hence so small. Ours."""
+
+SPIKE_PART = 0.1
+"""A spike rises by at least this part of the level before it. Ours."""
+
+NORM_GROWTH = 4.0
+"""The norm grows when the median of 8 steps is this multiple of the first 8 after warm-up. Ours."""
+
+CLIPPED_PART = 0.5
+"""Clipping is the rule when more than this part of the steps after warm-up is clipped."""
+
+LEAST_NORM_STEPS = 20
+"""Steps after warm-up that say something of clipping. Ours."""
+
+
+def non_finite(curve: Curve, settings: Settings) -> Finding | None:
+    """A loss or a gradient norm that is NaN or infinite: no threshold, once is enough (error)."""
+    if math.isfinite(curve.loss) and math.isfinite(curve.grad_norm):
+        return None
+    if curve.step == 1:
+        # The first loss and gradient come before the first update.
+        advice = (
+            "the LR is not the cause, for no weight had changed yet: set training.precision to fp32, "
+            "and look at the samples of step 1"
+        )
+    else:
+        advice = lower_lr_advice(settings)
+    evidence: Evidence = {
+        "loss": json_number(curve.loss),
+        "grad_norm": json_number(curve.grad_norm),
+        "lr": curve.lr,
+        "from_step": curve.step,
+        "to_step": curve.step,
+    }
+    return Finding(rule="non_finite", severity="error", step=curve.step, evidence=evidence, advice=advice)
+
+
+def divergence(curve: Curve, settings: Settings) -> Finding | None:
+    """A loss level above both 2 times and 2 nats more than the level at the start (error).
+
+    A level is the low median (the fourth lowest) of 8 steps: of the first 8 and of the last 8, which may overlap.
+    Medians, because one batch of odd samples must not end a trial, and because a trial that blows up as early as its
+    fifth step must not raise the level that it is judged by. The loss must be high for 5 of the last 8 steps, so the
+    rule speaks four steps after the blow-up and at the ninth step at the earliest; of a trial that blows up before its
+    fifth step it may say nothing. The thresholds are ours: a diverged decoder goes towards the loss of guessing
+    (ln 49,152 = 10.8 nats for a vocabulary of 49,152 entries) from a start of 1 to 3 nats.
+    """
+    if len(curve.first_losses) < WINDOW_STEPS:
+        return None
+    start, level = median_low(curve.first_losses), median_low(curve.last_losses)
+    threshold = max(DIVERGED_RATIO * start, start + DIVERGED_NATS)
+    if level <= threshold:
+        return None
+    evidence: Evidence = {
+        "start_loss": start,
+        "loss_level": level,
+        "threshold": threshold,
+        "window_steps": WINDOW_STEPS,
+        "lr": curve.lr,
+        "from_step": curve.step - WINDOW_STEPS + 1,
+        "to_step": curve.step,
+    }
+    advice = lower_lr_advice(settings)
+    return Finding(rule="divergence", severity="error", step=curve.step, evidence=evidence, advice=advice)
+
+
+def warmup_spike(curve: Curve, settings: Settings) -> Finding | None:
+    """A loss that shoots up in the warm-up or soon after it and comes back: the warm-up is too short (warning).
+
+    The mean of 4 steps is compared with that of all steps before them (Welch, one-sided 0.01 %, and by a tenth of the
+    level at least), during the warm-up and as many steps after it plus 8. The rule speaks when a later mean of 4 steps
+    has come half-way back, before the LR leaves the peak; a loss that stays up is for `steady_rise` and `divergence`.
+    """
+    warmup, spike = settings.schedule.warmup_steps, curve.spike
+    if curve.step > settings.peak_steps.stop or len(curve.recent) < SPIKE_STEPS:
+        return None
+    latest = Sums.total(curve.recent)
+    if latest.n < 2 or curve.before.n < 2:
+        return None
+    if curve.step <= 2 * warmup + 2 * SPIKE_STEPS:
+        rise = difference(latest, curve.before)
+        high = rise.value > SPIKE_PART * curve.before.mean and rise.above_zero_p < SPIKE_ALPHA
+        if high and latest.mean > spike.get("level", -math.inf):
+            curve.spike = {"level": latest.mean, "step": curve.step, "p": rise.above_zero_p}
+            return None
+    if not spike or latest.mean > (spike["level"] + curve.before.mean) / 2.0:
+        return None
+    evidence: Evidence = {
+        "level_before": curve.before.mean,
+        "spike_level": spike["level"],
+        "level_after": latest.mean,
+        "p": spike["p"],
+        "warmup_steps": warmup,
+        "from_step": int(spike["step"]) - SPIKE_STEPS + 1,
+        "to_step": curve.step,
+    }
+    return Finding(
+        rule="warmup_spike", severity="warning", step=curve.step, evidence=evidence, advice=_warmup_advice(settings)
+    )
+
+
+def _warmup_advice(settings: Settings) -> str:
+    fraction = settings.warmup_fraction
+    if fraction >= 0.1:  # the recommended range ends there
+        return f"the warm-up is long enough ({fraction:.2f} of the epoch): {lower_lr_advice(settings)}"
+    longer = min(0.1, max(0.03, 2.0 * fraction))
+    return f"lengthen the warm-up: try space.warmup_fraction {longer:.2f} (this trial's: {fraction:.3f})"
+
+
+def grad_norm_growing(curve: Curve, settings: Settings) -> Finding | None:
+    """A gradient norm four times that of the first steps after warm-up, while the LR is at peak (warning).
+
+    Both are medians of 8 steps that do not overlap. Later, with the LR in decline, norms may grow in healthy trials as
+    the loss gets small and sharp, and nothing is said.
+    """
+    if curve.steady_steps < 2 * WINDOW_STEPS or curve.step > settings.peak_steps.stop:
+        return None
+    first, last = math.exp(median_low(curve.first_norms)), math.exp(median_low(curve.last_norms))
+    if last <= NORM_GROWTH * first:
+        return None
+    evidence: Evidence = {
+        "first_norm": first,
+        "last_norm": last,
+        "ratio": last / first,
+        "threshold": NORM_GROWTH,
+        "lr": curve.lr,
+        "from_step": settings.schedule.warmup_steps + 1,
+        "to_step": curve.step,
+    }
+    advice = lower_lr_advice(settings)
+    return Finding(rule="grad_norm_growing", severity="warning", step=curve.step, evidence=evidence, advice=advice)
+
+
+def mostly_clipped(curve: Curve, settings: Settings) -> Finding | None:
+    """At the epoch's end: more than half of the steps after warm-up were clipped (info).
+
+    AdamW's step hardly depends on the gradient's scale, so this alone harms little; but a threshold that acts on most
+    steps no longer singles out the odd ones, which is what it is for.
+    """
+    if curve.step < settings.schedule.steps or curve.steady_steps < LEAST_NORM_STEPS:
+        return None
+    part = curve.clipped_steps / curve.steady_steps
+    if part <= CLIPPED_PART:
+        return None
+    usual, high = curve.norm_quantile(0.5), curve.norm_quantile(0.9)
+    evidence: Evidence = {
+        "clipped_part": part,
+        "max_grad_norm": settings.max_grad_norm,
+        "median_norm": usual,
+        "norm_90_percent": high,
+        "from_step": settings.schedule.warmup_steps + 1,
+        "to_step": curve.step,
+    }
+    advice = f"raise training.max_grad_norm: try {high:.2g} (9 of 10 steps had less)"
+    return Finding(rule="mostly_clipped", severity="info", step=curve.step, evidence=evidence, advice=advice)

@@ -1,0 +1,58 @@
+"""A trial's held-out scores, item by item, until its end, when the diagnostics read them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from trainables.data import TokenisedSet
+from trainables.diagnostics import CurveWatch, Finding, HeldoutPoint, heldout_findings
+from trainables.heldout import ItemScore
+
+BASELINE_ITEMS = "trials/baseline/heldout.jsonl"
+"""The base model's items, in the sweep's folder; written before the first trial starts."""
+
+
+class HeldoutEvidence:
+    """Keeps the losses of every checkpoint of one trial."""
+
+    def __init__(self) -> None:
+        self._points: list[HeldoutPoint] = []
+
+    def add(self, step: int, scores: Mapping[str, Sequence[ItemScore]]) -> None:
+        """Takes in a checkpoint's scores by area, in the sets' order."""
+        self._points.append(
+            HeldoutPoint(step, {area: [score.nll for score in found] for area, found in scores.items()})
+        )
+
+    def findings(
+        self, watch: CurveWatch, areas: Mapping[str, TokenisedSet], weights: Mapping[str, float], sweep_folder: Path
+    ) -> list[Finding]:
+        """What the diagnostics make of them.
+
+        Args:
+            watch: What read the trial's curve.
+            areas: The areas' items.
+            weights: Weight of each area that selects.
+            sweep_folder: Holds the base model's items; without that file nothing is compared with the base model.
+        """
+        if not self._points:
+            return []
+        scored = {area: areas[area] for area in self._points[0].items}
+        groups = {area: [items.group(index) for index in range(len(items))] for area, items in scored.items()}
+        base = _baseline(sweep_folder / BASELINE_ITEMS, scored)
+        return heldout_findings(self._points, base, groups, weights, watch.settings, watch.training_fall)
+
+
+def _baseline(path: Path, areas: Mapping[str, TokenisedSet]) -> dict[str, list[float]] | None:
+    """The base model's losses in the sets' order."""
+    if not path.exists():
+        return None
+    found: dict[tuple[str, str], float] = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            item = json.loads(line)
+            found[item["area"], item["id"]] = math.nan if item["nll"] is None else item["nll"]
+    return {area: [found[area, name] for name in items.ids] for area, items in areas.items()}
