@@ -1,7 +1,9 @@
 """The leaderboard: every checkpoint of every complete trial, compared on the whole of the held-out areas.
 
-Run `python -m analysis.rank DIR` for the table. The objective is the weighted mean over areas of the items' mean NLL,
-lowest first. A trial without held-out scores has no rank; nothing else (training loss, say) is put in their place.
+Run `python -m analysis.rank DIR` for the table. The objective is the weighted mean over selecting areas of the items'
+mean NLL, lowest first. Replicates are folded into the setting that they repeat (`analysis.standings`); the winner is
+the lowest checkpoint of all trials of the winning setting. A trial without held-out scores has no rank; nothing else
+(training loss, say) is put in their place.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from analysis import stats
 from analysis.command import DONE, NO_COMPLETE_TRIAL, Parser, run
-from analysis.contenders import Contender, Figures, baseline_summary, compare, read_contenders
-from analysis.rank_table import print_board, verdict
-from analysis.records import Trial, read_sweep
+from analysis.contenders import baseline_summary, read_contenders
+from analysis.evidence import gather
+from analysis.rank_table import print_board
+from analysis.ranking import few_clusters, ranking, without_ranking
+from analysis.records import read_sweep
+from analysis.standings import stand
+from analysis.verdict import verdict
 from trainables.files import write_whole
 
-SCOPE = "items only, seeds not covered yet"
 EXAMPLE = """example:
   python -m analysis.rank outputs/demo          # the table; also writes outputs/demo/leaderboard.json
   python -m analysis.rank outputs/demo --json   # the same as JSON
@@ -34,11 +38,15 @@ def leaderboard(folder: str | Path) -> dict[str, Any]:
         folder: The sweep's folder.
 
     Returns:
-        `winner` ({"trial_id", "step"}, or None where no complete trial has held-out scores), `tied` (the same pair for
-        each trial whose difference to the winner has an interval that includes 0, or no interval), `rows` (one a
-        trial: ranked ones first, then complete ones without scores, then the rest), `verdict` (a sentence),
-        `baseline`, `weights`, `intervals` (how they were made and what they leave out), `notes` on the files. Losses
-        are in nats a token; an interval is `[low, high]`; what isn't known is None.
+        `winner` ({"trial_id", "step"}: the lowest checkpoint of the winning setting, which may be a replicate's; None
+        where no complete trial has held-out scores), `winner_setting` (its search trial), `winner_gain` (plain, which
+        is optimistic, and corrected for having been selected), `tied` (a pair for each setting that is not told apart
+        from the winner, items and seeds included), `rows` (one a setting, its replicates within: ranked ones first,
+        then complete ones without scores, then the rest), `verdict` (a sentence or two), `baseline`, `weights`,
+        `intervals` (of checkpoints: how they were made and what they leave out), `separation` (of settings: seed
+        variance and where it is known from), `guard_rails`, `beside` (other measures, areas' shares, the winner with
+        an area left out, items that it loses), `sealed`, `notes`. Losses are in nats a token; an interval is `[low,
+        high]`; what isn't known is None.
 
     Raises:
         UserError: The folder is missing or a file in it can't be read.
@@ -46,30 +54,16 @@ def leaderboard(folder: str | Path) -> dict[str, Any]:
     sweep = read_sweep(folder)
     notes = list(sweep.notes)
     contenders, base = read_contenders(sweep, notes)
+    baseline = baseline_summary(sweep, base.scores)
     able = [contender for contender in contenders if contender.defect is None]
-    figures = compare(able, base, sweep) if able else {}
-    rows = _ranked([_row(trial, contenders, figures) for trial in sweep.trials])
-    winner = rows[0] if figures else None
-    for row in rows:
-        row["replicates"] = [trial.trial_id for trial in sweep.trials if trial.replicate_of == row["trial_id"]]
-        row["tied"] = row["rank"] is not None and row is not winner and _includes_zero(row["behind_interval"])
-    board = {
-        "name": sweep.name,
-        "winner": _pair(winner) if winner else None,
-        "tied": [_pair(row) for row in rows if row["tied"]],
-        "verdict": "",
-        "rows": rows,
-        "baseline": baseline_summary(sweep, base),
-        "weights": sweep.weights,
-        "intervals": {
-            "level": stats.LEVEL,
-            "method": "paired bootstrap of clusters of items, stratified by area, percentile",
-            "resamples": stats.RESAMPLES,
-            "scope": SCOPE,
-            "winner": f"optimistic: the lowest of {len(able)} checkpoints, not corrected for having been selected",
-        },
-        "notes": notes,
-    }
+    evidence = gather(able, base.scores, sweep.weights) if able else None
+    standings = stand(sweep.trials, evidence, sweep.seed_sd, notes) if evidence else None
+    if evidence and standings:
+        parts = ranking(sweep, contenders, base, baseline, evidence, standings)
+        notes += few_clusters(evidence.design)
+    else:
+        parts = without_ranking(sweep, contenders)
+    board = {"name": sweep.name, **parts, "baseline": baseline, "weights": sweep.weights, "notes": notes}
     return _plain({**board, "verdict": verdict(board)})
 
 
@@ -105,60 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
         return DONE if board["winner"] else NO_COMPLETE_TRIAL
 
     return run(command)
-
-
-def _row(trial: Trial, contenders: list[Contender], figures: dict[tuple[str, int], Figures]) -> dict[str, Any]:
-    """One trial's row: its best checkpoint's figures, and all checkpoints within."""
-    checkpoints = [
-        {
-            "step": c.step,
-            "path": c.path,
-            "defect": c.defect,
-            **figures.get((trial.trial_id, c.step), {"objective": None}),
-        }
-        for c in contenders
-        if c.trial_id == trial.trial_id
-    ]
-    scored = [c for c in checkpoints if c["objective"] is not None]
-    best = min(scored, key=lambda c: (c["objective"], c["step"])) if scored else {}
-    if trial.state != "complete":
-        checkpoints = [{"step": c.get("step"), "path": c.get("path"), "objective": None} for c in trial.checkpoints]
-    return {
-        "rank": None,
-        "trial_id": trial.trial_id,
-        "step": best.get("step"),
-        "state": trial.state,
-        "kind": trial.kind,
-        "replicate_of": trial.replicate_of,
-        "seed": trial.seed,
-        "params": dict(trial.params),
-        "drawn": dict(trial.drawn) if trial.drawn else None,
-        **{name: best.get(name) for name in ("objective", "gain", "gain_interval", "behind", "behind_interval")},
-        "areas": best.get("areas", {}),
-        "checkpoints": checkpoints,
-        "findings": len(trial.findings),
-        "cost": dict(trial.cost),
-        "steps": trial.steps,
-        "steps_planned": trial.steps_planned,
-        "error": trial.error,
-    }
-
-
-def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ranked rows first by objective (then step, then id, so that the order of trials can't matter), the rest after."""
-    scored = [row for row in rows if row["objective"] is not None]
-    scored.sort(key=lambda row: (row["objective"], row["step"], row["trial_id"]))
-    rest = [row for row in rows if row["objective"] is None]
-    rest.sort(key=lambda row: (row["state"] != "complete", row["state"], row["trial_id"]))
-    return [{**row, "rank": rank} for rank, row in enumerate(scored, start=1)] + rest
-
-
-def _pair(row: dict[str, Any]) -> dict[str, Any]:
-    return {"trial_id": row["trial_id"], "step": row["step"]}
-
-
-def _includes_zero(interval: list[float] | None) -> bool:
-    return interval is None or interval[0] <= 0 <= interval[1]
 
 
 def _plain(value: Any) -> Any:

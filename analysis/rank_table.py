@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.formats import UNKNOWN, nats, number, percent, with_interval
+from analysis.rank_lines import legend, lines_below
+
 Row = dict[str, Any]
 
 GAP = 2  # blanks between columns
-UNKNOWN = "-"
-SHOWN_TIES = 5
-LEGEND = (
-    "nll: weighted mean over areas of the items' mean loss, nats a token (lowest wins). gain: base model minus trial.",
-    "EM: exact match. [low, high]: 95 % interval ({scope}). =: tied with the first. -: not measured.",
-    "The winner's gain is {winner}.",
-)
+MARKS = {"fail": " !", "undecided": " ?"}
 
 
 @dataclass(frozen=True)
@@ -54,34 +50,12 @@ def print_board(board: dict[str, Any], console: Console | None = None) -> None:
             _print_table(console, title, [*key, *block], styles)
             title = f"{title.removesuffix(' (continued)')} (continued)"
     if board["winner"]:
-        scope = board["intervals"]["scope"]
-        legend = " ".join(LEGEND).format(scope=scope, winner=board["intervals"]["winner"])
-        console.print(Text(legend, style="dim"), soft_wrap=False)
+        console.print(Text(legend(board), style="dim"))
+    for line in lines_below(board):
+        console.print(Text(line))
     for note in [*board["notes"], *_row_notes(board)]:
         console.print(Text(f"note: {note}"))
     console.print(Text(board["verdict"], style="bold"))
-
-
-def verdict(board: dict[str, Any]) -> str:
-    """The sweep's outcome in a sentence: the winner and its gain, a tie, or why there is neither."""
-    states = Counter(row["state"] for row in board["rows"])
-    if not board["winner"]:
-        counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no trial has ended"
-        reason = "No complete trial has held-out scores" if states["complete"] else "No complete trial"
-        return f"{reason}: nothing to rank ({counted})."
-    best, others = board["rows"][0], [row["trial_id"] for row in board["rows"] if row["tied"]]
-    if len(others) > SHOWN_TIES:
-        others[SHOWN_TIES:] = [f"{len(others) - SHOWN_TIES} more"]
-    scope = board["intervals"]["scope"]
-    name, interval = f"{best['trial_id']} at step {best['step']}", best["gain_interval"]
-    gain = f"gain over the base model {_with_interval(best['gain'], interval)} nats a token"
-    if best["gain"] is None:
-        gain = "the base model was not scored"
-    elif interval is not None and interval[0] <= 0:
-        gain += ", not told apart from no gain" if interval[1] >= 0 else ", worse than the base model"
-    if others:
-        return f"Tie: {name} is lowest ({gain}) but not told apart from {', '.join(others)} ({scope})."
-    return f"Winner: {name} ({gain}; {scope})."
 
 
 def _sections(board: dict[str, Any]) -> Iterator[tuple[str, list[Row], list[Column]]]:
@@ -89,13 +63,15 @@ def _sections(board: dict[str, Any]) -> Iterator[tuple[str, list[Row], list[Colu
     rows, baseline = board["rows"], board["baseline"]
     outcome = [
         Column("step", ["0", *(_whole(row["step"]) for row in rows)]),
-        Column("nll", [_nats(baseline["objective"]), *(_nats(row["objective"]) for row in rows)]),
-        Column("gain", [UNKNOWN, *(_with_interval(row["gain"], row["gain_interval"]) for row in rows)]),
+        Column("nll", [nats(baseline["objective"]), *(nats(row["objective"]) for row in rows)]),
+        Column("gain", [UNKNOWN, *(with_interval(row["gain"], row["gain_interval"]) for row in rows)]),
+        *_over_seeds(rows),
         Column("behind the first", [UNKNOWN, *(_behind(row) for row in rows)]),
+        *_guard_rails(rows),
     ]
     yield f"Leaderboard of {board['name']}", rows, outcome
     names = sorted({name for row in rows for name in row["params"]}, key=lambda name: (name != "peak_lr", name))
-    settings = [Column(name, [UNKNOWN, *(_number(row["params"].get(name)) for row in rows)]) for name in names]
+    settings = [Column(name, [UNKNOWN, *(number(row["params"].get(name)) for row in rows)]) for name in names]
     settings.append(Column("findings", [UNKNOWN, *(str(row["findings"]) for row in rows)]))
     seconds = [row["cost"].get("device_seconds") for row in rows]
     settings.append(Column("seconds", [UNKNOWN, *(UNKNOWN if s is None else f"{s:.0f}" for s in seconds)]))
@@ -106,7 +82,9 @@ def _sections(board: dict[str, Any]) -> Iterator[tuple[str, list[Row], list[Colu
     for area in sorted(board["weights"]):
         found = [areas.get(area, {}) for areas in everyone]
         losses.append(Column(f"{area}\nnll   EM", [_loss_and_match(summary) for summary in found]))
-        gains.append(Column(area, [UNKNOWN, *(_area_gain(summary) for summary in found[1:])]))
+        marks = [MARKS.get((row.get("guard_rails") or {}).get(area, {}).get("outcome"), "") for row in ranked]
+        texts = [f"{_area_gain(summary)}{mark}" for summary, mark in zip(found[1:], marks, strict=True)]
+        gains.append(Column(area, [UNKNOWN, *texts]))
     yield "Areas", ranked, losses
     if ranked:
         yield "Gain over the base model by area", ranked, gains
@@ -135,8 +113,8 @@ def _print_table(console: Console, title: str, columns: list[Column], styles: li
     for index, column in enumerate(columns):
         justify = "left" if index < 2 else "right"
         table.add_column(Text(column.header), justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for number, style in enumerate(styles):
-        table.add_row(*(Text(column.cells[number], style=style) for column in columns))
+    for line, style in enumerate(styles):
+        table.add_row(*(Text(column.cells[line], style=style) for column in columns))
     console.print(table)
     console.print()
 
@@ -160,35 +138,42 @@ def _unranked(row: Row) -> str:
     return "unscored" if row["state"] == "complete" else str(row["state"])
 
 
-def _nats(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3f}"
+def _over_seeds(rows: list[Row]) -> Iterator[Column]:
+    """Means over replicates, where any setting has some."""
+    settings = [row.get("setting") or {} for row in rows]
+    if any(setting.get("replicated") for setting in settings):
+        means = [nats(setting["objective"]) if setting.get("replicated") else UNKNOWN for setting in settings]
+        yield Column("seeds", [UNKNOWN, *(_whole(setting.get("seeds")) for setting in settings)])
+        yield Column("mean nll", [UNKNOWN, *means])
 
 
-def _with_interval(value: float | None, interval: list[float] | None) -> str:
-    if value is None:
-        return UNKNOWN
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else f"{value:.3f} [unknown]"
+def _guard_rails(rows: list[Row]) -> Iterator[Column]:
+    if not any(row.get("guard_rail") for row in rows):
+        return
+    cells = []
+    for row in rows:
+        outcomes = [rail["outcome"] for rail in (row.get("guard_rails") or {}).values()]
+        overall = row.get("guard_rail") or UNKNOWN
+        some = overall in ("fail", "undecided")
+        cells.append(f"{overall} {outcomes.count(overall)} of {len(outcomes)}" if some else overall)
+    yield Column("guard-rails", [UNKNOWN, *cells])
 
 
 def _behind(row: Row) -> str:
-    return _nats(row["behind"]) if row["rank"] == 1 else _with_interval(row["behind"], row["behind_interval"])
+    """The setting's difference to the first, seeds included; in boards of earlier versions the checkpoint's."""
+    figures = row.get("setting") or row
+    return nats(figures["behind"]) if row["rank"] == 1 else with_interval(figures["behind"], figures["behind_interval"])
 
 
 def _area_gain(area: dict[str, Any]) -> str:
     delta, interval = area.get("delta"), area.get("delta_interval")
     if delta is None:
         return UNKNOWN
-    return _with_interval(-delta, [-interval[1], -interval[0]] if interval else None)
-
-
-def _number(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.4g}"
+    return with_interval(-delta, [-interval[1], -interval[0]] if interval else None)
 
 
 def _loss_and_match(summary: dict[str, Any]) -> str:
-    match = summary.get("exact_match")
-    share = UNKNOWN if match is None else f"{100 * match:.0f} %"
-    return f"{_nats(summary.get('nll'))} {share:>5}"
+    return f"{nats(summary.get('nll'))} {percent(summary.get('exact_match')):>5}"
 
 
 def _whole(value: int | None) -> str:

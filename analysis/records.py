@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.json_lines import read_json_lines
+from analysis.sweep_yaml import RESTORE, read_config, read_ranking
 from trainables.errors import UserError
 
 BASELINE = "baseline"
-RESTORE = "restore the file that the sweep wrote"
 STATES = ("complete", "pruned", "diverged", "failed")
 
 
@@ -83,10 +81,13 @@ class Sweep:
     Attributes:
         folder: Where it lies.
         config: `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
-        weights: Each held-out area's weight in the objective, above 0.
+        weights: Weight in the objective of each held-out area that selects, above 0.
         baseline: The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored.
         trials: Trials that ended, sorted by id.
         notes: What was left out or repeated in the files, as sentences.
+        sealed: Held-out areas that are scored once, at the end, and never count.
+        not_worse_by: Guard-rails in nats a token, by area; see `analysis.sweep_yaml`.
+        seed_sd: What the config says of seed variance, nats a token; None where it says nothing.
     """
 
     folder: Path
@@ -95,6 +96,9 @@ class Sweep:
     baseline: dict[str, dict[str, Any]] | None
     trials: list[Trial]
     notes: list[str]
+    sealed: tuple[str, ...] = ()
+    not_worse_by: Mapping[str, float] = field(default_factory=dict)
+    seed_sd: float | None = None
 
     @property
     def name(self) -> str:
@@ -121,7 +125,8 @@ def read_sweep(folder: str | Path) -> Sweep:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
+    ranking = read_ranking(config, folder / "sweep.yaml")
     lines, notes = read_json_lines(folder / "trials.jsonl")
     trials: dict[str, Trial] = {}
     for number, record in lines:
@@ -132,10 +137,13 @@ def read_sweep(folder: str | Path) -> Sweep:
     return Sweep(
         folder=folder,
         config=config,
-        weights=_weights(config, folder / "sweep.yaml"),
+        weights=ranking.weights,
         baseline=_read_baseline(folder / "baseline.json"),
         trials=sorted(trials.values(), key=lambda trial: trial.trial_id),
         notes=notes,
+        sealed=ranking.sealed,
+        not_worse_by=ranking.not_worse_by,
+        seed_sd=ranking.seed_sd,
     )
 
 
@@ -185,39 +193,6 @@ def _trial(record: dict[str, Any], where: str) -> Trial:
         raise UserError(where, f"must hold a trial_id and a state of {', '.join(STATES)}", got, "repair the line")
     known = {name: record[name] for name in Trial.__dataclass_fields__ if record.get(name) is not None}
     return Trial(**known)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "sweep.yaml"
-    if not path.is_file():
-        got = "a folder without sweep.yaml" if folder.is_dir() else "no such folder"
-        inside = sorted(found.parent.name for found in folder.glob("*/sweep.yaml"))
-        remedy = f"give one of the sweeps in it: {', '.join(inside)}" if inside else "give <storage_path>/<name>"
-        raise UserError(str(folder), "must be the folder of a sweep", got, remedy)
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(str(path), "must be YAML in UTF-8", error, RESTORE) from error
-    if not isinstance(config, dict):
-        raise UserError(str(path), "must be a mapping", type(config).__name__, RESTORE)
-    return config
-
-
-def _weights(config: dict[str, Any], path: Path) -> dict[str, float]:
-    section = config.get("heldout")
-    areas = section.get("areas") if isinstance(section, dict) else None
-    if not isinstance(areas, dict) or not areas:
-        raise UserError(f"{path} heldout.areas", "must name at least one area", areas, RESTORE)
-    weights = {}
-    for name, area in areas.items():
-        weight = area.get("weight", 1.0) if isinstance(area, dict) else 1.0
-        try:
-            weights[str(name)] = float(weight)
-        except (TypeError, ValueError):
-            weights[str(name)] = math.nan
-        if not 0 < weights[str(name)] < math.inf:
-            raise UserError(f"{path} heldout.areas.{name}.weight", "must be above 0", weight, "give a number above 0")
-    return weights
 
 
 def _read_baseline(path: Path) -> dict[str, dict[str, Any]] | None:

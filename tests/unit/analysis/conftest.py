@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
+
+from analysis.contenders import Contender
+from analysis.evidence import Evidence
+from analysis.rank_table import print_board
+from analysis.stats import Bootstrap, Design, make_design
 
 
 @dataclass
@@ -39,6 +46,8 @@ def write_sweep(tmp_path: Path) -> WriteSweep:
         base: bool = True,
         name: str = "sweep",
         model: dict[str, Any] | None = None,
+        areas: Mapping[str, dict[str, Any]] | None = None,
+        confirm: dict[str, Any] | None = None,
     ) -> Path:
         weights = weights or {"invoices": 1.0, "tables": 1.0}
         folder = tmp_path / name
@@ -46,7 +55,13 @@ def write_sweep(tmp_path: Path) -> WriteSweep:
             "name": name,
             "objective": "Answer questions on small tables.",
             "model": model or {"name": "random:tiny-llama", "method": "lora"},
-            "heldout": {"areas": {area: {"path": f"{area}.jsonl", "weight": w} for area, w in weights.items()}},
+            "heldout": {
+                "areas": {
+                    area: {"path": f"{area}.jsonl", "weight": w, **(areas or {}).get(area, {})}
+                    for area, w in weights.items()
+                }
+            },
+            **({"confirm": confirm} if confirm else {}),
         }
         (folder / "trials").mkdir(parents=True)
         (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
@@ -54,8 +69,8 @@ def write_sweep(tmp_path: Path) -> WriteSweep:
         losses = {area: rng.normal(2.0, 1.0, items) for area in weights}
         if base:
             write_items(folder, "baseline", 0, losses, answers=True)
-            areas = {a: {"nll": float(x.mean()), "exact_match": 0.25, "items": items} for a, x in losses.items()}
-            (folder / "baseline.json").write_text(json.dumps({"areas": areas}))
+            summaries = {a: {"nll": float(x.mean()), "exact_match": 0.25, "items": items} for a, x in losses.items()}
+            (folder / "baseline.json").write_text(json.dumps({"areas": summaries}))
         for trial in trials:
             for step, gain in trial.gains.items():
                 scored = {a: x - gain + rng.normal(0, trial.noise, items) for a, x in losses.items()}
@@ -64,6 +79,69 @@ def write_sweep(tmp_path: Path) -> WriteSweep:
         return folder
 
     return write
+
+
+def replicate(of: str, seed: int, gains: dict[int, float], **more: Any) -> FakeTrial:
+    """A replicate of a trial under another seed."""
+    extra = {"kind": "replicate", "replicate_of": of, "seed": seed}
+    return FakeTrial(f"{of}-s{seed}", gains, extra=extra, **more)
+
+
+@pytest.fixture
+def confirmed(write_sweep: WriteSweep) -> Path:
+    """t1 led the search; over two fresh seeds t2 is better; t3 was never replicated."""
+    return write_sweep(
+        [
+            *(FakeTrial("t1", {5: 0.3, 10: 0.60}), FakeTrial("t2", {10: 0.58}), FakeTrial("t3", {10: 0.2})),
+            *(replicate("t1", 1, {10: 0.50}), replicate("t1", 2, {10: 0.52})),
+            *(replicate("t2", 1, {10: 0.57}), replicate("t2", 2, {5: 0.2, 10: 0.61})),
+        ],
+        weights={"invoices": 1.0, "tables": 1.0, "contracts": 1.0},
+    )
+
+
+@pytest.fixture
+def printed() -> Callable[..., str]:
+    """Returns a function that gives a board as the terminal shows it."""
+
+    def show(board: dict[str, Any], width: int = 120) -> str:
+        stream = io.StringIO()
+        print_board(board, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+        return stream.getvalue()
+
+    return show
+
+
+@pytest.fixture
+def evidence_of() -> Callable[..., Evidence]:
+    """Returns a function that makes evidence of each trial's losses (items, checkpoints), laid out as by `halves`."""
+
+    def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> Evidence:
+        if draws is None:
+            draws = Bootstrap(halves(len(base)), 400)
+        nll = np.hstack([losses[trial] for trial in sorted(losses)])
+        return Evidence(
+            contenders=tuple(
+                Contender(trial, step, None, {}, {})
+                for trial in sorted(losses)
+                for step in range(losses[trial].shape[1])
+            ),
+            keys=tuple((draws.design.areas[area], str(i)) for i, area in enumerate(draws.design.area_of)),
+            nll=nll,
+            base_nll=base,
+            tokens=np.ones(len(base)),
+            draws=draws,
+            resampled=draws.objective(nll),
+        )
+
+    return make
+
+
+def halves(items: int) -> Design:
+    """Half of the items in area a, half in b, weights 1, two items a cluster."""
+    return make_design(
+        ["a"] * (items // 2) + ["b"] * (items // 2), [str(i // 2) for i in range(items)], {"a": 1, "b": 1}
+    )
 
 
 def trial_line(trial: FakeTrial) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def test_the_lowest_objective_wins_with_its_gain_and_interval(write_sweep: Any, 
     assert best["areas"]["tables"]["exact_match"] == 0.25
     assert [(c["step"], round(c["gain"], 1)) for c in best["checkpoints"]] == [(5, 0.2), (10, 0.5)]
     assert board["rows"][1]["behind"] == pytest.approx(0.1, abs=0.01)
-    assert board["intervals"]["scope"] == "items only, seeds not covered yet"
+    assert board["intervals"]["scope"] == "items, not seeds"
 
 
 def test_an_earlier_checkpoint_can_win(write_sweep: Any, fake_trial: Any) -> None:
@@ -78,7 +78,7 @@ def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep: 
     low, high = board["rows"][1]["behind_interval"]
     assert low <= 0 <= high
     assert "Tie" in board["verdict"]
-    assert "seeds not covered" in board["verdict"]
+    assert "items and seed sd 0.012 by this project's prior, not measured" in board["verdict"]
 
 
 def test_weights_decide_between_areas(write_sweep: Any, fake_trial: Any) -> None:

@@ -136,6 +136,11 @@ def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep
         ("heldout: {areas: {a: {weight: 0}}}", "must be above 0"),
         ("heldout: {areas: {a: {weight: .nan}}}", "must be above 0"),
         ("heldout: {areas: {a: {weight: heavy}}}", "must be above 0"),
+        ("heldout: {areas: {a: {role: hidden}}}", "heldout.areas.a.role: must be one of select, sealed, got hidden"),
+        ("heldout: {areas: {a: {role: sealed}}}", "must have an area that selects"),
+        ("heldout: {areas: {a: {not_worse_by: -0.1}}}", "heldout.areas.a.not_worse_by: must be 0 or above"),
+        ("heldout: {areas: {a: {not_worse_by: some}}}", "heldout.areas.a.not_worse_by: must be 0 or above"),
+        ("{heldout: {areas: {a: x}}, confirm: {seed_sd: 0}}", "confirm.seed_sd: must be above 0"),
     ],
 )
 def test_a_broken_sweep_yaml_is_a_user_error(tmp_path: Path, text: str, message: str) -> None:
@@ -149,6 +154,19 @@ def test_a_weight_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
     assert yaml.safe_load(text)["heldout"]["areas"]["a"]["weight"] == "1e-4"  # why the reader converts
     (tmp_path / "sweep.yaml").write_text(text)
     assert read_sweep(tmp_path).weights == {"a": 1e-4, "b": 1.0}
+
+
+def test_roles_guard_rails_and_seed_variance_are_read_and_may_be_missing(tmp_path: Path) -> None:
+    areas = (
+        "a: {not_worse_by: 5e-2}, b: {role: sealed, weight: 3, not_worse_by: 0.1}, c: {not_worse_by: null}, d: d.jsonl"
+    )
+    (tmp_path / "sweep.yaml").write_text(f"{{heldout: {{areas: {{{areas}}}}}, confirm: {{seed_sd: 2e-2}}}}")
+    sweep = read_sweep(tmp_path)
+    assert sweep.weights == {"a": 1.0, "c": 1.0, "d": 1.0}
+    assert (sweep.sealed, sweep.not_worse_by, sweep.seed_sd) == (("b",), {"a": 0.05}, 0.02)
+    (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: {path: a.jsonl, weight: 1.0}}}")  # of the first version
+    sweep = read_sweep(tmp_path)
+    assert (sweep.sealed, sweep.not_worse_by, sweep.seed_sd) == ((), {}, None)
 
 
 @pytest.mark.parametrize("line", ['{"state": "complete"}', '{"trial_id": "t", "state": "fine"}'])

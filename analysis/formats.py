@@ -1,0 +1,44 @@
+"""Figures as text, the same in the table and in the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNKNOWN = "-"
+
+
+def nats(value: float | None) -> str:
+    """A loss or gain to a thousandth of a nat."""
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def with_interval(value: float | None, interval: list[float] | None) -> str:
+    """A value and its interval: `0.500 [0.400, 0.600]`."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else f"{value:.3f} [unknown]"
+
+
+def number(value: float | None) -> str:
+    """A hyper-parameter to four digits."""
+    return UNKNOWN if value is None else f"{value:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share of 1, to a whole per cent."""
+    return UNKNOWN if share is None else f"{100 * share:.0f} %"
+
+
+def checkpoint(pair: dict[str, Any]) -> str:
+    """A checkpoint by trial and step."""
+    return f"{pair['trial_id']} step {pair['step']}"
+
+
+def seed_source(separation: dict[str, Any]) -> str:
+    """The spread between seeds, and where it is known from."""
+    sources = {
+        "prior": "by this project's prior, not measured",
+        "config": "by the config",
+        "replicates": f"from replicates, {separation['seed_sd_df'] or 0:.0f} degrees of freedom",
+    }
+    return f"seed sd {nats(separation['seed_sd'])} {sources[separation['seed_sd_source']]}"

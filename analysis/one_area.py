@@ -1,0 +1,56 @@
+"""PURE. A winner that wins by one area alone and loses on the rest: a finding that takes several trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trainables.diagnostics.finding import Evidence, Finding
+from trainables.diagnostics.heldout_rules import Items, paired_rise
+
+ALPHA = 0.01
+"""One-sided, shared out among the areas (Bonferroni)."""
+
+
+def one_area_winner(
+    step: int, winner: Items, others: Mapping[str, Items], groups: Mapping[str, Sequence[str]]
+) -> Finding | None:
+    """The winner is certainly better than the others' mean on one area, and on no other; on one at least it is worse.
+
+    Args:
+        step: Of the winning checkpoint.
+        winner: Each selecting area's items' mean losses of the winning checkpoint.
+        others: Likewise of the other trials' best checkpoints, by trial.
+        groups: Each item's cluster, by area and in the items' order.
+
+    Returns:
+        None as well where there are fewer than two areas or no other trial.
+    """
+    if len(winner) < 2 or not others:
+        return None
+    level = ALPHA / len(winner)
+    better, worse = [], []
+    evidence: Evidence = {"trials": len(others) + 1, "from_step": step, "to_step": step}
+    for area, items in winner.items():
+        usual = np.mean([other[area] for other in others.values()], axis=0)
+        gain = paired_rise(usual.tolist(), items, groups[area])
+        loss = paired_rise(items, usual.tolist(), groups[area])
+        if gain is None or loss is None:
+            continue
+        evidence[f"gain_on_{area}"] = gain.value
+        if gain.above_zero_p < level:
+            better.append(area)
+        elif loss.above_zero_p < level:
+            worse.append(area)
+        elif gain.value > 0.0:
+            return None  # neither won nor lost for certain, but not lost: no one-sided winner
+    if len(better) != 1 or not worse:
+        return None
+    evidence["won"], evidence["lost"] = better[0], ", ".join(worse)
+    advice = (
+        f"the winner wins by {better[0]} alone: if the other areas matter as much, lower "
+        f"heldout.areas.{better[0]}.weight (try half of it) or set not_worse_by on the others, and see who wins with "
+        "any one area left out"
+    )
+    return Finding(rule="one_area_winner", severity="warning", step=step, evidence=evidence, advice=advice)

@@ -1,0 +1,78 @@
+"""Boards of earlier versions are still told and shown; a board with all there is keeps its width."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.rank import leaderboard, write_leaderboard
+from analysis.verdict import verdict
+
+Printed = Callable[..., str]
+
+OLD_ROW = {
+    "step": 10,
+    "state": "complete",
+    "findings": 0,
+    "params": {"peak_lr": 1e-3},
+    "cost": {},
+    "checkpoints": [],
+    "error": None,
+    "areas": {},
+    "replicates": [],
+    "objective": 1.0,
+    "gain": 0.5,
+    "gain_interval": [0.4, 0.6],
+    "behind": 0.0,
+    "behind_interval": [-0.1, 0.1],
+}
+OLD = {
+    "name": "old",
+    "winner": {"trial_id": "t1", "step": 10},
+    "tied": [{"trial_id": "t2", "step": 10}],
+    "rows": [
+        {"rank": 1, "trial_id": "t1", "tied": False, **OLD_ROW},
+        {"rank": 2, "trial_id": "t2", "tied": True, **OLD_ROW},
+    ],
+    "baseline": {"objective": 1.5, "areas": {"a": {"nll": 1.5}}},
+    "weights": {"a": 1.0},
+    "intervals": {"level": 0.95, "scope": "items only, seeds not covered yet", "winner": "optimistic"},
+    "notes": [],
+}
+
+
+def test_a_board_of_the_first_version_is_still_told_and_shown(printed: Printed) -> None:
+    sentence = verdict(OLD)
+    assert sentence.startswith(
+        "Tie: t1 at step 10 is lowest but not told apart from t2 (items only, seeds not covered yet)"
+    )
+    assert sentence.endswith("; gain over the base model 0.500 [0.400, 0.600] nats a token.")
+    shown = printed({**OLD, "verdict": sentence})
+    assert "0.000 [-0.100, 0.100]" in shown
+    assert "guard-rails" not in shown
+
+
+def test_the_written_board_is_read_back_and_shown_alike(confirmed: Path, printed: Printed) -> None:
+    board = write_leaderboard(confirmed)
+    read = json.loads((confirmed / "leaderboard.json").read_text())
+    assert read == board
+    assert printed(read) == printed(board)
+    assert {"winner", "tied", "rows"} <= set(read)
+    assert set(read["winner"]) == {"trial_id", "step"}
+
+
+@pytest.mark.parametrize("width", [60, 100, 120])
+def test_the_table_of_a_confirmed_sweep_with_guard_rails_keeps_its_width(
+    confirmed: Path, width: int, printed: Printed
+) -> None:
+    text = (confirmed / "sweep.yaml").read_text()
+    (confirmed / "sweep.yaml").write_text(text.replace("weight: 1.0", "weight: 1.0\n      not_worse_by: 0.0"))
+    shown = printed(leaderboard(confirmed), width)
+    assert max(map(len, shown.splitlines())) <= width
+    words = " ".join(shown.split())
+    for text in ("guard-rails", "mean nll", "Winner with one area left out", "over 2 fresh seeds"):
+        assert text in words
+    assert words.count("left out:") == 1
