@@ -9,10 +9,12 @@ from typing import Any
 
 from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.sweep import Sweep
+from sweeps.watch import Watch
 from trainables.errors import UserError
 from trainables.files import write_whole
 
 BASELINE_FILE = "baseline.json"
+BASE_LOSSES_CACHE = Path(".cache") / "base_losses"
 POLL_SECONDS = 2.0
 SAY_EVERY_SECONDS = 15.0
 
@@ -53,6 +55,18 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
             sweep.console.print(f"scoring the base model: {len(areas)} of {len(names)} areas, {said - started:.0f} s")
     _write(sweep.config.folder, areas)
     return areas
+
+
+def score_base_losses(watch: Watch) -> None:
+    """Has a lane compute the base model's loss on every training sample, which single loss curves are read against.
+
+    Sweeps with the same model and data share them. Nothing is trained without them; a sweep that is to end before that
+    leaves them out.
+
+    Raises:
+        LanesFailedError: They could not be computed.
+    """
+    watch.run_jobs({"base-losses": {"do": "base_losses", "cache": str(BASE_LOSSES_CACHE.resolve())}})
 
 
 def is_enough(sweep: Sweep, areas: Areas) -> bool:

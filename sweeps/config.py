@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
 from sweeps.config_errors import lower_first, one_error_a_place, suggestion, to_user_error
-from sweeps.sections import BudgetConfig, ObjectiveConfig, ResourcesConfig, SearchConfig, SpaceConfig
+from sweeps.sections import BudgetConfig, ConfirmConfig, ObjectiveConfig, ResourcesConfig, SearchConfig, SpaceConfig
 from trainables.config import (
     SEARCHABLE_LORA,
     DataConfig,
@@ -49,6 +49,7 @@ class SweepConfig(Section):
     training: TrainingConfig = TrainingConfig()
     space: SpaceConfig
     search: SearchConfig = SearchConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     wandb: WandbConfig = WandbConfig()

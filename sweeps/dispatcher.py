@@ -135,7 +135,14 @@ class Dispatcher:
     async def status(self) -> Message:
         """What every job and lane is doing, for the live view."""
         jobs = {
-            job.job_id: {"state": job.state, "attempt": job.attempt, "lane": job.lane, "end": job.end, **job.latest}
+            job.job_id: {
+                "state": job.state,
+                "attempt": job.attempt,
+                "lane": job.lane,
+                "end": job.end,
+                "points": [{"step": report["step"], "objective": report["objective"]} for report in job.reports],
+                **job.latest,
+            }
             for job in self.jobs.values()
         }
         lanes = {lane.name: {"idle_incarnations": lane.idle_incarnations} for lane in self.lanes.values()}
@@ -253,7 +260,7 @@ class Dispatcher:
         elif len(job.errors) > self.max_failures:
             self._end(job, {"state": "failed", "error": error})
         else:
-            job.state, job.lane, job.attempt = "queued", None, job.attempt + 1
+            job.state, job.lane, job.attempt, job.latest = "queued", None, job.attempt + 1, {}
 
     def _end(self, job: Job, end: Message) -> None:
         job.state, job.end = "ended", end

@@ -135,7 +135,11 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             {"this machine's CPUs": CPU_UTILISATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
-        failures=[*unexplained(config, weights.parameters), *data.audit.failures()],
+        failures=[
+            *unexplained(config, weights.parameters),
+            *_warm_start_mistakes(config),
+            *data.audit.failures(),
+        ],
     )
     plan.findings.extend(_findings(config, plan, data))
     _refuse_full_disk(plan, draft)
@@ -161,6 +165,14 @@ def _findings(config: SweepConfig, plan: Plan, data: Prepared) -> Iterator[Findi
     yield from epoch_findings(config, plan.steps, plan.warmup_steps)
 
 
+def _warm_start_mistakes(config: SweepConfig) -> list[UserError]:
+    if not config.search.warm_start:
+        return []
+    from sweeps.warm_start import check_warm_start  # imports Optuna, which no other plan needs
+
+    return check_warm_start(config)
+
+
 def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
     """All of them, or the largest adapter's: an upper estimate where not every linear layer is adapted."""
     if config.model.method == "full":
@@ -180,7 +192,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         heldout_tokens=sum(area.tokens for area in data.areas.values()),
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
-        trials=config.search.trials,
+        trials=config.search.trials + config.confirm.budget,
     )
 
 

@@ -38,7 +38,8 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     yield f"model     {escape(config.model.name)}, {plan.parameters / 1e6:.1f}M parameters, training {trained}"
     yield f"training  {set_words(plan.train)}"
     for name, area in config.heldout.areas.items():
-        yield f"held out  {name} ({area.kind.replace('_', '-')}): {set_words(plan.areas[name])}"
+        kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
+        yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
     yield (
         f"a trial   one epoch: {plan.steps} steps of {plan.samples_per_step} samples, "
         f"{_span(plan.warmup_steps)} of them warm-up, {_span(plan.decay_steps)} after it "
@@ -46,6 +47,8 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     )
     space = ", ".join(f"{name} {range_words(value)}" for name, value in config.space.items().items())
     yield f"search    {config.search.trials} trials by {config.search.sampler}: {space}"
+    if config.confirm.budget:
+        yield f"confirm   up to {config.confirm.budget} replicates of settings that the search cannot tell apart"
 
 
 def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ class Recorder(threading.Thread):
         ledger: Where events go.
         folder: The sweep's folder.
         budget: What the sweep has cost by the time that a trial ends goes to the ledger with it.
+
+    Attributes:
+        records: The trials that have ended, by id.
+        predictions: Final objectives of trials that were stopped, by id; whoever stops trials fills it.
     """
 
     def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path, budget: Budget) -> None:
         super().__init__(daemon=True, name="recorder")
         self.lanes, self.ledger, self.path, self.budget = lanes, ledger, folder / "trials.jsonl", budget
         self.records: dict[str, Record] = {}
+        self.predictions: Mapping[str, float] = {}
         self.failure: BaseException | None = None
         self._seen: set[str] = set()
         self._finishing = threading.Event()
@@ -67,7 +73,7 @@ class Recorder(threading.Thread):
                 self._record(job)
 
     def _record(self, job: Record) -> None:
-        record = trial_record(job)
+        record = {**trial_record(job), "predicted": self.predictions.get(job["job_id"])}
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
 
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import Ledger
-from sweeps.search import distributions
+from sweeps.told import as_trial
 from trainables.config import TrialSpec
 from trainables.errors import UserError, UserErrors
-from trainables.heldout import objective
 
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 
@@ -28,14 +28,14 @@ class Past:
         ended: Their records, as in `trials.jsonl`.
         unfinished: Trials of the search that were proposed and never ended; they run first, under their old ids.
         submitted: Trials that the search proposed so far, over all starts.
-        replicating: Replicates that were begun and never ended.
+        contenders: Settings that replicates are trained of, the best of the search first; empty before that is decided.
         device_hours: What all starts together have cost, as far as the ledger knows.
     """
 
     ended: list[Record] = field(default_factory=list)
     unfinished: list[TrialSpec] = field(default_factory=list)
     submitted: int = 0
-    replicating: list[TrialSpec] = field(default_factory=list)
+    contenders: tuple[str, ...] = ()
     device_hours: float = 0.0
 
     @property
@@ -51,12 +51,13 @@ def read_past(folder: Path) -> tuple[Past, list[int]]:
     specs = {spec.trial_id: spec for spec in proposed}
     ended = {e["trial"]["trial_id"]: e["trial"] for e in events if e["event"] == "trial_ended"}
     begun = [spec for trial_id, spec in specs.items() if trial_id not in ended]
+    cost = max((event.get("device_hours", 0.0) for event in events), default=0.0)
     past = Past(
         ended=list(ended.values()),
         unfinished=[spec for spec in begun if spec.kind == "search"],
         submitted=sum(spec.kind == "search" for spec in specs.values()),
-        replicating=[spec for spec in begun if spec.kind == "replicate"],
-        device_hours=max((event.get("device_hours", 0.0) for event in events), default=0.0),
+        contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),
+        device_hours=cost,
     )
     return past, torn
 
@@ -101,22 +102,8 @@ def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, 
     return found
 
 
-def as_optuna(record: Record, config: SweepConfig, base_objective: float) -> FrozenTrial:
-    """A trial that ended, as Optuna was told of it the first time; see `sweeps.search`."""
-    points = {c["step"]: objective(c["areas"], config.heldout.weights) for c in record["checkpoints"]}
-    state, value = {
-        "complete": (TrialState.COMPLETE, next(reversed(points.values()), None)),
-        "diverged": (TrialState.COMPLETE, base_objective),
-        "pruned": (TrialState.PRUNED, next(reversed(points.values()), None)),
-        "failed": (TrialState.FAIL, None),
-    }[record["state"]]
-    space = distributions(config)
-    drawn = {**record["params"], **(record["drawn"] or {})}
-    return create_trial(
-        state=state,
-        value=value,
-        params={name: drawn[name] for name in space},
-        distributions=space,
-        intermediate_values=points,
-        user_attrs={"trial_id": record["trial_id"]},
-    )
+def as_optuna(
+    record: Record, config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
+) -> FrozenTrial:
+    """A trial that ended, as Optuna was told of it the first time; see `sweeps.told`, also for `before`."""
+    return as_trial(record, config, base_objective, before)

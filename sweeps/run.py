@@ -59,6 +59,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
     parser.add_argument("--resume", metavar="DIR", type=Path, help="continue the interrupted sweep in this folder")
+    parser.add_argument(
+        "--open-sealed-again", action="store_true", help="score sealed areas a second time; the ledger records it"
+    )
     parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
     options = parser.parse_intermixed_args(arguments)
     if options.resume and options.config and "=" in options.config:
@@ -80,7 +83,7 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
             raise UserErrors(plan.failures)
         if options.plan:
             return EXIT_DONE
-        return run_sweep(config, plan, draft, options.address, console)
+        return run_sweep(config, plan, draft, options, console)
 
 
 def resume_sweep(options: argparse.Namespace, console: Console) -> int:
@@ -90,17 +93,19 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     config = resumed_config(options.resume, options.config, options.overrides)
     plan = Plan.read(config.folder)
     print_plan(config, plan, console)
-    return EXIT_DONE if options.plan else run_sweep(config, plan, None, options.address, console)
+    return EXIT_DONE if options.plan else run_sweep(config, plan, None, options, console)
 
 
-def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str | None, console: Console) -> int:
+def run_sweep(
+    config: SweepConfig, plan: Plan, draft: Path | None, options: argparse.Namespace, console: Console
+) -> int:
     """Starts lanes, scores the base model, searches, ranks; whatever happens, the lanes are ended.
 
     Args:
         config: The sweep.
         plan: Its pre-flight.
         draft: The folder to claim for a new sweep; None for one that is resumed.
-        address: A running Ray cluster; None starts a local one.
+        options: The command line: `address` and `open_sealed_again` are read.
         console: Where to print.
 
     Returns:
@@ -112,7 +117,7 @@ def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str 
     from sweeps.sweep import Sweep
 
     state = "failed"
-    with Interrupt() as interrupt, cluster.connected(address):
+    with Interrupt() as interrupt, cluster.connected(options.address):
         lane_plan = cluster.plan_lanes(config.resources)
         console.print(lane_plan.words(), highlight=False)
         if draft:
@@ -125,7 +130,7 @@ def run_sweep(config: SweepConfig, plan: Plan, draft: Path | None, address: str 
         ledger = Ledger(config.folder)
         _refuse_spent_budget(config, past.device_hours)
         budget = Budget(lane_plan.devices, config.budget.device_hours, past.device_hours)
-        sweep = Sweep(config, plan, ledger, past, budget, interrupt, console)
+        sweep = Sweep(config, plan, ledger, past, budget, interrupt, console, options.open_sealed_again)
         with Manifest.opened(config, plan.model_path, cluster.hardware()) as manifest:
             ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, resumed=draft is None)
             try:
@@ -153,7 +158,9 @@ def search(sweep: Sweep, running: Lanes) -> str:
     Returns:
         How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
     """
-    from sweeps.baseline import is_enough, score_baseline
+    from sweeps.baseline import is_enough, score_base_losses, score_baseline
+    from sweeps.confirming import confirm_winner
+    from sweeps.sealing import open_sealed
     from sweeps.tuning import search_trials
     from sweeps.watch import watching
 
@@ -163,8 +170,13 @@ def search(sweep: Sweep, running: Lanes) -> str:
     sweep.ledger.append("baseline", areas=baseline)
     if is_enough(sweep, baseline):
         return "not_needed"
-    with watching(sweep, running) as watch:
+    with watching(sweep, running, baseline) as watch:
+        score_base_losses(watch)
         search_trials(sweep, watch, baseline)
+        if not watch.cut_short:
+            confirm_winner(sweep, watch, baseline)
+        if not watch.cut_short:
+            open_sealed(sweep, watch, again=sweep.open_sealed_again)
     if not watch.cut_short:
         return "complete"
     return "interrupted" if sweep.interrupt.is_set() else "budget_spent"

@@ -1,84 +1,33 @@
-"""From the config to Optuna, and from a trial's end to what Optuna is told.
+"""The search: Optuna's proposals as trials of a sweep, and their ends as Optuna should know them.
 
 `SweepSearch` is a thin subclass of Ray's `OptunaSearch`, because the stock class (Ray 2.60) tells a stopped trial's
-mid-run loss as COMPLETE and leaves NaN and interrupted trials RUNNING for ever. Here:
-
-    complete -> COMPLETE, the last checkpoint's objective
-    diverged -> COMPLETE, the base model's objective (gain 0); the true value, if there was one, in `user_attrs`
-    stopped  -> PRUNED
-    failed, interrupted -> FAIL
+mid-run loss as COMPLETE and leaves NaN and interrupted trials RUNNING for ever. Who proposes is in `sweeps.samplers`,
+what Optuna is told in `sweeps.told`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.config import SweepConfig
-from sweeps.sections import Range
-from trainables.config import TrialSpec, is_integer_param
+from sweeps.samplers import make_sampler
+from sweeps.space import distributions, fixed_params
+from sweeps.told import Record, as_trials, tell
+from trainables.config import TrialSpec
 from trainables.schedule import cap_floor
 
 METRIC = "objective"
 STUDY_FILE = "study.log"
-
-
-def distributions(config: SweepConfig) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of every searched hyper-parameter; fixed ones are left out."""
-    found: dict[str, BaseDistribution] = {}
-    for name, value in config.space.items().items():
-        if isinstance(value, Range) and is_integer_param(name):
-            found[name] = IntDistribution(int(value.low), int(value.high), log=value.log)
-        elif isinstance(value, Range):
-            found[name] = FloatDistribution(value.low, value.high, log=value.log)
-    return found
-
-
-def fixed_params(config: SweepConfig) -> dict[str, float]:
-    """The hyper-parameters of the space that are given as a number."""
-    return {name: value for name, value in config.space.items().items() if not isinstance(value, Range)}
-
-
-def make_sampler(config: SweepConfig, trials_done: int) -> BaseSampler:
-    """The sampler that the config names.
-
-    Its seed hangs on how many trials the ledger holds: with the same seed after a restart, the same points would be
-    proposed again.
-    """
-    digest = hashlib.sha256(f"{config.seed}:{trials_done}".encode()).digest()
-    seed = int.from_bytes(digest[:4], "big")
-    startup = config.search.startup_trials
-    match config.search.sampler:
-        case "gp":
-            return GPSampler(seed=seed, n_startup_trials=startup, deterministic_objective=False)
-        case "tpe":
-            return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
-        case "qmc":
-            return QMCSampler(seed=seed, warn_independent_sampling=False)
-        case "random":
-            return RandomSampler(seed=seed)
-
-
-def seed_points(config: SweepConfig, recommended: dict[str, float]) -> list[dict[str, float]]:
-    """Points tried first, flat and inside the space; the recommended point is moved to the space's nearest edge."""
-    if config.search.seed_points != "recommended":
-        return list(config.search.seed_points)
-    ends = config.space.ends()
-    searched = distributions(config)
-    return [
-        {name: min(max(recommended[name], ends[name][0]), ends[name][1]) for name in searched if name in recommended}
-    ]
 
 
 class NeverRestored:
@@ -97,9 +46,14 @@ class SweepSearch(NeverRestored, OptunaSearch):
         base_objective: The base model's objective, nats a token.
         trial_config: What every trial's Tune config holds beside its `spec`.
         on_submitted: Called with each trial's spec, before Tune sees it.
-        history: Trials of earlier starts of this sweep that ended, as Optuna was told of them.
+        history: Trials that ended before: of earlier sweeps (`sweeps.warm_start`), then of earlier starts of this one
+            (`sweeps.told.as_trials`).
         unfinished: Trials of earlier starts that did not end; they come first, under their old ids.
         submitted: Trials that earlier starts proposed.
+
+    Attributes:
+        predictions: The final objective that a trial would have had, by trial id: whoever stops a trial puts it here
+            first, and Optuna is told that.
     """
 
     def __init__(
@@ -115,7 +69,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
     ) -> None:
         self.config, self.base_objective, self.trial_config = config, base_objective, trial_config
         self.on_submitted, self.next_number, self.unfinished = on_submitted, submitted + 1, list(unfinished)
-        self.distributions = distributions(config)
+        self.predictions: dict[str, float] = {}
+        self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
         super().__init__(
             space=self.distributions,
             metric=METRIC,
@@ -151,15 +106,17 @@ class SweepSearch(NeverRestored, OptunaSearch):
             self._ot_trials[trial_id].report(result[METRIC], result["step"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells Optuna how a trial ended, once; see the module's table."""
+        """Tells Optuna how a trial ended, once; see `sweeps.told`."""
         if trial_id in self._completed_trials:
             return
         self._completed_trials.add(trial_id)
-        state, value = verdict(result, error, self.base_objective)
-        trial = self._ot_trials[trial_id]
-        if result and result.get("state") == "diverged":
-            trial.set_user_attr("diverged_objective", str(result[METRIC]))
-        self.study.tell(trial, value, state=state)
+        trial, end = self._ot_trials[trial_id], {} if error or result is None else result
+        predicted = self.predictions.get(trial.user_attrs.get("trial_id", ""), end.get("predicted"))
+        so_far = self.study.get_trials(deepcopy=False)
+        told = tell(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
+        for name, value in told.attrs.items():
+            trial.set_user_attr(name, value)
+        self.study.tell(trial, told.value, state=told.state)
 
     def close(self) -> None:
         """Marks as FAIL whatever Tune never said the end of, so that no trial of the study stays RUNNING."""
@@ -179,24 +136,6 @@ class SweepSearch(NeverRestored, OptunaSearch):
         """Nothing: see `save`."""
 
 
-def verdict(result: dict[str, Any] | None, error: bool, base_objective: float) -> tuple[TrialState, float | None]:
-    """What Optuna is told of a trial that ended with this last result of Tune's.
-
-    Returns:
-        Optuna's state, and the value for a COMPLETE one.
-    """
-    state = (result or {}).get("state")
-    if error or state in (None, "failed", "interrupted"):
-        return TrialState.FAIL, None
-    if state == "diverged":
-        return TrialState.COMPLETE, base_objective
-    if state == "complete" and result is not None and math.isfinite(result[METRIC]):
-        return TrialState.COMPLETE, result[METRIC]
-    if state in ("running", "pruned"):
-        return TrialState.PRUNED, None
-    return TrialState.FAIL, None
-
-
 def fresh_storage(folder: Path) -> JournalStorage:
     """An empty journal: the ledger, not the last journal, says what a resumed study holds."""
     (folder / STUDY_FILE).unlink(missing_ok=True)
@@ -207,3 +146,15 @@ def open_storage(folder: Path) -> JournalStorage:
     """The study's journal `study.log`, which `optuna-dashboard` opens too."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))
+
+
+def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objective: float) -> None:
+    """Adds replicates that have ended to the study's journal, as repeated observations.
+
+    Args:
+        config: The sweep, whose search is closed.
+        records: Their lines of `trials.jsonl`.
+        base_objective: The base model's objective, nats a token.
+    """
+    study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
+    study.add_trials(as_trials(records, config, base_objective, study.get_trials(deepcopy=False)))

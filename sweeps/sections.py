@@ -133,17 +133,42 @@ class SearchConfig(Section):
 
     Attributes:
         trials: Trials in all.
-        sampler: Optuna's sampler: "gp" (Gaussian process), "tpe", "random" or "qmc" (quasi-random).
+        sampler: Optuna's sampler: "gp" (Gaussian process), "tpe", "cmaes", "random", "grid" or "qmc" (quasi-random).
         startup_trials: Quasi-random or random trials before "gp" and "tpe" begin to model.
+        warm_start: Folders of earlier sweeps whose finished trials the sampler learns from, where model, method and
+            data are the same.
         seed_points: "recommended" tries the recommended point first; or a list of points; [] for none.
-        trial_scheduler: Who stops trials: "none", or Ray Tune's "asha" or "median" on the held-out objective.
+        trial_scheduler: Who stops trials: "evidence" (paired losses against finished trials, aware of the LR schedule's
+            phase), "none", or Ray Tune's "asha" or "median" on the held-out objective.
     """
 
     trials: int = Field(16, ge=1)
-    sampler: Literal["gp", "tpe", "random", "qmc"] = "gp"
+    sampler: Literal["gp", "tpe", "cmaes", "random", "grid", "qmc"] = "gp"
     startup_trials: int = Field(4, ge=1)
+    warm_start: list[str] = Field(default_factory=list)
     seed_points: Literal["recommended"] | list[dict[str, float]] = "recommended"
-    trial_scheduler: Literal["none", "asha", "median"] = "none"
+    trial_scheduler: Literal["evidence", "none", "asha", "median"] = "evidence"
+
+
+class ConfirmConfig(Section):
+    """Replicates of the best settings, with other seeds, after the search: only seeds tell two settings apart.
+
+    Attributes:
+        budget: Replicates at most; 0 for none.
+        rounds: Rounds at most; each trains every contender that is left with one and the same new seed.
+        contenders: Settings at most that are replicated.
+        epsilon: Nats a token; settings that are known to be nearer than this are a tie.
+        alpha: Probability of a wrong separation, over all rounds.
+        seed_sd: Standard deviation of a setting's objective between seeds, nats a token, where it is known (a parent
+            sweep's); null for this project's prior until replicates have measured it.
+    """
+
+    budget: int = Field(0, ge=0)
+    rounds: int = Field(4, ge=1, le=4)
+    contenders: int = Field(4, ge=2, le=4)
+    epsilon: float = Field(0.01, gt=0)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    seed_sd: float | None = Field(None, gt=0)
 
 
 class BudgetConfig(Section):

@@ -26,6 +26,7 @@ class Sweep:
         budget: What it has cost, and may cost.
         interrupt: Set by Ctrl-C.
         console: Where to print.
+        open_sealed_again: Sealed areas may be opened a second time.
     """
 
     config: SweepConfig
@@ -35,3 +36,4 @@ class Sweep:
     budget: Budget
     interrupt: Interrupt
     console: Console
+    open_sealed_again: bool = False

@@ -11,10 +11,11 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from sweeps.cluster import NAMESPACE
 from sweeps.config import SweepConfig
 from sweeps.lanes import Lanes
-from sweeps.resume import as_optuna
 from sweeps.search import METRIC, NeverRestored, SweepSearch
 from sweeps.sweep import Sweep
+from sweeps.told import as_trials
 from sweeps.trial import SweepTrial
+from sweeps.warm_start import read_warm_start
 from sweeps.watch import Watch
 from trainables.heldout import objective
 
@@ -45,16 +46,24 @@ def make_search(sweep: Sweep, watch: Watch, baseline: dict[str, Any]) -> SweepSe
     """Optuna over the config's space; each proposal goes to the ledger and the live view."""
     config, past = sweep.config, sweep.past
     base_objective = objective(baseline, config.heldout.weights)
-    return SweepSearch(
+    earlier = read_warm_start(config, baseline)
+    for source in earlier:
+        watch.say(source.words())
+        sweep.ledger.append("warm_start", **source.summary())
+    history = [trial for source in earlier for trial in source.trials]
+    search = SweepSearch(
         config,
         points=sweep.plan.seed_points,
         base_objective=base_objective,
         trial_config={"lanes": watch.lanes.name, "namespace": NAMESPACE, "baseline": baseline},
         on_submitted=watch.submitted,
-        history=[as_optuna(record, config, base_objective) for record in past.searched],
+        history=[*history, *as_trials(past.ended, config, base_objective, history)],
         unfinished=past.unfinished,
         submitted=past.submitted,
     )
+    if watch.pruner:
+        search.predictions = watch.pruner.predictions
+    return search
 
 
 def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: int) -> tune.Tuner:
@@ -96,7 +105,7 @@ def make_trial_scheduler(config: SweepConfig) -> TrialScheduler:
                 grace_period=EPOCH_POINTS // 4,
                 min_samples_required=2,
             )
-        case "none":
+        case "none" | "evidence":  # the latter works beside Tune: `sweeps.pruner`
             return FIFOScheduler()
 
 

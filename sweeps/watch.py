@@ -8,13 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sweeps.lanes import Lanes
+from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.progress import Progress
+from sweeps.pruner import Pruner
 from sweeps.recorder import Recorder
 from sweeps.sweep import Sweep
 from trainables.config import TrialSpec
+from trainables.heldout import objective
 
 LOOK_EVERY_SECONDS = 0.5
+POLL_SECONDS = 2.0
 
 Baseline = dict[str, dict[str, Any]]
 
@@ -27,14 +30,18 @@ class Watch(threading.Thread):
         lanes: Who works.
         recorder: Its errors end the sweep.
         progress: The live view.
+        pruner: Stops trials that are not worth their remaining steps; None where somebody else does, or nobody.
 
     Attributes:
         cut_short: Whether the sweep was told to end before its work was done.
     """
 
-    def __init__(self, sweep: Sweep, lanes: Lanes, recorder: Recorder, progress: Progress) -> None:
+    def __init__(
+        self, sweep: Sweep, lanes: Lanes, recorder: Recorder, progress: Progress, pruner: Pruner | None
+    ) -> None:
         super().__init__(daemon=True, name="watch")
         self.sweep, self.lanes, self.recorder, self.progress = sweep, lanes, recorder, progress
+        self.pruner = pruner
         self.failure: BaseException | None = None
         self.cut_short = False
         self._finishing = threading.Event()
@@ -45,10 +52,17 @@ class Watch(threading.Thread):
             while not self._finishing.wait(LOOK_EVERY_SECONDS):
                 status = self.lanes.call("status")
                 self.progress.show(status)
+                self._prune(status)
                 self.lanes.check(status)
                 self.recorder.check()
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
             self.failure = error
+
+    def _prune(self, status: dict[str, Any]) -> None:
+        specs = dict(self.progress.specs)
+        jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in specs}
+        if self.pruner:
+            self.pruner.look(specs, jobs, list(self.recorder.records.values()))
 
     def expect(self, trials: int) -> None:
         """So many more trials will be trained."""
@@ -76,6 +90,34 @@ class Watch(threading.Thread):
             time.sleep(LOOK_EVERY_SECONDS)
         self.check()
 
+    def run_jobs(self, jobs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]] | None:
+        """Has the lanes do jobs that are no trials, and waits for them.
+
+        Returns:
+            How each ended, or None when the sweep is to end before.
+
+        Raises:
+            LanesFailedError: A job fails, or lanes end again and again.
+        """
+        for job_id, work in jobs.items():
+            self.lanes.call("submit", job_id, work)
+        ends: dict[str, dict[str, Any]] = {}
+        while len(ends) < len(jobs):
+            if self.stopped():
+                return None
+            self.check()
+            waiting = next(job_id for job_id in jobs if job_id not in ends)
+            end = self.lanes.call("poll", waiting, 0, POLL_SECONDS)["end"]
+            if end and end["state"] != "complete":
+                raise LanesFailedError(f"{waiting} could not be done: {end.get('error')}")
+            if end:
+                ends[waiting] = end
+        return ends
+
+    def say(self, text: str) -> None:
+        """A line for the user, above the live view."""
+        self.sweep.console.print(text, soft_wrap=True, highlight=False)
+
     def stopped(self) -> bool:
         """Whether the sweep should end now; if so its trials are cancelled, and end as interrupted."""
         stop = self.sweep.interrupt.is_set() or self.sweep.budget.is_spent() or self.failure is not None
@@ -97,12 +139,12 @@ class Watch(threading.Thread):
 
 
 @contextmanager
-def watching(sweep: Sweep, lanes: Lanes) -> Iterator[Watch]:
-    """Records and shows what the lanes do while the block runs."""
+def watching(sweep: Sweep, lanes: Lanes, baseline: Baseline) -> Iterator[Watch]:
+    """Records and shows what the lanes do while the block runs, and stops trials as `search.trial_scheduler` says."""
     recorder = Recorder(lanes, sweep.ledger, sweep.config.folder, sweep.budget)
     sweep.budget.search_begins()
     with Progress(sweep.console, sweep.budget) as progress:
-        watch = Watch(sweep, lanes, recorder, progress)
+        watch = Watch(sweep, lanes, recorder, progress, _pruner(sweep, lanes, recorder, baseline))
         recorder.start()
         watch.start()
         try:
@@ -112,3 +154,13 @@ def watching(sweep: Sweep, lanes: Lanes) -> Iterator[Watch]:
             recorder.finish()
             watch.finish()
     watch.check()
+
+
+def _pruner(sweep: Sweep, lanes: Lanes, recorder: Recorder, baseline: Baseline) -> Pruner | None:
+    config = sweep.config
+    if config.search.trial_scheduler != "evidence":
+        return None
+    base = objective(baseline, config.heldout.weights)
+    pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, base, sweep.past.ended)
+    recorder.predictions = pruner.predictions
+    return pruner

@@ -1,0 +1,130 @@
+"""What the rest of an epoch will bring, learnt from the trials that have finished. Pure; all arrays may be batched.
+
+Half way through, a trial with a high LR looks worse than it is: it earns its gain while the LR declines. By how much is
+learnt from the sweep itself: over finished trials, the final objective is regressed on what was known of them at the
+same place in the epoch (their running loss on the same samples, the LR mass of their schedules, their last held-out
+score). Least squares with an intercept is least squares over all pairs of trials: each pair tells how a difference
+then became a difference at the end. The bounds are those of a new observation, so that they cover the scatter of
+single trials, seeds included (Seber & Lee, Linear Regression Analysis, 2003, ch. 5.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+Array = NDArray[np.float64]
+
+RIDGE = 1e-4
+"""Weight of the prior that a slope is 0, in observations a squared unit (ours): too small to shift a slope that trials
+tell, and enough to know nothing of a direction in which finished trials do not differ."""
+
+LEAST_DF = 2
+"""Degrees of freedom below which nothing is predicted: with one, Student's t says next to nothing."""
+
+LEAST_LOSS = 1e-3
+"""Nats a token by which running losses are raised before their logarithm is taken (ours)."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The final objective of a trial, as finished trials foretell it; arrays of the batch's shape.
+
+    Attributes:
+        final: Expected final objective, nats a token; NaN where nothing can be said.
+        sd: Of a single trial around it: the regression's own uncertainty and the scatter of trials.
+        df: Degrees of freedom of `sd`.
+        scatter: Sd of single trials alone.
+        slopes: (…, features) change of the final objective for one unit of each feature.
+        spread: (…, features, features) the slopes' covariance over `scatter` squared.
+    """
+
+    final: Array
+    sd: Array
+    df: Array
+    scatter: Array
+    slopes: Array
+    spread: Array
+
+    def lowest(self, level: float) -> Array:
+        """What the final objective will not be below, with this probability; NaN where nothing can be said."""
+        return self.final - _quantile(self.df, level) * self.sd
+
+    def lowest_behind(self, other: Array, level: float) -> Array:
+        """How far the trial will end behind another that runs too, at least, with this probability.
+
+        Args:
+            other: (…, features) of the other trial, less those of this one.
+            level: One-sided.
+        """
+        gap = -np.sum(self.slopes * other, axis=-1)
+        spread = np.sum(other * np.squeeze(self.spread @ other[..., None], -1), axis=-1)
+        return gap - _quantile(self.df, level) * self.scatter * np.sqrt(2.0 + spread)
+
+
+def foretell(features: Array, finals: Array, finished: Array, own_noise: Array | float = 0.0) -> Outlook:
+    """Regresses final objectives on features and reads off the trial in question.
+
+    Args:
+        features: (…, trials, features) of each trial less those of the trial in question; see `features_of`.
+        finals: (…, trials) final objectives, nats a token.
+        finished: (…, trials) 1 for a trial to learn from, 0 for one to leave out (its numbers don't matter).
+        own_noise: (…) standard error of the first feature, as this trial's own losses show it. The scatter is taken to
+            be no less than what that makes of the final objective: few trials can lie on a line by luck.
+    """
+    used = finished[..., None] > 0
+    ones = np.ones((*np.broadcast_shapes(features.shape[:-1], finished.shape), 1))
+    design = np.where(
+        used, np.concatenate([ones, np.broadcast_to(features, (*ones.shape[:-1], features.shape[-1]))], -1), 0.0
+    )
+    target = np.where(finished > 0, finals, 0.0)
+    columns = design.shape[-1]
+    across = np.swapaxes(design, -1, -2)
+    prior = RIDGE * np.diag([0.0] + [1.0] * (columns - 1))
+    trials = np.sum(finished > 0, axis=-1)
+    df = np.where(trials - columns >= LEAST_DF, trials - columns, np.nan)
+    # Where there are too few trials the matrix may be singular, and the result is not used.
+    safe = np.where(np.isnan(df)[..., None, None], np.eye(columns), across @ design + prior)
+    inverse = np.linalg.inv(safe)
+    solution = np.squeeze(inverse @ (across @ target[..., None]), -1)
+    residual = target - np.squeeze(design @ solution[..., None], -1)
+    variance = np.sum(residual**2, axis=-1) / df
+    scatter = np.sqrt(np.maximum(variance, (solution[..., 1] * own_noise) ** 2))
+    return Outlook(
+        final=np.where(np.isnan(df), np.nan, solution[..., 0]),
+        sd=scatter * np.sqrt(1.0 + inverse[..., 0, 0]),
+        df=df,
+        scatter=scatter,
+        slopes=solution[..., 1:],
+        spread=inverse[..., 1:, 1:],
+    )
+
+
+def features_of(running_loss: Array, lr_mass: Array, heldout: Array | None = None) -> list[Array]:
+    """The features of trials at one place in the epoch, before the trial in question is subtracted.
+
+    Args:
+        running_loss: Mean loss over the window, nats a token.
+        lr_mass: Mean LR over the epoch's samples.
+        heldout: Objective of the last checkpoint before, where all have one.
+
+    Returns:
+        Logarithms of the first two, and the third as it is.
+    """
+    return [np.log(running_loss + LEAST_LOSS), np.log(lr_mass), *([] if heldout is None else [heldout])]
+
+
+def less(features: list[Array], own: list[Array]) -> Array:
+    """(…, features): each trial's less the trial's own, and the square of the difference in LR mass.
+
+    The best LR lies within the range that is searched, so the final objective is curved in the LR.
+    """
+    differences = [theirs - mine for theirs, mine in zip(features, own, strict=True)]
+    return np.stack([*differences, differences[1] ** 2], axis=-1)
+
+
+def _quantile(df: Array, level: float) -> Array:
+    return np.asarray(stdtrit(df, level))

@@ -1,0 +1,94 @@
+"""A trial's curve as decisions read it: every sample's loss, in the order of the epoch. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.schedule import LRSchedule
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrialCurve:
+    """A trial as far as it has come.
+
+    Attributes:
+        trial_id: Its id.
+        seed: Its seed; only trials of one seed see the same samples in the same order.
+        nll: (seen,) loss of each sample in the step that trained on it, in the epoch's order, nats a token.
+        lr: (samples,) LR of the step that trains on each sample of the epoch.
+        warmup_samples: Samples that are trained on during warm-up.
+        heldout: Objective of each checkpoint so far by samples seen, nats a token.
+        objective: Of the last checkpoint; None until the trial is complete.
+        findings: What diagnostics saw, as in the ledger: `rule`, `step`, `evidence`.
+    """
+
+    trial_id: str
+    seed: int
+    nll: Array
+    lr: Array
+    warmup_samples: int
+    heldout: Mapping[int, float] = field(default_factory=dict)
+    objective: float | None = None
+    findings: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def samples(self) -> int:
+        """Samples of the epoch."""
+        return len(self.lr)
+
+    @property
+    def seen(self) -> int:
+        """Samples trained on so far."""
+        return len(self.nll)
+
+
+def read_curve(
+    trial_id: str,
+    seed: int,
+    schedule: LRSchedule,
+    samples: int,
+    samples_per_step: int,
+    steps: Sequence[Mapping[str, Any]],
+    *,
+    heldout: Mapping[int, float] | None = None,
+    objective: float | None = None,
+    findings: Sequence[Mapping[str, Any]] = (),
+) -> TrialCurve:
+    """A trial from the lines of its `curve.jsonl`.
+
+    Args:
+        trial_id: Its id.
+        seed: Its seed.
+        schedule: Its LR schedule.
+        samples: Samples of the epoch.
+        samples_per_step: Batch size x accumulation x workers.
+        steps: The lines, from the first step on: `step` and `item_nll` are read.
+        heldout: Objective of each checkpoint by its step.
+        objective: Of the last checkpoint, for a complete trial.
+        findings: Of its diagnostics.
+
+    Raises:
+        ValueError: A step is missing or stands twice.
+    """
+    numbers = [int(step["step"]) for step in steps]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise ValueError(f"{trial_id}: steps must be 1, 2, 3, …, got {len(numbers)} of them up to {max(numbers)}")
+    lr = np.repeat([schedule.lr(step) for step in range(schedule.steps)], samples_per_step)[:samples]
+    losses = [float(loss) for step in steps for loss in step["item_nll"]]
+    return TrialCurve(
+        trial_id=trial_id,
+        seed=seed,
+        nll=np.array(losses),
+        lr=lr,
+        warmup_samples=min(schedule.warmup_steps * samples_per_step, samples),
+        heldout={min(step * samples_per_step, samples): value for step, value in (heldout or {}).items()},
+        objective=objective,
+        findings=findings,
+    )

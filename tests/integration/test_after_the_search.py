@@ -1,0 +1,84 @@
+"""After the search: replicates where settings are not told apart, and sealed areas opened once."""
+
+import json
+from collections import Counter
+
+import optuna
+import pytest
+from conftest import run_sweep
+
+from sweeps.ledger import Ledger
+from sweeps.search import open_storage
+
+SEALED = "heldout.areas.invoices.role=sealed"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def events(folder, kind):
+    return [event for event in Ledger(folder).read()[0] if event["event"] == kind]
+
+
+@pytest.fixture(scope="module")
+def confirmed(tmp_path_factory):
+    storage = tmp_path_factory.mktemp("confirmed")
+    narrow = "space.peak_lr={low: 4e-3, high: 6e-3, log: true}"  # so near each other that seeds decide
+    done = run_sweep(
+        "conf/smoke.yaml", f"storage_path={storage}", "search.trials=3", "confirm.budget=4", "confirm.rounds=2",
+        "training.checkpoints_at=[1.0]", "search.trial_scheduler=none", "confirm.epsilon=1e-6", SEALED, narrow,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return storage / "smoke", done
+
+
+def test_contenders_get_the_same_new_seeds(confirmed):
+    folder, _ = confirmed
+    (started,) = events(folder, "confirm_started")
+    (ended,) = events(folder, "confirm_ended")
+    replicates = [trial for trial in lines(folder / "trials.jsonl") if trial["kind"] == "replicate"]
+    assert len(started["contenders"]) >= 2
+    assert {trial["replicate_of"] for trial in replicates} <= set(started["contenders"])
+    assert 2 <= len(replicates) == ended["spent"] <= 4
+    assert {trial["seed"] for trial in replicates} <= {1, 2}
+    first = Counter(trial["replicate_of"] for trial in replicates if trial["seed"] == 1)
+    assert first == Counter(started["contenders"]), "a round trains every contender with one seed"
+    settings = {trial["trial_id"]: trial["params"] for trial in lines(folder / "trials.jsonl")}
+    assert all(settings[trial["replicate_of"]] == trial["params"] for trial in replicates)
+
+
+def test_optuna_knows_replicates_as_repeated_observations(confirmed):
+    folder, _ = confirmed
+    study = optuna.load_study(study_name="smoke", storage=open_storage(folder))
+    told = Counter(trial.user_attrs.get("replicate_of", "search") for trial in study.trials)
+    assert told["search"] == 3
+    assert sum(told.values()) == len(lines(folder / "trials.jsonl"))
+    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
+
+
+def test_a_sealed_area_decides_nothing_and_is_scored_once_for_the_winner(confirmed):
+    folder, done = confirmed
+    board = json.loads((folder / "leaderboard.json").read_text())
+    (opened,) = events(folder, "sealed_opened")
+    assert (opened["winner"], opened["areas"], opened["again"]) == (board["winner"], ["invoices"], False)
+    assert set(json.loads((folder / "baseline.json").read_text())["areas"]) == {"tables"}
+    for trial in lines(folder / "trials.jsonl"):
+        assert all(set(checkpoint["areas"]) == {"tables"} for checkpoint in trial["checkpoints"])
+        scored = {item["area"] for item in lines(folder / "trials" / trial["trial_id"] / "heldout.jsonl")}
+        is_winner = trial["trial_id"] == board["winner"]["trial_id"]
+        assert scored == ({"tables", "invoices"} if is_winner else {"tables"})
+    (scored,) = events(folder, "sealed_scored")
+    assert scored["areas"]["invoices"]["items"] == 12
+    assert "Sealed area invoices" in done.stdout
+
+
+def test_a_resumed_sweep_does_not_open_them_again(confirmed):
+    folder, _ = confirmed
+    done = run_sweep("--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert len(events(folder, "sealed_opened")) == 1
+    assert len(events(folder, "confirm_started")) == 1
+    again = run_sweep("--resume", folder, "--open-sealed-again")
+    assert again.returncode == 0, again.stderr
+    assert [event["again"] for event in events(folder, "sealed_opened")] == [False, True]

@@ -1,0 +1,138 @@
+"""The surfaces of `benchmarks.selection`, and how a replay is judged."""
+
+import json
+import math
+
+import numpy as np
+import optuna
+import pytest
+
+from benchmarks.grid_surface import GRID, Grid, GridSurface
+from benchmarks.grid_surface import space as grid_space
+from benchmarks.selection import NOISE_NATS, judged, ratio_of_means
+from benchmarks.selection_replay import PLANNED, UNPLANNED, Case, Seen, draw_noise, regret
+from benchmarks.surfaces import BASE_ABOVE_BEST, JITTER, Surface, halves, jittered, measured_surfaces, space
+
+LRS = (4e-5, 1e-4, 3e-4, 1e-3)
+
+
+def parabola(lr):
+    return 0.5 + 0.02 * (math.log10(lr) + 3.5) ** 2
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(rows):
+        path = tmp_path / "table.jsonl"
+        keys = ("model", "lora_rank", "learning_rate", "test_nll")
+        path.write_text("".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+def test_a_parabola_is_found_again_and_the_missing_lr_is_a_cliff(table):
+    (surface,) = measured_surfaces(table([("a", 4, lr, parabola(lr)) for lr in LRS]))
+    assert surface.loss({"peak_lr": 2e-4}) == pytest.approx(parabola(2e-4))
+    assert 10**surface.cliff == pytest.approx(math.sqrt(1e-3 * 3e-3))
+    assert surface.best() == pytest.approx(0.5, abs=1e-6)
+    beyond = {"peak_lr": 2e-3}
+    assert surface.diverges(beyond)
+    assert surface.loss(beyond) == min(parabola(lr) for lr in LRS) + BASE_ABOVE_BEST
+
+
+def test_a_moved_surface_is_the_same_elsewhere(table):
+    (surface,) = measured_surfaces(table([("a", 4, lr, parabola(lr)) for lr in LRS]))
+    moved = surface.moved(0.1)
+    assert moved.loss({"peak_lr": 2e-4 * 10**0.1}) == pytest.approx(surface.loss({"peak_lr": 2e-4}))
+    assert [abs(one.shift) <= JITTER for one in jittered([surface], 20)] == [True] * 20
+
+
+def test_a_diverged_point_is_not_fitted_and_few_lrs_make_no_surface(table):
+    rows = [("a", 4, lr, parabola(lr)) for lr in LRS]
+    (surface,) = measured_surfaces(table([*rows, ("a", 4, 3e-3, 1.7), *(("b", 4, lr, 0.5) for lr in LRS[:3])]))
+    assert surface.name == "a r4"
+    assert surface.loss({"peak_lr": 2e-4}) == pytest.approx(parabola(2e-4))
+    assert surface.diverges({"peak_lr": 3e-3})
+
+
+def test_five_lrs_make_a_cubic_that_need_not_go_through_them(table):
+    noise = dict(zip((*LRS, 3e-3), (1, -2, 3, -2, 1), strict=True))
+    (surface,) = measured_surfaces(table([("a", 4, lr, parabola(lr) + 1e-3 * bump) for lr, bump in noise.items()]))
+    assert len(surface.curve) == 4
+    assert all(abs(surface.loss({"peak_lr": lr}) - parabola(lr) - 1e-3 * bump) > 1e-5 for lr, bump in noise.items())
+
+
+def test_models_that_tune_do_not_judge(table):
+    path = table([(model, rank, lr, parabola(lr)) for model in "abcde" for rank in (4, 8) for lr in LRS])
+    tuning, judging = ({surface.group for surface in half} for half in halves(measured_surfaces(path)))
+    assert tuning | judging == set("abcde")
+    assert not tuning & judging
+
+
+@pytest.fixture
+def case():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    curve = np.polyfit(*zip(*((math.log10(lr), parabola(lr)) for lr in LRS), strict=True), 2)
+    return Case(Surface("a r4", "a", curve, math.log10(1.7e-3), 0.8), 7, space())
+
+
+@pytest.mark.parametrize("name", [*UNPLANNED, *PLANNED])
+def test_every_method_sees_the_same_noise_and_finds_something(case, name):
+    seen = {**UNPLANNED, **PLANNED}[name](case, draw_noise(case, 0.001, 8), 1)
+    assert len(seen) == 8
+    noise = [one.told - one.true for one in seen]
+    assert noise == pytest.approx(
+        [added if one.true < 0.8 else 0.0 for added, one in zip(draw_noise(case, 0.001, 8), seen, strict=True)]
+    )
+    assert 0.0 <= regret(case, seen) < 0.05
+
+
+def test_a_longer_replay_starts_with_the_shorter_one(case):
+    short = UNPLANNED["tpe_default"](case, draw_noise(case, 0.001, 6), 1)
+    assert UNPLANNED["tpe_default"](case, draw_noise(case, 0.001, 12), 1)[:6] == short
+
+
+def test_lanes_leave_no_trial_out(case):
+    assert len(UNPLANNED["tpe_default"](case, draw_noise(case, 0.001, 10), 4)) == 10
+
+
+def test_the_lowest_seen_is_chosen_and_its_true_value_counts(case):
+    assert regret(case, [Seen(0.52, 0.50), Seen(0.51, 0.53)]) == pytest.approx(0.03, abs=1e-6)
+
+
+def test_ratios_and_their_interval():
+    ours = np.array([1.0, 2.0, 3.0, 4.0])
+    assert ratio_of_means(ours, ours, list("abcd")) == {"ratio": 1.0, "lower": 1.0, "upper": 1.0}
+    assert ratio_of_means(ours, 2 * ours, list("aabb")) == {"ratio": 0.5, "lower": 0.5, "upper": 0.5}
+    found = ratio_of_means(ours, np.array([4.0, 1.0, 5.0, 2.0]), list("abcd"))
+    assert found["lower"] < found["ratio"] == round(10 / 12, 3) < found["upper"]
+
+
+def test_targets_are_judged_at_sixteen_trials(case):
+    worse, better = (np.full((1, len(NOISE_NATS)), value) for value in (1.0, 0.59))
+    result = judged([case], {"ours": {16: better}, "tpe_default": {16: worse}, "offset_grid": {16: better / 2}})
+    assert {name: target["met"] for name, target in result["targets_at_16_trials"].items()} == {
+        "tpe_default": True,
+        "offset_grid": False,
+    }
+
+
+def test_the_trained_grid_is_a_surface():
+    grid = Grid.read(GRID)
+    surface = GridSurface(grid, 0.0, 0)
+    ends = grid_space(grid)
+    cells = [
+        surface.loss({"peak_lr": lr, "warmup_fraction": warmup, "decay_floor": floor})
+        for lr in grid.lrs
+        for warmup in grid.warmups
+        for floor in grid.floors
+    ]
+    spread = float(np.std(grid.objective))
+    assert (
+        np.sqrt(np.mean((np.array(cells) - grid.objective.ravel()) ** 2)) < 0.25 * spread
+    )  # smooth, and like the cells
+    assert surface.best() <= min(cells) + 1e-9
+    assert grid.base > max(cells) > surface.best()
+    top = {"peak_lr": ends["peak_lr"]["high"], "warmup_fraction": 0.05, "decay_floor": ends["decay_floor"]["low"]}
+    assert math.isfinite(surface.loss(top))

@@ -1,0 +1,233 @@
+"""Replicates: who contends, which round comes next, what they decide, and that it all follows from the records."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sweeps.confirm import Rules, State, plan_round, verdict
+from sweeps.contenders import choose_contenders
+from sweeps.replicates import PRIOR_DF, Replicate, additive_residuals, fit_replicates
+
+NAMES = ("a", "b", "c", "d")
+
+
+def state(objectives, contenders=NAMES, **rules):
+    """A state from {setting: [objective of round 1, 2, …]}; None for a replicate that diverged."""
+    replicates = tuple(
+        Replicate(setting, 10 + number, value, "complete" if value is not None else "diverged")
+        for setting, values in objectives.items()
+        for number, value in enumerate(values, start=1)
+    )
+    return State(tuple(contenders), 10, replicates, Rules(**{"budget": 16, "epsilon": 1e-9, **rules}))
+
+
+def simulate(means, noise, draw, contenders=NAMES, **rules):
+    """Trains rounds as planned until none is; returns the verdict."""
+    found = []
+    while True:
+        now = State(tuple(contenders), 0, tuple(found), Rules(**{"budget": 16, "epsilon": 1e-9, **rules}))
+        planned = plan_round(now)
+        if not planned:
+            return verdict(now)
+        block = draw.normal(0, 3 * noise)
+        found += [Replicate(name, seed, means[name] + block + draw.normal(0, noise)) for name, seed in planned]
+
+
+# --- the fit
+
+
+def test_balanced_residuals_are_those_of_the_two_way_table() -> None:
+    table = np.random.default_rng(0).normal(size=(4, 3))
+    cells = [(name, seed) for name in NAMES for seed in range(3)]
+    residual = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+    squares, df = additive_residuals(cells, table.ravel().tolist())
+    assert df == (4 - 1) * (3 - 1)
+    assert squares == pytest.approx(float((residual**2).sum()), rel=1e-12)
+
+
+def test_a_seed_that_one_setting_has_alone_adds_nothing() -> None:
+    cells = [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    values = [1.0, 2.0, 1.5, 2.1]
+    assert additive_residuals([*cells, ("a", 3)], [*values, 9.0]) == pytest.approx(additive_residuals(cells, values))
+
+
+@pytest.mark.parametrize("cells", [[], [("a", 1)], [("a", 1), ("b", 1)], [("a", 1), ("b", 2)]])
+def test_too_few_cells_tell_no_sd(cells) -> None:
+    assert additive_residuals(cells, [float(i) for i in range(len(cells))]) == (0.0, 0)
+    fit = fit_replicates([Replicate(*cell, 1.0) for cell in cells])
+    assert (fit.sd, fit.half_width(0.975, 2)) == (None, None)
+
+
+def test_a_stated_sd_counts_as_a_few_replicates() -> None:
+    alone = fit_replicates([], stated_sd=0.02)
+    assert (alone.sd, alone.df) == (pytest.approx(0.02), PRIOR_DF)
+    both = fit_replicates(
+        [Replicate(n, s, v) for (n, s), v in zip([("a", 1), ("b", 1), ("a", 2), ("b", 2)], [0, 0, 1, 2], strict=True)],
+        0.02,
+    )
+    assert both.df == PRIOR_DF + 1
+    assert both.sd == pytest.approx(np.sqrt((PRIOR_DF * 0.02**2 + 0.25) / (PRIOR_DF + 1)))
+
+
+# --- rounds
+
+
+def test_a_round_gives_all_contenders_the_same_new_seed() -> None:
+    assert plan_round(state({})) == [(name, 11) for name in NAMES]
+    one = {name: [float(i)] for i, name in enumerate(NAMES)}
+    assert plan_round(state(one)) == [(name, 12) for name in NAMES]
+
+
+def test_a_round_that_was_interrupted_is_made_whole() -> None:
+    now = state({"a": [1.0, 1.0], "b": [1.0], "c": [1.0, 1.1], "d": [1.0]})
+    assert plan_round(now) == [("b", 12), ("d", 12)]
+    assert verdict(now).rounds == 1
+
+
+def test_worse_by_the_tests_half_width_drops_out() -> None:
+    """t(1 - alpha / (4 k)) s sqrt(2 / r), against scipy's t and the two-way table."""
+    draw = np.random.default_rng(1)
+    table = draw.normal(size=(4, 2))
+    for gap, dropped in ((0.99, False), (1.01, True)):
+        residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+        sd = np.sqrt((residual**2).sum() / 3)
+        width = stats.t.ppf(1 - 0.05 / 16, 3) * sd * np.sqrt(2 / 2)
+        level = table - table.mean(1, keepdims=True) + np.array([0.0, 0.1, 0.2, gap * width])[:, None] * 1.0
+        found = verdict(state(dict(zip(NAMES, level.tolist(), strict=True))))
+        assert found.sd == pytest.approx(sd)
+        assert found.half_width == pytest.approx(width)
+        last = found.standings[-1]
+        assert (last.setting, last.dropped_in, last.why) == ("d", *((2, "worse") if dropped else (None, None)))
+
+
+def test_no_one_drops_out_before_anything_tells_the_sd() -> None:
+    far = {"a": [1.0], "b": [2.0], "c": [3.0], "d": [100.0]}
+    assert len(plan_round(state(far))) == 4
+    assert [name for name, _ in plan_round(state(far, seed_sd=0.01))] == []
+    assert verdict(state(far, seed_sd=0.01)).winner == "a"
+
+
+def test_those_dropped_get_no_further_replicates() -> None:
+    found = {"a": [1.0, 1.1], "b": [1.01, 1.12], "c": [1.02, 1.11], "d": [9.0, 9.1]}
+    assert [name for name, _ in plan_round(state(found))] == ["a", "b", "c"]
+
+
+def test_a_diverged_replicate_drops_its_setting() -> None:
+    found = verdict(state({"a": [None], "b": [1.0], "c": [1.1], "d": [1.2]}))
+    assert (found.standings[-1].setting, found.standings[-1].why, found.standings[-1].mean) == ("a", "diverged", None)
+    alone = verdict(state({"a": [None], "b": [1.0]}, contenders=("a", "b")))
+    assert (alone.ended, alone.winner) == ("separated", "b")
+    assert verdict(state({"a": [None], "b": [None]}, contenders=("a", "b"))).winner is None
+
+
+def test_a_failed_replicate_costs_budget_and_tells_nothing() -> None:
+    values = {"a": [1.0, 1.13], "b": [1.2, 1.3]}
+    base = state(values, contenders=("a", "b"), budget=6)
+    failed = State(base.contenders, 10, (*base.replicates, Replicate("a", 13, None, "failed")), base.rules)
+    assert plan_round(failed) == [("b", 13)]
+    assert fit_replicates(failed.replicates) == fit_replicates(base.replicates)
+    assert verdict(failed).spent == 5
+
+
+# --- the end
+
+
+@pytest.mark.parametrize(
+    ("rules", "ended", "rounds"),
+    [
+        ({"budget": 0}, "budget", 0),
+        ({"budget": 3}, "budget", 0),
+        ({"budget": 4}, "budget", 1),
+        ({"budget": 11}, "budget", 2),
+        ({"rounds": 1}, "rounds", 1),
+        ({}, "rounds", 4),
+        ({"epsilon": 1e9}, "tie", 2),
+        ({"epsilon": 1e9, "seed_sd": 0.1}, "tie", 1),
+    ],
+)
+def test_why_it_ends(rules, ended, rounds) -> None:
+    found = simulate(dict.fromkeys(NAMES, 1.0), 0.1, np.random.default_rng(3), **rules)
+    assert (found.ended, found.rounds, found.spent) == (ended, rounds, 4 * rounds)
+    assert found.winner is None
+    assert sorted(found.tied) == list(NAMES)
+
+
+def test_a_single_contender_needs_nothing() -> None:
+    alone = state({}, contenders=("a",))
+    assert plan_round(alone) == []
+    assert (verdict(alone).ended, verdict(alone).winner) == ("separated", "a")
+
+
+def test_a_budget_lowered_on_resume_keeps_what_was_trained() -> None:
+    values = {name: [1.0, 1.1] for name in NAMES}
+    found = verdict(state(values, budget=4, epsilon=1e-30))
+    assert found.rounds == 2
+
+
+def test_the_verdict_does_not_hang_on_the_order_of_the_records() -> None:
+    draw = np.random.default_rng(5)
+    values = {name: draw.normal(size=2).tolist() for name in NAMES}
+    whole = state(values)
+    for order in itertools.islice(itertools.permutations(whole.replicates), 0, 40320, 997):
+        assert verdict(State(whole.contenders, 10, tuple(order), whole.rules)) == verdict(whole)
+
+
+@pytest.mark.parametrize(
+    "replicate",
+    [
+        Replicate("stranger", 11, 1.0),
+        Replicate("a", 10, 1.0),
+        Replicate("a", 15, 1.0),
+        Replicate("a", 11, None),
+        Replicate("a", 11, float("nan")),
+        Replicate("a", 11, 1.0, "diverged"),
+    ],
+)
+def test_records_that_do_not_belong_are_refused(replicate) -> None:
+    with pytest.raises(ValueError, match=r"must|has"):
+        State(NAMES, 10, (replicate,), Rules(budget=4))
+
+
+# --- error rates
+
+
+def test_equal_settings_are_seldom_separated() -> None:
+    draw = np.random.default_rng(7)
+    wrong = sum(any(s.dropped_in for s in simulate(dict.fromkeys(NAMES, 1.0), 0.1, draw).standings) for _ in range(150))
+    assert wrong <= stats.binom.ppf(0.999, 150, 0.05)
+
+
+def test_settings_far_apart_are_separated() -> None:
+    draw = np.random.default_rng(8)
+    means = dict(zip(NAMES, (1.0, 2.0, 2.0, 2.0), strict=True))
+    winners = [simulate(means, 0.1, draw).winner for _ in range(20)]
+    assert winners == ["a"] * 20
+
+
+# --- contenders
+
+
+def test_contenders_are_those_within_the_simultaneous_interval() -> None:
+    scores = {"best": 1.0, "near": 1.1, "edge": 1.0, "far": 2.0}
+    width = stats.norm.ppf(1 - 0.05 / 3) * np.hypot(0.3, np.sqrt(2) * 0.1)
+    for factor, expected in ((0.999, True), (1.001, False)):
+        scores["edge"] = 1.0 + factor * width
+        chosen = choose_contenders(scores, dict.fromkeys(scores, 0.3), seed_sd=0.1)
+        assert ("edge" in chosen) == expected
+        assert chosen[:2] == ("best", "near")
+        assert "far" not in chosen
+
+
+def test_contenders_are_few_and_sorted() -> None:
+    scores = {f"t{i}": 1.0 + 0.001 * (i % 5) for i in range(9)}
+    assert choose_contenders(scores, dict.fromkeys(scores, 0.1), seed_sd=0.1) == ("t0", "t5", "t1", "t6")
+
+
+@pytest.mark.parametrize("scores", [{}, {"a": 1.0, "b": float("nan")}])
+def test_scores_must_be_finite(scores) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        choose_contenders(scores, dict.fromkeys(scores, 0.1), seed_sd=0.1)
