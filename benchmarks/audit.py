@@ -156,7 +156,7 @@ def add_too_long(done: Audit, train: AuditSource, model: str, max_tokens: int) -
     tokenizer = load_tokenizer(Path(model), ModelConfig(name=model))
     with tempfile.TemporaryDirectory() as folder:
         samples = kept_samples(train, FIELDS, done.train)
-        kept = tokenise(samples, tokenizer, None, max_tokens, Path(folder) / "train.arrow", on_too_long="drop")
+        kept = tokenise(samples, tokenizer, None, max_tokens, Path(folder) / "train.arrow")
     done.add_too_long("data.train", {item.line: item.tokens for item in kept.too_long}, max_tokens)
 
 

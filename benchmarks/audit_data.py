@@ -56,13 +56,18 @@ def write_data(folder: Path, lines: int, seed: int = 0, rates: dict[str, float] 
     truth: Truth = defaultdict(list)
     samples = _samples(dice, "s")
     earlier: list[Sample] = []
+    respelt: set[str] = set()
     with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
         for line in range(1, lines + 1):
             rule = _drawn(dice, rates)
             sample = next(samples)
             if rule and len(earlier) > EARLIER_KEPT // 2:
-                truth[rule].append(line)
                 made = FAULTS[rule](sample, dice.choice(earlier), dice.choice(held), dice)
+                if rule == "near_duplicate" and isinstance(made, dict):
+                    if made["prompt"] in respelt:  # the same slip in the same sample once more
+                        rule = "exact_duplicate"
+                    respelt.add(made["prompt"])
+                truth[rule].append(line)
                 file.write(f"{made if isinstance(made, str) else json.dumps(made, ensure_ascii=False)}\n")
                 continue
             if len(earlier) < EARLIER_KEPT:

@@ -1,0 +1,177 @@
+"""One search of one method on one surface, seed and level of noise: what it proposed, saw and chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import Trial
+
+from sweeps.bounds import Bounds, recommended_point
+from sweeps.config import SweepConfig
+from sweeps.samplers import make_sampler
+from sweeps.space import Cube, distributions
+from sweeps.told import Told, tell
+from trainables.config import Params
+
+
+class Surface(Protocol):
+    """The true objective of every setting."""
+
+    name: str
+    base: float
+
+    def loss(self, params: Params) -> float: ...
+    def diverges(self, params: Params) -> bool: ...
+    def best(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """A surface and a seed.
+
+    Attributes:
+        surface: What is searched.
+        number: Unique among the cases of a benchmark; seeds the methods.
+        space: The section `space` of the config.
+    """
+
+    surface: Surface
+    number: int
+    space: dict[str, Any]
+
+    @cached_property
+    def config(self) -> SweepConfig:
+        """A sweep over it, with the config's defaults."""
+        return SweepConfig.model_validate({
+            "name": "replay", "objective": "replay", "seed": self.number, "model": {"name": "replay"},
+            "data": {"train": "replay"}, "heldout": {"areas": {"replay": "replay"}}, "space": self.space,
+        })  # fmt: skip
+
+    @cached_property
+    def lowest(self) -> float:
+        """The true minimum."""
+        return self.surface.best()
+
+    def recommended(self) -> Params:
+        """The point that a sweep tries first."""
+        ends = self.config.space.ends()
+        bounds = Bounds(ends["peak_lr"], ends["decay_floor"], ends["warmup_fraction"], "")
+        return recommended_point(bounds, self.config.model.method)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One trial of a replay: what the search was told, and the true objective."""
+
+    told: float
+    true: float
+
+
+Noise = np.ndarray  # (trials,): what is added to each trial's objective, in nats a token
+Method = Callable[[Case, Noise, int], list[Seen]]
+
+
+def ours(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """The sweep's own sampler, as the config sets it up by default."""
+    return _search(case, noise, lanes, make_sampler(case.config, 0), [case.recommended()])
+
+
+def ours_unpointed(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """The sweep's own sampler without the recommended point."""
+    return _search(case, noise, lanes, make_sampler(case.config, 0), [])
+
+
+def tpe_default(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """TPE as Optuna sets it up: ten random trials first."""
+    return _search(case, noise, lanes, TPESampler(seed=case.number), [])
+
+
+def tpe_started(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """TPE with four start-up trials, the recommended point among them."""
+    return _search(case, noise, lanes, TPESampler(seed=case.number, n_startup_trials=4), [case.recommended()])
+
+
+def random(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """Independent draws."""
+    return _search(case, noise, lanes, optuna.samplers.RandomSampler(seed=case.number), [])
+
+
+def offset_grid(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """As many equally spaced peak LRs as trials, offset at random; all else is drawn at random.
+
+    This grid knows what the sweep doesn't: that the peak LR alone matters. Nothing that it sees changes it, on however
+    many lanes.
+    """
+    del lanes
+    cube, draw = Cube(distributions(case.config)), np.random.default_rng([case.number, 1])
+    points = draw.uniform(size=(len(noise), len(cube.space)))
+    points[:, list(cube.space).index("peak_lr")] = (np.arange(len(noise)) + draw.uniform()) / len(noise)
+    return [_seen(*_told(case, cube.from_unit(point), added)) for point, added in zip(points, noise, strict=True)]
+
+
+def project_grid(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+    """The sweep's own `grid`, over all searched hyper-parameters."""
+    search = case.config.search.model_copy(update={"sampler": "grid", "trials": len(noise)})
+    config = case.config.model_copy(update={"search": search})
+    return _search(case, noise, lanes, make_sampler(config, 0), [])
+
+
+# Methods whose proposals don't hang on how many trials there will be: a longer replay starts with the shorter one.
+UNPLANNED: dict[str, Method] = {
+    "ours": ours,
+    "ours_unpointed": ours_unpointed,
+    "tpe_default": tpe_default,
+    "tpe_started": tpe_started,
+    "random": random,
+}
+PLANNED: dict[str, Method] = {"offset_grid": offset_grid, "project_grid": project_grid}
+
+
+def _search(case: Case, noise: Noise, lanes: int, sampler: BaseSampler, points: Sequence[Params]) -> list[Seen]:
+    """Asks and tells, `lanes` trials running at once; the first to start is the first to end."""
+    study, space = optuna.create_study(sampler=sampler), distributions(case.config)
+    for point in points:
+        study.enqueue_trial({name: point[name] for name in space})
+    running: list[Trial] = []
+    seen: list[Seen] = []
+    for _ in noise:
+        running.append(study.ask(fixed_distributions=space))
+        if len(running) == lanes:
+            seen.append(_end(case, study, running.pop(0), noise))
+    return seen + [_end(case, study, trial, noise) for trial in running]
+
+
+def _end(case: Case, study: optuna.Study, trial: Trial, noise: Noise) -> Seen:
+    told, true = _told(case, trial.params, noise[trial.number])
+    for name, value in told.attrs.items():
+        trial.set_user_attr(name, value)
+    study.tell(trial, told.value, state=told.state)
+    return _seen(told, true)
+
+
+def _told(case: Case, params: Params, added: float) -> tuple[Told, float]:
+    """What the search is told of a setting, by the sweep's own rule, and the true objective."""
+    true = case.surface.loss(params)
+    state = "diverged" if case.surface.diverges(params) else "complete"
+    return tell(state, true + float(added), None, case.surface.base, []), true
+
+
+def _seen(told: Told, true: float) -> Seen:
+    assert told.value is not None
+    return Seen(told.value, true)
+
+
+def regret(case: Case, seen: Sequence[Seen]) -> float:
+    """True objective of the setting with the lowest objective seen, above the true minimum; nats a token."""
+    return min(seen, key=lambda one: one.told).true - case.lowest
+
+
+def draw_noise(case: Case, sd_nats: float, trials: int) -> Noise:
+    """Each trial's noise; the same for all methods, and the same first trials in a longer replay."""
+    return np.random.default_rng([case.number, round(1e6 * sd_nats)]).normal(0.0, sd_nats, trials)
