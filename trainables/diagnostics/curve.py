@@ -57,6 +57,7 @@ class Curve:
         spike: What `warmup_spike` has seen so far.
         pairs: The last samples' (loss, base loss), at most `BETA_SAMPLES`.
         beta: The last coefficient used; None without base losses.
+        over_base: Losses less the base model's on the same samples, after warm-up.
         steady_steps: Steps after warm-up with a finite gradient norm.
         clipped_steps: Those whose gradient was clipped.
         first_norms, last_norms: Logarithms of the first and last of their norms, at most `WINDOW_STEPS`.
@@ -76,6 +77,7 @@ class Curve:
     spike: dict[str, float] = field(default_factory=dict)
     pairs: list[list[float]] = field(default_factory=list)
     beta: float | None = None
+    over_base: Sums = field(default_factory=Sums)
     steady_steps: int = 0
     clipped_steps: int = 0
     first_norms: list[float] = field(default_factory=list)
@@ -129,7 +131,7 @@ class Curve:
             values[name] = float(values[name])
         for name in ("blocks", "peak_parts", "recent"):
             values[name] = [Sums(**part) for part in values[name]]
-        values["before"] = Sums(**values["before"])
+        values["before"], values["over_base"] = Sums(**values["before"]), Sums(**values["over_base"])
         return cls(**values)
 
     def _residuals(self, settings: Settings, nll: Sequence[float], base: Sequence[float] | None) -> list[float]:
@@ -138,6 +140,9 @@ class Curve:
         self.beta = beta = fit_beta(self.pairs)
         pairs = [[y, b] for y, b in zip(nll, base, strict=True) if math.isfinite(y) and math.isfinite(b)]
         self.pairs = [*self.pairs, *pairs][-BETA_SAMPLES:]
+        if self.step > settings.schedule.warmup_steps:
+            for y, b in pairs:
+                self.over_base.add(self.step / settings.schedule.steps, y - b)
         return [y - beta * (b - settings.base_level) for y, b in pairs]
 
     def _add_residuals(self, settings: Settings, residuals: list[float]) -> None:

@@ -15,6 +15,12 @@ DIVERGED_RATIO = 2.0
 DIVERGED_NATS = 2.0
 """... and above the start's by more than this many nats a token, so that a level near 0 is judged by its rise."""
 
+WORSE_PART = 0.1
+"""Part of the base model's level by which a trial is worse than the base model."""
+
+WORSE_ERRORS = 4.0
+"""Standard errors by which it is; one-sided 0.003 % at a single look."""
+
 SPIKE_ALPHA = 1e-4
 """One-sided; the test is made at every step of the warm-up and of as many after it, hence so small. Ours."""
 
@@ -80,6 +86,35 @@ def divergence(curve: Curve, settings: Settings) -> Finding | None:
     }
     advice = lower_lr_advice(settings)
     return Finding(rule="divergence", severity="error", step=curve.step, evidence=evidence, advice=advice)
+
+
+def worse_than_base(curve: Curve, settings: Settings) -> Finding | None:
+    """A trial that is worse than the untouched base model on the samples since its warm-up (error).
+
+    Fine-tuning helps within a few steps or it harms: on the mean of all samples since the warm-up, each compared with
+    the base model's loss on it, a healthy trial is below the base model soon. The rule speaks when the mean is above
+    it by a tenth of the base model's level and by 4 standard errors, 8 steps after the warm-up at the earliest. It is
+    asked at every step, hence so many. The thresholds are ours. A difference to the base model is noisier than a loss,
+    which its standard error knows: the rule can be late, but hardly wrong.
+    """
+    over = curve.over_base
+    steps = curve.step - settings.schedule.warmup_steps
+    if settings.base_level is None or steps < WINDOW_STEPS or over.n < 2:
+        return None
+    error = math.sqrt(over.mean_variance)
+    if over.mean <= max(WORSE_PART * settings.base_level, WORSE_ERRORS * error):
+        return None
+    evidence: Evidence = {
+        "over_base": over.mean,
+        "standard_error": error,
+        "base_level": settings.base_level,
+        "samples": over.n,
+        "lr": curve.lr,
+        "from_step": settings.schedule.warmup_steps + 1,
+        "to_step": curve.step,
+    }
+    advice = lower_lr_advice(settings)
+    return Finding(rule="worse_than_base", severity="error", step=curve.step, evidence=evidence, advice=advice)
 
 
 def warmup_spike(curve: Curve, settings: Settings) -> Finding | None:

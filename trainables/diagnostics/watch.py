@@ -12,7 +12,14 @@ from typing import Any
 from trainables.diagnostics.curve import Curve
 from trainables.diagnostics.finding import Finding, Settings
 from trainables.diagnostics.progress import barely_moving, nothing_gained_below, still_falling, training_fall
-from trainables.diagnostics.stability import divergence, grad_norm_growing, mostly_clipped, non_finite, warmup_spike
+from trainables.diagnostics.stability import (
+    divergence,
+    grad_norm_growing,
+    mostly_clipped,
+    non_finite,
+    warmup_spike,
+    worse_than_base,
+)
 from trainables.diagnostics.sums import Difference
 from trainables.diagnostics.trend import steady_rise
 from trainables.schedule import LRSchedule
@@ -22,6 +29,7 @@ Rule = Callable[[Curve, Settings], Finding | None]
 RULES: dict[str, Rule] = {
     "non_finite": non_finite,
     "divergence": divergence,
+    "worse_than_base": worse_than_base,
     "warmup_spike": warmup_spike,
     "steady_rise": steady_rise,
     "grad_norm_growing": grad_norm_growing,

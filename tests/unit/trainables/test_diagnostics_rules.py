@@ -249,3 +249,35 @@ def test_the_state_does_not_grow_with_the_epoch():
         draw(settled, lr, watched=watched, batch=2)
         sizes.append(len(json.dumps(watched.state_dict())))
     assert sizes[1] < 1.2 * sizes[0]
+
+
+@pytest.mark.parametrize(("over", "seen"), [(1.0, True), (0.6, True), (0.05, False), (0.0, False), (-1.0, False)])
+def test_a_trial_that_is_worse_than_its_base_model_is_ended_early(over, seen):
+    """By a tenth of the base model's level (2.8) at least; at 8 samples a step within a fifth of the epoch."""
+    found = [draw(lambda _: 2.8 + over, schedule(), seed=seed, beta=0.9) for seed in SEEDS]
+    assert np.mean(["worse_than_base" in rules(one) for one in found]) == (1.0 if seen else 0.0)
+    if seen:
+        findings = [only(one, "worse_than_base") for one in found]
+        assert {finding["severity"] for finding in findings} == {"error"}
+        assert max(finding["step"] for finding in findings) <= 20
+        assert min(finding["step"] for finding in findings) >= 5 + 8, "not before 8 steps after the warm-up"
+        assert all(finding["evidence"]["over_base"] > 0.28 for finding in findings)
+
+
+def test_without_base_losses_nothing_is_said_of_the_base_model():
+    assert share(lambda _: 9.0, "worse_than_base", with_base=False) == 0.0
+
+
+def test_a_trial_that_was_worse_in_its_warm_up_alone_goes_on():
+    assert share(lambda part: 9.0 if part < 0.05 else 2.0, "worse_than_base") == 0.0
+
+
+def test_a_resumed_watch_is_as_worse_as_one_that_never_stopped():
+    lr, whole = schedule(), []
+    first = CurveWatch(lr, 1.0, 2.8)
+    whole += draw(lambda _: 3.8, lr, watched=first, steps=range(10))
+    again = CurveWatch(lr, 1.0, 2.8)
+    again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    whole += draw(lambda _: 3.8, lr, watched=again, steps=range(10, 100))
+    alone = draw(lambda _: 3.8, lr, watched=CurveWatch(lr, 1.0, 2.8))
+    assert only(whole, "worse_than_base") == only(alone, "worse_than_base")
