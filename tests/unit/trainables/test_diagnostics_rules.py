@@ -251,7 +251,7 @@ def test_the_state_does_not_grow_with_the_epoch():
     assert sizes[1] < 1.2 * sizes[0]
 
 
-@pytest.mark.parametrize(("over", "seen"), [(1.0, True), (0.6, True), (0.05, False), (0.0, False), (-1.0, False)])
+@pytest.mark.parametrize(("over", "seen"), [(1.0, True), (0.6, True), (0.0, False), (-1.0, False)])
 def test_a_trial_that_is_worse_than_its_base_model_is_ended_early(over, seen):
     """By a tenth of the base model's level (2.8) at least; at 8 samples a step within a fifth of the epoch."""
     found = [draw(lambda _: 2.8 + over, schedule(), seed=seed, beta=0.9) for seed in SEEDS]
