@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.config import SweepConfig
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger
-from sweeps.pruning import Decision, decide, predicted_final
+from sweeps.pruning import AT_ONCE, Decision, decide, predicted_final
 from sweeps.trial_curve import TrialCurve, read_curve
 from trainables.config import TrialSpec, with_params
 from trainables.diagnostics import CurveWatch, Finding
@@ -152,7 +152,7 @@ class Pruner:
         for trial_id in further:
             siblings = [curve for other_id, curve in curves.items() if other_id != trial_id]
             decision = decide(curves[trial_id], finished, siblings)
-            if decision.stop:
+            if decision.stop and decision.rule not in AT_ONCE:  # these the training loop ends by itself, as diverged
                 self._stop(trial_id, curves[trial_id], finished, decision)
 
     def _is_wanted(self, spec: TrialSpec, job: Record) -> bool:

@@ -194,7 +194,7 @@ def test_ctrl_c_frees_the_lanes_says_so_and_can_be_resumed(tmp_path):
 
 def test_a_diverged_trial_is_a_result(tmp_path):
     config = yaml.safe_load((ROOT / "conf/smoke.yaml").read_text())
-    config["space"] = {"peak_lr": 1e38, "warmup_fraction": 0.05, "decay_floor": 1e37}
+    config["space"] = {"peak_lr": 1e38, "warmup_fraction": 0.05, "decay_floor": 1e37, "beyond_recommended": "a test"}
     config["training"]["max_grad_norm"] = 0.0
     config["search"] = {"trials": 1}
     path = tmp_path / "diverge.yaml"

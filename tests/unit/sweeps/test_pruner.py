@@ -107,15 +107,15 @@ def test_a_promising_trial_goes_on_and_its_curve_is_read_line_by_line(sweep):
     assert lanes.calls == []
 
 
-def test_before_anything_has_finished_none_is_stopped_but_for_a_loss_that_is_not_finite(sweep):
+def test_before_anything_has_finished_none_is_stopped_and_a_broken_loss_is_left_to_the_loop(sweep):
     bad, broken = spec(1), spec(2)
     write(sweep, bad, np.full(STEPS, 4.0), steps=15)
     write(sweep, broken, np.where(np.arange(STEPS) < 5, 2.0, np.nan), steps=15)
     lanes = Lanes()
     pruner = Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), BASE, [])
     pruner.look({t.trial_id: t for t in (bad, broken)}, {t.trial_id: job(15) for t in (bad, broken)}, [])
-    assert lanes.calls == [("cancel", "t2", "pruned")]
-    assert pruner.predictions == {"t2": BASE}
+    assert lanes.calls == []
+    assert pruner.predictions == {}
 
 
 def test_another_attempt_is_read_from_its_beginning(sweep):

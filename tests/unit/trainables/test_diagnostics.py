@@ -26,6 +26,13 @@ def read(losses: list[float], watched: CurveWatch | None = None, first_step: int
     return [finding for step, loss in steps for finding in watched.update(step, loss, 1.0, SCHEDULE(step - 1))]
 
 
+def only_divergence(findings: list[Finding]) -> Finding:
+    """Beside it a loss that jumps while the LR is at peak is a steady rise too."""
+    assert rules_of(findings) <= {"divergence", "steady_rise"}
+    (finding,) = [finding for finding in findings if finding["rule"] == "divergence"]
+    return finding
+
+
 def rules_of(findings: list[Finding]) -> set[str]:
     return {finding["rule"] for finding in findings}
 
@@ -67,7 +74,7 @@ def test_non_finite_before_the_first_update_does_not_blame_the_lr() -> None:
 
 def test_findings_are_json_without_extensions() -> None:
     findings = read([2.0, math.nan]) + read([*noisy(2.5, 10), *noisy(10.0, 10)])
-    assert [finding["rule"] for finding in findings] == ["non_finite", "divergence"]
+    assert {"non_finite", "divergence"} <= rules_of(findings)
     assert json.loads(json.dumps(findings, allow_nan=False)) == findings
 
 
@@ -87,14 +94,14 @@ def test_findings_are_json_without_extensions() -> None:
     ],
 )
 def test_divergence_speaks(losses: list[float], step: int) -> None:
-    (finding,) = read(losses)
-    assert (finding["rule"], finding["severity"], finding["step"]) == ("divergence", "error", step)
+    finding = only_divergence(read(losses))
+    assert (finding["severity"], finding["step"]) == ("error", step)
     assert finding["evidence"]["loss_level"] > finding["evidence"]["threshold"]
     assert finding["advice"] == HALF_LR
 
 
 def test_divergence_evidence() -> None:
-    (finding,) = read([3.0] * 30 + [7.0] * 8)
+    finding = only_divergence(read([3.0] * 30 + [7.0] * 8))
     assert finding["evidence"] == {
         "start_loss": 3.0,
         "loss_level": 7.0,

@@ -38,7 +38,7 @@ def test_a_steady_rise_at_peak_is_seen_at_one_of_four_looks(with_base):
             finding = only(one, "steady_rise")
             assert finding["severity"] == "warning"
             assert finding["step"] == looks[finding["evidence"]["look"] - 1]
-            assert finding["evidence"]["p"] < 0.005
+            assert finding["evidence"]["p"] < finding["evidence"]["alpha"] <= 0.005
             assert finding["evidence"]["rise_nats"] > 0
             assert ("beta" in finding["evidence"]) is with_base
             assert finding["advice"] == "lower space.peak_lr: try peak_lr 5.0e-05 (half of this trial's)"
@@ -73,6 +73,31 @@ def test_base_losses_sharpen_the_test():
     sharp = share(slight, "steady_rise", sd=0.2, beta=0.8)
     blunt = share(slight, "steady_rise", sd=0.2, beta=0.8, with_base=False)
     assert sharp >= blunt + 0.3
+
+
+def test_a_level_above_the_base_models_is_a_rise_since_the_start():
+    """It has risen before the LR was at peak: no line sees it, and without base losses nobody does."""
+    lr, seen, blind = schedule(80), 0, 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        base = rng.gamma(4, 0.7, (80, 2))
+        watches = [CurveWatch(lr, 1.0, level) for level in (float(base.mean()), None)]
+        for step in range(30):
+            nll = 2.0 + 0.6 * base[step] + rng.normal(0, 0.5, 2)  # 0.9 nats above the base model in the mean
+            items = (nll.tolist(), base[step].tolist())
+            found = [
+                watched.update(step + 1, float(nll.mean()), 0.5, lr(step), *items[: 1 + (watched is watches[0])])
+                for watched in watches
+            ]
+            if "steady_rise" in rules(found[0]):
+                finding = only(found[0], "steady_rise")
+                assert finding["evidence"]["compared_with"] == "the base model"
+                assert finding["evidence"]["rise_nats"] == pytest.approx(0.9, abs=0.5)
+                assert finding["evidence"]["level"] > finding["evidence"]["base_level"]
+                seen += 1
+            blind += "steady_rise" in rules(found[1])
+    assert seen >= 18
+    assert blind <= 2
 
 
 def test_a_falling_beta_is_no_trend():
