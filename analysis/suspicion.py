@@ -70,19 +70,22 @@ class Suspicion:
     trials: int
 
 
-def suspicions(epochs: Sequence[Epoch], kinds: Mapping[str, str]) -> list[Suspicion]:
+def suspicions(epochs: Sequence[Epoch], kinds: Mapping[str, str], *, less_base: bool = False) -> list[Suspicion]:
     """Ranks samples by how much harder they stayed than their like.
 
-    In each trial a sample's loss is compared with the median of the samples of its kind around its place in the epoch,
-    less the part that the base model's loss explains (where it is known: within the kind, a slope of 0 to 1). It counts
-    by the square root of its tokens, for the mean over n tokens has a spread of 1 / sqrt(n), and is divided by two
-    spreads: that of its kind, or of all kinds pooled where that is larger (a kind whose losses hardly differ would
-    otherwise fill the list with trifles), and that of the samples around its place, where it is larger than usual (as
-    long as nothing is learnt, every loss is far from the later median).
+    In each trial a sample's loss is compared with the median of the samples of its kind around its place in the epoch.
+    It counts by the square root of its tokens, for the mean over n tokens has a spread of 1 / sqrt(n), and is divided
+    by two spreads: that of its kind, or of all kinds pooled where that is larger (a kind whose losses hardly differ
+    would otherwise fill the list with trifles), and that of the samples around its place, where it is larger than usual
+    (as long as nothing is learnt, every loss is far from the later median).
 
     Args:
         epochs: Trials that did not diverge.
         kinds: Each sample's kind of answer; see `answer_kind`.
+        less_base: Take away the part that the base model's loss explains, where it is known (within the kind, a slope
+            of 0 to 1). It takes out difficulty, but a wrong answer is improbable to the base model too: with planted
+            wrong answers the precision was 0.53 with it and 0.60 without (`benchmarks.diagnostics`). Hence not by
+            default.
 
     Returns:
         Every sample that a trial met with a finite loss, the most suspect first.
@@ -96,7 +99,8 @@ def suspicions(epochs: Sequence[Epoch], kinds: Mapping[str, str]) -> list[Suspic
         kept = np.flatnonzero(np.isfinite(epoch.nll))
         ids = [epoch.ids[place] for place in kept.tolist()]
         base_nll = None if epoch.base_nll is None else epoch.base_nll[kept]
-        excess, score = excess_and_score(epoch.nll[kept], epoch.tokens[kept], base_nll, [merged[name] for name in ids])
+        own = [merged[name] for name in ids]
+        excess, score = excess_and_score(epoch.nll[kept], epoch.tokens[kept], base_nll if less_base else None, own)
         for row, name in enumerate(ids):
             scores.setdefault(name, []).append(float(score[row]))
             excesses.setdefault(name, []).append(float(excess[row]))

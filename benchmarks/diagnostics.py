@@ -35,7 +35,7 @@ from trainables.diagnostics.trend import LEAST_RISE
 
 FALSE_ALARMS_ALLOWED = 0.02
 PLANTED_WANTED = 0.5
-TOO_HIGH = {"non_finite", "divergence", "steady_rise", "grad_norm_growing"}
+TOO_HIGH = {"non_finite", "divergence", "worse_than_base", "steady_rise", "grad_norm_growing"}
 TOO_LOW = {"barely_moving", "still_falling"}
 KINDS = ("loss", "minus base", "minus beta x base", "minus sibling")
 
@@ -143,8 +143,8 @@ def planted(curves: Curves) -> dict[str, Any]:
     table: dict[str, Any] = {"wanted": PLANTED_WANTED, "part planted": round(float(curves.planted[1:].mean()), 4)}
     most = max(np.unique(curves.data, return_counts=True)[1].tolist())
     for trials in range(1, most + 1):
-        for name, with_base in (("with base losses", True), ("without", False)):
-            found = [planted_precision(curves, data, trials, with_base) for data in sorted(set(curves.data.tolist()))]
+        for name, less_base in (("as listed", False), ("less the base's part", True)):
+            found = [planted_precision(curves, data, trials, less_base) for data in sorted(set(curves.data.tolist()))]
             known = np.array([value for value in found if value is not None])
             if len(known) > 1:
                 table[f"{trials} trials, {name}"] = mean_with_interval(known)

@@ -122,22 +122,24 @@ def label(settings: list[Setting]) -> dict[int, str]:
 def true_rise(curves: Curves, trials: tuple[int, ...]) -> float | None:
     """How far the loss truly rises at peak: the change of the mean over trials of one setting and several orders.
 
-    The mean over trials of the last third of the phase at peak, less the lowest of its earlier thirds' means; relative
-    to the level. None where fewer than three trials reach the end of the phase.
+    The mean over trials of the last third of the phase at peak, less the lowest of its earlier thirds' means, or the
+    mean of the whole phase less the base model's, whichever is more; relative to the level. None where fewer than three
+    trials reach the end of the phase.
     """
     schedule = curves.schedule(trials[0])
     peak = Settings(schedule, MAX_GRAD_NORM).peak_steps
     thirds = np.array_split(np.array(peak), 3)
-    means = []
+    means, over_base = [], []
     for trial in trials:
         samples = samples_of(curves, trial)
         adjusted = samples.nll - (samples.base - samples.base.mean()) * 0.5  # takes out much of the samples' difficulty
         if len(peak) >= 3 and np.isfinite(adjusted[samples.step(peak[-1])]).all():
             means.append([np.mean([adjusted[samples.step(step)].mean() for step in third]) for third in thirds])
+            over_base.append(np.mean(means[-1]) - samples.base.mean())
     if len(means) < 3:
         return None
     first, second, last = np.mean(means, axis=0)
-    return float((last - min(first, second)) / last)
+    return float(max(last - min(first, second), np.mean(over_base)) / last)
 
 
 def resampled(samples: Samples, draw: np.random.Generator) -> Samples:
@@ -192,14 +194,14 @@ def siblings(curves: Curves, healthy: set[int]) -> Iterator[tuple[int, int]]:
         yield from itertools.pairwise(same)
 
 
-def planted_precision(curves: Curves, data: str, trials: int, with_base: bool) -> float | None:
+def planted_precision(curves: Curves, data: str, trials: int, less_base: bool) -> float | None:
     """Part of the planted wrong answers among as many of the most suspect samples of one planting.
 
     Args:
         curves: The recording.
         data: A planted training set.
         trials: How many trials are read; None is returned where fewer were recorded.
-        with_base: Whether base losses are given.
+        less_base: As for `suspicions`.
     """
     rows = [trial for trial in np.flatnonzero(curves.data == data).tolist() if curves.state[trial] == "complete"]
     rows.sort(key=lambda trial: -curves.params[trial, 0])
@@ -211,6 +213,6 @@ def planted_precision(curves: Curves, data: str, trials: int, with_base: bool) -
     for trial in rows[:trials]:
         samples = samples_of(curves, trial)
         ids = curves.ids[curves.order[trial].astype(int)].tolist()
-        epochs.append(Epoch(ids, samples.nll, samples.tokens, samples.base if with_base else None))
-    ranked = suspicions(epochs, kinds)
+        epochs.append(Epoch(ids, samples.nll, samples.tokens, samples.base))
+    ranked = suspicions(epochs, kinds, less_base=less_base)
     return float(np.mean([sample.id in planted for sample in ranked[: len(planted)]]))

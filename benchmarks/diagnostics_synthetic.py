@@ -80,6 +80,12 @@ def rising(draw: np.random.Generator) -> Callable[[float], float]:
     return level
 
 
+def above_base(draw: np.random.Generator) -> Callable[[float], float]:
+    """Worse than the base model from the warm-up on, without a further rise."""
+    over = draw.uniform(0.5, 1.5)
+    return lambda part: BASE_MEAN + over * min(1.0, part / 0.05)
+
+
 def diverging(draw: np.random.Generator) -> Callable[[float], float]:
     """Blows up for good at some point of the epoch."""
     at, high, healthy = draw.uniform(0.1, 0.7), draw.uniform(7.0, 11.0), settling(draw)
@@ -119,8 +125,9 @@ def settled_early(draw: np.random.Generator) -> Callable[[float], float]:
 CLASSES = {
     "healthy": Class(settling, may=("nothing_gained_below",)),
     "flat": Class(flat, may=("nothing_gained_below",)),
-    "rising at peak": Class(rising, must=("steady_rise",), may=("still_falling", "barely_moving", "warmup_spike")),
-    "diverging": Class(diverging, must=("divergence",), may=("steady_rise",)),
+    "rising at peak": Class(rising, must=("steady_rise",), may=("worse_than_base",)),
+    "above the base": Class(above_base, must=("worse_than_base",), may=("steady_rise",)),
+    "diverging": Class(diverging, must=("divergence",), may=("steady_rise", "worse_than_base")),
     "not a number": Class(not_a_number, must=("non_finite",)),
     "spike in warm-up": Class(spiking, must=("warmup_spike",), may=("nothing_gained_below",)),
     "LR too low": Class(crawling, must=("barely_moving",), beta=0.95, noise=0.15, may=("still_falling",)),
