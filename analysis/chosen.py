@@ -52,7 +52,7 @@ class BaseModel:
 
 def choose(board: dict[str, Any], trial_id: str | None, step: int | None) -> Chosen:
     """Finds the checkpoint that is meant on a leaderboard; arguments and errors as in `analysis.export.export`."""
-    rows = {row["trial_id"]: row for row in board["rows"]}
+    rows = {row["trial_id"]: row for setting in board["rows"] for row in (setting, *setting["replicates"])}
     if trial_id is None and board["winner"] is None:
         remedy = "name a checkpoint with --trial and --step"
         raise NoWinnerError(board["name"], "must have a winner", board["verdict"], remedy)

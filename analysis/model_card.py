@@ -84,7 +84,8 @@ def _what(kind: str) -> str:
 
 def _standing(board: dict[str, Any], chosen: Chosen) -> str:
     """How the checkpoint stands in the sweep; never a claim that the evidence doesn't carry."""
-    rank, trials = chosen.row["rank"], len(board["rows"])
+    setting = _setting_row(board, chosen)
+    rank, trials = setting["rank"], len(board["rows"])
     if rank is None or chosen.checkpoint.get("objective") is None:
         return f"not ranked ({chosen.row['state']}), exported by name"
     if chosen.step != chosen.row["step"]:
@@ -92,7 +93,13 @@ def _standing(board: dict[str, Any], chosen: Chosen) -> str:
     tied = [pair["trial_id"] for pair in board["tied"]]
     if rank == 1 and tied:
         return f"lowest of {trials} trials, not told apart from {', '.join(tied)}"
-    return f"rank {rank} of {trials} trials{' (tied with the first)' if chosen.row['tied'] else ''}"
+    return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"
+
+
+def _setting_row(board: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
+    """The row that holds the rank: a replicate has its setting's."""
+    name = chosen.row["replicate_of"] or chosen.trial_id
+    return next((row for row in board["rows"] if row["trial_id"] == name), chosen.row)
 
 
 def _snippet(sweep: Sweep, kind: str) -> str:
@@ -123,7 +130,7 @@ def _scores(board: dict[str, Any], chosen: Chosen) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     gain = _figure(chosen.checkpoint["gain"], chosen.checkpoint["gain_interval"])
-    note = f" ({intervals['winner']})" if chosen.row["rank"] == 1 else ""
+    note = f" ({intervals['winner']})" if _setting_row(board, chosen)["rank"] == 1 else ""
     return "\n".join([*lines, "", f"Weighted gain over the base model: {gain} nats a token{note}."])
 
 
