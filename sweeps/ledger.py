@@ -1,6 +1,8 @@
 """The ledger: an append-only record of the sweep, the truth from which all else can be rebuilt.
 
 One JSON object a line, each with its own checksum, so that a line torn by a crash is noticed and never read as data.
+Every start of a driver has a number, its epoch, which its events carry: what a driver writes after a newer one has
+begun does not count (see `sweeps.driver_lock`, which keeps two drivers apart where the file system can).
 """
 
 from __future__ import annotations
@@ -10,10 +12,28 @@ import os
 import threading
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+LEDGER_FILE = "ledger.jsonl"
+EPOCH = "driver_epoch"
 
 Event = dict[str, Any]
+
+
+class Line(NamedTuple):
+    """A line of the ledger.
+
+    Attributes:
+        number: Counted from 1.
+        event: What it says; None where it does not count.
+        fault: Why it does not count, in words; empty where it does.
+    """
+
+    number: int
+    event: Event | None
+    fault: str = ""
 
 
 class Ledger:
@@ -21,11 +41,21 @@ class Ledger:
 
     Args:
         folder: The sweep's folder.
+        epoch: The driver's number, for `append`; see `of_new_driver`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "ledger.jsonl"
+    def __init__(self, folder: Path, epoch: int = 0) -> None:
+        self.path, self.epoch = folder / LEDGER_FILE, epoch
         self._lock = threading.Lock()
+
+    @classmethod
+    def of_new_driver(cls, folder: Path) -> Ledger:
+        """The ledger for a driver that begins now: its epoch is above all earlier ones.
+
+        The driver must hold the lock of `sweeps.driver_lock`, and append an event before it starts anything.
+        """
+        epochs = (line.event.get(EPOCH, 0) for line in Ledger(folder).lines() if line.event)
+        return cls(folder, epoch=max(epochs, default=0) + 1)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Writes one event and waits until it is on the disk.
@@ -34,20 +64,36 @@ class Ledger:
             kind: What happened, such as `trial_ended`.
             **fields: JSON values.
         """
-        append_line(self.path, seal({"event": kind, "unix_seconds": round(time.time(), 3), **fields}), self._lock)
+        event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **fields}
+        append_line(self.path, seal(event), self._lock)
 
     def read(self) -> tuple[list[Event], list[int]]:
-        """All events, and the 1-based numbers of lines whose checksum does not fit (torn or changed)."""
-        events, bad = [], []
-        if not self.path.exists():
-            return [], []
-        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
-            event = unseal(line)
+        """All events that count, and the 1-based numbers of lines that do not; `faults` says why."""
+        lines = list(self.lines())
+        return [line.event for line in lines if line.event], [line.number for line in lines if line.fault]
+
+    def faults(self) -> list[str]:
+        """A sentence for each line that does not count."""
+        return [f"{LEDGER_FILE} line {line.number} {line.fault}" for line in self.lines() if line.fault]
+
+    def lines(self) -> Iterator[Line]:
+        """Every line, in order."""
+        newest = 0
+        for number, raw in enumerate(_raw_lines(self.path), start=1):
+            event = unseal(raw)
             if event is None:
-                bad.append(number)
+                torn = not raw.endswith(b'"}')
+                yield Line(number, None, "was cut off" if torn else "is not what was written (its checksum differs)")
+            elif event.get(EPOCH, 0) < newest:
+                yield Line(number, None, f"was written by driver {event[EPOCH]} after driver {newest} had begun")
             else:
-                events.append(event)
-        return events, bad
+                newest = event.get(EPOCH, 0)
+                yield Line(number, event)
+
+
+def _raw_lines(path: Path) -> list[bytes]:
+    text = path.read_bytes() if path.exists() else b""
+    return text.removesuffix(b"\n").split(b"\n") if text else []
 
 
 def seal(event: Event) -> str:
@@ -70,10 +116,22 @@ def unseal(line: bytes) -> Event | None:
 def append_line(path: Path, line: str, lock: threading.Lock) -> None:
     """Appends one line, on a line of its own even after a torn one, and waits until it is on the disk."""
     with lock, path.open("ab+") as file:
-        if file.tell() > 0:
+        begins = file.tell() == 0
+        if not begins:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
+    if begins:
+        _sync_entries(path.parent)
+
+
+def _sync_entries(folder: Path) -> None:
+    """Waits until a folder's list of entries is on the disk: a new file is else not found after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,17 +1,13 @@
-"""What a sweep that was interrupted has done already, read from its ledger."""
+"""What a sweep that was interrupted has done already, by its ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from sweeps.config import SweepConfig, load_config
-from sweeps.ledger import Ledger
-from sweeps.told import as_trial
+from sweeps.ledger import Event
 from trainables.config import TrialSpec
 from trainables.errors import UserError, UserErrors
 
@@ -27,7 +23,8 @@ class Past:
     Attributes:
         ended: Their records, as in `trials.jsonl`.
         unfinished: Trials of the search that were proposed and never ended; they run first, under their old ids.
-        submitted: Trials that the search proposed so far, over all starts.
+        submitted: Trials that the search proposed so far, over all starts: the highest number of their ids, so that no
+            id is given twice even where the ledger has lost a line.
         contenders: Settings that replicates are trained of, the best of the search first; empty before that is decided.
         device_hours: What all starts together have cost, as far as the ledger knows.
     """
@@ -44,22 +41,22 @@ class Past:
         return [record for record in self.ended if record["kind"] == "search"]
 
 
-def read_past(folder: Path) -> tuple[Past, list[int]]:
-    """What the ledger holds of trials, and the numbers of lines that can't be read."""
-    events, torn = Ledger(folder).read()
+def past_of(events: list[Event]) -> Past:
+    """What a ledger's events tell of trials."""
     proposed = (TrialSpec.model_validate(event["spec"]) for event in events if event["event"] == "trial_submitted")
     specs = {spec.trial_id: spec for spec in proposed}
     ended = {e["trial"]["trial_id"]: e["trial"] for e in events if e["event"] == "trial_ended"}
     begun = [spec for trial_id, spec in specs.items() if trial_id not in ended]
+    kinds = {**{s.trial_id: s.kind for s in specs.values()}, **{r["trial_id"]: r["kind"] for r in ended.values()}}
+    searched = [trial_id for trial_id, kind in kinds.items() if kind == "search"]
     cost = max((event.get("device_hours", 0.0) for event in events), default=0.0)
-    past = Past(
+    return Past(
         ended=list(ended.values()),
         unfinished=[spec for spec in begun if spec.kind == "search"],
-        submitted=sum(spec.kind == "search" for spec in specs.values()),
+        submitted=max((int(trial_id.removeprefix("t")) for trial_id in searched), default=0),
         contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),
         device_hours=cost,
     )
-    return past, torn
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
@@ -100,10 +97,3 @@ def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, 
     for key in dict.fromkeys([*before, *now]):
         found += differences(before.get(key), now.get(key), f"{place}.{key}".strip("."))
     return found
-
-
-def as_optuna(
-    record: Record, config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
-) -> FrozenTrial:
-    """A trial that ended, as Optuna was told of it the first time; see `sweeps.told`, also for `before`."""
-    return as_trial(record, config, base_objective, before)

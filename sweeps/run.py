@@ -16,6 +16,7 @@ from analysis.rank import write_leaderboard
 from analysis.rank_table import print_board
 from analysis.report import write_report
 from sweeps.config import SweepConfig, dump_config, load_config
+from sweeps.driver_lock import one_driver
 from sweeps.folder import claim, drafted
 from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
@@ -29,6 +30,7 @@ from trainables.files import write_whole
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
     from sweeps.lanes import Lanes
+    from sweeps.resume import Past
     from sweeps.sweep import Sweep
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -113,26 +115,24 @@ def run_sweep(
     """
     from sweeps import cluster, lanes
     from sweeps.budget import Budget
-    from sweeps.resume import read_past
     from sweeps.sweep import Sweep
 
-    state = "failed"
-    with Interrupt() as interrupt, cluster.connected(options.address):
+    state, home = "failed", draft or config.folder
+    with one_driver(home), Interrupt() as interrupt, cluster.connected(options.address):
         lane_plan = cluster.plan_lanes(config.resources)
         console.print(lane_plan.words(), highlight=False)
+        write_whole(home / "sweep.yaml", dump_config(config))
+        plan.write(home)
         if draft:
             claim(draft, config.folder)
-        write_whole(config.folder / "sweep.yaml", dump_config(config))
-        plan.write(config.folder)
-        past, torn = read_past(config.folder)
-        if torn:
-            console.print(f"[yellow]warning[/]: ledger.jsonl: unreadable lines {torn} are passed over")
-        ledger = Ledger(config.folder)
+        ledger = Ledger.of_new_driver(config.folder)
+        past = recover(config, ledger, console)
         _refuse_spent_budget(config, past.device_hours)
         budget = Budget(lane_plan.devices, config.budget.device_hours, past.device_hours)
         sweep = Sweep(config, plan, ledger, past, budget, interrupt, console, options.open_sealed_again)
         with Manifest.opened(config, plan.model_path, cluster.hardware()) as manifest:
-            ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, resumed=draft is None)
+            started = {"config": config.model_dump(mode="json"), "resumed": draft is None}
+            ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
             try:
                 settings = lane_settings(config, plan, lane_plan.cpus)
                 with lanes.running(lane_plan, settings, config.resources.max_failures) as running:
@@ -143,6 +143,25 @@ def run_sweep(
                 ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
                 manifest.state = state
     return finish(config.folder, state, console)
+
+
+def recover(config: SweepConfig, ledger: Ledger, console: Console) -> Past:
+    """What earlier starts have done, by the ledger; `trials.jsonl` and the study are made to agree with it.
+
+    A driver that is killed while a trial's end is written leaves a trial that only the ledger knows.
+    """
+    from sweeps.rebuild import last, write_trials
+    from sweeps.resume import past_of
+    from sweeps.study import rebuild_study
+
+    for fault in ledger.faults():
+        console.print(f"[yellow]warning[/]: {fault}: it does not count", soft_wrap=True, highlight=False)
+    events, _ = ledger.read()
+    past = past_of(events)
+    write_trials(config.folder, past.ended)
+    if last(events, "baseline"):
+        rebuild_study(config, events)
+    return past
 
 
 def _refuse_spent_budget(config: SweepConfig, spent_hours: float) -> None:

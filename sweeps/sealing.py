@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from analysis.rank import leaderboard
@@ -10,7 +13,7 @@ from sweeps.sweep import Sweep
 from sweeps.watch import Watch
 from trainables.files import write_whole
 
-OPENED = "sealed_opened"
+OPENED, SCORED = "sealed_opened", "sealed_scored"
 BASE = "baseline"
 
 
@@ -32,16 +35,20 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
     winner = leaderboard(sweep.config.folder)["winner"] if areas else None
     if winner is None:
         return
-    before = [event for event in sweep.ledger.read()[0] if event["event"] == OPENED]
-    if before and not again:
-        first = before[0]["winner"]
+    events, _ = sweep.ledger.read()
+    before = [event["winner"] for event in events if event["event"] == OPENED]
+    scored = [event["winner"] for event in events if event["event"] == SCORED]
+    cut_short = winner in before and winner not in scored  # nobody has seen the scores: it is still the first time
+    if before and not again and not cut_short:
+        first = before[0]
         if first != winner:
             watch.say(
                 f"sealed areas were opened for {first['trial_id']} and are not opened again for {winner['trial_id']}; "
                 "force it with --open-sealed-again, which the ledger records"
             )
         return
-    sweep.ledger.append(OPENED, winner=winner, areas=areas, again=bool(before))
+    if not cut_short:
+        sweep.ledger.append(OPENED, winner=winner, areas=areas, again=bool(before))
     jobs = {
         f"sealed:{who}:{area}": {"do": "sealed", "area": area, "trial": trial}
         for area in areas
@@ -52,10 +59,15 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
         return
     for who in (BASE, winner["trial_id"]):
         file = sweep.config.folder / "trials" / who / "heldout.jsonl"
-        new = "".join(ends[f"sealed:{who}:{area}"]["lines"] for area in areas)
-        write_whole(file, file.read_text(encoding="utf-8") + new)
+        write_whole(file, without(file, areas) + "".join(ends[f"sealed:{who}:{area}"]["lines"] for area in areas))
     scores = {area: ends[f"sealed:{winner['trial_id']}:{area}"]["summary"] for area in areas}
-    sweep.ledger.append("sealed_scored", winner=winner, areas=scores)
+    sweep.ledger.append(SCORED, winner=winner, areas=scores)
+
+
+def without(items: Path, areas: Sequence[str]) -> str:
+    """The lines of a `heldout.jsonl` that are of other areas: a driver that was killed may have written these."""
+    lines = items.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if json.loads(line)["area"] not in areas)
 
 
 def _trial(sweep: Sweep, winner: dict[str, Any]) -> dict[str, Any]:

@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.config import SweepConfig
 from sweeps.samplers import make_sampler
 from sweeps.space import distributions, fixed_params
+from sweeps.study import fresh_storage, open_storage
 from sweeps.told import Record, as_trials, tell
 from trainables.config import TrialSpec
 from trainables.schedule import cap_floor
 
 METRIC = "objective"
-STUDY_FILE = "study.log"
 
 
 class NeverRestored:
@@ -136,20 +133,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
         """Nothing: see `save`."""
 
 
-def fresh_storage(folder: Path) -> JournalStorage:
-    """An empty journal: the ledger, not the last journal, says what a resumed study holds."""
-    (folder / STUDY_FILE).unlink(missing_ok=True)
-    return open_storage(folder)
-
-
-def open_storage(folder: Path) -> JournalStorage:
-    """The study's journal `study.log`, which `optuna-dashboard` opens too."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))
-
-
 def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objective: float) -> None:
-    """Adds replicates that have ended to the study's journal, as repeated observations.
+    """Adds replicates that have ended to the study's journal, as repeated observations; those it has stay as they are.
 
     Args:
         config: The sweep, whose search is closed.
@@ -157,4 +142,7 @@ def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objecti
         base_objective: The base model's objective, nats a token.
     """
     study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
-    study.add_trials(as_trials(records, config, base_objective, study.get_trials(deepcopy=False)))
+    before = study.get_trials(deepcopy=False)
+    known = {trial.user_attrs.get("trial_id") for trial in before}
+    new = [record for record in records if record["trial_id"] not in known]
+    study.add_trials(as_trials(new, config, base_objective, before))

@@ -61,9 +61,13 @@ class Source:
         return f"warm start: {self.folder}: {len(self.trials)} trials added ({left_out})"
 
     def summary(self) -> dict[str, Any]:
-        """For the ledger."""
+        """For the ledger; `told` is all that Optuna was told, so that the study can be made again."""
         ids = [trial.user_attrs["trial_id"] for trial in self.trials]
-        return {**vars(self), "trials": ids}
+        told = [
+            {"value": t.value, "params": t.params, "points": t.intermediate_values, "attrs": t.user_attrs}
+            for t in self.trials
+        ]
+        return {**vars(self), "trials": ids, "told": told}
 
 
 def check_warm_start(config: SweepConfig) -> list[UserError]:

@@ -46,3 +46,58 @@ def test_lines_are_json(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.append("trial_ended", trial={"trial_id": "t0001"})
     assert json.loads(ledger.path.read_text())["trial"] == {"trial_id": "t0001"}
+
+
+def kinds(ledger):
+    return [event["event"] for event in ledger.read()[0]]
+
+
+def test_a_new_driver_gets_a_higher_epoch_than_all_before(tmp_path):
+    assert Ledger.of_new_driver(tmp_path).epoch == 1
+    for epoch in (1, 2):
+        ledger = Ledger.of_new_driver(tmp_path)
+        assert ledger.epoch == epoch
+        ledger.append("sweep_started")
+
+
+def test_what_an_older_driver_writes_after_a_newer_one_began_does_not_count(tmp_path):
+    old = Ledger(tmp_path, epoch=1)
+    old.append("one")
+    new = Ledger(tmp_path, epoch=2)
+    new.append("two")
+    old.append("late")
+    new.append("three")
+    assert kinds(new) == ["one", "two", "three"]
+    assert new.read()[1] == [3]
+    assert new.faults() == ["ledger.jsonl line 3 was written by driver 1 after driver 2 had begun"]
+
+
+def test_events_of_a_ledger_without_epochs_count(tmp_path):
+    (tmp_path / "ledger.jsonl").write_text(seal({"event": "old"}))
+    ledger = Ledger.of_new_driver(tmp_path)
+    ledger.append("new")
+    assert kinds(ledger) == ["old", "new"]
+    assert ledger.epoch == 1
+
+
+@given(st.lists(st.integers(1, 4), max_size=12))
+def test_an_event_counts_exactly_where_no_newer_driver_wrote_before_it(tmp_path_factory, epochs):
+    folder = tmp_path_factory.mktemp("ledger")
+    (folder / "ledger.jsonl").write_text(
+        "".join(seal({"event": str(n), "driver_epoch": e}) for n, e in enumerate(epochs))
+    )
+    counted = [str(n) for n, epoch in enumerate(epochs) if all(before <= epoch for before in epochs[:n])]
+    assert kinds(Ledger(folder)) == counted
+
+
+def test_each_fault_is_told_apart(tmp_path):
+    ledger = Ledger(tmp_path)
+    for name in ("one", "two", "three"):
+        ledger.append(name)
+    first, second, third = ledger.path.read_bytes().splitlines()
+    ledger.path.write_bytes(first + b"\n" + second.replace(b"two", b"tow") + b"\n" + third[:20])
+    assert kinds(ledger) == ["one"]
+    assert ledger.faults() == [
+        "ledger.jsonl line 2 is not what was written (its checksum differs)",
+        "ledger.jsonl line 3 was cut off",
+    ]

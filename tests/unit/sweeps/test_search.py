@@ -11,8 +11,9 @@ from optuna.trial import TrialState
 from test_config import SMALL
 
 from sweeps.config import load_config
-from sweeps.search import STUDY_FILE, SweepSearch, tell_replicates
+from sweeps.search import SweepSearch, tell_replicates
 from sweeps.space import distributions, fixed_params
+from sweeps.study import STUDY_FILE
 from sweeps.told import as_trials
 
 BASE = 3.0

@@ -1,0 +1,128 @@
+"""Makes anew from the ledger what a sweep's folder should hold: `python -m sweeps.rebuild DIR`.
+
+`sweep.yaml`, `baseline.json`, `trials.jsonl` and the study come from the ledger alone; the leaderboard from these and
+the items in `trials/`; W&B runs, where asked for, from these and the curves.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis.command import DONE, NO_COMPLETE_TRIAL, Parser, run
+from analysis.rank import write_leaderboard
+from sweeps.config import SweepConfig, dump_config
+from sweeps.driver_lock import one_driver
+from sweeps.ledger import LEDGER_FILE, Event, Ledger
+from trainables.errors import UserError
+from trainables.files import write_whole
+
+EXAMPLE = """example:
+  python -m sweeps.rebuild outputs/demo                       # the files of the folder
+  python -m sweeps.rebuild outputs/demo --wandb outputs/runs  # and W&B runs, for `wandb sync`
+
+exit codes: 0 done, 2 wrong arguments or files, 3 done, but no complete trial with held-out scores"""
+
+Record = dict[str, Any]
+
+
+def rebuild(folder: Path) -> list[str]:
+    """Writes every file that follows from the ledger; a sweep's driver must not be running.
+
+    Args:
+        folder: The sweep's folder. What is not made from the ledger (items, curves, checkpoints, plan, manifest) stays
+            as it is.
+
+    Returns:
+        What does not count in the ledger, and what was written, as sentences.
+
+    Raises:
+        UserError: There is no ledger, a driver is running, or the ledger lacks the sweep's config or base scores.
+    """
+    from sweeps.study import rebuild_study
+
+    if not (folder / LEDGER_FILE).is_file():
+        raise UserError(str(folder), f"must be the folder of a sweep, with a {LEDGER_FILE}", "none", "check the path")
+    with one_driver(folder):
+        ledger = Ledger(folder)
+        events, _ = ledger.read()
+        config = config_of(folder, events)
+        ended = ended_trials(events)
+        write_whole(folder / "sweep.yaml", dump_config(config))
+        write_trials(folder, ended)
+        said = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
+        baseline = last(events, "baseline")
+        if baseline:
+            write_whole(folder / "baseline.json", json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
+            said.append(f"study.log: {rebuild_study(config, events)} trials")
+        else:
+            said.append("baseline.json, study.log: the base model had not been scored")
+    return said
+
+
+def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
+    """The config of the last start, for the folder as it is called now.
+
+    Raises:
+        UserError: No event holds a config that this version reads.
+    """
+    started = last(events, "sweep_started")
+    try:
+        config = SweepConfig.model_validate((started or {})["config"])
+    except (KeyError, ValidationError) as error:
+        rule, remedy = "must hold the sweep's config in an event sweep_started", "resume the sweep instead"
+        raise UserError(str(folder / LEDGER_FILE), rule, type(error).__name__, remedy) from None
+    place = folder.resolve()
+    return config.model_copy(update={"name": place.name, "storage_path": str(place.parent)})
+
+
+def ended_trials(events: Iterable[Event]) -> list[Record]:
+    """Lines of `trials.jsonl` in the order in which the trials ended; one a trial, its last."""
+    ended = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == "trial_ended"}
+    return list(ended.values())
+
+
+def last(events: Iterable[Event], kind: str) -> Event | None:
+    """The last event of a kind."""
+    found = None
+    for event in events:
+        found = event if event["event"] == kind else found
+    return found
+
+
+def write_trials(folder: Path, ended: Iterable[Record]) -> None:
+    """Replaces `trials.jsonl`; where no trial has ended there is none."""
+    path = folder / "trials.jsonl"
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ended)
+    if text or path.exists():
+        write_whole(path, text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("python -m sweeps.rebuild", "Makes a sweep's files anew from its ledger.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("--wandb", metavar="OUT", type=Path, help="a new folder for an offline W&B run of each trial")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        for line in rebuild(given.folder):
+            print(line)
+        board = write_leaderboard(given.folder)
+        print(f"leaderboard.json: {board['verdict']}")
+        if given.wandb:
+            from sweeps.rebuild_wandb import write_runs
+
+            print(f"wandb: {write_runs(given.folder, given.wandb)} runs; upload them: wandb sync {given.wandb}/wandb/*")
+        return DONE if board["winner"] else NO_COMPLETE_TRIAL
+
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Two drivers on one folder: the second is refused, whoever holds the lock; a killed one holds nothing."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sweeps.driver_lock import LOCK_FILE, one_driver
+from trainables.errors import UserError
+
+HOLD = """
+import pathlib, subprocess, sys, time
+from sweeps.driver_lock import one_driver
+with one_driver(pathlib.Path(sys.argv[1])):
+    child = subprocess.Popen(["sleep", "60"])
+    print(child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of `tmp_path` and has a child, and the child's id."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    yield process, child
+    process.kill()
+    process.wait()
+    os.kill(child, 9)
+
+
+def test_the_second_driver_is_refused_and_told_who_holds_the_lock(holder, tmp_path):
+    process, _ = holder
+    with pytest.raises(UserError) as caught, one_driver(tmp_path):
+        pass
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path}: must have one driver at a time, got process {process.pid} on ")
+    assert line.endswith("; wait for its end, or stop it")
+
+
+def test_a_killed_driver_frees_the_lock_though_its_child_lives_on(holder, tmp_path):
+    process, child = holder
+    process.kill()
+    process.wait()
+    os.kill(child, 0)
+    started = time.monotonic()
+    with one_driver(tmp_path):
+        assert time.monotonic() - started < 5
+
+
+def test_the_lock_follows_a_folder_that_is_renamed(tmp_path):
+    (tmp_path / "draft").mkdir()
+    with one_driver(tmp_path / "draft"):
+        (tmp_path / "draft").rename(tmp_path / "sweep")
+        with pytest.raises(UserError, match="one driver at a time"), one_driver(tmp_path / "sweep"):
+            pass
+    with one_driver(tmp_path / "sweep"):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_of_one_line(tmp_path):
+    (tmp_path / LOCK_FILE).mkdir()
+    with pytest.raises(UserError, match=r"driver.lock: must be writable, got Is a directory"), one_driver(tmp_path):
+        pass

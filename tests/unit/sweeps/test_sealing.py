@@ -1,0 +1,87 @@
+"""Sealed areas are opened once; an opening that was cut short, whose scores nobody saw, is done again."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from sweeps import sealing
+from sweeps.ledger import Ledger
+
+AREAS = ["sealed-one", "sealed-two"]
+
+
+class Watch:
+    """Scores every job, unless the sweep is cut short, and remembers what was said."""
+
+    def __init__(self, cut_short=False):
+        self.cut_short, self.jobs, self.said = cut_short, [], []
+
+    def run_jobs(self, jobs):
+        self.jobs.append(sorted(jobs))
+        return (
+            None
+            if self.cut_short
+            else {name: {"lines": line(work["area"]), "summary": {}} for name, work in jobs.items()}
+        )
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def line(area):
+    return json.dumps({"area": area, "id": "x"}) + "\n"
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    ledger = Ledger(tmp_path, epoch=1)
+    for trial in ("t0001", "t0002"):
+        record = {"trial_id": trial, "params": {}, "checkpoints": [{"step": 8, "path": f"{trial}/step-8"}]}
+        ledger.append("trial_ended", trial=record)
+    for name in ("baseline", "t0001", "t0002"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+        (tmp_path / "trials" / name / "heldout.jsonl").write_text(line("home"))
+    best = {"winner": {"trial_id": "t0001", "step": 8}}
+    monkeypatch.setattr(sealing, "leaderboard", lambda _: best)
+    config = SimpleNamespace(folder=tmp_path, heldout=SimpleNamespace(sealed=AREAS))
+    return SimpleNamespace(config=config, ledger=ledger, best=best)
+
+
+def opened(sweep):
+    return [(e["event"], e["winner"]["trial_id"]) for e in sweep.ledger.read()[0] if e["event"].startswith("sealed")]
+
+
+def areas_of(sweep, trial):
+    text = (sweep.config.folder / "trials" / trial / "heldout.jsonl").read_text()
+    return [json.loads(raw)["area"] for raw in text.splitlines()]
+
+
+def test_they_are_scored_once_for_the_winner_and_the_base_model(sweep):
+    watch = Watch()
+    for _ in range(2):
+        sealing.open_sealed(sweep, watch)
+    assert len(watch.jobs) == 1
+    assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
+    assert areas_of(sweep, "t0001") == areas_of(sweep, "baseline") == ["home", *AREAS]
+    assert areas_of(sweep, "t0002") == ["home"]
+
+
+def test_an_opening_that_was_cut_short_is_finished_and_no_second_one(sweep):
+    sealing.open_sealed(sweep, Watch(cut_short=True))
+    base = sweep.config.folder / "trials" / "baseline" / "heldout.jsonl"
+    base.write_text(base.read_text() + line(AREAS[0]))  # killed after it had written these
+    sealing.open_sealed(sweep, Watch())
+    assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
+    assert areas_of(sweep, "baseline") == ["home", *AREAS]
+
+
+def test_another_winner_needs_force_also_after_an_opening_that_was_cut_short(sweep):
+    sealing.open_sealed(sweep, Watch(cut_short=True))
+    sweep.best["winner"] = {"trial_id": "t0002", "step": 8}
+    watch = Watch()
+    sealing.open_sealed(sweep, watch)
+    assert watch.jobs == []
+    assert "--open-sealed-again" in watch.said[0]
+    sealing.open_sealed(sweep, watch, again=True)
+    assert opened(sweep)[1:] == [("sealed_opened", "t0002"), ("sealed_scored", "t0002")]
