@@ -4,8 +4,10 @@
 - Recorded curves of real trials (`benchmarks.record_curves`): an LR is labelled too high or too low by what its setting
   gained on the held-out areas, which the rules don't see; a steady rise by the mean curve of a setting's other seeds.
 - Healthy recorded curves, resampled in blocks around a level that never rises: false alarms of the steady rise a trial.
+- When a trial that is worse than its base model is found so, with beta and on the raw difference; how often wrongly.
 - The variance of a sample's loss, minus the base's, minus beta times the base's, minus a sibling trial's, by quarter.
-- One in twenty answers exchanged within its kind: precision of `analysis.suspicion` at that depth.
+- One in twenty answers exchanged within its kind: precision of `analysis.suspicion` at that depth, with the kinds that
+  it finds by itself in the answers' texts.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ import numpy as np
 from scipy.stats import binomtest, bootstrap
 
 from benchmarks.curves import DATA, Curves, load
+from benchmarks.diagnostics_planted import answer_kinds, planted_precision
 from benchmarks.diagnostics_real import (
     label,
-    planted_precision,
     read,
     resampled,
     samples_of,
@@ -28,6 +30,7 @@ from benchmarks.diagnostics_real import (
     siblings,
     true_rise,
     variances,
+    worse_at,
 )
 from benchmarks.diagnostics_synthetic import CLASSES, precision_and_recall
 from benchmarks.setting import parser, print_result, say
@@ -35,6 +38,7 @@ from trainables.diagnostics.trend import LEAST_RISE
 
 FALSE_ALARMS_ALLOWED = 0.02
 PLANTED_WANTED = 0.5
+STOPPED_WITHIN = 0.2
 TOO_HIGH = {"non_finite", "divergence", "worse_than_base", "steady_rise", "grad_norm_growing"}
 TOO_LOW = {"barely_moving", "still_falling"}
 KINDS = ("loss", "minus base", "minus beta x base", "minus sibling")
@@ -76,6 +80,7 @@ def recorded(curves: Curves, resamples: int) -> dict[str, Any]:
         "trials": len(curves.study),
         "labels": {name: sum(value == name for value in labels.values()) for name in sorted(set(labels.values()))},
         "rules": rules_on_recorded(curves, labels),
+        "worse than base": worse_than_base(curves, labels),
         "steady rise, healthy resampled": false_alarms(curves, sorted(healthy), resamples),
         "variance by quarter": variance_table(curves, healthy),
     }
@@ -101,6 +106,31 @@ def rules_on_recorded(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
         if rise is not None:
             count(counts["steady_rise"], "steady_rise" in spoken, rise > LEAST_RISE)
     return {**{name: summary(one) for name, one in counts.items()}, "spoke, by label": by_rule}
+
+
+def worse_than_base(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
+    """When the rule that ends a trial speaks, with beta as it is fitted and held at 1, and of whom it should not.
+
+    What ending them costs is told by the gain that their settings reached in the recording, which ended none for this,
+    as part of the best setting's.
+    """
+    gains = {trial: setting.gain for setting in settings_of(curves) for trial in setting.trials}
+    best = max(gains.values())
+    table: dict[str, Any] = {}
+    for name, raw in (("with beta", False), ("raw loss - base", True)):
+        places = [worse_at(curves, trial, _level(curves, trial), raw=raw) for trial in range(len(curves.study))]
+        high = [place for trial, place in enumerate(places) if labels.get(trial) == "too high"]
+        spoken = [place for place in high if place is not None]
+        ended = [gains[trial] for trial, place in enumerate(places) if place is not None]
+        others = [place is not None for trial, place in enumerate(places) if labels.get(trial) != "too high"]
+        table[name] = {
+            "of LR too high": proportion(len(spoken), len(high)),
+            "within 20 % of the epoch": proportion(sum(place <= STOPPED_WITHIN for place in spoken), len(high)),
+            "part of the epoch, median": round(float(np.median(spoken)), 4) if spoken else None,
+            "of others": proportion(sum(others), len(others)),
+            "highest gain of a setting that was ended": round(max(ended, default=0.0) / best, 4),
+        }
+    return table
 
 
 def false_alarms(curves: Curves, healthy: Sequence[int], resamples: int) -> dict[str, Any]:
@@ -142,9 +172,10 @@ def planted(curves: Curves) -> dict[str, Any]:
     """Precision at the planted depth, by the number of trials that are read, over plantings."""
     table: dict[str, Any] = {"wanted": PLANTED_WANTED, "part planted": round(float(curves.planted[1:].mean()), 4)}
     most = max(np.unique(curves.data, return_counts=True)[1].tolist())
+    kinds = {data: answer_kinds(curves, data) for data in sorted(set(curves.data.tolist()))}
     for trials in range(1, most + 1):
         for name, less_base in (("as listed", False), ("less the base's part", True)):
-            found = [planted_precision(curves, data, trials, less_base) for data in sorted(set(curves.data.tolist()))]
+            found = [planted_precision(curves, data, kind, trials, less_base=less_base) for data, kind in kinds.items()]
             known = np.array([value for value in found if value is not None])
             if len(known) > 1:
                 table[f"{trials} trials, {name}"] = mean_with_interval(known)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from analysis.suspicion import Epoch, suspicions
 from benchmarks.curves import Curves
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.diagnostics.curve import BETA_SAMPLES, fit_beta
@@ -119,6 +119,22 @@ def label(settings: list[Setting]) -> dict[int, str]:
     return labels
 
 
+def worse_at(curves: Curves, trial: int, base_level: float, *, raw: bool) -> float | None:
+    """The part of the epoch at which a trial is found worse than its base model; None where it never is.
+
+    Args:
+        curves: The recording.
+        trial: Which trial.
+        base_level: The base model's mean loss over the training set.
+        raw: Hold beta at 1, which tests the raw `loss - base`.
+    """
+    schedule = curves.schedule(trial)
+    held = mock.patch("trainables.diagnostics.curve.fit_beta", return_value=1.0) if raw else nullcontext()
+    with held:
+        found = read(samples_of(curves, trial), schedule, base_level)
+    return next((one["step"] / schedule.steps for one in found if one["rule"] == "worse_than_base"), None)
+
+
 def true_rise(curves: Curves, trials: tuple[int, ...]) -> float | None:
     """How far the loss truly rises at peak: the change of the mean over trials of one setting and several orders.
 
@@ -192,27 +208,3 @@ def siblings(curves: Curves, healthy: set[int]) -> Iterator[tuple[int, int]]:
         ]
         same.sort(key=lambda trial: curves.params[trial, 0])
         yield from itertools.pairwise(same)
-
-
-def planted_precision(curves: Curves, data: str, trials: int, less_base: bool) -> float | None:
-    """Part of the planted wrong answers among as many of the most suspect samples of one planting.
-
-    Args:
-        curves: The recording.
-        data: A planted training set.
-        trials: How many trials are read; None is returned where fewer were recorded.
-        less_base: As for `suspicions`.
-    """
-    rows = [trial for trial in np.flatnonzero(curves.data == data).tolist() if curves.state[trial] == "complete"]
-    rows.sort(key=lambda trial: -curves.params[trial, 0])
-    if len(rows) < trials:
-        return None
-    planted = set(curves.ids[curves.planted[curves.sets.index(data)]].tolist())
-    kinds = {name: re.sub(r"\d+", "", name) for name in curves.ids.tolist()}
-    epochs = []
-    for trial in rows[:trials]:
-        samples = samples_of(curves, trial)
-        ids = curves.ids[curves.order[trial].astype(int)].tolist()
-        epochs.append(Epoch(ids, samples.nll, samples.tokens, samples.base))
-    ranked = suspicions(epochs, kinds, less_base=less_base)
-    return float(np.mean([sample.id in planted for sample in ranked[: len(planted)]]))

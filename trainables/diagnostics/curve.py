@@ -57,7 +57,7 @@ class Curve:
         spike: What `warmup_spike` has seen so far.
         pairs: The last samples' (loss, base loss), at most `BETA_SAMPLES`.
         beta: The last coefficient used; None without base losses.
-        over_base: Losses less the base model's on the same samples, after warm-up.
+        since_warmup: Residuals after warm-up; without base losses nothing is kept.
         steady_steps: Steps after warm-up with a finite gradient norm.
         clipped_steps: Those whose gradient was clipped.
         first_norms, last_norms: Logarithms of the first and last of their norms, at most `WINDOW_STEPS`.
@@ -77,7 +77,7 @@ class Curve:
     spike: dict[str, float] = field(default_factory=dict)
     pairs: list[list[float]] = field(default_factory=list)
     beta: float | None = None
-    over_base: Sums = field(default_factory=Sums)
+    since_warmup: Sums = field(default_factory=Sums)
     steady_steps: int = 0
     clipped_steps: int = 0
     first_norms: list[float] = field(default_factory=list)
@@ -131,7 +131,7 @@ class Curve:
             values[name] = float(values[name])
         for name in ("blocks", "peak_parts", "recent"):
             values[name] = [Sums(**part) for part in values[name]]
-        values["before"], values["over_base"] = Sums(**values["before"]), Sums(**values["over_base"])
+        values["before"], values["since_warmup"] = Sums(**values["before"]), Sums(**values["since_warmup"])
         return cls(**values)
 
     def _residuals(self, settings: Settings, nll: Sequence[float], base: Sequence[float] | None) -> list[float]:
@@ -140,10 +140,11 @@ class Curve:
         self.beta = beta = fit_beta(self.pairs)
         pairs = [[y, b] for y, b in zip(nll, base, strict=True) if math.isfinite(y) and math.isfinite(b)]
         self.pairs = [*self.pairs, *pairs][-BETA_SAMPLES:]
+        residuals = [y - beta * (b - settings.base_level) for y, b in pairs]
         if self.step > settings.schedule.warmup_steps:
-            for y, b in pairs:
-                self.over_base.add(self.step / settings.schedule.steps, y - b)
-        return [y - beta * (b - settings.base_level) for y, b in pairs]
+            for value in residuals:
+                self.since_warmup.add(self.step / settings.schedule.steps, value)
+        return residuals
 
     def _add_residuals(self, settings: Settings, residuals: list[float]) -> None:
         place, steps, peak = self.step - 1, settings.schedule.steps, settings.peak_steps

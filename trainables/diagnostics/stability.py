@@ -7,7 +7,7 @@ from statistics import median_low
 
 from trainables.diagnostics.curve import SPIKE_STEPS, WINDOW_STEPS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
-from trainables.diagnostics.sums import Sums, difference
+from trainables.diagnostics.sums import Sums, difference, difference_from
 
 DIVERGED_RATIO = 2.0
 """The loss level has diverged when it is above this multiple of the start's ..."""
@@ -16,10 +16,14 @@ DIVERGED_NATS = 2.0
 """... and above the start's by more than this many nats a token, so that a level near 0 is judged by its rise."""
 
 WORSE_PART = 0.1
-"""Part of the base model's level by which a trial is worse than the base model."""
+"""Part of the base model's level by which a trial is worse than the base model. Ours."""
 
-WORSE_ERRORS = 4.0
-"""Standard errors by which it is; one-sided 0.003 % at a single look."""
+WORSE_ALPHA = 3e-5
+"""One-sided, as 4 standard errors of a normal; tested at every step after the warm-up, hence so small. Ours."""
+
+WORSE_LASTS = 0.05
+"""Part of the epoch, counted from the end of the warm-up, for which a trial must have been worse; 4 steps at least, so
+that a spike is left time to come back. Ours."""
 
 SPIKE_ALPHA = 1e-4
 """One-sided; the test is made at every step of the warm-up and of as many after it, hence so small. Ours."""
@@ -91,28 +95,35 @@ def divergence(curve: Curve, settings: Settings) -> Finding | None:
 def worse_than_base(curve: Curve, settings: Settings) -> Finding | None:
     """A trial that is worse than the untouched base model on the samples since its warm-up (error).
 
-    Fine-tuning helps within a few steps or it harms: on the mean of all samples since the warm-up, each compared with
-    the base model's loss on it, a healthy trial is below the base model soon. The rule speaks when the mean is above
-    it by a tenth of the base model's level and by 4 standard errors, 8 steps after the warm-up at the earliest. It is
-    asked at every step, hence so many. The thresholds are ours. A difference to the base model is noisier than a loss,
-    which its standard error knows: the rule can be late, but hardly wrong.
+    Fine-tuning helps within a few steps or it harms: a healthy trial is below the base model soon after its warm-up.
+    The rule speaks when the mean of the residuals since the warm-up, `loss - beta * (base - mean base)`, is above the
+    base model's mean by a tenth and certainly (Student's t, 0.003 %); when a twentieth of the epoch has passed since
+    the warm-up; and when the low median of the last 4 steps is above by a tenth too, for a trial that comes back is
+    not lost. The base model's mean is that of the whole training set, whose samples come in random order, so residuals
+    tell the distance to it whatever beta is, and with the fitted one with the least spread.
     """
-    over = curve.over_base
+    seen, level = curve.since_warmup, settings.base_level
     steps = curve.step - settings.schedule.warmup_steps
-    if settings.base_level is None or steps < WINDOW_STEPS or over.n < 2:
+    if level is None or steps < max(SPIKE_STEPS, WORSE_LASTS * settings.schedule.steps) or seen.n < 2:
         return None
-    error = math.sqrt(over.mean_variance)
-    if over.mean <= max(WORSE_PART * settings.base_level, WORSE_ERRORS * error):
+    over = difference_from(level, seen)
+    latest = median_low([part.mean if part.n else level for part in curve.recent])
+    if min(over.value, latest - level) <= WORSE_PART * level or over.above_zero_p >= WORSE_ALPHA:
         return None
     evidence: Evidence = {
-        "over_base": over.mean,
-        "standard_error": error,
-        "base_level": settings.base_level,
-        "samples": over.n,
+        "over_base": over.value,
+        "standard_error": over.error,
+        "p": over.above_zero_p,
+        "alpha": WORSE_ALPHA,
+        "base_level": level,
+        "latest_over_base": latest - level,
+        "samples": seen.n,
         "lr": curve.lr,
         "from_step": settings.schedule.warmup_steps + 1,
         "to_step": curve.step,
     }
+    if curve.beta is not None:
+        evidence["beta"] = curve.beta
     advice = lower_lr_advice(settings)
     return Finding(rule="worse_than_base", severity="error", step=curve.step, evidence=evidence, advice=advice)
 

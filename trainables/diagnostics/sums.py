@@ -130,3 +130,8 @@ def difference(first: Sums, second: Sums) -> Difference:
 def difference_to(level: float, values: Sums) -> Difference:
     """A known level less the mean of values, of which there must be two."""
     return Difference(level - values.mean, math.sqrt(values.mean_variance), values.n - 1.0)
+
+
+def difference_from(level: float, values: Sums) -> Difference:
+    """Mean of values, of which there must be two, less a known level."""
+    return difference_to(level, values)._replace(value=values.mean - level)

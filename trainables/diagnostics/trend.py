@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainables.diagnostics.curve import PEAK_PARTS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
-from trainables.diagnostics.sums import Difference, Sums, difference_to, fit_line
+from trainables.diagnostics.sums import Sums, difference_from, fit_line
 
 LOOKS = (8, 12, 16, 20)
 """Looks, in twentieths of the phase at peak: four, always at the same places. A test that is repeated at every report
@@ -71,8 +71,7 @@ def _above_base(curve: Curve, settings: Settings, look: int, alpha: float) -> Fi
     seen, steps = _seen(curve, settings, 0, look)
     if seen is None or settings.base_level is None:
         return None
-    fall = difference_to(settings.base_level, seen)
-    rise = Difference(-fall.value, fall.error, fall.df)
+    rise = difference_from(settings.base_level, seen)
     if rise.above_zero_p >= alpha or rise.value < LEAST_RISE * seen.mean:
         return None
     evidence: Evidence = {"rise_nats": rise.value, "compared_with": "the base model", "base_level": settings.base_level}

@@ -1,15 +1,17 @@
 """The benchmark of the diagnostics: its labels, its resampled curves and its counts, on recordings made up here."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from analysis.suspicion import answer_kind
 from benchmarks.curves import Curves
 from benchmarks.diagnostics import count, false_alarms, mean_with_interval, proportion, recorded, summary
+from benchmarks.diagnostics_planted import TRAIN, answer_kinds, planted_precision
 from benchmarks.diagnostics_real import (
     label,
-    planted_precision,
     read,
     resampled,
     samples_of,
@@ -19,6 +21,9 @@ from benchmarks.diagnostics_real import (
     variances,
 )
 from benchmarks.diagnostics_synthetic import CLASSES, findings
+from benchmarks.record_data import plant
+from trainables.config import FieldNames
+from trainables.samples import read_samples
 
 SAMPLES, BATCH, STEPS = 320, 4, 80
 PEAKS = (1e-5, 3e-4, 5e-4, 1e-2)
@@ -135,10 +140,25 @@ def test_siblings_have_the_same_order():
 
 
 def test_planted_answers_are_found_and_none_where_nothing_was_changed():
-    found = planted_precision(recording(study="planted"), "train", 3, True)
-    assert found > 0.8
-    assert planted_precision(recording(study="planted", planted_effect=0.0), "train", 3, True) < 0.3
-    assert planted_precision(recording(study="planted"), "train", 99, True) is None
+    kinds = dict.fromkeys(recording().ids.tolist(), "number")
+
+    def precision(effect, trials):
+        curves = recording(study="planted", planted_effect=effect)
+        return planted_precision(curves, "train", kinds, trials, less_base=True)
+
+    assert precision(2.0, 3) > 0.8
+    assert precision(0.0, 3) < 0.3
+    assert precision(2.0, 99) is None
+
+
+def test_kinds_come_from_the_answers_as_planted_and_not_from_ids():
+    samples = read_samples(str(TRAIN), FieldNames())[:60]
+    wrong, exchanged = plant(samples, 3)
+    ids = np.array([sample.id for sample in samples])
+    curves = replace(recording(), ids=ids, sets=("planted-3",), planted=np.isin(ids, exchanged)[None])
+    assert answer_kinds(curves, "planted-3") == {sample.id: answer_kind(sample.response) for sample in wrong}
+    with pytest.raises(ValueError, match="was recorded with other wrong answers"):
+        answer_kinds(replace(curves, sets=("planted-4",)), "planted-4")
 
 
 def test_a_recording_gives_a_table():

@@ -61,6 +61,10 @@ def rules(findings: list[Finding]) -> set[str]:
     return {finding["rule"] for finding in findings}
 
 
+def named(findings: list[Finding], rule: str) -> list[Finding]:
+    return [found for found in findings if found["rule"] == rule]
+
+
 def only(findings: list[Finding], rule: str) -> Finding:
-    (finding,) = [found for found in findings if found["rule"] == rule]
+    (finding,) = named(findings, rule)
     return finding

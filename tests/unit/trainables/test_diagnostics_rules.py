@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from curve_kit import draw, only, rules, schedule
+from curve_kit import draw, named, only, rules, schedule
 
 from trainables.diagnostics import CurveWatch
 from trainables.diagnostics.finding import Settings
@@ -285,12 +285,29 @@ def test_a_trial_that_is_worse_than_its_base_model_is_ended_early(over, seen):
         findings = [only(one, "worse_than_base") for one in found]
         assert {finding["severity"] for finding in findings} == {"error"}
         assert max(finding["step"] for finding in findings) <= 20
-        assert min(finding["step"] for finding in findings) >= 5 + 8, "not before 8 steps after the warm-up"
+        assert min(finding["step"] for finding in findings) >= 5 + 5, "not before a twentieth of the epoch"
         assert all(finding["evidence"]["over_base"] > 0.28 for finding in findings)
 
 
 def test_without_base_losses_nothing_is_said_of_the_base_model():
     assert share(lambda _: 9.0, "worse_than_base", with_base=False) == 0.0
+
+
+def test_the_fitted_part_of_the_base_losses_tells_it_earlier_than_the_whole(monkeypatch):
+    """Samples differ much and the trial is hardly like its base any more: raw differences add the base's spread."""
+    steps = {}
+    for name in ("fitted", "raw"):
+        if name == "raw":
+            monkeypatch.setattr("trainables.diagnostics.curve.fit_beta", lambda _: 1.0)
+        found = [draw(lambda _: 3.3, schedule(), seed=seed, beta=0.1) for seed in SEEDS]
+        steps[name] = [f["step"] if (f := next(iter(named(one, "worse_than_base")), None)) else 100 for one in found]
+    assert np.mean(steps["fitted"]) < np.mean(steps["raw"]) - 3
+
+
+def test_a_spike_after_the_warm_up_that_comes_back_is_not_worse():
+    """High for 3 steps, by so much that the mean since the warm-up is still above the base model when it has come."""
+    assert share(lambda part: 9.0 if 0.05 <= part < 0.08 else 2.0, "worse_than_base") == 0.0
+    assert share(lambda part: 9.0 if part >= 0.05 else 2.0, "worse_than_base") == 1.0
 
 
 def test_a_trial_that_was_worse_in_its_warm_up_alone_goes_on():
