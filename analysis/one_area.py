@@ -14,7 +14,11 @@ ALPHA = 0.01
 
 
 def one_area_winner(
-    step: int, winner: Items, others: Mapping[str, Items], groups: Mapping[str, Sequence[str]]
+    step: int,
+    winner: Items,
+    others: Mapping[str, Items],
+    groups: Mapping[str, Sequence[str]],
+    weights: Mapping[str, float],
 ) -> Finding | None:
     """The winner is certainly better than the others' mean on one area, and on no other; on one at least it is worse.
 
@@ -23,6 +27,7 @@ def one_area_winner(
         winner: Each selecting area's items' mean losses of the winning checkpoint.
         others: Likewise of the other trials' best checkpoints, by trial.
         groups: Each item's cluster, by area and in the items' order.
+        weights: Weight of each area in the objective, for the advice.
 
     Returns:
         None as well where there are fewer than two areas or no other trial.
@@ -47,10 +52,10 @@ def one_area_winner(
             return None  # neither won nor lost for certain, but not lost: no one-sided winner
     if len(better) != 1 or not worse:
         return None
-    evidence["won"], evidence["lost"] = better[0], ", ".join(worse)
+    won = better[0]
+    evidence["won"], evidence["lost"] = won, ", ".join(worse)
     advice = (
-        f"the winner wins by {better[0]} alone: if the other areas matter as much, lower "
-        f"heldout.areas.{better[0]}.weight (try half of it) or set not_worse_by on the others, and see who wins with "
-        "any one area left out"
+        f"the winner wins by {won} alone: if the other areas matter as much, try heldout.areas.{won}.weight "
+        f"{weights[won] / 2.0:g} (half of this sweep's), and see who wins with that area left out"
     )
     return Finding(rule="one_area_winner", severity="warning", step=step, evidence=evidence, advice=advice)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from analysis.rank_table import print_board
 from analysis.ranking import few_clusters, ranking, without_ranking
 from analysis.records import read_sweep
 from analysis.standings import stand
+from analysis.subsets import SUBSET, what_more_data_brings
+from analysis.suspects import LISTED, suspects_or_reason
+from analysis.sweep_findings import sweep_findings
 from analysis.verdict import verdict
 from trainables.files import write_whole
 
@@ -45,24 +49,30 @@ def leaderboard(folder: str | Path) -> dict[str, Any]:
         then complete ones without scores, then the rest), `verdict` (a sentence or two), `baseline`, `weights`,
         `intervals` (of checkpoints: how they were made and what they leave out), `separation` (of settings: seed
         variance and where it is known from), `guard_rails`, `beside` (other measures, areas' shares, the winner with
-        an area left out, items that it loses), `sealed`, `notes`. Losses are in nats a token; an interval is `[low,
-        high]`; what isn't known is None.
+        an area left out, items that it loses), `findings` (of the sweep as a whole), `more_data`, `sealed`, `notes`.
+        Losses are in nats a token; an interval is `[low, high]`; what isn't known is None.
 
     Raises:
         UserError: The folder is missing or a file in it can't be read.
     """
-    sweep = read_sweep(folder)
-    notes = list(sweep.notes)
-    contenders, base = read_contenders(sweep, notes)
+    whole = read_sweep(folder)
+    notes = list(whole.notes)
+    everyone, base = read_contenders(whole, notes)
+    sweep = replace(whole, trials=[trial for trial in whole.trials if trial.kind != SUBSET])
+    competing = {trial.trial_id for trial in sweep.trials}
+    contenders = [contender for contender in everyone if contender.trial_id in competing]
     baseline = baseline_summary(sweep, base.scores)
     able = [contender for contender in contenders if contender.defect is None]
     evidence = gather(able, base.scores, sweep.weights) if able else None
     standings = stand(sweep.trials, evidence, sweep.seed_sd, notes) if evidence else None
     if evidence and standings:
         parts = ranking(sweep, contenders, base, baseline, evidence, standings)
+        parts["findings"] = sweep_findings(evidence, parts["rows"], sweep.weights)
         notes += few_clusters(evidence.design)
     else:
-        parts = without_ranking(sweep, contenders)
+        parts = {**without_ranking(sweep, contenders), "findings": []}
+    seed_sd = standings.seed_sd.single if standings else None
+    parts["more_data"] = what_more_data_brings(whole, everyone, parts["winner_setting"], seed_sd)
     board = {"name": sweep.name, **parts, "baseline": baseline, "weights": sweep.weights, "notes": notes}
     return _plain({**board, "verdict": verdict(board)})
 
@@ -71,13 +81,16 @@ def write_leaderboard(folder: str | Path) -> dict[str, Any]:
     """Ranks a sweep and writes `leaderboard.json` into its folder (beside itself, then renamed).
 
     Returns:
-        What `leaderboard` returns.
+        What `leaderboard` returns, and `suspects`: the training samples that most deserve a look, or why there are
+        none.
 
     Raises:
         UserError: As `leaderboard`.
         OSError: The file can't be written.
     """
-    board = leaderboard(folder)
+    found, reason = suspects_or_reason(folder, LISTED)
+    listed = [{"id": one.found.id, "kind": one.found.kind, "excess_nats": one.found.excess_nats} for one in found]
+    board = {**leaderboard(folder), "suspects": {"samples": listed, "unknown_because": reason}}
     write_whole(Path(folder) / "leaderboard.json", _as_json(board))
     return board
 

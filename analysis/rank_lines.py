@@ -36,11 +36,20 @@ def legend(board: Board) -> str:
 
 
 def lines_below(board: Board) -> Iterator[str]:
-    """Replicates, what other measures and areas say, and sealed areas; nothing for boards of earlier versions."""
+    """Replicates, what other measures and areas say, findings, more data, suspects, sealed areas.
+
+    Nothing of what a board of an earlier version lacks.
+    """
     for row in board["rows"]:
         if row["rank"] and (row.get("setting") or {}).get("replicated"):
             yield _replicates(row)
     yield from _beside(board.get("beside") or {})
+    for finding in board.get("findings") or []:
+        yield f"{finding['rule']} ({finding['severity']}): {finding['advice']}"
+    if more := board.get("more_data"):
+        yield more["sentence"] if more["trials"] else f"{more['sentence']} more_data.subsets: true measures it."
+    if board.get("suspects"):
+        yield _suspects(board["suspects"])
     for area, scores in sorted((board.get("sealed") or {}).items()):
         delta, interval = scores["delta"], scores["delta_interval"]
         gain = None if delta is None else -delta
@@ -54,6 +63,13 @@ def _replicates(row: dict[str, Any]) -> str:
     setting = row["setting"]
     mean = f"mean nll {nats(setting['objective'])}, gain {with_interval(setting['gain'], setting['gain_interval'])}"
     return f"Replicates of {row['trial_id']}: {shown}; {mean} (items and seeds)"
+
+
+def _suspects(suspects: dict[str, Any]) -> str:
+    if suspects["unknown_because"]:
+        return f"Training samples to look at: not known ({suspects['unknown_because']})"
+    shown = _joined((one["id"], f"{one['excess_nats']:+.2f} nats") for one in suspects["samples"])
+    return f"Training samples to look at (above their like, over all trials): {shown}; python -m analysis.suspects"
 
 
 def _state(row: dict[str, Any]) -> str:

@@ -56,12 +56,16 @@ class Heldout:
 
 @dataclass(frozen=True)
 class Trial:
-    """A line of `trials.jsonl`: one trial that ended, with the fields that the sweep wrote there."""
+    """A line of `trials.jsonl`: one trial that ended, with the fields that the sweep wrote there.
+
+    A trial of kind "subset" is trained on a `fraction` of the samples, with the setting of `replicate_of`.
+    """
 
     trial_id: str
     state: str
     kind: str = "search"
     replicate_of: str | None = None
+    fraction: float | None = None
     seed: int | None = None
     params: Mapping[str, float] = field(default_factory=dict)
     drawn: Mapping[str, float] | None = None

@@ -24,6 +24,7 @@ from trainables.errors import UserError
 
 TRAIN_FILE = "cache/train.arrow"
 SHOWN = 20
+LISTED = 5  # beside a leaderboard
 SHOWN_CHARACTERS = 160
 EXAMPLE = """example:
   python -m analysis.suspects outputs/demo --top 20           # the list
@@ -79,6 +80,14 @@ def find_suspects(folder: str | Path, top: int = SHOWN, kind_key: str | None = N
         raise UserError(str(folder), "must hold a trial with a loss curve", "none", "run trials to their end first")
     found = suspicions(epochs, kinds)[:top]
     return [Suspect(one, texts[one.id].prompt, texts[one.id].response) for one in found]
+
+
+def suspects_or_reason(folder: str | Path, top: int) -> tuple[list[Suspect], str | None]:
+    """As `find_suspects`, for a page that has more to show: the suspects, or none and why."""
+    try:
+        return find_suspects(folder, top), None
+    except UserError as error:
+        return [], str(error)
 
 
 def read_epoch(sweep: Sweep, trial_id: str) -> Epoch | None:

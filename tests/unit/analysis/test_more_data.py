@@ -69,7 +69,7 @@ def test_without_all_three_it_is_not_measured(missing):
 
 
 def one_area(winner, *others):
-    return one_area_winner(40, winner, {f"t{k}": other for k, other in enumerate(others)}, GROUPS)
+    return one_area_winner(40, winner, {f"t{k}": other for k, other in enumerate(others)}, GROUPS, WEIGHTS)
 
 
 def test_a_winner_by_one_area_alone():
