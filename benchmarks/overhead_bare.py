@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from trainables import checkpoint
+from trainables.bench import Bench
 from trainables.config import LaneConfig, TrialSpec
-from trainables.jobs import Bench
-from trainables.loop import Hooks, train
+from trainables.loop import Course, Hooks
 from trainables.optimise import SOLO
 
 WARM_UP_TRIALS = 2
@@ -44,7 +44,7 @@ def trial_seconds(bench: Bench, trial_id: str) -> float:
     hooks = Hooks(steps=lambda records: None, checkpoint=on_checkpoint, should_stop=lambda: False)
     spec = TrialSpec(trial_id=trial_id, seed=0, params=PARAMS)
     started = time.perf_counter()
-    outcome = train(bench.base, bench.data, spec, bench.settings, hooks)
+    outcome = bench.loop.train(Course(bench.data, spec, bench.settings, hooks))
     seconds = time.perf_counter() - started
     assert outcome.state == "complete", outcome
     return seconds

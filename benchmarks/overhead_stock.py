@@ -89,8 +89,9 @@ def worker(config: dict[str, Any]) -> None:
     """Loads everything, trains the trial as a lane does, reports its objective."""
     import torch
 
+    from trainables.bench import Bench
     from trainables.config import LaneConfig, TrialSpec
-    from trainables.jobs import Bench, run_job
+    from trainables.jobs import train_trial
     from trainables.optimise import SOLO
     from trainables.tracking import close_service
 
@@ -100,7 +101,7 @@ def worker(config: dict[str, Any]) -> None:
     params = {name: config[name] for name in ("peak_lr", "warmup_fraction", "decay_floor")}
     spec = TrialSpec(trial_id=config["trial_id"], seed=0, params=params)
     work = {"do": "trial", "spec": spec.model_dump(), "baseline": {}}
-    end = run_job(bench, work, report=lambda message: None, should_stop=lambda: False)
+    end = train_trial(bench, work, report=lambda message: None, should_stop=lambda: False)
     close_service()
     train.report({"objective": end["checkpoints"][-1]["objective"]})
 

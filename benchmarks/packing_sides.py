@@ -23,7 +23,7 @@ from trainables.data import Batch, TokenSequence, collate
 from trainables.loop import Hooks, train
 from trainables.model import Base, resolve_precision
 from trainables.order import epoch_order, step_indices
-from trainables.packed import Pack, SlotStep
+from trainables.packed import Pack, StepPart
 from trainables.probe import choose_plan
 
 SHAPES = {  # of Qwen2.5; heads of 64 and 128
@@ -154,11 +154,11 @@ class Setting:
 
         return run
 
-    def part(self, seed: int, step: int, lr: float) -> SlotStep:
+    def part(self, seed: int, step: int, lr: float) -> StepPart:
         """A slot's step of the epoch that a seed orders."""
         order = epoch_order(len(self.samples), seed)
         batch = self.samples.batch(step_indices(order, step, self.pace.batch_size))
-        return SlotStep([batch], batch.label_tokens, lr)
+        return StepPart([batch], batch.label_tokens, lr)
 
     def trainer(self, clock: Clock) -> int:
         """One trial by `Trainer` with its default settings, on batches padded to their longest sample."""

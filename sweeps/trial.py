@@ -54,7 +54,7 @@ class SweepTrial(tune.Trainable):
         """Nothing: see `save_checkpoint`."""
 
     def _submit(self, config: dict[str, Any]) -> None:
-        self.work = {"do": "trial", "spec": config["spec"], "baseline": config["baseline"]}
+        self.work = {**config["work"], "spec": config["spec"]}
         self.job_id, self.seen = config["spec"]["trial_id"], 0
         self.last = {"objective": float("nan"), "step": 0, "epoch_percent": 0}
         ray.get(self.dispatcher.submit.remote(self.job_id, self.work))

@@ -55,7 +55,11 @@ def make_search(sweep: Sweep, watch: Watch, baseline: dict[str, Any]) -> SweepSe
         config,
         points=sweep.plan.seed_points,
         base_objective=base_objective,
-        trial_config={"lanes": watch.lanes.name, "namespace": NAMESPACE, "baseline": baseline},
+        trial_config={
+            "lanes": watch.lanes.name,
+            "namespace": NAMESPACE,
+            "work": {"do": "trial", "baseline": baseline, "slots": watch.slots},
+        },
         on_submitted=watch.submitted,
         history=[*history, *as_trials(past.ended, config, base_objective, history)],
         unfinished=past.unfinished,
@@ -76,7 +80,7 @@ def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: i
             search_alg=search,
             scheduler=make_trial_scheduler(config),
             num_samples=trials,
-            max_concurrent_trials=len(lanes.threads) * config.resources.trials_per_lane,
+            max_concurrent_trials=len(lanes.threads) * watch.slots,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

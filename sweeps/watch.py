@@ -34,6 +34,7 @@ class Watch(threading.Thread):
 
     Attributes:
         cut_short: Whether the sweep was told to end before its work was done.
+        slots: Trials that each lane trains side by side; see `settle_slots`.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Watch(threading.Thread):
         self.pruner = pruner
         self.failure: BaseException | None = None
         self.cut_short = False
+        self.slots = 1
         self._finishing = threading.Event()
 
     def run(self) -> None:
@@ -82,7 +84,8 @@ class Watch(threading.Thread):
         self.expect(len(specs))
         for spec in specs:
             self.submitted(spec)
-            self.lanes.call("submit", spec.trial_id, {"do": "trial", "spec": spec.model_dump(), "baseline": baseline})
+            work = {"do": "trial", "spec": spec.model_dump(), "baseline": baseline, "slots": self.slots}
+            self.lanes.call("submit", spec.trial_id, work)
         while not all(spec.trial_id in self.recorder.records for spec in specs):
             if self.stopped():
                 self.lanes.drain()

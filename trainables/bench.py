@@ -14,6 +14,7 @@ from trainables.base_losses import BaseLosses
 from trainables.config import LaneConfig
 from trainables.data import TokenisedSet
 from trainables.heldout import ItemScore
+from trainables.loop import Loop
 from trainables.model import Base, load_base
 from trainables.optimise import World
 from trainables.scorers import load_scorers
@@ -30,7 +31,11 @@ class Bench:
     data: TokenisedSet
     areas: dict[str, TokenisedSet]
     scorers: dict[str, dict[str, Any]]
+    loop: Loop = field(init=False)
     _base_losses: BaseLosses | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.loop = Loop(self.base, self.world)
 
     @classmethod
     def load(cls, settings: LaneConfig, device: torch.device, world: World) -> Bench:
@@ -86,7 +91,7 @@ class Bench:
         return self._base_losses
 
     def recover(self) -> None:
-        """Puts the bench back in order after a job that failed."""
-        self.base.restore()
+        """Puts the bench back in order after a job that failed; drops all trials."""
+        self.loop.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,68 +1,209 @@
-"""One trial: one epoch over the training set, every sample seen once. Knows neither Ray nor W&B.
+"""One epoch a trial, every sample seen once; several trials at a time if they can be packed. Knows neither Ray nor W&B.
 
-`train` is the story. Losses stay on the device until a report point, so that no step waits for a GPU.
+`Loop.step` is the story. Losses stay on the device until a report point, so that no step waits for a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from torch import nn
 
 from trainables.base_losses import BaseLosses
-from trainables.config import LaneConfig, TrialSpec, with_params
-from trainables.curve import BatchLosses, CurveRecorder, StepRecord
+from trainables.config import LaneConfig, TrialSpec
+from trainables.course import Course, Hooks, Outcome, State, Stepped
 from trainables.data import TokenisedSet
-from trainables.diagnostics import CurveWatch, Finding
-from trainables.epoch import plan_epoch
+from trainables.engine import Alone, Engine
 from trainables.model import Base
-from trainables.optimise import SOLO, Gradients, Optimiser, World
-from trainables.order import epoch_order, split_for_worker, step_indices
-from trainables.schedule import make_schedule
+from trainables.optimise import SOLO, World
+from trainables.packed import Pack, Parked
+
+__all__ = ["Course", "Ended", "Hooks", "Loop", "Outcome", "train"]
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop calls. An exception in a hook ends the trial.
-
-    With several workers each calls its own: `steps` and `checkpoint` are called on all, after the same steps and with
-    the same records; `should_stop` may be true on one of them and stops all.
-
-    Attributes:
-        steps: Called at every report point with the steps since the last one.
-        checkpoint: Called with the number of steps done and the model, in evaluation mode.
-        should_stop: Asked before every step; after True not one more is trained.
-    """
-
-    steps: Callable[[list[StepRecord]], None]
-    checkpoint: Callable[[int, nn.Module], None]
-    should_stop: Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial's training ended.
+class Ended(NamedTuple):
+    """A trial that is no longer trained.
 
     Attributes:
-        state: "complete", "diverged" (seen at a report point: the result is not usable) or "stopped" (as asked).
-        steps: Optimiser steps done.
-        steps_planned: Optimiser steps of the epoch.
-        samples_seen: Samples trained on, each once.
-        findings: What the diagnostics saw in the curve.
-        watch: The diagnostics themselves, for what is compared with the curve later.
+        course: The trial.
+        outcome: How it ended; None if by an error.
+        error: The error, one of its hooks'.
     """
 
-    state: Literal["complete", "diverged", "stopped"]
-    steps: int
-    steps_planned: int
-    samples_seen: int
-    findings: list[Finding]
-    watch: CurveWatch = field(compare=False, repr=False)
+    course: Course
+    outcome: Outcome | None
+    error: Exception | None = None
+
+
+class Loop:
+    """Trains trials side by side, each exactly as if it were alone. They come and go between steps.
+
+    The curve of a trial depends on the trial alone: a base that has served others gives the same one, to the bit, as a
+    fresh base; neighbours and padding show only in how sums are rounded.
+
+    Args:
+        base: The base model; as it was loaded whenever no trial is being trained.
+        world: The workers that share every trial.
+
+    Attributes:
+        slots: Most trials at a time.
+    """
+
+    def __init__(self, base: Base, world: World = SOLO) -> None:
+        self.slots, self._most = 1, sys.maxsize
+        self._base, self._world = base, world
+        self._pack, self._alone = Pack(base, world), Alone(base, world)
+        self._engine: Engine = self._pack
+        self._running: list[tuple[Course, Any]] = []
+        self._parked: list[tuple[Course, Parked]] = []
+
+    @property
+    def free(self) -> int:
+        """Trials that can join now."""
+        return max(0, self.slots - len(self._running) - len(self._parked))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no trial is under way."""
+        return not self._running and not self._parked
+
+    @property
+    def waste(self) -> float:
+        """The part of all packed rows so far that held no token of a sample, 0 to below 1."""
+        return self._pack.waste
+
+    def offer(self, slots: int) -> None:
+        """From now on so many trials at a time, unless memory has been found to hold fewer.
+
+        Args:
+            slots: At least 1. More than one takes trials that can be packed.
+        """
+        self.slots = min(slots, self._most)
+
+    def join(self, course: Course) -> None:
+        """Takes a trial in; it trains from the next step on.
+
+        Raises:
+            UserError: It can't be packed though there are several slots, or its settings don't fit the model.
+        """
+        assert self.free, "no slot is free"
+        started = time.monotonic()
+        if self.is_empty:
+            packs = self.slots > 1 or self._pack.obstacle(course.lora) is None
+            self._engine = self._pack if packs else self._alone
+        self._running.append((course, self._engine.join(course.lora, course.training, course.spec.seed)))
+        course.worker_seconds += time.monotonic() - started
+
+    def step(self) -> list[Ended]:
+        """Trains every trial by one optimiser step, after those that are asked to stop have left.
+
+        Returns:
+            The trials that ended: diverged and stopped ones write no further checkpoint.
+
+        Raises:
+            torch.OutOfMemoryError: One trial alone needs more memory than there is.
+        """
+        ended = self._each(self._stop_if_asked)
+        if not self._running:
+            return ended
+        started = time.monotonic()
+        stepped = self._steps()
+        ended += self._each(lambda course, slot: course.took(stepped[slot]) if slot in stepped else None)
+        share = (time.monotonic() - started) / max(1, len(stepped))
+        for course, slot in self._running:
+            course.worker_seconds += share if slot in stepped else 0.0
+        return ended + self._each(lambda course, slot: self._after_step(course, slot) if slot in stepped else None)
+
+    def train(self, course: Course) -> Outcome:
+        """Trains one trial, alone, to its end.
+
+        Raises:
+            UserError: The adapter's settings don't fit the model.
+        """
+        self.join(course)
+        ended: list[Ended] = []
+        while not ended:
+            ended = self.step()
+        if ended[0].error:
+            raise ended[0].error
+        assert ended[0].outcome is not None
+        return ended[0].outcome
+
+    def clear(self) -> None:
+        """Drops all trials, after an error that was not one trial's own; the base is as it was loaded."""
+        self._running, self._parked = [], []
+        self._pack.close()
+        self._alone = Alone(self._base, self._world)
+        self._base.restore()
+
+    def _steps(self) -> dict[Any, Stepped]:
+        """What the step gave, by slot; nothing if memory ran out and there are fewer trials now."""
+        parts = [course.next_part() for course, _ in self._running]
+        try:
+            steps = self._engine.step(parts)
+        except torch.OutOfMemoryError:
+            if len(self._running) == 1:
+                raise
+            steps = []
+        if not steps:  # only here has the failed step let go of its tensors
+            self._halve()
+            return {}
+        return {slot: stepped for (_, slot), stepped in zip(self._running, steps, strict=True)}
+
+    def _stop_if_asked(self, course: Course, slot: Any) -> Ended | None:
+        if not course.wants_stop():
+            return None
+        course.report()
+        return self._end(course, slot, "stopped")
+
+    def _after_step(self, course: Course, slot: Any) -> Ended | None:
+        if course.diverged:
+            return self._end(course, slot, "diverged")
+        if course.checkpoint_is_due:
+            started = time.monotonic()
+            with self._engine.lent(slot) as model:
+                course.hooks.checkpoint(course.step, model)
+            course.worker_seconds += time.monotonic() - started
+        return self._end(course, slot, "complete") if course.step == course.epoch.steps else None
+
+    def _each(self, act: Callable[[Course, Any], Ended | None]) -> list[Ended]:
+        """Does something with every running trial. One that raises ends, alone."""
+        ended = []
+        for course, slot in list(self._running):
+            try:
+                if end := act(course, slot):
+                    ended.append(end)
+            except Exception as error:  # noqa: BLE001 - not lost: the caller gets it with the trial
+                self._leave(course, slot)
+                ended.append(Ended(course, None, error))
+        return ended
+
+    def _end(self, course: Course, slot: Any, state: State) -> Ended:
+        self._leave(course, slot)
+        return Ended(course, course.outcome(state))
+
+    def _leave(self, course: Course, slot: Any) -> None:
+        """Takes a trial out; one that had to make room goes on in its place."""
+        self._engine.leave(slot)
+        self._running.remove((course, slot))
+        if self._parked and len(self._running) < self.slots:
+            waiting, parked = self._parked.pop(0)
+            self._running.append((waiting, self._pack.resume(parked)))
+
+    def _halve(self) -> None:
+        """Makes room: the later half of the trials leaves, to go on from the same step when others have ended."""
+        before = len(self._running)
+        self.slots = self._most = before // 2
+        for course, slot in self._running[self.slots :]:
+            self._parked.append((course, self._pack.leave(slot)))
+        del self._running[self.slots :]
+        logger.warning("memory ran out with %d trials at a time: the lane goes on with %d", before, self.slots)
 
 
 def train(
@@ -74,90 +215,9 @@ def train(
     world: World = SOLO,
     base_losses: BaseLosses | None = None,
 ) -> Outcome:
-    """Trains one trial for one epoch.
-
-    The curve depends on the arguments alone: a base that has served other trials gives the same one, to the bit, as a
-    fresh base. The trained weights stay in the base until its next `prepare` or `restore`.
-
-    Args:
-        base: The base model.
-        data: The training set.
-        spec: The trial; its params take the place of the config's values.
-        config: The sweep's sections.
-        hooks: Where the curve and the checkpoints go, and who may stop the trial.
-        world: The workers that share the trial. Each calls `train` with the same arguments.
-        base_losses: The base model's losses on `data`, to record beside the trial's; None where they are not known.
-
-    Returns:
-        How it ended. Diverged and stopped trials write no further checkpoint.
+    """Trains one trial for one epoch; afterwards the base is as it was loaded. The arguments are those of `Course`.
 
     Raises:
-        UserError: The LR schedule does not fit the params or the number of steps.
+        UserError: The LR schedule does not fit the params or the number of steps, or the adapter not the model.
     """
-    training, lora = with_params(config.training, config.model.lora, spec.params)
-    epoch = plan_epoch(len(data), training, world.size)
-    schedule = make_schedule(spec.params, training.schedule, epoch.steps)
-    order = epoch_order(len(data), spec.seed)
-    model = base.prepare(lora, spec.seed)
-    gradients = Gradients(model, world)
-    optimiser = Optimiser(model, training)
-    curve = CurveRecorder(schedule, training.max_grad_norm, world, base_losses)
-
-    def outcome(state: Literal["complete", "diverged", "stopped"], steps: int) -> Outcome:
-        return Outcome(state, steps, epoch.steps, epoch.samples_seen(steps), curve.findings, curve.watch)
-
-    model.train()
-    for step in range(epoch.steps):
-        if world.any(hooks.should_stop()):
-            if records := curve.flush():
-                hooks.steps(records)
-            return outcome("stopped", step)
-
-        seed_dropout(spec.seed, step, world.rank)
-        indices = step_indices(order, step, epoch.samples_per_step)
-        losses = add_gradients(gradients, data, indices, world, training.batch_size)
-        grad_norm = optimiser.step(schedule.lr(step))
-        curve.add(losses, grad_norm)
-
-        if step + 1 in epoch.report_points:
-            hooks.steps(curve.flush())
-            if curve.diverged:
-                return outcome("diverged", step + 1)
-        if step + 1 in epoch.checkpoints:
-            with evaluating(model):
-                hooks.checkpoint(step + 1, model)
-    return outcome("complete", epoch.steps)
-
-
-def add_gradients(
-    gradients: Gradients, data: TokenisedSet, indices: np.ndarray, world: World, batch_size: int
-) -> list[BatchLosses]:
-    """Adds up the gradient of a step's mean loss over its label tokens, this worker's micro-batches one by one.
-
-    Returns:
-        The losses of this worker's micro-batches; none where a short last step leaves it without samples.
-    """
-    step_tokens = sum(int(np.count_nonzero(data.label_mask(i))) for i in indices)
-    micro_batches = split_for_worker(indices, world.rank, world.size, batch_size)
-    if not micro_batches:
-        gradients.add(data.batch(indices[:1]), step_tokens, last=True, weight=0.0)
-    losses = []
-    for number, micro_batch in enumerate(micro_batches, start=1):
-        batch = data.batch(micro_batch)
-        sums = gradients.add(batch, step_tokens, last=number == len(micro_batches))
-        losses.append(BatchLosses.of(batch, sums))
-    return losses
-
-
-def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Makes a step's dropout depend on the trial's seed, the step and the worker, not on what ran before."""
-    (state,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
-    torch.manual_seed(int(state))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, training mode after."""
-    model.eval()
-    yield
-    model.train()
+    return Loop(base, world).train(Course(data, spec, config, hooks, world, base_losses))

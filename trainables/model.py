@@ -98,6 +98,8 @@ class Base:
     Attributes:
         tokenizer: The tokenizer.
         precision: "fp32" or "bf16".
+        gradient_checkpointing: Whether activations are recomputed in the backward pass.
+        device: Where the model is.
         autocast: Type in which matrix products are computed; None for float32.
     """
 
@@ -111,9 +113,10 @@ class Base:
         gradient_checkpointing: bool = False,
     ) -> None:
         self.tokenizer, self.method, self.precision = tokenizer, method, precision
-        self._recompute = gradient_checkpointing
+        self.gradient_checkpointing = gradient_checkpointing
         self.autocast = torch.bfloat16 if precision == "bf16" else None
         self._model = model.requires_grad_(False).eval()
+        self.device = next(model.parameters()).device
         self._adapted: peft.PeftModel | None = None
         self._trained = False
         self._weights = [(weight, _compact(weight)) for weight in model.parameters()] if method == "full" else []
@@ -148,7 +151,9 @@ class Base:
         else:
             self._trained = True
             model = self._model.requires_grad_(True)
-        if self._recompute:  # only now: PEFT would hook the embeddings of a model that recomputes, trial after trial
+        if (
+            self.gradient_checkpointing
+        ):  # only now: PEFT would hook the embeddings of a model that recomputes, trial after trial
             self._model.activation_checkpointing_enable({"use_reentrant": False})
         return model.train()
 
@@ -168,7 +173,7 @@ class Base:
             module._buffers[name] = buffer.copy_(pristine)
         for module, numbers in self._counters:
             vars(module).update(numbers)
-        if self._recompute:
+        if self.gradient_checkpointing:
             self._model.activation_checkpointing_disable()
             self._model.disable_input_require_grads()
         self._model.requires_grad_(False).eval()

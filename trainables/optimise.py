@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -55,6 +56,11 @@ class World:
 
 
 SOLO = World()
+
+
+def dropout_state(seed: int, step: int, rank: int) -> int:
+    """The seed of a step's dropout: from the trial's seed, the steps done before and the worker, not from what ran."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
 
 
 class Gradients:

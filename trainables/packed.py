@@ -6,7 +6,7 @@ of one slot's adapter holds nothing of another's. Slots come and go between step
 
     pack = Pack(base)
     slot = pack.join(lora, training, seed)
-    (stepped,) = pack.step([SlotStep(micro_batches, step_tokens, lr)])
+    (stepped,) = pack.step([StepPart(micro_batches, step_tokens, lr)])
     with pack.lent(slot) as model:
         checkpoint.save(model, folder, meta)
     pack.leave(slot)
@@ -19,24 +19,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from peft import PeftModel
 
 from trainables.config import LoraConfig, TrainingConfig
+from trainables.course import StepPart, Stepped
 from trainables.curve import BatchLosses
 from trainables.data import Batch
 from trainables.errors import UserError
 from trainables.model import Base
-from trainables.optimise import SOLO, World
+from trainables.optimise import SOLO, World, dropout_state
+from trainables.packable import Packable
 from trainables.packed_adamw import SlotUpdate
 from trainables.packed_layers import Dropout
-from trainables.packed_model import PackedModel, obstacle, read_adapter, write_adapter
+from trainables.packed_model import PackedModel, read_adapter, write_adapter
 from trainables.packed_rows import pack_batches
 from trainables.packed_weights import AdapterStack, AdapterState
 
-__all__ = ["Pack", "Parked", "Slot", "SlotStep", "Stepped", "dropout_state", "obstacle"]
+__all__ = ["Pack", "Parked", "Slot", "StepPart", "Stepped"]
 
 
 @dataclass(eq=False)
@@ -56,32 +57,6 @@ class Slot:
     steps: int = 0
 
 
-class SlotStep(NamedTuple):
-    """What a slot does in the next step.
-
-    Attributes:
-        micro_batches: This worker's, on the host; none if a short last step leaves it without samples.
-        step_tokens: Label tokens of the slot's whole step, over all its micro-batches and workers.
-        lr: LR of the update.
-    """
-
-    micro_batches: Sequence[Batch]
-    step_tokens: int
-    lr: float
-
-
-class Stepped(NamedTuple):
-    """What a slot's step gave, still on the device; what `CurveRecorder.add` takes.
-
-    Attributes:
-        losses: Of this worker's micro-batches.
-        grad_norm: Scalar; the gradient's total L2 norm before clipping.
-    """
-
-    losses: list[BatchLosses]
-    grad_norm: torch.Tensor
-
-
 class Parked(NamedTuple):
     """A trial that was taken out of a pack and can go on in it, or in another of the same base model."""
 
@@ -97,25 +72,31 @@ class Pack:
     Args:
         base: The base model.
         world: The workers that share every trial.
-        gradient_checkpointing: Recompute activations in the backward pass; as the base was loaded.
 
     Attributes:
         slots: In the order of `step`.
+        device: Where the base is.
         rows: Rows that the frozen weights were run on so far, fillers and padding included.
         tokens: Tokens of samples among them.
     """
 
-    def __init__(self, base: Base, world: World = SOLO, *, gradient_checkpointing: bool = False) -> None:
+    def __init__(self, base: Base, world: World = SOLO) -> None:
         self.slots: list[Slot] = []
+        self.device = base.device
         self.rows = self.tokens = 0
-        self._base, self._world, self._recompute = base, world, gradient_checkpointing
-        self._model = PackedModel(base, gradient_checkpointing=gradient_checkpointing)
+        self._base, self._world = base, world
+        self._model, self._packable = PackedModel(base), Packable(base)
         self._stack = AdapterStack()
 
     @property
     def waste(self) -> float:
         """The part of all rows so far that held no token of a sample, 0 to below 1."""
         return 1.0 - self.tokens / self.rows if self.rows else 0.0
+
+    def obstacle(self, lora: LoraConfig) -> str | None:
+        """Why trials with such an adapter can't be packed; None if nothing speaks against it."""
+        with self._lifted():
+            return self._packable.obstacle(lora)
 
     def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> Slot:
         """Adds a slot as the last, with the initial adapter that `Base.prepare` draws, to the bit.
@@ -125,8 +106,7 @@ class Pack:
             ValueError: It adapts other layers than the slots already here.
         """
         with self._lifted():
-            reason = obstacle(self._base, lora, gradient_checkpointing=self._recompute)
-            if reason:
+            if reason := self._packable.obstacle(lora):
                 raise UserError("trials_per_lane", "must be 1 for trials that can't be packed", reason, "set it to 1")
             adapter = read_adapter(self._prepared(lora, seed))
             state = AdapterState.fresh(adapter, lora.alpha / lora.r)
@@ -149,7 +129,7 @@ class Pack:
             place = self.slots.index(slot)
             return Parked(self.slots.pop(place), self._stack.take(place))
 
-    def step(self, parts: Sequence[SlotStep]) -> list[Stepped]:
+    def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
         """Trains every slot by one optimiser step. Waits for nothing on a GPU.
 
         When memory runs out, no slot has been changed: each can leave and go on later.
@@ -186,10 +166,10 @@ class Pack:
 
     @contextmanager
     def lent(self, slot: Slot) -> Iterator[PeftModel]:
-        """Inside, the base carries this slot's adapter alone, as `Base.prepare` would give it: to score or to save."""
+        """Inside, the base carries this slot's adapter alone, in evaluation mode: to score or to save."""
         state = self._stack.state(self.slots.index(slot))
         with self._lifted():
-            model = self._prepared(slot.lora, slot.seed)
+            model = self._prepared(slot.lora, slot.seed).eval()
             write_adapter(model, state.layout.adapter(state.rows[0]))
             yield model
 
@@ -234,12 +214,7 @@ class Pack:
                 self._model.install(list(self._stack.layout.features))
 
 
-def dropout_state(seed: int, step: int, rank: int) -> int:
-    """The seed of a step's dropout, from the trial's seed, the steps done before and the worker."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
-
-
-def _update(slot: Slot, part: SlotStep) -> SlotUpdate:
+def _update(slot: Slot, part: StepPart) -> SlotUpdate:
     own = slot.training
     return SlotUpdate(
         slot.steps + 1, part.lr, own.beta1, own.beta2, own.eps, own.weight_decay, max_grad_norm=own.max_grad_norm

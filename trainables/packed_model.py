@@ -9,51 +9,16 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import Linear as LoraLinear
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.nn import functional
 
-from trainables.config import LoraConfig
-from trainables.errors import UserError
-from trainables.forward import ForwardPlan, hugging_face_model
+from trainables.forward import ForwardPlan
 from trainables.model import Base
+from trainables.packable import adapted_layers
 from trainables.packed_layers import Dropout, PackedLinear, Routing
 from trainables.packed_rows import PackedBatch
 from trainables.packed_weights import Adapter, Layout
-from trainables.probe import probe_batch
 from trainables.token_losses import label_logits
-
-
-def obstacle(base: Base, lora: LoraConfig, *, gradient_checkpointing: bool = False) -> str | None:
-    """Why trials can't be packed; None if nothing speaks against it.
-
-    Args:
-        base: The base model, which no trial is using.
-        lora: The trials' adapter settings.
-        gradient_checkpointing: Whether activations are recomputed.
-    """
-    if base.method != "lora":
-        return "all weights are trained"
-    if lora.dropout > 0.0 and gradient_checkpointing:
-        return "recomputing would draw another dropout"
-    if _drops_activations(base.untouched()):
-        return "the base model drops activations of its own"
-    return None
-
-
-def _drops_activations(model: nn.Module) -> bool:
-    """Whether a model computes something else in training mode: what its configuration says may not be used."""
-    plan = ForwardPlan.of(model)
-    batch = probe_batch(hugging_face_model(model).config.get_text_config().vocab_size)
-    device = next(model.parameters()).device
-    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []), plan.autocasting(device):
-        expected = label_logits(model.eval(), batch.to(device), plan).float()
-        found = label_logits(model.train(), batch.to(device), plan).float()
-    model.eval()
-    return bool(
-        (found - expected).norm() > 1e-4 * expected.norm()
-    )  # ours; a thousand times single precision's rounding
 
 
 class PackedModel:
@@ -61,18 +26,17 @@ class PackedModel:
 
     Args:
         base: The base model.
-        gradient_checkpointing: Recompute activations in the backward pass; as the base was loaded.
 
     Attributes:
         plan: How its forward pass is run.
         device: Where it is.
     """
 
-    def __init__(self, base: Base, *, gradient_checkpointing: bool) -> None:
-        self._base, self._recompute = base, gradient_checkpointing
+    def __init__(self, base: Base) -> None:
+        self._base = base
         self._model: Any = base.untouched()
         self.plan = ForwardPlan.of(self._model)
-        self.device = next(self._model.parameters()).device
+        self.device = base.device
         self._routing = Routing()
         self._layers: dict[str, tuple[nn.Linear, PackedLinear]] = {}
 
@@ -83,7 +47,7 @@ class PackedModel:
             self._layers[name] = (linear, PackedLinear(linear, self._routing))
             self._model.set_submodule(name, self._layers[name][1])
         self._model.train()
-        if self._recompute:
+        if self._base.gradient_checkpointing:
             self._model.activation_checkpointing_enable({"use_reentrant": False})
 
     def lift(self) -> None:
@@ -144,20 +108,11 @@ class PackedModel:
 
 
 def read_adapter(model: PeftModel) -> Adapter:
-    """The adapter of a PEFT model, as views of its weights.
-
-    Raises:
-        UserError: It adapts other layers than plain linear ones.
-    """
+    """The adapter of a PEFT model whose adapted layers are plain linear ones, as views of its weights."""
     adapter = {}
-    for name, layer in hugging_face_model(model).named_modules():
-        if isinstance(layer, BaseTunerLayer):
-            inner = layer.get_base_layer()
-            if type(layer) is not LoraLinear or not _is_linear(inner):
-                rule = "must be 1 unless all adapted layers are linear ones"
-                raise UserError("trials_per_lane", rule, f"{type(inner).__name__} {name}", "set it to 1")
-            down, up = (part["default"].get_parameter("weight") for part in (layer.lora_A, layer.lora_B))
-            adapter[name] = (down.detach(), up.detach())
+    for name, layer in adapted_layers(model).items():
+        down, up = (part["default"].get_parameter("weight") for part in (layer.lora_A, layer.lora_B))
+        adapter[name] = (down.detach(), up.detach())
     return adapter
 
 
@@ -166,15 +121,6 @@ def write_adapter(model: PeftModel, adapter: Adapter) -> None:
     for name, weights in read_adapter(model).items():
         for weight, new in zip(weights, adapter[name], strict=True):
             weight.copy_(new)
-
-
-def _is_linear(layer: nn.Module) -> bool:
-    """Whether a layer computes W x + b; a subclass of `nn.Linear` may do more."""
-    if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
-        return type(layer) is nn.Linear
-    x = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)
-    with torch.no_grad():
-        return torch.allclose(layer(x), functional.linear(x, layer.weight, layer.bias), rtol=1e-2, atol=1e-4)
 
 
 def _pinned(host: Any, device: torch.device) -> Any:

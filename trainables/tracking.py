@@ -23,7 +23,7 @@ from trainables.config import TrialSpec, WandbConfig
 if TYPE_CHECKING:
     from wandb import Run
 
-    from trainables.loop import StepRecord
+    from trainables.curve import StepRecord
 
 TIMEOUT_SECONDS = 20.0
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from trainables.config import LoraConfig, TrainingConfig
 from trainables.model import Base, load_tokenizer
-from trainables.packed import SlotStep
+from trainables.packed import StepPart
 from trainables.probe import choose_plan
 
 
@@ -108,7 +108,7 @@ def run_packed(pack, data, trials, at_end=None):
 def part_of(trial, slot, data):
     micro_batches = trial.epoch(len(data))[slot.steps]
     tokens = sum(int(np.count_nonzero(data.label_mask(i))) for micro in micro_batches for i in micro)
-    return SlotStep([data.batch(micro) for micro in micro_batches], tokens, trial.lr_at(slot.steps))
+    return StepPart([data.batch(micro) for micro in micro_batches], tokens, trial.lr_at(slot.steps))
 
 
 def lora_weights(model):

@@ -144,7 +144,7 @@ def bench(tiny, base, data, tmp_path):
 
 
 def job(bench, cache=None):
-    return run_job(bench, {"do": "base_losses", "cache": cache}, lambda _: None, lambda: False)
+    return run_job(bench, {"do": "base_losses", "cache": cache})
 
 
 def test_the_job_computes_once(data, bench, tmp_path):

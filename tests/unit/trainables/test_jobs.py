@@ -10,7 +10,7 @@ from trial_kit import lane, tokenised, trial
 from trainables.bench import Bench
 from trainables.config import ModelConfig
 from trainables.heldout_evidence import BASELINE_ITEMS
-from trainables.jobs import run_job
+from trainables.jobs import run_job, train_trial
 from trainables.model import load_base, load_tokenizer, resolve_model
 from trainables.optimise import SOLO
 
@@ -32,12 +32,12 @@ def bench(tmp_path_factory):
 
 
 def do(bench, **work):
-    return run_job(bench, work, lambda _: None, lambda: False)
+    return run_job(bench, work)
 
 
 def train(bench, name, **params):
     spec = trial(**params).model_dump() | {"trial_id": name}
-    return do(bench, do="trial", spec=spec, baseline={})
+    return train_trial(bench, {"do": "trial", "spec": spec, "baseline": {}}, lambda _: None, lambda: False)
 
 
 def curve(bench, name):

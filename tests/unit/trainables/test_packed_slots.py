@@ -18,7 +18,7 @@ from trainables.config import LoraConfig, ModelConfig, TrainingConfig
 from trainables.errors import UserError
 from trainables.loop import train
 from trainables.model import Base, load_base, load_tokenizer, resolve_model
-from trainables.packed import Pack, obstacle
+from trainables.packed import Pack
 
 TINY = ModelConfig(name="random:tiny-llama")
 MARKS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
@@ -153,7 +153,7 @@ def test_room_for_a_higher_rank_stays_zero_and_goes_when_it_is_not_needed(tiny, 
 def test_after_running_out_of_memory_every_slot_goes_on_as_if_nothing_had_been(tiny, data, monkeypatch, recompute):
     """Memory runs out in the backward pass of the second micro-batch of a step, then in the forward pass."""
     trials = [TRIALS[1], Trial(seed=3, training={"batch_size": 2, "gradient_accumulation": 2})]
-    pack = Pack(single(tiny, gradient_checkpointing=recompute), gradient_checkpointing=recompute)
+    pack = Pack(single(tiny, gradient_checkpointing=recompute))
     expected = run_packed(Pack(single(tiny)), data, trials)
     slots = {pack.join(t.lora, t.section, t.seed): t for t in trials}
     calls = []
@@ -256,12 +256,12 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
 
 def test_what_cannot_be_packed_is_said(tiny):
     base = single(tiny)
-    assert obstacle(base, LoraConfig(dropout=0.1)) is None
-    assert "recomputing" in obstacle(base, LoraConfig(dropout=0.1), gradient_checkpointing=True)
+    assert Pack(base).obstacle(LoraConfig(dropout=0.1)) is None
+    assert "recomputing" in Pack(single(tiny, gradient_checkpointing=True)).obstacle(LoraConfig(dropout=0.1))
     full = load_base(tiny, ModelConfig(name="random:tiny-llama", method="full"), "fp32", CPU)
-    assert obstacle(full, LoraConfig()) == "all weights are trained"
+    assert Pack(full).obstacle(LoraConfig()) == "all weights are trained"
     dropping = Base(LlamaForCausalLM(small(LlamaConfig, attention_dropout=0.1)), None, "lora", "fp32")
-    assert "of its own" in obstacle(dropping, LoraConfig())
+    assert "of its own" in Pack(dropping).obstacle(LoraConfig())
     with pytest.raises(UserError, match=r"trials_per_lane: must be 1 .* set it to 1"):
         Pack(dropping).join(LoraConfig(), TrainingConfig(), 0)
 

@@ -1,0 +1,175 @@
+"""A trial's course through its epoch: what it trains on next, its curve, and how it ends. Computes no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainables.base_losses import BaseLosses
+from trainables.config import LaneConfig, TrialSpec, with_params
+from trainables.curve import BatchLosses, CurveRecorder, StepRecord
+from trainables.data import Batch, TokenisedSet
+from trainables.diagnostics import CurveWatch, Finding
+from trainables.epoch import plan_epoch
+from trainables.optimise import SOLO, World
+from trainables.order import epoch_order, split_for_worker, step_indices
+from trainables.schedule import make_schedule
+
+State = Literal["complete", "diverged", "stopped"]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls. An exception in a hook ends the trial.
+
+    With several workers each calls its own: `steps` and `checkpoint` are called on all, after the same steps and with
+    the same records; `should_stop` may be true on one of them and stops all.
+
+    Attributes:
+        steps: Called at every report point with the steps since the last one.
+        checkpoint: Called with the number of steps done and the model, in evaluation mode.
+        should_stop: Asked before every step; after True not one more is trained.
+    """
+
+    steps: Callable[[list[StepRecord]], None]
+    checkpoint: Callable[[int, nn.Module], None]
+    should_stop: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial's training ended.
+
+    Attributes:
+        state: "complete", "diverged" (seen at a report point: the result is not usable) or "stopped" (as asked).
+        steps: Optimiser steps done.
+        steps_planned: Optimiser steps of the epoch.
+        samples_seen: Samples trained on, each once.
+        findings: What the diagnostics saw in the curve.
+        watch: The diagnostics themselves, for what is compared with the curve later.
+        worker_seconds: What the trial took of each worker, its checkpoints included; trials that were trained together
+            share the time of their steps.
+    """
+
+    state: State
+    steps: int
+    steps_planned: int
+    samples_seen: int
+    findings: list[Finding]
+    watch: CurveWatch = field(compare=False, repr=False)
+    worker_seconds: float = field(default=0.0, compare=False)
+
+
+class StepPart(NamedTuple):
+    """What one trial does in a step.
+
+    Attributes:
+        micro_batches: This worker's, on the host; none if a short last step leaves it without samples.
+        step_tokens: Label tokens of the trial's whole step, over all its micro-batches and workers.
+        lr: LR of the update.
+        spare: A batch of the step for a worker that has none of its own: it may run it, to keep in step with the
+            others, at a weight of 0.
+    """
+
+    micro_batches: Sequence[Batch]
+    step_tokens: int
+    lr: float
+    spare: Batch | None = None
+
+
+class Stepped(NamedTuple):
+    """What a trial's step gave, still on the device.
+
+    Attributes:
+        losses: Of this worker's micro-batches.
+        grad_norm: Scalar; the gradient's total L2 norm before clipping.
+    """
+
+    losses: list[BatchLosses]
+    grad_norm: torch.Tensor
+
+
+class Course:
+    """One trial's way through its epoch.
+
+    Args:
+        data: The training set.
+        spec: The trial; its params take the place of the config's values.
+        config: The sweep's sections.
+        hooks: Where the curve and the checkpoints go, and who may stop the trial.
+        world: The workers that share the trial.
+        base_losses: The base model's losses on `data`, to record beside the trial's; None where they are not known.
+
+    Attributes:
+        training, lora: The config's sections with the trial's params in.
+        epoch: Its steps.
+        step: Optimiser steps done.
+        worker_seconds: What it has taken of each worker so far.
+
+    Raises:
+        UserError: The LR schedule does not fit the params or the number of steps.
+    """
+
+    def __init__(
+        self,
+        data: TokenisedSet,
+        spec: TrialSpec,
+        config: LaneConfig,
+        hooks: Hooks,
+        world: World = SOLO,
+        base_losses: BaseLosses | None = None,
+    ) -> None:
+        self.spec, self.hooks = spec, hooks
+        self.training, self.lora = with_params(config.training, config.model.lora, spec.params)
+        self.step, self.worker_seconds = 0, 0.0
+        self._data, self._world = data, world
+        self._order = epoch_order(len(data), spec.seed, spec.fraction)
+        self.epoch = plan_epoch(len(self._order), self.training, world.size)
+        self._schedule = make_schedule(spec.params, self.training.schedule, self.epoch.steps)
+        self._curve = CurveRecorder(self._schedule, self.training.max_grad_norm, world, base_losses)
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether a checkpoint belongs after the step just done."""
+        return self.step in self.epoch.checkpoints
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the diagnostics say, as of the last report, that the result is not usable."""
+        return self._curve.diverged
+
+    def wants_stop(self) -> bool:
+        """Whether any worker is asked to stop the trial. All call this together."""
+        return self._world.any(self.hooks.should_stop())
+
+    def next_part(self) -> StepPart:
+        """This worker's part of the next step."""
+        indices = step_indices(self._order, self.step, self.epoch.samples_per_step)
+        tokens = sum(int(np.count_nonzero(self._data.label_mask(i))) for i in indices)
+        world = self._world
+        own = split_for_worker(indices, world.rank, world.size, self.training.batch_size)
+        spare = None if own else self._data.batch(indices[:1])
+        return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step), spare)
+
+    def took(self, stepped: Stepped) -> None:
+        """Takes in what the step gave; at a report point the curve is brought to the host and handed on."""
+        self._curve.add(stepped.losses, stepped.grad_norm)
+        self.step += 1
+        if self.step in self.epoch.report_points:
+            self.report()
+
+    def report(self) -> None:
+        """Hands on the steps since the last report. Here a trial waits for its device."""
+        if records := self._curve.flush():
+            self.hooks.steps(records)
+
+    def outcome(self, state: State) -> Outcome:
+        """How the trial ended."""
+        done, epoch, curve = self.step, self.epoch, self._curve
+        seen, seconds = epoch.samples_seen(done), self.worker_seconds
+        return Outcome(state, done, epoch.steps, seen, curve.findings, curve.watch, seconds)

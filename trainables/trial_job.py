@@ -1,0 +1,152 @@
+"""One trial on a warm lane: what it writes, reports and hands back. `trainables.loop` trains it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trainables import checkpoint, heldout
+from trainables.bench import Bench
+from trainables.config import TrialSpec
+from trainables.course import Course, Hooks, Outcome
+from trainables.curve import StepRecord
+from trainables.heldout_evidence import HeldoutEvidence
+from trainables.strict_json import json_line
+from trainables.tracking import Tracker
+
+Report = dict[str, Any]
+Summary = dict[str, Any]
+
+
+class TrialJob:
+    """One trial on a warm lane: writes `curve.jsonl`, `heldout.jsonl` and the checkpoints while the loop trains it.
+
+    Args:
+        bench: The warm lane.
+        spec: The trial.
+        baseline: The base model's summary of each area.
+        report: Where progress goes.
+        should_stop: Asked before every step.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        spec: TrialSpec,
+        baseline: dict[str, Summary],
+        report: Callable[[Report], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
+        hooks = Hooks(steps=self.on_steps, checkpoint=self.on_checkpoint, should_stop=should_stop)
+        self.course = Course(bench.data, spec, bench.settings, hooks, bench.world, bench.base_losses())
+        self.steps = self.course.epoch.steps
+        self.writes = bench.world.rank == 0
+        self.folder = Path(bench.settings.output_dir) / "trials" / spec.trial_id
+        self.checkpoints: list[Report] = []
+        self.evidence = HeldoutEvidence()
+        self.tracker: Tracker | None = None
+        self.started = time.monotonic()
+
+    @classmethod
+    def of(
+        cls, bench: Bench, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
+    ) -> TrialJob:
+        """The trial of a job `{"do": "trial", "spec", "baseline"}`, where "baseline" has each area's summary."""
+        return cls(bench, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop)
+
+    def begin(self) -> Course:
+        """Starts the trial's files and its W&B run; returns what the loop trains."""
+        settings = self.bench.settings
+        self._fresh_files()
+        if self.writes:
+            self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
+            self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
+        return self.course
+
+    def end(self, outcome: Outcome) -> Report:
+        """The trial's end, for `trials.jsonl`."""
+        end = self._end(outcome)
+        if self.tracker:
+            best = min((c["objective"] for c in self.checkpoints), default=None)
+            self.tracker.finish(end["state"], {"objective": best, "findings": len(end["findings"])})
+        return end
+
+    def failed(self) -> None:
+        """The trial ended by an error."""
+        if self.tracker:
+            self.tracker.finish("failed", {})
+
+    def on_steps(self, records: list[StepRecord]) -> None:
+        """Writes the curve and tells of progress, at every flush of the loop."""
+        if not self.writes:
+            return
+        with (self.folder / "curve.jsonl").open("a") as curve:
+            curve.writelines(json_line(asdict(record)) for record in records)
+        if self.tracker:
+            self.tracker.steps(records)
+        last = records[-1]
+        self.report({"kind": "progress", "step": last.step, "steps": self.steps, "loss": last.loss, "lr": last.lr})
+
+    def on_checkpoint(self, step: int, model: nn.Module) -> None:
+        """Scores a checkpoint on every area and writes it."""
+        answers_at = set(self.bench.settings.heldout.answers_at)
+        with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
+        scores = {
+            area: self.bench.score(model, area, with_answers=with_answers)
+            for area in self.bench.settings.heldout.weights
+        }
+        if not self.writes:
+            return
+        self.evidence.add(step, scores)
+        with (self.folder / "heldout.jsonl").open("a") as items:
+            items.writelines(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
+        areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
+        weights = self.bench.settings.heldout.weights
+        objective = heldout.objective(areas, weights)
+        path = self.folder / "checkpoints" / f"step-{step}"
+        checkpoint.save(model, path, {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params})
+        relative = str(path.relative_to(self.bench.settings.output_dir))
+        self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": objective})
+        if self.tracker:
+            self.tracker.areas(step, areas, self.baseline)
+        self.report(
+            {
+                "kind": "areas",
+                "seq": len(self.checkpoints),
+                "step": step,
+                "fraction": step / self.steps,
+                "areas": areas,
+                "objective": objective,
+            }
+        )
+
+    def _fresh_files(self) -> None:
+        """Each attempt starts its files anew, so that they hold one curve."""
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in ("curve.jsonl", "heldout.jsonl"):
+                (self.folder / name).write_text("")
+
+    def _end(self, outcome: Outcome) -> Report:
+        wall = time.monotonic() - self.started
+        findings = list(outcome.findings)
+        if outcome.state == "complete":
+            weights, folder = self.bench.settings.heldout.weights, Path(self.bench.settings.output_dir)
+            findings += self.evidence.findings(outcome.watch, self.bench.areas, weights, folder)
+        return {
+            "state": outcome.state,
+            "spec": self.spec.model_dump(),
+            "steps": outcome.steps,
+            "steps_planned": outcome.steps_planned,
+            "samples_seen": outcome.samples_seen,
+            "checkpoints": self.checkpoints,
+            "findings": findings,
+            "cost": {"device_seconds": outcome.worker_seconds * self.bench.world.size, "wall_seconds": wall},
+            "error": None,
+        }
