@@ -1,0 +1,29 @@
+"""`python -m analysis.report DIR`: writes the sweep's report.html."""
+
+from __future__ import annotations
+
+import sys
+
+from analysis.command import DONE, Parser, run
+from analysis.report.page import write_report
+
+EXAMPLE = """example: python -m analysis.report outputs/demo
+
+exit codes: 0 done, 2 wrong arguments or files"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("python -m analysis.report", "Writes a sweep's report.html.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        print(f"report: {write_report(given.folder)}")
+        return DONE
+
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Everything that the report shows, read from a sweep's folder in one go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.advice import Advice, advise
+from analysis.json_lines import read_json_lines
+from analysis.observed import observe
+from analysis.rank import leaderboard
+from analysis.records import Sweep, Trial, read_sweep
+from analysis.report.thin import Curve, thin
+from trainables.errors import UserError
+
+Board = dict[str, Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A sweep as the report's sections read it.
+
+    Attributes:
+        sweep: Its folder, read.
+        board: Its leaderboard.
+        curves: Every trial's loss curve, thinned, by trial; trials without one are left out.
+        plan: `plan.json`; None where there is none.
+        manifest: `manifest.json`, likewise.
+        ledger: The ledger's events; empty where there is none.
+        advice: What to do next.
+    """
+
+    sweep: Sweep
+    board: Board
+    curves: Mapping[str, Curve]
+    plan: Mapping[str, Any] | None
+    manifest: Mapping[str, Any] | None
+    ledger: list[dict[str, Any]]
+    advice: list[Advice]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The settings with a rank, the first one first."""
+        return [row for row in self.board["rows"] if row["rank"] is not None]
+
+    @property
+    def statement(self) -> str:
+        """What the sweep is for, as its config says."""
+        objective = self.sweep.config.get("objective") or ""
+        return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """The trials that ended, by id."""
+        return {trial.trial_id: trial for trial in self.sweep.trials}
+
+    @property
+    def device_hours(self) -> float | None:
+        """What the lanes have cost by the last word of the ledger; None where it says nothing."""
+        spent = [event["device_hours"] for event in self.ledger if isinstance(event.get("device_hours"), int | float)]
+        return float(spent[-1]) if spent else None
+
+
+def read_material(folder: str | Path) -> Material:
+    """Reads a sweep for its report; one that is under way gives what there is.
+
+    Raises:
+        UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
+    """
+    sweep, board = read_sweep(folder), leaderboard(folder)
+    plan = read_json(sweep.folder / "plan.json")
+    curves = {
+        trial.trial_id: thin(records, trial.steps_planned)
+        for trial in sweep.trials
+        for records in [sweep.curve(trial.trial_id)[0]]
+        if records
+    }
+    return Material(
+        sweep=sweep,
+        board=board,
+        curves=curves,
+        plan=plan,
+        manifest=read_json(sweep.folder / "manifest.json"),
+        ledger=[event for _, event in read_json_lines(sweep.folder / "ledger.jsonl")[0]],
+        advice=advise(observe(sweep, board, plan)),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object's file; None where there is none.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(str(path), "must be JSON in UTF-8", error, "restore the file that the sweep wrote") from error
+    if not isinstance(found, dict):
+        got = type(found).__name__
+        raise UserError(str(path), "must hold an object", got, "restore the file that the sweep wrote")
+    return found

@@ -1,0 +1,99 @@
+"""From a sweep's folder to its page: every section's blocks, drawn by one template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from analysis.report.blocks import Section
+from analysis.report.material import Material, read_material
+from analysis.report.sections import (
+    areas,
+    checkpoints,
+    cost,
+    curves,
+    data,
+    items,
+    outcome,
+    provenance,
+    samples,
+    space,
+    standing,
+    study,
+)
+from trainables.files import write_whole
+
+REPORT_FILE = "report.html"
+
+SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    outcome.outcome,
+    outcome.next_steps,
+    standing.section,
+    curves.section,
+    space.section,
+    study.section,
+    areas.section,
+    checkpoints.section,
+    items.section,
+    data.section,
+    samples.section,
+    cost.section,
+    provenance.section,
+)
+"""In the order in which they stand on the page."""
+
+
+def write_report(folder: str | Path) -> Path:
+    """Writes `report.html` into a sweep's folder; a sweep that is under way gives what there is.
+
+    Args:
+        folder: `<storage_path>/<name>` of a sweep.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
+    """
+    page = Path(folder) / REPORT_FILE
+    write_whole(page, render(read_material(folder)))
+    return page
+
+
+def render(material: Material) -> str:
+    """The page's HTML."""
+    # Whatever comes from the user's files is plain text in the blocks: the template escapes all of it.
+    pages = Environment(
+        loader=PackageLoader("analysis"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters["figure_json"] = figure_json
+    return pages.get_template("report/page.html").render(
+        name=material.sweep.name,
+        statement=material.statement,
+        sections=[found for section in SECTIONS if (found := section(material)) is not None],
+        plotly=Markup(get_plotlyjs()),
+        style=Markup(_asset("page.css")),
+        script=Markup(_asset("page.js")),
+    )
+
+
+def figure_json(figure: go.Figure) -> Markup:
+    """A figure as JSON that is safe inside a script element, whatever texts it holds."""
+    text = json.dumps(json.loads(figure.to_json()), separators=(",", ":"), allow_nan=False)
+    for character in "<>&":  # no </script> and no <!-- can stand in it
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parents[1] / "templates" / "report" / name).read_text(encoding="utf-8")

@@ -1,0 +1,117 @@
+"""Gains over the base model by held-out area, with intervals and guard-rails; sealed areas apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from analysis.formats import nats, percent, with_interval
+from analysis.report.blocks import Block, Cell, Chart, Section, Table, Text
+from analysis.report.material import Material, Row
+from analysis.report.sections.standing import bar
+from analysis.report.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
+
+OUTCOMES = {"pass": "passes", "fail": "FAILS", "undecided": "undecided"}
+
+
+def section(material: Material) -> Section | None:
+    """The first settings' gains by area; None where no trial has a rank."""
+    rows = material.ranked
+    if not rows:
+        return None
+    blocks: list[Block] = [_chart(rows[: len(FIRST)], material), _table(rows[0], material)]
+    rails = material.board.get("guard_rails") or {}
+    if rails.get("allowed"):
+        blocks.append(
+            Text(
+                "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
+                f"where it is not, and is undecided where the items can't tell ({rails.get('method', '')}).",
+                "note",
+            )
+        )
+    blocks += _sealed(material)
+    return Section("areas", "Held-out areas", blocks)
+
+
+def gain_of(summary: dict[str, Any]) -> tuple[float | None, list[float] | None]:
+    """An area's gain over the base model and its interval, from the difference that the leaderboard holds."""
+    delta, interval = summary.get("delta"), summary.get("delta_interval")
+    return (None if delta is None else -delta), ([-interval[1], -interval[0]] if interval else None)
+
+
+def _chart(rows: list[Row], material: Material) -> Chart:
+    traces: list[Any] = []
+    for row, (colour, _) in zip(rows, FIRST, strict=False):
+        known = {area: gain_of(summary) for area, summary in sorted(row["areas"].items())}
+        known = {area: pair for area, pair in known.items() if pair[0] is not None}
+        values = [pair[0] or 0.0 for pair in known.values()]
+        traces.append(
+            go.Scatter(
+                x=values,
+                y=[plain(area) for area in known],
+                error_x=error_bars(values, [pair[1] for pair in known.values()]),
+                mode="markers",
+                orientation="h",
+                offsetgroup=str(row["rank"]),
+                marker={"color": colour, "size": 10, "symbol": ("circle", "square", "diamond")[len(traces)]},
+                name=f"{row['rank']}. {plain(row['trial_id'])}",
+                hovertemplate="%{y}: gain %{x:.3f}<extra></extra>",
+            )
+        )
+    allowed = (material.board.get("guard_rails") or {}).get("allowed") or {}
+    if allowed:
+        traces.append(
+            go.Scatter(
+                x=[-value for value in allowed.values()],
+                y=[plain(area) for area in allowed],
+                mode="markers",
+                offsetgroup="allowed",
+                orientation="h",
+                marker={"symbol": "line-ns-open", "size": 22, "color": VERMILLION, "line": {"width": 3}},
+                name="allowed loss",
+                hovertemplate="%{y}: allowed %{x:.3f}<extra></extra>",
+            )
+        )
+    figure = chart(traces, "gain over base, nats (right: better)", "")
+    figure.update_layout(scattermode="group")
+    figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
+    areas = len(material.board["weights"])
+    label = f"Gain over the base model in {areas} areas, with 95 % intervals, of the first {len(rows)} settings."
+    return Chart("areas-gain", label, figure, 130 + 60 * areas)
+
+
+def _table(row: Row, material: Material) -> Table:
+    base = (material.board["baseline"] or {}).get("areas", {})
+    weights, rails = material.board["weights"], row.get("guard_rails") or {}
+    gains = {area: gain_of(summary) for area, summary in row["areas"].items()}
+    ends = [end for _, interval in gains.values() if interval for end in interval]
+    reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+    cells: list[list[Cell | str]] = []
+    for area, summary in sorted(row["areas"].items()):
+        rail = rails.get(area)
+        said = f"{OUTCOMES[rail['outcome']]} (allowed {nats(rail['allowed'])})" if rail else "none"
+        gain, interval = gains[area]
+        cells.append(
+            [
+                *(area, said, str(summary.get("items", "-")), f"{weights[area]:g}"),
+                *(nats(base.get(area, {}).get("nll")), nats(summary["nll"])),
+                Cell(with_interval(gain, interval), bar(gain, interval, reach)),
+                *(percent(base.get(area, {}).get("exact_match")), percent(summary["exact_match"])),
+                *(percent(base.get(area, {}).get("token_f1")), percent(summary["token_f1"])),
+            ]
+        )
+    header = ["area", "guard-rail", "items", "weight", "base loss", "loss", "gain", "base EM", "EM", "base F1", "F1"]
+    caption = f"The first setting, {row['trial_id']} at step {row['step']}, by area (EM: exact match, F1: token F1)"
+    return Table(caption, header, cells, words=2)
+
+
+def _sealed(material: Material) -> list[Block]:
+    rows = []
+    for area, scores in sorted((material.board.get("sealed") or {}).items()):
+        gain, interval = gain_of(scores)
+        rows.append([area, nats(scores["nll"]), with_interval(gain, interval), percent(scores["exact_match"])])
+    if not rows:
+        return []
+    caption = "Sealed areas of the winner: opened once, at the end; they have no part in the ranking"
+    return [Table(caption, ["sealed area", "loss", "gain", "EM"], rows)]

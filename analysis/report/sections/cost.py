@@ -1,0 +1,58 @@
+"""What each trial cost, by state."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from analysis.records import STATES, Trial
+from analysis.report.blocks import Chart, Section, Table, Text
+from analysis.report.material import Material
+from analysis.report.sections.outcome import cost_sentence
+from analysis.report.style import BLUE, GREEN, GREY, VERMILLION, chart, plain
+
+COLOURS = {"complete": BLUE, "pruned": GREEN, "diverged": VERMILLION, "failed": GREY}
+PATTERNS = {"complete": "", "pruned": "/", "diverged": "x", "failed": "."}
+NAMED_TRIALS = 40
+
+
+def section(material: Material) -> Section:
+    """A bar a trial, in the order in which they began; sums by state in the table."""
+    trials = [trial for trial in material.sweep.trials if trial.cost.get("device_seconds") is not None]
+    if not trials:
+        return Section("cost", "Cost", [Text("No trial has ended yet.")])
+    traces = []
+    for state in STATES:
+        own = [trial for trial in trials if trial.state == state]
+        if own:
+            traces.append(
+                go.Bar(
+                    x=[plain(trial.trial_id) for trial in own],
+                    y=[round(_seconds(trial), 2) for trial in own],
+                    marker={"color": COLOURS[state], "pattern": {"shape": PATTERNS[state]}, "line": {"width": 0}},
+                    name=f"{state} ({len(own)})",
+                    hovertemplate="%{x}: %{y:.1f} s<extra></extra>",
+                )
+            )
+    figure = chart(traces, "trial", "device-seconds")
+    figure.update_layout(barmode="stack", bargap=0.05 if len(trials) > NAMED_TRIALS else 0.2)
+    order = [plain(trial.trial_id) for trial in trials]
+    shown = len(trials) <= NAMED_TRIALS
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, showticklabels=shown)
+    label = f"Device-seconds of {len(trials)} trials, by state."
+    return Section("cost", "Cost", [Text(cost_sentence(material)), Chart("cost", label, figure, 320, _table(trials))])
+
+
+def _table(trials: list[Trial]) -> Table:
+    rows = []
+    for state in STATES:
+        own = [trial for trial in trials if trial.state == state]
+        if own:
+            total = sum(map(_seconds, own))
+            steps = sum(trial.steps or 0 for trial in own)
+            rows.append([state, str(len(own)), f"{total:,.0f}", f"{total / len(own):,.1f}", f"{steps:,}"])
+    header = ["state", "trials", "device-seconds", "each", "steps"]
+    return Table("Cost by state", header, rows, folded="The cost by state as a table")
+
+
+def _seconds(trial: Trial) -> float:
+    return float(trial.cost["device_seconds"])

@@ -1,0 +1,182 @@
+"""Loss curves against the base model, the LR schedule beneath, and findings where they happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.formats import nats
+from analysis.report.blocks import Block, Chart, Points, Section, Table, Text
+from analysis.report.material import Material
+from analysis.report.style import (
+    FIRST,
+    GREY,
+    SEVERITIES,
+    SEVERITY_COLOURS,
+    SEVERITY_SYMBOLS,
+    VERMILLION,
+    finished,
+    plain,
+)
+from analysis.report.thin import Curve
+
+GROUPS = (("complete", "solid", 0.45), ("pruned", "dot", 0.6), ("diverged", "dash", 0.8), ("failed", "dashdot", 0.6))
+SHOWN_TRIALS = 6
+MARGIN_OF_RANGE = 0.08
+
+
+def section(material: Material) -> Section:
+    """The curves of the first settings by name, all others in grey, by state."""
+    if not material.curves:
+        return Section("curves", "Loss curves", [Text("No trial has a loss curve yet.")])
+    relative = all(curve.has_base for curve in material.curves.values())
+    what = "training loss less the base model's on the same samples" if relative else "training loss"
+    label = f"Curves of {len(material.curves)} trials: {what}, by step, above the learning rates."
+    chart = Chart("curves", label, _figure(material, relative), 560, _table(material, relative))
+    note = (
+        f"{what.capitalize()}, in nats a token, as a mean over neighbouring steps"
+        f"{'; below 0 is better than the base model' if relative else ''}. Every sample is met once, so it is unseen "
+        "when it is trained on. Marks: findings."
+    )
+    return Section("curves", "Loss curves", [chart, Text(note, "note"), *_findings(material)])
+
+
+def named(material: Material) -> list[str]:
+    """The trials that are drawn by name: those of the first settings that have a curve."""
+    return [row["trial_id"] for row in material.ranked if row["trial_id"] in material.curves][: len(FIRST)]
+
+
+def _figure(material: Material, relative: bool) -> go.Figure:
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.05)
+    values = _relative if relative else _loss
+    first = named(material)
+    for state, dash, opacity in GROUPS:
+        group = [t for t in material.sweep.trials if t.state == state and t.trial_id in material.curves]
+        members = {t.trial_id: material.curves[t.trial_id] for t in group if t.trial_id not in first}
+        if members:
+            colour = VERMILLION if state == "diverged" else GREY
+            line = {"color": colour, "width": 1, "dash": dash}
+            _add(figure, f"{'other ' if first else ''}{state} ({len(members)})", members, values, line, opacity)
+    for place, (name, (colour, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
+        line = {"color": colour, "width": 2.5, "dash": dash}
+        _add(figure, f"{place}. {plain(name)}", {name: material.curves[name]}, values, line, 1.0)
+    for severity in SEVERITIES:
+        _mark(figure, material, severity, values)
+    if relative:
+        figure.add_hline(y=0, row=1, col=1, line_width=1, line_dash="dash", line_color=GREY)
+    figure.update_yaxes(title_text="against base, nats" if relative else "loss, nats", row=1, col=1)
+    figure.update_yaxes(range=_range(material, values), row=1, col=1)
+    figure.update_yaxes(title_text="LR", tickformat=".1e", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(title_text="step", row=2, col=1)
+    return finished(figure)
+
+
+def _add(
+    figure: go.Figure,
+    name: str,
+    curves: dict[str, Curve],
+    values: Callable[[Curve], list[float | None]],
+    line: dict[str, Any],
+    opacity: float,
+) -> None:
+    """One trace for all of a group: hundreds of traces are slow, and the gaps between curves cost nothing."""
+    steps = _joined(curve.steps for curve in curves.values())
+    names = _joined([plain(trial)] * len(curve.steps) for trial, curve in curves.items())
+    shared = {"x": steps, "mode": "lines", "line": line, "opacity": opacity, "legendgroup": name, "name": name}
+    hover = {"text": names, "hovertemplate": "%{text}, step %{x}: %{y:.4g}<extra></extra>"}
+    losses = _joined([_digits(v, 4) for v in values(curve)] for curve in curves.values())
+    rates = _joined([_digits(rate, 3) for rate in curve.lr] for curve in curves.values())
+    figure.add_trace(go.Scatter(y=losses, **shared, **hover), row=1, col=1)
+    figure.add_trace(go.Scatter(y=rates, showlegend=False, **shared, **hover), row=2, col=1)
+
+
+def _joined(parts: Iterable[list[Any]]) -> list[Any]:
+    found: list[Any] = []
+    for part in parts:
+        found += [*part, None]
+    return found
+
+
+def _mark(figure: go.Figure, material: Material, severity: str, values: Callable[[Curve], list[float | None]]) -> None:
+    steps, heights, texts = [], [], []
+    for trial in material.sweep.trials:
+        curve = material.curves.get(trial.trial_id)
+        for finding in trial.findings if curve else ():
+            if curve and finding["severity"] == severity:
+                height = _at(curve, values(curve), finding["step"])
+                if height is not None:
+                    steps.append(finding["step"])
+                    heights.append(_digits(height, 4))
+                    texts.append(f"{plain(trial.trial_id)}: {plain(finding['rule'])}")
+    if steps:
+        marker = {"color": SEVERITY_COLOURS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
+        points = {"x": steps, "y": heights, "text": texts, "hovertemplate": "%{text}, step %{x}<extra></extra>"}
+        name = f"finding: {severity} ({len(steps)})"
+        figure.add_trace(go.Scatter(mode="markers", marker=marker, name=name, **points), row=1, col=1)
+
+
+def _at(curve: Curve, values: list[float | None], step: int) -> float | None:
+    """Height of the curve at a step: of the bin that holds it, else of the last one before with a value."""
+    known = [value for end, value in zip(curve.steps, values, strict=True) if end <= step and value is not None]
+    if known:
+        return known[-1]
+    return next((value for value in values if value is not None), None)
+
+
+def _range(material: Material, values: Callable[[Curve], list[float | None]]) -> list[float] | None:
+    """The range of the complete trials: one that diverged would press all others flat."""
+    trials = material.trials
+    tame = [curve for name, curve in material.curves.items() if trials[name].state == "complete"]
+    found = [value for curve in tame or material.curves.values() for value in values(curve) if value is not None]
+    if not found:
+        return None
+    margin = MARGIN_OF_RANGE * (max(found) - min(found) or 1.0)
+    return [min(found) - margin, max(found) + margin]
+
+
+def _table(material: Material, relative: bool) -> Table:
+    values = _relative if relative else _loss
+    rows = []
+    for name, curve in material.curves.items():
+        known = [value for value in values(curve) if value is not None]
+        ends = [nats(known[0]), nats(min(known)), nats(known[-1])] if known else ["-", "-", "-"]
+        rows.append([name, material.trials[name].state, str(curve.steps[-1]), *ends, f"{max(curve.lr):.2e}"])
+    header = ["trial", "state", "steps", "first", "lowest", "last", "highest LR"]
+    return Table("Loss curves, smoothed, in nats a token", header, rows, words=2, folded="The curves as a table")
+
+
+def _findings(material: Material) -> list[Block]:
+    """By rule: how many trials, which, and the advice for the best-ranked one of them."""
+    groups: dict[tuple[int, str], list[tuple[str, dict[str, Any]]]] = {}
+    for trial in material.sweep.trials:
+        for finding in trial.findings:
+            key = (SEVERITIES.index(finding["severity"]), str(finding["rule"]))
+            groups.setdefault(key, []).append((trial.trial_id, finding))
+    if not groups:
+        return [Text("The diagnostics found nothing.")]
+    place = {row["trial_id"]: row["rank"] for row in material.ranked}
+    points = []
+    for (severity, rule), found in sorted(groups.items()):
+        found.sort(key=lambda pair: (place.get(pair[0], len(place) + 1), pair[0]))
+        trial, finding = found[0]
+        names = ", ".join(name for name, _ in found[:SHOWN_TRIALS])
+        more = f" and {len(found) - SHOWN_TRIALS} more" if len(found) > SHOWN_TRIALS else ""
+        term = f"{rule} ({SEVERITIES[severity]}), {names}{more}"
+        points.append((term, f"at step {finding['step']} of {trial}: {finding['advice']}"))
+    return [Text("Findings of the diagnostics, with what to change:"), Points(points)]
+
+
+def _relative(curve: Curve) -> list[float | None]:
+    return curve.relative
+
+
+def _loss(curve: Curve) -> list[float | None]:
+    return curve.loss
+
+
+def _digits(value: float | None, digits: int) -> float | None:
+    """To so many significant digits: the page holds hundreds of curves."""
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -1,0 +1,111 @@
+"""Held-out items that the winner won and lost against the base model, with their text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from analysis.records import BASELINE, ItemScore
+from analysis.report.blocks import Block, Card, Cards, Section, Table, Text
+from analysis.report.material import Material
+from analysis.suspects import read_texts
+
+SHOWN = 8
+TEXT_CHARACTERS = 1200
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An item as the base model and the winner scored it."""
+
+    base: ItemScore
+    winner: ItemScore
+
+    @property
+    def gain(self) -> float:
+        """Nats a token by which the winner is better."""
+        return self.base.nll - self.winner.nll
+
+
+def section(material: Material) -> Section | None:
+    """Counts by area, the widest wins and losses; None without a winner or without the base model's items."""
+    pairs = read_pairs(material)
+    if not pairs:
+        return None
+    ordered = sorted(pairs, key=lambda pair: (-pair.gain, pair.base.area, pair.base.id))
+    won = [pair for pair in ordered if pair.gain > 0]
+    lost = [pair for pair in reversed(ordered) if pair.gain < 0]
+    texts = _texts(material, [*won[:SHOWN], *lost[:SHOWN]])
+    winner = material.board["winner"]
+    lead = (
+        f"{winner['trial_id']} at step {winner['step']} has a lower loss than the base model on {len(won)} of "
+        f"{len(pairs)} items, a higher one on {len(lost)}."
+    )
+    blocks: list[Block] = [Text(lead), _counts(pairs)]
+    for name, chosen, opened in (("lost", lost[:SHOWN], True), ("won", won[:SHOWN], False)):
+        if chosen:
+            summary = f"The {len(chosen)} items that it {name} by the most"
+            blocks.append(Cards(summary, [_card(pair, texts) for pair in chosen], opened))
+    return Section("items", "Items won and lost", blocks)
+
+
+def read_pairs(material: Material) -> list[Pair]:
+    """Every item of an area that selects, of the winner and the base model; sealed items stay closed."""
+    winner = material.board["winner"]
+    if winner is None:
+        return []
+    base = material.sweep.heldout(BASELINE).by_step.get(0, {})
+    scored = material.sweep.heldout(winner["trial_id"]).by_step.get(winner["step"], {})
+    keys = sorted(key for key in base.keys() & scored.keys() if key[0] in material.sweep.weights)
+    return [Pair(base[key], scored[key]) for key in keys]
+
+
+def _counts(pairs: list[Pair]) -> Table:
+    areas = sorted({pair.base.area for pair in pairs})
+    rows = []
+    for area in areas:
+        own = [pair for pair in pairs if pair.base.area == area]
+        won, lost = sum(pair.gain > 0 for pair in own), sum(pair.gain < 0 for pair in own)
+        gained, missed = (_answers(own, better) for better in (True, False))
+        rows.append([area, str(len(own)), str(won), str(lost), gained, missed])
+    header = ["area", "items", "lower loss", "higher loss", "newly right", "newly wrong"]
+    return Table("Items by area, the winner against the base model", header, rows)
+
+
+def _answers(pairs: list[Pair], better: bool) -> str:
+    """How many answers became right, or wrong, by exact match; `-` where not both were generated."""
+    known = [
+        (pair.base.exact_match, pair.winner.exact_match)
+        for pair in pairs
+        if pair.base.exact_match is not None and pair.winner.exact_match is not None
+    ]
+    if not known:
+        return "-"
+    return str(sum((after > before) if better else (after < before) for before, after in known))
+
+
+def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Prompt and expected response by area and id, from the tokenised areas; those whose file is gone are left out."""
+    found = {}
+    for area in sorted({pair.base.area for pair in pairs}):
+        path = material.sweep.folder / "cache" / f"heldout-{area}.arrow"
+        texts = read_texts(path) if path.is_file() else {}
+        found.update({(area, name): (text.prompt, text.response) for name, text in texts.items()})
+    return found
+
+
+def _card(pair: Pair, texts: dict[tuple[str, str], tuple[str, str]]) -> Card:
+    base, winner = pair.base, pair.winner
+    parts = []
+    if (base.area, base.id) in texts:
+        prompt, response = texts[base.area, base.id]
+        parts += [("prompt", _shortened(prompt)), ("expected", _shortened(response))]
+    for who, score in (("base model", base), ("winner", winner)):
+        if score.answer is not None:
+            parts.append((f"{who} answers", _shortened(score.answer)))
+    figures = f"loss {base.nll:.3f} before, {winner.nll:.3f} after: {pair.gain:+.3f} nats a token"
+    return Card(f"{base.area} / {base.id}", figures, parts)
+
+
+def _shortened(text: str) -> str:
+    """The end of a long text, where the question usually stands."""
+    return text if len(text) <= TEXT_CHARACTERS else f"… {text[-TEXT_CHARACTERS:]}"

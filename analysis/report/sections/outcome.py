@@ -1,0 +1,36 @@
+"""The verdict, what it cost, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from analysis.report.blocks import Points, Section, Text
+from analysis.report.material import Material
+
+
+def outcome(material: Material) -> Section:
+    """The verdict, and what it cost, in a sentence each."""
+    blocks = [Text(material.board["verdict"], "lead"), Text(cost_sentence(material))]
+    return Section("outcome", "Outcome", blocks)
+
+
+def cost_sentence(material: Material) -> str:
+    """How many trials of which state, and what they cost."""
+    states = Counter(trial.state for trial in material.sweep.trials)
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none ended"
+    seconds = sum(trial.cost.get("device_seconds") or 0.0 for trial in material.sweep.trials)
+    hours = material.device_hours
+    whole = "" if hours is None else f"; the sweep held its devices for {hours:.2f} device-hours in all"
+    return f"Trials: {counted}. They trained and were scored in {seconds / 3600:.2f} device-hours{whole}."
+
+
+def next_steps(material: Material) -> Section:
+    """What the evidence says of the next sweep."""
+    points = []
+    for advice in material.advice:
+        values = ", ".join(f"{key} = {value}" for key, value in advice.changes.items())
+        points.append((values, advice.reason))
+    if not points:
+        return Section("next", "What to do next", [Text("The evidence asks for no further sweep of this space.")])
+    note = f"As a config that runs: python -m analysis.suggest {material.sweep.folder} --to next.yaml"
+    return Section("next", "What to do next", [Points(points), Text(note, "note")])

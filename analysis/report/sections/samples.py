@@ -1,0 +1,35 @@
+"""Training samples that stayed harder than their like in every trial: a reading list."""
+
+from __future__ import annotations
+
+from analysis.report.blocks import Card, Cards, Section, Text
+from analysis.report.material import Material
+from analysis.suspects import Suspect, suspects_or_reason
+
+SHOWN = 10
+TEXT_CHARACTERS = 800
+
+
+def section(material: Material) -> Section | None:
+    """The samples with their text, or why they are not known; None before any trial has ended."""
+    if not material.sweep.trials:
+        return None
+    found, reason = suspects_or_reason(material.sweep.folder, SHOWN)
+    title = "Training samples to look at"
+    if reason:
+        return Section("samples", title, [Text(f"They are not known: {reason}")])
+    note = (
+        "A sample is met once, so its loss in that step is a held-out one. These stayed above their like in all trials "
+        "together: a wrong answer does, and so does one that is merely odd or hard. It is a list for reading."
+    )
+    return Section("samples", title, [Text(note, "note"), Cards(f"The first {len(found)}", [_card(s) for s in found])])
+
+
+def _card(suspect: Suspect) -> Card:
+    found = suspect.found
+    figures = (
+        f"{found.excess_nats:+.2f} nats above its like ({found.kind}); loss {found.nll:.2f}, {found.trials} trials"
+    )
+    prompt = suspect.prompt
+    shown = prompt if len(prompt) <= TEXT_CHARACTERS else f"… {prompt[-TEXT_CHARACTERS:]}"
+    return Card(found.id, figures, [("prompt", shown), ("answer", suspect.response)])

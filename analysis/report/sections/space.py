@@ -1,0 +1,117 @@
+"""The objective against each hyper-parameter that was searched, with the recommended band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from analysis.advice import Span
+from analysis.formats import nats
+from analysis.observed import searched
+from analysis.report.blocks import Chart, Grid, Section, Text
+from analysis.report.material import Material, Row
+from analysis.report.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, plain
+
+BAND = "rgba(0,158,115,0.13)"
+
+
+def section(material: Material) -> Section | None:
+    """A panel for each searched hyper-parameter; None where nothing was searched or nothing has a rank."""
+    spans = searched(material.sweep.config)
+    if not spans or not material.ranked:
+        return None
+    bands = recommended_bands(material.plan)
+    charts = [_chart(material, name, span, bands.get(name)) for name, span in spans.items()]
+    shaded = "Shaded: the recommended range. " if bands.keys() & spans.keys() else ""
+    base = (material.board["baseline"] or {}).get("objective")
+    note = (
+        f"Star: the first setting; diamonds: tied with it; circles: all others. {shaded}Dotted lines: the range that "
+        "was searched. Along the upper edge: trials that diverged (crosses) or were stopped (triangles). The base "
+        f"model's loss is {nats(base)}. The values are in the leaderboard."
+    )
+    return Section("space", "Held-out loss by hyper-parameter", [Grid(charts), Text(note, "note")])
+
+
+def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
+    """The recommended ranges by hyper-parameter, where the plan has them."""
+    bounds = (plan or {}).get("recommended") or {}
+    return {
+        name: (float(ends[0]), float(ends[1]))
+        for name, ends in bounds.items()
+        if isinstance(ends, list) and len(ends) == 2
+    }
+
+
+def _chart(material: Material, name: str, span: Span, band: tuple[float, float] | None) -> Chart:
+    traces = []
+    for kind, colour, size in (("ranked", GREY, 8), ("tied", BLUE, 10), ("winner", GREEN, 14)):
+        rows = [row for row in material.ranked if _kind(row) == kind and name in row["params"]]
+        if rows:
+            marker = {"symbol": SYMBOLS[kind], "color": colour, "size": size}
+            traces.append(
+                go.Scatter(
+                    x=[value_of(row, name) for row in rows],
+                    y=[_objective(row) for row in rows],
+                    text=[plain(row["trial_id"]) for row in rows],
+                    hovertemplate="%{text}: %{x:.3g}, loss %{y:.4f}<extra></extra>",
+                    mode="markers",
+                    marker=marker,
+                    name=kind,
+                )
+            )
+    traces += [trace for state in ("diverged", "pruned") if (trace := _rug(material, name, state))]
+    figure = chart(traces, name, "held-out loss, nats")
+    figure.update_xaxes(type="log" if span.log else "linear", exponentformat="e", nticks=5)
+    if span.log:
+        figure.update_xaxes(tickmode="array", tickvals=log_ticks(span))
+    figure.update_layout(
+        showlegend=False, yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
+    )
+    for end in (span.low, span.high):
+        figure.add_vline(x=end, line_dash="dot", line_width=1, line_color=GREY)
+    if band:
+        figure.add_vrect(x0=band[0], x1=band[1], fillcolor=BAND, line_width=0, layer="below")
+    label = f"Held-out loss of {len(material.ranked)} settings against {name}, {span.low:.3g} to {span.high:.3g}."
+    return Chart(f"space-{name.replace('_', '-')}", label, figure, 340)
+
+
+def _rug(material: Material, name: str, state: str) -> go.Scatter | None:
+    trials = [t for t in material.sweep.trials if t.state == state and name in t.params]
+    if not trials:
+        return None
+    colour = VERMILLION if state == "diverged" else GREY
+    return go.Scatter(
+        x=[t.params[name] for t in trials],
+        y=[1.0] * len(trials),
+        yaxis="y2",
+        text=[plain(t.trial_id) for t in trials],
+        hovertemplate=f"%{{text}}: {state} at %{{x:.3g}}<extra></extra>",
+        mode="markers",
+        marker={"symbol": SYMBOLS[state], "color": colour, "size": 9},
+        cliponaxis=False,
+        name=f"{state} ({len(trials)})",
+    )
+
+
+def log_ticks(span: Span) -> list[float]:
+    """One, two and five times each power of ten in a range; its two ends where there are fewer than two of them."""
+    powers = range(math.floor(math.log10(span.low)), math.ceil(math.log10(span.high)) + 1)
+    ticks = [float(f"{factor}e{power}") for power in powers for factor in (1, 2, 5)]
+    inside = [tick for tick in ticks if span.low <= tick <= span.high]
+    return inside if len(inside) > 1 else [span.low, span.high]
+
+
+def value_of(row: Row, name: str) -> float:
+    """A setting's value as it was trained."""
+    return float(row["params"][name])
+
+
+def _objective(row: Row) -> float:
+    return float((row.get("setting") or row)["objective"])
+
+
+def _kind(row: Row) -> str:
+    return "winner" if row["rank"] == 1 else "tied" if row["tied"] else "ranked"

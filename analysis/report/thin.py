@@ -1,0 +1,88 @@
+"""PURE. A loss curve made small enough to draw, without hiding where it went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+POINTS = 120
+"""Points at most that a curve is drawn with: a page 700 pixels wide shows no more of a mean over neighbours. Ours."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A trial's curve by bins of steps.
+
+    Attributes:
+        steps: (points,) last step of each bin.
+        loss: (points,) mean training loss over the bin's label tokens, nats a token; None where a step's is not finite.
+        relative: (points,) the same less the base model's on the same tokens; None where that was not computed.
+        lr: (points,) LR at the bin's last step.
+        planned: Steps of the whole epoch; None where not known.
+    """
+
+    steps: list[int]
+    loss: list[float | None]
+    relative: list[float | None]
+    lr: list[float]
+    planned: int | None = None
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the base model's losses are there."""
+        return any(value is not None for value in self.relative)
+
+
+def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, points: int = POINTS) -> Curve:
+    """Means over bins of equally many steps; curves of at most `points` steps have bins of three, moving along.
+
+    Args:
+        records: Lines of `curve.jsonl`, in order.
+        planned: Steps of the whole epoch.
+        points: Bins at most.
+    """
+    steps = [_step(record) for record in records]
+    if not steps:
+        return Curve([], [], [], [], planned)
+    size = math.ceil(len(steps) / points)
+    ends = list(range(size, len(steps) + 1, size))
+    if not ends or ends[-1] != len(steps):
+        ends.append(len(steps))
+    width = max(size, 3)
+    bins = [steps[max(0, end - width) : end] for end in ends]
+    return Curve(
+        steps=[part[-1][0] for part in bins],
+        loss=[_mean([(loss, tokens) for _, _, loss, _, tokens in part]) for part in bins],
+        relative=[_mean([(_less(loss, base), tokens) for _, _, loss, base, tokens in part]) for part in bins],
+        lr=[part[-1][1] for part in bins],
+        planned=planned,
+    )
+
+
+def _step(record: Mapping[str, Any]) -> tuple[int, float, float | None, float | None, float]:
+    return (
+        int(record["step"]),
+        float(record["lr"]),
+        _finite(record.get("loss")),
+        _finite(record.get("base_loss")),
+        float(record.get("tokens") or 1),
+    )
+
+
+def _less(loss: float | None, base: float | None) -> float | None:
+    return None if loss is None or base is None else loss - base
+
+
+def _mean(values: list[tuple[float | None, float]]) -> float | None:
+    """Mean by tokens; None where a value is missing."""
+    known = [(value, tokens) for value, tokens in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return sum(value * tokens for value, tokens in known) / sum(tokens for _, tokens in known)
+
+
+def _finite(value: Any) -> float | None:
+    """The number; None where it is missing, not finite, or written as the text "nan"."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
