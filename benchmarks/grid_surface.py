@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import BSpline, make_smoothing_spline
 
-from benchmarks.setting import PROJECT
+from benchmarks.curves import DATA, load
 from benchmarks.surfaces import JITTER
 from trainables.config import Params
 
-GRID = PROJECT / "benchmarks" / "data" / "grid_tiny.npz"
+GRID = DATA / "grid_tiny.npz"
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,10 @@ class Grid:
         Raises:
             ValueError: A cell was not trained.
         """
-        kept = np.load(path)
-        chosen = kept["study"] == "grid"
-        axes, index = _levels(kept["params"][chosen])
-        stable = kept["state"][chosen] == "complete"
-        areas = kept["area_of"]
-        values = _objective(kept["heldout"][chosen, -1], areas)
+        curves = load(path)
+        curves = curves.of(curves.study == "grid")
+        axes, index = _levels(curves.params)
+        stable, values = curves.state == "complete", curves.objective[:, -1]
         unstable = axes[0][index[0][~stable]]
         lowest_unstable = math.log10(unstable.min()) if len(unstable) else math.inf
         usable = stable & (np.log10(axes[0])[index[0]] < lowest_unstable)
@@ -66,8 +64,7 @@ class Grid:
             raise ValueError(f"{path}: {int((counts == 0).sum())} cells of the grid were not trained")
         # Half-way, in log LR, between the highest LR at which no trial diverged and the next.
         cliff = 0.5 * (math.log10(levels[-1]) + lowest_unstable)
-        base = float(_objective(kept["base_heldout"][None], areas)[0])
-        return cls(levels, axes[1], axes[2], sums / counts, base, cliff)
+        return cls(levels, axes[1], axes[2], sums / counts, curves.base_objective, cliff)
 
 
 def _levels(params: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -81,11 +78,6 @@ def _levels(params: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     for level in range(len(lrs)):
         floors, floor[lr == level] = np.unique(params[lr == level, 2].round(9), return_inverse=True)
     return [lrs, warmups, floors], [lr, warmup, floor]
-
-
-def _objective(item_nll: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Mean over areas of the items' mean, (trials,), from (trials, items)."""
-    return np.mean([item_nll[:, areas == area].mean(axis=1) for area in np.unique(areas)], axis=0)
 
 
 class GridSurface:
