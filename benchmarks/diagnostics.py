@@ -2,7 +2,7 @@
 
 - Synthetic curves with a known truth (`benchmarks.diagnostics_synthetic`): precision and recall of every rule.
 - Recorded curves of real trials (`benchmarks.record_curves`): an LR is labelled too high or too low by what its setting
-  gained on the held-out areas, which the rules don't see; a steady rise by the mean curve of a setting's other seeds.
+  gained on the held-out areas; each rule by held-out losses that it doesn't see, or by the setting's other seeds.
 - Healthy recorded curves, resampled in blocks around a level that never rises: false alarms of the steady rise a trial.
 - When a trial that is worse than its base model is found so, with beta and on the raw difference; how often wrongly.
 - The variance of a sample's loss, minus the base's, minus beta times the base's, minus a sibling trial's, by quarter.
@@ -28,13 +28,12 @@ from benchmarks.diagnostics_real import (
     samples_of,
     settings_of,
     siblings,
-    true_rise,
     variances,
     worse_at,
 )
 from benchmarks.diagnostics_synthetic import CLASSES, precision_and_recall
+from benchmarks.diagnostics_truth import findings_of, truths
 from benchmarks.setting import parser, print_result, say
-from trainables.diagnostics.trend import LEAST_RISE
 
 FALSE_ALARMS_ALLOWED = 0.02
 PLANTED_WANTED = 0.5
@@ -87,24 +86,28 @@ def recorded(curves: Curves, resamples: int) -> dict[str, Any]:
 
 
 def rules_on_recorded(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
-    """Precision and recall of the rules that speak of the LR, by what the settings gained; and of the steady rise."""
-    rises = {trial: true_rise(curves, s.trials) for s in settings_of(curves) for trial in s.trials}
-    counts = {name: {"precision": [0, 0], "recall": [0, 0]} for name in ("LR too high", "LR too low", "steady_rise")}
+    """Precision and recall of each rule, and of those that speak of the LR together, by what the settings gained.
+
+    Of a trial that a rule has ended, what others had not said by then counts neither way.
+    """
+    known = truths(curves)
+    counts: dict[str, Counts] = {
+        name: {"precision": [0, 0], "recall": [0, 0]} for name in ("LR too high", "LR too low", *known)
+    }
     by_rule: dict[str, dict[str, int]] = {}
     for trial in range(len(curves.study)):
-        spoken = {
-            finding["rule"]
-            for finding in read(samples_of(curves, trial), curves.schedule(trial), _level(curves, trial))
-        }
+        found = findings_of(curves, trial, _level(curves, trial))
+        spoken, ended = {one["rule"] for one in found}, any(one["severity"] == "error" for one in found)
         for rule in spoken:
             group = by_rule.setdefault(rule, {})
             group[labels.get(trial, "between")] = group.get(labels.get(trial, "between"), 0) + 1
         if trial in labels:
             count(counts["LR too high"], bool(spoken & TOO_HIGH), labels[trial] == "too high")
             count(counts["LR too low"], bool(spoken & TOO_LOW), labels[trial] == "too low")
-        rise = rises[trial]
-        if rise is not None:
-            count(counts["steady_rise"], "steady_rise" in spoken, rise > LEAST_RISE)
+        for rule, there in known.items():
+            truth = there[trial]
+            if truth is not None and (rule in spoken or not ended):
+                count(counts[rule], rule in spoken, truth)
     return {**{name: summary(one) for name, one in counts.items()}, "spoke, by label": by_rule}
 
 

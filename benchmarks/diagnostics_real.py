@@ -66,6 +66,11 @@ def samples_of(curves: Curves, trial: int) -> Samples:
 
 def read(samples: Samples, schedule: LRSchedule, base_level: float | None) -> list[Finding]:
     """The findings of a curve; it ends where its trial ended, or with an error."""
+    return follow(samples, schedule, base_level)[0]
+
+
+def follow(samples: Samples, schedule: LRSchedule, base_level: float | None) -> tuple[list[Finding], CurveWatch]:
+    """The findings of a curve, and what read it."""
     watch = CurveWatch(schedule, MAX_GRAD_NORM, base_level)
     found: list[Finding] = []
     for step in range(schedule.steps):
@@ -78,7 +83,7 @@ def read(samples: Samples, schedule: LRSchedule, base_level: float | None) -> li
         found += watch.update(step + 1, loss, float(samples.norms[step]), schedule.lr(step), nll.tolist(), base)
         if any(finding["severity"] == "error" for finding in found):
             break
-    return found
+    return found, watch
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,15 @@ import pytest
 
 from analysis.suspicion import answer_kind
 from benchmarks.curves import Curves
-from benchmarks.diagnostics import count, false_alarms, mean_with_interval, proportion, recorded, summary
+from benchmarks.diagnostics import (
+    count,
+    false_alarms,
+    mean_with_interval,
+    proportion,
+    recorded,
+    summary,
+    worse_than_base,
+)
 from benchmarks.diagnostics_planted import TRAIN, answer_kinds, planted_precision
 from benchmarks.diagnostics_real import (
     label,
@@ -19,8 +27,10 @@ from benchmarks.diagnostics_real import (
     siblings,
     true_rise,
     variances,
+    worse_at,
 )
 from benchmarks.diagnostics_synthetic import CLASSES, findings
+from benchmarks.diagnostics_truth import findings_of, truths
 from benchmarks.record_data import plant
 from trainables.config import FieldNames
 from trainables.samples import read_samples
@@ -187,3 +197,66 @@ def test_every_class_shows_what_it_is_made_for(name):
     kind = CLASSES[name]
     seen = sum(set(kind.must) <= findings(kind, seed, True) for seed in range(5))
     assert seen >= 3
+
+
+def with_points(curves, late_rise=0.0):
+    """Held-out losses at quarters: from 0.4 of the gain to all of it, the middle peaks' rising at the end."""
+    gain = (curves.base_heldout - curves.heldout[:, 0])[:, None, :]
+    heldout = curves.base_heldout - gain * np.array([0.4, 0.8, 1.0, 1.0])[None, :, None]
+    heldout[4:12, 3] += late_rise
+    return replace(curves, heldout=heldout, points=np.array([0.25, 0.5, 0.75, 1.0]))
+
+
+def test_truths_come_from_held_out_losses_and_other_seeds():
+    known = truths(with_points(recording(), late_rise=0.1))
+    assert known["barely_moving"] == [True] * 4 + [False] * 12
+    assert known["heldout_worse"] == [False] * 4 + [True] * 8 + [False] * 4
+    assert known["forgetting"] == [False] * 16
+    assert known["worse_than_base"] == [False] * 16
+    assert known["steady_rise"] == [False] * 12 + [True] * 4
+    assert known["mostly_clipped"] == known["grad_norm_growing"] == [False] * 16
+    assert truths(with_points(recording(seeds=2)))["steady_rise"] == [None] * 8, "two seeds tell nothing"
+
+
+def test_what_is_worse_held_out_is_true_and_what_is_hardly_worse_is_not_known():
+    curves = with_points(recording())
+    for over, truth in [(0.5, True), (0.1, None), (-0.1, False)]:
+        curves.heldout[0] = 2.8 + over
+        assert truths(curves)["worse_than_base"][0] is truth
+        assert truths(curves)["forgetting"][0] is (over > 0)
+
+
+def test_a_spike_and_a_growing_norm_are_told_by_the_other_seeds():
+    curves = recording()
+    curves.item_nll[0:4, 20:36] += 3.0  # steps 6 to 9, after 4 of warm-up
+    curves.grad_norm[4:8, 10:] = 5.0
+    known = truths(curves)
+    assert known["warmup_spike"] == [True] * 4 + [False] * 12
+    assert known["grad_norm_growing"] == [False] * 4 + [True] * 4 + [False] * 8
+
+
+def test_nothing_is_gained_below_an_lr_where_held_out_losses_stand_still():
+    curves = with_points(recording())
+    assert truths(curves)["nothing_gained_below"][8] is True
+    curves.heldout[8] = 2.8 - np.array([0.1, 0.2, 0.5, 1.0])[:, None]
+    assert truths(curves)["nothing_gained_below"][8] is False
+
+
+def test_rules_are_given_one_half_of_the_held_out_items_and_the_truth_the_other():
+    curves, level = with_points(recording()), float(recording().base_item_nll.mean())
+    curves.heldout[5, :, [0, 2]] += 3.0  # of area a those that the rules see
+    curves.heldout[6, :, 1] += 3.0  # and the one that they don't
+    said = [{finding["rule"] for finding in findings_of(curves, trial, level)} for trial in (5, 6)]
+    assert ["forgetting" in one for one in said] == [True, False]
+    assert truths(curves)["forgetting"][5:7] == [False, True]
+
+
+def test_a_trial_that_is_worse_from_the_warm_up_on_is_found_early():
+    curves = recording()
+    level = float(curves.base_item_nll.mean())
+    curves.item_nll[0] += 1.0
+    assert 0.05 + 0.05 <= worse_at(curves, 0, level, raw=False) <= 0.2
+    assert worse_at(curves, 5, level, raw=False) is None
+    table = worse_than_base(curves, dict.fromkeys(range(4), "too high"))
+    assert table["with beta"]["of LR too high"]["found"] == 1
+    assert table["with beta"]["of others"]["found"] == 4, "those whose loss rises"
