@@ -20,6 +20,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 SHOTS = Path(__file__).resolve().parents[2] / ".cache" / "test-output" / "report"
 SECTIONS = 13
 MOST_BYTES = 15_000_000
+PAPER_PIXELS = 718  # of A4 with the browser's own margins, at 96 dots an inch
 
 CONTRASTS = """() => {
   const parts = (c) => c.match(/[\\d.]+/g).map(Number);
@@ -40,6 +41,11 @@ OVERFLOWING = """() => Array.from(document.querySelectorAll("main *, header *, f
   .filter((e) => !e.closest(".wide") && !e.closest(".chart svg") && !e.classList.contains("skip"))
   .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
   .map((e) => e.tagName + "." + e.className + " " + e.textContent.slice(0, 40))"""
+
+
+CUT_OFF = """() => Array.from(document.querySelectorAll(".chart"))
+  .filter((e) => e.querySelector(".main-svg").getBoundingClientRect().width > e.getBoundingClientRect().width + 1)
+  .map((e) => e.id)"""
 
 
 def find_chromium():
@@ -142,12 +148,16 @@ def test_headings_landmarks_and_charts_are_read_out(browser, report):
 
 @pytest.mark.parametrize("report", [4], indirect=True)
 def test_on_paper_every_chart_is_drawn_in_light_colours(browser, report):
-    visit = Visit(browser, report, 900, "dark")
+    visit = Visit(browser, report, PAPER_PIXELS, "dark")
     assert visit.page.locator(".chart[data-drawn]").count() < visit.page.locator(".chart").count()
     SHOTS.mkdir(parents=True, exist_ok=True)
     pdf = visit.page.pdf(path=str(SHOTS / "paper.pdf"))
     assert pdf.startswith(b"%PDF")
     assert visit.page.locator(".chart[data-drawn]").count() == visit.page.locator(".chart").count()
+    visit.page.emulate_media(media="print")
+    visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert visit.page.evaluate(CUT_OFF) == []
     assert visit.complaints == []
     visit.page.close()
 

@@ -161,11 +161,11 @@ def _findings(material: Material) -> list[Block]:
     points = []
     for (severity, rule), found in sorted(groups.items()):
         found.sort(key=lambda pair: (place.get(pair[0], len(place) + 1), pair[0]))
-        trial, finding = found[0]
+        first, finding = found[0]
         names = ", ".join(name for name, _ in found[:SHOWN_TRIALS])
         more = f" and {len(found) - SHOWN_TRIALS} more" if len(found) > SHOWN_TRIALS else ""
         term = f"{rule} ({SEVERITIES[severity]}), {names}{more}"
-        points.append((term, f"at step {finding['step']} of {trial}: {finding['advice']}"))
+        points.append((term, f"at step {finding['step']} of {first}: {finding['advice']}"))
     return [Text("Findings of the diagnostics, with what to change:"), Points(points)]
 
 
