@@ -78,18 +78,28 @@ def connected(address: str | None) -> Iterator[None]:
         paths = [str(root), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
         # With the dashboard's agent a killed Train controller gives its placement group back; without, it leaks.
-        options: dict[str, Any] = {"include_dashboard": True}
+        # Without "local" Ray would join a cluster that somebody has started on this machine.
+        options: dict[str, Any] = {"address": "local", "include_dashboard": True}
     else:
         packages = [str(root / name) for name in ("sweeps", "trainables", "analysis")]
         options = {"address": address, "runtime_env": {"py_modules": packages}}
+    close_token_file()
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
     except ConnectionError as error:
         raise UserError("--address", "a Ray cluster must answer there", address, str(error)) from None
+    close_token_file()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def close_token_file() -> None:
+    """Makes the token that opens Ray's clusters readable to its owner alone; Ray leaves that to the umask."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
 
 
 def hardware() -> dict[str, Any]:

@@ -28,6 +28,10 @@ from trainables.config import (
     with_params,
 )
 from trainables.errors import UserError, UserErrors
+from trainables.redaction import credentials_in
+
+NO_CREDENTIAL = "must hold no credential: the config is written to many places"
+KEEP_APART = "log in with the tool's own command, or set its environment variable"
 
 
 class SweepConfig(Section):
@@ -72,6 +76,8 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepCo
         UserErrors: Every mistake of the config, together.
     """
     tree = read_tree(path, overrides or [])
+    if secrets := list(credentials_in(tree)):
+        raise UserErrors([UserError(key, NO_CREDENTIAL, text, KEEP_APART) for key, text in secrets])
     try:
         config = SweepConfig.model_validate(tree)
     except ValidationError as error:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables.redaction import redact_all
+
 LEDGER_FILE = "ledger.jsonl"
 EPOCH = "driver_epoch"
 
@@ -58,13 +60,13 @@ class Ledger:
         return cls(folder, epoch=max(epochs, default=0) + 1)
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Writes one event and waits until it is on the disk.
+        """Writes one event, credentials in it hidden, and waits until it is on the disk.
 
         Args:
             kind: What happened, such as `trial_ended`.
             **fields: JSON values.
         """
-        event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **fields}
+        event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
         append_line(self.path, seal(event), self._lock)
 
     def read(self) -> tuple[list[Event], list[int]]:

@@ -11,6 +11,7 @@ from typing import Any
 from sweeps.budget import Budget
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger, append_line
+from trainables.redaction import redact_all
 
 POLL_SECONDS = 2.0
 
@@ -73,7 +74,7 @@ class Recorder(threading.Thread):
                 self._record(job)
 
     def _record(self, job: Record) -> None:
-        record = {**trial_record(job), "predicted": self.predictions.get(job["job_id"])}
+        record = redact_all({**trial_record(job), "predicted": self.predictions.get(job["job_id"])})
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return

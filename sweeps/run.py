@@ -27,6 +27,7 @@ from sweeps.prepare import TRAIN_FILE, area_file
 from trainables.config import LaneConfig
 from trainables.errors import UserError, UserErrors
 from trainables.files import write_whole
+from trainables.redaction import redact
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
     from sweeps.lanes import Lanes
@@ -138,7 +139,7 @@ def run_sweep(
                 with lanes.running(lane_plan, settings, config.resources.max_failures) as running:
                     state = search(sweep, running)
             except lanes.LanesFailedError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {redact(str(error))}", file=sys.stderr)
             finally:
                 ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
                 manifest.state = state

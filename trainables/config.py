@@ -7,9 +7,11 @@ error, never repaired. `sweeps.config` assembles these into the config of a swee
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from trainables.audit.rules import RULES
 
@@ -178,6 +180,15 @@ class HeldoutConfig(Section):
             raise ValueError("must have an area that selects: not all can be sealed")
         return areas
 
+    @field_validator("areas")
+    @classmethod
+    def names_can_be_file_names(cls, areas: dict[str, AreaConfig]) -> dict[str, AreaConfig]:
+        for name in areas:
+            if not re.fullmatch(r"[^\W_][\w .-]{0,99}", name):
+                rule = "a name is letters, digits, spaces, `.`, `_` and `-`, a letter or digit first, 100 at most"
+                raise PydanticCustomError("rule", "{rule}", {"rule": rule, "got": name, "remedy": "rename the area"})
+        return areas
+
     @property
     def weights(self) -> dict[str, float]:
         """Weight in the objective of each area that selects."""
@@ -275,7 +286,7 @@ class TrialSpec(Section):
         replicate_of: The trial that a replicate repeats.
     """
 
-    trial_id: str
+    trial_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int
     params: Params
     drawn: Params | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trainables.redaction import redact
+
 
 class UserError(ValueError):
     """One mistake in a config, a data file or an argument.
@@ -18,8 +20,8 @@ class UserError(ValueError):
         super().__init__(where, rule, self.got, remedy)
 
     def __str__(self) -> str:
-        """`WHERE: RULE, got VALUE; REMEDY`, on one line."""
-        return " ".join(f"{self.where}: {self.rule}, got {self.got}; {self.remedy}".split())
+        """`WHERE: RULE, got VALUE; REMEDY`, on one line, without credentials."""
+        return redact(" ".join(f"{self.where}: {self.rule}, got {self.got}; {self.remedy}".split()))
 
 
 class UserErrors(ValueError):  # noqa: N818 - several of them

@@ -1,0 +1,98 @@
+"""Keeps credentials out of what is written and shown: ledger, records, errors, plans. Pure text functions.
+
+Two kinds are known: values of environment variables that are called like a credential, and texts of a shape that only
+credentials have. A secret of no known shape that stands in no such variable can't be told from other text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+HIDDEN = "***"
+SHORTEST_VALUE = 8
+"""Shorter values of environment variables are not looked for: they would hide ordinary words. Ours."""
+
+# A whole word of the variable's name, so that TOKENIZERS_PARALLELISM is none.
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:KEY|APIKEY|TOKEN|PAT|SECRET|PASSWORD|PASSWD|PWD|PASSPHRASE|CREDENTIALS?|AUTH)(?:$|_)"
+)
+_NOT_SECRET = frozenset(("PWD", "SSH_AUTH_SOCK", "GPG_KEY"))
+
+# (shape, what stands in its place). Sources: the issuers' documentation of their prefixes.
+_SHAPES: list[tuple[re.Pattern[str], str]] = [
+    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/?#@\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),  # scheme://user:password@
+    (re.compile(r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|access_token|token|api_?key)=)"
+                r"[^\s&#\"'<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),  # signed and keyed URLs
+    (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), HIDDEN),  # AWS access key ids
+    (re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"), HIDDEN),  # Hugging Face
+    (re.compile(r"\bwandb_v\d+_[A-Za-z0-9_-]{20,}"), HIDDEN),  # W&B's newer keys; the older are bare hex, like hashes
+    (re.compile(r"\b(?:gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_\w{22,}|glpat-[\w-]{20,})"), HIDDEN),
+    (re.compile(r"\b(?:sk|pk|rk)-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"), HIDDEN),  # OpenAI, Anthropic, …
+    (re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"), HIDDEN),  # Slack
+    (re.compile(r"\bAIza[\w-]{35}"), HIDDEN),  # Google API keys
+    (re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"), HIDDEN),  # JSON web tokens
+    (re.compile(r"\b(Bearer|Basic) [A-Za-z0-9._~+/=-]{16,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
+]  # fmt: skip
+
+# In messages and logs only: a user's text may speak of passwords.
+_NAMED = re.compile(
+    r"((?:^|[^\w])[\"']?[\w.-]*(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|password|passwd|(?:access|auth|api|session)[_-]?"
+    r"token)[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&)}]{4,}",
+    re.IGNORECASE,
+)
+
+
+def has_credential(text: str) -> bool:
+    """Whether the text holds a credential of a known shape or the value of a credential's environment variable."""
+    return _hide_known(text) != text
+
+
+def redact(text: str) -> str:
+    """The text with `***` in the place of credentials; also of what is named as one (`password=…`, `api_key: …`)."""
+    return _NAMED.sub(rf"\1{HIDDEN}", _hide_known(text))
+
+
+def redact_all(value: Any) -> Any:
+    """The JSON value with every text in it redacted; keys stay."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redact_all(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_all(inner) for inner in value]
+    return value
+
+
+def credentials_in(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Leaves of nested mappings and lists that hold a credential: dotted key, and the text without it."""
+    if isinstance(tree, str):
+        if has_credential(tree):
+            yield place, redact(tree)
+    elif isinstance(tree, dict):
+        for key, inner in tree.items():
+            yield from credentials_in(inner, f"{place}.{key}".strip("."))
+    elif isinstance(tree, list):
+        for number, inner in enumerate(tree):
+            yield from credentials_in(inner, f"{place}[{number}]")
+
+
+def _hide_known(text: str) -> str:
+    for value in _environment_values():
+        text = text.replace(value, HIDDEN)
+    for shape, instead in _SHAPES:
+        text = shape.sub(instead, text)
+    return text
+
+
+def _environment_values() -> list[str]:
+    """Values of credentials in the environment, the longest first: one may be a part of another."""
+    values = {
+        value
+        for name, value in os.environ.items()
+        if len(value) >= SHORTEST_VALUE and name not in _NOT_SECRET and _SECRET_NAME.search(name.upper())
+    }
+    return sorted(values, key=len, reverse=True)
