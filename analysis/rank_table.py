@@ -13,10 +13,12 @@ from rich.text import Text
 
 from analysis.formats import UNKNOWN, nats, number, percent, with_interval
 from analysis.rank_lines import legend, lines_below
+from analysis.terminal_plot import interval_bar
 
 Row = dict[str, Any]
 
 GAP = 2  # blanks between columns
+BAR_CELLS = 24
 MARKS = {"fail": " !", "undecided": " ?"}
 
 
@@ -37,14 +39,15 @@ def print_board(board: dict[str, Any], console: Console | None = None) -> None:
     """Prints a leaderboard: base model first, then the trials by rank; then notes and the verdict.
 
     Columns that don't fit beside each other go into a further table below, each with rank and trial repeated; a cell
-    wider than the terminal is folded. Colours only in a terminal.
+    wider than the terminal is folded. Colours, and gains as bars, only in a terminal.
 
     Args:
         board: What `analysis.rank.leaderboard` returns.
         console: Where to print; standard output by default.
     """
     console = console or Console(highlight=False, markup=False, emoji=False)
-    for title, rows, columns in _sections(board):
+    bars = console.is_terminal and console.encoding.startswith("utf")
+    for title, rows, columns in _sections(board, bars):
         key, styles = _key_columns(rows), ["dim", *(_style(row) for row in rows)]
         for block in _fitting(key, columns, console.width):
             _print_table(console, title, [*key, *block], styles)
@@ -58,13 +61,14 @@ def print_board(board: dict[str, Any], console: Console | None = None) -> None:
     console.print(Text(board["verdict"], style="bold"))
 
 
-def _sections(board: dict[str, Any]) -> Iterator[tuple[str, list[Row], list[Column]]]:
+def _sections(board: dict[str, Any], bars: bool = False) -> Iterator[tuple[str, list[Row], list[Column]]]:
     """Title, rows and columns of each table; trials without a rank have nothing to show in those on areas."""
     rows, baseline = board["rows"], board["baseline"]
     outcome = [
         Column("step", ["0", *(_whole(row["step"]) for row in rows)]),
         Column("nll", [nats(baseline["objective"]), *(nats(row["objective"]) for row in rows)]),
         Column("gain", [UNKNOWN, *(with_interval(row["gain"], row["gain_interval"]) for row in rows)]),
+        *(_gain_bars(rows) if bars else ()),
         *_over_seeds(rows),
         Column("behind the first", [UNKNOWN, *(_behind(row) for row in rows)]),
         *_guard_rails(rows),
@@ -136,6 +140,20 @@ def _style(row: Row) -> str:
 
 def _unranked(row: Row) -> str:
     return "unscored" if row["state"] == "complete" else str(row["state"])
+
+
+def _gain_bars(rows: list[Row]) -> Iterator[Column]:
+    """Gains and their intervals as bars on one scale, which holds 0; nothing where no interval is known."""
+    ends = [end for row in rows if row["gain_interval"] for end in row["gain_interval"]]
+    reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+    if reach[0] < reach[1]:
+        cells = [
+            interval_bar(row["gain_interval"][0], row["gain"], row["gain_interval"][1], reach, BAR_CELLS)
+            if row["gain_interval"]
+            else ""
+            for row in rows
+        ]
+        yield Column("0 to the most" if reach[0] == 0 else "least to most", ["", *cells])
 
 
 def _over_seeds(rows: list[Row]) -> Iterator[Column]:

@@ -13,7 +13,7 @@ from analysis.json_lines import read_json_lines
 from analysis.observed import observe
 from analysis.rank import leaderboard
 from analysis.records import Sweep, Trial, read_sweep
-from analysis.report.thin import Curve, thin
+from analysis.thin import Curve, thin
 from trainables.errors import UserError
 
 Board = dict[str, Any]

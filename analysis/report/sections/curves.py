@@ -21,7 +21,7 @@ from analysis.report.style import (
     finished,
     plain,
 )
-from analysis.report.thin import Curve
+from analysis.thin import Curve
 
 GROUPS = (("complete", "solid", 0.45), ("pruned", "dot", 0.6), ("diverged", "dash", 0.8), ("failed", "dashdot", 0.6))
 SHOWN_TRIALS = 6

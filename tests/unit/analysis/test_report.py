@@ -13,7 +13,7 @@ from analysis.report.material import read_material
 from analysis.report.page import SECTIONS, figure_json, write_report
 from analysis.report.sections import areas, curves, items, outcome, space, standing, study
 from analysis.report.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
-from analysis.report.thin import thin
+from analysis.thin import thin
 from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
 
 HEADINGS = [

@@ -1,0 +1,144 @@
+"""`python -m analysis.show DIR TRIAL`: one trial in the terminal: its settings, its curve, its scores, its findings."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from analysis.command import DONE, Parser, run
+from analysis.formats import nats, number, percent
+from analysis.records import STATES, Sweep, Trial, read_sweep
+from analysis.terminal_plot import plot
+from analysis.thin import Curve, thin
+from trainables.errors import UserError
+
+EXAMPLE = """example:
+  python -m analysis.show outputs/demo t0001
+
+exit codes: 0 done, 2 wrong arguments or files"""
+
+STYLES = dict(zip(STATES, ("green", "yellow", "red", "red"), strict=True))
+SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+LABEL_CELLS = 9
+MOST_WIDTH = 100
+LOSS_LINES, LR_LINES = 12, 4
+
+Line = tuple[str, str]
+
+
+def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
+    """What there is to say of one trial.
+
+    Args:
+        folder: The sweep's folder.
+        trial_id: One that has ended.
+        width: Of the terminal, in cells.
+
+    Yields:
+        Lines of text, each with its style.
+
+    Raises:
+        UserError: The folder is no sweep's, or has no such trial.
+    """
+    sweep = read_sweep(folder)
+    trial = _find(sweep, trial_id)
+    yield from _heading(sweep, trial)
+    records, notes = sweep.curve(trial_id)
+    if records:
+        yield from _curve(thin(records, trial.steps_planned, points=2 * MOST_WIDTH), min(width, MOST_WIDTH))
+    else:
+        yield "no loss curve", "dim"
+    yield from _checkpoints(trial)
+    yield from _findings(trial)
+    for note in notes:
+        yield f"note: {note}", ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("python -m analysis.show", "One trial: settings, loss curve, scores and findings.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("trial", metavar="TRIAL", help="the trial's id, as the leaderboard names it")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        for text, style in show(given.folder, given.trial, console.width):
+            console.print(Text(text, style=style))
+        return DONE
+
+    return run(command)
+
+
+def _find(sweep: Sweep, trial_id: str) -> Trial:
+    trials = {trial.trial_id: trial for trial in sweep.trials}
+    if trial_id not in trials:
+        close = difflib.get_close_matches(trial_id, trials, n=3)
+        remedy = (
+            f"did you mean {', '.join(close)}?" if close else f"one of {', '.join(trials) or 'none: none has ended'}"
+        )
+        raise UserError("TRIAL", "must be a trial of this sweep that has ended", trial_id, remedy)
+    return trials[trial_id]
+
+
+def _heading(sweep: Sweep, trial: Trial) -> Iterator[Line]:
+    kind = f", {trial.kind} of {trial.replicate_of}" if trial.replicate_of else ""
+    yield f"{trial.trial_id} of {sweep.name}: {trial.state}{kind}, seed {trial.seed}", f"bold {STYLES[trial.state]}"
+    yield ", ".join(f"{name} {number(value)}" for name, value in sorted(trial.params.items())), ""
+    if trial.drawn:
+        drawn = ", ".join(f"{name} {number(value)}" for name, value in trial.drawn.items())
+        yield f"drawn as {drawn}, and adjusted: a floor above 0.8 of the peak would leave no decline", "dim"
+    seconds = trial.cost.get("device_seconds")
+    cost = "" if seconds is None else f", {seconds:.0f} device-seconds"
+    yield f"{trial.steps} of {trial.steps_planned} steps, {trial.samples_seen} samples{cost}", ""
+    if (trial.error or "").strip() and trial.error:
+        yield f"error: {trial.error.strip().splitlines()[-1]}", "red"
+
+
+def _curve(curve: Curve, width: int) -> Iterator[Line]:
+    """The loss, against the base model's where that is known, above the LR."""
+    values = curve.relative if curve.has_base else curve.loss
+    what = "training loss less the base model's, nats a token" if curve.has_base else "training loss, nats a token"
+    yield "", ""
+    yield f"{what} (mean over neighbouring steps)", "bold"
+    yield from _panel(curve.steps, values, width, LOSS_LINES, "{:.2f}")
+    yield "LR", "bold"
+    yield from _panel(curve.steps, list(curve.lr), width, LR_LINES, "{:.1e}")
+    last = str(curve.steps[-1])
+    yield f"{'step':>{LABEL_CELLS - 2}}  {curve.steps[0]!s:<{max(1, width - LABEL_CELLS - len(last))}}{last}", "dim"
+
+
+def _panel(steps: list[int], values: list[float | None], width: int, height: int, form: str) -> Iterator[Line]:
+    known = [value for value in values if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    labels = [form.format(high), *[""] * (height - 2), form.format(low)]
+    lines = plot(steps, values, max(2, width - LABEL_CELLS), height)
+    for label, line in zip(labels, lines, strict=True):
+        yield f"{label:>{LABEL_CELLS - 2}} │{line}".rstrip(), "cyan"
+
+
+def _checkpoints(trial: Trial) -> Iterator[Line]:
+    for checkpoint in trial.checkpoints:
+        areas = checkpoint.get("areas") or {}
+        shown = " · ".join(
+            f"{area} {nats(summary.get('nll'))} (EM {percent(summary.get('exact_match'))})"
+            for area, summary in sorted(areas.items())
+        )
+        yield f"held out at step {checkpoint['step']}: {shown or 'not scored'}", ""
+
+
+def _findings(trial: Trial) -> Iterator[Line]:
+    if not trial.findings:
+        yield "the diagnostics found nothing", "dim"
+    for finding in trial.findings:
+        severity = finding["severity"]
+        yield f"step {finding['step']}: {finding['rule']} ({severity}): {finding['advice']}", SEVERITY_STYLES[severity]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

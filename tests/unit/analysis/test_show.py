@@ -1,0 +1,88 @@
+"""One trial in the terminal, and the leaderboard as CSV and with bars."""
+
+import csv
+import io
+import json
+
+import pytest
+from conftest import replicate
+from rich.console import Console
+
+from analysis import rank, show
+from analysis.rank import leaderboard
+from analysis.rank_table import print_board
+
+FINDING = {"rule": "steady_rise", "severity": "warning", "step": 3, "evidence": {}, "advice": "lower peak_lr"}
+
+
+@pytest.fixture
+def folder(write_sweep, fake_trial):
+    first = fake_trial("t1", {5: 0.3, 10: 0.5}, extra={"findings": [FINDING], "drawn": {"decay_floor": 5e-5}})
+    lost = fake_trial("t2", {}, state="failed", extra={"error": "Traceback\nValueError: no [red]memory[/]"})
+    folder = write_sweep([first, lost, replicate("t1", 1, {10: 0.4})])
+    steps = [{"step": n, "loss": 3.0 - n / 5, "base_loss": 3.0, "lr": n * 1e-5, "tokens": 4} for n in range(1, 11)]
+    (folder / "trials" / "t1" / "curve.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    return folder
+
+
+def test_a_trial_shows_its_settings_curve_scores_and_findings(folder, capsys):
+    assert show.main([str(folder), "t1"]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        *("t1 of sweep: complete, seed 7", "peak_lr 0.0003", "drawn as decay_floor 5e-05", "10 of 10 steps"),
+        *(
+            "training loss less the base model's",
+            "  -0.20 │",
+            "  -1.80 │",
+            "1.0e-05 │",
+            "held out at step 5: not scored",
+        ),
+        "step 3: steady_rise (warning): lower peak_lr",
+    ):
+        assert part in shown
+    curve = [line.partition("│")[2] for line in shown.splitlines() if "│" in line][: show.LOSS_LINES]
+    first, last = (min(len(line) - len(line.lstrip()) for line in part if line) for part in (curve[:2], curve[-2:]))
+    assert first < last  # the loss falls from left to right
+
+
+def test_a_trial_without_a_curve_shows_its_error_as_it_is(folder, capsys):
+    assert show.main([str(folder), "t2"]) == 0
+    shown = capsys.readouterr().out
+    assert "error: ValueError: no [red]memory[/]" in shown
+    assert "no loss curve" in shown
+
+
+def test_a_trial_that_is_not_there_is_refused_with_the_nearest(folder, capsys):
+    assert show.main([str(folder), "t11"]) == 2
+    assert "TRIAL: must be a trial of this sweep that has ended, got t11; did you mean t1" in capsys.readouterr().err
+
+
+def test_csv_has_a_line_a_trial_and_the_leaderboards_figures(folder, capsys):
+    assert rank.main([str(folder), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    board = leaderboard(folder)
+    assert [row["trial_id"] for row in rows] == ["t1", "t1-s1", "t2"]
+    first = board["rows"][0]
+    assert float(rows[0]["gain"]) == first["gain"]
+    assert [float(rows[0][end]) for end in ("gain_low", "gain_high")] == first["gain_interval"]
+    assert float(rows[0]["invoices.delta"]) == first["areas"]["invoices"]["delta"]
+    assert rows[1]["replicate_of"] == "t1"
+    assert rows[2]["gain"] == ""
+    assert float(rows[0]["param.peak_lr"]) == 3e-4
+
+
+def test_json_and_csv_exclude_each_other(folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        rank.main([str(folder), "--json", "--csv"])
+    assert ended.value.code == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_gains_are_drawn_as_bars_in_a_terminal_alone(folder, terminal):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    print_board(leaderboard(folder), Console(file=stream, width=160, force_terminal=terminal, highlight=False))
+    stream.seek(0)
+    shown = stream.read()
+    assert ("●" in shown) == terminal
+    assert ("\x1b[" in shown) == terminal
