@@ -15,7 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
 from sweeps.config_errors import lower_first, one_error_a_place, suggestion, to_user_error
-from sweeps.sections import BudgetConfig, ConfirmConfig, ObjectiveConfig, ResourcesConfig, SearchConfig, SpaceConfig
+from sweeps.sections import (
+    BudgetConfig,
+    ConfirmConfig,
+    MoreDataConfig,
+    ObjectiveConfig,
+    ResourcesConfig,
+    SearchConfig,
+    SpaceConfig,
+)
 from trainables.config import (
     SEARCHABLE_LORA,
     DataConfig,
@@ -54,6 +62,7 @@ class SweepConfig(Section):
     space: SpaceConfig
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
+    more_data: MoreDataConfig = MoreDataConfig()
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     wandb: WandbConfig = WandbConfig()

@@ -7,6 +7,7 @@ forward. Attention's own products are left out: below some thousands of tokens t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ class Work:
         heldout_tokens: Tokens of all held-out areas.
         checkpoints: Checkpoints of a trial; each is scored on all areas.
         longest_tokens: The longest training sample.
-        trials: Trials.
+        trials: Trials; those on parts of the training set count by their parts.
     """
 
     train_tokens: int
@@ -79,7 +80,7 @@ class Work:
     heldout_tokens: int
     checkpoints: int
     longest_tokens: int
-    trials: int
+    trials: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def forecast(
     trial = float(train + score * work.checkpoints)
     sweep = trial * work.trials + score
     hours = {name: sweep / speed / 3600 for name, speed in speeds.items()}
-    disk = FP32_BYTES * shape.trained * work.checkpoints * work.trials
+    disk = FP32_BYTES * shape.trained * work.checkpoints * math.ceil(work.trials)
     return Forecast(trial, sweep, hours, _memory(shape, work, training, method), disk)
 
 

@@ -22,6 +22,7 @@ from sweeps.config import SweepConfig
 from sweeps.forecast import DEVICES, Forecast, ModelShape, Work, forecast
 from sweeps.plan_findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
 from sweeps.prepare import Prepared, SetPlan, prepare_data
+from sweeps.sections import SUBSET_FRACTIONS
 from trainables.config import SCHEDULE_PARAMS, LoraConfig, with_params
 from trainables.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
@@ -110,7 +111,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     weights = summarise_weights(model_path)
     data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
     epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
-    _refuse_impossible_schedules(config, epoch.steps)
+    _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
     shape = ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json"))
     warmup_steps = _warmup_steps(config, epoch.steps)
@@ -192,13 +193,19 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         heldout_tokens=sum(area.tokens for area in data.areas.values()),
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
-        trials=config.search.trials + config.confirm.budget,
+        trials=config.search.trials + config.confirm.budget + config.more_data.trials,
     )
 
 
 def _largest_lora(config: SweepConfig) -> LoraConfig:
     high = {name: ends[1] for name, ends in config.space.ends().items() if name == "lora_r"}
     return with_params(config.training, config.model.lora, high)[1]
+
+
+def _fewest_steps(config: SweepConfig, samples: int) -> int:
+    """Steps of the shortest epoch that the sweep will train."""
+    fewest = max(1, round(samples * min(SUBSET_FRACTIONS))) if config.more_data.subsets else samples
+    return plan_epoch(fewest, config.training, config.resources.workers_per_lane).steps
 
 
 def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:

@@ -49,6 +49,8 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     yield f"search    {config.search.trials} trials by {config.search.sampler}: {space}"
     if config.confirm.budget:
         yield f"confirm   up to {config.confirm.budget} replicates of settings that the search cannot tell apart"
+    if config.more_data.subsets:
+        yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
 
 
 def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:

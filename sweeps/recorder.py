@@ -96,6 +96,7 @@ def trial_record(job: Record) -> Record:
         "state": end["state"],
         "kind": spec["kind"],
         "replicate_of": spec["replicate_of"],
+        "fraction": spec.get("fraction", 1.0),
         "seed": spec["seed"],
         "params": spec["params"],
         "drawn": spec["drawn"],

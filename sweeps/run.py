@@ -181,6 +181,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
     from sweeps.baseline import is_enough, score_base_losses, score_baseline
     from sweeps.confirming import confirm_winner
     from sweeps.sealing import open_sealed
+    from sweeps.subsets import train_on_subsets
     from sweeps.tuning import search_trials
     from sweeps.watch import watching
 
@@ -195,6 +196,8 @@ def search(sweep: Sweep, running: Lanes) -> str:
         search_trials(sweep, watch, baseline)
         if not watch.cut_short:
             confirm_winner(sweep, watch, baseline)
+        if not watch.cut_short:
+            train_on_subsets(sweep, watch, baseline)
         if not watch.cut_short:
             open_sealed(sweep, watch, again=sweep.open_sealed_again)
     if not watch.cut_short:

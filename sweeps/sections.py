@@ -9,6 +9,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from sweeps.config_errors import rule, suggestion
 from trainables.config import SCHEDULE_PARAMS, SEARCHABLE_LORA, SEARCHABLE_TRAINING, Section
 
+SUBSET_FRACTIONS = (0.25, 0.5)
+
 SEARCHABLE = (*SCHEDULE_PARAMS, *SEARCHABLE_LORA, *SEARCHABLE_TRAINING)
 
 
@@ -169,6 +171,22 @@ class ConfirmConfig(Section):
     epsilon: float = Field(0.01, gt=0)
     alpha: float = Field(0.05, gt=0, lt=0.5)
     seed_sd: float | None = Field(None, gt=0)
+
+
+class MoreDataConfig(Section):
+    """Would more training samples help? Complete schedules on parts of the training set tell; one curve does not.
+
+    Attributes:
+        subsets: Train the winner's setting again, after the search, on a quarter of the samples and on a half that
+            holds the quarter. They cost three quarters of a trial, and take no part in the ranking.
+    """
+
+    subsets: bool = False
+
+    @property
+    def trials(self) -> float:
+        """What the subset trials cost, in whole trials."""
+        return sum(SUBSET_FRACTIONS) if self.subsets else 0.0
 
 
 class BudgetConfig(Section):

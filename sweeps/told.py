@@ -5,6 +5,7 @@
     pruned              -> COMPLETE, its predicted final, marked `pruned` in `user_attrs`; never a mid-epoch value
     failed, interrupted -> FAIL
     replicate           -> like any other, with the setting of the trial that it repeats: a repeated observation
+    subset              -> nothing: fewer samples are another objective
 
 Never NaN: a trial that completed without a finite objective failed. Pruned trials are COMPLETE because the Gaussian
 process passes over Optuna's state PRUNED, and would propose their settings again.
@@ -90,13 +91,14 @@ def as_trials(
     """Trials that ended, as Optuna was told of them when they did.
 
     Args:
-        records: Lines of `trials.jsonl`, in the order in which the trials ended; replicates too.
+        records: Lines of `trials.jsonl`, in the order in which the trials ended; replicates too. Subset trials are
+            passed over.
         config: The sweep.
         base_objective: The base model's objective, nats a token.
         before: Trials that the study has already.
     """
     told = list(before)
-    for record in records:
+    for record in (record for record in records if record["kind"] != "subset"):
         told.append(as_trial(record, config, base_objective, told))
     return told[len(before) :]
 

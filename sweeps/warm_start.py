@@ -128,7 +128,7 @@ def _finished(name: str, here: Side, there: Side) -> Source:
     trials: list[FrozenTrial] = []
     outside = failed = 0
     base_objective = objective(here.baseline, here.config.heldout.weights)
-    for record in _records(Path(name)):
+    for record in (record for record in _records(Path(name)) if record["kind"] != "subset"):
         drawn = setting(there.config, {**record["params"], **(record["drawn"] or {})})
         if record["state"] == "failed":
             failed += 1

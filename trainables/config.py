@@ -282,16 +282,19 @@ class TrialSpec(Section):
         seed: Seed of the sample order, the adapter's initial weights and dropout.
         params: Hyper-parameters as used, by search-space name (`peak_lr`, `warmup_fraction`, `decay_floor`, …).
         drawn: The values as drawn where one was adjusted, else None.
-        kind: "search", or "replicate": another trial's params with another seed.
-        replicate_of: The trial that a replicate repeats.
+        kind: "search"; "replicate", another trial's params with another seed; or "subset", another trial's params and
+            seed on a part of the samples.
+        replicate_of: The trial that a replicate or subset trial repeats.
+        fraction: Part of the training set that it is trained on; 1 but for subset trials.
     """
 
     trial_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int
     params: Params
     drawn: Params | None = None
-    kind: Literal["search", "replicate"] = "search"
+    kind: Literal["search", "replicate", "subset"] = "search"
     replicate_of: str | None = None
+    fraction: float = Field(1.0, gt=0, le=1)
 
 
 class LaneConfig(Section):

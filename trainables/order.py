@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
+NESTING_SEED = 4  # of the one permutation whose beginnings are the parts of a training set; ours
 
-def epoch_order(n: int, seed: int) -> np.ndarray:
-    """The order of one epoch: a permutation of 0 … n - 1, the same for equal seeds on every machine (PCG64)."""
+
+def epoch_order(n: int, seed: int, fraction: float = 1.0) -> np.ndarray:
+    """The order of one epoch, the same for equal arguments on every machine (PCG64).
+
+    Args:
+        n: Samples of the training set.
+        seed: The trial's.
+        fraction: Part of the samples, above 0 to 1. A smaller part is held by every larger one, whatever the seed.
+
+    Returns:
+        (samples,) of 0 … n - 1, each once; of a part at least one.
+    """
+    if fraction == 1.0:
+        return _permutation(n, seed)
+    part = _permutation(n, NESTING_SEED)[: max(1, round(n * fraction))]
+    return part[_permutation(len(part), seed)]
+
+
+def _permutation(n: int, seed: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(seed)).permutation(n)
 
 

@@ -24,6 +24,12 @@ def test_disk_holds_every_checkpoint_of_every_trial():
     assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 2 * 3
 
 
+def test_parts_of_the_training_set_cost_their_parts_of_a_trial_and_whole_checkpoints():
+    found = forecast(SHAPE, dataclasses.replace(WORK, trials=3.75), TRAINING, "lora", DEVICES)
+    assert found.sweep_flops == 3.75 * found.trial_flops + 2 * 1000 * 40
+    assert found.disk_bytes == 4 * 100 * 2 * 4
+
+
 def test_memory_adds_weights_optimiser_activations_and_logits():
     tokens = 4 * 20
     rest = tokens * 8 * (34 * 2 + 2 * 2) + 8 * 50 * 12

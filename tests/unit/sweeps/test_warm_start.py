@@ -88,6 +88,12 @@ def test_finished_trials_are_added_as_optuna_would_be_told_of_them(make_here, ea
     assert json.loads(json.dumps(source.summary()))["trials"][0] == "first/t0001"
 
 
+def test_trials_on_parts_of_the_training_set_have_another_objective(make_here, earlier):
+    earlier(records=[record(1), record(2, nll=1.0, kind="subset")])
+    (source,) = read_warm_start(make_here(), BASE)
+    assert [trial.user_attrs["trial_id"] for trial in source.trials] == ["first/t0001"]
+
+
 def test_the_model_starts_at_once_and_may_come_back_to_their_settings(make_here, earlier):
     earlier(records=[record(n, nll=2.0 + n, peak_lr=n * 1e-4) for n in range(1, 6)])
     config = make_here("search.startup_trials=4")

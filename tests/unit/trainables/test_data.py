@@ -92,6 +92,21 @@ def test_epoch_order_is_a_permutation_that_its_seed_repeats(n, seed):
     assert np.array_equal(order, epoch_order(n, seed))
 
 
+@given(n=st.integers(1, 300), seed=st.integers(0, 5), other=st.integers(0, 5))
+def test_parts_of_a_training_set_are_nested_whatever_the_seed(n, seed, other):
+    quarter, half = epoch_order(n, seed, 0.25), epoch_order(n, other, 0.5)
+    assert set(quarter) <= set(half) <= set(range(n))
+    assert (len(set(quarter)), len(half)) == (len(quarter), max(1, round(n / 2)))
+    assert np.array_equal(np.sort(quarter), np.sort(epoch_order(n, other, 0.25)))
+    assert np.array_equal(epoch_order(n, seed, 1.0), epoch_order(n, seed))
+
+
+def test_a_part_is_no_block_of_the_file_and_its_order_is_the_seeds():
+    part = epoch_order(400, 0, 0.5)
+    assert abs(part.mean() - 199.5) < 20
+    assert not np.array_equal(part, epoch_order(400, 1, 0.5))
+
+
 def test_epoch_order_is_the_same_on_every_machine():
     assert epoch_order(8, 0).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
     assert not np.array_equal(epoch_order(50, 0), epoch_order(50, 1))
