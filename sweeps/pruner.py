@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger
 from sweeps.pruning import AT_ONCE, Decision, decide, predicted_final
 from sweeps.trial_curve import TrialCurve, read_curve
+from trainables import base_losses
+from trainables.base_losses import BaseLosses
 from trainables.config import TrialSpec, with_params
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.epoch import Epoch, plan_epoch
@@ -51,12 +54,14 @@ class Reading:
     offset: int = 0
 
     @classmethod
-    def begun(cls, spec: TrialSpec, attempt: int, config: SweepConfig, samples: int) -> Reading:
+    def begun(
+        cls, spec: TrialSpec, attempt: int, config: SweepConfig, samples: int, base_level: float | None
+    ) -> Reading:
         """Of a trial whose file has not been looked at."""
         training, _ = with_params(config.training, config.model.lora, spec.params)
         epoch = plan_epoch(samples, training, config.resources.workers_per_lane)
         schedule = make_schedule(spec.params, training.schedule, epoch.steps)
-        return cls(spec, attempt, epoch, schedule, CurveWatch(schedule, training.max_grad_norm))
+        return cls(spec, attempt, epoch, schedule, CurveWatch(schedule, training.max_grad_norm, base_level))
 
     def read_on(self, file: Path) -> bool:
         """Takes in the lines that are new and whole, and says whether there were any."""
@@ -172,6 +177,12 @@ class Pruner:
         )
         self.lanes.call("cancel", trial_id, "pruned")
 
+    @cached_property
+    def _base_level(self) -> float | None:
+        """The base model's mean loss over the training set, which a lane has computed before the search begins."""
+        losses = BaseLosses.read(self.config.folder / base_losses.FILE)
+        return losses.level if losses else None
+
     def _file(self, trial_id: str) -> Path:
         return self.config.folder / "trials" / trial_id / "curve.jsonl"
 
@@ -180,7 +191,9 @@ class Pruner:
         file = self._file(spec.trial_id)
         shorter = reading is not None and file.exists() and file.stat().st_size < reading.offset
         if reading is None or reading.attempt != attempt or shorter:
-            reading = self._readings[spec.trial_id] = Reading.begun(spec, attempt, self.config, self.samples)
+            reading = self._readings[spec.trial_id] = Reading.begun(
+                spec, attempt, self.config, self.samples, self._base_level
+            )
         return reading
 
     def _all_finished(self, ended: Iterable[Record]) -> list[TrialCurve]:
@@ -194,7 +207,7 @@ class Pruner:
     def _finish(self, record: Record) -> TrialCurve:
         fields = ("trial_id", "seed", "params", "drawn", "kind", "replicate_of")
         spec = TrialSpec(**{name: record[name] for name in fields})
-        reading = Reading.begun(spec, 0, self.config, self.samples)
+        reading = Reading.begun(spec, 0, self.config, self.samples, self._base_level)
         reading.read_on(self.config.folder / "trials" / spec.trial_id / "curve.jsonl")
         points = {c["step"]: objective(c["areas"], self.config.heldout.weights) for c in record["checkpoints"]}
         return reading.curve(points, points[max(points)])

@@ -11,6 +11,7 @@ from test_config import SMALL
 from sweeps.config import load_config
 from sweeps.ledger import Ledger
 from sweeps.pruner import Pruner
+from trainables.base_losses import BaseLosses
 from trainables.config import TrialSpec
 
 SAMPLES, BATCH = 160, 8
@@ -136,3 +137,23 @@ def test_a_replicate_is_never_stopped(sweep):
     pruner = Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), BASE, [])
     pruner.look({**specs, "t99": again}, {"t99": job(12)}, ended)
     assert lanes.calls == []
+
+
+def test_a_level_above_the_base_models_is_a_steady_rise_where_its_losses_are_known(sweep):
+    """It does not rise after its warm-up, so that without them nothing is seen."""
+    trial, worth = spec(1), np.random.default_rng(0).normal(0.0, 0.5, (STEPS, BATCH))
+    write(sweep, trial, np.full(STEPS, 2.6))
+    file = sweep.folder / "trials/t1/curve.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    items = [line | {"item_base_nll": (2.0 + worth[step]).tolist()} for step, line in enumerate(lines)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in items))
+    rules = []
+    for known in (False, True):
+        if known:
+            base = BaseLosses("key", {str(k): 2.0 + w for k, w in enumerate(worth.ravel())})
+            base.write(sweep.folder / "cache/base_losses.arrow")
+        pruner = Pruner(sweep, SAMPLES, Lanes(), Ledger(sweep.folder), BASE, [])
+        pruner.look({"t1": trial}, {"t1": job(STEPS)}, [])
+        rules.append({finding["rule"] for finding in pruner._readings["t1"].findings})
+    assert "worse_than_base" not in rules[0]
+    assert {"worse_than_base", "steady_rise"} & rules[1]
