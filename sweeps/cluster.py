@@ -127,6 +127,12 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig) -> LanePla
     workers = resources.workers_per_lane
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     cpus = int(sum(node.get("CPU", 0) for node in nodes))
+    if not gpus and not cpus:
+        rule, remedy = (
+            "the cluster must have a node for lanes",
+            "wait until one is up, or raise min_workers of its type",
+        )
+        raise UserError("--address", rule, f"{len(nodes)} node(s) without GPU or CPU", remedy)
     if gpus:
         fits = gpus // workers
         each = max(1, min(8, cpus // gpus)) if resources.cpus_per_worker == "auto" else resources.cpus_per_worker

@@ -120,6 +120,7 @@ def run_sweep(
 
     state, home = "failed", draft or config.folder
     with one_driver(home), Interrupt() as interrupt, cluster.connected(options.address):
+        interrupt.arm()
         lane_plan = cluster.plan_lanes(config.resources)
         console.print(lane_plan.words(), highlight=False)
         write_whole(home / "sweep.yaml", dump_config(config))
