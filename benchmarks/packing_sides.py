@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCall
 from trainables.config import LaneConfig, LoraConfig, ModelConfig, TrainingConfig, TrialSpec
 from trainables.curve import StepRecord
 from trainables.data import Batch, TokenSequence, collate
-from trainables.loop import Hooks, train
+from trainables.loop import Course, Hooks, Loop
 from trainables.model import Base, resolve_precision
 from trainables.order import epoch_order, step_indices
 from trainables.packed import Pack, StepPart
@@ -116,6 +116,8 @@ class Setting:
         count = (pace.warm_up_steps + pace.steps) * pace.batch_size
         self.samples = Samples(count, tokens // pace.batch_size, vocabulary)
         self.training = TrainingConfig(batch_size=pace.batch_size, checkpoints_at=[1.0])
+        self.config = LaneConfig.model_construct(training=self.training, model=ModelConfig(name="random", lora=LORA))
+        self.loop = Loop(base)
 
     def timed_tokens(self, seed: int) -> int:
         """Real tokens of one trial's timed steps."""
@@ -124,15 +126,29 @@ class Setting:
 
     def solo(self, clock: Clock, seed: int = 0, records: list[StepRecord] | None = None) -> int:
         """One trial by `trainables.loop`; returns the tokens of its timed steps."""
-        config = LaneConfig.model_construct(training=self.training, model=ModelConfig(name="random", lora=LORA))
-        params = {"peak_lr": LR, "warmup_fraction": 0.0, "decay_floor": LR}
         hooks = Hooks(
             steps=lambda steps: None if records is None else records.extend(steps),
             checkpoint=lambda step, model: clock.stop(),
             should_stop=clock.step_begins,
         )
-        train(self.base, self.samples, TrialSpec(trial_id="solo", seed=seed, params=params), config, hooks)  # type: ignore[arg-type]
+        self.loop.train(self.course(seed, LR, hooks))
         return self.timed_tokens(seed)
+
+    def side_by_side(self, trials: int, slots: int) -> None:
+        """Trials with LRs of their own through the loop, so many at a time."""
+        hooks = Hooks(steps=lambda steps: None, checkpoint=lambda step, model: None, should_stop=lambda: False)
+        waiting = [self.course(0, LR / (number + 1), hooks) for number in range(trials)]
+        self.loop.offer(slots)
+        while waiting or not self.loop.is_empty:
+            while waiting and self.loop.free:
+                self.loop.join(waiting.pop(0))
+            self.loop.step()
+
+    def course(self, seed: int, lr: float, hooks: Hooks) -> Course:
+        """A trial at a constant LR."""
+        params = {"peak_lr": lr, "warmup_fraction": 0.0, "decay_floor": lr}
+        spec = TrialSpec(trial_id="trial", seed=seed, params=params)
+        return Course(self.samples, spec, self.config, hooks)  # type: ignore[arg-type]
 
     def packed(self, slots: int, *, own_orders: bool = False) -> Callable[[Clock], int]:
         """So many trials in one pack: with different LRs, or with different orders."""

@@ -101,7 +101,7 @@ class Loop:
         course.worker_seconds += time.monotonic() - started
 
     def step(self) -> list[Ended]:
-        """Trains every trial by one optimiser step, after those that are asked to stop have left.
+        """Trains every trial by one optimiser step; if any is asked to stop, these leave instead, and make room.
 
         Returns:
             The trials that ended: diverged and stopped ones write no further checkpoint.
@@ -110,7 +110,7 @@ class Loop:
             torch.OutOfMemoryError: One trial alone needs more memory than there is.
         """
         ended = self._each(self._stop_if_asked)
-        if not self._running:
+        if ended or not self._running:
             return ended
         started = time.monotonic()
         stepped = self._steps()

@@ -7,10 +7,9 @@ import torch
 from model_kit import CPU, save_family
 from pack_kit import Trial, double_base, gaps, lora_weights, run_alone, run_packed
 from transformers import AutoModelForCausalLM
-from trial_kit import Memory, lane, tokenised, trial
+from trial_kit import Memory, lane, tokenised, train_by_peft, trial
 
 from trainables.config import ModelConfig
-from trainables.loop import train
 from trainables.model import Base, load_base, load_tokenizer, resolve_model
 from trainables.packed import Pack
 from trainables.probe import choose_plan
@@ -95,7 +94,7 @@ def test_single_precision_starts_alike_and_drifts_no_further_than_alone(tiny, da
 def test_one_slot_gives_the_loops_curve(tiny, data):
     config, spec = lane(batch_size=3, max_grad_norm=0.5, weight_decay=0.01), trial(seed=1)
     base, seen = single(tiny), Memory()
-    train(base, data, spec, config, seen.hooks())
+    train_by_peft(base, data, spec, config, seen.hooks())
     mine = Trial(seed=1, training={"max_grad_norm": 0.5})
     mine.lr_at = lambda step: seen.records[step].lr
     found = run_packed(Pack(base), data, [mine])[mine]
@@ -124,7 +123,7 @@ def test_families_and_dropout_are_as_in_the_loop(family, dropout, data, tmp_path
         spec = trial(seed=t.seed, peak_lr=1.0, decay_floor=1.0)
         config = lane(lora=t.lora.model_dump(), **{**t.section.model_dump(), "checkpoints_at": [1.0]})
         monkeypatch.setattr(LRSchedule, "lr", lambda _, step, t=t: t.lr_at(step))
-        train(base, data, spec, config, seen.hooks())
+        train_by_peft(base, data, spec, config, seen.hooks())
         assert len(seen.records) == len(curves[t].sums)
         for record, sums, norm in zip(seen.records, curves[t].sums, curves[t].norms, strict=True):
             means = [loss / n for loss, n in zip(sums, record.item_tokens, strict=True)]
@@ -135,7 +134,7 @@ def test_families_and_dropout_are_as_in_the_loop(family, dropout, data, tmp_path
 def test_bf16_gives_nearly_the_loops_curve(tiny, data):
     base, t, seen = load_base(tiny, TINY, "bf16", CPU), Trial(seed=1, lr=1e-2), Memory()
     config = lane(batch_size=3, weight_decay=0.01, precision="bf16")
-    train(base, data, trial(seed=1), config, seen.hooks())
+    train_by_peft(base, data, trial(seed=1), config, seen.hooks())
     t.lr_at = lambda step: seen.records[step].lr
     neighbour = Trial(seed=2, rank=8)
     found = run_packed(Pack(base), data, [neighbour, t])[t]

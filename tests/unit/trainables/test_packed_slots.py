@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from trial_kit import Memory, lane, tokenised, trial
+from trial_kit import Memory, lane, tokenised, train_by_peft, trial
 
 from trainables import checkpoint, packed_model
 from trainables.config import LoraConfig, ModelConfig, TrainingConfig
@@ -88,7 +88,7 @@ def test_a_fresh_slot_holds_the_bits_that_prepare_draws_at_any_rank_of_the_pack(
 def test_a_saved_slot_is_the_adapter_that_the_loop_saves(tiny, data, tmp_path):
     base, t = single(tiny), TRIALS[1]
     seen = Memory(on_checkpoint=lambda step, model: checkpoint.save(model, tmp_path / "loop", {"step": step}))
-    train(base, data, trial(seed=t.seed), lane(lora=t.lora.model_dump(), batch_size=8), seen.hooks())
+    train_by_peft(base, data, trial(seed=t.seed), lane(lora=t.lora.model_dump(), batch_size=8), seen.hooks())
 
     def save(finished, slot):
         if finished is t:
