@@ -19,6 +19,7 @@ Two commands, from the data to the curves; a recording that was stopped goes on 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing as mp
 import queue
 import time
@@ -103,6 +104,7 @@ def parse() -> argparse.Namespace:
     then.add_argument("--batch-size", type=int, default=8)
     then.add_argument("--trials", type=int, default=64, help="of each LR regime")
     then.add_argument("--seeds", type=int, default=12, help="of each setting of the study of seeds")
+    then.add_argument("--seeded-peaks", nargs="+", type=float, default=SEEDED_PEAKS.tolist(), help="its peak LRs")
     then.add_argument("--studies", nargs="+", choices=STUDIES, default=["middle", "high", "low", "seeds"])
     then.add_argument("--seed", type=int, default=0, help="the sample order of the LR regimes")
     then.add_argument("--points", nargs="+", type=float, default=[0.125 * point for point in range(1, 9)])
@@ -114,7 +116,7 @@ def parse() -> argparse.Namespace:
 
 
 def record(options: argparse.Namespace) -> None:
-    """Records what there is time for and what the file does not hold yet, the studies in turn."""
+    """Records what there is time for and what the file does not hold yet."""
     trials = unstack(load(options.to)) if options.to.exists() else []
     done = {key(trial["study"], trial["data"], trial["seed"], trial["params"]) for trial in trials}
     plan = [job for job in make_jobs(options) if job.key not in done]
@@ -158,26 +160,28 @@ def _by_set(common: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def make_jobs(options: argparse.Namespace) -> list[Job]:
-    """The trials, study by study."""
+    """The trials, the studies in turn, so that a recording that is cut short holds as much of each."""
+    lists = [study_jobs(study, options) for study in options.studies]
+    return [job for row in itertools.zip_longest(*lists) for job in row if job]
+
+
+def study_jobs(study: str, options: argparse.Namespace) -> list[Job]:
+    """The trials of one study."""
+    if study in REGIMES:
+        draw = np.random.default_rng([sum(map(ord, study)), options.seed])
+        low, high = np.log(REGIMES[study])
+        peaks = (float(np.exp(draw.uniform(low, high))) for _ in range(options.trials))
+        return [Job(study, "train", options.seed, params(draw, peak, options.scale)) for peak in peaks]
+    if study == "seeds":
+        draw = np.random.default_rng(7)
+        settings = [params(draw, float(peak), options.scale) for peak in options.seeded_peaks]
+        return [Job(study, "train", seed, setting) for seed in range(options.seeds) for setting in settings]
+    if study == "grid":
+        return [Job(study, "train", seed, setting) for seed in range(3) for setting in grid(options.scale)]
     jobs = []
-    for study in options.studies:
-        if study in REGIMES:
-            draw = np.random.default_rng([sum(map(ord, study)), options.seed])
-            low, high = np.log(REGIMES[study])
-            for _ in range(options.trials):
-                setting = params(draw, float(np.exp(draw.uniform(low, high))), options.scale)
-                jobs.append(Job(study, "train", options.seed, setting))
-        elif study == "seeds":
-            draw = np.random.default_rng(7)
-            settings = [params(draw, float(peak), options.scale) for peak in SEEDED_PEAKS]
-            jobs += [Job(study, "train", seed, setting) for seed in range(options.seeds) for setting in settings]
-        elif study == "grid":
-            jobs += [Job(study, "train", seed, setting) for seed in range(3) for setting in grid(options.scale)]
-        elif study == "planted":
-            for number, _ in enumerate(sorted(options.data.glob("planted-*.arrow"))):
-                draw = np.random.default_rng([11, number])
-                for peak in PLANTED_PEAKS:
-                    jobs.append(Job(study, f"planted-{number}", number, params(draw, peak, options.scale)))
+    for number, _ in enumerate(sorted(options.data.glob("planted-*.arrow"))):
+        draw = np.random.default_rng([11, number])
+        jobs += [Job(study, f"planted-{number}", number, params(draw, peak, options.scale)) for peak in PLANTED_PEAKS]
     return jobs
 
 

@@ -6,6 +6,9 @@ same place in the epoch (their running loss on the same samples, the LR mass of 
 score). Least squares with an intercept is least squares over all pairs of trials: each pair tells how a difference
 then became a difference at the end. The bounds are those of a new observation, so that they cover the scatter of
 single trials, seeds included (Seber & Lee, Linear Regression Analysis, 2003, ch. 5.3).
+
+A regression takes four finished trials. Before that, a gap is compared with what finished trials won themselves in the
+rest of the epoch (`out_of_reach`): wide, but enough for a trial that has gone wrong.
 """
 
 from __future__ import annotations
@@ -27,6 +30,10 @@ LEAST_DF = 2
 
 LEAST_LOSS = 1e-3
 """Nats a token by which running losses are raised before their logarithm is taken (ours)."""
+
+REACH = 2.0
+"""A gap above so many late falls of a finished trial is never closed (ours; on the grid of the tiny model, other seeds
+than the benchmark's, a factor of 1 already cost no choice)."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,13 @@ class Outlook:
         return gap - _quantile(self.df, level) * self.scatter * np.sqrt(2.0 + spread)
 
 
-def foretell(features: Array, finals: Array, finished: Array, own_noise: Array | float = 0.0) -> Outlook:
+def foretell(
+    features: Array, finals: Array, finished: Array, own_noise: Array | float = 0.0, known: int | None = None
+) -> Outlook:
     """Regresses final objectives on features and reads off the trial in question.
+
+    Features are taken up from the first on, as many as leave `LEAST_DF` degrees of freedom: four finished trials tell
+    what a running loss is worth, seven what all four features are.
 
     Args:
         features: (…, trials, features) of each trial less those of the trial in question; see `features_of`.
@@ -74,32 +86,33 @@ def foretell(features: Array, finals: Array, finished: Array, own_noise: Array |
         finished: (…, trials) 1 for a trial to learn from, 0 for one to leave out (its numbers don't matter).
         own_noise: (…) standard error of the first feature, as this trial's own losses show it. The scatter is taken to
             be no less than what that makes of the final objective: few trials can lie on a line by luck.
+        known: How many of the features are known; by default all.
     """
-    used = finished[..., None] > 0
-    ones = np.ones((*np.broadcast_shapes(features.shape[:-1], finished.shape), 1))
-    design = np.where(
-        used, np.concatenate([ones, np.broadcast_to(features, (*ones.shape[:-1], features.shape[-1]))], -1), 0.0
-    )
-    target = np.where(finished > 0, finals, 0.0)
-    columns = design.shape[-1]
-    across = np.swapaxes(design, -1, -2)
-    prior = RIDGE * np.diag([0.0] + [1.0] * (columns - 1))
+    width = features.shape[-1]
     trials = np.sum(finished > 0, axis=-1)
-    df = np.where(trials - columns >= LEAST_DF, trials - columns, np.nan)
+    taken = np.clip(trials - 1 - LEAST_DF, 1, width if known is None else known)
+    df = np.where(trials - 1 - taken >= LEAST_DF, trials - 1 - taken, np.nan)
+    is_taken = np.arange(width) < np.asarray(taken)[..., None]
+    used = (finished > 0)[..., None]
+    columns = np.where(used & is_taken[..., None, :], features, 0.0)
+    design = np.concatenate([np.broadcast_to(used, (*columns.shape[:-1], 1)), columns], -1).astype(float)
+    target = np.where(finished > 0, finals, 0.0)
+    across = np.swapaxes(design, -1, -2)
+    # A feature that is not taken up is a column of zeros, whose slope is 0 by the prior.
+    prior = RIDGE * np.diag([0.0] + [1.0] * width)
     # Where there are too few trials the matrix may be singular, and the result is not used.
-    safe = np.where(np.isnan(df)[..., None, None], np.eye(columns), across @ design + prior)
+    safe = np.where(np.isnan(df)[..., None, None], np.eye(1 + width), across @ design + prior)
     inverse = np.linalg.inv(safe)
     solution = np.squeeze(inverse @ (across @ target[..., None]), -1)
     residual = target - np.squeeze(design @ solution[..., None], -1)
-    variance = np.sum(residual**2, axis=-1) / df
-    scatter = np.sqrt(np.maximum(variance, (solution[..., 1] * own_noise) ** 2))
+    scatter = np.sqrt(np.maximum(np.sum(residual**2, axis=-1) / df, (solution[..., 1] * own_noise) ** 2))
     return Outlook(
         final=np.where(np.isnan(df), np.nan, solution[..., 0]),
         sd=scatter * np.sqrt(1.0 + inverse[..., 0, 0]),
         df=df,
         scatter=scatter,
         slopes=solution[..., 1:],
-        spread=inverse[..., 1:, 1:],
+        spread=np.where(is_taken[..., None, :], inverse[..., 1:, 1:], 0.0),
     )
 
 
@@ -118,12 +131,52 @@ def features_of(running_loss: Array, lr_mass: Array, heldout: Array | None = Non
 
 
 def less(features: list[Array], own: list[Array]) -> Array:
-    """(…, features): each trial's less the trial's own, and the square of the difference in LR mass.
+    """(…, features): each trial's less the trial's own, in the order in which `foretell` takes them up.
 
-    The best LR lies within the range that is searched, so the final objective is curved in the LR.
+    Running loss, LR mass, the square of the difference in LR mass, and the held-out score where there is one. The best
+    LR lies within the range that is searched, so the final objective is curved in the LR.
     """
-    differences = [theirs - mine for theirs, mine in zip(features, own, strict=True)]
-    return np.stack([*differences, differences[1] ** 2], axis=-1)
+    loss, mass, *heldout = [theirs - mine for theirs, mine in zip(features, own, strict=True)]
+    return np.stack([loss, mass, mass**2, *heldout], axis=-1)
+
+
+def out_of_reach(gap: Array, falls: Array, level: float) -> float:
+    """By how much a gap exceeds what the rest of the epoch can close, with this probability: the test for few trials.
+
+    The gap can't be closed when it is above `REACH` times the most that any finished trial's loss fell from this place
+    to the end. A trial that closed it all the same would have to fall by `1 + REACH` times as much in the same steps.
+
+    Args:
+        gap: (samples,) paired differences to the best finished trial over the window.
+        falls: (trials,) upper bounds of the finished trials' own falls; see `late_fall`.
+        level: One-sided.
+
+    Returns:
+        Nats a token; above 0 is out of reach.
+    """
+    lower = float(np.mean(gap)) - float(_quantile(np.array(len(gap) - 1), level)) * standard_error(gap)
+    return lower - REACH * max(float(np.max(falls)), 0.0)
+
+
+def late_fall(now: Array, end: Array, level: float) -> float:
+    """Upper bound of how far a trial's loss fell from a window to the end of its epoch, nats a token.
+
+    The two windows hold different samples: the bound is that of unpaired means, with the fewer samples' degrees of
+    freedom (Welch's never are fewer).
+
+    Args:
+        now: (samples,) losses in the window.
+        end: (samples,) losses in the last part of the epoch.
+        level: One-sided.
+    """
+    error = float(np.hypot(standard_error(now), standard_error(end)))
+    df = min(len(now), len(end)) - 1
+    return float(np.mean(now) - np.mean(end) + _quantile(np.array(df), level) * error)
+
+
+def standard_error(values: Array) -> float:
+    """Of the mean of independent values; 0 for a single one, which tells none."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _quantile(df: Array, level: float) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,15 @@ class TrialCurve:
     def seen(self) -> int:
         """Samples trained on so far."""
         return len(self.nll)
+
+    @cached_property
+    def mean_lr(self) -> float:
+        """Mean LR over the epoch's samples: the schedule's mass."""
+        return float(np.mean(self.lr))
+
+    def level(self, window: slice) -> float:
+        """Mean loss over some of the samples."""
+        return float(np.mean(self.nll[window]))
 
 
 def read_curve(

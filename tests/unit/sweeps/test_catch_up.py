@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.catch_up import LEAST_DF, features_of, foretell, less
+from sweeps.catch_up import LEAST_DF, REACH, features_of, foretell, late_fall, less, out_of_reach
 
 
 def line(n=12, seed=0):
@@ -71,6 +71,42 @@ def test_few_trials_foretell_nothing(trials, known) -> None:
     assert np.isfinite(found.lowest(0.9)) == known
 
 
+@pytest.mark.parametrize(("trials", "taken"), [(4, 1), (5, 2), (6, 3), (7, 4), (12, 4)])
+def test_features_are_taken_up_as_trials_allow(trials, taken) -> None:
+    draw = np.random.default_rng(5)
+    features, finals = draw.normal(size=(trials, 4)), draw.normal(size=trials)
+    found = foretell(features, finals, np.ones(trials))
+    design = np.column_stack([np.ones(trials), features[:, :taken]])
+    expected, residual, *_ = np.linalg.lstsq(design, finals, rcond=None)
+    assert found.df == trials - 1 - taken
+    assert found.final == pytest.approx(expected[0], abs=0.01)
+    assert found.slopes == pytest.approx([*expected[1:], *[0.0] * (4 - taken)], abs=0.01)
+    assert found.scatter == pytest.approx(np.sqrt(residual[0] / found.df), rel=0.01)
+    elsewhere = np.eye(4)[3]
+    assert (found.lowest_behind(elsewhere, 0.9) == found.lowest_behind(np.zeros(4), 0.9)) == (taken < 4)
+
+
+def test_a_late_fall_is_bounded_as_welch_would() -> None:
+    now, end = np.array([2.0, 2.4, 2.2, 2.6]), np.array([1.0, 1.4, 1.1, 1.3, 1.2])
+    bound = late_fall(now, end, 0.9)
+    interval = stats.ttest_ind(now, end, equal_var=False).confidence_interval(0.8)
+    assert bound >= interval.high
+    assert bound == pytest.approx(interval.high, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("gap", "falls", "expected"),
+    [
+        ([3.0, 3.0, 3.0], [1.0], 3.0 - REACH),
+        ([3.0, 3.0, 3.0], [0.2, 1.4, 0.3], 3.0 - 1.4 * REACH),
+        ([0.5, 0.5, 0.5], [-0.1], 0.5),  # a loss that rose to the end wins nothing back
+        ([2.0, 3.0, 4.0], [1.0], 3.0 - stats.t.ppf(0.9, 2) / np.sqrt(3) - REACH),
+    ],
+)
+def test_a_gap_is_held_against_the_greatest_late_fall(gap, falls, expected) -> None:
+    assert out_of_reach(np.array(gap), np.array(falls), 0.9) == pytest.approx(expected)
+
+
 def test_nothing_is_known_of_a_direction_in_which_no_trial_differs() -> None:
     x, y = line()
     same = np.column_stack([x, np.full(len(x), -3.0)])  # the trial in question lies 3 units away from all
@@ -95,5 +131,5 @@ def test_features_are_taken_relative_to_the_trial() -> None:
     trials = features_of(np.array([1.0, 2.0]), np.array([1e-4, 1e-3]), np.array([3.0, 4.0]))
     own = features_of(np.array([1.0]), np.array([1e-3]), np.array([3.5]))
     mass = np.log([1e-4, 1e-3]) - np.log(1e-3)
-    expected = np.column_stack([np.log([1.001, 2.001]) - np.log(1.001), mass, [-0.5, 0.5], mass**2])
+    expected = np.column_stack([np.log([1.001, 2.001]) - np.log(1.001), mass, mass**2, [-0.5, 0.5]])
     assert less(trials, own) == pytest.approx(expected)

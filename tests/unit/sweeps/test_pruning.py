@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.pruning import LEVEL, decide, predicted_final
+from sweeps.dominance import LEVEL
+from sweeps.pruning import decide, predicted_final
 from sweeps.trial_curve import TrialCurve, read_curve
 from trainables.schedule import LRSchedule
 
@@ -47,7 +48,12 @@ NAN = {"rule": "non_finite", "severity": "error", "step": 3, "evidence": {"loss"
     ("running", "finished", "rule"),
     [
         (trial("bad", 5e-4, quality=0.5, end=0.4), FINISHED, "dominated"),
-        (trial("bad", 5e-4, quality=0.5, end=0.4), FINISHED[:5], None),  # too few to learn from
+        (trial("bad", 5e-4, quality=0.5, end=0.4), FINISHED[1:6], "dominated"),
+        (trial("bad", 5e-4, quality=0.2, end=0.4), FINISHED[4:7], None),  # too few to learn from
+        (trial("bad", 5e-4, quality=3.0, end=0.4), FINISHED[4:7], "dominated"),  # and yet out of reach
+        (trial("bad", 5e-4, quality=3.0, end=0.4), FINISHED[4:5], "dominated"),
+        (trial("bad", 5e-4, quality=3.0, end=0.6), FINISHED[4:5], None),  # too late for that
+        (trial("bad", 1e-1, quality=0.5, end=0.2), FINISHED, "dominated"),  # 30 times the best LR
         (trial("bad", 5e-4, quality=0.5, end=0.4), [], None),
         (trial("late", 1.9e-3, end=0.4), FINISHED, None),  # 0.3 behind now, and wins it back
         (trial("good", 5e-4, end=0.4), FINISHED, None),
@@ -55,8 +61,7 @@ NAN = {"rule": "non_finite", "severity": "error", "step": 3, "evidence": {"loss"
         (trial("bad", 5e-4, quality=9.0, end=0.12), FINISHED, None),  # the window still holds warm-up
         (trial("bad", 5e-4, quality=9.0, end=0.2), FINISHED, "dominated"),
         (trial("bad", 5e-4, quality=0.5, end=0.4, seed=1), FINISHED, None),  # other samples, so no pairs
-        (trial("far", 1e-1, quality=0.5, end=0.4), FINISHED, None),  # an LR of which nothing was learnt
-        (trial("far", 1e-2, end=0.4), FINISHED, None),
+        (trial("far", 1e-2, quality=-3.0, end=0.4), FINISHED, None),  # an LR of which nothing was learnt
         (trial("far", 2e-5, quality=0.5, end=0.4), FINISHED, None),
         (trial("rising", 5e-4, end=0.4, findings=[RISE]), [], "steady_rise"),
         (trial("rising", 5e-4, end=0.08, findings=[RISE]), [], None),
@@ -82,10 +87,10 @@ def test_every_decision_on_dominance_carries_its_numbers() -> None:
         found = decide(running, FINISHED)
         numbers = found.evidence
         best = min(FINISHED, key=lambda peer: peer.objective)
-        differences = running.nll[120:160] - best.nll[120:160]
+        differences = running.nll[140:160] - best.nll[140:160]
         assert (numbers["best"], numbers["best_objective"]) == (best.trial_id, best.objective)
         assert numbers["gap"] == pytest.approx(differences.mean())
-        assert numbers["gap_standard_error"] == pytest.approx(differences.std(ddof=1) / np.sqrt(40))
+        assert numbers["gap_standard_error"] == pytest.approx(differences.std(ddof=1) / np.sqrt(20))
         assert (numbers["fraction"], numbers["finished"], numbers["level"]) == (0.4, 10, LEVEL)
         assert found.stop == (numbers["gap"] > numbers["catch_up_bound"])
         assert numbers["predicted_final"] == pytest.approx(2.0 + quality, abs=4 * numbers["prediction_sd"])
