@@ -66,7 +66,7 @@ def leaderboard(folder: str | Path) -> dict[str, Any]:
     baseline = baseline_summary(sweep, base.scores)
     able = [contender for contender in contenders if contender.defect is None]
     evidence = gather(able, base.scores, sweep.weights) if able else None
-    standings = stand(sweep.trials, evidence, sweep.seed_sd, notes) if evidence else None
+    standings = stand(sweep.trials, evidence, sweep.separation, notes) if evidence else None
     if evidence and standings:
         parts = ranking(sweep, contenders, base, baseline, evidence, standings)
         parts["findings"] = sweep_findings(evidence, parts["rows"], sweep.weights)

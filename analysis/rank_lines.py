@@ -59,7 +59,8 @@ def lines_below(board: Board) -> Iterator[str]:
 
 
 def _replicates(row: dict[str, Any]) -> str:
-    shown = ", ".join(f"{r['trial_id']} (seed {r['seed']}) {_state(r)}" for r in row["replicates"])
+    """Each replicate at the step that its search trial was best at, by which it counts, and their mean."""
+    shown = ", ".join(f"{r['trial_id']} (seed {r['seed']}) {_state(r, row['step'])}" for r in row["replicates"])
     setting = row["setting"]
     mean = f"mean nll {nats(setting['objective'])}, gain {with_interval(setting['gain'], setting['gain_interval'])}"
     return f"Replicates of {row['trial_id']}: {shown}; {mean} (items and seeds)"
@@ -72,8 +73,9 @@ def _suspects(suspects: dict[str, Any]) -> str:
     return f"Training samples to look at (above their like, over all trials): {shown}; python -m analysis.suspects"
 
 
-def _state(row: dict[str, Any]) -> str:
-    return nats(row["objective"]) if row["state"] == "complete" else str(row["state"])
+def _state(replicate: dict[str, Any], step: int) -> str:
+    scored = {point["step"]: point["objective"] for point in replicate["checkpoints"]}
+    return nats(scored.get(step)) if replicate["state"] == "complete" else str(replicate["state"])
 
 
 def _beside(found: dict[str, Any]) -> Iterator[str]:

@@ -127,8 +127,8 @@ def _intervals(checkpoints: int, gain: Figures | None) -> dict[str, Any]:
 def _separation(standings: Standings) -> dict[str, Any]:
     sd = standings.seed_sd
     return {
-        "level": stats.LEVEL,
-        "method": "t-intervals over items and seeds; Bonferroni over settings, and over looks where replicates decide",
+        "level": 1 - standings.separation.alpha,
+        "method": "t-intervals over items and seeds; Bonferroni over pairs of settings, and over rounds of replicates",
         "comparisons": len(standings.settings) - 1,
         "seed_sd": sd.residual,
         "seed_sd_unblocked": sd.total,

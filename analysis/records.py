@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.json_lines import read_json_lines
+from analysis.separation import Separation
 from analysis.sweep_yaml import RESTORE, read_config, read_ranking
 from trainables.errors import UserError
 
@@ -91,7 +92,7 @@ class Sweep:
         notes: What was left out or repeated in the files, as sentences.
         sealed: Held-out areas that are scored once, at the end, and never count.
         not_worse_by: Guard-rails in nats a token, by area; see `analysis.sweep_yaml`.
-        seed_sd: What the config says of seed variance, nats a token; None where it says nothing.
+        separation: When settings are told apart, by the config.
     """
 
     folder: Path
@@ -102,7 +103,7 @@ class Sweep:
     notes: list[str]
     sealed: tuple[str, ...] = ()
     not_worse_by: Mapping[str, float] = field(default_factory=dict)
-    seed_sd: float | None = None
+    separation: Separation = field(default_factory=Separation)
 
     @property
     def name(self) -> str:
@@ -147,7 +148,7 @@ def read_sweep(folder: str | Path) -> Sweep:
         notes=notes,
         sealed=ranking.sealed,
         not_worse_by=ranking.not_worse_by,
-        seed_sd=ranking.seed_sd,
+        separation=ranking.separation,
     )
 
 

@@ -6,8 +6,8 @@ differences between settings are blocked by seed and only the rest counts. Its s
 replicated settings; where there are no replicates it is stated: by the config, else by this project's prior.
 
 Sources: Box, Hunter & Hunter, Statistics for Experimenters (2nd ed.), ch. 4 (randomised blocks); Satterthwaite,
-Biometrics Bulletin 2 (1946) (degrees of freedom of a sum of variances); Gupta, Technometrics 7 (1965) (subsets that
-hold the best), here with Bonferroni's critical value.
+Biometrics Bulletin 2 (1946) (degrees of freedom of a sum of variances). How sure a difference must be:
+`analysis.separation`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special  # not scipy.stats, which takes a second to import
 
-from analysis.stats import LEVEL, Array
+from analysis.stats import Array
 
 # Ours, nats a token. From the two pairs of runs of SmolLM2-135M that differ in their seed alone (docs/performance.md):
 # held-out NLL 2.4149 and 2.3934 with LoRA, 2.0006 and 1.9920 in full; sqrt((0.0215² + 0.0086²) / 4) = 0.0116. Two
@@ -29,9 +29,6 @@ PRIOR_SEED_SD = 0.012
 # Ours: degrees of freedom that a config's statement counts for beside replicates: as many as three settings in three
 # rounds give. The prior counts for none: once there are replicates, it is forgotten.
 STATED_DF = 4
-
-# The rounds after which a confirmation may stop, each a look at the data: as many as `sweeps.confirm` has.
-LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -147,28 +144,6 @@ def standard_error(items: float, item_df: float, seeds: float, seed_df: float) -
     variance = items**2 + seeds**2
     spent = items**4 / item_df + (seeds**4 / seed_df if math.isfinite(seed_df) else 0.0)
     return math.sqrt(variance), variance**2 / spent if spent > 0 else math.inf
-
-
-def search_tail(settings: int, level: float = LEVEL) -> float:
-    """Tail probability of each two-sided interval for the differences of settings to the lowest, one trial each.
-
-    All hold together with `level` (Bonferroni): those whose interval includes 0 are, together with the lowest, a subset
-    that holds the truly best setting with probability `level` at least, however the lowest was chosen; and of two equal
-    settings one is called better with probability 1 - `level` at most.
-
-    Args:
-        settings: Number of settings, 1 and up.
-        level: Between 0 and 1.
-    """
-    return (1 - level) / (2 * max(1, settings - 1))
-
-
-def confirm_tail(settings: int, level: float = LEVEL) -> float:
-    """The same for settings with replicates: paid for every setting and every look, as the confirmation's own test is.
-
-    Replicates are fresh, so that what the search tried in all need not be paid for again.
-    """
-    return (1 - level) / (LOOKS * max(1, settings))
 
 
 def critical_value(tail: float, df: float) -> float:

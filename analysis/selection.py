@@ -1,8 +1,10 @@
 """PURE. The rule by which a winner is chosen, as a function of the objectives: so that it can be applied again.
 
-A trial stands for its lowest checkpoint. A setting stands for its search trial, or, once it has been replicated, for
-the mean over its replicates alone (the search trial is what it was picked by, and therefore flatters it). The lowest
-eligible setting wins, and of all its trials' checkpoints the lowest is the one to export.
+A search trial stands for its lowest checkpoint. A setting stands for its search trial, or, once it has been replicated,
+for the mean over its replicates alone (the search trial is what it was picked by, and therefore flatters it). A
+replicate stands for its checkpoint at the step that the search trial was best at: that was chosen before it was
+trained, whereas its own lowest checkpoint would flatter it again. The lowest eligible setting wins, and of all its
+trials' checkpoints the lowest is the one to export.
 
 Choosing the lowest of many flatters the winner: what it was helped by among these items it need not meet elsewhere. So
 the whole choice is made again in each bootstrap resample and scored on the clusters that the resample did not draw.
@@ -14,7 +16,8 @@ checkpoints truly differ the corrected gain errs low, never high.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +36,28 @@ class Rule:
         setting_of: (trials,) index of each one's setting; -1 for a trial that doesn't compete.
         weights: (settings, trials); `weights @ trials' lowest objectives` are the settings' figures.
         eligible: (settings,) which may win; at least one.
+        read_at: By index of a trial that is read where another is lowest: its own columns, and in the same order those
+            of the other at the same steps. All others are read where they are lowest themselves.
     """
 
     trial_of: Indices
     setting_of: Indices
     weights: Array
     eligible: NDArray[np.bool_]
+    read_at: Mapping[int, tuple[Indices, Indices]] = field(default_factory=dict)
+
+    def trial_columns(self, objectives: Array) -> Indices:
+        """The checkpoint that each trial stands for: (resamples, checkpoints) to (resamples, trials)."""
+        chosen = []
+        for trial in range(len(self.setting_of)):
+            own = np.flatnonzero(self.trial_of == trial)
+            own, deciding = self.read_at.get(trial, (own, own))
+            chosen.append(own[np.argmin(objectives[:, deciding], axis=1)])
+        return np.stack(chosen, axis=1)
 
     def trial_figures(self, objectives: Array) -> Array:
-        """Each trial's lowest objective: (resamples, checkpoints) to (resamples, trials)."""
-        trials = range(len(self.setting_of))
-        return np.stack([objectives[:, self.trial_of == trial].min(axis=1) for trial in trials], axis=1)
+        """The objective that each trial stands for: (resamples, checkpoints) to (resamples, trials)."""
+        return np.take_along_axis(objectives, self.trial_columns(objectives), axis=1)
 
     def setting_figures(self, objectives: Array) -> Array:
         """Each setting's figure: (resamples, checkpoints) to (resamples, settings)."""

@@ -16,8 +16,9 @@ import numpy as np
 from analysis.contenders import Figures, finite
 from analysis.evidence import Evidence
 from analysis.records import Trial
-from analysis.seeds import Replicates, SeedSd, arrange, confirm_tail, critical_value, search_tail, standard_error
-from analysis.selection import Rule
+from analysis.seeds import Replicates, SeedSd, arrange, critical_value, standard_error
+from analysis.selection import Indices, Rule
+from analysis.separation import Separation, pair_tail, planned_rounds, round_tail
 from analysis.stats import LEVEL, Array
 
 
@@ -33,6 +34,7 @@ class Standings:
         diverged: (settings,) number of replicates that diverged.
         seed_sd: Spread between seeds, and where it is known from.
         blocked: Whether the replicated settings' means are adjusted for seeds.
+        separation: When settings are told apart, by the config.
     """
 
     settings: tuple[str, ...]
@@ -42,6 +44,7 @@ class Standings:
     diverged: tuple[int, ...]
     seed_sd: SeedSd
     blocked: bool
+    separation: Separation
 
     def tier(self, setting: int) -> tuple[bool, bool]:
         """What ranks before any figure: stable settings first, then replicated ones."""
@@ -52,13 +55,13 @@ class Standings:
         return self.seeds[setting] > 0 and self.seeds[other] > 0
 
 
-def stand(trials: Sequence[Trial], evidence: Evidence, stated_seed: float | None, notes: list[str]) -> Standings | None:
+def stand(trials: Sequence[Trial], evidence: Evidence, separation: Separation, notes: list[str]) -> Standings | None:
     """Finds the settings and their replicates.
 
     Args:
         trials: All that ended.
         evidence: The checkpoints that can be ranked.
-        stated_seed: Seed variance by the config.
+        separation: When settings are told apart, by the config.
         notes: Replicates that can't be counted are added here.
 
     Returns:
@@ -70,7 +73,8 @@ def stand(trials: Sequence[Trial], evidence: Evidence, stated_seed: float | None
     if not settings:
         return None
     parent = {name: str(by_id[name].replicate_of) for name in ranked if by_id[name].kind == "replicate"}
-    fresh = [name for name in parent if parent[name] in settings]
+    read_at = {name: _at_its_steps(evidence, name, parent[name]) for name in parent if parent[name] in settings}
+    fresh = [name for name in read_at if len(read_at[name][0])]
     replicates = arrange([parent[name] for name in fresh], [_seed(by_id[name]) for name in fresh])
     diverged = [sum(t.replicate_of == name and t.state == "diverged" for t in trials) for name in settings]
     seeds = [sum(parent[replicate] == name for replicate in fresh) for name in settings]
@@ -81,14 +85,19 @@ def stand(trials: Sequence[Trial], evidence: Evidence, stated_seed: float | None
         setting_of=np.array([place.get(name, -1) for name in ranked], dtype=np.intp),
         weights=_weights(settings, ranked, fresh, replicates),
         eligible=np.array([tier == min(tiers) for tier in tiers]),
+        read_at={ranked.index(name): read_at[name] for name in fresh},
     )
     figures = rule.trial_figures(evidence.objectives()[None, :])[0]
-    lowest = np.array([figures[ranked.index(name)] for name in fresh])
-    seed_sd = replicates.seed_sd(lowest, stated_seed)
+    seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
     notes += [
         f"{name} replicates {parent[name]}, which has no rank, and does not count"
         for name in parent
+        if name not in read_at
+    ]
+    notes += [
+        f"{name} was not scored at the step that {parent[name]} was best at, and does not count"
+        for name in read_at
         if name not in fresh
     ]
     if fresh and not blocked:
@@ -96,7 +105,7 @@ def stand(trials: Sequence[Trial], evidence: Evidence, stated_seed: float | None
     for name, count in zip(settings, diverged, strict=True):
         if count:
             notes.append(f"{name}: {count} replicates diverged; it ranks behind the settings of which none did")
-    return Standings(tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked)
+    return Standings(tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked, separation)
 
 
 def setting_figures(
@@ -118,7 +127,7 @@ def setting_figures(
         `behind_df` are those of a single difference; `behind_se_items` of items alone); `separated`: whether it lies
         above 0. An interval is None where an area has a single cluster.
     """
-    rule, best = standings.rule, _best_columns(standings, evidence)
+    rule, best = standings.rule, standings.rule.trial_columns(evidence.objectives()[None, :])[0]
     means = rule.setting_figures(evidence.objectives()[None, :])[0]
     base = evidence.draws.objective(evidence.base_nll[:, None])[:, 0]
     resampled = evidence.resampled[:, best]  # (resamples, trials)
@@ -164,9 +173,12 @@ def _shared_seeds(standings: Standings, setting: int, winner: int, contrast: Arr
 
 
 def _tail(standings: Standings, setting: int, winner: int) -> float:
-    if standings.confirmed(setting, winner):
-        return confirm_tail(sum(number > 0 for number in standings.seeds))
-    return search_tail(len(standings.settings))
+    stated, seeds = standings.separation, standings.seeds
+    if not standings.confirmed(setting, winner):
+        return pair_tail(len(standings.settings), stated.alpha)
+    replicated = sum(number > 0 for number in seeds)
+    rounds = planned_rounds(replicated, stated.rounds, stated.budget)
+    return round_tail(replicated, min(seeds[setting], seeds[winner]), rounds, stated.alpha)
 
 
 def _contrast(standings: Standings, setting: int, winner: int) -> Array:
@@ -207,10 +219,18 @@ def _weights(settings: list[str], trials: list[str], fresh: list[str], replicate
     return weights
 
 
-def _best_columns(standings: Standings, evidence: Evidence) -> list[int]:
-    """Each trial's lowest checkpoint (the earlier of equals), as a column."""
+def _at_its_steps(evidence: Evidence, replicate: str, search: str) -> tuple[Indices, Indices]:
+    """Columns of a replicate and of its search trial at the steps that both were scored at; see `Rule.read_at`.
+
+    None where the step that the search trial was best at is not among them.
+    """
+    own, its = ({evidence.contenders[k].step: k for k in _columns(evidence, name)} for name in (replicate, search))
     objectives = evidence.objectives()
-    return [min(_columns(evidence, trial), key=lambda k: (objectives[k], k)) for trial in standings.trials]
+    best = min(its, key=lambda step: (objectives[its[step]], step))
+    steps = sorted(own.keys() & its.keys()) if best in own else []
+    return np.array([own[step] for step in steps], dtype=np.intp), np.array(
+        [its[step] for step in steps], dtype=np.intp
+    )
 
 
 def _columns(evidence: Evidence, trial_id: str) -> list[int]:

@@ -34,7 +34,7 @@ def what_more_data_brings(
     found, used = MoreData("not measured"), {}
     if trials is not None and all(trial.trial_id in last for trial in trials):
         chosen = [last[trial.trial_id] for trial in trials]
-        sd = stated_seed_sd(sweep.seed_sd).single if seed_sd is None else seed_sd
+        sd = stated_seed_sd(sweep.separation.seed_sd).single if seed_sd is None else seed_sd
         quarter, half, full = (_items(sweep, contender) for contender in chosen)
         found = more_data(quarter, half, full, _groups(sweep, chosen[0]), sweep.weights, sd)
         used = {name: c.trial_id for name, c in zip(("quarter", "half", "full"), chosen, strict=True)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from analysis.separation import ALPHA, ROUNDS, Separation
 from trainables.errors import UserError
 
 RESTORE = "restore the file that the sweep wrote"
@@ -25,13 +26,13 @@ class RankingConfig:
         sealed: Areas that never count in the ranking.
         not_worse_by: Guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that
             selects; areas without one are left out.
-        seed_sd: Standard deviation of a setting's objective between seeds, nats a token; None where not given.
+        separation: When settings are told apart.
     """
 
     weights: dict[str, float]
     sealed: tuple[str, ...] = ()
     not_worse_by: dict[str, float] = field(default_factory=dict)
-    seed_sd: float | None = None
+    separation: Separation = field(default_factory=Separation)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -56,10 +57,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
-    """The areas' weights, roles and guard-rails, and the stated seed variance.
+    """The areas' weights, roles and guard-rails, and when settings are told apart.
 
     A key that an earlier version's config doesn't have means what it meant then: every area selects, none has a
-    guard-rail, no seed variance is stated.
+    guard-rail, no seed variance is stated; the rest is as `Separation` has it.
 
     Args:
         config: What `read_config` gave.
@@ -86,10 +87,23 @@ def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
             not_worse_by[name] = _number(area["not_worse_by"], f"{where}.not_worse_by", zero=True)
     if not weights:
         raise UserError(f"{path} heldout.areas", "must have an area that selects", "only sealed ones", RESTORE)
-    confirm = config.get("confirm")
-    seed_sd = confirm.get("seed_sd") if isinstance(confirm, dict) else None
-    stated = None if seed_sd is None else _number(seed_sd, f"{path} confirm.seed_sd")
-    return RankingConfig(weights, tuple(sealed), not_worse_by, stated)
+    return RankingConfig(weights, tuple(sealed), not_worse_by, _separation(config.get("confirm"), path))
+
+
+def _separation(section: Any, path: Path) -> Separation:
+    """The section `confirm`, of which earlier versions lack all or some."""
+    given = section if isinstance(section, dict) else {}
+    found = {key: given[key] for key in ("alpha", "seed_sd", "rounds", "budget") if given.get(key) is not None}
+    numbers = {key: _number(value, f"{path} confirm.{key}", zero=key == "budget") for key, value in found.items()}
+    for key, high in (("alpha", 1.0), ("rounds", ROUNDS)):
+        if numbers.get(key, 0.0) > high:
+            raise UserError(f"{path} confirm.{key}", f"must be at most {high:g}", found[key], RESTORE)
+    return Separation(
+        alpha=numbers.get("alpha", ALPHA),
+        seed_sd=numbers.get("seed_sd"),
+        rounds=int(numbers.get("rounds", ROUNDS)),
+        budget=int(numbers["budget"]) if "budget" in numbers else None,
+    )
 
 
 def _number(value: Any, where: str, zero: bool = False) -> float:

@@ -4,7 +4,10 @@ Scores of the search choose the contenders and decide nothing else: the lowest o
 What decides are fresh replicates. Each round gives all contenders that are left the same new seed (sample order and
 adapter), so that what a seed does to all of them cancels (a randomised block design: Montgomery, Design and Analysis of
 Experiments, ch. 4). Rounds drop the contenders that are worse for certain (sequential elimination: Paulson 1964, Annals
-of Mathematical Statistics 35(1), 174-180; here with Bonferroni's bound over at most 4 rounds and k contenders).
+of Mathematical Statistics 35(1), 174-180; here with Bonferroni's bound over rounds and pairs of contenders).
+
+How certain is the leaderboard's rule (`analysis.separation`). Here it is asked of the spread between seeds alone, for
+no replicate narrows what the held-out items leave open; the leaderboard then asks it of both together.
 
 Everything follows from the replicates that there are, so a sweep that was interrupted goes on from its ledger.
 """
@@ -15,10 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.separation import ALPHA, ROUNDS, planned_rounds, round_tail
 from sweeps.replicates import Fit, Replicate, fit_replicates
-
-ROUNDS = 4
-"""Rounds at most; the error rate is divided by them."""
 
 INTERVAL = 0.95
 """Level of the intervals that a verdict shows."""
@@ -34,14 +35,14 @@ class Rules:
         budget: Replicates at most.
         rounds: Rounds at most, 1 to 4.
         epsilon: Nats a token; once settings are compared as closely as this, those that are left are a tie.
-        alpha: Probability of a wrong separation, over all rounds.
+        alpha: Probability of a wrong separation, over all contenders and rounds.
         seed_sd: Stated sd of a setting's objective between seeds, nats a token; None where replicates alone tell it.
     """
 
     budget: int
     rounds: int = ROUNDS
     epsilon: float = 0.01
-    alpha: float = 0.05
+    alpha: float = ALPHA
     seed_sd: float | None = None
 
 
@@ -155,7 +156,7 @@ def verdict(state: State) -> Verdict:
         rounds=course.rounds,
         sd=fit.sd,
         df=fit.df,
-        half_width=fit.half_width(_level(state), course.rounds) if several else None,
+        half_width=fit.half_width(_level(state, course.rounds), course.rounds) if several else None,
         spent=len(state.replicates),
     )
 
@@ -202,17 +203,17 @@ def _ended(state: State, course: _Course, next_is_whole: bool) -> Ended:
     if len(course.left) <= 1:
         return "separated"
     if course.rounds:
-        width = _fit_of(state, course.rounds).half_width(_level(state), course.rounds)
+        width = _fit_of(state, course.rounds).half_width(_level(state, course.rounds), course.rounds)
         if width is not None and width <= rules.epsilon:
             return "tie"
-    if course.rounds >= rules.rounds:
-        return "rounds"
+    if course.rounds >= _planned(state):
+        return "rounds" if course.rounds >= rules.rounds else "budget"
     spent = sum(replicate.seed <= state.search_seed + course.rounds for replicate in state.replicates)
     return "budget" if not next_is_whole and spent + len(course.left) > rules.budget else "running"
 
 
 def _worse(state: State, course: _Course) -> list[str]:
-    """Those left that are worse than the lowest by more than t(1 - alpha / (4 k)) s sqrt(2 / r)."""
+    """Those left that are worse than the lowest by more than t s sqrt(2 / r), t at this round's level."""
     fit = _fit_of(state, course.rounds)
     known = [setting for setting in course.left if fit.seeds(setting)]
     if not known:
@@ -221,7 +222,7 @@ def _worse(state: State, course: _Course) -> list[str]:
     worse = []
     for setting in known:
         behind, shared = fit.difference(setting, first)
-        width = fit.half_width(_level(state), shared)
+        width = fit.half_width(_level(state, course.rounds), shared)
         if setting != first and width is not None and behind > width:
             worse.append(setting)
     return worse
@@ -233,9 +234,13 @@ def _fit_of(state: State, rounds: int) -> Fit:
     return fit_replicates((found for found in state.replicates if found.seed <= last), state.rules.seed_sd)
 
 
-def _level(state: State) -> float:
-    """Of the test that drops contenders: 1 - alpha / (4 k)."""
-    return 1.0 - state.rules.alpha / (ROUNDS * len(state.contenders))
+def _planned(state: State) -> int:
+    return planned_rounds(len(state.contenders), state.rules.rounds, state.rules.budget)
+
+
+def _level(state: State, round_: int) -> float:
+    """Of the test that drops contenders after a round."""
+    return 1.0 - round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha)
 
 
 def _standing(fit: Fit, setting: str, first: str | None, dropped: tuple[int, Why] | None) -> Standing:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from analysis.rank import leaderboard
 from sweeps.confirm import Rules, State, plan_round, verdict
+from sweeps.contenders import choose_contenders
 from sweeps.replicates import Replicate
 from sweeps.search import tell_replicates
 from sweeps.sweep import Sweep
@@ -47,18 +48,23 @@ def confirm_winner(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:
 
 
 def _choose(sweep: Sweep, watch: Watch) -> tuple[str, ...]:
-    """The best setting of the search and those that are not told apart from it, lowest objective first."""
-    board = leaderboard(sweep.config.folder)
-    if board["winner"] is None:
+    """The best setting of the search and those that might be better, lowest objective first."""
+    board, rules = leaderboard(sweep.config.folder), sweep.config.confirm
+    ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
+    tied = {pair["trial_id"] for pair in board["tied"]}
+    contenders = choose_contenders(ranked, tied, rules.contenders, rules.budget, rules.seed_sd)
+    if not contenders:
         return ()
-    tied = {pair["trial_id"] for pair in board["tied"]} | {board["winner"]["trial_id"]}
-    ranked = [row["trial_id"] for row in board["rows"] if row["trial_id"] in tied]
-    contenders = tuple(ranked[: sweep.config.confirm.contenders])
-    sweep.ledger.append("confirm_started", contenders=list(contenders), of=len(ranked))
+    sweep.ledger.append("confirm_started", contenders=list(contenders), tied=sorted(tied), of=len(ranked))
     if len(contenders) < 2:
         watch.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")
-    else:
+    elif tied >= set(contenders[1:]):
         watch.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
+    else:
+        watch.say(
+            f"the spread between seeds is not known (confirm.seed_sd): the best {len(contenders)} settings, "
+            f"{', '.join(contenders)}, are trained again with other seeds"
+        )
     return contenders
 
 
@@ -79,16 +85,39 @@ def _specs(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> list[Tria
 
 
 def _state(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> State:
+    records = {record["trial_id"]: record for record in _ended(sweep, watch)}
     rules = Rules(**sweep.config.confirm.model_dump(exclude={"contenders"}))
-    replicates = (r for r in _ended(sweep, watch) if r["kind"] == "replicate" and r["replicate_of"] in contenders)
     weights = sweep.config.heldout.weights
-    return State(contenders, sweep.config.seed, tuple(_replicate(r, weights) for r in replicates), rules)
+    steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
+    replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)
+    found = tuple(replicate_of(record, steps[record["replicate_of"]], weights) for record in replicates)
+    return State(contenders, sweep.config.seed, found, rules)
 
 
-def _replicate(record: Record, weights: dict[str, float]) -> Replicate:
+def best_step(checkpoints: Sequence[Record], weights: dict[str, float]) -> int:
+    """The step of a trial's lowest checkpoint; the earlier of equals."""
+    return int(min(checkpoints, key=lambda point: (objective(point["areas"], weights), point["step"]))["step"])
+
+
+def replicate_of(record: Record, step: int, weights: dict[str, float]) -> Replicate:
+    """A replicate's record as `sweeps.confirm` reads it.
+
+    Args:
+        record: Its line of `trials.jsonl`.
+        step: That at which the search trial of its setting was best: a setting is its hyper-parameters and where to
+            stop, both chosen before the replicate was trained. Its own lowest checkpoint would flatter it, and most
+            where checkpoints scatter most.
+        weights: Of the areas in the objective.
+
+    Raises:
+        ValueError: It is complete, and was not scored at that step.
+    """
+    scored = {point["step"]: point["areas"] for point in record["checkpoints"]}
     complete = record["state"] == "complete"
-    final = objective(record["checkpoints"][-1]["areas"], weights) if complete else None
-    return Replicate(record["replicate_of"], record["seed"], final, record["state"])
+    if complete and step not in scored:
+        raise ValueError(f"{record['trial_id']} must have been scored at step {step}, got {sorted(scored)}")
+    value = objective(scored[step], weights) if complete else None
+    return Replicate(record["replicate_of"], record["seed"], value, record["state"])
 
 
 def _ended(sweep: Sweep, watch: Watch) -> Iterable[Record]:

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 
-from scipy.special import ndtri
+LEAST_ROUNDS = 3
+"""Rounds that a budget should pay for, rather than for more contenders (ours): two rounds separate almost nothing."""
 
 
 def choose_contenders(
-    scores: Mapping[str, float], item_sd: Mapping[str, float], seed_sd: float, limit: int = 4, alpha: float = 0.05
+    ranked: Sequence[str], tied: Collection[str], limit: int, budget: int, seed_sd: float | None
 ) -> tuple[str, ...]:
-    """The settings that might be the best, by the search's scores.
+    """The settings that might be the best, by the search's leaderboard.
 
-    A setting is one if the lower end of its difference to the lowest score, with the noise of the held-out items and of
-    the seeds of both, is not above 0; one-sided, simultaneous over all settings (Bonferroni).
+    They are those that it does not tell apart from the lowest, by the stated spread between seeds. Where none is stated
+    it has this project's prior alone, which may be far too low for this model: then the next best contend as well, so
+    that no winner is named before replicates have measured the spread.
 
     Args:
-        scores: Finite objective of each setting, nats a token, lower is better.
-        item_sd: Standard error of each setting's difference to the lowest, over held-out items (bootstrap).
-        seed_sd: Sd of a setting's objective between seeds.
-        limit: Settings at most, lowest scores first.
-        alpha: Probability of leaving the best one out, but for `limit`.
+        ranked: The settings that complete trials speak for, lowest objective first.
+        tied: Those not told apart from the first.
+        limit: Contenders at most, 2 and up.
+        budget: Replicates at most; there are no more contenders than it can give `LEAST_ROUNDS` each, but for two.
+        seed_sd: Stated standard deviation of a setting's objective between seeds, nats a token; None where unknown.
 
     Returns:
-        The lowest first; ties by name. Nothing is to be confirmed where it is alone.
-
-    Raises:
-        ValueError: There is no setting, or a score is not finite.
+        In the order of `ranked`; with fewer than two there is nothing to confirm.
     """
-    if not scores or not all(math.isfinite(score) for score in scores.values()):
-        raise ValueError(f"scores must be finite, at least one, got {dict(scores)}")
-    ordered = sorted(scores, key=lambda setting: (scores[setting], setting))
-    best = ordered[0]
-    quantile = float(ndtri(1.0 - alpha / max(len(scores) - 1, 1)))
-
-    def may_be_best(setting: str) -> bool:
-        noise = math.hypot(item_sd[setting], math.sqrt(2.0) * seed_sd)
-        return setting == best or scores[setting] - scores[best] <= quantile * noise
-
-    return tuple(setting for setting in ordered if may_be_best(setting))[:limit]
+    able = [setting for setting in ranked if seed_sd is None or setting in tied or setting == ranked[0]]
+    return tuple(able[: min(limit, max(2, budget // LEAST_ROUNDS))])

@@ -25,7 +25,7 @@ class Replicate:
     Attributes:
         setting: The contender that it repeats.
         seed: Its seed.
-        objective: Of its last checkpoint, nats a token; None unless complete.
+        objective: At the step at which the search trial of its setting was best, nats a token; None unless complete.
         state: "failed" ones (the machine's fault) are as if they had never been, but for the budget.
     """
 

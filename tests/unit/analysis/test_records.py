@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from analysis.json_lines import read_json_lines
 from analysis.records import read_heldout, read_sweep
+from analysis.separation import Separation
 from trainables.errors import UserError
 
 ITEM: dict[str, Any] = {"step": 4, "area": "a", "id": "1", "nll": 0.5, "tokens": 3}
@@ -141,6 +142,10 @@ def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep
         ("heldout: {areas: {a: {not_worse_by: -0.1}}}", "heldout.areas.a.not_worse_by: must be 0 or above"),
         ("heldout: {areas: {a: {not_worse_by: some}}}", "heldout.areas.a.not_worse_by: must be 0 or above"),
         ("{heldout: {areas: {a: x}}, confirm: {seed_sd: 0}}", "confirm.seed_sd: must be above 0"),
+        ("{heldout: {areas: {a: x}}, confirm: {alpha: 0}}", "confirm.alpha: must be above 0"),
+        ("{heldout: {areas: {a: x}}, confirm: {alpha: 5}}", "confirm.alpha: must be at most 1"),
+        ("{heldout: {areas: {a: x}}, confirm: {rounds: 9}}", "confirm.rounds: must be at most 4"),
+        ("{heldout: {areas: {a: x}}, confirm: {budget: -1}}", "confirm.budget: must be 0 or above"),
     ],
 )
 def test_a_broken_sweep_yaml_is_a_user_error(tmp_path: Path, text: str, message: str) -> None:
@@ -160,13 +165,19 @@ def test_roles_guard_rails_and_seed_variance_are_read_and_may_be_missing(tmp_pat
     areas = (
         "a: {not_worse_by: 5e-2}, b: {role: sealed, weight: 3, not_worse_by: 0.1}, c: {not_worse_by: null}, d: d.jsonl"
     )
-    (tmp_path / "sweep.yaml").write_text(f"{{heldout: {{areas: {{{areas}}}}}, confirm: {{seed_sd: 2e-2}}}}")
+    (tmp_path / "sweep.yaml").write_text(
+        f"{{heldout: {{areas: {{{areas}}}}}, confirm: {{seed_sd: 2e-2, alpha: 1e-1}}}}"
+    )
     sweep = read_sweep(tmp_path)
     assert sweep.weights == {"a": 1.0, "c": 1.0, "d": 1.0}
-    assert (sweep.sealed, sweep.not_worse_by, sweep.seed_sd) == (("b",), {"a": 0.05}, 0.02)
+    assert (sweep.sealed, sweep.not_worse_by, sweep.separation) == (
+        ("b",),
+        {"a": 0.05},
+        Separation(alpha=0.1, seed_sd=0.02),
+    )
     (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: {path: a.jsonl, weight: 1.0}}}")  # of the first version
     sweep = read_sweep(tmp_path)
-    assert (sweep.sealed, sweep.not_worse_by, sweep.seed_sd) == ((), {}, None)
+    assert (sweep.sealed, sweep.not_worse_by, sweep.separation) == ((), {}, Separation())
 
 
 @pytest.mark.parametrize("line", ['{"state": "complete"}', '{"trial_id": "t", "state": "fine"}'])

@@ -45,6 +45,27 @@ def test_who_wins(objectives: list[float], setting: int, checkpoint: int) -> Non
     assert REPLICATED.choose(totals).tolist() == [checkpoint] * 2
 
 
+@pytest.mark.parametrize(
+    ("search", "replicate", "figure", "exported"),
+    [
+        ([3, 5], [8, 6], 8, 0),  # the search trial is lowest at its first checkpoint: there the replicate is read
+        ([5, 3], [6, 8], 8, 1),  # and not at its own lowest, which flatters it
+        ([5, 3], [8, 2], 2, 3),  # of all checkpoints of the setting the lowest is exported
+        ([4, 4], [7, 9], 7, 0),  # equals: the first
+    ],
+)
+def test_a_replicate_is_read_where_its_search_trial_was_best(
+    search: list[float], replicate: list[float], figure: float, exported: int
+) -> None:
+    own, its = np.array([2, 3]), np.array([0, 1])
+    rule = Rule(
+        np.array([0, 0, 1, 1]), np.array([0, 0]), np.array([[0.0, 1.0]]), np.array([True]), read_at={1: (own, its)}
+    )
+    totals = np.array([[*search, *replicate], [1, 2, 3, 4]], dtype=float)
+    assert rule.setting_figures(totals)[:, 0].tolist() == [figure, 3]
+    assert rule.choose(totals).tolist() == [exported, 0]
+
+
 def test_only_eligible_settings_win() -> None:
     rule = Rule(REPLICATED.trial_of, REPLICATED.setting_of, REPLICATED.weights, np.array([False, True]))
     assert rule.choose(np.array([[0.0, 0.0, 9.0, 8.0, 0.0, 0.0]])).tolist() == [3]

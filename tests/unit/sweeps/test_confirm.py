@@ -89,13 +89,13 @@ def test_a_round_that_was_interrupted_is_made_whole() -> None:
 
 
 def test_worse_by_the_tests_half_width_drops_out() -> None:
-    """t(1 - alpha / (4 k)) s sqrt(2 / r), against scipy's t and the two-way table."""
+    """t s sqrt(2 / r), against scipy's t and the two-way table: after the second of four rounds of four contenders."""
     draw = np.random.default_rng(1)
     table = draw.normal(size=(4, 2))
     for gap, dropped in ((0.99, False), (1.01, True)):
         residual = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
         sd = np.sqrt((residual**2).sum() / 3)
-        width = stats.t.ppf(1 - 0.05 / 16, 3) * sd * np.sqrt(2 / 2)
+        width = stats.t.ppf(1 - 0.05 / 12 * 4 / 30, 3) * sd * np.sqrt(2 / 2)
         level = table - table.mean(1, keepdims=True) + np.array([0.0, 0.1, 0.2, gap * width])[:, None] * 1.0
         found = verdict(state(dict(zip(NAMES, level.tolist(), strict=True))))
         assert found.sd == pytest.approx(sd)
@@ -162,10 +162,18 @@ def test_a_single_contender_needs_nothing() -> None:
     assert (verdict(alone).ended, verdict(alone).winner) == ("separated", "a")
 
 
-def test_a_budget_lowered_on_resume_keeps_what_was_trained() -> None:
+@pytest.mark.parametrize(
+    ("budget", "rounds", "planned"), [(16, 4, 4), (15, 4, 3), (8, 4, 2), (7, 4, 1), (1, 4, 1), (100, 2, 2)]
+)
+def test_a_budget_that_pays_for_fewer_rounds_spends_its_error_on_those(budget, rounds, planned) -> None:
     values = {name: [1.0, 1.1] for name in NAMES}
-    found = verdict(state(values, budget=4, epsilon=1e-30))
-    assert found.rounds == 2
+    found = verdict(state(values | {"d": [1.0, 1.4]}, budget=budget, rounds=rounds))
+    whole = sum(number**2 for number in range(1, planned + 1))
+    looked = min(2, planned)
+    tail = 0.05 / 12 * looked**2 / whole
+    assert found.rounds == looked
+    if looked == 2:
+        assert found.half_width == pytest.approx(stats.t.ppf(1 - tail, found.df) * found.sd)
 
 
 def test_the_verdict_does_not_hang_on_the_order_of_the_records() -> None:
@@ -210,24 +218,27 @@ def test_settings_far_apart_are_separated() -> None:
 
 # --- contenders
 
-
-def test_contenders_are_those_within_the_simultaneous_interval() -> None:
-    scores = {"best": 1.0, "near": 1.1, "edge": 1.0, "far": 2.0}
-    width = stats.norm.ppf(1 - 0.05 / 3) * np.hypot(0.3, np.sqrt(2) * 0.1)
-    for factor, expected in ((0.999, True), (1.001, False)):
-        scores["edge"] = 1.0 + factor * width
-        chosen = choose_contenders(scores, dict.fromkeys(scores, 0.3), seed_sd=0.1)
-        assert ("edge" in chosen) == expected
-        assert chosen[:2] == ("best", "near")
-        assert "far" not in chosen
+RANKED = ("t3", "t0", "t4", "t1", "t2")
 
 
-def test_contenders_are_few_and_sorted() -> None:
-    scores = {f"t{i}": 1.0 + 0.001 * (i % 5) for i in range(9)}
-    assert choose_contenders(scores, dict.fromkeys(scores, 0.1), seed_sd=0.1) == ("t0", "t5", "t1", "t6")
+@pytest.mark.parametrize(
+    ("tied", "limit", "budget", "seed_sd", "expected"),
+    [
+        ((), 4, 16, 0.02, "t3"),  # a stated sd tells it apart from all others
+        (("t0", "t1"), 4, 16, 0.02, "t3 t0 t1"),
+        (RANKED, 4, 16, 0.02, "t3 t0 t4 t1"),
+        (RANKED, 2, 16, 0.02, "t3 t0"),
+        ((), 4, 16, None, "t3 t0 t4 t1"),  # this project's prior decides nothing that replicates can decide
+        (RANKED, 4, 11, None, "t3 t0 t4"),  # rather three rounds of three
+        (RANKED, 4, 8, None, "t3 t0"),
+        (RANKED, 4, 1, None, "t3 t0"),
+    ],
+)
+def test_who_contends(tied, limit, budget, seed_sd, expected) -> None:
+    assert choose_contenders(RANKED, set(tied), limit, budget, seed_sd) == tuple(expected.split())
 
 
-@pytest.mark.parametrize("scores", [{}, {"a": 1.0, "b": float("nan")}])
-def test_scores_must_be_finite(scores) -> None:
-    with pytest.raises(ValueError, match="finite"):
-        choose_contenders(scores, dict.fromkeys(scores, 0.1), seed_sd=0.1)
+@pytest.mark.parametrize("seed_sd", [None, 0.1])
+def test_one_setting_or_none_contends_alone(seed_sd) -> None:
+    assert choose_contenders([], set(), 4, 16, seed_sd) == ()
+    assert choose_contenders(["t0"], set(), 4, 16, seed_sd) == ("t0",)
