@@ -46,14 +46,8 @@ def write_runs(folder: Path, out: Path) -> int:
 
 def _write_run(sweep: Sweep, trial: Trial, wandb: WandbConfig, settings: dict[str, str], out: Path) -> None:
     curve, _ = sweep.curve(trial.trial_id)
-    spec = TrialSpec(
-        trial_id=trial.trial_id,
-        seed=trial.seed or 0,
-        params=dict(trial.params),
-        drawn=dict(trial.drawn) if trial.drawn else None,
-        kind="replicate" if trial.kind == "replicate" else "search",
-        replicate_of=trial.replicate_of,
-    )
+    names = ("trial_id", "params", "drawn", "kind", "replicate_of")
+    spec = TrialSpec.model_validate({**{name: getattr(trial, name) for name in names}, "seed": trial.seed or 0})
     tracker = Tracker(wandb, sweep.name, str(out))
     tracker.start(spec, settings)
     tracker.steps([_step(row) for row in curve])
@@ -67,6 +61,6 @@ def _write_run(sweep: Sweep, trial: Trial, wandb: WandbConfig, settings: dict[st
 
 def _step(row: dict[str, Any]) -> StepRecord:
     """A line of `curve.jsonl` as the loop had it; JSON has no word for a number that is not finite."""
-    known = {name: row.get(name) for name in StepRecord.__dataclass_fields__}
-    numbers = {name: math.nan if row[name] is None else row[name] for name in ("loss", "grad_norm")}
+    known: dict[str, Any] = {name: row.get(name) for name in StepRecord.__dataclass_fields__}
+    numbers = {name: math.nan for name in ("loss", "grad_norm") if row[name] is None}
     return StepRecord(**{**known, **numbers})

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STOP_WAIT_SECONDS = 180
 """How long a stopped job may take to end: lanes finish their step, the recorder its lines. Ray's default is 3."""
+AGENT_WAIT_SECONDS = 120.0
 LOOK_EVERY_SECONDS = 1.0
 ACTIONS = ("list", "status", "stop")
 EXAMPLE = """example:
@@ -80,15 +81,7 @@ def submit(given: argparse.Namespace) -> int:
         for name in pack(config, Path(folder)):
             print(f"sending {name}")
         with connected(given.address) as client:
-            job_id = client.submit_job(
-                entrypoint=f"python -m sweeps.run {CONFIG_FILE} --address auto",
-                submission_id=f"{config.name}-{secrets.token_hex(3)}",
-                runtime_env={
-                    "working_dir": folder,
-                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS), "PYTHONUNBUFFERED": "1"},
-                },
-                metadata={"sweep": config.name},
-            )
+            job_id = _start(client, config.name, folder)
     print(f"job {job_id}: its files will lie in {config.folder} on the cluster", flush=True)
     return DONE if given.no_wait else follow(given.address, job_id)
 
@@ -149,6 +142,26 @@ def warn_if_open(address: str) -> None:
             "cluster with RAY_AUTH_MODE=token",
             file=sys.stderr,
         )
+
+
+def _start(client: JobSubmissionClient, name: str, folder: str) -> str:
+    """Submits the job; on a cluster that has just come up Ray Jobs is ready a little later than its dashboard."""
+    deadline = time.monotonic() + AGENT_WAIT_SECONDS
+    while True:
+        try:
+            return client.submit_job(
+                entrypoint=f"python -m sweeps.run {CONFIG_FILE} --address auto",
+                submission_id=f"{name}-{secrets.token_hex(3)}",
+                runtime_env={
+                    "working_dir": folder,
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS), "PYTHONUNBUFFERED": "1"},
+                },
+                metadata={"sweep": name},
+            )
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_EVERY_SECONDS)
 
 
 async def _show(client: JobSubmissionClient, job_id: str) -> None:

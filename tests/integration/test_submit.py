@@ -30,10 +30,13 @@ def address():
     scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: Ray's sockets lie in it
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # a job's `python` is the cluster's
     holder = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, env=environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_TMPDIR=scratch, PATH=path),
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=(Path(scratch) / "log").open("w"), text=True,
+        env=environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_TMPDIR=scratch, PATH=path),
     )  # fmt: skip
-    yield f"http://{holder.stdout.readline().strip()}"
+    found = holder.stdout.readline().strip()
+    assert found, (Path(scratch) / "log").read_text()
+    yield f"http://{found}"
     holder.communicate("", timeout=60)
     shutil.rmtree(scratch, ignore_errors=True)
 
