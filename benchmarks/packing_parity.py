@@ -1,8 +1,9 @@
 """Trials of the real model side by side against the same trials one by one: curves, and the held-out loss they end at.
 
-Each seed's trial (order and adapter are its own) is trained alone and then in one pack with the others, whose batches
-have other lengths. Plain transformers scores both checkpoints. What packing changes is compared with what another seed
-changes; in single precision the first step is compared as well, before rounding has had an epoch to grow in.
+Each seed's trial (order and adapter are its own) is trained alone, by PEFT and torch's AdamW, and then in one pack with
+the others, whose batches have other lengths. Plain transformers scores both checkpoints. What packing changes is
+compared with what another seed changes; in single precision the first step is compared as well, before rounding has had
+an epoch to grow in.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trainables.bench import Bench
 from trainables.config import TrialSpec
 from trainables.curve import StepRecord
 from trainables.data import TokenisedSet
+from trainables.engine import Alone
 from trainables.loop import Course, Hooks
 from trainables.optimise import SOLO
 
@@ -89,7 +91,7 @@ class Parity:
     def run(self) -> dict[str, Any]:
         """Trains all, alone and together."""
         for seed in self.seeds:
-            self.bench.loop.train(self.course("alone", seed))
+            self.by_peft(self.course("alone", seed))
             say(f"{self.precision}: seed {seed} alone")
         loop = self.bench.loop
         loop.offer(len(self.seeds))
@@ -99,6 +101,17 @@ class Parity:
             loop.step()
         say(f"{self.precision}: together")
         return self.sums()
+
+    def by_peft(self, course: Course) -> None:
+        """One trial by PEFT's layers and torch's AdamW: nothing of a pack's."""
+        engine = Alone(self.bench.base, SOLO)
+        slot = engine.join(course.lora, course.training, course.spec.seed)
+        while course.step < course.epoch.steps:
+            (stepped,) = engine.step([course.next_part()])
+            course.took(stepped)
+        with engine.lent(slot) as model:
+            course.hooks.checkpoint(course.step, model)
+        engine.leave(slot)
 
     def course(self, side: str, seed: int) -> Course:
         """A trial that keeps its curve and saves its checkpoint."""
@@ -124,7 +137,7 @@ class Parity:
         return {
             "trials": len(self.seeds),
             "steps": len(self.curves["alone", 0]),
-            "padding_of_the_pack": round(self.bench.loop.waste, 3),
+            "padding_of_the_pack": round(1 - self.bench.loop.rows[1] / self.bench.loop.rows[0], 3),
             "heldout_nll_base_model": heldout_nll(self.settings, None, self.items),
             "heldout_nll": nlls,
             "differences": differences,

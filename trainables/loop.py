@@ -74,9 +74,9 @@ class Loop:
         return not self._running and not self._parked
 
     @property
-    def waste(self) -> float:
-        """The part of all packed rows so far that held no token of a sample, 0 to below 1."""
-        return self._pack.waste
+    def rows(self) -> tuple[int, int]:
+        """Packed rows computed so far, padding and fillers included, and how many of them held a sample's token."""
+        return self._pack.rows, self._pack.tokens
 
     def offer(self, slots: int) -> None:
         """From now on so many trials at a time, unless memory has been found to hold fewer.

@@ -52,6 +52,7 @@ class TrialJob:
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
         self.started = time.monotonic()
+        self.rows_before = bench.loop.rows
 
     @classmethod
     def of(
@@ -133,6 +134,11 @@ class TrialJob:
             for name in ("curve.jsonl", "heldout.jsonl"):
                 (self.folder / name).write_text("")
 
+    def _padding_share(self) -> float | None:
+        """Of the rows that the lane computed meanwhile, the part that held no token; None where trials don't pack."""
+        rows, tokens = (now - then for now, then in zip(self.bench.loop.rows, self.rows_before, strict=True))
+        return 1.0 - tokens / rows if rows else None
+
     def _end(self, outcome: Outcome) -> Report:
         wall = time.monotonic() - self.started
         findings = list(outcome.findings)
@@ -147,6 +153,10 @@ class TrialJob:
             "samples_seen": outcome.samples_seen,
             "checkpoints": self.checkpoints,
             "findings": findings,
-            "cost": {"device_seconds": outcome.worker_seconds * self.bench.world.size, "wall_seconds": wall},
+            "cost": {
+                "device_seconds": outcome.worker_seconds * self.bench.world.size,
+                "wall_seconds": wall,
+                "padding_share": self._padding_share(),
+            },
             "error": None,
         }

@@ -86,10 +86,12 @@ def test_a_slot_that_gets_free_is_filled_at_once(bench, monkeypatch):
 def test_a_trial_beside_others_writes_what_it_writes_alone(bench):
     alone, beside = Lease("alone"), Lease("beside", 3)
     serve(bench, Intake(), alone)
+    assert alone.ended["cost"]["padding_share"] == 0.0
     serve(bench, Intake(Lease("x", 3, seed=8, batch_size=2.0), Lease("y", 3, seed=9)), beside)
     for ours, theirs in zip(curve(bench, "beside"), curve(bench, "alone"), strict=True):
         assert ours["ids"] == theirs["ids"]
         assert ours["item_nll"] == pytest.approx(theirs["item_nll"], abs=2e-5)
+    assert 0.0 < beside.ended["cost"]["padding_share"] < 0.6
     ours, theirs = (lease.ended["checkpoints"][0]["objective"] for lease in (beside, alone))
     assert ours == pytest.approx(theirs, abs=2e-5)
 
