@@ -1,8 +1,9 @@
 """The winner, or a checkpoint that you name, as a Hugging Face folder.
 
 Run `python -m analysis.export DIR --to OUT`. A LoRA trial gives an adapter that `peft` loads, or with `--merge` a model
-that plain `transformers` loads and that has been compared with the unmerged one; a full fine-tune gives its model.
-The checkpoint's checksums are verified first; OUT is there only when everything in it is.
+that plain `transformers` loads; a full fine-tune gives its model. The checkpoint's checksums are verified first. What
+was written is loaded in a fresh process: its logits must be the trained model's, and its held-out losses those that the
+sweep recorded. OUT is there only when everything in it is.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from analysis.command import DONE, Parser, run
 from analysis.model_card import model_card
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
+from analysis.reproduce import REPRODUCE_FILE, reproducing_config
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
-    from analysis.merge import Parity
+    from analysis.parity import Items, Parity
 
 EXAMPLE = """example:
   python -m analysis.export outputs/demo --to demo-adapter               # the winner's adapter
@@ -44,7 +46,10 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: which checkpoint, as what (`adapter`, `merged` or `full`), where, and how exact a merge is."""
+    """What was written: which checkpoint, as what (`adapter`, `merged` or `full`), where, and how exact it is.
+
+    `parity` is None where the check was left out.
+    """
 
     trial_id: str
     step: int
@@ -54,7 +59,12 @@ class Exported:
 
 
 def export(
-    folder: str | Path, to: str | Path, trial_id: str | None = None, step: int | None = None, merge: bool = False
+    folder: str | Path,
+    to: str | Path,
+    trial_id: str | None = None,
+    step: int | None = None,
+    merge: bool = False,
+    verify: bool = True,
 ) -> Exported:
     """Writes a checkpoint of a sweep as a folder that `transformers` or `peft` loads.
 
@@ -63,7 +73,8 @@ def export(
         to: The folder to write: must not exist, or be empty.
         trial_id: The trial; None for the leaderboard's winner.
         step: The checkpoint; None for the trial's best.
-        merge: Merge a LoRA adapter into the base model (float32), and compare.
+        merge: Merge a LoRA adapter into the base model, in float32.
+        verify: Load what was written in a fresh process and compare; a merge is always compared.
 
     Returns:
         What was written.
@@ -71,7 +82,7 @@ def export(
     Raises:
         NoWinnerError: There is no winner and no trial was named.
         UserError: A name is wrong, the checkpoint is damaged, the base model is missing, OUT is not empty, or the
-            merged model deviates from the unmerged one. Nothing is left behind.
+            reloaded model deviates from the trained one. Nothing is left behind.
     """
     out = _free(Path(to))
     sweep, board = read_sweep(folder), leaderboard(folder)
@@ -82,32 +93,43 @@ def export(
     kind = "adapter" if "adapter_config.json" in files else "full"
     if merge and kind == "full":
         raise UserError("--merge", "needs a LoRA adapter", f"{source}, a whole model", "leave out --merge")
-    parity = None
     with _written_whole(out) as partial:
-        if merge:
-            from analysis.merge import merge_adapter
-
-            kind = "merged"
-            texts = sample_texts(sweep, chosen)
+        _copy_all(source, partial, base, kind, weights=not merge)
+        parity = None
+        if merge or verify:
             check_base(sweep, base)
-            parity = merge_adapter(base.folder, source, partial, texts, trust_remote_code=base.trust_remote_code)
-        else:
-            _copy(source, partial, ADAPTER_FILES if kind == "adapter" else MODEL_FILES)
-        if kind == "adapter":
-            _name_base(partial / "adapter_config.json", base)
-        else:
-            _copy(base.folder, partial, ("*.py",))
-        _copy(base.folder, partial, (*TOKENIZER_FILES, "generation_config.json"))
-        card = model_card(sweep, board, chosen, kind, base.name, parity)
+            parity = _verified_export(sweep, chosen, base, source, partial, kind, merge)
+        if kind == "adapter" and not merge:  # the check loaded the base from its folder
+            _name_base(partial / "adapter_config.json", base.name, base.revision)
+        kind = "merged" if merge else kind
+        card = model_card(sweep, board, chosen, kind, base, parity)
         (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / REPRODUCE_FILE).write_text(reproducing_config(sweep, chosen), encoding="utf-8")
     return Exported(chosen.trial_id, chosen.step, kind, out, parity)
 
 
+def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
+    """The held-out items whose losses can be recomputed: all of the areas that select, where they are still there."""
+    from analysis.parity import Items
+    from trainables.data import TokenisedSet
+
+    precision = str((sweep.config.get("training") or {}).get("precision", "auto"))
+    recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
+    paths = {area: sweep.folder / "cache" / f"heldout-{area}.arrow" for area in sweep.weights}
+    gone = [str(path) for path in paths.values() if not path.is_file()]
+    missing = f"there is no {gone[0]}" if gone else None
+    sets = {} if missing else {area: TokenisedSet(path) for area, path in paths.items()}
+    unscored = [area for area, found in sets.items() if any((area, name) not in recorded for name in found.ids)]
+    if unscored:
+        sets, missing = {}, f"this checkpoint was not scored on all items of {', '.join(unscored)}"
+    return Items(sets, recorded, precision, missing)
+
+
 def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
-    """Texts on which a merged model is compared: the sweep's objective, and answers that this trial gave."""
+    """Texts on which models are compared: the sweep's objective, and answers that this trial gave."""
     scores = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
     given = [score.answer for _, score in sorted(scores.items()) if score.answer]
-    return [str(sweep.config.get("objective") or sweep.name), *given[:answers]]
+    return [sweep.statement or sweep.name, *given[:answers]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -117,14 +139,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
     parser.add_argument("--trial", metavar="ID", help="the trial; default: the leaderboard's winner")
     parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
-    parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model, and compare")
+    parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model")
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="don't load what was written to compare it (where the model is too large for this machine)",
+    )
     given = parser.parse_args(arguments)
 
     def command() -> int:
-        done = export(given.folder, given.to, given.trial, given.step, given.merge)
+        if given.merge and given.unverified:
+            raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
+        done = export(given.folder, given.to, given.trial, given.step, given.merge, not given.unverified)
         print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
-        if done.parity:
-            print(f"merged and reloaded: {done.parity}")
+        print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
         return DONE
 
     return run(command)
@@ -148,15 +176,43 @@ def _verified(source: Path) -> dict[str, str]:
         raise UserError(str(source), "must be a checkpoint as it was written", reason, remedy) from error
 
 
+def _copy_all(source: Path, target: Path, base: BaseModel, kind: str, *, weights: bool) -> None:
+    """Everything but the card: the checkpoint's own files first, then what only the base model has."""
+    if weights:
+        _copy(source, target, ADAPTER_FILES if kind == "adapter" else MODEL_FILES)
+    if kind == "adapter" and weights:
+        _name_base(target / "adapter_config.json", str(base.folder), None)
+    else:
+        _copy(base.folder, target, ("*.py",))
+    _copy(base.folder, target, (*TOKENIZER_FILES, "generation_config.json"))
+
+
+def _verified_export(
+    sweep: Sweep, chosen: Chosen, base: BaseModel, source: Path, partial: Path, kind: str, merge: bool
+) -> Parity:
+    """Merges where asked, and compares what lies in `partial` with the trained model."""
+    from analysis import merge as trained
+    from analysis.parity import check
+
+    trust = base.trust_remote_code
+    prompts = trained.prompt_ids(base.folder, sample_texts(sweep, chosen), trust=trust)
+    model = trained.load_trained(base.folder, source, adapter=kind == "adapter", trust=trust)
+    before = trained.logits(model, prompts)
+    if merge:
+        trained.merge_into(model, partial)
+    del model  # the fresh process needs the room
+    return check(partial, prompts, before, heldout_items(sweep, chosen), trust=trust)
+
+
 def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
     for found in sorted({path for pattern in patterns for path in source.glob(pattern)}):
         if not (target / found.name).exists():  # what the checkpoint brings goes before what the base model has
             shutil.copyfile(found, target / found.name)
 
 
-def _name_base(path: Path, base: BaseModel) -> None:
+def _name_base(path: Path, name: str, revision: str | None) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
-    config.update(base_model_name_or_path=base.name, revision=base.revision)
+    config.update(base_model_name_or_path=name, revision=revision)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.chosen import Chosen
+from analysis.card_parts import data_hashes, licence, schedule_plot
+from analysis.chosen import BaseModel, Chosen
 from analysis.records import Sweep
 
 if TYPE_CHECKING:
-    from analysis.merge import Parity
+    from analysis.parity import Parity
 
 ADAPTER = """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
@@ -29,7 +30,7 @@ print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_to
 
 
 def model_card(
-    sweep: Sweep, board: dict[str, Any], chosen: Chosen, kind: str, base: str, parity: Parity | None = None
+    sweep: Sweep, board: dict[str, Any], chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
 ) -> str:
     """Writes the card.
 
@@ -38,18 +39,18 @@ def model_card(
         board: Its leaderboard.
         chosen: The exported checkpoint.
         kind: `adapter`, `merged` or `full`.
-        base: What the base model is loaded by.
-        parity: Of a merge.
+        base: The base model.
+        parity: How exact the export is; None where it was not checked.
 
     Returns:
         Markdown, with the hub's metadata on top.
     """
     model, row = sweep.config.get("model") or {}, chosen.row
     parts = [
-        _metadata(kind, base),
+        _metadata(kind, base.name),
         f"# {sweep.name}",
-        str(sweep.config.get("objective") or "No objective was written down."),
-        f"{_what(kind)} `{model.get('name', base)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
+        sweep.statement or "No objective was written down.",
+        f"{_what(kind)} `{model.get('name', base.name)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
         f"epoch: trial `{chosen.trial_id}`, seed {row['seed']}, step {chosen.step} of {row['steps_planned']}, "
         f"{_standing(board, chosen)}.",
         "## How to load",
@@ -58,12 +59,22 @@ def model_card(
         _scores(board, chosen),
         "## Hyper-parameters",
         "\n".join(f"- `{name}`: {value:g}" for name, value in sorted(row["params"].items())) or "None recorded.",
+        "`reproduce.yaml` trains this trial again: `python -m sweeps.run reproduce.yaml`.",
     ]
-    if parity:
-        parts += ["## Merge", f"Merged in float32, saved, reloaded with `transformers` and compared: {parity}."]
+    if plot := schedule_plot(sweep, chosen.trial_id):
+        parts += ["LR by step:", f"```text\n{plot}\n```"]
+    parts += ["## Verification", _verification(kind, parity), "## Data", data_hashes(sweep), "## Licence"]
+    parts.append(licence(base))
     if findings := _findings(sweep, chosen):
         parts += ["## Findings in training", findings]
     return "\n\n".join(parts) + "\n"
+
+
+def _verification(kind: str, parity: Parity | None) -> str:
+    if parity is None:
+        return "This export was not loaded and compared (`--unverified`)."
+    merged = "Merged in float32 and saved. " if kind == "merged" else ""
+    return f"{merged}Reloaded in a fresh process with `transformers` and compared with the trained model: {parity}."
 
 
 def _metadata(kind: str, base: str) -> str:

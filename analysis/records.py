@@ -110,6 +110,12 @@ class Sweep:
         """The sweep's name: the config's, else the folder's."""
         return str(self.config.get("name") or self.folder.name)
 
+    @property
+    def statement(self) -> str:
+        """What the sweep is for, as its config says; empty where it doesn't."""
+        objective = self.config.get("objective") or ""
+        return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
+
     def heldout(self, trial_id: str = BASELINE) -> Heldout:
         """Reads the held-out items of a trial, or of the base model (step 0)."""
         return read_heldout(self.folder / "trials" / trial_id / "heldout.jsonl")

@@ -48,12 +48,6 @@ class Material:
         return [row for row in self.board["rows"] if row["rank"] is not None]
 
     @property
-    def statement(self) -> str:
-        """What the sweep is for, as its config says."""
-        objective = self.sweep.config.get("objective") or ""
-        return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
-
-    @property
     def trials(self) -> dict[str, Trial]:
         """The trials that ended, by id."""
         return {trial.trial_id: trial for trial in self.sweep.trials}

@@ -79,7 +79,7 @@ def render(material: Material) -> str:
     pages.filters["figure_json"] = figure_json
     return pages.get_template("report/page.html").render(
         name=material.sweep.name,
-        statement=material.statement,
+        statement=material.sweep.statement,
         sections=[found for section in SECTIONS if (found := section(material)) is not None],
         plotly=Markup(get_plotlyjs()),
         style=Markup(_asset("page.css")),

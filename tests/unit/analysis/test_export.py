@@ -19,9 +19,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from analysis.command import NoWinnerError
 from analysis.export import export, main
-from analysis.merge import compare_logits
+from analysis.parity import compare_logits
 from trainables import checkpoint
+from trainables.data import TokenisedSet
 from trainables.errors import UserError
+from trainables.heldout import item_losses
+from trainables.samples import Sample
+from trainables.tokenise import tokenise
 
 ROOT = Path(__file__).parents[3]
 IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])
@@ -87,7 +91,10 @@ def trained(sweep: Path, base: Path, trial: str = "t1", step: int = 10) -> torch
 def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     done = export(lora_sweep, out)
-    assert (done.trial_id, done.step, done.kind, done.parity) == ("t1", 10, "adapter", None)
+    assert (done.trial_id, done.step, done.kind) == ("t1", 10, "adapter")
+    assert done.parity is not None
+    assert done.parity.largest_deviation < 1e-5
+    assert "no " in (done.parity.not_recomputed or "")
     torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(out)), trained(lora_sweep, base_folder))
     plain = AutoModelForCausalLM.from_pretrained(out)  # transformers finds the adapter's base by itself
     torch.testing.assert_close(logits(plain), trained(lora_sweep, base_folder))
@@ -99,7 +106,7 @@ def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep: Path, base_fo
 def test_the_tokenizer_its_chat_template_and_the_generation_config_come_along(
     lora_sweep: Path, base_folder: Path, tmp_path: Path
 ) -> None:
-    export(lora_sweep, tmp_path / "out")
+    export(lora_sweep, tmp_path / "out", verify=False)
     ours, theirs = AutoTokenizer.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(base_folder)
     chat = [{"role": "user", "content": "Total of 3 and 4, in €?"}]
     expected = theirs.apply_chat_template(chat, return_dict=False)
@@ -137,10 +144,66 @@ def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(
         return merged
 
     monkeypatch.setattr(PeftModel, "merge_and_unload", merge_and_spoil, raising=False)
-    with pytest.raises(UserError, match=r"--merge: .* got logits deviate by at most [\d.e-]+ \(limit 0\.000\d+\)"):
+    refused = (
+        r"the reloaded model must equal the trained one, got logits deviate by at most [\d.e-]+ \(limit 0\.000\d+\)"
+    )
+    with pytest.raises(UserError, match=refused):
         export(lora_sweep, tmp_path / "out", merge=True)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.fixture
+def scored_sweep(lora_sweep: Path, base_folder: Path) -> Path:
+    """`lora_sweep` with tokenised areas, and `t1`'s losses at step 10 as the sweep's own scoring finds them."""
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    adapter = str(lora_sweep / "trials/t1/checkpoints/step-10")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_folder), adapter).eval()
+    (lora_sweep / "cache").mkdir()
+    losses: dict[tuple[str, str], float] = {}
+    for area in ("invoices", "tables"):
+        turns = [("user", "What is the total?"), ("assistant", "It is 12.")]
+        samples = [
+            Sample(f"{area}-{k}", [{"role": role, "content": f"{text} ({k})"} for role, text in turns], {}, k + 1)
+            for k in range(5)
+        ]
+        path = lora_sweep / "cache" / f"heldout-{area}.arrow"
+        tokenise(samples, tokenizer, "{prompt}\nAnswer: {response}", 256, path)
+        items = TokenisedSet(path)
+        losses |= {(area, one): loss.nll for one, loss in zip(items.ids, item_losses(model, items, 512), strict=True)}
+    assert len(losses) == 10
+    path = lora_sweep / "trials/t1/heldout.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["step"] == 10:
+            line["nll"] = losses.get((line["area"], line["id"]), line["nll"])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return lora_sweep
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep: Path, tmp_path: Path, merge: bool) -> None:
+    done = export(scored_sweep, tmp_path / "out", "t1", 10, merge=merge)
+    assert done.parity is not None
+    assert set(done.parity.heldout) == {"invoices", "tables"}
+    assert done.parity.heldout_difference < 1e-4
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        f"Reloaded in a fresh process with `transformers` and compared with the trained model: {done.parity}." in card
+    )
+
+
+def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep: Path, tmp_path: Path) -> None:
+    with (scored_sweep / "sweep.yaml").open("a") as file:
+        file.write("training: {precision: fp32}\n")
+    path = scored_sweep / "trials/t1/heldout.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["nll"] += 0.01 if line["area"] == "tables" else 0.0
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"they differ by at most 0\.01 nats a token \(limit 0\.0001\)"):
+        export(scored_sweep, tmp_path / "out", "t1", 10)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("value", "passes"), [(0.0, True), (2e-4, True), (4e-4, False), (float("nan"), False)])
@@ -149,7 +212,7 @@ def test_parity_is_held_against_a_ten_thousandth_of_the_scale(value: float, pass
     after = before.clone()
     after[0, 1] += value
     parity = compare_logits([before], [after])
-    assert (parity.largest_deviation <= parity.limit) is passes
+    assert parity.holds is passes
     assert (parity.largest_logit, parity.positions) == (3.0, 2)
     assert compare_logits([before], [before.flip(-1)]).same_top == 0.0
 
@@ -170,7 +233,7 @@ def test_a_full_fine_tune_loads_with_plain_transformers(full_sweep: Path, tmp_pa
 def test_a_named_checkpoint_is_exported(
     lora_sweep: Path, base_folder: Path, tmp_path: Path, trial: str | None, step: int | None, expected: tuple[str, int]
 ) -> None:
-    done = export(lora_sweep, tmp_path / "out", trial, step)
+    done = export(lora_sweep, tmp_path / "out", trial, step, verify=False)
     assert (done.trial_id, done.step) == expected
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
     torch.testing.assert_close(logits(loaded), trained(lora_sweep, base_folder, *expected))
@@ -188,7 +251,7 @@ def test_a_name_that_is_not_there_is_a_user_error(
     lora_sweep: Path, tmp_path: Path, trial: str, step: int | None, message: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        export(lora_sweep, tmp_path / "out", trial, step)
+        export(lora_sweep, tmp_path / "out", trial, step, verify=False)
 
 
 def test_a_trial_without_rank_needs_its_step_named(write_sweep: Any, fake_trial: Any, tmp_path: Path) -> None:
@@ -215,7 +278,7 @@ def test_a_damaged_checkpoint_is_refused(lora_sweep: Path, tmp_path: Path) -> No
 
 def test_a_sweep_that_was_moved_still_exports(lora_sweep: Path, tmp_path: Path) -> None:
     moved = lora_sweep.rename(tmp_path / "moved")
-    assert export(moved, tmp_path / "out").trial_id == "t1"
+    assert export(moved, tmp_path / "out", verify=False).trial_id == "t1"
 
 
 def test_out_must_be_free(lora_sweep: Path, tmp_path: Path) -> None:
@@ -246,14 +309,17 @@ def test_a_model_from_the_hub_keeps_its_id_and_commit(lora_sweep: Path, base_fol
     write_manifest(lora_sweep, cached)
     text = (lora_sweep / "sweep.yaml").read_text()
     (lora_sweep / "sweep.yaml").write_text(text.replace("random:tiny-llama", "org/tiny"))
-    export(lora_sweep, tmp_path / "out")
+    export(lora_sweep, tmp_path / "out", verify=False)
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/tiny", "0123abc")
     assert "base_model: org/tiny" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_card_tells_objective_settings_scores_and_how_to_load(lora_sweep: Path, tmp_path: Path) -> None:
-    export(lora_sweep, tmp_path / "out")
+def test_the_card_tells_objective_settings_scores_and_how_to_load(
+    lora_sweep: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    write_manifest(lora_sweep, base_folder, data_sha256={"train": "12ab"})
+    export(lora_sweep, tmp_path / "out", verify=False)
     card = (tmp_path / "out" / "README.md").read_text()
     rank = json.loads(subprocess.check_output([sys.executable, "-m", "analysis.rank", lora_sweep, "--json"], cwd=ROOT))
     area = rank["rows"][0]["areas"]["tables"]
@@ -267,6 +333,8 @@ def test_the_card_tells_objective_settings_scores_and_how_to_load(lora_sweep: Pa
         "apply_chat_template",
         "step 10 of 10, rank 1 of 2 trials",
         "optimistic",
+        "SHA-256",
+        "The base model's folder names none",
     ]:
         assert text in card
 
@@ -276,7 +344,7 @@ def test_the_cards_python_runs(lora_sweep: Path, tmp_path: Path, kind: str, caps
     if kind == "wrapped":
         with (lora_sweep / "sweep.yaml").open("a") as file:
             file.write('data: {template: "<human>: {prompt}\\n<bot>: {response}"}\n')
-    export(lora_sweep, tmp_path / "out")
+    export(lora_sweep, tmp_path / "out", verify=False)
     card = (tmp_path / "out" / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0].replace("THIS_FOLDER", str(tmp_path / "out"))
     assert ("<human>: {prompt}\\n<bot>:'" in code) is (kind == "wrapped")
@@ -301,7 +369,13 @@ def test_the_command_says_what_it_wrote(lora_sweep: Path, tmp_path: Path, capsys
     assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
     out = capsys.readouterr().out
     assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
-    assert re.search(r"logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions", out)
+    assert re.search(
+        r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions", out
+    )
+    assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--unverified"]) == 0
+    assert "not verified, as asked" in capsys.readouterr().out
+    assert "was not loaded and compared" in (tmp_path / "plain" / "README.md").read_text()
+    assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2
 
 
 def test_help_has_an_example_and_does_not_wait_for_torch() -> None:
