@@ -132,7 +132,7 @@ def _nothing_ranked(seen: Observed) -> Iterator[Advice]:
         yield Advice("no_evidence", "no trial has held-out scores: mend what failed, then run the same sweep again")
         return
     reason = f"every trial that ended diverged, the lowest at a peak LR of {_number(lowest)}: search below a half of it"
-    yield Advice("too_high", reason, {**_range("peak_lr", lowest / 20, lowest / 2), **_floor_below(seen, lowest / 20)})
+    yield Advice("too_high", reason, {**_range("peak_lr", lowest / 20, lowest / 2), **_floor_below(seen, lowest / 2)})
 
 
 def _too_high(seen: Observed) -> Iterator[Advice]:
@@ -155,7 +155,7 @@ def _too_high(seen: Observed) -> Iterator[Advice]:
             f"{text}, all at peak LRs of {_number(lowest)} and above, while {_number(max(stable))} was stable: "
             f"search below {_number(high)}"
         )
-        yield Advice("too_high", reason, {"space.peak_lr.high": high})
+        yield Advice("too_high", reason, {"space.peak_lr.high": high, **_floor_below(seen, high)})
 
 
 def _at_an_end(seen: Observed) -> Iterator[Advice]:
@@ -240,7 +240,7 @@ def _areas(seen: Observed) -> Iterator[Advice]:
             f"the winner is worse than the base model in {named}, while {passing.trial_id} at the lower peak LR "
             f"{_number(passing.params['peak_lr'])} is not: search below the winner's {_number(peak)}"
         )
-        yield Advice("worse_areas", reason, {"space.peak_lr.high": _rounded(peak)})
+        yield Advice("worse_areas", reason, {"space.peak_lr.high": _rounded(peak), **_floor_below(seen, peak)})
         return
     remedy = "mix samples of its kind into the training set, or accept the loss and say so in not_worse_by"
     yield Advice("worse_areas", f"the winner is worse than the base model in {named}: {remedy}")
@@ -260,9 +260,9 @@ def _diverged_above(seen: Observed, name: str, value: float) -> bool:
 
 
 def _floor_below(seen: Observed, peak: float) -> dict[str, Any]:
-    """A floor range that lies above the new peaks would be refused."""
+    """A floor range that reaches above the highest peak would be refused: then a tenth to a fifth of that peak."""
     span = seen.space.get("decay_floor")
-    return _range("decay_floor", peak / 4, peak / 2) if span and span.high > peak else {}
+    return _range("decay_floor", peak / 10, peak / 5) if span and span.high > peak else {}
 
 
 def _range(name: str, low: float, high: float) -> dict[str, Any]:

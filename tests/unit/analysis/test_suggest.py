@@ -1,0 +1,168 @@
+"""Planted evidence moves the right bound the right way, and the suggested config is one that runs."""
+
+import dataclasses
+import math
+
+import pytest
+import yaml
+
+from analysis.advice import Observed, Setting, Span, advise, changes
+from analysis.suggest import main, next_name, suggest
+from sweeps.config import load_config
+from sweeps.run import main as run_sweep
+from tests.unit.analysis.synthetic_sweep import Truth, write_synthetic_sweep
+
+PEAK = Span(5e-5, 2e-3, log=True)
+FLOOR = Span(4e-5, 5e-5, log=False)
+
+
+def setting(peak_lr, tied=False, **more):
+    return Setting(f"at-{peak_lr:g}", {"peak_lr": peak_lr, "decay_floor": 4.5e-5}, tied, **more)
+
+
+def seen(*peaks, tied=(), **more):
+    """Settings at these peak LRs, the first the winner."""
+    settings = [setting(peak, tied=peak in tied) for peak in peaks]
+    space = {"peak_lr": PEAK, "decay_floor": FLOOR}
+    return Observed(**{"space": space, "settings": settings, "ended": len(peaks), "gain": (0.4, 0.6), **more})
+
+
+CASES = {
+    "optimum at the upper bound": (seen(1.9e-3, 6e-4, 2e-4, 6e-5), {"space.peak_lr.high": 4e-3}),
+    "optimum at the upper bound, the neighbour tied": (
+        seen(1.9e-3, 1.6e-3, 2e-4, 6e-5, tied=(1.6e-3,)),
+        {"space.peak_lr.high": 4e-3, "confirm.budget": 4},
+    ),
+    "optimum at the lower bound": (seen(5.5e-5, 2e-4, 6e-4, 1.5e-3), {"space.peak_lr.low": 2.5e-5}),
+    "optimum inside": (seen(3e-4, 6e-4, 1e-4, 1.5e-3), {}),
+    "at the bound, but what is tied is not": (
+        seen(1.9e-3, 2e-4, 6e-4, 6e-5, tied=(2e-4,)),
+        {"confirm.budget": 4},
+    ),
+    "at the bound, but few are told apart": (seen(1.9e-3, 2e-4), {}),
+    "at the bound, but higher ones diverged": (
+        seen(1.7e-3, 6e-4, 2e-4, 6e-5, diverged=[{"peak_lr": 1.9e-3}], ended=6),
+        {},
+    ),
+    "too high": (
+        seen(4e-4, 2e-4, 1e-4, diverged=[{"peak_lr": 1e-3}, {"peak_lr": 1.6e-3}], ended=5),
+        {"space.peak_lr.high": float(f"{math.sqrt(4e-4 * 1e-3):.2g}")},
+    ),
+    "diverged at low peaks too, without clipping": (
+        seen(1e-3, 5e-4, diverged=[{"peak_lr": 1e-4}], ended=3, max_grad_norm=0.0),
+        {"training.max_grad_norm": 1.0},
+    ),
+    "one unlucky trial": (seen(4e-4, *[2e-4] * 8, diverged=[{"peak_lr": 1e-3}], ended=10), {}),
+    "all diverged": (
+        seen(diverged=[{"peak_lr": 1e-3}, {"peak_lr": 4e-4}], ended=2),
+        {"space.peak_lr.low": 2e-5, "space.peak_lr.high": 2e-4},
+    ),
+    "too little data": (seen(3e-4, 6e-4, 1e-4, still_falling=True, data_limit=240), {"data.limit": 480}),
+    "too little data, measured": (seen(3e-4, 1e-4, more_data="more data helps", data_limit=100), {"data.limit": 200}),
+    "still falling, but more data hardly helps": (
+        seen(3e-4, 1e-4, still_falling=True, more_data="more data hardly helps", data_limit=240),
+        {},
+    ),
+    "too little data, none left": (seen(3e-4, 6e-4, 1e-4, still_falling=True), {}),
+    "flat": (seen(3e-4, 6e-4, 6e-5, 1.5e-3, tied=(6e-4, 6e-5, 1.5e-3), trials=16), {"search.trials": 8}),
+    "a tie that replicates could not part": (
+        seen(3e-4, 4e-4, 1e-4, settings=[setting(3e-4, replicated=True), setting(4e-4, tied=True, replicated=True)]),
+        {},
+    ),
+    "an area got worse, and a lower peak did not": (
+        seen(8e-4, 3e-4, 1e-4, worse={"prose": 0.2}),
+        {"space.peak_lr.high": 8e-4},
+    ),
+    "an area got worse with all": (
+        seen(8e-4, worse={"prose": 0.2}, settings=[setting(8e-4), setting(3e-4, passes=False)]),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_planted_evidence_moves_what_it_should_and_nothing_else(case):
+    evidence, expected = CASES[case]
+    assert {key: value for key, (value, _) in changes(advise(evidence)).items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "rule"),
+    [
+        (seen(3e-4, gain=(-0.1, 0.2)), "no_gain"),
+        (seen(3e-4, still_falling=True), "more_data"),
+        (seen(8e-4, worse={"prose": 0.2}), "worse_areas"),
+        (seen(ended=3), "no_evidence"),
+    ],
+)
+def test_what_no_config_can_do_is_said(evidence, rule):
+    (advice,) = (one for one in advise(evidence) if one.rule == rule)
+    assert advice.reason
+    assert not advice.changes
+
+
+def test_a_floor_that_would_lie_above_the_new_peaks_follows_them():
+    low = dataclasses.replace(
+        seen(6e-5, 5e-5, diverged=[{"peak_lr": 7e-5}, {"peak_lr": 8e-5}], ended=4),
+        space={"peak_lr": PEAK, "decay_floor": Span(6e-5, 7e-5, log=False)},
+    )
+    found = {key: value for key, (value, _) in changes(advise(low)).items()}
+    assert found["space.decay_floor.high"] < found["space.peak_lr.high"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_synthetic_sweep(tmp_path_factory.mktemp("suggest"), 14)
+
+
+def test_the_suggested_config_is_valid_linked_and_commented(folder, tmp_path, capsys):
+    path = tmp_path / "next.yaml"
+    assert main([str(folder), "--to", str(path)]) == 0
+    assert f"python -m sweeps.run {path} --plan" in capsys.readouterr().out
+    text = path.read_text()
+    config, before = load_config(path), load_config(folder / "sweep.yaml")
+    assert config.name == "synthetic-2"
+    assert config.search.warm_start == [str(folder)]
+    assert config.search.seed_points
+    changed = {key for key, value in flat(yaml.safe_load(text)) if value != dict(flat(before.model_dump())).get(key)}
+    lines = text.splitlines()
+    for key in changed:
+        leaf = key.rpartition(".")[2]
+        at = next(number for number, line in enumerate(lines) if line.strip().startswith(f"{leaf}:"))
+        assert lines[at - 1].strip().startswith("#"), key
+    assert main([str(folder), "--to", str(path)]) == 2
+    assert "must not exist yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("truth", "key", "grows"),
+    [
+        (Truth(best_peak_lr=6e-3, diverges_above=1.0), "high", True),
+        (Truth(best_peak_lr=1.2e-5), "low", False),
+        (Truth(best_peak_lr=4e-4, diverges_above=6e-4), "high", False),
+    ],
+    ids=["optimum above the range", "optimum below the range", "too high"],
+)
+def test_a_planted_sweep_moves_the_right_bound_and_the_next_one_passes_the_pre_flight(tmp_path, truth, key, grows):
+    folder = write_synthetic_sweep(tmp_path, 16, "planted", truth=truth)
+    path = tmp_path / "next.yaml"
+    path.write_text(suggest(folder))
+    before, after = (load_config(file).space.peak_lr for file in (folder / "sweep.yaml", path))
+    assert (getattr(after, key) > getattr(before, key)) is grows
+    assert getattr(after, key) != getattr(before, key)
+    other = "low" if key == "high" else "high"
+    assert getattr(after, other) == getattr(before, other)
+    assert run_sweep([str(path), "--plan"]) == 0
+
+
+@pytest.mark.parametrize(("name", "following"), [("demo", "demo-2"), ("demo-9", "demo-10"), ("a-b", "a-b-2")])
+def test_names_count_on(name, following):
+    assert next_name(name) == following
+
+
+def flat(node, path=""):
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
