@@ -1,6 +1,7 @@
 """How far the diagnostics can be trusted: precision and recall of each rule, false alarms, variances, planted answers.
 
-- Synthetic curves with a known truth (`benchmarks.diagnostics_synthetic`): precision and recall of every rule.
+- Synthetic curves (`benchmarks.diagnostics_synthetic`) and held-out scores (`benchmarks.diagnostics_heldout`) with a
+  known truth: precision and recall of every rule.
 - Recorded curves of real trials (`benchmarks.record_curves`): an LR is labelled too high or too low by what its setting
   gained on the held-out areas; each rule by held-out losses that it doesn't see, or by the setting's other seeds.
 - Healthy recorded curves, resampled in blocks around a level that never rises: false alarms of the steady rise a trial.
@@ -20,6 +21,7 @@ import numpy as np
 from scipy.stats import binomtest, bootstrap
 
 from benchmarks.curves import DATA, Curves, load
+from benchmarks.diagnostics_heldout import heldout_counts
 from benchmarks.diagnostics_planted import answer_kinds, planted_precision
 from benchmarks.diagnostics_real import (
     label,
@@ -59,6 +61,7 @@ def main() -> None:
         say(f"synthetic curves {name}")
         counted = precision_and_recall(given.curves, with_base)
         result["synthetic"][name] = {rule: summary(counts) for rule, counts in counted.items()}
+    result["synthetic"]["held out"] = {rule: summary(one) for rule, one in heldout_counts(given.curves).items()}
     result["recorded"], result["planted"] = {}, {}
     for file in given.recordings:
         say(f"recording {file.name}")

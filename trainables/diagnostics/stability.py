@@ -168,7 +168,8 @@ def _warmup_advice(settings: Settings) -> str:
     if fraction >= 0.1:  # the recommended range ends there
         return f"the warm-up is long enough ({fraction:.2f} of the epoch): {lower_lr_advice(settings)}"
     longer = min(0.1, max(0.03, 2.0 * fraction))
-    return f"lengthen the warm-up: try space.warmup_fraction {longer:.2f} (this trial's: {fraction:.3f})"
+    said = f"lengthen the warm-up: try space.warmup_fraction {longer:.2f} (this trial's: {fraction:.3f})"
+    return f"{said}; where that is not enough, {lower_lr_advice(settings)}"
 
 
 def grad_norm_growing(curve: Curve, settings: Settings) -> Finding | None:

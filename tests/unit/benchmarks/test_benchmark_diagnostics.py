@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis.suspicion import answer_kind
+from benchmarks import diagnostics_heldout
 from benchmarks.curves import Curves
 from benchmarks.diagnostics import (
     count,
@@ -260,3 +261,14 @@ def test_a_trial_that_is_worse_from_the_warm_up_on_is_found_early():
     table = worse_than_base(curves, dict.fromkeys(range(4), "too high"))
     assert table["with beta"]["of LR too high"]["found"] == 1
     assert table["with beta"]["of others"]["found"] == 4, "those whose loss rises"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in diagnostics_heldout.CLASSES.values() if kind.must])
+def test_held_out_scores_of_a_class_show_what_they_are_made_for(kind):
+    assert sum(set(kind.must) == diagnostics_heldout.findings(kind, seed) for seed in range(10)) >= 8
+
+
+def test_counts_of_the_rules_on_held_out_scores():
+    counts = diagnostics_heldout.heldout_counts(3)
+    assert {rule: count["recall"][1] for rule, count in counts.items()} == dict.fromkeys(diagnostics_heldout.RULES, 3)
+    assert all(count["precision"][0] == count["recall"][0] for count in counts.values())
