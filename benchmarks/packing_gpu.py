@@ -49,7 +49,7 @@ def measure(setting: Setting, side: Callable[[Clock], int]) -> Result:
     except torch.OutOfMemoryError:
         return OUT_OF_MEMORY
     finally:
-        setting.base.restore()
+        setting.loop.clear()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
