@@ -84,7 +84,7 @@ def suspicions(epochs: Sequence[Epoch], kinds: Mapping[str, str], *, less_base: 
         kinds: Each sample's kind of answer; see `answer_kind`.
         less_base: Take away the part that the base model's loss explains, where it is known (within the kind, a slope
             of 0 to 1). It takes out difficulty, but a wrong answer is improbable to the base model too: with planted
-            wrong answers the precision was 0.53 with it and 0.60 without (`benchmarks.diagnostics`). Hence not by
+            wrong answers the precision was 0.46 with it and 0.51 without (`benchmarks.diagnostics`). Hence not by
             default.
 
     Returns:

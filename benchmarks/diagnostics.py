@@ -84,7 +84,7 @@ def recorded(curves: Curves, resamples: int) -> dict[str, Any]:
         "rules": rules_on_recorded(curves, labels),
         "worse than base": worse_than_base(curves, labels),
         "steady rise, healthy resampled": false_alarms(curves, sorted(healthy), resamples),
-        "variance by quarter": variance_table(curves, healthy),
+        "variance by quarter": variance_table(curves, list(siblings(curves, healthy))),
     }
 
 
@@ -158,14 +158,13 @@ def false_alarms(curves: Curves, healthy: Sequence[int], resamples: int) -> dict
     }
 
 
-def variance_table(curves: Curves, healthy: set[int]) -> dict[str, Any]:
-    """Medians over pairs of healthy siblings, with bootstrapped 95 % intervals."""
-    pairs = list(siblings(curves, healthy))
+def variance_table(curves: Curves, pairs: Sequence[tuple[int, int | None]]) -> dict[str, Any]:
+    """Medians over complete trials, each with a sibling or all without one, with bootstrapped 95 % intervals."""
     if len(pairs) < 2:
-        return {"pairs": len(pairs)}
-    found = np.array([variances(curves, *pair) for pair in pairs])  # (pairs, kinds, quarters)
-    table: dict[str, Any] = {"pairs": len(pairs)}
-    for row, kind in enumerate(KINDS):
+        return {"trials": len(pairs)}
+    found = np.array([variances(curves, *pair) for pair in pairs])  # (trials, kinds, quarters)
+    table: dict[str, Any] = {"trials": len(pairs)}
+    for row, kind in enumerate(KINDS[: found.shape[1]]):
         spread = bootstrap((found[:, row],), np.median, axis=0, n_resamples=999, method="percentile", rng=1)
         table[kind] = [
             {"value": round(float(value), 4), "interval": [round(float(low), 4), round(float(high), 4)]}
@@ -175,7 +174,7 @@ def variance_table(curves: Curves, healthy: set[int]) -> dict[str, Any]:
 
 
 def planted(curves: Curves) -> dict[str, Any]:
-    """Precision at the planted depth, by the number of trials that are read, over plantings."""
+    """Precision at the planted depth, by the number of trials that are read, over plantings; and the variances."""
     table: dict[str, Any] = {"wanted": PLANTED_WANTED, "part planted": round(float(curves.planted[1:].mean()), 4)}
     most = max(np.unique(curves.data, return_counts=True)[1].tolist())
     kinds = {data: answer_kinds(curves, data) for data in sorted(set(curves.data.tolist()))}
@@ -185,7 +184,8 @@ def planted(curves: Curves) -> dict[str, Any]:
             known = np.array([value for value in found if value is not None])
             if len(known) > 1:
                 table[f"{trials} trials, {name}"] = mean_with_interval(known)
-    return table
+    alone = [(trial, None) for trial in np.flatnonzero(curves.state == "complete").tolist()]
+    return {**table, "variance by quarter": variance_table(curves, alone)}
 
 
 def count(counts: Counts, spoke: bool, there: bool) -> None:

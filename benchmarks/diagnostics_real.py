@@ -185,21 +185,23 @@ def resampled(samples: Samples, draw: np.random.Generator) -> Samples:
     return Samples(level + left[source], samples.base[source], samples.tokens[source], samples.norms, samples.batch)
 
 
-def variances(curves: Curves, trial: int, sibling: int) -> np.ndarray:
-    """(4 kinds, 4 quarters): variance of loss, minus base, minus beta x base, minus the sibling's loss.
+def variances(curves: Curves, trial: int, sibling: int | None) -> np.ndarray:
+    """(kinds, 4 quarters): variance of loss, minus base, minus beta x base and, with a sibling, minus its loss.
 
     Args:
         curves: The recording.
         trial: A complete trial.
         sibling: Another, with the same order of samples.
     """
-    own, other = samples_of(curves, trial), samples_of(curves, sibling)
+    own = samples_of(curves, trial)
     pairs = np.stack([own.nll, own.base], 1)
     with_beta = own.nll.copy()
     for start in range(0, len(own.nll), own.batch):
         beta = fit_beta(pairs[max(0, start - BETA_SAMPLES) : start].tolist())
         with_beta[start : start + own.batch] -= beta * (own.base - own.base.mean())[start : start + own.batch]
-    kinds = (own.nll, own.nll - own.base, with_beta, own.nll - other.nll)
+    kinds = [own.nll, own.nll - own.base, with_beta]
+    if sibling is not None:
+        kinds.append(own.nll - samples_of(curves, sibling).nll)
     return np.array([[part.var(ddof=1) for part in np.array_split(kind, 4)] for kind in kinds])
 
 
