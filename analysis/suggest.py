@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import sys
 import textwrap
@@ -168,6 +169,8 @@ def _comment(text: str, indent: str) -> list[str]:
 
 def _scalar(value: Any) -> str:
     """A value on one line, as YAML."""
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)  # a JSON string is a double-quoted scalar of YAML
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...").strip()
 

@@ -1,0 +1,207 @@
+"""`python -m analysis.compare DIR DIR…`: sweeps side by side, their winners' differences, and who came from whom."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.between import Difference, Winner, difference
+from analysis.command import DONE, Parser, run
+from analysis.formats import UNKNOWN, nats, number, with_interval
+from analysis.rank import leaderboard
+from analysis.records import Sweep, read_sweep
+from analysis.report.material import read_json
+from trainables.errors import UserError
+
+EXAMPLE = """example:
+  python -m analysis.compare outputs/demo outputs/demo-2
+  python -m analysis.compare outputs/demo outputs/demo-2 --json
+
+exit codes: 0 done, 2 wrong arguments or files"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A sweep that is compared: its folder, its leaderboard, and the SHA-256 of its data files by name."""
+
+    sweep: Sweep
+    board: dict[str, Any]
+    hashes: dict[str, str]
+
+    @property
+    def parents(self) -> list[Path]:
+        """Folders that it was warm-started from."""
+        search = self.sweep.config.get("search")
+        named = (search.get("warm_start") if isinstance(search, dict) else None) or []
+        return [Path(name).resolve() for name in named]
+
+    def winner(self) -> Winner:
+        """Its winner's items, and what its seeds are known to do; there must be a winner."""
+        pair, separation = self.board["winner"], self.board["separation"]
+        scored = self.sweep.heldout(pair["trial_id"]).by_step[pair["step"]]
+        items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
+        df = separation["seed_sd_df"] if separation["seed_sd_source"] == "replicates" else None
+        return Winner(
+            nll={key: item.nll for key, item in items.items()},
+            groups={key: item.group for key, item in items.items()},
+            seed_sd=max(separation["seed_sd_unblocked"], separation["seed_sd_single"]),
+            seed_df=float("inf") if df is None else df,
+        )
+
+
+def read_entry(folder: str | Path) -> Entry:
+    """Reads a sweep and ranks it.
+
+    Raises:
+        UserError: The folder is no sweep's, or a file in it can't be read.
+    """
+    sweep = read_sweep(folder)
+    manifest = read_json(sweep.folder / "manifest.json") or {}
+    return Entry(sweep, leaderboard(folder), dict(manifest.get("data_sha256") or {}))
+
+
+def incomparable(first: Entry, second: Entry) -> str | None:
+    """Why the winners of two sweeps can't be compared; None where they can.
+
+    The held-out areas must be the same files with the same weights, and the same items of them must have been scored.
+    """
+    for entry in (first, second):
+        if entry.board["winner"] is None:
+            return f"{entry.sweep.name} has no winner"
+    if first.sweep.weights != second.sweep.weights:
+        return f"their areas or weights differ: {first.sweep.weights} and {second.sweep.weights}"
+    for area in first.sweep.weights:
+        hashes = [entry.hashes.get(area) for entry in (first, second)]
+        if None in hashes:
+            return f"the manifest of {(first, second)[hashes.index(None)].sweep.name} has no hash of area {area}"
+        if hashes[0] != hashes[1]:
+            return f"area {area} is another file (its sha256 differs)"
+    if first.winner().nll.keys() != second.winner().nll.keys():
+        return "they were scored on different items (heldout.areas.AREA.limit differs?)"
+    return None
+
+
+def compare(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Every sweep's figures, and each sweep against the first.
+
+    Returns:
+        `sweeps` (a record each) and `differences`: `first`, `second`, and either the figures of
+        `analysis.between.Difference` with its `verdict`, or `incomparable`: why there are none.
+    """
+    first = entries[0]
+    differences = []
+    for entry in entries[1:]:
+        names = {"first": first.sweep.name, "second": entry.sweep.name}
+        if reason := incomparable(first, entry):
+            differences.append({**names, "incomparable": reason})
+            continue
+        found = difference(first.winner(), entry.winner(), first.sweep.weights)
+        differences.append({**names, **asdict(found), "verdict": found.verdict})
+    return {"sweeps": [_record(entry) for entry in entries], "differences": differences}
+
+
+def lineage(entries: Sequence[Entry]) -> Iterator[str]:
+    """The sweeps as a tree, each beneath the one that it was warm-started from; one given sweep a line."""
+    by_folder = {entry.sweep.folder.resolve(): entry for entry in entries}
+    parent = {place: next((p for p in entry.parents if p in by_folder), None) for place, entry in by_folder.items()}
+
+    def branch(place: Path, depth: int) -> Iterator[str]:
+        entry = by_folder[place]
+        best = nats(entry.board["rows"][0]["objective"]) if entry.board["winner"] else "no winner"
+        elsewhere = [str(p) for p in entry.parents if p not in by_folder]
+        beside = f" (from {', '.join(elsewhere)})" if elsewhere else ""
+        yield f"{'   ' * (depth - 1)}{'└─ ' if depth else ''}{entry.sweep.name}: {best}{beside}"
+        for child in [child for child, above in parent.items() if above == place]:
+            yield from branch(child, depth + 1)
+
+    for place, above in parent.items():
+        if above is None:
+            yield from branch(place, 0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("python -m analysis.compare", "Sweeps side by side, and how their winners differ.", EXAMPLE)
+    parser.add_argument("folders", metavar="DIR", nargs="+", help="folders of sweeps; the first is compared with")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        places = [Path(folder).resolve() for folder in given.folders]
+        if len(places) < 2 or len(set(places)) < len(places):
+            raise UserError(
+                "DIR", "must be two different sweeps or more", " ".join(given.folders), "name them all once"
+            )
+        entries = [read_entry(folder) for folder in given.folders]
+        found = compare(entries)
+        if given.json:
+            print(json.dumps(found, indent=1, ensure_ascii=False))
+        else:
+            _print(found, list(lineage(entries)))
+        return DONE
+
+    return run(command)
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    board, trials = entry.board, entry.sweep.trials
+    best = board["rows"][0] if board["winner"] else None
+    return {
+        "name": entry.sweep.name,
+        "folder": str(entry.sweep.folder),
+        "trials": len(trials),
+        "device_seconds": sum(trial.cost.get("device_seconds") or 0.0 for trial in trials),
+        "winner": board["winner"],
+        "objective": best["objective"] if best else None,
+        "gain": (board["winner_gain"] or {}).get("corrected") if best else None,
+        "gain_interval": (board["winner_gain"] or {}).get("corrected_interval") if best else None,
+        "tied": len(board["tied"]),
+        "params": best["params"] if best else {},
+    }
+
+
+def _print(found: dict[str, Any], tree: list[str]) -> None:
+    console = Console(highlight=False, markup=False, emoji=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    names = sorted({name for one in found["sweeps"] for name in one["params"]}, key=lambda n: (n != "peak_lr", n))
+    for name in ("sweep", "trials", "winner", "loss", "gain (corrected)", "tied", *names, "device s"):
+        table.add_column(name, justify="left" if name in ("sweep", "winner") else "right", overflow="fold")
+    for one in found["sweeps"]:
+        winner = one["winner"]["trial_id"] if one["winner"] else "none"
+        figures = [nats(one["objective"]), with_interval(one["gain"], one["gain_interval"]), str(one["tied"])]
+        params = [number(one["params"].get(name)) if name in one["params"] else UNKNOWN for name in names]
+        table.add_row(one["name"], str(one["trials"]), winner, *figures, *params, f"{one['device_seconds']:.0f}")
+    console.print(table)
+    for one in found["differences"]:
+        console.print(Text(difference_words(one), style="bold"), soft_wrap=True)
+    console.print(Text("lineage (by search.warm_start):", style="dim"))
+    for line in tree:
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def difference_words(one: dict[str, Any]) -> str:
+    """A difference in a sentence."""
+    if "incomparable" in one:
+        return f"{one['second']} can't be compared with {one['first']}: {one['incomparable']}"
+    interval = None if one["low"] is None else [one["low"], one["high"]]
+    areas = ", ".join(f"{area} {delta:+.3f}" for area, delta in sorted(one["areas"].items()))
+    joint = "from" if one["verdict"].startswith("not") else "than"
+    return (
+        f"{one['second']} is {one['verdict']} {joint} {one['first']}: its "
+        f"winner's loss less the first's is {with_interval(one['value'], interval)} nats a token, over "
+        f"{one['items']} items and the seeds of both ({areas}); each was picked as the lowest of its sweep"
+    )
+
+
+__all__ = ["Difference", "Entry", "compare", "incomparable", "lineage", "main", "read_entry"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Two sweeps' winners: a difference that seeds could make is no progress; other held-out data is no comparison."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from analysis.between import Winner, difference
+from analysis.compare import compare, difference_words, incomparable, lineage, main, read_entry
+from analysis.stats import LEVEL, Bootstrap, make_design
+from tests.unit.analysis.synthetic_sweep import Truth, write_synthetic_sweep
+
+WEIGHTS = {"a": 1.0, "b": 3.0}
+KEYS = [(area, f"{area}{k}") for area in WEIGHTS for k in range(40)]
+
+
+def winner(losses, seed_sd=0.0, seed_df=math.inf):
+    nll = dict(zip(KEYS, losses.tolist(), strict=True))
+    return Winner(nll, {key: key[1] for key in KEYS}, seed_sd, seed_df)
+
+
+@pytest.fixture
+def losses():
+    rng = np.random.default_rng(3)
+    first = rng.normal(2.0, 1.0, len(KEYS))
+    return first, first - 0.05 + rng.normal(0.0, 0.05, len(KEYS))
+
+
+def test_the_difference_is_the_weighted_mean_of_the_areas(losses):
+    first, second = losses
+    found = difference(winner(first), winner(second), WEIGHTS)
+    by_area = {"a": (second - first)[:40].mean(), "b": (second - first)[40:].mean()}
+    assert found.areas == pytest.approx(by_area)
+    assert found.value == pytest.approx((by_area["a"] + 3 * by_area["b"]) / 4)
+    assert found.items == 80
+
+
+def test_without_seed_variance_the_interval_is_that_of_the_items(losses):
+    from scipy.stats import t
+
+    first, second = losses
+    found = difference(winner(first), winner(second), WEIGHTS)
+    design = make_design([area for area, _ in KEYS], [name for _, name in KEYS], WEIGHTS)
+    error = float(np.std(Bootstrap(design).objective((second - first)[:, None]), ddof=1))
+    assert found.high - found.value == pytest.approx(t.ppf((1 + LEVEL) / 2, 78) * error)
+    assert found.verdict == "better"
+
+
+def test_a_difference_that_seeds_could_make_is_not_told_apart(losses):
+    first, second = losses
+    found = difference(winner(first, 0.03), winner(second, 0.03), WEIGHTS)
+    assert found.verdict == "not told apart"
+    alone = difference(winner(first), winner(second), WEIGHTS)
+    assert found.high - found.low > math.hypot(2 * 1.96 * math.hypot(0.03, 0.03), 0.0) > alone.high - alone.low
+
+
+def test_few_degrees_of_freedom_of_the_seeds_widen_the_interval(losses):
+    first, second = losses
+    known, guessed = (difference(winner(first, 0.03, df), winner(second, 0.03, df), WEIGHTS) for df in (math.inf, 2.0))
+    assert guessed.high > known.high
+
+
+def test_swapping_the_two_mirrors_the_interval(losses):
+    first, second = (winner(part, 0.01) for part in losses)
+    there, back = difference(first, second, WEIGHTS), difference(second, first, WEIGHTS)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    assert (there.verdict, back.verdict) == ("better", "worse")
+
+
+def test_other_items_are_refused(losses):
+    first = winner(losses[0])
+    fewer = Winner(dict(list(first.nll.items())[1:]), first.groups, 0.0, math.inf)
+    with pytest.raises(ValueError, match="1 items were scored in one sweep only"):
+        difference(first, fewer, WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A sweep, one after it with a worse truth, and one on fewer items; the second was warm-started from the first."""
+    place = tmp_path_factory.mktemp("compare")
+    first = write_synthetic_sweep(place, 5, "one")
+    second = write_synthetic_sweep(place, 5, "two", truth=Truth(best_peak_lr=8e-3))
+    text = (second / "sweep.yaml").read_text()
+    assert "warm_start: []" in text
+    (second / "sweep.yaml").write_text(text.replace("warm_start: []", f"warm_start: ['{first}']"))
+    return [first, second, write_synthetic_sweep(place, 5, "three", items=12)]
+
+
+def test_a_worse_sweep_is_called_worse_and_fewer_items_are_no_comparison(folders):
+    found = compare([read_entry(folder) for folder in folders])
+    worse, other = found["differences"]
+    assert worse["verdict"] == "worse"
+    assert difference_words(worse).startswith("two is worse than one: its winner's loss less the first's is ")
+    assert "scored on different items" in other["incomparable"]
+    assert [one["name"] for one in found["sweeps"]] == ["one", "two", "three"]
+
+
+def test_another_file_is_no_comparison(folders):
+    first, second = (read_entry(folder) for folder in folders[:2])
+    assert incomparable(first, second) is None
+    second.hashes["tables"] = "0" * 64
+    assert incomparable(first, second) == "area tables is another file (its sha256 differs)"
+    del second.hashes["tables"]
+    assert incomparable(first, second) == "the manifest of two has no hash of area tables"
+
+
+def test_the_lineage_is_a_tree(folders):
+    entries = [read_entry(folder) for folder in folders]
+    lines = list(lineage(entries))
+    assert [line.split(":")[0] for line in lines] == ["one", "└─ two", "three"]
+    assert next(lineage(entries[1:])).endswith(f"(from {folders[0]})")
+
+
+def test_the_command_prints_a_table_or_json(folders, capsys):
+    first, second = map(str, folders[:2])
+    assert main([first, second]) == 0
+    shown = capsys.readouterr().out
+    assert "two is worse than one" in shown
+    assert "└─ two" in shown
+    assert main([first, second, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["differences"][0]["verdict"] == "worse"
+    assert main([first, first]) == 2
+    assert main([first]) == 2
+    assert capsys.readouterr().err.count("DIR: must be two different sweeps or more") == 2
