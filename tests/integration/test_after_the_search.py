@@ -1,4 +1,4 @@
-"""After the search: replicates where settings are not told apart, and sealed areas opened once."""
+"""After the search: replicates where settings are not told apart, parts of the data, sealed areas opened once."""
 
 import json
 from collections import Counter
@@ -28,6 +28,7 @@ def confirmed(tmp_path_factory):
     done = run_sweep(
         "conf/smoke.yaml", f"storage_path={storage}", "search.trials=3", "confirm.budget=4", "confirm.rounds=2",
         "training.checkpoints_at=[1.0]", "search.trial_scheduler=none", "confirm.epsilon=1e-6", SEALED, narrow,
+        "more_data.subsets=true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return storage / "smoke", done
@@ -53,8 +54,33 @@ def test_optuna_knows_replicates_as_repeated_observations(confirmed):
     study = optuna.load_study(study_name="smoke", storage=open_storage(folder))
     told = Counter(trial.user_attrs.get("replicate_of", "search") for trial in study.trials)
     assert told["search"] == 3
-    assert sum(told.values()) == len(lines(folder / "trials.jsonl"))
+    assert sum(told.values()) == sum(trial["kind"] != "subset" for trial in lines(folder / "trials.jsonl"))
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
+
+
+def test_the_winners_setting_is_trained_on_nested_parts_of_the_data(confirmed):
+    folder, done = confirmed
+    board = json.loads((folder / "leaderboard.json").read_text())
+    setting = board["winner_setting"]
+    trials = {trial["trial_id"]: trial for trial in lines(folder / "trials.jsonl")}
+    quarter, half = (trials[f"{setting}-part{part}"] for part in (25, 50))
+    met = {}
+    for trial in (quarter, half, trials[setting]):
+        curve = lines(folder / "trials" / trial["trial_id"] / "curve.jsonl")
+        met[trial["trial_id"]] = [name for step in curve for name in step["ids"]]
+        assert (trial["state"], trial["seed"]) == ("complete", trials[setting]["seed"])
+        assert trial["params"] == trials[setting]["params"]
+        assert curve[-1]["lr"] == pytest.approx(trial["params"]["decay_floor"], rel=0.5), "a whole schedule"
+    small, middle, whole = (met[trial["trial_id"]] for trial in (quarter, half, trials[setting]))
+    assert (len(small), len(middle), len(whole)) == (16, 32, 64)
+    assert set(small) < set(middle) < set(whole)
+    assert len(set(middle)) == 32, "each sample once"
+    assert not {quarter["trial_id"], half["trial_id"]} & {row["trial_id"] for row in board["rows"]}
+    assert board["more_data"]["trials"] == {
+        "quarter": quarter["trial_id"], "half": half["trial_id"], "full": setting,
+    }  # fmt: skip
+    assert board["more_data"]["from_half"] is not None
+    assert "What more data would bring: the second half brought" in done.stdout
 
 
 def test_a_sealed_area_decides_nothing_and_is_scored_once_for_the_winner(confirmed):
@@ -79,6 +105,7 @@ def test_a_resumed_sweep_does_not_open_them_again(confirmed):
     assert done.returncode == 0, done.stderr
     assert len(events(folder, "sealed_opened")) == 1
     assert len(events(folder, "confirm_started")) == 1
+    assert sum(trial["kind"] == "subset" for trial in lines(folder / "trials.jsonl")) == 2
     again = run_sweep("--resume", folder, "--open-sealed-again")
     assert again.returncode == 0, again.stderr
     assert [event["again"] for event in events(folder, "sealed_opened")] == [False, True]
