@@ -154,29 +154,30 @@ def out_of_reach(gap: Array, falls: Array, level: float) -> float:
     Returns:
         Nats a token; above 0 is out of reach.
     """
-    lower = float(np.mean(gap)) - float(_quantile(np.array(len(gap) - 1), level)) * standard_error(gap)
-    return lower - REACH * max(float(np.max(falls)), 0.0)
+    lower = np.mean(gap) - _quantile(np.array(len(gap) - 1), level) * standard_error(gap)
+    return float(lower - REACH * max(np.max(falls), 0.0))
 
 
-def late_fall(now: Array, end: Array, level: float) -> float:
-    """Upper bound of how far a trial's loss fell from a window to the end of its epoch, nats a token.
+def late_fall(now: Array, end: Array, level: float) -> Array:
+    """(…): upper bound of how far trials' losses fell from a window to the end of their epoch, nats a token.
 
     The two windows hold different samples: the bound is that of unpaired means, with the fewer samples' degrees of
     freedom (Welch's never are fewer).
 
     Args:
-        now: (samples,) losses in the window.
-        end: (samples,) losses in the last part of the epoch.
+        now: (…, samples) losses in the window.
+        end: (…, samples) losses in the last part of the epoch.
         level: One-sided.
     """
-    error = float(np.hypot(standard_error(now), standard_error(end)))
-    df = min(len(now), len(end)) - 1
-    return float(np.mean(now) - np.mean(end) + _quantile(np.array(df), level) * error)
+    error = np.hypot(standard_error(now), standard_error(end))
+    df = np.array(min(now.shape[-1], end.shape[-1]) - 1)
+    return now.mean(-1) - end.mean(-1) + _quantile(df, level) * error
 
 
-def standard_error(values: Array) -> float:
-    """Of the mean of independent values; 0 for a single one, which tells none."""
-    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def standard_error(values: Array) -> Array:
+    """(…): of the mean of independent values (…, values); 0 for a single one, which tells none."""
+    count = values.shape[-1]
+    return values.std(-1, ddof=1) / np.sqrt(count) if count > 1 else np.zeros(values.shape[:-1])
 
 
 def _quantile(df: Array, level: float) -> Array:

@@ -90,7 +90,7 @@ def place_of(trial: TrialCurve, finished: Sequence[TrialCurve]) -> Place | None:
     place = Place(trial, peers, finals, window, heldout_at, own, None)
     if not _is_near(trial, peers):
         return place
-    noise = standard_error(place.gap) / (trial.level(window) + LEAST_LOSS)
+    noise = standard_error(place.gap) / (np.mean(trial.nll[window]) + LEAST_LOSS)
     outlook = foretell(less(_features(peers, window, heldout_at), own), finals, np.ones(len(peers)), own_noise=noise)
     return replace(place, outlook=outlook if math.isfinite(outlook.final) else None)
 
@@ -124,10 +124,15 @@ def _shared_checkpoint(trial: TrialCurve, peers: Sequence[TrialCurve]) -> int | 
 
 def _features(trials: Sequence[TrialCurve], window: slice, heldout_at: int | None) -> list[Array]:
     return features_of(
-        np.array([trial.level(window) for trial in trials]),
+        _losses(trials, window).mean(axis=-1),
         np.array([trial.mean_lr for trial in trials]),
         None if heldout_at is None else np.array([trial.heldout[heldout_at] for trial in trials]),
     )
+
+
+def _losses(trials: Sequence[TrialCurve], window: slice) -> Array:
+    """(trials, samples) of the window."""
+    return np.stack([trial.nll[window] for trial in trials])
 
 
 def reach(place: Place, level: float) -> dict[str, Any]:
@@ -139,13 +144,13 @@ def reach(place: Place, level: float) -> dict[str, Any]:
         "best": place.best.trial_id,
         "best_objective": float(place.finals.min()),
         "gap": float(np.mean(place.gap)),
-        "gap_standard_error": standard_error(place.gap),
+        "gap_standard_error": float(standard_error(place.gap)),
         "level": level,
     }
     if trial.seen > LATEST_REACH * trial.samples:
         return evidence
     end = slice(trial.samples - 2 * len(place.gap), trial.samples)
-    falls = np.array([late_fall(peer.nll[window], peer.nll[end], level) for peer in place.peers])
+    falls = late_fall(_losses(place.peers, window), _losses(place.peers, end), level)
     return evidence | {
         "most_late_fall": float(falls.max()),
         "reach": REACH,

@@ -54,10 +54,6 @@ class TrialCurve:
         """Mean LR over the epoch's samples: the schedule's mass."""
         return float(np.mean(self.lr))
 
-    def level(self, window: slice) -> float:
-        """Mean loss over some of the samples."""
-        return float(np.mean(self.nll[window]))
-
 
 def read_curve(
     trial_id: str,

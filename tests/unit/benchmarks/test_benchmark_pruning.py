@@ -1,0 +1,157 @@
+"""The replay of sweeps: who is trained when, what is stopped, what is chosen; and the rules that it compares."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
+
+from benchmarks.curves import DATA, load
+from benchmarks.pruning import at_loss, figures, worse
+from benchmarks.pruning_decks import decks, seed_sd, together
+from benchmarks.pruning_replay import Recorded, Sweep, recorded_trials, replay
+from benchmarks.pruning_rules import heldout, median, nobody
+from sweeps.trial_curve import TrialCurve
+
+REPORTS, STEPS = 4, 40
+
+
+def recorded(row, final, reports=REPORTS, diverged=False, points=None):
+    """A trial of four reports, ten steps each; `points` is its held-out objective at each."""
+    points = points or [final] * reports
+    stages = tuple(
+        TrialCurve(
+            trial_id=str(row),
+            seed=0,
+            nll=np.zeros(at),
+            lr=np.ones(REPORTS),
+            warmup_samples=0,
+            heldout={k + 1: points[k] for k in range(at)},
+            objective=final if at == REPORTS and not diverged else None,
+        )
+        for at in range(1, reports + 1)
+    )
+    return Recorded(stages, tuple(10 * at for at in range(1, reports + 1)), STEPS, diverged, {"peak_lr": 1.0}, row)
+
+
+GOOD, FAIR, POOR = recorded(0, 1.0), recorded(1, 1.2), recorded(2, 2.0)
+BROKEN = recorded(3, math.inf, reports=1, diverged=True)
+
+
+def test_with_nobody_to_stop_them_all_trials_run_and_the_best_is_chosen() -> None:
+    found = replay([POOR, BROKEN, GOOD], 2, nobody())
+    assert found == Sweep((40, 10, 40), (False, False, False), 1.0)
+    assert replay([BROKEN], 2, nobody()).chosen == math.inf
+
+
+def test_the_rule_is_asked_at_every_report_but_the_last_and_told_what_is_known_then() -> None:
+    asked = []
+
+    def rule(trial, finished, siblings):
+        asked.append(
+            (
+                trial.trial_id,
+                trial.seen,
+                [other.trial_id for other in finished],
+                [(s.trial_id, s.seen) for s in siblings],
+            )
+        )
+        return trial.trial_id == "2" and trial.seen == 2
+
+    found = replay([GOOD, BROKEN, POOR, FAIR], 2, rule)
+    assert found == Sweep((40, 10, 20, 40), (False, False, True, False), 1.0)
+    assert asked == [
+        ("0", 1, [], []),  # the other has just diverged, and is neither finished nor running
+        ("0", 2, [], [("2", 1)]),
+        ("2", 1, [], [("0", 2)]),
+        ("0", 3, [], [("2", 2)]),
+        ("2", 2, [], [("0", 3)]),
+        ("1", 1, ["0"], []),  # took the stopped trial's lane
+        ("1", 2, ["0"], []),
+        ("1", 3, ["0"], []),
+    ]
+
+
+def test_what_a_rule_saves_and_loses_is_counted() -> None:
+    cases = [("low (0) 0", [GOOD, FAIR, BROKEN], 0.1), ("low (0) 1", [FAIR, GOOD], 0.3)]
+    sweeps = [Sweep((20, 40, 10), (True, False, False), 1.2), Sweep((40, 10), (False, True), 1.2)]
+    assert worse(cases, sweeps) == [True, False]  # 0.2 worse is more than 0.1, and less than 0.3
+    found = figures(cases, sweeps)
+    assert found["executed"]["ratio"] == pytest.approx(120 / 200)
+    assert found["executed_of_stable"]["ratio"] == pytest.approx(110 / 160, abs=1e-3)
+    assert found["worse_choices"]["value"] == 0.5
+
+
+def test_the_others_are_judged_by_their_cheapest_parametrisation_at_the_loss_allowed() -> None:
+    cases = [("low (0) 0", [GOOD, FAIR], 0.1)]
+    ours = [Sweep((40, 20), (False, True), 1.0)]
+    others = {
+        "reckless": [Sweep((10, 40), (True, False), 1.2)],
+        "wary": [Sweep((40, 30), (False, True), 1.0)],
+        "idle": [Sweep((40, 40), (False, False), 1.0)],
+    }
+    found = at_loss(cases, ours, others, 0.0)
+    assert found["parametrisation"] == "wary"
+    assert found["our_steps_over_its"]["ratio"] == pytest.approx(60 / 70, abs=1e-3)
+    assert at_loss(cases, ours, others, 1.0)["parametrisation"] == "reckless"
+    assert at_loss(cases, ours, {"reckless": others["reckless"]}, 0.0) is None
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_the_median_rule_is_ray_tunes(lanes) -> None:
+    draw = np.random.default_rng(0)
+    values = draw.normal(size=(12, REPORTS)).cumsum(axis=1)
+    trials = [recorded(row, float(line[-1]), points=line.tolist()) for row, line in enumerate(values)]
+    scheduler = MedianStoppingRule("percent", "metric", "min", grace_period=50, min_samples_required=2)
+    controller = SimpleNamespace(get_live_trials=list)
+
+    def theirs(trial, _finished, _siblings):
+        result = {"percent": 100 * trial.seen / trial.samples, "metric": heldout(trial)}
+        known = stubs.setdefault(trial.trial_id, Stub(trial.trial_id))
+        return scheduler.on_trial_result(controller, known, result) == TrialScheduler.STOP
+
+    stubs: dict[str, Stub] = {}
+    expected = replay(trials, lanes, theirs)
+    assert replay(trials, lanes, median(heldout, 50, 2)) == expected
+    assert 0 < sum(expected.stopped) < len(trials)
+
+
+class Stub:
+    """As much of a Tune trial as its trial scheduler looks at."""
+
+    def __init__(self, trial_id):
+        self.trial_id = trial_id
+
+
+def test_recorded_trials_are_read_as_their_loop_would() -> None:
+    curves = load(DATA / "curves_tiny.npz")
+    trials = recorded_trials(curves, curves.study == "high")
+    diverged = [trial for trial in trials if trial.diverged]
+    assert 0 < len(diverged) < len(trials)
+    assert all(trial.stages[-1].objective is None and trial.steps[-1] < trial.steps_planned for trial in diverged)
+    whole = next(trial for trial in trials if not trial.diverged)
+    assert whole.steps[-1] == whole.steps_planned == 50
+    assert len(whole.stages) >= 20
+    assert whole.objective == pytest.approx(curves.objective[whole.row, -1])
+    assert [len(stage.nll) for stage in whole.stages] == [step * curves.batch_size for step in whole.steps]
+    assert list(whole.stages[2].heldout) == [24]  # 12.5 % of 200 samples, by the nearest step
+
+
+def test_decks_hold_each_trial_once_and_know_what_a_seed_is_worth() -> None:
+    curves = load(DATA / "grid_tiny.npz")
+    found = decks(curves)
+    assert {(deck.regime, deck.order) for deck in found} == {
+        (r, o) for r in ("low", "middle", "high") for o in range(3)
+    }
+    mixed = together(found)
+    assert (
+        [len({trial.row for trial in deck.trials}) for deck in mixed]
+        == [len(deck.trials) for deck in mixed]
+        == [96] * 3
+    )
+    settings = np.unique(curves.params, axis=0)
+    peak = settings[30, 0]
+    finals = curves.objective[:, -1]
+    groups = [finals[np.all(curves.params == setting, axis=1)] for setting in settings if setting[0] == peak]
+    assert seed_sd(curves, peak) == pytest.approx(np.sqrt(np.mean([group.var(ddof=1) for group in groups])))
