@@ -10,16 +10,22 @@ from typing import Any
 POINTS = 120
 """Points at most that a curve is drawn with: a page 700 pixels wide shows no more of a mean over neighbours. Ours."""
 
+SMOOTHED_SHARE = 0.05
+"""Part of the steps that a mean is taken over: the eye sees a trend, and not the samples' difficulty. Ours."""
+
+FEWEST_SMOOTHED = 3
+
 
 @dataclass(frozen=True)
 class Curve:
-    """A trial's curve by bins of steps.
+    """A trial's curve, smoothed, at some of its steps.
 
     Attributes:
-        steps: (points,) last step of each bin.
-        loss: (points,) mean training loss over the bin's label tokens, nats a token; None where a step's is not finite.
+        steps: (points,) the steps.
+        loss: (points,) mean training loss over the label tokens of the steps that end there, nats a token; None where
+            one of them is not finite.
         relative: (points,) the same less the base model's on the same tokens; None where that was not computed.
-        lr: (points,) LR at the bin's last step.
+        lr: (points,) LR of the step.
         planned: Steps of the whole epoch; None where not known.
     """
 
@@ -36,12 +42,12 @@ class Curve:
 
 
 def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, points: int = POINTS) -> Curve:
-    """Means over bins of equally many steps; curves of at most `points` steps have bins of three, moving along.
+    """Means over a window of a twentieth of the steps (three at least), read off at equally many steps each.
 
     Args:
         records: Lines of `curve.jsonl`, in order.
         planned: Steps of the whole epoch.
-        points: Bins at most.
+        points: Points at most.
     """
     steps = [_step(record) for record in records]
     if not steps:
@@ -50,7 +56,7 @@ def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, point
     ends = list(range(size, len(steps) + 1, size))
     if not ends or ends[-1] != len(steps):
         ends.append(len(steps))
-    width = max(size, 3)
+    width = max(size, FEWEST_SMOOTHED, round(SMOOTHED_SHARE * len(steps)))
     bins = [steps[max(0, end - width) : end] for end in ends]
     return Curve(
         steps=[part[-1][0] for part in bins],

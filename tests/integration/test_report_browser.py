@@ -66,7 +66,9 @@ def browser():
 
 @pytest.fixture(scope="module", params=[4, 40, 400])
 def report(request, tmp_path_factory):
-    folder = write_synthetic_sweep(tmp_path_factory.mktemp("browser"), request.param)
+    # 400 trials with curves as long as the page draws them
+    batch_size = 1 if request.param == 400 else 8
+    folder = write_synthetic_sweep(tmp_path_factory.mktemp("browser"), request.param, batch_size=batch_size)
     return write_report(folder)
 
 

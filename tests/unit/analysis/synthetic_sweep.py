@@ -48,10 +48,19 @@ class Truth:
 
 
 def write_synthetic_sweep(
-    storage: Path, trials: int, name: str = "synthetic", items: int = 24, seed: int = 0, truth: Truth = Truth()
+    storage: Path,
+    trials: int,
+    name: str = "synthetic",
+    items: int = 24,
+    seed: int = 0,
+    truth: Truth = Truth(),
+    batch_size: int = 8,
 ) -> Path:
-    """Writes `<storage>/<name>` and returns it; `trials` counts diverged and pruned ones too."""
-    config = _config(storage, trials, name, items)
+    """Writes `<storage>/<name>` and returns it.
+
+    `trials` counts diverged and pruned ones too; an epoch has 208 steps at a batch size of 1, 26 at 8.
+    """
+    config = _config(storage, trials, name, items, batch_size)
     config.folder.mkdir(parents=True)
     plan = make_plan(config, config.folder)
     plan.write(config.folder)
@@ -68,7 +77,7 @@ def write_synthetic_sweep(
     return config.folder
 
 
-def _config(storage: Path, trials: int, name: str, items: int) -> SweepConfig:
+def _config(storage: Path, trials: int, name: str, items: int, batch_size: int) -> SweepConfig:
     limits = [f"heldout.areas.{area}.limit={items}" for area in ("tables", "invoices", "contracts", "reports")]
     return load_config(
         ROOT / "conf" / "demo.yaml",
@@ -76,7 +85,12 @@ def _config(storage: Path, trials: int, name: str, items: int) -> SweepConfig:
             *(f"name={name}", f"storage_path={storage}", "model.name=random:tiny-llama", "data.max_tokens=1024"),
             *(f"data.train={ROOT / 'conf/data/demo/train.jsonl'}", "training.checkpoints_at=[0.5,1.0]"),
             *(f"heldout.areas.{area}.path={ROOT / 'conf/data/demo/heldout' / area}.jsonl" for area in _areas()),
-            *(f"search.trials={trials}", "space.lora_r={low: 4, high: 32, log: true}", *limits),
+            *(
+                f"training.batch_size={batch_size}",
+                f"search.trials={trials}",
+                "space.lora_r={low: 4, high: 32, log: true}",
+                *limits,
+            ),
             "objective='Answer questions on small financial tables </script><img src=x onerror=alert(1)>'",
         ],
     )
