@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from sweeps.budget import Budget
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger, append_line
+from trainables.diagnostics.finding import Finding
 from trainables.redaction import redact_all
 
 POLL_SECONDS = 2.0
@@ -30,6 +32,7 @@ class Recorder(threading.Thread):
     Attributes:
         records: The trials that have ended, by id.
         predictions: Final objectives of trials that were stopped, by id; whoever stops trials fills it.
+        findings: Why they were, likewise, where their own findings do not say it.
     """
 
     def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path, budget: Budget) -> None:
@@ -37,6 +40,7 @@ class Recorder(threading.Thread):
         self.lanes, self.ledger, self.path, self.budget = lanes, ledger, folder / "trials.jsonl", budget
         self.records: dict[str, Record] = {}
         self.predictions: Mapping[str, float] = {}
+        self.findings: Mapping[str, Finding] = {}
         self.failure: BaseException | None = None
         self._seen: set[str] = set()
         self._finishing = threading.Event()
@@ -75,12 +79,16 @@ class Recorder(threading.Thread):
 
     def _record(self, job: Record) -> None:
         record = redact_all({**trial_record(job), "predicted": self.predictions.get(job["job_id"])})
+        if record["state"] == "pruned" and job["job_id"] in self.findings:
+            record["findings"] = [*record["findings"], self.findings[job["job_id"]]]
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return
         self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
         append_line(self.path, json.dumps(record, ensure_ascii=False) + "\n", self._writing)
         self.records[record["trial_id"]] = record
+        # It has ended for good, by the ledger: what it could have gone on from has served.
+        shutil.rmtree(self.path.parent / "trials" / record["trial_id"] / "state", ignore_errors=True)
 
 
 def trial_record(job: Record) -> Record:
@@ -103,6 +111,7 @@ def trial_record(job: Record) -> Record:
         "steps": end.get("steps", 0),
         "steps_planned": end.get("steps_planned"),
         "samples_seen": end.get("samples_seen", 0),
+        "went_on_from_step": end.get("went_on_from_step"),
         "checkpoints": [{k: c[k] for k in ("step", "path", "areas")} for c in end.get("checkpoints", [])],
         "findings": end.get("findings", []),
         "cost": end.get("cost"),

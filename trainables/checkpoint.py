@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,24 @@ def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
         OSError: The disk is full or not writable; nothing is left behind.
         TypeError: `meta` holds what JSON can't.
     """
-    folder = Path(folder)
+    with sealed(Path(folder)) as partial:
+        _write_weights(model, partial)
+        write_meta(partial, meta)
+    return Path(folder)
+
+
+@contextmanager
+def sealed(folder: Path) -> Iterator[Path]:
+    """Inside, a folder to write to; afterwards it stands at `folder`, whole and vouched for, or not at all.
+
+    Raises:
+        OSError: The disk is full or not writable; nothing is left behind.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a worker that was killed while saving
     partial.mkdir(parents=True)
     try:
-        _write_weights(model, partial)
-        _write_text(partial / META, json.dumps(dict(meta), indent=2, sort_keys=True))
+        yield partial
         _seal(partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -63,7 +75,15 @@ def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     _sync(folder.parent)
-    return folder
+
+
+def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
+    """Writes what `read_meta` reads.
+
+    Raises:
+        TypeError: `meta` holds what JSON can't.
+    """
+    _write_text(folder / META, json.dumps(dict(meta), indent=2, sort_keys=True))
 
 
 def verify(folder: str | Path) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,11 +34,14 @@ class Hooks:
         steps: Called at every report point with the steps since the last one.
         checkpoint: Called with the number of steps done and the model, in evaluation mode.
         should_stop: Asked before every step; after True not one more is trained.
+        keep: Called after every checkpoint but the last with the number of steps done and what the trial needs to go on
+            from there; None where nobody keeps it.
     """
 
     steps: Callable[[list[StepRecord]], None]
     checkpoint: Callable[[int, nn.Module], None]
     should_stop: Callable[[], bool]
+    keep: Callable[[int, dict[str, torch.Tensor]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Course:
         epoch: Its steps.
         step: Optimiser steps done.
         worker_seconds: What it has taken of each worker so far.
+        learnt: What the trial goes on from, if it is not from its first step.
 
     Raises:
         UserError: The LR schedule does not fit the params or the number of steps.
@@ -127,11 +131,26 @@ class Course:
         self.spec, self.hooks = spec, hooks
         self.training, self.lora = with_params(config.training, config.model.lora, spec.params)
         self.step, self.worker_seconds = 0, 0.0
+        self.learnt: dict[str, torch.Tensor] | None = None
         self._data, self._world = data, world
         self._order = epoch_order(len(data), spec.seed, spec.fraction)
         self.epoch = plan_epoch(len(self._order), self.training, world.size)
         self._schedule = make_schedule(spec.params, self.training.schedule, self.epoch.steps)
         self._curve = CurveRecorder(self._schedule, self.training.max_grad_norm, world, base_losses)
+
+    def go_on(self, step: int, learnt: dict[str, torch.Tensor], curve: Sequence[Mapping[str, Any]]) -> None:
+        """Makes the trial one that goes on, before it joins a loop.
+
+        Args:
+            step: Optimiser steps done.
+            learnt: What `Hooks.keep` was given then.
+            curve: The lines of the curve up to then.
+        """
+        assert self.step == 0
+        if len(curve) != step:
+            raise ValueError(f"a curve of {len(curve)} steps is not that of a trial after {step}")
+        self.step, self.learnt = step, learnt
+        self._curve.replay(curve)
 
     @property
     def checkpoint_is_due(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -99,6 +101,19 @@ class CurveRecorder:
         """Takes in the next step: this worker's micro-batches (perhaps none) and the step's gradient norm."""
         self._pending.append((batches, grad_norm))
 
+    def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Has the diagnostics read the steps of an earlier start; the next step comes after them.
+
+        Args:
+            records: The curve's lines from the first step on; a number that is not finite is None.
+        """
+        for line in records:
+            loss, grad_norm = _number(line["loss"]), _number(line["grad_norm"])
+            item_nll = [_number(loss) for loss in line["item_nll"]]
+            base = line["item_base_nll"]
+            self.findings += self.watch.update(line["step"], loss, grad_norm, line["lr"], item_nll, base)
+        self._steps += len(records)
+
     def flush(self) -> list[StepRecord]:
         """Brings the steps since the last flush to the host and has them read.
 
@@ -144,6 +159,10 @@ class _HostStep(NamedTuple):
     tokens: list[int]
     sums: list[float]
     grad_norm: float
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _mean_loss(item_nll: list[float], item_tokens: list[int]) -> float:

@@ -36,6 +36,12 @@ class Engine(Protocol):
     def leave(self, slot: Any) -> Any:
         """Takes a trial out; those after it move up."""
 
+    def state(self, slot: Any) -> dict[str, torch.Tensor]:
+        """What a slot has learnt, as copies: its weights and its optimiser's memory."""
+
+    def load(self, slot: Any, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Has the slot that joined last go on from a state, after so many steps."""
+
 
 @dataclass(eq=False)
 class _Alone:
@@ -99,3 +105,12 @@ class Alone:
         assert slot is self._slot
         self._slot = None
         self._base.restore()
+
+    def state(self, slot: _Alone) -> dict[str, torch.Tensor]:
+        """The weights that are trained and their optimiser's memory."""
+        return slot.optimiser.state()
+
+    def load(self, slot: _Alone, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Goes on from a state."""
+        slot.optimiser.load(state, steps)
+        slot.steps = steps

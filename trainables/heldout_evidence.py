@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainables.data import TokenisedSet
 from trainables.diagnostics import CurveWatch, Finding, HeldoutPoint, heldout_findings
@@ -26,6 +27,14 @@ class HeldoutEvidence:
         self._points.append(
             HeldoutPoint(step, {area: [score.nll for score in found] for area, found in scores.items()})
         )
+
+    def replay(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Takes in the lines of `heldout.jsonl` that an earlier start of the trial wrote."""
+        points: dict[int, dict[str, list[float]]] = {}
+        for line in lines:
+            nll = math.nan if line["nll"] is None else line["nll"]
+            points.setdefault(line["step"], {}).setdefault(line["area"], []).append(nll)
+        self._points += [HeldoutPoint(step, items) for step, items in points.items()]
 
     def findings(
         self, watch: CurveWatch, areas: Mapping[str, TokenisedSet], weights: Mapping[str, float], sweep_folder: Path

@@ -97,7 +97,11 @@ class Loop:
         if self.is_empty:
             packs = self.slots > 1 or self._pack.obstacle(course.lora) is None
             self._engine = self._pack if packs else self._alone
-        self._running.append((course, self._engine.join(course.lora, course.training, course.spec.seed)))
+        slot = self._engine.join(course.lora, course.training, course.spec.seed)
+        if course.learnt is not None:
+            self._engine.load(slot, course.learnt, course.step)
+            course.learnt = None
+        self._running.append((course, slot))
         course.worker_seconds += time.monotonic() - started
 
     def step(self) -> list[Ended]:
@@ -169,6 +173,8 @@ class Loop:
             started = time.monotonic()
             with self._engine.lent(slot) as model:
                 course.hooks.checkpoint(course.step, model)
+            if course.hooks.keep and course.step < course.epoch.steps:
+                course.hooks.keep(course.step, self._engine.state(slot))
             course.worker_seconds += time.monotonic() - started
         return self._end(course, slot, "complete") if course.step == course.epoch.steps else None
 

@@ -146,6 +146,30 @@ class Optimiser:
         self.adamw.zero_grad(set_to_none=True)
         return grad_norm
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Copies of the weights and of AdamW's two running means, by number."""
+        memory = [self.adamw.state[weight] for weight in self.weights]
+        return {
+            f"{name}.{number}": tensor.detach().clone()
+            for number, (weight, means) in enumerate(zip(self.weights, memory, strict=True))
+            for name, tensor in (("weight", weight), ("first", means["exp_avg"]), ("second", means["exp_avg_sq"]))
+        }
+
+    def load(self, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Goes on from what `state` gave after a number of steps.
+
+        Raises:
+            KeyError: It is of a model with other weights.
+        """
+        for number, weight in enumerate(self.weights):
+            with torch.no_grad():
+                weight.copy_(state[f"weight.{number}"])
+            self.adamw.state[weight] = {
+                "step": torch.tensor(float(steps), device=weight.device),
+                "exp_avg": state[f"first.{number}"].to(weight.device),
+                "exp_avg_sq": state[f"second.{number}"].to(weight.device),
+            }
+
 
 class _Losses(nn.Module):
     """`token_losses` as a module's forward pass, which is what DDP wraps."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -172,6 +172,24 @@ class Pack:
             model = self._prepared(slot.lora, slot.seed).eval()
             write_adapter(model, state.layout.adapter(state.rows[0]))
             yield model
+
+    def state(self, slot: Slot) -> dict[str, torch.Tensor]:
+        """A slot's adapter and AdamW's two running means, as copies."""
+        return {"rows": self._stack.state(self.slots.index(slot)).rows}
+
+    def load(self, slot: Slot, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Has the slot that joined last go on from a state, after so many steps.
+
+        Raises:
+            ValueError: It is of another adapter.
+        """
+        assert slot is self.slots[-1]
+        parked = self.leave(slot)
+        rows = state["rows"].to(parked.state.rows)
+        if rows.shape != parked.state.rows.shape:
+            raise ValueError(f"a state of shape {tuple(rows.shape)} is not of this adapter")
+        slot.steps = steps
+        self.resume(Parked(slot, replace(parked.state, rows=rows)))
 
     def close(self) -> None:
         """Drops all slots and gives the base back as it was loaded."""

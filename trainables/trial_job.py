@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from trainables import checkpoint, heldout
+from trainables import checkpoint, heldout, training_state
 from trainables.bench import Bench
 from trainables.config import TrialSpec
 from trainables.course import Course, Hooks, Outcome
 from trainables.curve import StepRecord
 from trainables.heldout_evidence import HeldoutEvidence
-from trainables.strict_json import json_line
 from trainables.tracking import Tracker
+from trainables.training_state import TrainingState
+from trainables.trial_files import TrialFiles
 
 Report = dict[str, Any]
 Summary = dict[str, Any]
+
+STATES = "state"
+"""In a trial's folder: what it can go on from, until it has ended."""
 
 
 class TrialJob:
@@ -43,14 +47,16 @@ class TrialJob:
         should_stop: Callable[[], bool],
     ) -> None:
         self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
-        hooks = Hooks(steps=self.on_steps, checkpoint=self.on_checkpoint, should_stop=should_stop)
+        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept)
         self.course = Course(bench.data, spec, bench.settings, hooks, bench.world, bench.base_losses())
         self.steps = self.course.epoch.steps
         self.writes = bench.world.rank == 0
         self.folder = Path(bench.settings.output_dir) / "trials" / spec.trial_id
+        self.files = TrialFiles(self.folder, writes=self.writes)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
+        self.began_at_step = 0
         self.started = time.monotonic()
         self.rows_before = bench.loop.rows
 
@@ -62,9 +68,12 @@ class TrialJob:
         return cls(bench, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop)
 
     def begin(self) -> Course:
-        """Starts the trial's files and its W&B run; returns what the loop trains."""
+        """Starts the trial's files and its W&B run, or goes on with them; returns what the loop trains."""
         settings = self.bench.settings
-        self._fresh_files()
+        state = self._last_state()
+        curve, items = self.files.begin(state.step if state else 0)
+        if state:
+            self._go_on(state, curve, items)
         if self.writes:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
@@ -87,8 +96,7 @@ class TrialJob:
         """Writes the curve and tells of progress, at every flush of the loop."""
         if not self.writes:
             return
-        with (self.folder / "curve.jsonl").open("a") as curve:
-            curve.writelines(json_line(asdict(record)) for record in records)
+        self.files.add_steps(records)
         if self.tracker:
             self.tracker.steps(records)
         last = records[-1]
@@ -105,8 +113,7 @@ class TrialJob:
         if not self.writes:
             return
         self.evidence.add(step, scores)
-        with (self.folder / "heldout.jsonl").open("a") as items:
-            items.writelines(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
+        self.files.add_items(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
         areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
         weights = self.bench.settings.heldout.weights
         objective = heldout.objective(areas, weights)
@@ -127,12 +134,30 @@ class TrialJob:
             }
         )
 
-    def _fresh_files(self) -> None:
-        """Each attempt starts its files anew, so that they hold one curve."""
+    def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
+        """Keeps what the trial can go on from."""
         if self.writes:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for name in ("curve.jsonl", "heldout.jsonl"):
-                (self.folder / name).write_text("")
+            meta = {"spec": self.spec.model_dump(), "checkpoints": self.checkpoints, "seconds": self._seconds()}
+            training_state.keep(self.folder / STATES, TrainingState(step, learnt, meta))
+
+    def _last_state(self) -> TrainingState | None:
+        """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""
+        state = training_state.last(self.folder / STATES, {"spec": self.spec.model_dump()})
+        steps = self.bench.world.gather(state.step if state else 0)
+        return state if len(set(steps)) == 1 else None
+
+    def _go_on(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
+        self.course.go_on(state.step, state.tensors, curve)
+        self.course.worker_seconds, before = state.meta["seconds"]
+        self.started -= before
+        self.checkpoints = state.meta["checkpoints"]
+        self.evidence.replay(items)
+        self.began_at_step = state.step
+        self.report({"kind": "notice", "text": f"{self.spec.trial_id} goes on from step {state.step} of {self.steps}"})
+
+    def _seconds(self) -> tuple[float, float]:
+        """Worker and wall seconds so far, of all attempts that counted."""
+        return self.course.worker_seconds, time.monotonic() - self.started
 
     def _padding_share(self) -> float | None:
         """Of the rows that the lane computed meanwhile, the part that held no token; None where trials don't pack."""
@@ -151,6 +176,7 @@ class TrialJob:
             "steps": outcome.steps,
             "steps_planned": outcome.steps_planned,
             "samples_seen": outcome.samples_seen,
+            "went_on_from_step": self.began_at_step or None,
             "checkpoints": self.checkpoints,
             "findings": findings,
             "cost": {

@@ -1,0 +1,65 @@
+"""Where a trial's steps and held-out items go, a line each; a trial that goes on cuts them at its step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainables.curve import StepRecord
+from trainables.files import write_whole
+from trainables.strict_json import json_line
+
+CURVE, ITEMS = "curve.jsonl", "heldout.jsonl"
+
+Lines = list[dict[str, Any]]
+
+
+class TrialFiles:
+    """`curve.jsonl` and `heldout.jsonl` of one trial: whatever had happened, they hold one curve.
+
+    Args:
+        folder: The trial's.
+        writes: Whether this worker writes; the others read alone.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool) -> None:
+        self._folder, self._writes = folder, writes
+
+    def begin(self, step: int) -> tuple[Lines, Lines]:
+        """Cuts both files after a step; 0 starts them anew.
+
+        Returns:
+            What is left of the curve and of the items.
+
+        Raises:
+            OSError: They can't be written.
+        """
+        if self._writes:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        curve, items = (self._cut(self._folder / name, step) for name in (CURVE, ITEMS))
+        return curve, items
+
+    def add_steps(self, records: Iterable[StepRecord]) -> None:
+        """Appends steps to the curve."""
+        with (self._folder / CURVE).open("a", encoding="utf-8") as curve:
+            curve.writelines(json_line(asdict(record)) for record in records)
+
+    def add_items(self, lines: Iterable[str]) -> None:
+        """Appends the items of a checkpoint."""
+        with (self._folder / ITEMS).open("a", encoding="utf-8") as items:
+            items.writelines(lines)
+
+    def _cut(self, path: Path, step: int) -> Lines:
+        kept = []
+        if step and path.exists():
+            for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                line = json.loads(text) if text.endswith("\n") else None  # a torn last line lies after the step
+                if line is None or line["step"] > step:
+                    break
+                kept.append((text, line))
+        if self._writes:
+            write_whole(path, "".join(text for text, _ in kept))
+        return [line for _, line in kept]
