@@ -16,7 +16,8 @@ from typing import Any
 from sweeps.config import SweepConfig
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger
-from sweeps.pruning import AT_ONCE, Decision, decide, predicted_final
+from sweeps.pruning import AT_ONCE, DOMINATED, Decision, decide, predicted_final
+from sweeps.stop_finding import dominated_finding
 from sweeps.trial_curve import TrialCurve, read_curve
 from trainables import base_losses
 from trainables.base_losses import BaseLosses
@@ -114,6 +115,7 @@ class Pruner:
 
     Attributes:
         predictions: What Optuna is told of a stopped trial, by trial id.
+        findings: Why a trial was stopped, where its own curve does not say it, by trial id.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class Pruner:
         self.config, self.samples, self.lanes, self.ledger = config, samples, lanes, ledger
         self.base_objective, self.past = base_objective, past
         self.predictions: dict[str, float] = {}
+        self.findings: dict[str, Finding] = {}
         self._readings: dict[str, Reading] = {}
         self._finished: dict[str, TrialCurve] = {}
 
@@ -172,6 +175,9 @@ class Pruner:
     def _stop(self, trial_id: str, curve: TrialCurve, finished: list[TrialCurve], decision: Decision) -> None:
         predicted = self.predictions[trial_id] = predicted_final(curve, finished, self.base_objective)
         evidence = _plain(decision.evidence)
+        if decision.rule == DOMINATED:
+            per_step = self._readings[trial_id].epoch.samples_per_step
+            self.findings[trial_id] = dominated_finding(curve, finished, evidence, per_step)
         self.ledger.append(
             "trial_stopped", trial_id=trial_id, rule=decision.rule, predicted=predicted, evidence=evidence
         )

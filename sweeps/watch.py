@@ -165,5 +165,5 @@ def _pruner(sweep: Sweep, lanes: Lanes, recorder: Recorder, baseline: Baseline) 
         return None
     base = objective(baseline, config.heldout.weights)
     pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, base, sweep.past.ended)
-    recorder.predictions = pruner.predictions
+    recorder.predictions, recorder.findings = pruner.predictions, pruner.findings
     return pruner

@@ -92,6 +92,12 @@ def test_a_hopeless_trial_is_stopped_once_with_its_numbers_in_the_ledger(sweep):
     assert event["evidence"]["behind_best"] > 0
     assert 1.0 <= event["predicted"] <= BASE
     assert pruner.predictions == {"t99": event["predicted"]}
+    finding = pruner.findings["t99"]
+    assert (finding["rule"], finding["severity"], finding["step"]) == ("dominated", "warning", 12)
+    assert (finding["evidence"]["best"], finding["evidence"]["to_step"]) == (event["evidence"]["best"], 12)
+    assert 1 <= finding["evidence"]["from_step"] <= 12
+    best = specs[finding["evidence"]["best"]].params["peak_lr"]
+    assert f"try peak_lr {best:.1e}" in finding["advice"]
 
 
 def test_a_promising_trial_goes_on_and_its_curve_is_read_line_by_line(sweep):
