@@ -92,7 +92,7 @@ class Forecast:
         sweep_flops: Of all trials, and of the base model's scores.
         device_hours: Hours for the sweep on one device, by its name; measured ones take their place in the run.
         memory_bytes: Peak memory of a device, for the longest batch; None where the model's shape isn't known.
-        disk_bytes: All checkpoints of all trials.
+        disk_bytes: All checkpoints of all trials, and what one running trial could go on from.
     """
 
     trial_flops: float
@@ -119,7 +119,8 @@ def forecast(
     trial = float(train + score * work.checkpoints)
     sweep = trial * work.trials + score
     hours = {name: sweep / speed / 3600 for name, speed in speeds.items()}
-    disk = FP32_BYTES * shape.trained * work.checkpoints * math.ceil(work.trials)
+    state = 3 * FP32_BYTES * shape.trained if work.checkpoints > 1 else 0  # weights, AdamW's two running means
+    disk = FP32_BYTES * shape.trained * work.checkpoints * math.ceil(work.trials) + state
     return Forecast(trial, sweep, hours, _memory(shape, work, training, method), disk)
 
 

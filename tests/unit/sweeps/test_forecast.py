@@ -20,14 +20,16 @@ def test_operations_follow_the_usual_rule(method, per_token):
     assert found.device_hours["one H100"] == pytest.approx(found.sweep_flops / DEVICES["one H100"] / 3600)
 
 
-def test_disk_holds_every_checkpoint_of_every_trial():
-    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 2 * 3
+def test_disk_holds_every_checkpoint_of_every_trial_and_the_state_of_one_that_runs():
+    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 2 * 3 + 12 * 100
+    once = dataclasses.replace(WORK, checkpoints=1)
+    assert forecast(SHAPE, once, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 3
 
 
 def test_parts_of_the_training_set_cost_their_parts_of_a_trial_and_whole_checkpoints():
     found = forecast(SHAPE, dataclasses.replace(WORK, trials=3.75), TRAINING, "lora", DEVICES)
     assert found.sweep_flops == 3.75 * found.trial_flops + 2 * 1000 * 40
-    assert found.disk_bytes == 4 * 100 * 2 * 4
+    assert found.disk_bytes == 4 * 100 * 2 * 4 + 12 * 100
 
 
 def test_memory_adds_weights_optimiser_activations_and_logits():
