@@ -12,6 +12,7 @@ from benchmarks.pruning import at_loss, figures, worse
 from benchmarks.pruning_decks import decks, seed_sd, together
 from benchmarks.pruning_replay import Recorded, Sweep, recorded_trials, replay
 from benchmarks.pruning_rules import heldout, median, nobody
+from benchmarks.record_curves import make_jobs, parse
 from sweeps.trial_curve import TrialCurve
 
 REPORTS, STEPS = 4, 40
@@ -155,3 +156,12 @@ def test_decks_hold_each_trial_once_and_know_what_a_seed_is_worth() -> None:
     finals = curves.objective[:, -1]
     groups = [finals[np.all(curves.params == setting, axis=1)] for setting in settings if setting[0] == peak]
     assert seed_sd(curves, peak) == pytest.approx(np.sqrt(np.mean([group.var(ddof=1) for group in groups])))
+
+
+def test_a_recording_that_is_cut_short_holds_as_much_of_each_study(tmp_path, monkeypatch) -> None:
+    line = f"record_curves record --data {tmp_path} --to x.npz --trials 5 --seeds 2 --seeded-peaks 1e-3"
+    monkeypatch.setattr("sys.argv", line.split())
+    jobs = make_jobs(parse())
+    assert [job.study for job in jobs[:8]] == ["middle", "high", "low", "seeds"] * 2
+    assert [job.study for job in jobs[8:]] == ["middle", "high", "low"] * 3
+    assert len({job.key for job in jobs}) == len(jobs)
