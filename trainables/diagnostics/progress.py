@@ -96,7 +96,7 @@ def still_falling(curve: Curve, settings: Settings) -> Finding | None:
     advice = (
         f"the epoch ended before the loss had settled: try space.peak_lr {higher:.1e} "
         f"({RAISE_PEAK:g} times this trial's); whether more samples would help, one curve cannot tell: "
-        "measure it on nested subsets"
+        "more_data.subsets true measures it on nested subsets"
     )
     return Finding(rule="still_falling", severity="info", step=curve.step, evidence=evidence, advice=advice)
 
