@@ -1,0 +1,52 @@
+"""The simulated sweep is a whole one: every trial once, in the ledger, the file and the study."""
+
+import asyncio
+import json
+
+import optuna
+import pytest
+
+from benchmarks.scale import CHECKPOINTS, PARTS, Simulation, config_in, history, proposal_ms, recovery_seconds
+from sweeps.ledger import Ledger
+from sweeps.study import open_storage
+
+
+@pytest.fixture
+def simulated(tmp_path):
+    config = config_in(tmp_path, "random", trials=7)
+    return config, asyncio.run(Simulation(config, lanes=3, steps=5, step_seconds=0.02).run())
+
+
+def test_every_trial_ends_once_everywhere(simulated):
+    config, figures = simulated
+    events, faults = Ledger(config.folder).read()
+    ids = [f"t{number:04d}" for number in range(1, 8)]
+    assert faults == []
+    for kind, name in (("trial_submitted", "spec"), ("trial_ended", "trial")):
+        assert sorted(event[name]["trial_id"] for event in events if event["event"] == kind) == ids
+    lines = [json.loads(line) for line in (config.folder / "trials.jsonl").read_text().splitlines()]
+    assert all(len(line["checkpoints"]) == CHECKPOINTS for line in lines)
+    study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
+    assert sorted(trial.user_attrs["trial_id"] for trial in study.trials) == ids
+    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
+    assert figures["ledger_of_proposals"]["events"] == figures["ledger_of_ends"]["events"] == 7
+    assert figures["search"]["events"] == 7 * (1 + CHECKPOINTS + 1)
+
+
+def test_figures_add_up(simulated):
+    _, figures = simulated
+    assert figures["cpu_share_of_wall"] > 0
+    assert figures["cpu_share_of_wall"] == pytest.approx(figures["cpu_seconds"] / figures["wall_seconds"], rel=0.3)
+    assert 0 < figures["lanes_busy"] < 1
+    parts = [figures[name]["cpu_ms_an_event"] * figures[name]["events"] for name in PARTS]
+    assert sum(parts) < 1e3 * figures["cpu_seconds"]
+
+
+def test_proposals_are_asked_of_a_study_that_has_the_history(tmp_path):
+    trials = history(config_in(tmp_path, "random", 1), 20)
+    assert len({trial.value for trial in trials}) == 20
+    assert proposal_ms("random", 20) > 0
+
+
+def test_a_ledger_of_the_benchmark_is_recovered():
+    assert recovery_seconds(5) > 0
