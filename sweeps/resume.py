@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config import SweepConfig, load_config
-from sweeps.ledger import Event
+from sweeps.ledger import LEDGER_FILE, Event
 from trainables.config import TrialSpec
 from trainables.errors import UserError, UserErrors
 
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
+
+NEEDED = ("sweep.yaml", "plan.json")
 
 Record = dict[str, Any]
 
@@ -71,8 +73,10 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
     own = folder / "sweep.yaml"
-    if not own.is_file():
-        raise UserError("--resume", "must name the folder of a sweep", folder, "it holds a sweep.yaml")
+    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+        known = (folder / LEDGER_FILE).is_file() and missing == ["sweep.yaml"]
+        remedy = f"make it anew: python -m sweeps.rebuild {folder}" if known else "check the path"
+        raise UserError("--resume", "must name the folder of a sweep", f"{folder} without {', '.join(missing)}", remedy)
     before = load_config(own)
     now = load_config(config_path or own, overrides)
     wrong = [

@@ -11,7 +11,7 @@ from test_config import SMALL
 from sweeps.config import load_config
 from sweeps.ledger import Ledger
 from sweeps.rebuild import ended_trials, main, rebuild
-from sweeps.resume import past_of
+from sweeps.resume import past_of, resumed_config
 from sweeps.search import SweepSearch, tell_replicates
 from sweeps.study import open_storage
 from trainables.config import TrialSpec
@@ -177,3 +177,15 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
 def test_ended_trials_keep_the_order_in_which_they_first_ended():
     events = [{"event": "trial_ended", "trial": {"trial_id": i, "n": n}} for n, i in enumerate("aba")]
     assert ended_trials(events) == [{"trial_id": "a", "n": 2}, {"trial_id": "b", "n": 1}]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_folder_that_lacks_a_file_is_not_resumed_and_what_helps_is_said(config):
+    (config.folder / "plan.json").write_text("{}")
+    with pytest.raises(UserError, match=r"without sweep.yaml; make it anew: python -m sweeps.rebuild"):
+        resumed_config(config.folder, None, [])
+    rebuild(config.folder)
+    assert resumed_config(config.folder, None, ["search.trials=99"]).search.trials == 99
+    (config.folder / "plan.json").unlink()
+    with pytest.raises(UserError, match=r"--resume: must name the folder of a sweep, got .* without plan.json; check"):
+        resumed_config(config.folder, None, [])
