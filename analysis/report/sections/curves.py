@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -28,18 +29,51 @@ SHOWN_TRIALS = 6
 MARGIN_OF_RANGE = 0.08
 
 
+@dataclass(frozen=True)
+class View:
+    """What is drawn.
+
+    Attributes:
+        relative: The loss less the base model's, instead of the loss.
+        share: Per cent of the epoch instead of steps: where trials have epochs of different lengths.
+    """
+
+    relative: bool
+    share: bool
+
+    @classmethod
+    def of(cls, curves: Iterable[Curve]) -> View:
+        """The base model's losses must be known for all, and so must the epochs' lengths."""
+        every = list(curves)
+        lengths = {curve.planned for curve in every}
+        return cls(all(curve.has_base for curve in every), len(lengths) > 1 and None not in lengths)
+
+    def values(self, curve: Curve) -> list[float | None]:
+        """Heights."""
+        return curve.relative if self.relative else curve.loss
+
+    def place(self, curve: Curve, step: int) -> float:
+        """Where a step is drawn."""
+        return round(100 * step / curve.planned, 2) if self.share and curve.planned else step
+
+    @property
+    def across(self) -> str:
+        """Name of the axis."""
+        return "% of the epoch" if self.share else "step"
+
+
 def section(material: Material) -> Section:
     """The curves of the first settings by name, all others in grey, by state."""
     if not material.curves:
         return Section("curves", "Loss curves", [Text("No trial has a loss curve yet.")])
-    relative = all(curve.has_base for curve in material.curves.values())
-    what = "training loss less the base model's on the same samples" if relative else "training loss"
-    label = f"Curves of {len(material.curves)} trials: {what}, by step, above the learning rates."
-    chart = Chart("curves", label, _figure(material, relative), 560, _table(material, relative))
+    view = View.of(material.curves.values())
+    what = "training loss less the base model's on the same samples" if view.relative else "training loss"
+    label = f"Curves of {len(material.curves)} trials: {what}, by {view.across}, above the learning rates."
+    chart = Chart("curves", label, _figure(material, view), 560, _table(material, view))
     note = (
         f"{what.capitalize()}, in nats a token, as a mean over neighbouring steps"
-        f"{'; below 0 is better than the base model' if relative else ''}. Every sample is met once, so it is unseen "
-        "when it is trained on. Marks: findings."
+        f"{'; below 0 is better than the base model' if view.relative else ''}. Every sample is met once, so it is "
+        "unseen when it is trained on. Marks: findings."
     )
     return Section("curves", "Loss curves", [chart, Text(note, "note"), *_findings(material)])
 
@@ -49,9 +83,8 @@ def named(material: Material) -> list[str]:
     return [row["trial_id"] for row in material.ranked if row["trial_id"] in material.curves][: len(FIRST)]
 
 
-def _figure(material: Material, relative: bool) -> go.Figure:
+def _figure(material: Material, view: View) -> go.Figure:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.05)
-    values = _relative if relative else _loss
     first = named(material)
     for state, dash, opacity in GROUPS:
         group = [t for t in material.sweep.trials if t.state == state and t.trial_id in material.curves]
@@ -59,18 +92,18 @@ def _figure(material: Material, relative: bool) -> go.Figure:
         if members:
             colour = VERMILLION if state == "diverged" else GREY
             line = {"color": colour, "width": 1, "dash": dash}
-            _add(figure, f"{'other ' if first else ''}{state} ({len(members)})", members, values, line, opacity)
+            _add(figure, f"{'other ' if first else ''}{state} ({len(members)})", members, view, line, opacity)
     for place, (name, (colour, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
         line = {"color": colour, "width": 2.5, "dash": dash}
-        _add(figure, f"{place}. {plain(name)}", {name: material.curves[name]}, values, line, 1.0)
+        _add(figure, f"{place}. {plain(name)}", {name: material.curves[name]}, view, line, 1.0)
     for severity in SEVERITIES:
-        _mark(figure, material, severity, values)
-    if relative:
+        _mark(figure, material, severity, view)
+    if view.relative:
         figure.add_hline(y=0, row=1, col=1, line_width=1, line_dash="dash", line_color=GREY)
-    figure.update_yaxes(title_text="against base, nats" if relative else "loss, nats", row=1, col=1)
-    figure.update_yaxes(range=_range(material, values), row=1, col=1)
+    figure.update_yaxes(title_text="against base, nats" if view.relative else "loss, nats", row=1, col=1)
+    figure.update_yaxes(range=_range(material, view), row=1, col=1)
     figure.update_yaxes(title_text="LR", tickformat=".1e", rangemode="tozero", row=2, col=1)
-    figure.update_xaxes(title_text="step", row=2, col=1)
+    figure.update_xaxes(title_text=view.across, row=2, col=1)
     return finished(figure)
 
 
@@ -78,16 +111,16 @@ def _add(
     figure: go.Figure,
     name: str,
     curves: dict[str, Curve],
-    values: Callable[[Curve], list[float | None]],
+    view: View,
     line: dict[str, Any],
     opacity: float,
 ) -> None:
     """One trace for all of a group: hundreds of traces are slow, and the gaps between curves cost nothing."""
-    steps = _joined(curve.steps for curve in curves.values())
+    steps = _joined([view.place(curve, step) for step in curve.steps] for curve in curves.values())
     names = _joined([plain(trial)] * len(curve.steps) for trial, curve in curves.items())
     shared = {"x": steps, "mode": "lines", "line": line, "opacity": opacity, "legendgroup": name, "name": name}
-    hover = {"text": names, "hovertemplate": "%{text}, step %{x}: %{y:.4g}<extra></extra>"}
-    losses = _joined([_digits(v, 4) for v in values(curve)] for curve in curves.values())
+    hover = {"text": names, "hovertemplate": f"%{{text}}, {view.across} %{{x}}: %{{y:.4g}}<extra></extra>"}
+    losses = _joined([_digits(v, 4) for v in view.values(curve)] for curve in curves.values())
     rates = _joined([_digits(rate, 3) for rate in curve.lr] for curve in curves.values())
     figure.add_trace(go.Scatter(y=losses, **shared, **hover), row=1, col=1)
     figure.add_trace(go.Scatter(y=rates, showlegend=False, **shared, **hover), row=2, col=1)
@@ -100,20 +133,20 @@ def _joined(parts: Iterable[list[Any]]) -> list[Any]:
     return found
 
 
-def _mark(figure: go.Figure, material: Material, severity: str, values: Callable[[Curve], list[float | None]]) -> None:
+def _mark(figure: go.Figure, material: Material, severity: str, view: View) -> None:
     steps, heights, texts = [], [], []
     for trial in material.sweep.trials:
         curve = material.curves.get(trial.trial_id)
         for finding in trial.findings if curve else ():
             if curve and finding["severity"] == severity:
-                height = _at(curve, values(curve), finding["step"])
+                height = _at(curve, view.values(curve), finding["step"])
                 if height is not None:
-                    steps.append(finding["step"])
+                    steps.append(view.place(curve, finding["step"]))
                     heights.append(_digits(height, 4))
-                    texts.append(f"{plain(trial.trial_id)}: {plain(finding['rule'])}")
+                    texts.append(f"{plain(trial.trial_id)}: {plain(finding['rule'])}, step {finding['step']}")
     if steps:
         marker = {"color": SEVERITY_COLOURS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
-        points = {"x": steps, "y": heights, "text": texts, "hovertemplate": "%{text}, step %{x}<extra></extra>"}
+        points = {"x": steps, "y": heights, "text": texts, "hovertemplate": "%{text}<extra></extra>"}
         name = f"finding: {severity} ({len(steps)})"
         figure.add_trace(go.Scatter(mode="markers", marker=marker, name=name, **points), row=1, col=1)
 
@@ -126,22 +159,21 @@ def _at(curve: Curve, values: list[float | None], step: int) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _range(material: Material, values: Callable[[Curve], list[float | None]]) -> list[float] | None:
+def _range(material: Material, view: View) -> list[float] | None:
     """The range of the complete trials: one that diverged would press all others flat."""
     trials = material.trials
     tame = [curve for name, curve in material.curves.items() if trials[name].state == "complete"]
-    found = [value for curve in tame or material.curves.values() for value in values(curve) if value is not None]
+    found = [value for curve in tame or material.curves.values() for value in view.values(curve) if value is not None]
     if not found:
         return None
     margin = MARGIN_OF_RANGE * (max(found) - min(found) or 1.0)
     return [min(found) - margin, max(found) + margin]
 
 
-def _table(material: Material, relative: bool) -> Table:
-    values = _relative if relative else _loss
+def _table(material: Material, view: View) -> Table:
     rows = []
     for name, curve in material.curves.items():
-        known = [value for value in values(curve) if value is not None]
+        known = [value for value in view.values(curve) if value is not None]
         ends = [nats(known[0]), nats(min(known)), nats(known[-1])] if known else ["-", "-", "-"]
         rows.append([name, material.trials[name].state, str(curve.steps[-1]), *ends, f"{max(curve.lr):.2e}"])
     header = ["trial", "state", "steps", "first", "lowest", "last", "highest LR"]
@@ -167,14 +199,6 @@ def _findings(material: Material) -> list[Block]:
         term = f"{rule} ({SEVERITIES[severity]}), {names}{more}"
         points.append((term, f"at step {finding['step']} of {first}: {finding['advice']}"))
     return [Text("Findings of the diagnostics, with what to change:"), Points(points)]
-
-
-def _relative(curve: Curve) -> list[float | None]:
-    return curve.relative
-
-
-def _loss(curve: Curve) -> list[float | None]:
-    return curve.loss
 
 
 def _digits(value: float | None, digits: int) -> float | None:

@@ -37,6 +37,8 @@ def section(material: Material) -> Section | None:
     if len(complete) < FEWEST_FOR_IMPORTANCE:
         words = f"Importances are not shown: they need {FEWEST_FOR_IMPORTANCE} trials, this study has {len(complete)}."
         blocks.append(Text(words))
+    elif len({trial.value for trial in complete}) == 1:
+        blocks.append(Text("Importances are not shown: all trials ended with the same loss."))
     elif len(params) > 1:
         blocks.append(_importances(study))
     if len(params) > 1:

@@ -1,12 +1,18 @@
 """The report: one page, whole without a network, and safe with whatever text the data hold."""
 
+import dataclasses
 import json
 import re
 from itertools import pairwise
 
+import optuna
 import plotly.graph_objects as go
 import pytest
 from conftest import replicate
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import create_trial
 
 from analysis.report.__main__ import main
 from analysis.report.material import read_material
@@ -103,11 +109,22 @@ def test_only_the_first_are_drawn_by_name_and_every_curve_is_drawn(material):
     assert drawn == set(material.curves)
 
 
+def test_epochs_of_different_lengths_are_drawn_by_their_share():
+    def view(*planned):
+        return curves.View.of([thin([step(1, 2.0)], length) for length in planned])
+
+    assert view(20, 20).across == "step"
+    assert view(20, 40).across == "% of the epoch"
+    assert view(20, None).across == "step"  # one length is not known
+    assert view(20, 40).place(thin([step(1, 2.0)], 40), 10) == 25.0
+
+
 def test_findings_are_marked_where_they_happened(material):
     chart = curves.section(material).blocks[0]
     marks = [trace for trace in chart.figure.data if trace.mode == "markers"]
     marked = {pair for trace in marks for pair in zip(trace.text, trace.x, strict=True)}
-    assert marked == {(f"{t.trial_id}: {f['rule']}", f["step"]) for t in material.sweep.trials for f in t.findings}
+    found = [(t.trial_id, f["rule"], f["step"]) for t in material.sweep.trials for f in t.findings]
+    assert marked == {(f"{name}: {rule}, step {step}", step) for name, rule, step in found}
     assert marked
 
 
@@ -147,6 +164,18 @@ def test_importances_wait_for_enough_trials(material, tmp_path):
     assert [block.name for block in study.section(material).blocks[:-1]] == ["importances", "parallel"]
     few = read_material(write_synthetic_sweep(tmp_path, 4))
     assert study.section(few).blocks[0].text == "Importances are not shown: they need 10 trials, this study has 4."
+
+
+def test_importances_of_equal_trials_are_not_made_up(material, tmp_path):
+    path = tmp_path / "study.log"
+    told = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))))
+    space = {"peak_lr": FloatDistribution(0, 1), "lora_r": FloatDistribution(0, 1)}
+    for number in range(12):
+        point = {"peak_lr": number / 12, "lora_r": 0.5}
+        told.add_trial(create_trial(params=point, distributions=space, value=1.0))
+    sweep = dataclasses.replace(material.sweep, folder=tmp_path)
+    section = study.section(dataclasses.replace(material, sweep=sweep))
+    assert section.blocks[0].text == "Importances are not shown: all trials ended with the same loss."
 
 
 def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sweep, fake_trial):
