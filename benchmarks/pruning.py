@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     return command.parse_args()
 
 
-def source(name: str, found: list[Deck], options: argparse.Namespace) -> dict[str, Any]:
+def source(name: str, dealt: list[Deck], options: argparse.Namespace) -> dict[str, Any]:
     """Everything about the trials of one recording."""
     result: dict[str, Any] = {
         deck.name: {
@@ -73,9 +73,9 @@ def source(name: str, found: list[Deck], options: argparse.Namespace) -> dict[st
             "diverged": sum(trial.diverged for trial in deck.trials),
             "seed_sd": None if math.isnan(deck.seed_sd) else round(deck.seed_sd, 4),
         }
-        for deck in found
+        for deck in dealt
     }
-    usable = [deck for deck in found if len(deck.trials) >= LEAST_TRIALS]
+    usable = [deck for deck in dealt if len(deck.trials) >= LEAST_TRIALS]
     kinds: dict[str, tuple[list[Deck], int | None]] = {
         "all of a regime": (usable, None),
         f"{SHORT} of a regime": ([deck for deck in usable if len(deck.trials) > SHORT], SHORT),
@@ -86,8 +86,8 @@ def source(name: str, found: list[Deck], options: argparse.Namespace) -> dict[st
         if cases:
             result[kind] = {}
             for lanes in LANES:
-                result[kind][f"{lanes} lanes"] = judged(cases, lanes, options)
-                say(f"{name}: {kind}, {lanes} lanes, {len(cases)} orders")
+                found = result[kind][f"{lanes} lanes"] = judged(cases, lanes, options)
+                say(f"{name}: {kind}, {lanes} lanes, {len(cases)} orders: {in_words(found['ours'])}")
     return result
 
 
@@ -137,6 +137,12 @@ def figures(cases: Sequence[Case], sweeps: Sequence[Sweep]) -> dict[str, Any]:
         "executed_of_stable": ratio_of_means(stable[:, 0], stable[:, 1], names),
         "worse_choices": proportion(sum(worse(cases, sweeps)), len(cases)),
     }
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """The three figures of a rule, short."""
+    executed, stable, lost = (found[name] for name in TARGETS)
+    return f"{executed['ratio']:.3f} of the steps, {stable['ratio']:.3f} of stable trials', {lost['value']:.3f} worse"
 
 
 def worse(cases: Sequence[Case], sweeps: Sequence[Sweep]) -> list[bool]:

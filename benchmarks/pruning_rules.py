@@ -20,7 +20,7 @@ from sweeps.pruning import decide
 from sweeps.trial_curve import TrialCurve
 
 METRIC, TIME, WHOLE = "metric", "percent", 100
-GRACES, REDUCTIONS, LEAST = (25, 50), (1.5, 4.0), 2
+GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2
 Measure = Callable[[TrialCurve], float | None]
 
 
