@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.advice import DataVerdict, Observed, Setting, Span
 from analysis.records import Sweep, Trial
+from analysis.seen import DataVerdict, Observed, Setting, Span
 
 Board = dict[str, Any]
 

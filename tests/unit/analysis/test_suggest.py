@@ -6,7 +6,8 @@ import math
 import pytest
 import yaml
 
-from analysis.advice import Observed, Setting, Span, advise, changes
+from analysis.advice import advise, changes
+from analysis.seen import Observed, Setting, Span
 from analysis.suggest import main, next_name, suggest
 from sweeps.config import load_config
 from sweeps.run import main as run_sweep
