@@ -152,6 +152,9 @@ def check_across(config: SweepConfig) -> list[UserError]:
             elif not ends[name][0] <= value <= ends[name][1]:
                 low, high = ends[name]
                 mistakes.append(UserError(where, f"must lie in {low:g} to {high:g}", f"{value:g}", "move it inside"))
+    if config.resources.trials_per_lane != 1 and config.training.gradient_checkpointing and "lora_dropout" in ends:
+        rule, remedy = "must be 1 where activations are recomputed and dropout is searched", "set it to 1"
+        mistakes.append(UserError("resources.trials_per_lane", rule, config.resources.trials_per_lane, remedy))
     return mistakes + _impossible_values(config, ends) + _unscored_enough(config)
 
 

@@ -182,6 +182,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
     from sweeps.baseline import is_enough, score_base_losses, score_baseline
     from sweeps.confirming import confirm_winner
     from sweeps.sealing import open_sealed
+    from sweeps.slots import settle_slots
     from sweeps.subsets import train_on_subsets
     from sweeps.tuning import search_trials
     from sweeps.watch import watching
@@ -194,6 +195,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
         return "not_needed"
     with watching(sweep, running, baseline) as watch:
         score_base_losses(watch)
+        settle_slots(sweep, watch)
         search_trials(sweep, watch, baseline)
         if not watch.cut_short:
             confirm_winner(sweep, watch, baseline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from sweeps.config_errors import rule, suggestion
 from trainables.config import SCHEDULE_PARAMS, SEARCHABLE_LORA, SEARCHABLE_TRAINING, Section
@@ -206,20 +206,28 @@ class ResourcesConfig(Section):
     Attributes:
         lanes: Trials trained at once, or "auto": what the cluster has (on CPUs one lane a node).
         workers_per_lane: GPUs (or CPU workers) that one trial is trained on, data-parallel.
-        trials_per_lane: Trials packed into one lane; this version trains one at a time.
+        trials_per_lane: Trials trained side by side on one copy of the base model (LoRA), each with its own schedule
+            and fate; or "auto": as many as the lane's device is measured to train faster than one after another.
         cpus_per_worker: CPUs of each worker, or "auto".
         max_failures: How often a trial is tried again after an error or a lost worker.
     """
 
     lanes: Literal["auto"] | int = "auto"
     workers_per_lane: int = Field(1, ge=1)
-    trials_per_lane: Literal[1] = 1
+    trials_per_lane: Literal["auto"] | int = 1
     cpus_per_worker: Literal["auto"] | int = "auto"
     max_failures: int = Field(2, ge=0)
 
-    @field_validator("lanes", "cpus_per_worker")
+    @field_validator("lanes", "trials_per_lane", "cpus_per_worker")
     @classmethod
     def is_positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:
             raise rule("must be 1 or more", value, "give a positive number or auto")
+        return value
+
+    @field_validator("trials_per_lane")
+    @classmethod
+    def a_trial_is_packed_or_shared_out(cls, value: int | str, info: ValidationInfo) -> int | str:
+        if value != 1 and info.data.get("workers_per_lane", 1) > 1:
+            raise rule("must be 1 where several workers share a trial", value, "set it, or workers_per_lane, to 1")
         return value

@@ -35,9 +35,10 @@ def words(asked: int | str, settled: Settled) -> str:
     """One line for the user."""
     if settled["obstacle"]:
         return f"resources.trials_per_lane={asked}: one trial at a time in each lane, because {settled['obstacle']}"
-    many = f"{settled['slots']} trials side by side in each lane"
+    many = f"{settled['slots']} trials side by side" if settled["slots"] > 1 else "one trial at a time"
+    if asked != "auto":
+        return f"{many} in each lane"
     if not settled["seconds_per_step"]:
-        return many
-    measured = ", ".join(f"{slots}: {seconds:.3g} s" for slots, seconds in settled["seconds_per_step"].items())
-    gain = f"{settled['speed_up']:.2f} times the throughput of one"
-    return f"{many if settled['slots'] > 1 else 'one trial at a time in each lane'}: {gain} (a step of {measured})"
+        return f"{many} in each lane: nothing could be measured, memory is short"
+    steps = ", ".join(f"{slots}: {seconds:.3g} s" for slots, seconds in settled["seconds_per_step"].items())
+    return f"{many} in each lane: {settled['speed_up']:.2f} times the throughput of one (a step of {steps})"

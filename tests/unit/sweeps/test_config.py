@@ -89,6 +89,11 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
         ("data.template='{response} {prompt}'", "data.template: must hold {prompt} before {response}"),
         ("resources.lanes=0", "resources.lanes: must be 1 or more, got 0"),
         ("resources.lanes=many", "resources.lanes: must be 'auto', got many"),
+        ("resources.trials_per_lane=0", "resources.trials_per_lane: must be 1 or more, got 0"),
+        (
+            "resources={workers_per_lane: 2, trials_per_lane: auto}",
+            "resources.trials_per_lane: must be 1 where several workers share a trial, got auto",
+        ),
         ("name=../elsewhere", "name: string should match pattern"),
         ("model.name=null", "model.name: input should be a valid string, got None"),
         ("space.peak_lr=high", "space.peak_lr: must be a number or {low, high, log}, got 'high'"),
@@ -113,6 +118,13 @@ def test_all_mistakes_are_reported_in_one_go(small):
         "training.eps",
         "name",
     }
+
+
+def test_dropout_that_recomputing_would_draw_anew_cannot_be_searched_side_by_side(small):
+    wanted = ["training.gradient_checkpointing=true", "space.lora_dropout={low: 0.0, high: 0.1}"]
+    assert load_config(small, wanted).resources.trials_per_lane == 1
+    with pytest.raises(UserErrors, match=r"resources\.trials_per_lane: must be 1 where activations are recomputed"):
+        load_config(small, [*wanted, "resources.trials_per_lane=4"])
 
 
 def test_a_full_fine_tune_has_no_adapter_to_search(small):

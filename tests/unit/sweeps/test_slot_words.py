@@ -1,0 +1,35 @@
+"""What the user is told about slots."""
+
+import pytest
+
+from sweeps.slots import words
+
+
+def settled(slots, obstacle=None, seconds=None, speed_up=None):
+    return {"slots": slots, "obstacle": obstacle, "seconds_per_step": seconds or {}, "speed_up": speed_up}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "line"),
+    [
+        (4, settled(4), "4 trials side by side in each lane"),
+        (
+            4,
+            settled(1, "all weights are trained"),
+            "resources.trials_per_lane=4: one trial at a time in each lane, because all weights are trained",
+        ),
+        (
+            "auto",
+            settled(2, None, {1: 0.5, 2: 0.75, 4: 1.5}, 4 / 3),
+            "2 trials side by side in each lane: 1.33 times the throughput of one (a step of 1: 0.5 s, 2: 0.75 s, 4: 1.5 s)",
+        ),
+        (
+            "auto",
+            settled(1, None, {1: 0.5, 2: 1.0}, 1.0),
+            "one trial at a time in each lane: 1.00 times the throughput of one (a step of 1: 0.5 s, 2: 1 s)",
+        ),
+        ("auto", settled(1), "one trial at a time in each lane: nothing could be measured, memory is short"),
+    ],
+)
+def test_one_line_says_how_many_and_why(asked, found, line):
+    assert words(asked, found) == line
