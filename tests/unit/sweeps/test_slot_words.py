@@ -21,7 +21,8 @@ def settled(slots, obstacle=None, seconds=None, speed_up=None):
         (
             "auto",
             settled(2, None, {1: 0.5, 2: 0.75, 4: 2.0}, 4 / 3),
-            "2 trials side by side in each lane: 1.33 times the throughput of one (a step of 1: 0.5 s, 2: 0.75 s, 4: 2 s)",
+            "2 trials side by side in each lane: 1.33 times the throughput of one "
+            "(a step of 1: 0.5 s, 2: 0.75 s, 4: 2 s)",
         ),
         (
             "auto",
