@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.bounds import Bounds, recommended_point
+from sweeps.bounds import Bounds, recommended, recommended_point
 from sweeps.config import SweepConfig
 from sweeps.forecast import DEVICES, Forecast, ModelShape, Work, forecast
 from sweeps.plan_findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
@@ -56,6 +56,7 @@ class Plan:
         padding: Part of a padded batch that would be padding, as a mean over the epoch; no step computes it.
         forecast: What the sweep will need.
         seed_points: Points that the search tries first.
+        recommended: The recommended range of each LR hyper-parameter, and where the numbers come from ("source").
         findings: What the user should know.
         failures: Why the sweep cannot start; empty where it can.
     """
@@ -74,6 +75,7 @@ class Plan:
     padding: float
     forecast: Forecast
     seed_points: list[dict[str, float]]
+    recommended: dict[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)
 
@@ -136,6 +138,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             {"this machine's CPUs": CPU_UTILISATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
+        recommended=asdict(recommended(config.model.method, weights.parameters)),
         failures=[
             *unexplained(config, weights.parameters),
             *_warm_start_mistakes(config),
