@@ -48,7 +48,7 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     space = ", ".join(f"{name} {range_words(value)}" for name, value in config.space.items().items())
     yield f"search    {config.search.trials} trials by {config.search.sampler}: {space}"
     if config.confirm.budget:
-        yield f"confirm   up to {config.confirm.budget} replicates of settings that the search cannot tell apart"
+        yield f"confirm   up to {config.confirm.budget} replicates of settings that may be the best"
     if config.more_data.subsets:
         yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
 

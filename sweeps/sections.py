@@ -158,11 +158,14 @@ class ConfirmConfig(Section):
     Attributes:
         budget: Replicates at most; 0 for none.
         rounds: Rounds at most; each trains every contender that is left with one and the same new seed.
-        contenders: Settings at most that are replicated.
+        contenders: Settings at most that are replicated; fewer, but two, where the budget gives them less than three
+            rounds.
         epsilon: Nats a token; settings that are known to be nearer than this are a tie.
-        alpha: Probability of a wrong separation, over all rounds.
+        alpha: Probability of calling one of two equal settings worse, over all settings and rounds; the
+            leaderboard's too.
         seed_sd: Standard deviation of a setting's objective between seeds, nats a token, where it is known (a parent
-            sweep's); null for this project's prior until replicates have measured it.
+            sweep's); null for this project's prior until replicates have measured it: then the best settings are
+            replicated whether or not the search tells them apart.
     """
 
     budget: int = Field(0, ge=0)
