@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.curves import PARAMS, Curves
 from benchmarks.diagnostics_real import read, samples_of
 from sweeps.trial_curve import TrialCurve, read_curve
+from trainables.diagnostics import Finding
 from trainables.epoch import checkpoint_steps, report_points
 
 Rule = Callable[[TrialCurve, Sequence[TrialCurve], Sequence[TrialCurve]], bool]
@@ -122,7 +123,7 @@ def recorded_trial(curves: Curves, row: int) -> Recorded:
     return Recorded(tuple(stages), tuple(done), schedule.steps, bool(errors), params, row)
 
 
-def _until(whole: TrialCurve, seen: int, findings: Sequence[dict], is_last: bool) -> TrialCurve:
+def _until(whole: TrialCurve, seen: int, findings: Sequence[Finding], is_last: bool) -> TrialCurve:
     """The trial as it is known after so many samples."""
     heldout = {at: value for at, value in whole.heldout.items() if at <= seen}
     objective = whole.objective if is_last else None

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -55,13 +56,13 @@ def running() -> Measure:
 def parametrised() -> dict[str, dict[str, Callable[[], Rule]]]:
     """ASHA and the median rule, each with several parametrisations, for the trials of one recording."""
     measures: dict[str, Measure] = {"held-out": heldout, "running loss": running()}
-    ashas = {
+    ashas: dict[str, Callable[[], Rule]] = {
         f"{metric}, grace {grace} %, reduction {reduction:g}": partial(asha, measure, grace, reduction)
         for metric, measure in measures.items()
         for grace in GRACES
         for reduction in REDUCTIONS
     }
-    medians = {
+    medians: dict[str, Callable[[], Rule]] = {
         f"{metric}, grace {grace} %": partial(median, measure, grace, LEAST)
         for metric, measure in measures.items()
         for grace in GRACES
@@ -74,16 +75,17 @@ def asha(measure: Measure, grace: int, reduction: float) -> Rule:
     scheduler = AsyncHyperBandScheduler(
         time_attr=TIME, metric=METRIC, mode="min", max_t=WHOLE, grace_period=grace, reduction_factor=reduction
     )
-    known: dict[str, SimpleNamespace] = {}
+    known: dict[str, Any] = {}  # stands for Tune's trials, of which it asks the id alone
+    controller: Any = None
 
     def rule(trial: TrialCurve, _finished: Sequence[TrialCurve], _siblings: Sequence[TrialCurve]) -> bool:
         if trial.trial_id not in known:
             known[trial.trial_id] = SimpleNamespace(trial_id=trial.trial_id)
-            scheduler.on_trial_add(None, known[trial.trial_id])
+            scheduler.on_trial_add(controller, known[trial.trial_id])
         if (value := measure(trial)) is None:
             return False
         result = {TIME: WHOLE * trial.seen / trial.samples, METRIC: value}
-        return bool(scheduler.on_trial_result(None, known[trial.trial_id], result) == TrialScheduler.STOP)
+        return bool(scheduler.on_trial_result(controller, known[trial.trial_id], result) == TrialScheduler.STOP)
 
     return rule
 
