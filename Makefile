@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test check docs format
+.PHONY: help demo demo-model install test test-slow check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -28,8 +28,11 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## Everything that CI runs
-	$(BIN)/python -m pytest
+test: check ## What CI runs: style, types, import contracts, tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, a cluster's autoscaler, rebuilt folders
+	$(BIN)/python -m pytest -m slow
 
 docs: $(INSTALLED) ## Write the pages that are made from the code
 	$(BIN)/python -m sweeps.config_reference > docs/configuration.md

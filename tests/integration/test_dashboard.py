@@ -12,6 +12,8 @@ import pytest
 
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("optuna_dashboard")
 
 PATIENCE_SECONDS = 120

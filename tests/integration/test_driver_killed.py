@@ -13,6 +13,8 @@ from conftest import command, environment, run_sweep
 from sweeps.ledger import Ledger
 from sweeps.search import open_storage
 
+pytestmark = pytest.mark.slow
+
 
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -13,6 +13,8 @@ PLANTED = {
     "GIT_CONFIG_KEY_0": "remote.origin.url",
     "GIT_CONFIG_VALUE_0": "https://planted-user:planted-in-a-remote@example.org/x.git",
 }
+pytestmark = pytest.mark.slow
+
 IN_AN_ERROR = "planted-in-an-error"
 SECRETS = [
     PLANTED["WANDB_API_KEY"],

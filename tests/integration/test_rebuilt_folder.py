@@ -13,6 +13,8 @@ from wandb_server import WandbServer
 
 from sweeps.search import open_storage
 
+pytestmark = pytest.mark.slow
+
 MADE = ("sweep.yaml", "baseline.json", "trials.jsonl", "leaderboard.json", "study.log")
 
 

@@ -64,7 +64,9 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(scope="module", params=[4, 40, 400])
+@pytest.fixture(
+    scope="module", params=[4, pytest.param(40, marks=pytest.mark.slow), pytest.param(400, marks=pytest.mark.slow)]
+)
 def report(request, tmp_path_factory):
     # 400 trials with curves as long as the page draws them
     batch_size = 1 if request.param == 400 else 8

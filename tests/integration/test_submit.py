@@ -17,6 +17,8 @@ from conftest import ROOT, environment
 from sweeps.ledger import Ledger
 
 TOKEN, OTHER = "a-token-for-tests-" + "0" * 24, "another-token-for-tests-" + "0" * 24
+pytestmark = pytest.mark.slow
+
 CLUSTER = """
 import ray, sys
 print(ray.init(address="local", num_cpus=2, include_dashboard=True, log_to_driver=False).dashboard_url, flush=True)
