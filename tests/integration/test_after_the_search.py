@@ -99,6 +99,7 @@ def test_a_sealed_area_decides_nothing_and_is_scored_once_for_the_winner(confirm
     assert "Sealed area invoices" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_does_not_open_them_again(confirmed):
     folder, _ = confirmed
     done = run_sweep("--resume", folder)

@@ -48,5 +48,8 @@ def test_proposals_are_asked_of_a_study_that_has_the_history(tmp_path):
     assert proposal_ms("random", 20) > 0
 
 
-def test_a_ledger_of_the_benchmark_is_recovered():
-    assert recovery_seconds(5) > 0
+def test_a_ledger_of_the_benchmark_is_recovered(monkeypatch):
+    recovery_seconds(5)
+    monkeypatch.setattr("benchmarks.scale.history", lambda config, trials: history(config, trials - 1))
+    with pytest.raises(AssertionError, match="4 of 5 trials came back"):
+        recovery_seconds(5)
