@@ -15,9 +15,9 @@ from torch import nn
 
 from trainables import checkpoint
 from trainables.bench import Bench
-from trainables.config import LaneConfig, TrialSpec
 from trainables.loop import Course, Hooks
 from trainables.optimise import SOLO
+from trainables.spec import LaneConfig, TrialSpec
 
 WARM_UP_TRIALS = 2
 PARAMS = {"peak_lr": 3e-3, "warmup_fraction": 0.05, "decay_floor": 7e-4}

@@ -90,9 +90,9 @@ def worker(config: dict[str, Any]) -> None:
     import torch
 
     from trainables.bench import Bench
-    from trainables.config import LaneConfig, TrialSpec
     from trainables.jobs import train_trial
     from trainables.optimise import SOLO
+    from trainables.spec import LaneConfig, TrialSpec
     from trainables.tracking import close_service
 
     settings = LaneConfig.model_validate(config["settings"])

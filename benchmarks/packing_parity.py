@@ -24,12 +24,12 @@ from benchmarks.setting import machine, parser, prepare, print_result, say
 from benchmarks.throughput_sides import heldout_nll
 from trainables import checkpoint
 from trainables.bench import Bench
-from trainables.config import TrialSpec
 from trainables.curve import StepRecord
 from trainables.data import TokenisedSet
 from trainables.engine import Alone
 from trainables.loop import Course, Hooks
 from trainables.optimise import SOLO
+from trainables.spec import TrialSpec
 
 PARAMS = {"peak_lr": 3e-4, "warmup_fraction": 0.1, "decay_floor": 4.5e-5}
 PART_OF_SPREAD = 0.1

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCallback, TrainingArguments
 
-from trainables.config import LaneConfig, LoraConfig, ModelConfig, TrainingConfig, TrialSpec
+from trainables.config import LoraConfig, ModelConfig, TrainingConfig
 from trainables.curve import StepRecord
 from trainables.data import Batch, TokenSequence, collate
 from trainables.loop import Course, Hooks, Loop
@@ -25,6 +25,7 @@ from trainables.model import Base, resolve_precision
 from trainables.order import epoch_order, step_indices
 from trainables.packed import Pack, StepPart
 from trainables.probe import choose_plan
+from trainables.spec import LaneConfig, TrialSpec
 
 SHAPES = {  # of Qwen2.5; heads of 64 and 128
     "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks.curves import PARAMS
-from trainables.config import ModelConfig, TrainingConfig, TrialSpec
+from trainables.config import ModelConfig, TrainingConfig
 from trainables.data import TokenisedSet
 from trainables.heldout import item_losses
 from trainables.loop import Hooks, train
 from trainables.model import load_base
 from trainables.order import epoch_order, steps_in_epoch
+from trainables.spec import TrialSpec
 
 BATCH_TOKENS = 16384
 

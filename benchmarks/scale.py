@@ -39,9 +39,9 @@ from sweeps.run import recover
 from sweeps.search import SweepSearch
 from sweeps.space import Cube, distributions
 from sweeps.told import Told, frozen
-from trainables.config import TrialSpec
 from trainables.epoch import REPORTS
 from trainables.redaction import redact_all
+from trainables.spec import TrialSpec
 
 BASE = 3.0
 POLL_SECONDS, WATCH_SECONDS, LOOK_SECONDS = 10.0, 5.0, 0.5

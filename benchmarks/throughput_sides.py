@@ -22,13 +22,13 @@ from transformers import (
 )
 
 from trainables import checkpoint
-from trainables.config import LaneConfig, TrialSpec
 from trainables.data import TokenisedSet
 from trainables.epoch import plan_epoch
 from trainables.loop import Hooks, train
 from trainables.model import Base, Precision, draw_adapter
 from trainables.order import epoch_order
 from trainables.schedule import LRSchedule, make_schedule
+from trainables.spec import LaneConfig, TrialSpec
 
 IGNORED_LABEL = -100
 

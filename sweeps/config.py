@@ -24,18 +24,9 @@ from sweeps.sections import (
     SearchConfig,
     SpaceConfig,
 )
-from trainables.config import (
-    SEARCHABLE_LORA,
-    DataConfig,
-    HeldoutConfig,
-    ModelConfig,
-    Section,
-    TrainingConfig,
-    WandbConfig,
-    is_integer_param,
-    with_params,
-)
+from trainables.config import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
+from trainables.params import SEARCHABLE_LORA, is_integer_param, with_params
 from trainables.redaction import credentials_in
 
 NO_CREDENTIAL = "must hold no credential: the config is written to many places"

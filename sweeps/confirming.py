@@ -13,8 +13,8 @@ from sweeps.replicates import Replicate
 from sweeps.search import tell_replicates
 from sweeps.sweep import Sweep
 from sweeps.watch import Baseline, Watch
-from trainables.config import TrialSpec
 from trainables.heldout import objective
+from trainables.spec import TrialSpec
 
 Record = dict[str, Any]
 

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster import NAMESPACE, LanePlan
 from sweeps.dispatcher_actor import DispatcherActor
-from trainables.config import LaneConfig
+from trainables.spec import LaneConfig
 
 logger = logging.getLogger(__name__)
 

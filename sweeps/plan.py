@@ -23,10 +23,11 @@ from sweeps.forecast import DEVICES, Forecast, ModelShape, Work, forecast
 from sweeps.plan_findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
 from sweeps.prepare import Prepared, SetPlan, prepare_data
 from sweeps.sections import SUBSET_FRACTIONS
-from trainables.config import SCHEDULE_PARAMS, LoraConfig, with_params
+from trainables.config import LoraConfig
 from trainables.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.params import SCHEDULE_PARAMS, with_params
 from trainables.pretrained import load_tokenizer, resolve_model
 from trainables.schedule import cap_floor, make_schedule
 from trainables.weight_files import WeightsSummary, read_json, summarise_weights

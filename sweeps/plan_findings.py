@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sweeps.bounds import Bounds, recommended
 from sweeps.config import SweepConfig
-from trainables.config import SCHEDULE_PARAMS
 from trainables.errors import UserError
+from trainables.params import SCHEDULE_PARAMS
 from trainables.schedule import MOST_FLOOR_OF_PEAK
 
 FEWEST_WARMUP_STEPS = 20

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sweeps.budget import Budget, trials_done
-from trainables.config import TrialSpec
+from trainables.spec import TrialSpec
 
 SHOWN_TRIALS = 20
 LINE_EVERY_FRACTION = 0.25

@@ -21,11 +21,12 @@ from sweeps.stop_finding import dominated_finding
 from sweeps.trial_curve import TrialCurve, read_curve
 from trainables import base_losses
 from trainables.base_losses import BaseLosses
-from trainables.config import TrialSpec, with_params
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.epoch import Epoch, plan_epoch
 from trainables.heldout import objective
+from trainables.params import with_params
 from trainables.schedule import LRSchedule, make_schedule
+from trainables.spec import TrialSpec
 
 Record = Mapping[str, Any]
 

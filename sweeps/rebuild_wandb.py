@@ -8,10 +8,11 @@ from typing import Any
 
 from analysis.records import Sweep, Trial, read_sweep
 from sweeps.config import load_config
-from trainables.config import TrialSpec, WandbConfig
+from trainables.config import WandbConfig
 from trainables.curve import StepRecord
 from trainables.errors import UserError
 from trainables.heldout import objective
+from trainables.spec import TrialSpec
 from trainables.tracking import Tracker, close_service
 
 TIMEOUT_SECONDS = 60.0

@@ -8,8 +8,8 @@ from typing import Any
 
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import LEDGER_FILE, Event
-from trainables.config import TrialSpec
 from trainables.errors import UserError, UserErrors
+from trainables.spec import TrialSpec
 
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 

@@ -24,10 +24,10 @@ from sweeps.manifest import Manifest
 from sweeps.plan import CACHE_FOLDER, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
-from trainables.config import LaneConfig
 from trainables.errors import UserError, UserErrors
 from trainables.files import write_whole
 from trainables.redaction import redact
+from trainables.spec import LaneConfig
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
     from sweeps.lanes import Lanes

@@ -21,8 +21,8 @@ from sweeps.samplers import make_sampler
 from sweeps.space import distributions, fixed_params
 from sweeps.study import fresh_storage, open_storage
 from sweeps.told import Record, as_trials, tell
-from trainables.config import TrialSpec
 from trainables.schedule import cap_floor
+from trainables.spec import TrialSpec
 
 METRIC = "objective"
 

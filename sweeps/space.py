@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.config import SweepConfig
 from sweeps.sections import Range
-from trainables.config import Params, is_integer_param
+from trainables.config import Params
+from trainables.params import is_integer_param
 
 Distribution = FloatDistribution | IntDistribution
 

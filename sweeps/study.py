@@ -16,8 +16,8 @@ from sweeps.ledger import EPOCH, Event
 from sweeps.resume import past_of
 from sweeps.space import Distribution, distributions
 from sweeps.told import Told, as_trials, frozen
-from trainables.config import TrialSpec
 from trainables.heldout import objective
+from trainables.spec import TrialSpec
 
 STUDY_FILE = "study.log"
 

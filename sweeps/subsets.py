@@ -6,7 +6,7 @@ from analysis.rank import leaderboard
 from sweeps.sections import SUBSET_FRACTIONS
 from sweeps.sweep import Sweep
 from sweeps.watch import Baseline, Watch
-from trainables.config import TrialSpec
+from trainables.spec import TrialSpec
 
 
 def train_on_subsets(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:

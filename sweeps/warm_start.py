@@ -22,9 +22,10 @@ from sweeps.ledger import Ledger
 from sweeps.manifest import MANIFEST_FILE
 from sweeps.space import WARM_START
 from sweeps.told import Record, as_trial
-from trainables.config import SEARCHABLE_LORA, SEARCHABLE_TRAINING, Params
+from trainables.config import Params
 from trainables.errors import UserError, UserErrors
 from trainables.heldout import objective
+from trainables.params import SEARCHABLE_LORA, SEARCHABLE_TRAINING
 
 BASE_TOLERANCE = 0.005
 """Nats a token by which the base model's objective may differ: other hardware and precision, not other data. Ours."""

@@ -13,8 +13,8 @@ from sweeps.progress import Progress
 from sweeps.pruner import Pruner
 from sweeps.recorder import Recorder
 from sweeps.sweep import Sweep
-from trainables.config import TrialSpec
 from trainables.heldout import objective
+from trainables.spec import TrialSpec
 
 LOOK_EVERY_SECONDS = 0.5
 POLL_SECONDS = 2.0

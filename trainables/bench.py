@@ -11,13 +11,13 @@ from torch import nn
 
 from trainables import base_losses, heldout
 from trainables.base_losses import BaseLosses
-from trainables.config import LaneConfig
 from trainables.data import TokenisedSet
 from trainables.heldout import ItemScore
 from trainables.loop import Loop
 from trainables.model import Base, load_base
 from trainables.optimise import World
 from trainables.scorers import load_scorers
+from trainables.spec import LaneConfig
 from trainables.strict_json import json_line
 
 

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from trainables.base_losses import BaseLosses
-from trainables.config import LaneConfig, TrialSpec, with_params
 from trainables.curve import BatchLosses, CurveRecorder, StepRecord
 from trainables.data import Batch, TokenisedSet
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.epoch import plan_epoch
 from trainables.optimise import SOLO, World
 from trainables.order import epoch_order, split_for_worker, step_indices
+from trainables.params import with_params
 from trainables.schedule import make_schedule
+from trainables.spec import LaneConfig, TrialSpec
 
 State = Literal["complete", "diverged", "stopped"]
 

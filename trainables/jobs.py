@@ -13,7 +13,7 @@ from typing import Any
 from trainables import base_losses, checkpoint, heldout
 from trainables.base_losses import BaseLosses
 from trainables.bench import Bench
-from trainables.config import with_params
+from trainables.params import with_params
 from trainables.slots import settle_slots
 from trainables.trial_job import Report, TrialJob
 

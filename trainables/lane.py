@@ -16,12 +16,12 @@ import ray.train.torch
 import torch
 
 from trainables.bench import Bench
-from trainables.config import LaneConfig
 from trainables.course import Course
 from trainables.desk import Desk, Intake, Lease, Notices
 from trainables.jobs import run_job
 from trainables.loop import Ended
 from trainables.optimise import World
+from trainables.spec import LaneConfig
 from trainables.tracking import close_service
 from trainables.trial_job import TrialJob
 

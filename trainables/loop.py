@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import torch
 
 from trainables.base_losses import BaseLosses
-from trainables.config import LaneConfig, TrialSpec
 from trainables.course import Course, Hooks, Outcome, State, Stepped
 from trainables.data import TokenisedSet
 from trainables.engine import Alone, Engine
 from trainables.model import Base
 from trainables.optimise import SOLO, World
 from trainables.packed import Pack, Parked
+from trainables.spec import LaneConfig, TrialSpec
 
 __all__ = ["Course", "Ended", "Hooks", "Loop", "Outcome", "train"]
 

@@ -17,8 +17,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.config import SCHEDULE_PARAMS, Params, ScheduleConfig
+from trainables.config import Params, ScheduleConfig
 from trainables.errors import UserError
+from trainables.params import SCHEDULE_PARAMS
 
 MOST_FLOOR_OF_PEAK = 0.8
 """Highest floor as a fraction of the peak; above it the LR would hardly decline (see `cap_floor`)."""

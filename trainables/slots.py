@@ -13,13 +13,13 @@ import numpy as np
 import psutil
 import torch
 
-from trainables.config import LaneConfig
 from trainables.course import StepPart
 from trainables.data import TokenisedSet
 from trainables.epoch import plan_epoch
 from trainables.model import Base
 from trainables.order import epoch_order, split_for_worker, step_indices
 from trainables.packed import Pack
+from trainables.spec import LaneConfig
 
 logger = logging.getLogger(__name__)
 

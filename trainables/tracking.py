@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from trainables import wandb_service
-from trainables.config import TrialSpec, WandbConfig
+from trainables.config import WandbConfig
+from trainables.spec import TrialSpec
 
 if TYPE_CHECKING:
     from wandb import Run

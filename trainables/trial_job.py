@@ -12,10 +12,10 @@ from torch import nn
 
 from trainables import checkpoint, heldout, training_state
 from trainables.bench import Bench
-from trainables.config import TrialSpec
 from trainables.course import Course, Hooks, Outcome
 from trainables.curve import StepRecord
 from trainables.heldout_evidence import HeldoutEvidence
+from trainables.spec import TrialSpec
 from trainables.tracking import Tracker
 from trainables.training_state import TrainingState
 from trainables.trial_files import TrialFiles

@@ -20,7 +20,8 @@ KEY = "0123456789" * 4
 PRELUDE = """
 import json, logging, os, sys, time
 from types import SimpleNamespace
-from trainables.config import TrialSpec, WandbConfig
+from trainables.config import WandbConfig
+from trainables.spec import TrialSpec
 from trainables.tracking import Tracker, close_service
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

@@ -26,10 +26,10 @@ from sweeps.manifest import Manifest, describe
 from sweeps.plan import Plan, make_plan
 from sweeps.recorder import trial_record
 from sweeps.told import as_trials
-from trainables.config import TrialSpec
 from trainables.diagnostics import CurveWatch
 from trainables.heldout import objective
 from trainables.schedule import cap_floor, make_schedule
+from trainables.spec import TrialSpec
 from trainables.strict_json import json_line
 
 ROOT = Path(__file__).resolve().parents[3]

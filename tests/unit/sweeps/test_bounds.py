@@ -5,7 +5,7 @@ import math
 import pytest
 
 from sweeps.bounds import Bounds, recommended, recommended_point
-from trainables.config import SCHEDULE_PARAMS
+from trainables.params import SCHEDULE_PARAMS
 from trainables.schedule import cap_floor
 
 

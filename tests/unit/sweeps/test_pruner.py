@@ -12,7 +12,7 @@ from sweeps.config import load_config
 from sweeps.ledger import Ledger
 from sweeps.pruner import Pruner
 from trainables.base_losses import BaseLosses
-from trainables.config import TrialSpec
+from trainables.spec import TrialSpec
 
 SAMPLES, BATCH = 160, 8
 STEPS = SAMPLES // BATCH

@@ -7,7 +7,7 @@ import pytest
 
 from sweeps.ledger import Ledger
 from sweeps.recorder import Recorder
-from trainables.config import TrialSpec
+from trainables.spec import TrialSpec
 
 FINDING = {"rule": "dominated", "severity": "warning", "step": 4, "evidence": {"gap": 1.5}, "advice": "lower it"}
 OWN = {**FINDING, "rule": "warmup_spike"}

@@ -14,16 +14,15 @@ from trainables.config import (
     AreaConfig,
     DataConfig,
     HeldoutConfig,
-    LaneConfig,
     LoraConfig,
     ModelConfig,
     TrainingConfig,
-    TrialSpec,
     WandbConfig,
 )
 from trainables.data import TokenisedSet
 from trainables.loop import Course, Hooks, Loop
 from trainables.samples import Sample
+from trainables.spec import LaneConfig, TrialSpec
 from trainables.tokenise import tokenise
 
 TEMPLATE = "Q: {prompt}\nA: {response}"
