@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trainables import stages
+
 Message = dict[str, Any]
 
 LONGEST_WAIT_SECONDS = 10.0
@@ -203,6 +205,8 @@ class Dispatcher:
         if report["kind"] == "notice":
             self.notices.append(report["text"])
             return True
+        step = report.get("step", 0)
+        stages.reached(f"{report['kind']}_arrived", job_id, step)
         job = self._held(lane, incarnation, job_id, attempt)
         if job is None:
             return False
@@ -217,6 +221,7 @@ class Dispatcher:
         elif report["kind"] == "end":
             state = job.cancelled if job.cancelled and report["end"]["state"] == "stopped" else report["end"]["state"]
             self._end(job, {**report["end"], "state": state})
+        stages.reached(f"{report['kind']}_taken", job_id, step)
         self._wake()
         return job.cancelled is None and job.state == "running"
 
@@ -239,6 +244,7 @@ class Dispatcher:
                 job.state, job.lane, job.incarnation = "running", lane.name, lane.incarnation
                 job.latest, job.reports = {}, []
                 lane.leases = {seq: job.job_id}
+                stages.reached("job_leased", job.job_id)
                 return
 
     def _held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster import NAMESPACE, LanePlan
 from sweeps.dispatcher_actor import DispatcherActor
+from trainables import stages
 from trainables.spec import LaneConfig
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ def _lane_main(config: dict[str, Any]) -> None:
         needed = broadcast_from_rank_zero(needed)
     if not needed:
         return
+    stages.reached("lane_joined", lane)
     try:
         from trainables.lane import lane_main
 

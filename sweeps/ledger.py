@@ -12,10 +12,11 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainables import stages
 from trainables.redaction import redact_all
 
 LEDGER_FILE = "ledger.jsonl"
@@ -66,8 +67,11 @@ class Ledger:
             kind: What happened, such as `trial_ended`.
             **fields: JSON values.
         """
+        what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
-        append_line(self.path, seal(event), self._lock)
+        stages.reached("ledger_due", what)
+        append_line(self.path, seal(event), self._lock, what)
+        stages.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:
         """All events that count, and the 1-based numbers of lines that do not; `faults` says why."""
@@ -115,14 +119,28 @@ def unseal(line: bytes) -> Event | None:
     return json.loads(body)
 
 
-def append_line(path: Path, line: str, lock: threading.Lock) -> None:
-    """Appends one line, on a line of its own even after a torn one, and waits until it is on the disk."""
+def _subject(kind: str, fields: Mapping[str, Any]) -> str:
+    """The event and its trial, as `trainables.stages` calls it: `trial_ended t0001`."""
+    trial = fields.get("trial") or fields.get("spec") or fields
+    return f"{kind} {trial.get('trial_id', '')}".rstrip()
+
+
+def append_line(path: Path, line: str, lock: threading.Lock, what: str) -> None:
+    """Appends one line, on a line of its own even after a torn one, and waits until it is on the disk.
+
+    Args:
+        path: The file.
+        line: With its newline.
+        lock: Of the threads that write to it.
+        what: The line in short, for `trainables.stages`.
+    """
     with lock, path.open("ab+") as file:
         begins = file.tell() == 0
         if not begins:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")
+        stages.reached_writing("line_torn", what, file, line.encode())
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())

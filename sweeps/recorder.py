@@ -12,6 +12,7 @@ from typing import Any
 from sweeps.budget import Budget
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger, append_line
+from trainables import stages
 from trainables.diagnostics.finding import Finding
 from trainables.redaction import redact_all
 
@@ -85,7 +86,9 @@ class Recorder(threading.Thread):
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return
         self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
-        append_line(self.path, json.dumps(record, ensure_ascii=False) + "\n", self._writing)
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        append_line(self.path, line, self._writing, f"trials.jsonl {record['trial_id']}")
+        stages.reached("trial_recorded", record["trial_id"])
         self.records[record["trial_id"]] = record
         # It has ended for good, by the ledger: what it could have gone on from has served.
         shutil.rmtree(self.path.parent / "trials" / record["trial_id"] / "state", ignore_errors=True)

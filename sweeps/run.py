@@ -24,6 +24,7 @@ from sweeps.manifest import Manifest
 from sweeps.plan import CACHE_FOLDER, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
+from trainables import stages
 from trainables.errors import UserError, UserErrors
 from trainables.files import write_whole
 from trainables.redaction import redact
@@ -123,10 +124,12 @@ def run_sweep(
         interrupt.arm()
         lane_plan = cluster.plan_lanes(config.resources)
         console.print(lane_plan.words(), highlight=False)
+        stages.reached("cluster_joined", config.name)
         write_whole(home / "sweep.yaml", dump_config(config))
         plan.write(home)
         if draft:
             claim(draft, config.folder)
+        stages.reached("folder_claimed", config.name)
         ledger = Ledger.of_new_driver(config.folder)
         past = recover(config, ledger, console)
         _refuse_spent_budget(config, past.device_hours)
@@ -142,6 +145,7 @@ def run_sweep(
             except lanes.LanesFailedError as error:
                 print(f"error: {redact(str(error))}", file=sys.stderr)
             finally:
+                stages.reached("sweep_ending", config.name)
                 ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
                 manifest.state = state
     return finish(config.folder, state, console)
@@ -228,6 +232,7 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int) -> LaneConfig:
 
 def finish(folder: Path, state: str, console: Console) -> int:
     """Ranks what there is and says where it lies; returns the exit code."""
+    stages.reached("sweep_ranked", folder.name)
     board = write_leaderboard(folder) if (folder / "trials.jsonl").exists() else None
     if board:
         print_board(board, console)

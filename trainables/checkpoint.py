@@ -20,6 +20,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import nn
 
+from trainables import stages
 from trainables.pretrained import no_progress_bars
 
 CHECKSUMS, COMPLETE, META = "checksums.json", "COMPLETE", "meta.json"
@@ -65,11 +66,15 @@ def sealed(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a worker that was killed while saving
     partial.mkdir(parents=True)
+    what = "/".join(folder.parts[-3:])
     try:
         yield partial
+        stages.reached("folder_unsealed", what)
         _seal(partial)
+        stages.reached("folder_sealed", what)
         if folder.exists():
             shutil.rmtree(folder)
+            stages.reached("folder_displaced", what)
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

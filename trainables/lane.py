@@ -15,6 +15,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from trainables import stages
 from trainables.bench import Bench
 from trainables.course import Course
 from trainables.desk import Desk, Intake, Lease, Notices
@@ -109,7 +110,10 @@ class SideBySide:
             if end.error:
                 raise end.error
             assert end.outcome is not None
-            lease.end(job.end(end.outcome))
+            report = job.end(end.outcome)
+            stages.reached("end_due", lease.job_id, end.outcome.steps)
+            lease.end(report)
+            stages.reached("end_reported", lease.job_id, end.outcome.steps)
         except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
             job.failed()
             self._failed(lease, error)

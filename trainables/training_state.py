@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainables import checkpoint
+from trainables import checkpoint, stages
 from trainables.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def keep(folder: Path, state: TrainingState) -> None:
     with checkpoint.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
         checkpoint.write_meta(partial, {**state.meta, "step": state.step})
+    stages.reached("state_written", folder.parent.name, state.step)
     for earlier in folder.iterdir():
         if earlier != place:
             shutil.rmtree(earlier)

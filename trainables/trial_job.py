@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables import checkpoint, heldout, training_state
+from trainables import checkpoint, heldout, stages, training_state
 from trainables.bench import Bench
 from trainables.course import Course, Hooks, Outcome
 from trainables.curve import StepRecord
@@ -77,6 +77,7 @@ class TrialJob:
         if self.writes:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
+            stages.reached("trial_begun", self.spec.trial_id)
         return self.course
 
     def end(self, outcome: Outcome) -> Report:
@@ -96,10 +97,12 @@ class TrialJob:
         """Writes the curve and tells of progress, at every flush of the loop."""
         if not self.writes:
             return
+        last = records[-1]
+        stages.reached("steps_due", self.spec.trial_id, last.step)
         self.files.add_steps(records)
+        stages.reached("steps_written", self.spec.trial_id, last.step)
         if self.tracker:
             self.tracker.steps(records)
-        last = records[-1]
         self.report({"kind": "progress", "step": last.step, "steps": self.steps, "loss": last.loss, "lr": last.lr})
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
@@ -113,12 +116,15 @@ class TrialJob:
         if not self.writes:
             return
         self.evidence.add(step, scores)
+        stages.reached("items_due", self.spec.trial_id, step)
         self.files.add_items(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
+        stages.reached("items_written", self.spec.trial_id, step)
         areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
         weights = self.bench.settings.heldout.weights
         objective = heldout.objective(areas, weights)
         path = self.folder / "checkpoints" / f"step-{step}"
         checkpoint.save(model, path, {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params})
+        stages.reached("checkpoint_written", self.spec.trial_id, step)
         relative = str(path.relative_to(self.bench.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": objective})
         if self.tracker:
@@ -133,6 +139,7 @@ class TrialJob:
                 "objective": objective,
             }
         )
+        stages.reached("checkpoint_reported", self.spec.trial_id, step)
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
         """Keeps what the trial can go on from."""

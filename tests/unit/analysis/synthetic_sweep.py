@@ -136,7 +136,7 @@ class _Writer:
         record = trial_record({"work": {"spec": spec.model_dump()}, "attempt": 1, "end": end})
         record["predicted"] = objective(self.summaries, self.config.heldout.weights) - gain if steps != done else None
         self.ledger.append("trial_ended", trial=record, device_hours=0.02 * number)
-        append_line(self.folder / "trials.jsonl", json_line(record), threading.Lock())
+        append_line(self.folder / "trials.jsonl", json_line(record), threading.Lock(), "trials.jsonl")
         self.records.append(record)
 
     def study(self) -> None:

@@ -1,0 +1,98 @@
+"""Named moments at which a test may have a process killed; without a plan, nothing.
+
+`tests/chaos` kills what a sweep consists of at logical events (this stage, of this trial, at this step), so that a run
+can be repeated. It writes the kills that it wants to a file and names that file in the environment; every process of
+the sweep that reaches a planned event claims it, and either dies on the spot, as if by `kill -9`, or asks for another
+process to be killed and waits until that is done. Where no plan is named a stage costs a call and a comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import IO, NamedTuple
+
+VARIABLE = "LLM_SWEEPS_KILLS"
+"""Environment variable that names the plan, a file of `Kill`s as JSON lines."""
+
+OWN = "own"
+"""As a target: whoever reaches the stage."""
+
+WAIT_SECONDS = 60.0
+
+
+class Kill(NamedTuple):
+    """One planned kill.
+
+    Attributes:
+        name: Of the kill, unique in its plan; files named after it tell how far it got.
+        target: Who dies: `OWN`, or a word that the test understands.
+        stage: Where.
+        of: What is being done there: a trial's id, a file's or a folder's last parts.
+        step: Optimiser steps done; None for any.
+    """
+
+    name: str
+    target: str
+    stage: str
+    of: str
+    step: int | None = None
+
+    def is_due(self, stage: str, of: str, step: int) -> bool:
+        """Whether this is the moment."""
+        return (self.stage, self.of) == (stage, of) and self.step in (None, step)
+
+
+def read_plan(path: Path) -> list[Kill]:
+    """The kills of a plan."""
+    return [Kill(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+_plan_path = Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+_plan = read_plan(_plan_path) if _plan_path else []
+
+
+def reached(stage: str, of: str, step: int = 0) -> None:
+    """Says that this process is at a stage; does not return if it is to die here."""
+    if _plan:
+        for kill in _plan:
+            if kill.is_due(stage, of, step) and _claim(kill):
+                _carry_out(kill)
+
+
+def reached_writing(stage: str, of: str, file: IO[bytes], content: bytes) -> None:
+    """Like `reached`, before `content` is written to `file`: who dies here leaves the first half of it there."""
+    if _plan:
+        for kill in _plan:
+            if kill.is_due(stage, of, 0) and _claim(kill):
+                file.write(content[: len(content) // 2])
+                file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def marker(plan: Path, kill: Kill, what: str) -> Path:
+    """The file that says of a kill that it was "claimed", is "wanted" of the test, or is "done" by it."""
+    return plan.with_name(f"{kill.name}.{what}")
+
+
+def _claim(kill: Kill) -> bool:
+    """Takes a kill; of several processes that reach its event, and of several times, one gets it."""
+    assert _plan_path
+    try:
+        marker(_plan_path, kill, "claimed").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _carry_out(kill: Kill) -> None:
+    assert _plan_path
+    if kill.target == OWN:
+        os.kill(os.getpid(), signal.SIGKILL)
+    marker(_plan_path, kill, "wanted").touch()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not marker(_plan_path, kill, "done").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
