@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+BARS = "▁▂▃▄▅▆▇█"
 BRAILLE = 0x2800
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bit of each dot of a braille character: two columns of four, from the top (Unicode 15, block Braille Patterns)."""
@@ -37,6 +39,26 @@ def interval_bar(low: float, value: float, high: float, reach: tuple[float, floa
     line[start], line[end] = "├", "┤"
     line[place(value)] = "●"
     return "".join(line)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A curve in one line of bars, one a value: `█▆▃▁`; the lowest value is the lowest bar.
+
+    Args:
+        values: One that is not finite is drawn as `×`.
+
+    Returns:
+        A character for each value.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+
+    def bar(value: float) -> str:
+        if not math.isfinite(value):
+            return "×"
+        return BARS[0 if high <= low else round((value - low) / (high - low) * (len(BARS) - 1))]
+
+    return "".join(map(bar, values))
 
 
 def plot(

@@ -64,7 +64,7 @@ class Dispatcher:
         self.max_failures = max_failures
         self.jobs: dict[str, Job] = {}
         self.lanes: dict[str, Lane] = {}
-        self.notices: list[str] = []
+        self.notices: list[Message] = []
         self.interrupted = False
         self.stopping = False
         self._no_lease_before = time.monotonic() + (ADOPTION_SECONDS if restarted else 0.0)
@@ -199,11 +199,13 @@ class Dispatcher:
     async def post(self, lane: str, incarnation: int, job_id: str, attempt: int, report: Message) -> bool:
         """A lane's report on the job it holds: `kind` is "progress", "areas", "end", "error" or "notice".
 
+        A notice is of no job; its `level` is "info" or "warning".
+
         Returns:
             Whether the lane should go on with the job.
         """
         if report["kind"] == "notice":
-            self.notices.append(report["text"])
+            self.notices.append({"level": report["level"], "text": report["text"]})
             return True
         step = report.get("step", 0)
         stages.reached(f"{report['kind']}_arrived", job_id, step)

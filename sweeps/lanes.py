@@ -67,7 +67,8 @@ class Lanes:
         stuck = [n for n, lane in status["lanes"].items() if lane["idle_incarnations"] >= IDLE_INCARNATIONS_ALLOWED]
         ended = self.threads and not any(thread.is_alive() for thread in self.threads)
         if stuck or ended:
-            causes = status["notices"][-1:] or self.errors[-1:] or ["no cause was reported"]
+            warnings = [notice["text"] for notice in status["notices"] if notice["level"] == "warning"]
+            causes = warnings[-1:] or self.errors[-1:] or ["no cause was reported"]
             raise LanesFailedError(f"{', '.join(stuck) or 'all lanes'} ended without work: {causes[0]}")
 
     def drain(self) -> None:
@@ -163,6 +164,7 @@ def _lane_main(config: dict[str, Any]) -> None:
         lane_main(config, incarnation)
     except Exception as error:
         if first:
-            notice = {"kind": "notice", "text": f"{lane} ended: {type(error).__name__}: {error}"}
+            text = f"{lane} ended: {type(error).__name__}: {error}"
+            notice = {"kind": "notice", "level": "warning", "text": text}
             ray.get(dispatcher.post.remote(lane, incarnation, "", 0, notice))
         raise

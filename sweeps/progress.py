@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from analysis.terminal_plot import sparkline
 from sweeps.budget import Budget, trials_done
 from trainables.spec import TrialSpec
 
 SHOWN_TRIALS = 20
 LINE_EVERY_FRACTION = 0.25
+SPARK_CELLS = 12
+"""Characters of a trial's loss curve, at most."""
 
 Status = dict[str, Any]
 
@@ -24,16 +30,19 @@ class Progress:
     Args:
         console: Where to print.
         budget: Forecasts what the sweep will cost.
+        clock: Seconds that pass evenly.
 
     Attributes:
         trials: Trials that will be trained from now on.
     """
 
-    def __init__(self, console: Console, budget: Budget) -> None:
+    def __init__(self, console: Console, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.trials, self.console, self.budget = 0, console, budget
         self.forecast_told = False
         self.specs: dict[str, TrialSpec] = {}
-        self.started: dict[str, float] = {}
+        self.started: dict[tuple[str, int], float] = {}
+        self.losses: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
         self.notices = 0
         self.told: dict[str, tuple[str, int]] = {}
         self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
@@ -54,12 +63,12 @@ class Progress:
     def show(self, status: Status) -> None:
         """Draws the table anew, or prints a line for each trial whose state or quarter of the epoch has changed."""
         for notice in status["notices"][self.notices :]:
-            self.console.print(f"warning: {notice}", soft_wrap=True, highlight=False, markup=False)
+            text = f"warning: {notice['text']}" if notice["level"] == "warning" else notice["text"]
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.notices = len(status["notices"])
         jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in self.specs}
         for job_id, job in jobs.items():
-            if job.get("step") and job["state"] == "running":
-                self.started.setdefault(f"{job_id}.{job['attempt']}", time.monotonic())
+            self._follow(job_id, job)
         cost = self._cost(jobs)
         if self.live:
             self.live.update(self._table(jobs, cost))
@@ -68,6 +77,14 @@ class Progress:
         if cost and not self.forecast_told:
             self.forecast_told = True
             self.console.print(f"forecast: {cost}, measured on the first steps", soft_wrap=True, highlight=False)
+
+    def _follow(self, job_id: str, job: Status) -> None:
+        """Remembers when an attempt was first seen running, and its losses so far."""
+        attempt = (job_id, job["attempt"])
+        if job["state"] == "running":
+            self.started.setdefault(attempt, self._clock())
+        if "loss" in job:
+            self.losses[attempt][job["step"]] = job["loss"]
 
     def _cost(self, jobs: dict[str, Status]) -> str:
         """What the sweep has cost and will cost; nothing before that can be told."""
@@ -81,8 +98,8 @@ class Progress:
         done = sum(job["state"] == "ended" for job in jobs.values())
         title = f"{done} of {self.trials} trials ended" + (f", {cost}" if cost else "")
         table = Table(title=title, title_justify="left", expand=False)
-        for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "held-out NLL"):
-            table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
+        for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "curve", "held-out NLL"):
+            table.add_column(name, justify="left" if name in ("trial", "state", "curve") else "right", no_wrap=True)
         for job_id in list(jobs)[-SHOWN_TRIALS:]:
             table.add_row(*self._cells(job_id, jobs[job_id]))
         return table
@@ -99,17 +116,23 @@ class Progress:
             step,
             self._eta(job_id, job),
             number(job.get("loss")),
+            self._curve(job_id, job),
             number(job.get("objective")),
         ]
 
     def _eta(self, job_id: str, job: Status) -> str:
-        """Time left at the mean speed so far, scoring included."""
-        first = self.started.get(f"{job_id}.{job['attempt']}")
-        if job["state"] != "running" or first is None or "step" not in job:
+        """Time left at this attempt's mean speed so far, scoring included; it may have begun in the middle."""
+        if job["state"] != "running" or job.get("step", 0) <= job.get("began_at_step", 0):
             return ""
-        spent = time.monotonic() - first
-        left = spent / job["step"] * (job["steps"] - job["step"])
+        spent = self._clock() - self.started[job_id, job["attempt"]]
+        left = spent / (job["step"] - job["began_at_step"]) * (job["steps"] - job["step"])
         return f"{int(left // 60)}:{int(left % 60):02d}"
+
+    def _curve(self, job_id: str, job: Status) -> str:
+        """The training losses that were seen of this attempt, from its begin to now, as means of neighbours."""
+        seen = list(self.losses[job_id, job["attempt"]].values())
+        parts = np.array_split(seen, min(SPARK_CELLS, len(seen))) if seen else []
+        return sparkline([float(part.mean()) for part in parts])
 
     def _lines(self, jobs: dict[str, Status]) -> None:
         for job_id, job in jobs.items():

@@ -160,4 +160,4 @@ class Notices(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Sends one warning."""
-        self.desk.post("", 0, {"kind": "notice", "text": record.getMessage()}, wait=False)
+        self.desk.post("", 0, {"kind": "notice", "level": "warning", "text": record.getMessage()}, wait=False)

@@ -103,7 +103,8 @@ class TrialJob:
         stages.reached("steps_written", self.spec.trial_id, last.step)
         if self.tracker:
             self.tracker.steps(records)
-        self.report({"kind": "progress", "step": last.step, "steps": self.steps, "loss": last.loss, "lr": last.lr})
+        now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
+        self.report({"kind": "progress", **now, "loss": last.loss, "lr": last.lr})
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Scores a checkpoint on every area and writes it."""
@@ -160,7 +161,8 @@ class TrialJob:
         self.checkpoints = state.meta["checkpoints"]
         self.evidence.replay(items)
         self.began_at_step = state.step
-        self.report({"kind": "notice", "text": f"{self.spec.trial_id} goes on from step {state.step} of {self.steps}"})
+        text = f"{self.spec.trial_id} goes on from step {state.step} of {self.steps}"
+        self.report({"kind": "notice", "level": "info", "text": text})
 
     def _seconds(self) -> tuple[float, float]:
         """Worker and wall seconds so far, of all attempts that counted."""

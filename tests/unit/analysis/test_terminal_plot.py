@@ -1,10 +1,12 @@
 """Characters that stand where the numbers say."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.terminal_plot import DOTS, interval_bar, plot
+from analysis.terminal_plot import BARS, DOTS, interval_bar, plot, sparkline
 
 NUMBERS = st.floats(-5, 5, allow_nan=False)
 
@@ -70,3 +72,14 @@ def test_a_plot_fills_its_box_and_reaches_its_ends(values, width, height):
     assert bool(rows) == bool(known)
     if len(known) > 1:
         assert {min(rows), max(rows)} == {0, 4 * height - 1}
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=40))
+def test_a_sparkline_has_a_bar_for_each_value_in_their_order(values):
+    line = sparkline(values)
+    assert len(line) == len(values)
+    heights = [BARS.index(character) for character in line]
+    for (a, x), (b, y) in itertools.pairwise(sorted(zip(values, heights, strict=True))):
+        assert x <= y, (a, b)
+    assert min(heights) == 0
+    assert max(heights) == (7 if max(values) > min(values) else 0)
