@@ -1,8 +1,8 @@
 """PURE. What a sweep's evidence says of the next one: changes to its config, each with its reason, and plain advice.
 
 A range moves only where the evidence carries it: the winner and everything that is tied with it lie at one end, and
-settings elsewhere are told apart from them. What can't be told apart is replicated, not searched again. The thresholds
-are ours.
+settings elsewhere are told apart from them (of another hyper-parameter than the peak LR: those with a like peak LR).
+What can't be told apart is replicated, not searched again. The thresholds are ours.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from analysis.seen import Observed, Setting, Span
 
 EDGE = 0.2
 """Part of a range, on its scale, that counts as its end."""
+
+LIKE = 0.1
+"""Part of the range of peak LRs within which two settings have a like one. The LR moves the loss most: a setting with
+another LR says nothing of the other hyper-parameters."""
 
 APART = 2
 """Settings elsewhere that must be told apart from the winner before a range moves."""
@@ -102,7 +106,8 @@ def _too_high(seen: Observed) -> Iterator[Advice]:
 def _at_an_end(seen: Observed) -> Iterator[Advice]:
     near = [setting for setting in seen.settings if setting.tied or setting is seen.settings[0]]
     for name, span in seen.space.items():
-        elsewhere = [span.place(s.params[name]) for s in seen.settings if s not in near and name in s.params]
+        others = (s for s in seen.settings if s not in near and name in s.params)
+        elsewhere = [span.place(s.params[name]) for s in others if name == "peak_lr" or _like(seen, s)]
         places = [span.place(s.params[name]) for s in near if name in s.params]
         if not places:
             continue
@@ -112,6 +117,14 @@ def _at_an_end(seen: Observed) -> Iterator[Advice]:
             yield _moved(name, span, "high", seen.settings[0])
         elif at_low:
             yield _moved(name, span, "low", seen.settings[0])
+
+
+def _like(seen: Observed, setting: Setting) -> bool:
+    """Whether a setting's peak LR is like the winner's."""
+    span, peaks = seen.space.get("peak_lr"), [one.params.get("peak_lr") for one in (seen.settings[0], setting)]
+    if span is None or peaks[0] is None or peaks[1] is None:
+        return True  # the peak LR is fixed, the same for all
+    return abs(span.place(peaks[0]) - span.place(peaks[1])) <= LIKE
 
 
 def _moved(name: str, span: Span, end: Literal["low", "high"], winner: Setting) -> Advice:

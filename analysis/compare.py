@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from rich.text import Text
 from analysis.between import Difference, Winner, difference
 from analysis.command import DONE, Parser, run
 from analysis.formats import UNKNOWN, nats, number, with_interval
+from analysis.json_object import read_json
+from analysis.lineage import Kin, parent_of, tree
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
-from analysis.report.material import read_json
 from trainables.errors import UserError
 
 EXAMPLE = """example:
@@ -30,18 +31,23 @@ exit codes: 0 done, 2 wrong arguments or files"""
 
 @dataclass(frozen=True)
 class Entry:
-    """A sweep that is compared: its folder, its leaderboard, and the SHA-256 of its data files by name."""
+    """A sweep that is compared: its folder, its leaderboard and its manifest."""
 
     sweep: Sweep
     board: dict[str, Any]
-    hashes: dict[str, str]
+    manifest: dict[str, Any]
+
+    def kin(self) -> Kin:
+        """It as a member of a family of sweeps."""
+        said = nats(self.board["rows"][0]["objective"]) if self.board["winner"] else "no winner"
+        config, manifest = self.sweep.config, self.manifest
+        parent = parent_of(config, manifest)
+        return Kin(self.sweep.folder, self.sweep.name, manifest.get("sweep_id"), parent, config, said)
 
     @property
-    def parents(self) -> list[Path]:
-        """Folders that it was warm-started from."""
-        search = self.sweep.config.get("search")
-        named = (search.get("warm_start") if isinstance(search, dict) else None) or []
-        return [Path(name).resolve() for name in named]
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of its data files by name."""
+        return dict(self.manifest.get("data_sha256") or {})
 
     def winner(self) -> Winner:
         """Its winner's items, and what its seeds are known to do; there must be a winner."""
@@ -64,8 +70,7 @@ def read_entry(folder: str | Path) -> Entry:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
     sweep = read_sweep(folder)
-    manifest = read_json(sweep.folder / "manifest.json") or {}
-    return Entry(sweep, leaderboard(folder), dict(manifest.get("data_sha256") or {}))
+    return Entry(sweep, leaderboard(folder), read_json(sweep.folder / "manifest.json") or {})
 
 
 def incomparable(first: Entry, second: Entry) -> str | None:
@@ -108,25 +113,6 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     return {"sweeps": [_record(entry) for entry in entries], "differences": differences}
 
 
-def lineage(entries: Sequence[Entry]) -> Iterator[str]:
-    """The sweeps as a tree, each beneath the one that it was warm-started from; one given sweep a line."""
-    by_folder = {entry.sweep.folder.resolve(): entry for entry in entries}
-    parent = {place: next((p for p in entry.parents if p in by_folder), None) for place, entry in by_folder.items()}
-
-    def branch(place: Path, depth: int) -> Iterator[str]:
-        entry = by_folder[place]
-        best = nats(entry.board["rows"][0]["objective"]) if entry.board["winner"] else "no winner"
-        elsewhere = [str(p) for p in entry.parents if p not in by_folder]
-        beside = f" (from {', '.join(elsewhere)})" if elsewhere else ""
-        yield f"{'   ' * (depth - 1)}{'└─ ' if depth else ''}{entry.sweep.name}: {best}{beside}"
-        for child in [child for child, above in parent.items() if above == place]:
-            yield from branch(child, depth + 1)
-
-    for place, above in parent.items():
-        if above is None:
-            yield from branch(place, 0)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("python -m analysis.compare", "Sweeps side by side, and how their winners differ.", EXAMPLE)
@@ -145,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.json:
             print(json.dumps(found, indent=1, ensure_ascii=False))
         else:
-            _print(found, list(lineage(entries)))
+            _print(found, list(tree([entry.kin() for entry in entries])))
         return DONE
 
     return run(command)
@@ -157,6 +143,8 @@ def _record(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.sweep.name,
         "folder": str(entry.sweep.folder),
+        "id": entry.manifest.get("sweep_id"),
+        "parent": parent_of(entry.sweep.config, entry.manifest),
         "trials": len(trials),
         "device_seconds": sum(trial.cost.get("device_seconds") or 0.0 for trial in trials),
         "winner": board["winner"],
@@ -182,7 +170,7 @@ def _print(found: dict[str, Any], tree: list[str]) -> None:
     console.print(table)
     for one in found["differences"]:
         console.print(Text(difference_words(one), style="bold"), soft_wrap=True)
-    console.print(Text("lineage (by search.warm_start):", style="dim"))
+    console.print(Text("lineage:", style="dim"))
     for line in tree:
         console.print(Text(f"  {line}"), soft_wrap=True)
 
@@ -201,7 +189,7 @@ def difference_words(one: dict[str, Any]) -> str:
     )
 
 
-__all__ = ["Difference", "Entry", "compare", "incomparable", "lineage", "main", "read_entry"]
+__all__ = ["Difference", "Entry", "compare", "incomparable", "main", "read_entry"]
 
 if __name__ == "__main__":
     sys.exit(main())

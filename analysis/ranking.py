@@ -135,6 +135,7 @@ def _separation(standings: Standings) -> dict[str, Any]:
         "seed_sd_single": sd.single,
         "seed_sd_source": sd.source,
         "seed_sd_df": finite(sd.residual_df),
+        "seed_sd_unblocked_df": finite(sd.total_df),
         "blocked_by_seed": standings.blocked,
     }
 

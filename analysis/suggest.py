@@ -15,10 +15,12 @@ import yaml
 
 from analysis.advice import Advice, advise, changes
 from analysis.command import DONE, Parser, run
+from analysis.json_object import read_json
+from analysis.lineage import link_to
 from analysis.observed import Board, observe, searched
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
-from analysis.report.material import read_json
+from analysis.seeds import STATED_DF
 from trainables.errors import UserError
 
 EXAMPLE = """example:
@@ -39,15 +41,16 @@ def suggest(folder: str | Path) -> str:
         folder: The sweep's folder.
 
     Returns:
-        YAML. Beside what the evidence asks for it has a new name, the parent's folder as warm start (which links the
-        two), and the parent's best settings as points to try first.
+        YAML. Beside what the evidence asks for it has a new name, a link to its parent, the parent's folder as warm
+        start, the parent's best settings as points to try first, and the spread between seeds that its replicates
+        measured.
 
     Raises:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
     sweep, board = read_sweep(folder), leaderboard(folder)
     advice = advise(observe(sweep, board, read_json(sweep.folder / "plan.json")))
-    wanted = {**changes(advice), **_lineage(sweep)}
+    wanted = {**changes(advice), **_lineage(sweep), **_seed_sd(board)}
     if reason := _beyond(sweep, advice):
         wanted["space.beyond_recommended"] = (reason, "needed where a range leaves the recommended bounds")
     config = copy.deepcopy(sweep.config)
@@ -92,8 +95,19 @@ def next_name(name: str) -> str:
 def _lineage(sweep: Sweep) -> dict[str, tuple[Any, str]]:
     return {
         "name": (next_name(sweep.name), "a sweep never writes into another's folder"),
-        "search.warm_start": ([str(sweep.folder)], f"the sampler learns from {sweep.name}, and the two stay linked"),
+        "parent": (link_to(sweep.folder, sweep.name), f"links this sweep to {sweep.name}"),
+        "search.warm_start": ([str(sweep.folder)], f"the sampler learns from {sweep.name}"),
     }
+
+
+def _seed_sd(board: Board) -> dict[str, tuple[Any, str]]:
+    """The spread between seeds, where replicates measured it at least as well as a statement in a config counts."""
+    separation = board.get("separation") or {}
+    df = separation.get("seed_sd_unblocked_df")
+    if separation.get("seed_sd_source") != "replicates" or df is None or df < STATED_DF:
+        return {}
+    reason = f"the spread between seeds that replicates measured, with {df:g} degrees of freedom"
+    return {"confirm.seed_sd": (float(f"{separation['seed_sd_unblocked']:.3g}"), reason)}
 
 
 def _beyond(sweep: Sweep, advice: list[Advice]) -> str | None:

@@ -40,12 +40,15 @@ class SweepConfig(Section):
         name: Folder of the sweep below `storage_path`: letters, digits, `.`, `_`, `-`.
         seed: Seed of the search, the sample order and the adapters' initial weights.
         storage_path: Where sweeps lie; seen by every node of the cluster.
+        parent: The sweep that this one follows: its folder, or NAME@ID (the ID is in its manifest). Links the two in
+            `analysis.compare`; what the sampler learns from is `search.warm_start`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     objective: ObjectiveConfig
     seed: int = Field(0, ge=0)
     storage_path: str = "outputs"
+    parent: str | None = Field(None, min_length=1)
     model: ModelConfig
     data: DataConfig
     heldout: HeldoutConfig

@@ -34,9 +34,11 @@ class Manifest:
 
     @classmethod
     @contextmanager
-    def opened(cls, config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> Iterator[Manifest]:
+    def opened(
+        cls, config: SweepConfig, model_path: str, hardware: dict[str, Any], identity: dict[str, Any]
+    ) -> Iterator[Manifest]:
         """Writes the manifest, and its end when the block ends, whatever happens in it."""
-        manifest = cls(config.folder, describe(config, model_path, hardware))
+        manifest = cls(config.folder, {**identity, **describe(config, model_path, hardware)})
         manifest.write(ended=None)
         try:
             yield manifest

@@ -13,6 +13,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from analysis.lineage import LINK
 from sweeps.config import SweepConfig, dump_config
 from trainables.errors import UserError, UserErrors
 
@@ -63,6 +64,8 @@ def _lost_on_a_cluster(config: SweepConfig) -> Iterator[UserError]:
         yield UserError("storage_path", "must be absolute for a job on a cluster", config.storage_path, remedy)
     if not config.model.name.startswith(("/", "~")) and Path(config.model.name).exists():
         yield UserError("model.name", "must be absolute or a Hugging Face id for a job", config.model.name, remedy)
+    if config.parent and not LINK.fullmatch(config.parent) and not config.parent.startswith(("/", "~")):
+        yield UserError("parent", "must be NAME@ID, or absolute, for a job on a cluster", config.parent, remedy)
     for number, name in enumerate(config.search.warm_start):
         if not name.startswith(("/", "~")):
             yield UserError(f"search.warm_start[{number}]", "must be absolute for a job on a cluster", name, remedy)

@@ -20,6 +20,7 @@ import numpy as np
 from sweeps.bounds import Bounds, recommended, recommended_point
 from sweeps.config import SweepConfig
 from sweeps.forecast import DEVICES, Forecast, ModelShape, Work, forecast
+from sweeps.identity import check_parent
 from sweeps.plan_findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
 from sweeps.prepare import Prepared, SetPlan, prepare_data
 from sweeps.sections import SUBSET_FRACTIONS
@@ -142,6 +143,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         recommended=asdict(recommended(config.model.method, weights.parameters)),
         failures=[
             *unexplained(config, weights.parameters),
+            *check_parent(config),
             *_warm_start_mistakes(config),
             *data.audit.failures(),
         ],

@@ -117,6 +117,7 @@ def run_sweep(
     """
     from sweeps import cluster, lanes
     from sweeps.budget import Budget
+    from sweeps.identity import identify
     from sweeps.sweep import Sweep
 
     state, home = "failed", draft or config.folder
@@ -135,8 +136,9 @@ def run_sweep(
         _refuse_spent_budget(config, past.device_hours)
         budget = Budget(lane_plan.devices, config.budget.device_hours, past.device_hours)
         sweep = Sweep(config, plan, ledger, past, budget, interrupt, console, options.open_sealed_again)
-        with Manifest.opened(config, plan.model_path, cluster.hardware()) as manifest:
-            started = {"config": config.model_dump(mode="json"), "resumed": draft is None}
+        identity = identify(config, ledger)
+        with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
+            started = {**identity, "config": config.model_dump(mode="json"), "resumed": draft is None}
             ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
             try:
                 settings = lane_settings(config, plan, lane_plan.cpus)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from analysis.advice import Advice, advise
 from analysis.json_lines import read_json_lines
+from analysis.json_object import read_json
 from analysis.observed import observe
 from analysis.rank import leaderboard
 from analysis.records import Sweep, Trial, read_sweep
 from analysis.thin import Curve, thin
-from trainables.errors import UserError
 
 Board = dict[str, Any]
 Row = dict[str, Any]
@@ -82,21 +81,3 @@ def read_material(folder: str | Path) -> Material:
         ledger=[event for _, event in read_json_lines(sweep.folder / "ledger.jsonl")[0]],
         advice=advise(observe(sweep, board, plan)),
     )
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object's file; None where there is none.
-
-    Raises:
-        UserError: It holds something else.
-    """
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(str(path), "must be JSON in UTF-8", error, "restore the file that the sweep wrote") from error
-    if not isinstance(found, dict):
-        got = type(found).__name__
-        raise UserError(str(path), "must hold an object", got, "restore the file that the sweep wrote")
-    return found

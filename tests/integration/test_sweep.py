@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import time
@@ -41,6 +42,14 @@ def test_every_file_of_the_contract_is_there(smoke):
         "ledger.jsonl",
     ):
         assert (folder / name).stat().st_size > 0, name
+
+
+def test_the_manifest_and_the_ledger_know_the_sweep_by_one_id(smoke):
+    folder, _ = smoke
+    manifest = json.loads((folder / "manifest.json").read_text())
+    started = next(event for event in Ledger(folder).read()[0] if event["event"] == "sweep_started")
+    assert re.fullmatch("[0-9a-f]{12}", manifest["sweep_id"])
+    assert (started["sweep_id"], started["parent"]) == (manifest["sweep_id"], manifest["parent"])
 
 
 def test_each_trial_says_how_it_ended(trials):

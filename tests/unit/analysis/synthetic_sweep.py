@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from analysis.suspects import TRAIN_FILE, read_texts
 from sweeps.config import SweepConfig, dump_config, load_config
+from sweeps.identity import identify
 from sweeps.ledger import Ledger, append_line
 from sweeps.manifest import Manifest, describe
 from sweeps.plan import Plan, make_plan
@@ -41,10 +42,19 @@ Scores = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is planted: the peak LR with the greatest gain, and the one above which trials diverge."""
+    """What is planted.
+
+    Attributes:
+        best_peak_lr: The peak LR with the greatest gain.
+        diverges_above: The one above which trials diverge.
+        flat: The peak LR makes no difference.
+        falls_to_the_end: Losses fall faster and faster until the epoch ends.
+    """
 
     best_peak_lr: float = 4e-4
     diverges_above: float = 1.5e-3
+    flat: bool = False
+    falls_to_the_end: bool = False
 
 
 def write_synthetic_sweep(
@@ -55,6 +65,7 @@ def write_synthetic_sweep(
     seed: int = 0,
     truth: Truth = Truth(),
     batch_size: int = 8,
+    parent: str | None = None,
 ) -> Path:
     """Writes `<storage>/<name>` and returns it.
 
@@ -64,8 +75,11 @@ def write_synthetic_sweep(
     config.folder.mkdir(parents=True)
     plan = make_plan(config, config.folder)
     plan.write(config.folder)
+    if parent:
+        config = config.model_copy(update={"parent": parent})
     (config.folder / "sweep.yaml").write_text(dump_config(config))
-    manifest = Manifest(config.folder, describe(config, plan.model_path, {"gpus": 0}))
+    identity = identify(config, Ledger(config.folder))
+    manifest = Manifest(config.folder, {**identity, **describe(config, plan.model_path, {"gpus": 0})})
     writer = _Writer(config, plan, np.random.default_rng(seed), truth)
     writer.baseline()
     for number in range(1, trials + 1):
@@ -157,7 +171,7 @@ class _Writer:
 
     def _gain(self, peak_lr: float) -> float:
         """A bell over the peak LR, as wide as a factor of four; seeds differ by 0.012 nats."""
-        distance = math.log(peak_lr / self.truth.best_peak_lr) / math.log(4.0)
+        distance = 0.0 if self.truth.flat else math.log(peak_lr / self.truth.best_peak_lr) / math.log(4.0)
         return 1.2 * math.exp(-0.5 * distance**2) + float(self.rng.normal(0, 0.012))
 
     def _curve(self, spec: TrialSpec, steps: int, gain: float) -> tuple[list[Any], int]:
@@ -167,7 +181,8 @@ class _Writer:
         size = self.plan.samples_per_step
         for step in range(1, steps + 1):
             members = np.arange((step - 1) * size, min(step * size, len(self.sample_base)))
-            won = 1.3 * gain * (1 - math.exp(-6 * step / self.plan.steps))
+            done = step / self.plan.steps
+            won = 1.3 * gain * (done**4 if self.truth.falls_to_the_end else 1 - math.exp(-6 * done))
             nll = np.maximum(0.01, self.sample_base[members] - won + self.rng.normal(0, 0.3, len(members)))
             if diverges and step > self.plan.steps // 3:
                 nll = self.sample_base[members] + 0.8 * (step - self.plan.steps // 3)

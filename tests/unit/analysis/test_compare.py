@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis.between import Winner, difference
-from analysis.compare import compare, difference_words, incomparable, lineage, main, read_entry
+from analysis.compare import compare, difference_words, incomparable, main, read_entry
+from analysis.lineage import Kin, changes, parent_of, tree
 from analysis.stats import LEVEL, Bootstrap, make_design
 from tests.unit.analysis.synthetic_sweep import Truth, write_synthetic_sweep
 
@@ -77,13 +79,10 @@ def test_other_items_are_refused(losses):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A sweep, one after it with a worse truth, and one on fewer items; the second was warm-started from the first."""
+    """A sweep, one after it with a worse truth, and one on fewer items; the second is the first's child."""
     place = tmp_path_factory.mktemp("compare")
     first = write_synthetic_sweep(place, 5, "one")
-    second = write_synthetic_sweep(place, 5, "two", truth=Truth(best_peak_lr=8e-3))
-    text = (second / "sweep.yaml").read_text()
-    assert "warm_start: []" in text
-    (second / "sweep.yaml").write_text(text.replace("warm_start: []", f"warm_start: ['{first}']"))
+    second = write_synthetic_sweep(place, 5, "two", truth=Truth(best_peak_lr=8e-3), parent=str(first))
     return [first, second, write_synthetic_sweep(place, 5, "three", items=12)]
 
 
@@ -99,17 +98,60 @@ def test_a_worse_sweep_is_called_worse_and_fewer_items_are_no_comparison(folders
 def test_another_file_is_no_comparison(folders):
     first, second = (read_entry(folder) for folder in folders[:2])
     assert incomparable(first, second) is None
-    second.hashes["tables"] = "0" * 64
+    second.manifest["data_sha256"]["tables"] = "0" * 64
     assert incomparable(first, second) == "area tables is another file (its sha256 differs)"
-    del second.hashes["tables"]
+    del second.manifest["data_sha256"]["tables"]
     assert incomparable(first, second) == "the manifest of two has no hash of area tables"
 
 
 def test_the_lineage_is_a_tree(folders):
-    entries = [read_entry(folder) for folder in folders]
-    lines = list(lineage(entries))
+    family = [read_entry(folder).kin() for folder in folders]
+    lines = list(tree(family))
     assert [line.split(":")[0] for line in lines] == ["one", "└─ two", "three"]
-    assert next(lineage(entries[1:])).endswith(f"(from {folders[0]})")
+    assert lines[1].endswith("; changed: nothing")
+    assert f"(from {folders[0]})" in next(tree(family[1:]))
+
+
+def kin(name, parent=None, **space):
+    return Kin(Path(f"/sweeps/{name}"), name, f"{hash(name) % 16**12:012x}", parent, {"name": name, "space": space})
+
+
+def test_an_id_finds_a_parent_that_was_moved_and_the_tree_says_what_each_changed():
+    first = kin("a", high="1e-3", low=1)
+    second = kin("b", {"name": "a", "id": first.id, "folder": "/gone/a"}, high=2e-3, low=1.0)
+    third = kin("c", {"name": "b", "id": second.id, "folder": None}, **{f"key{i}": i for i in range(5)})
+    other = kin("d", {"name": "z", "id": "0" * 12, "folder": None})
+    assert list(tree([third, other, second, first])) == [
+        f"d:  (from z@{'0' * 12})",
+        "a: ",
+        "└─ b: ; changed: space.high 0.001 → 0.002",
+        "   └─ c: ; changed: space.high 0.002 → None, space.low 1.0 → None, space.key0 None → 0, space.key1 None → 1, "
+        "and 3 more",
+    ]
+
+
+def test_names_and_places_are_no_changes():
+    before = {"name": "a", "parent": None, "search": {"warm_start": [], "trials": 4}}
+    after = {"name": "b", "parent": "a@0", "search": {"warm_start": ["a"], "trials": 8}}
+    assert changes(before, after) == {"search.trials": (4, 8)}
+
+
+@pytest.mark.parametrize(
+    ("config", "manifest", "expected"),
+    [
+        ({}, {}, None),
+        ({"parent": "a@0123456789ab"}, {}, {"name": "a", "id": "0123456789ab", "folder": None}),
+        (
+            {"parent": "b"},
+            {"parent": {"name": "b", "id": None, "folder": "/b"}},
+            {"name": "b", "id": None, "folder": "/b"},
+        ),
+        ({"search": {"warm_start": ["/x/old", "/x/older"]}}, {}, {"name": "old", "id": None, "folder": "/x/old"}),
+    ],
+    ids=["none", "by the config", "by the manifest", "by its warm start, before there were parents"],
+)
+def test_whose_child_a_sweep_is(config, manifest, expected):
+    assert parent_of(config, manifest) == expected
 
 
 def test_the_command_prints_a_table_or_json(folders, capsys):

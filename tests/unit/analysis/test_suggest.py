@@ -1,12 +1,16 @@
 """Planted evidence moves the right bound the right way, and the suggested config is one that runs."""
 
 import dataclasses
+import json
 import math
+import shutil
 
 import pytest
 import yaml
 
 from analysis.advice import advise, changes
+from analysis.lineage import changes as changes_of_sweeps
+from analysis.rank import leaderboard
 from analysis.seen import Observed, Setting, Span
 from analysis.suggest import main, next_name, suggest
 from sweeps.config import load_config
@@ -28,6 +32,12 @@ def seen(*peaks, tied=(), **more):
     return Observed(**{"space": space, "settings": settings, "ended": len(peaks), "gain": (0.4, 0.6), **more})
 
 
+def floors(*peaks):
+    """A winner at the highest floor and a peak LR of 3.5e-4; the others have low floors and these peak LRs."""
+    winner = Setting("best", {"peak_lr": 3.5e-4, "decay_floor": 4.98e-5}, False)
+    return [winner, *(Setting(f"{peak}", {"peak_lr": peak, "decay_floor": 4.1e-5}, False) for peak in peaks)]
+
+
 CASES = {
     "optimum at the upper bound": (seen(1.9e-3, 6e-4, 2e-4, 6e-5), {"space.peak_lr.high": 4e-3}),
     "optimum at the upper bound, the neighbour tied": (
@@ -41,6 +51,11 @@ CASES = {
         {"confirm.budget": 4},
     ),
     "at the bound, but few are told apart": (seen(1.9e-3, 2e-4), {}),
+    "by chance at a floor's bound: those elsewhere had other peak LRs": (seen(settings=floors(6e-5, 1.5e-3)), {}),
+    "at a floor's bound, and those elsewhere with like peak LRs are worse": (
+        seen(settings=floors(3e-4, 4e-4)),
+        {"space.decay_floor.high": 5.5e-5},
+    ),
     "at the bound, but higher ones diverged": (
         seen(1.7e-3, 6e-4, 2e-4, 6e-5, diverged=[{"peak_lr": 1.9e-3}], ended=6),
         {},
@@ -124,6 +139,8 @@ def test_the_suggested_config_is_valid_linked_and_commented(folder, tmp_path, ca
     config, before = load_config(path), load_config(folder / "sweep.yaml")
     assert config.name == "synthetic-2"
     assert config.search.warm_start == [str(folder)]
+    name, _, own = config.parent.partition("@")
+    assert (name, own) == ("synthetic", json.loads((folder / "manifest.json").read_text())["sweep_id"])
     assert config.search.seed_points
     changed = {key for key, value in flat(yaml.safe_load(text)) if value != dict(flat(before.model_dump())).get(key)}
     lines = text.splitlines()
@@ -136,24 +153,49 @@ def test_the_suggested_config_is_valid_linked_and_commented(folder, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("truth", "key", "grows"),
+    ("truth", "moved"),
     [
-        (Truth(best_peak_lr=6e-3, diverges_above=1.0), "high", True),
-        (Truth(best_peak_lr=1.2e-5), "low", False),
-        (Truth(best_peak_lr=4e-4, diverges_above=6e-4), "high", False),
+        (Truth(best_peak_lr=6e-3, diverges_above=1.0), {"space.peak_lr.high": "up"}),
+        (Truth(best_peak_lr=1.2e-5), {"space.peak_lr.low": "down"}),
+        (Truth(best_peak_lr=4e-4, diverges_above=6e-4), {"space.peak_lr.high": "down"}),
+        (Truth(best_peak_lr=4e-4, falls_to_the_end=True), {"data.limit": "up"}),
+        (Truth(flat=True, diverges_above=1.0), {"search.trials": "down"}),
     ],
-    ids=["optimum above the range", "optimum below the range", "too high"],
+    ids=["optimum above the range", "optimum below the range", "too high", "too little data", "flat"],
 )
-def test_a_planted_sweep_moves_the_right_bound_and_the_next_one_passes_the_pre_flight(tmp_path, truth, key, grows):
+def test_a_planted_sweep_moves_the_right_value_and_the_next_one_passes_the_pre_flight(tmp_path, truth, moved):
     folder = write_synthetic_sweep(tmp_path, 16, "planted", truth=truth)
     path = tmp_path / "next.yaml"
     path.write_text(suggest(folder))
-    before, after = (load_config(file).space.peak_lr for file in (folder / "sweep.yaml", path))
-    assert (getattr(after, key) > getattr(before, key)) is grows
-    assert getattr(after, key) != getattr(before, key)
-    other = "low" if key == "high" else "high"
-    assert getattr(after, other) == getattr(before, other)
+    found = changes_of_sweeps(*(yaml.safe_load(file.read_text()) for file in (folder / "sweep.yaml", path)))
+    ways = {key: "up" if float(new) > float(old) else "down" for key, (old, new) in found.items()}
+    ways.pop("confirm.budget", None)  # ties ask for replicates, whatever else was planted
+    assert ways == moved
     assert run_sweep([str(path), "--plan"]) == 0
+    print(truth, found)
+
+
+def test_a_measured_spread_between_seeds_goes_on_to_the_next_sweep(confirmed):
+    def stated(folder):
+        return "seed_sd" in yaml.safe_load(suggest(folder)).get("confirm", {})
+
+    board = leaderboard(confirmed)["separation"]
+    assert board["seed_sd_source"] == "replicates"
+    assert board["seed_sd_unblocked_df"] == 2, "two settings, two seeds"
+    assert not stated(confirmed), "two degrees of freedom are too few to be taken as known"
+    with (confirmed / "trials.jsonl").open("a") as file:
+        for line in (confirmed / "trials.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            if record["kind"] == "replicate" and record["seed"] == 1:
+                copied = confirmed / "trials" / f"{record['replicate_of']}-s3"
+                shutil.copytree(confirmed / "trials" / record["trial_id"], copied)
+                file.write(json.dumps({**record, "trial_id": copied.name, "seed": 3}) + "\n")
+    board = leaderboard(confirmed)["separation"]
+    assert board["seed_sd_unblocked_df"] == 4
+    assert stated(confirmed)
+    assert yaml.safe_load(suggest(confirmed))["confirm"]["seed_sd"] == pytest.approx(
+        board["seed_sd_unblocked"], rel=0.01
+    )
 
 
 @pytest.mark.parametrize(("name", "following"), [("demo", "demo-2"), ("demo-9", "demo-10"), ("a-b", "a-b-2")])

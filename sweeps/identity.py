@@ -1,0 +1,53 @@
+"""Which sweep this is, and which one it follows: `parent: DIR` or `parent: NAME@ID`.
+
+A sweep gets an id when it first starts and keeps it through every resume. Folders are moved and copied between
+machines; the id in the manifest and the ledger still tells whose child a sweep is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from analysis.lineage import LINK, named_parent
+from sweeps.config import SweepConfig
+from sweeps.ledger import Ledger
+from trainables.errors import UserError
+
+ID_BYTES = 6
+"""Twelve hexadecimal digits: of a million sweeps, two share an id with a probability below one in five hundred."""
+
+
+def check_parent(config: SweepConfig) -> list[UserError]:
+    """A parent that can't be one; for the pre-flight. `NAME@ID` needs no folder here."""
+    if config.parent is None or LINK.fullmatch(config.parent):
+        return []
+    folder = Path(config.parent).expanduser()
+    if not (folder / "sweep.yaml").is_file():
+        rule, remedy = "must be a sweep's folder, or its NAME@ID", "check the path; the ID is in its manifest.json"
+        return [UserError("parent", rule, config.parent, remedy)]
+    if folder.resolve() == config.folder:
+        return [UserError("parent", "must be another sweep", config.parent, "leave it out")]
+    return []
+
+
+def identify(config: SweepConfig, ledger: Ledger) -> dict[str, Any]:
+    """The sweep's id and its parent, for the manifest and the ledger.
+
+    What the ledger's first start recorded stands: a resumed sweep is the same one, wherever its parent has gone since.
+
+    Args:
+        config: The sweep; `check_parent` has passed it.
+        ledger: Its ledger.
+
+    Returns:
+        `sweep_id`, and `parent`: its `name`, `id` (None for a sweep of a version that gave none) and, where the config
+        names one, its `folder`; or None.
+    """
+    events, _ = ledger.read()
+    for event in events:
+        if event["event"] == "sweep_started" and event.get("sweep_id"):
+            return {"sweep_id": event["sweep_id"], "parent": event["parent"]}
+    parent = None if config.parent is None else named_parent(config.parent)
+    return {"sweep_id": secrets.token_hex(ID_BYTES), "parent": parent}
