@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainables import stages
+from trainables.files import append_whole, sync
 from trainables.redaction import redact_all
 
 LEDGER_FILE = "ledger.jsonl"
@@ -134,24 +135,19 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str) -> None:
         lock: Of the threads that write to it.
         what: The line in short, for `trainables.stages`.
     """
-    with lock, path.open("ab+") as file:
-        begins = file.tell() == 0
-        if not begins:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        stages.reached_writing("line_torn", what, file, line.encode())
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    if begins:
-        _sync_entries(path.parent)
+    with lock:
+        begins = not path.exists()
+        data = (b"" if begins or _ends_whole(path) else b"\n") + line.encode()
+        with path.open("ab") as file:
+            stages.reached_writing("line_torn", what, file, data)
+        append_whole(path, data, durable=True)
+        if begins:
+            sync(path.parent)  # a new file is else not found after a power cut
 
 
-def _sync_entries(folder: Path) -> None:
-    """Waits until a folder's list of entries is on the disk: a new file is else not found after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

@@ -16,6 +16,7 @@ from sweeps.ledger import EPOCH, Event
 from sweeps.resume import past_of
 from sweeps.space import Distribution, distributions
 from sweeps.told import Told, as_trials, frozen
+from trainables.disk import patiently
 from trainables.heldout import objective
 from trainables.spec import TrialSpec
 
@@ -31,7 +32,25 @@ def fresh_storage(folder: Path) -> JournalStorage:
 def open_storage(folder: Path, name: str = STUDY_FILE) -> JournalStorage:
     """The study's journal `study.log`, which `optuna-dashboard` opens too."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(folder / name)))
+    return JournalStorage(PatientJournal(str(folder / name)))
+
+
+class PatientJournal(JournalFileBackend):
+    """A journal whose writes wait for room on a full disk, and leave no part of a line."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Appends to the journal; only this process writes it."""
+
+        def append() -> None:
+            before = path.stat().st_size
+            try:
+                JournalFileBackend.append_logs(self, logs)
+            except OSError:
+                os.truncate(path, before)
+                raise
+
+        path = Path(self._file_path)
+        patiently(path, append)
 
 
 def rebuild_study(config: SweepConfig, events: list[Event]) -> int:

@@ -19,6 +19,7 @@ from trainables.optimise import World
 from trainables.scorers import load_scorers
 from trainables.spec import LaneConfig
 from trainables.strict_json import json_line
+from trainables.writer import Writer
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Bench:
     areas: dict[str, TokenisedSet]
     scorers: dict[str, dict[str, Any]]
     loop: Loop = field(init=False)
+    writer: Writer = field(default_factory=Writer, init=False)
     _base_losses: BaseLosses | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:

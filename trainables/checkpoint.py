@@ -7,27 +7,70 @@ file to its sha256 and `COMPLETE` holds the sha256 of `checksums.json`, so that 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainables import stages
+from trainables.files import sync
 from trainables.pretrained import no_progress_bars
 
 CHECKSUMS, COMPLETE, META = "checksums.json", "COMPLETE", "meta.json"
+ADAPTER = "adapter_model.safetensors"
+
+Tensors = dict[str, torch.Tensor]
 
 
 class CheckpointError(ValueError):
     """A checkpoint folder that is incomplete or whose content is not what was written."""
+
+
+class Weights(NamedTuple):
+    """What a checkpoint of a model consists of.
+
+    Attributes:
+        tensors: Views of the weights that are saved, by name.
+        write: Writes such tensors, these or a copy of them, and what belongs to them into a folder. It does not read
+            the model's weights, so that it may run on another thread while the model trains on.
+    """
+
+    tensors: Tensors
+    write: Callable[[Tensors, Path], None]
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """What `save` writes of a model, apart, for whoever copies it first and writes it later."""
+    if isinstance(model, PeftModel):
+        config = copy.deepcopy(model.peft_config["default"])
+        config.inference_mode = True  # as PEFT saves it
+        # "auto" would ask the hub whether the vocabulary grew; adapters here never touch the embeddings.
+        found: Any = get_peft_model_state_dict(model, save_embedding_layers=False)
+
+        def write_adapter(tensors: Tensors, folder: Path) -> None:
+            save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+            config.save_pretrained(str(folder))
+
+        return Weights(dict(found), write_adapter)
+
+    def write_model(tensors: Tensors, folder: Path) -> None:
+        with no_progress_bars():
+            # A copy of the dict, for it is emptied.
+            model.save_pretrained(str(folder), state_dict=dict(tensors))  # type: ignore[operator]
+
+    return Weights(dict(model.state_dict()), write_model)
 
 
 def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
@@ -50,8 +93,22 @@ def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
         OSError: The disk is full or not writable; nothing is left behind.
         TypeError: `meta` holds what JSON can't.
     """
+    weights = weights_of(model)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in weights.tensors.items()}
+    return save_weights(weights, tensors, folder, meta)
+
+
+def save_weights(weights: Weights, tensors: Tensors, folder: str | Path, meta: Mapping[str, Any]) -> Path:
+    """Writes a checkpoint as `save` does, of tensors that were copied.
+
+    Args:
+        weights: What `weights_of` gave.
+        tensors: A contiguous copy of its tensors; what shared memory among them must share it here.
+        folder: As for `save`.
+        meta: As for `save`.
+    """
     with sealed(Path(folder)) as partial:
-        _write_weights(model, partial)
+        weights.write(tensors, partial)
         write_meta(partial, meta)
     return Path(folder)
 
@@ -76,10 +133,13 @@ def sealed(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
             stages.reached("folder_displaced", what)
         partial.rename(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, SafetensorError) and (found := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(found[1])  # safetensors keeps the system's error in its words alone
+            raise OSError(number, os.strerror(number), str(partial)) from error
         raise
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
@@ -149,40 +209,21 @@ def load(model: nn.Module, folder: str | Path) -> None:
         raise CheckpointError(f"{folder}: its weights are not those of the model, as {wrong[0]} shows")
 
 
-def _write_weights(model: nn.Module, folder: Path) -> None:
-    if isinstance(model, PeftModel):
-        # "auto" would ask the hub whether the vocabulary grew; adapters here never touch the embeddings.
-        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    else:
-        with no_progress_bars():
-            model.save_pretrained(str(folder), safe_serialization=True)  # type: ignore[operator]
-
-
 def _seal(folder: Path) -> None:
     """Syncs every file, then writes the checksums, then the marker: in this order, each on disk before the next."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
-        _sync(path)
+        sync(path)
     checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     _write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2))
-    _sync(folder)
+    sync(folder)
     _write_text(folder / COMPLETE, _sha256(folder / CHECKSUMS) + "\n")
-    _sync(folder)
+    sync(folder)
 
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of entries, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path)
 
 
 def _sha256(path: Path) -> str:

@@ -36,7 +36,7 @@ class Hooks:
         checkpoint: Called with the number of steps done and the model, in evaluation mode.
         should_stop: Asked before every step; after True not one more is trained.
         keep: Called after every checkpoint but the last with the number of steps done and what the trial needs to go on
-            from there; None where nobody keeps it.
+            from there, which the next step changes; None where nobody keeps it.
     """
 
     steps: Callable[[list[StepRecord]], None]

@@ -37,7 +37,7 @@ class Engine(Protocol):
         """Takes a trial out; those after it move up."""
 
     def state(self, slot: Any) -> dict[str, torch.Tensor]:
-        """What a slot has learnt, as copies: its weights and its optimiser's memory."""
+        """What a slot has learnt: its weights and its optimiser's memory, to be read before the next step."""
 
     def load(self, slot: Any, state: dict[str, torch.Tensor], steps: int) -> None:
         """Has the slot that joined last go on from a state, after so many steps."""

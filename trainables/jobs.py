@@ -13,6 +13,7 @@ from typing import Any
 from trainables import base_losses, checkpoint, heldout
 from trainables.base_losses import BaseLosses
 from trainables.bench import Bench
+from trainables.files import write_whole
 from trainables.params import with_params
 from trainables.slots import settle_slots
 from trainables.trial_job import Report, TrialJob
@@ -60,10 +61,13 @@ def train_trial(
     """
     job = TrialJob.of(bench, work, report, should_stop)
     try:
-        return job.end(bench.loop.train(job.begin()))
+        end = job.end(bench.loop.train(job.begin()))
     except BaseException:
         job.failed()
         raise
+    finally:
+        job.pending.settle()
+    return end
 
 
 def score_baseline(bench: Bench, area: str) -> Report:
@@ -73,7 +77,7 @@ def score_baseline(bench: Bench, area: str) -> Report:
     if bench.world.rank == 0:
         path = Path(bench.settings.output_dir) / "trials" / "baseline" / f"{area}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(bench.lines(area, 0, scores), encoding="utf-8")
+        write_whole(path, bench.lines(area, 0, scores))
     return {"state": "complete", "area": area, "summary": heldout.summarise(scores)}
 
 

@@ -24,7 +24,7 @@ from trainables.loop import Ended
 from trainables.optimise import World
 from trainables.spec import LaneConfig
 from trainables.tracking import close_service
-from trainables.trial_job import TrialJob
+from trainables.trial_job import Report, TrialJob
 
 
 def lane_main(config: dict[str, Any], incarnation: int) -> None:
@@ -79,12 +79,18 @@ class SideBySide:
     def __init__(self, bench: Bench, intake: Intake) -> None:
         self.bench, self.intake = bench, intake
         self._jobs: dict[Course, tuple[Lease, TrialJob]] = {}
+        self._closing: list[tuple[Lease, TrialJob, Report | Exception]] = []
 
     def run(self, first: Lease) -> None:
         """Trains; a slot that gets free is filled at once, at that trial's own first step."""
         self.bench.loop.offer(first.work.get("slots", 1))
         self._start(first)
+        self._train()
+        self._close(wait=True)
+
+    def _train(self) -> None:
         while self._jobs:
+            self._close(wait=False)
             while self.bench.loop.free and (lease := self.intake.trial()):
                 self._start(lease)
             try:
@@ -110,21 +116,36 @@ class SideBySide:
             if end.error:
                 raise end.error
             assert end.outcome is not None
-            report = job.end(end.outcome)
-            stages.reached("end_due", lease.job_id, end.outcome.steps)
-            lease.end(report)
-            stages.reached("end_reported", lease.job_id, end.outcome.steps)
+            self._closing.append((lease, job, job.end(end.outcome)))
         except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
-            job.failed()
-            self._failed(lease, error)
+            self._closing.append((lease, job, error))
 
     def _all_fail(self, error: Exception) -> None:
         """A step went wrong: whose fault it was is not known."""
         jobs, self._jobs = list(self._jobs.values()), {}
         self.bench.recover()
-        for lease, job in jobs:
-            job.failed()
-            self._failed(lease, error)
+        self._closing += [(lease, job, error) for lease, job in jobs]
+
+    def _close(self, wait: bool) -> None:
+        """Reports trials that have ended: one whose files are all written, with an error if that went wrong.
+
+        Not before, whatever the end: another lane may then train it again, in the same place. Nor do the other trials
+        wait for it.
+        """
+        for closing in [closing for closing in self._closing if wait or closing[1].pending.is_done]:
+            self._closing.remove(closing)
+            lease, job, end = closing
+            try:
+                job.pending.settle()
+            except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
+                end = end if isinstance(end, Exception) else error
+            if isinstance(end, Exception):
+                job.failed()
+                self._failed(lease, end)
+            else:
+                stages.reached("end_due", lease.job_id, end["steps"])
+                lease.end(end)
+                stages.reached("end_reported", lease.job_id, end["steps"])
 
     def _failed(self, lease: Lease, error: Exception) -> None:
         lease.fail(error)

@@ -147,10 +147,10 @@ class Optimiser:
         return grad_norm
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Copies of the weights and of AdamW's two running means, by number."""
+        """The weights and AdamW's two running means, by number, as they stand: the next step changes them."""
         memory = [self.adamw.state[weight] for weight in self.weights]
         return {
-            f"{name}.{number}": tensor.detach().clone()
+            f"{name}.{number}": tensor.detach()
             for number, (weight, means) in enumerate(zip(self.weights, memory, strict=True))
             for name, tensor in (("weight", weight), ("first", means["exp_avg"]), ("second", means["exp_avg_sq"]))
         }

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.curve import StepRecord
-from trainables.files import write_whole
+from trainables.disk import patiently
+from trainables.files import append_whole, sync, write_whole
 from trainables.strict_json import json_line
 
 CURVE, ITEMS = "curve.jsonl", "heldout.jsonl"
@@ -38,19 +39,23 @@ class TrialFiles:
             OSError: They can't be written.
         """
         if self._writes:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            patiently(self._folder, lambda: self._folder.mkdir(parents=True, exist_ok=True))
         curve, items = (self._cut(self._folder / name, step) for name in (CURVE, ITEMS))
         return curve, items
 
     def add_steps(self, records: Iterable[StepRecord]) -> None:
         """Appends steps to the curve."""
-        with (self._folder / CURVE).open("a", encoding="utf-8") as curve:
-            curve.writelines(json_line(asdict(record)) for record in records)
+        append_whole(self._folder / CURVE, "".join(json_line(asdict(record)) for record in records).encode())
 
     def add_items(self, lines: Iterable[str]) -> None:
         """Appends the items of a checkpoint."""
-        with (self._folder / ITEMS).open("a", encoding="utf-8") as items:
-            items.writelines(lines)
+        append_whole(self._folder / ITEMS, "".join(lines).encode())
+
+    def sync(self) -> None:
+        """Waits until what was appended is on disk: a state that is must not be ahead of its curve."""
+        for name in (CURVE, ITEMS):
+            if (self._folder / name).exists():
+                sync(self._folder / name)
 
     def _cut(self, path: Path, step: int) -> Lines:
         kept = []

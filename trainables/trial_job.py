@@ -19,6 +19,7 @@ from trainables.spec import TrialSpec
 from trainables.tracking import Tracker
 from trainables.training_state import TrainingState
 from trainables.trial_files import TrialFiles
+from trainables.writer import Pending
 
 Report = dict[str, Any]
 Summary = dict[str, Any]
@@ -53,6 +54,7 @@ class TrialJob:
         self.writes = bench.world.rank == 0
         self.folder = Path(bench.settings.output_dir) / "trials" / spec.trial_id
         self.files = TrialFiles(self.folder, writes=self.writes)
+        self.pending = Pending(bench.writer)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
@@ -81,7 +83,7 @@ class TrialJob:
         return self.course
 
     def end(self, outcome: Outcome) -> Report:
-        """The trial's end, for `trials.jsonl`."""
+        """The trial's end, for `trials.jsonl`; it counts when `pending` is settled."""
         end = self._end(outcome)
         if self.tracker:
             best = min((c["objective"] for c in self.checkpoints), default=None)
@@ -99,6 +101,7 @@ class TrialJob:
             return
         last = records[-1]
         stages.reached("steps_due", self.spec.trial_id, last.step)
+        self.pending.check()
         self.files.add_steps(records)
         stages.reached("steps_written", self.spec.trial_id, last.step)
         if self.tracker:
@@ -107,7 +110,7 @@ class TrialJob:
         self.report({"kind": "progress", **now, "loss": last.loss, "lr": last.lr})
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
-        """Scores a checkpoint on every area and writes it."""
+        """Scores a checkpoint on every area and has it written."""
         answers_at = set(self.bench.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
         scores = {
@@ -124,8 +127,8 @@ class TrialJob:
         weights = self.bench.settings.heldout.weights
         objective = heldout.objective(areas, weights)
         path = self.folder / "checkpoints" / f"step-{step}"
-        checkpoint.save(model, path, {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params})
-        stages.reached("checkpoint_written", self.spec.trial_id, step)
+        saved = checkpoint.weights_of(model)
+        self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.bench.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": objective})
         if self.tracker:
@@ -143,10 +146,21 @@ class TrialJob:
         stages.reached("checkpoint_reported", self.spec.trial_id, step)
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
-        """Keeps what the trial can go on from."""
-        if self.writes:
-            meta = {"spec": self.spec.model_dump(), "checkpoints": self.checkpoints, "seconds": self._seconds()}
-            training_state.keep(self.folder / STATES, TrainingState(step, learnt, meta))
+        """Has that written which the trial can go on from; it is on disk after the checkpoint that it belongs to."""
+        if not self.writes:
+            return
+        meta = {"spec": self.spec.model_dump(), "checkpoints": list(self.checkpoints), "seconds": self._seconds()}
+
+        def write(tensors: training_state.Tensors) -> None:
+            self.files.sync()
+            training_state.keep(self.folder / STATES, TrainingState(step, tensors, meta))
+
+        self.pending.submit(self.folder / STATES, learnt, write)
+
+    def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
+        meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
+        checkpoint.save_weights(saved, tensors, path, meta)
+        stages.reached("checkpoint_written", self.spec.trial_id, step)
 
     def _last_state(self) -> TrainingState | None:
         """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""

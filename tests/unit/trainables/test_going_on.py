@@ -74,8 +74,12 @@ def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropou
 def test_it_goes_on_beside_others(tiny, data):
     config, kept, whole = lane(checkpoints_at=[0.5, 1.0]), {}, Memory()
     hooks = whole.hooks()
+
+    def keep(step, learnt):
+        kept[step] = {name: tensor.clone() for name, tensor in learnt.items()}
+
     Loop(fresh(tiny)).train(
-        Course(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, kept.__setitem__))
+        Course(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
     )
     loop, rest = Loop(fresh(tiny)), Memory()
     loop.offer(2)

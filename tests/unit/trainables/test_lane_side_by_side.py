@@ -1,12 +1,15 @@
 """A lane's slots: filled from waiting trials, each reported and ended alone. The dispatcher is a list here."""
 
+import errno
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from trial_kit import lane, tokenised, trial
 
+from trainables import checkpoint
 from trainables.bench import Bench
 from trainables.config import ModelConfig
 from trainables.lane import SideBySide, serve
@@ -119,3 +122,25 @@ def test_an_error_of_the_step_itself_fails_all_and_the_lane_serves_on(bench, mon
     again = Lease("a", 2)
     SideBySide(bench, Intake()).run(again)
     assert again.ended["state"] == "complete"
+
+
+def test_an_end_is_told_when_all_is_written_and_an_error_of_the_writer_fails_its_trial_alone(bench, monkeypatch):
+    save = checkpoint.save_weights
+
+    def slowly(weights, tensors, folder, meta):
+        if meta["trial_id"] == "b":
+            raise OSError(errno.EIO, "the disk is broken")
+        time.sleep(0.2)
+        return save(weights, tensors, folder, meta)
+
+    class Asking(Lease):
+        def end(self, end):
+            super().end(end)
+            for point in end["checkpoints"]:
+                checkpoint.verify(Path(bench.settings.output_dir) / point["path"])
+
+    monkeypatch.setattr(checkpoint, "save_weights", slowly)
+    leases = [Asking("a", 2), Asking("b", 2, seed=3), Asking("c", 2, seed=4)]
+    serve(bench, Intake(*leases[1:]), leases[0])
+    assert [lease.ended and lease.ended["state"] for lease in leases] == ["complete", None, "complete"]
+    assert "the disk is broken" in str(leases[1].error)
