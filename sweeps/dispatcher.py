@@ -236,6 +236,10 @@ class Dispatcher:
 
         return await self._wait_for(answer, timeout_seconds) or False
 
+    async def is_ending(self) -> bool:
+        """Whether the sweep is to end: what waits for the disk of a lane gives up then."""
+        return self.interrupted
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _lease_next(self, lane: Lane, seq: int) -> None:

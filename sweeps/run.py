@@ -24,6 +24,7 @@ from sweeps.manifest import Manifest
 from sweeps.plan import CACHE_FOLDER, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
+from sweeps.storage import StorageLostError, storage_error, used_patiently
 from trainables import stages
 from trainables.errors import UserError, UserErrors
 from trainables.files import write_whole
@@ -49,6 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, UserErrors) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
+        if isinstance(error, StorageLostError):
+            return EXIT_INTERRUPTED if error.interrupted else EXIT_NO_TRIAL
+        return EXIT_USER_ERROR
+    except OSError as error:
+        if storage_error(error) is None:
+            raise
+        print(
+            f"error: {redact(f'{error.filename}: must be writable, got {error.strerror}; see to it')}", file=sys.stderr
+        )
         return EXIT_USER_ERROR
 
 
@@ -121,7 +131,12 @@ def run_sweep(
     from sweeps.sweep import Sweep
 
     state, home = "failed", draft or config.folder
-    with one_driver(home), Interrupt() as interrupt, cluster.connected(options.address):
+    with (
+        one_driver(home),
+        Interrupt() as interrupt,
+        used_patiently(config.folder, interrupt, console),
+        cluster.connected(options.address),
+    ):
         interrupt.arm()
         lane_plan = cluster.plan_lanes(config.resources)
         console.print(lane_plan.words(), highlight=False)

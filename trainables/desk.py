@@ -105,6 +105,10 @@ class Desk:
         answer: Any = self._actor.post.remote(*self._who, job_id, attempt, report)
         return bool(ray.get(answer)) if wait else True
 
+    def is_ending(self) -> bool:
+        """Whether the sweep is to end, with all its trials."""
+        return bool(ray.get(self._actor.is_ending.remote()))
+
     def watch(self, job_id: str, attempt: int) -> bool:
         """Waits a while; whether the job is to be dropped."""
         return bool(ray.get(self._actor.watch.remote(*self._who, job_id, attempt, POLL_SECONDS)))

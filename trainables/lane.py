@@ -8,6 +8,7 @@ Train run are per run, and a lane's run serves many trials.
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ import ray.train
 import ray.train.torch
 import torch
 
-from trainables import stages
+from trainables import disk, stages
 from trainables.bench import Bench
 from trainables.course import Course
 from trainables.desk import Desk, Intake, Lease, Notices
@@ -44,11 +45,12 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     if desk:
         logging.getLogger("trainables").addHandler(Notices(desk))
     intake = Intake(dispatcher, desk)
-    try:
-        while lease := intake.next():
-            serve(bench, intake, lease)
-    finally:
-        close_service()
+    with disk.patient(given_up=desk.is_ending) if desk else nullcontext():
+        try:
+            while lease := intake.next():
+                serve(bench, intake, lease)
+        finally:
+            close_service()
 
 
 def serve(bench: Bench, intake: Intake, lease: Lease) -> None:

@@ -140,7 +140,7 @@ def test_an_end_is_told_when_all_is_written_and_an_error_of_the_writer_fails_its
                 checkpoint.verify(Path(bench.settings.output_dir) / point["path"])
 
     monkeypatch.setattr(checkpoint, "save_weights", slowly)
-    leases = [Asking("a", 2), Asking("b", 2, seed=3), Asking("c", 2, seed=4)]
+    leases = [Asking("a", 3), Asking("b", 3, seed=3), Asking("c", 3, seed=4)]
     serve(bench, Intake(*leases[1:]), leases[0])
     assert [lease.ended and lease.ended["state"] for lease in leases] == ["complete", None, "complete"]
     assert "the disk is broken" in str(leases[1].error)
