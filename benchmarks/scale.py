@@ -230,11 +230,11 @@ class Simulation:
 
     async def _recorder(self) -> None:
         """As `sweeps.recorder`: every trial's end to the ledger and to `trials.jsonl`."""
-        seen: set[str] = set()
-        lock = threading.Lock()
-        while len(seen) < self.config.search.trials:
-            for job in await self._call("ended_beyond", sorted(seen), 2.0):
-                seen.add(job["job_id"])
+        born, seen, lock = 0, 0, threading.Lock()
+        while seen < self.config.search.trials:
+            answer = await self._call("ended_since", born, seen, 2.0)
+            born, seen = answer["born"], seen + len(answer["ended"])
+            for job in answer["ended"]:
                 await asyncio.get_running_loop().run_in_executor(self.recorder, self._record, job, lock)
 
     def _record(self, job: dict[str, Any], lock: threading.Lock) -> None:
@@ -245,8 +245,10 @@ class Simulation:
 
     async def _looker(self) -> None:
         """As `sweeps.watch`: the status twice a second, which Ray would pickle."""
+        born = changes = 0
         while not self.over.is_set():
-            status = await self._call("status")
+            status = await self._call("status", born, changes)
+            born, changes = status["born"], status["changes"]
             with self.accounts["look"].event():
                 pickle.dumps(status)
             await asyncio.sleep(LOOK_SECONDS)

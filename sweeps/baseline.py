@@ -43,7 +43,7 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
     while len(areas) < len(names):
         if sweep.interrupt.is_set():
             return None
-        lanes.check(lanes.call("status"))
+        lanes.check(lanes.status())
         waiting = next(name for name in names if name not in areas)
         end = lanes.call("poll", _job(waiting), 0, POLL_SECONDS)["end"]
         if end and end["state"] != "complete":

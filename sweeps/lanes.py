@@ -53,10 +53,21 @@ class Lanes:
     scratch: Path
     threads: list[threading.Thread] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    _status: dict[str, Any] = field(default_factory=lambda: {"born": 0, "changes": 0, "jobs": {}})
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def call(self, method: str, *args: Any) -> Any:
         """Calls the dispatcher and waits for its answer."""
         return ray.get(getattr(self.dispatcher, method).remote(*args))
+
+    def status(self) -> dict[str, Any]:
+        """What every job and lane is doing; the dispatcher is asked for what has changed alone."""
+        with self._asking:
+            before = self._status
+            now = self.call("status", before["born"], before["changes"])
+            kept = before["jobs"] if now["born"] == before["born"] else {}
+            self._status = {**now, "jobs": {**kept, **now["jobs"]}}
+            return self._status
 
     def check(self, status: dict[str, Any]) -> None:
         """Raises when lanes can't work.

@@ -44,6 +44,7 @@ class Recorder(threading.Thread):
         self.findings: Mapping[str, Finding] = {}
         self.failure: BaseException | None = None
         self._seen: set[str] = set()
+        self._born, self._count = 0, 0
         self._finishing = threading.Event()
         self._writing, self._collecting = threading.Lock(), threading.Lock()
 
@@ -73,7 +74,12 @@ class Recorder(threading.Thread):
             self._collect(wait_seconds)
 
     def _collect(self, wait_seconds: float) -> None:
-        for job in self.lanes.call("ended_beyond", sorted(self._seen), wait_seconds):
+        answer = self.lanes.call("ended_since", self._born, self._count, wait_seconds)
+        self._count = len(answer["ended"]) + (self._count if answer["born"] == self._born else 0)
+        self._born = answer["born"]
+        for job in answer["ended"]:
+            if job["job_id"] in self._seen:  # a dispatcher that was restarted has had it done again
+                continue
             self._seen.add(job["job_id"])
             if job["work"] is None or job["work"]["do"] == "trial":
                 self._record(job)

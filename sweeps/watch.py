@@ -52,7 +52,7 @@ class Watch(threading.Thread):
         """Checks and draws until `finish`; keeps an error for `check`."""
         try:
             while not self._finishing.wait(LOOK_EVERY_SECONDS):
-                status = self.lanes.call("status")
+                status = self.lanes.status()
                 self.progress.show(status)
                 self._prune(status)
                 self.lanes.check(status)
@@ -133,7 +133,7 @@ class Watch(threading.Thread):
         """Ends the thread and draws the last state."""
         self._finishing.set()
         self.join()
-        self.progress.show(self.lanes.call("status"))
+        self.progress.show(self.lanes.status())
 
     def check(self) -> None:
         """Raises here what went wrong on the watch's thread."""

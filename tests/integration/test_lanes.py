@@ -65,7 +65,7 @@ def end_of(running, job="t0001"):
 
 
 def step_of(running, job="t0001"):
-    return running.call("status")["jobs"][job].get("step")
+    return running.status()["jobs"][job].get("step")
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -122,7 +122,7 @@ def test_lanes_that_cannot_start_end_the_sweep_with_the_cause(tmp_path):
     with lanes_up as running:
         submit(running)
         with pytest.raises(lanes.LanesFailedError, match="lane-0 ended"):
-            wait_for(lambda: running.check(running.call("status")))
+            wait_for(lambda: running.check(running.status()))
 
 
 def _is_ours(process):

@@ -65,7 +65,7 @@ def test_submitting_again_attaches(desk):
         await desk.submit("one", WORK)
         await lease(desk)
         await desk.submit("one", WORK)
-        return await lease(desk, "b"), desk.jobs["one"].lane
+        return await lease(desk, "b"), desk.leases.jobs["one"].lane
 
     assert play(story()) == ({"do": "wait"}, "a")
 
@@ -92,7 +92,7 @@ def test_a_new_incarnation_requeues_only_its_own_lanes_jobs(desk):
         await lease(desk, "a")
         await lease(desk, "b")
         await desk.join("a", 2)
-        return [(job.state, job.attempt) for job in desk.jobs.values()]
+        return [(job.state, job.attempt) for job in desk.leases.jobs.values()]
 
     assert play(story()) == [("queued", 2), ("running", 1)]
 
@@ -103,7 +103,7 @@ def test_a_dead_incarnation_is_not_heard(desk):
         await lease(desk, incarnation=1)
         await desk.join("a", 2)
         heard = await desk.post("a", 1, "one", 1, end())
-        return heard, desk.jobs["one"].state, await desk.take("a", 1, 5, 0.0)
+        return heard, desk.leases.jobs["one"].state, await desk.take("a", 1, 5, 0.0)
 
     assert play(story()) == (False, "queued", {"do": "stop"})
 
@@ -115,7 +115,7 @@ def test_errors_are_counted_by_trial(desk, errors, state, attempt):
         for number in range(errors):
             await lease(desk, seq=number)
             await desk.post("a", 1, "one", number + 1, {"kind": "error", "error": "boom"})
-        return desk.jobs["one"]
+        return desk.leases.jobs["one"]
 
     job = play(story())
     assert (job.state, job.attempt) == (state, attempt)
@@ -140,7 +140,7 @@ def test_a_cancelled_trial_ends_with_the_reason(desk, reported, why, state):
         await desk.cancel("one", "failed")
         stop = await desk.watch("a", 1, "one", 1, 0.0)
         await desk.post("a", 1, "one", 1, end(reported))
-        return stop, desk.jobs["one"].end["state"]
+        return stop, desk.leases.jobs["one"].end["state"]
 
     assert play(story()) == (True, state)
 
@@ -160,7 +160,7 @@ def test_a_cancelled_trial_whose_lane_dies_is_not_tried_again(desk):
         await lease(desk)
         await desk.cancel("one", "pruned")
         await desk.join("a", 2)
-        return desk.jobs["one"].end["state"]
+        return desk.leases.jobs["one"].end["state"]
 
     assert play(story()) == "pruned"
 
@@ -188,7 +188,7 @@ def test_a_restarted_dispatcher_adopts_what_lanes_hold(monkeypatch):
         early = await desk.take("b", 1, 0, 0.0)
         go_on = not await desk.watch("a", 1, "one", 2, 0.0)
         late = await desk.take("b", 1, 0, 5.0)
-        return unknown["known"], early, go_on, late["job_id"], desk.jobs["one"].attempt
+        return unknown["known"], early, go_on, late["job_id"], desk.leases.jobs["one"].attempt
 
     assert play(story()) == (False, {"do": "wait"}, True, "two", 2)
 
@@ -202,7 +202,12 @@ def test_stop_sends_lanes_home_and_ends_all(desk):
         drained_early = await desk.drain(0.0)
         await desk.post("a", 1, "one", 1, end("stopped"))
         assert not await desk.join("b", 1)
-        return (await lease(desk, seq=1))["do"], drained_early, await desk.drain(0.0), await desk.ended_beyond([], 0.0)
+        return (
+            (await lease(desk, seq=1))["do"],
+            drained_early,
+            await desk.drain(0.0),
+            (await desk.ended_since(0, 0, 0.0))["ended"],
+        )
 
     do, early, drained, ended = play(story())
     assert (do, early, drained) == ("stop", False, True)

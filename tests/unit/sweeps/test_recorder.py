@@ -19,11 +19,25 @@ def job(name, state, findings=()):
     return {"job_id": name, "work": {"do": "trial", "spec": spec}, "attempt": 1, "end": end}
 
 
+class Lanes:
+    """Jobs that have ended, in order; a dispatcher that was restarted has others, from the first on."""
+
+    def __init__(self, *jobs):
+        self.born, self.jobs = 1, list(jobs)
+
+    def call(self, method, born, count, _wait):
+        assert method == "ended_since"
+        return {"born": self.born, "ended": self.jobs[count if born == self.born else 0 :]}
+
+
+def recorder_of(lanes, folder):
+    return Recorder(lanes, Ledger(folder), folder, SimpleNamespace(spent_hours=lambda: 0.5))
+
+
 @pytest.fixture
 def record(tmp_path):
     def write(*jobs):
-        lanes = SimpleNamespace(call=lambda _name, seen, _wait: [one for one in jobs if one["job_id"] not in seen])
-        recorder = Recorder(lanes, Ledger(tmp_path), tmp_path, SimpleNamespace(spent_hours=lambda: 0.5))
+        recorder = recorder_of(Lanes(*jobs), tmp_path)
         recorder.predictions, recorder.findings = {"t1": 1.25}, {"t1": FINDING, "t2": FINDING}
         recorder.collect()
         lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
@@ -43,3 +57,16 @@ def test_a_trial_that_was_done_before_the_stop_reached_it_was_not_stopped(record
     complete, other = record(job("t2", "complete"), job("t3", "pruned"))
     assert (complete["findings"], other["findings"]) == ([], [])
     assert other["predicted"] is None
+
+
+def test_each_end_is_recorded_once_also_when_the_dispatcher_is_restarted(tmp_path):
+    lanes = Lanes(job("t1", "complete"))
+    recorder = recorder_of(lanes, tmp_path)
+    recorder.collect()
+    lanes.jobs.append(job("t2", "complete"))
+    recorder.collect()
+    lanes.born, lanes.jobs = 2, [job("t2", "complete"), job("t3", "complete")]
+    recorder.collect()
+    recorder.collect()
+    lines = (tmp_path / "trials.jsonl").read_text().splitlines()
+    assert [json.loads(line)["trial_id"] for line in lines] == ["t1", "t2", "t3"]

@@ -1,0 +1,157 @@
+"""Jobs and lanes, and who holds what: the dispatcher's state, apart from how it waits.
+
+A job is a dict that only lanes read; here it has an id, a queue position and a state:
+
+    queued -> running -> ended          (an error or a lost lane puts it back to queued, `max_failures` times)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trainables import stages
+
+Message = dict[str, Any]
+
+
+@dataclass
+class Job:
+    """One piece of work for a lane: the base model's scores, or a trial.
+
+    Attributes:
+        number: Its place in the order of submission, which it keeps when it is queued again.
+        changed_at: When it last changed, in changes of all jobs.
+    """
+
+    job_id: str
+    number: int
+    work: Message | None = None
+    state: Literal["queued", "running", "ended"] = "queued"
+    attempt: int = 1
+    lane: str | None = None
+    incarnation: int = 0
+    cancelled: str | None = None
+    reports: list[Message] = field(default_factory=list)
+    latest: Message = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    end: Message | None = None
+    changed_at: int = 0
+
+
+@dataclass
+class Lane:
+    """A Ray Train run that serves jobs; a new incarnation is the same lane after a restart."""
+
+    name: str
+    incarnation: int
+    leases: dict[int, str] = field(default_factory=dict)
+    idle_incarnations: int = 0
+    did_work: bool = False
+
+
+class Leases:
+    """Every job and every lane.
+
+    Args:
+        max_failures: How often a job is queued again after an error or a lost lane.
+        on_change: Called with each job after it has come to another state, or was told to stop.
+
+    Attributes:
+        jobs: By id, in the order of submission.
+        lanes: By name.
+        ended: Jobs in the order in which they ended.
+        changes: Changes of jobs so far.
+    """
+
+    def __init__(self, max_failures: int, on_change: Callable[[Job], None]) -> None:
+        self.max_failures, self._on_change = max_failures, on_change
+        self.jobs: dict[str, Job] = {}
+        self.lanes: dict[str, Lane] = {}
+        self.ended: list[Job] = []
+        self.changes = 0
+        self._queued: dict[str, Job] = {}
+
+    def add(self, job_id: str, work: Message | None = None) -> Job:
+        """The job of that id; a new one is queued."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            job = self.jobs[job_id] = Job(job_id, len(self.jobs), work)
+            self._move(job, "queued")
+        return job
+
+    def cancel(self, job: Job, why: str) -> None:
+        """Stops a job, once and for all; a later call changes nothing. `why` becomes the state it ends with."""
+        if job.state == "ended" or job.cancelled:
+            return
+        job.cancelled = why
+        if job.state == "queued":
+            self.end(job, {"state": why, "steps": 0, "samples_seen": 0})
+        else:
+            self._on_change(job)
+
+    def join(self, name: str, incarnation: int) -> bool:
+        """A lane is up: jobs that an earlier incarnation of it held are queued again. False for one that is older."""
+        known = self.lanes.get(name)
+        if known and known.incarnation >= incarnation:
+            return known.incarnation == incarnation
+        idle = 0 if known is None or known.did_work else known.idle_incarnations + 1
+        self.lanes[name] = Lane(name, incarnation, idle_incarnations=idle)
+        for job in list(self.jobs.values()):
+            if job.lane == name and job.state == "running" and job.incarnation < incarnation:
+                self.try_again(job, f"lost: the worker of {name} ended")
+        return True
+
+    def lease_next(self, lane: Lane, seq: int) -> None:
+        """Gives the lane the queued job that was submitted first, if there is one."""
+        if not self._queued:
+            return
+        job = min(self._queued.values(), key=lambda job: job.number)
+        job.lane, job.incarnation, job.latest, job.reports = lane.name, lane.incarnation, {}, []
+        lane.leases = {seq: job.job_id}
+        self._move(job, "running")
+        stages.reached("job_leased", job.job_id)
+
+    def held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:
+        """The job if this lane holds it. After a restart of the dispatcher the lane that speaks first is the holder."""
+        known = self.lanes.get(lane) or self.lanes.setdefault(lane, Lane(lane, incarnation))
+        job = self.add(job_id)
+        if known.incarnation != incarnation:
+            return None
+        if job.lane is None and job.state == "queued" and job.attempt <= attempt:
+            job.lane, job.incarnation, job.attempt = lane, incarnation, attempt
+            self._move(job, "running")
+        holds = (job.lane, job.incarnation, job.attempt) == (lane, incarnation, attempt)
+        return job if holds and job.state == "running" else None
+
+    def try_again(self, job: Job, error: str) -> None:
+        """A job went wrong, or its lane is lost."""
+        job.errors.append(error)
+        if job.cancelled:
+            self.end(job, {"state": job.cancelled, "error": error})
+        elif len(job.errors) > self.max_failures:
+            self.end(job, {"state": "failed", "error": error})
+        else:
+            job.lane, job.attempt, job.latest = None, job.attempt + 1, {}
+            self._move(job, "queued")
+
+    def end(self, job: Job, end: Message) -> None:
+        """A job is over."""
+        job.end = end
+        self.ended.append(job)
+        self._move(job, "ended")
+
+    def touch(self, job: Job) -> None:
+        """Marks a job as changed, for those who ask what has."""
+        self.changes += 1
+        job.changed_at = self.changes
+
+    def _move(self, job: Job, state: Literal["queued", "running", "ended"]) -> None:
+        job.state = state
+        if state == "queued":
+            self._queued[job.job_id] = job
+        else:
+            self._queued.pop(job.job_id, None)
+        self.touch(job)
+        self._on_change(job)
