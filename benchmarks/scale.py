@@ -241,7 +241,9 @@ class Simulation:
         with self.accounts["ledger_of_ends"].event():
             record = redact_all(trial_record(job))
             self.ledger.append("trial_ended", trial=record, device_hours=0.0)
-            append_line(self.config.folder / "trials.jsonl", json.dumps(record) + "\n", lock, "trials.jsonl")
+            append_line(
+                self.config.folder / "trials.jsonl", json.dumps(record) + "\n", lock, "trials.jsonl", durable=False
+            )
 
     async def _looker(self) -> None:
         """As `sweeps.watch`: the status twice a second, which Ray would pickle."""

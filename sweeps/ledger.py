@@ -126,22 +126,23 @@ def _subject(kind: str, fields: Mapping[str, Any]) -> str:
     return f"{kind} {trial.get('trial_id', '')}".rstrip()
 
 
-def append_line(path: Path, line: str, lock: threading.Lock, what: str) -> None:
-    """Appends one line, on a line of its own even after a torn one, and waits until it is on the disk.
+def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durable: bool = True) -> None:
+    """Appends one line, on a line of its own even after a torn one.
 
     Args:
         path: The file.
         line: With its newline.
         lock: Of the threads that write to it.
         what: The line in short, for `trainables.stages`.
+        durable: Wait until it is on the disk.
     """
     with lock:
         begins = not path.exists()
         data = (b"" if begins or _ends_whole(path) else b"\n") + line.encode()
         with path.open("ab") as file:
             stages.reached_writing("line_torn", what, file, data)
-        append_whole(path, data, durable=True)
-        if begins:
+        append_whole(path, data, durable=durable)
+        if begins and durable:
             sync(path.parent)  # a new file is else not found after a power cut
 
 

@@ -93,7 +93,8 @@ class Recorder(threading.Thread):
             return
         self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"
-        append_line(self.path, line, self._writing, f"trials.jsonl {record['trial_id']}")
+        what = f"trials.jsonl {record['trial_id']}"
+        append_line(self.path, line, self._writing, what, durable=False)  # made anew from the ledger at every start
         stages.reached("trial_recorded", record["trial_id"])
         self.records[record["trial_id"]] = record
         # It has ended for good, by the ledger: what it could have gone on from has served.

@@ -51,10 +51,19 @@ class Cube:
 
     def __init__(self, space: Mapping[str, Distribution]) -> None:
         self.space = dict(space)
+        self._points: dict[tuple[float, ...], np.ndarray] = {}
 
     def to_unit(self, params: Mapping[str, float]) -> np.ndarray:
-        """The point of the cube, (dimensions,), of a setting that has every hyper-parameter of the space."""
-        return np.array([_share(scale, params[name]) for name, scale in self.space.items()])
+        """The point of the cube, (dimensions,), of a setting that has every hyper-parameter of the space.
+
+        Points are kept: every proposal asks for those of all trials.
+        """
+        setting = tuple(params[name] for name in self.space)
+        point = self._points.get(setting)
+        if point is None:
+            shares = [_share(scale, value) for scale, value in zip(self.space.values(), setting, strict=True)]
+            point = self._points[setting] = np.array(shares)
+        return point
 
     def from_unit(self, point: Sequence[float] | np.ndarray) -> Params:
         """The setting at a point of the cube; whole numbers are rounded."""
@@ -69,7 +78,9 @@ class Cube:
 
     def nearest(self, point: np.ndarray, others: Sequence[np.ndarray]) -> float:
         """Distance from a point to the nearest of the others; infinite where there are none."""
-        return min((float(np.linalg.norm(point - other)) for other in others), default=math.inf)
+        if not others:
+            return math.inf
+        return float(np.linalg.norm(np.stack(others) - point, axis=1).min())
 
 
 def taken_points(cube: Cube, trials: Sequence[FrozenTrial]) -> list[np.ndarray]:

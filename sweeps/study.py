@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sweeps.ledger import EPOCH, Event
 from sweeps.resume import past_of
 from sweeps.space import Distribution, distributions
 from sweeps.told import Told, as_trials, frozen
-from trainables.disk import patiently
+from trainables.files import append_whole
 from trainables.heldout import objective
 from trainables.spec import TrialSpec
 
@@ -32,25 +33,19 @@ def fresh_storage(folder: Path) -> JournalStorage:
 def open_storage(folder: Path, name: str = STUDY_FILE) -> JournalStorage:
     """The study's journal `study.log`, which `optuna-dashboard` opens too."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(PatientJournal(str(folder / name)))
+    return JournalStorage(StudyJournal(str(folder / name)))
 
 
-class PatientJournal(JournalFileBackend):
-    """A journal whose writes wait for room on a full disk, and leave no part of a line."""
+class StudyJournal(JournalFileBackend):
+    """A journal that one process writes; it waits for room on a full disk, but not until a line is on the disk.
+
+    Every start of a sweep makes it anew from the ledger, which does.
+    """
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends to the journal; only this process writes it."""
-
-        def append() -> None:
-            before = path.stat().st_size
-            try:
-                JournalFileBackend.append_logs(self, logs)
-            except OSError:
-                os.truncate(path, before)
-                raise
-
-        path = Path(self._file_path)
-        patiently(path, append)
+        """Appends a line for each, all or none."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        append_whole(Path(self._file_path), lines.encode())
 
 
 def rebuild_study(config: SweepConfig, events: list[Event]) -> int:

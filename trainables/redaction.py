@@ -48,23 +48,28 @@ _NAMED = re.compile(
 
 def has_credential(text: str) -> bool:
     """Whether the text holds a credential of a known shape or the value of a credential's environment variable."""
-    return _hide_known(text) != text
+    return _hide_known(text, _environment_values()) != text
 
 
 def redact(text: str) -> str:
     """The text with `***` in the place of credentials; also of what is named as one (`password=…`, `api_key: …`)."""
-    return _NAMED.sub(rf"\1{HIDDEN}", _hide_known(text))
+    return _redact(text, _environment_values())
 
 
 def redact_all(value: Any) -> Any:
     """The JSON value with every text in it redacted; keys stay."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: redact_all(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact_all(inner) for inner in value]
-    return value
+    known = _environment_values()
+
+    def inside(value: Any) -> Any:
+        if isinstance(value, str):
+            return _redact(value, known)
+        if isinstance(value, dict):
+            return {key: inside(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [inside(inner) for inner in value]
+        return value
+
+    return inside(value)
 
 
 def credentials_in(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
@@ -80,8 +85,12 @@ def credentials_in(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from credentials_in(inner, f"{place}[{number}]")
 
 
-def _hide_known(text: str) -> str:
-    for value in _environment_values():
+def _redact(text: str, known: list[str]) -> str:
+    return _NAMED.sub(rf"\1{HIDDEN}", _hide_known(text, known))
+
+
+def _hide_known(text: str, known: list[str]) -> str:
+    for value in known:
         text = text.replace(value, HIDDEN)
     for shape, instead in _SHAPES:
         text = shape.sub(instead, text)

@@ -11,7 +11,7 @@ import torch
 
 from sweeps.ledger import Ledger
 from sweeps.storage import StorageLostError, used_patiently
-from sweeps.study import PatientJournal
+from sweeps.study import StudyJournal
 from trainables import checkpoint, disk
 from trainables.files import append_whole, write_whole
 from trainables.training_state import TrainingState, keep, last
@@ -66,7 +66,7 @@ def ledger(place):
 
 
 def journal(place):
-    backend = PatientJournal(str(place / "study.log"))
+    backend = StudyJournal(str(place / "study.log"))
     backend.append_logs([{"text": "x" * 5000}])
     return list(backend.read_logs(0))
 
