@@ -156,7 +156,7 @@ def run_sweep(
             started = {**identity, "config": config.model_dump(mode="json"), "resumed": draft is None}
             ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
             try:
-                settings = lane_settings(config, plan, lane_plan.cpus)
+                settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
                 with lanes.running(lane_plan, settings, config.resources.max_failures) as running:
                     state = search(sweep, running)
             except lanes.LanesFailedError as error:
@@ -173,6 +173,7 @@ def recover(config: SweepConfig, ledger: Ledger, console: Console) -> Past:
 
     A driver that is killed while a trial's end is written leaves a trial that only the ledger knows.
     """
+    from sweeps.leftovers import sweep_up
     from sweeps.rebuild import last, write_trials
     from sweeps.resume import past_of
     from sweeps.study import rebuild_study
@@ -181,6 +182,7 @@ def recover(config: SweepConfig, ledger: Ledger, console: Console) -> Past:
         console.print(f"[yellow]warning[/]: {fault}: it does not count", soft_wrap=True, highlight=False)
     events, _ = ledger.read()
     past = past_of(events)
+    sweep_up(config.folder, [record["trial_id"] for record in past.ended])
     write_trials(config.folder, past.ended)
     if last(events, "baseline"):
         rebuild_study(config, events)
@@ -229,7 +231,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
     return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
 
 
-def lane_settings(config: SweepConfig, plan: Plan, threads: int) -> LaneConfig:
+def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
     """What every lane of the sweep is told once."""
     cache = config.folder / CACHE_FOLDER
     return LaneConfig(
@@ -244,6 +246,7 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int) -> LaneConfig:
         tokenised=str(cache / TRAIN_FILE),
         tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
         threads=threads,
+        driver_epoch=driver_epoch,
     )
 
 

@@ -41,7 +41,7 @@ class SweepTrial(tune.Trainable):
             if answer["reports"]:
                 return self._relay(answer["reports"][0])
             if answer["end"]:
-                return {**self.last, "state": answer["end"]["state"], "done": True}
+                return {**self._last_point(answer["end"]), "state": answer["end"]["state"], "done": True}
 
     def cleanup(self) -> None:
         """Cancels the trial; a trial that has ended is not touched by that."""
@@ -58,6 +58,11 @@ class SweepTrial(tune.Trainable):
         self.job_id, self.seen = config["spec"]["trial_id"], 0
         self.last = {"objective": float("nan"), "step": 0, "epoch_percent": 0}
         ray.get(self.dispatcher.submit.remote(self.job_id, self.work))
+
+    def _last_point(self, end: dict[str, Any]) -> dict[str, Any]:
+        """Of the trial's own end: a dispatcher that was restarted may not have relayed the last one."""
+        points = end.get("checkpoints")
+        return {**self.last, "objective": points[-1]["objective"], "step": points[-1]["step"]} if points else self.last
 
     def _relay(self, report: dict[str, Any]) -> dict[str, Any]:
         self.seen = report["seq"]

@@ -43,6 +43,7 @@ class LaneConfig(Section):
         tokenised: Arrow file of the training set, by `trainables.data`.
         tokenised_areas: Arrow file of each area, by name.
         threads: CPU threads for each worker's tensor operations.
+        driver_epoch: The driver's number; see `sweeps.ledger`.
     """
 
     sweep: str
@@ -56,3 +57,4 @@ class LaneConfig(Section):
     tokenised: str
     tokenised_areas: dict[str, str]
     threads: int = Field(ge=1)
+    driver_epoch: int = 0

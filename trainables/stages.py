@@ -3,7 +3,8 @@
 `tests/chaos` kills what a sweep consists of at logical events (this stage, of this trial, at this step), so that a run
 can be repeated. It writes the kills that it wants to a file and names that file in the environment; every process of
 the sweep that reaches a planned event claims it, and either dies on the spot, as if by `kill -9`, or asks for another
-process to be killed and waits until that is done. Where no plan is named a stage costs a call and a comparison.
+process to be killed and waits until that is done. Beside the plan a trace is kept of all that was reached. Where no
+plan is named a stage costs a call and a comparison.
 """
 
 from __future__ import annotations
@@ -57,17 +58,18 @@ _plan = read_plan(_plan_path) if _plan_path else []
 
 def reached(stage: str, of: str, step: int = 0) -> None:
     """Says that this process is at a stage; does not return if it is to die here."""
-    if _plan:
+    if _plan_path:
+        _trace(_plan_path, stage, of, step)
         for kill in _plan:
-            if kill.is_due(stage, of, step) and _claim(kill):
-                _carry_out(kill)
+            if kill.is_due(stage, of, step) and _claim(_plan_path, kill):
+                _carry_out(_plan_path, kill)
 
 
 def reached_writing(stage: str, of: str, file: IO[bytes], content: bytes) -> None:
-    """Like `reached`, before `content` is written to `file`: who dies here leaves the first half of it there."""
-    if _plan:
+    """Before `content` is written to `file`: who is to die here leaves the first half of it there."""
+    if _plan_path:
         for kill in _plan:
-            if kill.is_due(stage, of, 0) and _claim(kill):
+            if kill.is_due(stage, of, 0) and _claim(_plan_path, kill):
                 file.write(content[: len(content) // 2])
                 file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -78,21 +80,29 @@ def marker(plan: Path, kill: Kill, what: str) -> Path:
     return plan.with_name(f"{kill.name}.{what}")
 
 
-def _claim(kill: Kill) -> bool:
+def trace_of(plan: Path) -> Path:
+    """The file with a line `seconds, pid, stage, of, step` for each stage that was reached, as JSON."""
+    return plan.with_suffix(".trace")
+
+
+def _trace(plan: Path, stage: str, of: str, step: int) -> None:
+    with trace_of(plan).open("a", encoding="utf-8") as trace:
+        trace.write(json.dumps([round(time.monotonic(), 3), os.getpid(), stage, of, step]) + "\n")
+
+
+def _claim(plan: Path, kill: Kill) -> bool:
     """Takes a kill; of several processes that reach its event, and of several times, one gets it."""
-    assert _plan_path
     try:
-        marker(_plan_path, kill, "claimed").touch(exist_ok=False)
+        marker(plan, kill, "claimed").touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
 
 
-def _carry_out(kill: Kill) -> None:
-    assert _plan_path
+def _carry_out(plan: Path, kill: Kill) -> None:
     if kill.target == OWN:
         os.kill(os.getpid(), signal.SIGKILL)
-    marker(_plan_path, kill, "wanted").touch()
+    marker(plan, kill, "wanted").touch()
     deadline = time.monotonic() + WAIT_SECONDS
-    while not marker(_plan_path, kill, "done").exists() and time.monotonic() < deadline:
+    while not marker(plan, kill, "done").exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -11,6 +11,7 @@ from typing import Any
 from trainables.curve import StepRecord
 from trainables.disk import patiently
 from trainables.files import append_whole, sync, write_whole
+from trainables.one_writer import OneWriter
 from trainables.strict_json import json_line
 
 CURVE, ITEMS = "curve.jsonl", "heldout.jsonl"
@@ -24,10 +25,11 @@ class TrialFiles:
     Args:
         folder: The trial's.
         writes: Whether this worker writes; the others read alone.
+        driver_epoch: Number of the driver that sent this attempt at the trial.
     """
 
-    def __init__(self, folder: Path, *, writes: bool) -> None:
-        self._folder, self._writes = folder, writes
+    def __init__(self, folder: Path, *, writes: bool, driver_epoch: int) -> None:
+        self._folder, self._writes, self._writer = folder, writes, OneWriter(folder, driver_epoch)
 
     def begin(self, step: int) -> tuple[Lines, Lines]:
         """Cuts both files after a step; 0 starts them anew.
@@ -37,19 +39,32 @@ class TrialFiles:
 
         Raises:
             OSError: They can't be written.
+            OvertakenError: A newer driver's attempt has begun.
         """
-        if self._writes:
-            patiently(self._folder, lambda: self._folder.mkdir(parents=True, exist_ok=True))
-        curve, items = (self._cut(self._folder / name, step) for name in (CURVE, ITEMS))
+        if not self._writes:
+            return self._kept(CURVE, step)[0], self._kept(ITEMS, step)[0]
+        patiently(self._folder, lambda: self._folder.mkdir(parents=True, exist_ok=True))
+        with self._writer.begun():
+            curve, items = (self._cut(name, step) for name in (CURVE, ITEMS))
         return curve, items
 
     def add_steps(self, records: Iterable[StepRecord]) -> None:
-        """Appends steps to the curve."""
-        append_whole(self._folder / CURVE, "".join(json_line(asdict(record)) for record in records).encode())
+        """Appends steps to the curve.
+
+        Raises:
+            OvertakenError: Another attempt at the trial has begun; nothing is written.
+        """
+        with self._writer.turn():
+            append_whole(self._folder / CURVE, "".join(json_line(asdict(record)) for record in records).encode())
 
     def add_items(self, lines: Iterable[str]) -> None:
-        """Appends the items of a checkpoint."""
-        append_whole(self._folder / ITEMS, "".join(lines).encode())
+        """Appends the items of a checkpoint.
+
+        Raises:
+            OvertakenError: Another attempt at the trial has begun; nothing is written.
+        """
+        with self._writer.turn():
+            append_whole(self._folder / ITEMS, "".join(lines).encode())
 
     def sync(self) -> None:
         """Waits until what was appended is on disk: a state that is must not be ahead of its curve."""
@@ -57,14 +72,20 @@ class TrialFiles:
             if (self._folder / name).exists():
                 sync(self._folder / name)
 
-    def _cut(self, path: Path, step: int) -> Lines:
-        kept = []
+    def _cut(self, name: str, step: int) -> Lines:
+        for left in self._folder.glob(f".{name}.*"):  # by a worker that was killed while it cut
+            left.unlink()
+        lines, texts = self._kept(name, step)
+        write_whole(self._folder / name, "".join(texts))
+        return lines
+
+    def _kept(self, name: str, step: int) -> tuple[Lines, list[str]]:
+        path, lines, texts = self._folder / name, [], []
         if step and path.exists():
             for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
                 line = json.loads(text) if text.endswith("\n") else None  # a torn last line lies after the step
                 if line is None or line["step"] > step:
                     break
-                kept.append((text, line))
-        if self._writes:
-            write_whole(path, "".join(text for text, _ in kept))
-        return [line for _, line in kept]
+                lines.append(line)
+                texts.append(text)
+        return lines, texts

@@ -53,7 +53,7 @@ class TrialJob:
         self.steps = self.course.epoch.steps
         self.writes = bench.world.rank == 0
         self.folder = Path(bench.settings.output_dir) / "trials" / spec.trial_id
-        self.files = TrialFiles(self.folder, writes=self.writes)
+        self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=bench.settings.driver_epoch)
         self.pending = Pending(bench.writer)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()

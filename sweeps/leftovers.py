@@ -1,0 +1,33 @@
+"""What a process that was killed leaves in a sweep's folder, removed when the next driver begins.
+
+Nothing reads any of it; but half-written files, and what an ended trial could have gone on from, would pile up, and a
+lock of the study's journal holds the next driver up for half a minute.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from sweeps.study import STUDY_FILE
+
+
+def sweep_up(folder: Path, ended: Iterable[str]) -> None:
+    """Removes leftovers; the driver's lock must be held.
+
+    Trials that have not ended are left alone: a lane that outlived its driver may still write there, and the next
+    attempt at the trial cleans up itself.
+
+    Args:
+        folder: The sweep's folder.
+        ended: Ids of the trials that have ended, by the ledger.
+    """
+    (folder / f"{STUDY_FILE}.lock").unlink(missing_ok=True)  # a link to the journal: this driver alone may write it
+    for left in folder.glob(".*.*"):
+        if left.is_file():
+            left.unlink()
+    for trial in (folder / "trials" / trial_id for trial_id in ended):
+        shutil.rmtree(trial / "state", ignore_errors=True)
+        for half in (trial / "checkpoints").glob("*.partial"):
+            shutil.rmtree(half, ignore_errors=True)

@@ -1,0 +1,134 @@
+"""Kills a sweep's processes at planned moments, sixty and more, and checks that nothing is lost: `make chaos`.
+
+python tests/chaos/chaos.py [--five] [--seed N] [--to DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+# Ray reads these when it is imported: the two nodes, and the drivers that join them, share a token.
+os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "chaos-" + "0" * 32})
+
+from chaos_acts import CHECKPOINTS, NODE, five, sixty  # noqa: E402
+from chaos_audit import audit  # noqa: E402
+from chaos_conductor import ChaosError, Conductor  # noqa: E402
+
+from trainables.stages import Kill, marker, trace_of  # noqa: E402
+
+INTERVAL = CHECKPOINTS[0]
+
+
+class Loss(NamedTuple):
+    """What a kill cost.
+
+    Attributes:
+        kill: Which.
+        steps: Trained again, of all trials, before the next kill.
+        seconds: Until some trial made its next step; None where none did before the next kill.
+    """
+
+    kill: Kill
+    steps: int
+    seconds: float | None
+
+
+def main() -> int:
+    """The command; returns its exit code: 0 when nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python tests/chaos/chaos.py", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="repeats a run")
+    parser.add_argument("--five", action="store_true", help="one kill of each kind of process, in one sweep")
+    parser.add_argument("--to", type=Path, default=ROOT / ".cache" / "chaos", help="where the sweeps go; emptied first")
+    parser.add_argument("--only", help="one act, by its name")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    acts, who = (five if options.five else sixty)(options.seed)
+    losses, wrong = [], []
+    for act in (act for act in acts if options.only in (None, act.name)):
+        place = options.to.resolve() / act.name
+        shutil.rmtree(place, ignore_errors=True)
+        conductor, started = Conductor(act, place), time.monotonic()
+        try:
+            conductor.run()
+            found = audit(act, conductor.folder)
+        except ChaosError as error:
+            found = [f"lost: {error}"]
+        found += [f"missed: {kill}" for kill in conductor.missed()]
+        found += [f"left: process {title}" for title in conductor.left]
+        costs = losses_of(conductor)
+        found += [f"lost: {c.steps} steps were trained again after {c.kill}" for c in costs if c.steps > INTERVAL]
+        print(
+            f"{act.name}: {act.trials} trials, {len(conductor.strikes())} kills, {conductor.starts} starts of the "
+            f"driver, {time.monotonic() - started:.0f} s, {len(found)} faults",
+            flush=True,
+        )
+        losses += costs
+        wrong += [f"{act.name}: {fault}" for fault in found]
+    print(table(losses, who))
+    kinds = ("lost", "doubled", "corrupt", "differs", "left", "missed")
+    print(f"{len(losses)} kills: " + ", ".join(f"{sum(f': {kind}: ' in w for w in wrong)} {kind}" for kind in kinds))
+    for fault in wrong:
+        print(f"WRONG {fault}")
+    return 1 if wrong else 0
+
+
+def losses_of(conductor: Conductor) -> list[Loss]:
+    """What each kill of an act cost, by the trace of stages."""
+    strikes = sorted(conductor.strikes(), key=lambda kill: _when(conductor, kill))
+    times = [_when(conductor, kill) for kill in strikes]
+    trace = trace_of(conductor.plan)
+    lines = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
+    steps = [(at, of, step) for at, _, stage, of, step in lines if stage == "steps_written"]
+    last: dict[str, int] = {}
+    again, onward = defaultdict(int), {}
+    for at, trial, step in sorted(steps):
+        blamed = max((index for index, when in enumerate(times) if when < at), default=None)
+        if blamed is not None:
+            again[blamed] += step <= last.get(trial, 0)
+            onward.setdefault(blamed, at - times[blamed])
+        last[trial] = max(step, last.get(trial, 0)) if step > last.get(trial, 0) else last[trial]
+    return [Loss(kill, again[index], onward.get(index)) for index, kill in enumerate(strikes)]
+
+
+def _when(conductor: Conductor, kill: Kill) -> float:
+    """On the clock of the trace, which runs evenly."""
+    age = time.time() - marker(conductor.plan, kill, "claimed").stat().st_mtime
+    return time.monotonic() - age
+
+
+def table(losses: list[Loss], who: dict[str, str]) -> str:
+    """Kills by who died where, and what they cost."""
+    rows = defaultdict(list)
+    for loss in losses:
+        place = f"{loss.kill.stage} {_file_kind(loss.kill)}".rstrip()
+        rows[who[loss.kill.name], place].append(loss)
+    text = [f"{'killed':<12} {'at':<36} {'kills':>5} {'steps again':>12} {'seconds to a new step':>22}"]
+    for (process, place), group in sorted(rows.items()):
+        seconds = [loss.seconds for loss in group if loss.seconds is not None]
+        waited = f"{statistics.median(seconds):.1f}" if seconds else "-"
+        steps = "+".join(str(loss.steps) for loss in group)
+        text.append(f"{process:<12} {place:<36} {len(group):>5} {steps:>12} {waited:>22}")
+    return "\n".join(text)
+
+
+def _file_kind(kill: Kill) -> str:
+    """What the stage is of, without the trial."""
+    if kill.target == NODE or kill.of.startswith("t0"):
+        return "/".join(kill.of.split("/")[1:2])
+    return kill.of.split(" ")[0] if " " in kill.of else kill.of
+
+
+if __name__ == "__main__":
+    sys.exit(main())
