@@ -95,10 +95,14 @@ class Tracker:
 
     @_guarded
     def steps(self, records: Sequence[StepRecord]) -> None:
-        """Logs `train/loss`, `train/lr`, `train/grad_norm` and `train/clipped` (0 or 1) of each step, by step."""
+        """Logs `train/loss`, `train/lr`, `train/grad_norm` and `train/clipped` (0 or 1) of each step, by step.
+
+        And `train/loss_minus_base`, the loss less the base model's on the same tokens, where that is known.
+        """
         rows = [
             {"step": r.step, "train/loss": r.loss, "train/lr": r.lr, "train/grad_norm": r.grad_norm}
             | {"train/clipped": int(r.clipped)}
+            | ({} if r.base_loss is None else {"train/loss_minus_base": r.loss - r.base_loss})
             for r in records
         ]
 

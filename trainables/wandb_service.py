@@ -1,7 +1,7 @@
 """The process's side of W&B: its library made quiet, its service process started, replaced and ended.
 
 All runs of a process share one service process (`wandb-core`). `trainables.tracking` opens runs on it; together they
-are the only modules that import `wandb`, and they do so only when a run is opened.
+are the only modules that import `wandb`, but for `analysis.wandb_view`, and they do so only when a run is opened.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def open_run(
     Raises:
         Exception: Whatever W&B raises, `wandb.Error` for most.
     """
-    _set_up(arguments["dir"])  # before the first import
+    set_up(arguments["dir"])  # before the first import
     import wandb
     from wandb.sdk.lib import import_hooks
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
@@ -147,7 +147,7 @@ def check_room(folder: Path) -> None:
         probe.write(bytes(65536))
 
 
-def _set_up(folder: str) -> None:
+def set_up(folder: str) -> None:
     """Loads W&B and starts its service, such that it neither prints, asks, nor reports its own use.
 
     Args:
@@ -217,7 +217,7 @@ def _replace_service(dead: str | None, folder: str) -> None:
     with _starting:
         if os.environ.get("WANDB_SERVICE") == dead:
             _tear_down()
-            _set_up(folder)
+            set_up(folder)
 
 
 def _tear_down() -> None:

@@ -35,7 +35,10 @@ def spec(trial="t0"):
     return TrialSpec(trial_id=trial, seed=7, params={"peak_lr": 1e-3})
 
 def records(*steps):
-    return [SimpleNamespace(step=s, loss=2.0 / s, lr=1e-3, grad_norm=0.5, clipped=s == 2) for s in steps]
+    return [
+        SimpleNamespace(step=s, loss=2.0 / s, lr=1e-3, grad_norm=0.5, clipped=s == 2, base_loss=2.5 if s > 1 else None)
+        for s in steps
+    ]
 
 def call(method, *arguments):
     global in_calls
@@ -148,6 +151,8 @@ def assert_whole_trial(run: RecordedRun, state: str = "complete") -> None:
     assert curve == [
         {"step": step, "train/loss": pytest.approx(2.0 / step), "train/clipped": int(step == 2)} for step in (1, 2, 3)
     ]
+    relative = [(row["step"], row["train/loss_minus_base"]) for row in run.rows("train/loss_minus_base")]
+    assert relative == [(step, pytest.approx(2.0 / step - 2.5)) for step in (2, 3)]
     (areas,) = run.rows("heldout/in_domain/nll")
     assert (areas["step"], areas["heldout/in_domain/nll"], areas["heldout/in_domain/gain"]) == (3, 1.0, 1.5)
     assert "heldout/in_domain/exact_match" not in areas

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -41,12 +42,14 @@ class WandbServer:
             "hang" (no answer until the block ends).
         runs: What was recorded, by run id.
         bodies: Every request's path and body, to search for what must not be there.
+        views: The variables of each workspace or report that was saved.
     """
 
     def __init__(self) -> None:
         self.behaviour: Behaviour = "answer"
         self.runs: dict[str, RecordedRun] = {}
         self.bodies: list[tuple[str, str]] = []
+        self.views: list[dict[str, Any]] = []
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self._http: _HttpServer | None = None
@@ -85,9 +88,16 @@ class WandbServer:
                     "RunResumeStatus": self._resume_status,
                     "UpsertBucket": self._upsert,
                     "CreateRunFiles": self._file_links,
+                    "Viewer": self._viewer,
+                    "GetDefaultEntity": self._viewer,
+                    "GetProjects": self._projects,
+                    "ProjectInternalId": lambda _: {"project": {"id": "p", "internalId": "1"}},
+                    "UpsertView2": self._upsert_view,
+                    "upsertView": self._upsert_view,
                 }
-                known = answers.get(request.get("operationName", ""))
-                return {"data": known(request["variables"]) if known else {}}
+                named = re.match(r"\s*(?:query|mutation) (\w+)", request["query"])  # not all calls say it beside
+                known = answers.get(request.get("operationName") or (named.group(1) if named else ""))
+                return {"data": known(request.get("variables") or {}) if known else {}}
             if path.endswith("/file_stream"):
                 self._stream(path.split("/")[-2], json.loads(body))
             return {}
@@ -123,6 +133,28 @@ class WandbServer:
         bucket = {"id": f"id-{name}", "name": name, "displayName": name, "project": project}
         bucket |= {"config": json.dumps(run.config), "historyLineCount": len(run.history)}
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
+
+    def _viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
+        teams = {"edges": [{"node": {"name": "team"}}]}
+        return {"viewer": {"id": "u", "username": "team", "entity": "team", "flags": "{}", "teams": teams} | variables}
+
+    def _projects(self, variables: dict[str, Any]) -> dict[str, Any]:
+        node = {"id": "p", "name": "llm-sweeps", "entityName": variables["entity"], "createdAt": "2026-01-01T00:00:00Z"}
+        page = {"endCursor": None, "hasNextPage": False}
+        return {
+            "models": {
+                "edges": [{"node": {**node, "isBenchmark": False, "user": None}, "cursor": "c"}],
+                "pageInfo": page,
+            }
+        }
+
+    def _upsert_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.views.append({key: value for key, value in variables.items() if value is not None})
+        view = {name: variables.get(name) for name in ("type", "name", "displayName", "description", "spec")}
+        view["id"] = variables.get("id") or f"view-{len(self.views) - 1}"
+        project = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+        now = "2026-01-01T00:00:00Z"
+        return {"upsertView": {"view": {**view, "project": project, "updatedAt": now}, "inserted": True}}
 
     def _file_links(self, variables: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{name}"} for name in variables["files"]]

@@ -76,7 +76,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def record(step: int, loss: float = 2.0) -> Any:
-    return SimpleNamespace(step=step, loss=loss, lr=1e-3 / step, grad_norm=0.5, clipped=step % 2 == 0)
+    return SimpleNamespace(step=step, loss=loss, lr=1e-3 / step, grad_norm=0.5, clipped=step % 2 == 0, base_loss=None)
 
 
 def track(folder: Path, sweep: str = "sweep", mode: Any = "offline", timeout_seconds: float = 1.0) -> Tracker:
