@@ -121,7 +121,12 @@ def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
         for name, bounds in searched.items()
     ]
     goal = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(OBJECTIVE), display_name="held-out NLL")
-    curve = {"x": STEP, "smoothing_type": "exponential", "smoothing_factor": SMOOTHING, "smoothing_show_original": True}
+    curve: dict[str, Any] = {
+        "x": STEP,
+        "smoothing_type": "exponential",
+        "smoothing_factor": SMOOTHING,
+        "smoothing_show_original": True,
+    }
     title = "Training loss less the base model's on the same samples, nats a token"
     return [
         (
