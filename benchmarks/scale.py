@@ -130,6 +130,7 @@ class Simulation:
     accounts: dict[str, Account] = field(default_factory=lambda: {name: Account() for name in PARTS})
     tune: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     recorder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    incarnations: dict[str, int] = field(default_factory=dict)
     calls: int = 0
 
     async def run(self) -> dict[str, Any]:
@@ -195,9 +196,9 @@ class Simulation:
         return await asyncio.get_running_loop().run_in_executor(self.tune, call)
 
     async def _lane(self, lane: str) -> None:
-        await self._call("join", lane, 1)
+        self.incarnations[lane] = await self._call("join", lane, lane)
         seq = 0
-        while (answer := await self._call("take", lane, 1, seq, WATCH_SECONDS))["do"] != "stop":
+        while (answer := await self._call("take", lane, self.incarnations[lane], seq, WATCH_SECONDS))["do"] != "stop":
             if answer["do"] == "work":
                 seq += 1
                 work = await self._call("work_of", answer["job_id"])
@@ -206,7 +207,7 @@ class Simulation:
                 watch.cancel()
 
     async def _watch(self, lane: str, job_id: str) -> None:
-        while not await self._call("watch", lane, 1, job_id, 1, WATCH_SECONDS):
+        while not await self._call("watch", lane, self.incarnations[lane], job_id, 1, WATCH_SECONDS):
             pass
 
     async def _train(self, lane: str, job_id: str, spec: dict[str, Any]) -> None:
@@ -215,14 +216,21 @@ class Simulation:
         for number in range(1, REPORTS + 1):
             step = round(self.steps * number / REPORTS)
             await asyncio.sleep(max(0.0, began + step * self.step_seconds - time.monotonic()))
-            await self._call("post", lane, 1, job_id, 1, {"kind": "progress", "step": step, "steps": self.steps})
+            await self._call(
+                "post",
+                lane,
+                self.incarnations[lane],
+                job_id,
+                1,
+                {"kind": "progress", "step": step, "steps": self.steps},
+            )
             if number % (REPORTS // CHECKPOINTS) == 0:
                 points.append(self._point(step))
                 report = {"kind": "areas", "seq": len(points), **points[-1]}
-                await self._call("post", lane, 1, job_id, 1, report)
+                await self._call("post", lane, self.incarnations[lane], job_id, 1, report)
         checkpoints = [{**point, "path": f"trials/{job_id}/checkpoints/step-{point['step']}"} for point in points]
         end = {"state": "complete", "spec": spec, "steps": self.steps, "checkpoints": checkpoints, "findings": []}
-        await self._call("post", lane, 1, job_id, 1, {"kind": "end", "end": end})
+        await self._call("post", lane, self.incarnations[lane], job_id, 1, {"kind": "end", "end": end})
 
     def _point(self, step: int) -> dict[str, Any]:
         areas = {name: {"nll": 2.0, "exact_match": 0.5, "items": 60} for name in self.config.heldout.areas}

@@ -37,7 +37,7 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
         return json.loads(done.read_text(encoding="utf-8"))["areas"]
     names = list(sweep.config.heldout.weights)
     for name in names:
-        lanes.call("submit", _job(name), {"do": "baseline", "area": name})
+        lanes.submit(_job(name), _work(name))
     started = said = time.monotonic()
     areas: Areas = {}
     while len(areas) < len(names):
@@ -50,6 +50,7 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
             raise LanesFailedError(f"the base model could not be scored on {waiting}: {end.get('error')}")
         if end:
             areas[waiting] = end["summary"]
+            lanes.over({"job_id": _job(waiting), "work": _work(waiting), "attempt": 1, "end": end})
         elif time.monotonic() - said > SAY_EVERY_SECONDS:
             said = time.monotonic()
             sweep.console.print(f"scoring the base model: {len(areas)} of {len(names)} areas, {said - started:.0f} s")
@@ -113,6 +114,10 @@ def mean_score(areas: Areas, metric: str, weights: dict[str, float]) -> float:
 
 def _job(area: str) -> str:
     return f"baseline:{area}"
+
+
+def _work(area: str) -> dict[str, Any]:
+    return {"do": "baseline", "area": area}
 
 
 def _write(folder: Path, areas: Areas) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 
 from sweeps.bells import LONGEST_WAIT_SECONDS, Bells
-from sweeps.leases import Job, Lane, Leases, Message
+from sweeps.leases import Job, Leases, Message
 from trainables import stages
 
 ADOPTION_SECONDS = 5.0
@@ -24,7 +24,8 @@ class Dispatcher:
 
     Args:
         max_failures: How often a job is queued again after an error or a lost lane.
-        restarted: True when this object replaces one that died: lanes get a moment to claim the jobs they hold.
+        restarted: True when this object replaces one that died: lanes get a moment to claim the jobs they hold, and
+            nothing is leased before the driver has said what it knows (`recall`).
     """
 
     def __init__(self, max_failures: int, *, restarted: bool = False) -> None:
@@ -33,6 +34,7 @@ class Dispatcher:
         self.interrupted = False
         self.stopping = False
         self._born = time.time_ns()
+        self._recalled = not restarted
         self._no_lease_before = time.monotonic() + (ADOPTION_SECONDS if restarted else 0.0)
         self._bells = Bells()
 
@@ -79,6 +81,25 @@ class Dispatcher:
         over = await self._bells.first(ENDS, lambda: len(leases.ended) == len(leases.jobs) or None, timeout_seconds)
         return bool(over)
 
+    async def recall(self, submitted: Message, cancelled: dict[str, str], over: list[Message]) -> None:
+        """What the driver knows of the time before a restart; jobs of Tune trials are submitted again by these.
+
+        Args:
+            submitted: Work of the driver's own jobs that have not ended, by id.
+            cancelled: Jobs that were to stop, and why.
+            over: Jobs that ended, as `ended_since` gave them: they are not done again.
+        """
+        for job_id, work in submitted.items():
+            await self.submit(job_id, work)
+        for ended in over:
+            job = self.leases.add(ended["job_id"], ended["work"])
+            if job.state != "ended":
+                self.leases.end(job, ended["end"])
+        for job_id, why in cancelled.items():
+            self.leases.cancel(self.leases.add(job_id), why)
+        self._recalled = True
+        self._bells.ring(WORK)
+
     async def stop(self) -> None:
         """Cancels every job and sends every lane home."""
         self.stopping = True
@@ -116,15 +137,23 @@ class Dispatcher:
 
     # --- the lanes ----------------------------------------------------------------------------------------------
 
-    async def join(self, lane: str, incarnation: int) -> bool:
+    async def join(self, lane: str, start: str) -> int:
         """A lane is up. Jobs that an earlier incarnation of the same lane held are queued again.
 
+        Args:
+            lane: Its name.
+            start: What this incarnation calls itself; no other ever has.
+
         Returns:
-            Whether there may be work for it; False sends it home before it has loaded anything.
+            The incarnation's number; 0 sends it home before it has loaded anything.
         """
-        is_newest = self.leases.join(lane, incarnation)
+        incarnation = self.leases.join(lane, start)
         self._bells.ring(WORK)
-        return is_newest and not self.stopping
+        return 0 if self.stopping else incarnation
+
+    async def lost(self, lane: str) -> int:
+        """A lane's worker, or what watches over it, has died; see `Leases.lose`."""
+        return self.leases.lose(lane)
 
     async def take(self, lane: str, incarnation: int, seq: int, timeout_seconds: float) -> Message:
         """The lane's next job. Asking twice with the same `seq` gives the same job.
@@ -134,12 +163,10 @@ class Dispatcher:
         """
 
         def answer() -> Message | None:
-            known = self.leases.lanes.get(lane)
-            if self.stopping or (known and known.incarnation > incarnation):
+            known = self.leases.heard(lane, incarnation)
+            if self.stopping or known is None:
                 return {"do": "stop"}
-            if known is None:
-                known = self.leases.lanes[lane] = Lane(lane, incarnation)
-            if seq not in known.leases and time.monotonic() >= self._no_lease_before:
+            if seq not in known.leases and self._recalled and time.monotonic() >= self._no_lease_before:
                 self.leases.lease_next(known, seq)
             job = self.leases.jobs.get(known.leases.get(seq, ""))
             return {"do": "work", "job_id": job.job_id, "attempt": job.attempt} if job else None

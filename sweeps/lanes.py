@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
@@ -22,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.cluster import NAMESPACE, LanePlan
 from sweeps.dispatcher_actor import DispatcherActor
+from sweeps.lost_workers import LostWorkers
 from trainables import stages
 from trainables.spec import LaneConfig
 
@@ -53,6 +56,10 @@ class Lanes:
     scratch: Path
     threads: list[threading.Thread] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    _submitted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _cancelled: dict[str, str] = field(default_factory=dict)
+    _over: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
     _status: dict[str, Any] = field(default_factory=lambda: {"born": 0, "changes": 0, "jobs": {}})
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -60,11 +67,36 @@ class Lanes:
         """Calls the dispatcher and waits for its answer."""
         return ray.get(getattr(self.dispatcher, method).remote(*args))
 
+    def submit(self, job_id: str, work: dict[str, Any]) -> None:
+        """Queues a job of the driver's own; it is not lost with the dispatcher."""
+        self._submitted[job_id] = work
+        self.call("submit", job_id, work)
+
+    def cancel(self, job_id: str, why: str) -> None:
+        """Stops a job; `why` becomes the state it ends with."""
+        self._cancelled[job_id] = why
+        self.call("cancel", job_id, why)
+
+    def over(self, job: dict[str, Any]) -> None:
+        """A job has ended and its end is known here: it is not done again, even if the dispatcher forgets it.
+
+        Args:
+            job: `job_id`, `work`, `attempt` and `end`, as the dispatcher gives them.
+        """
+        self._submitted.pop(job["job_id"], None)
+        self._cancelled.pop(job["job_id"], None)
+        self._over[job["job_id"]] = job
+
     def status(self) -> dict[str, Any]:
-        """What every job and lane is doing; the dispatcher is asked for what has changed alone."""
+        """What every job and lane is doing; the dispatcher is asked for what has changed alone.
+
+        One that was restarted is told what it has forgotten; so this must be called again and again.
+        """
         with self._asking:
             before = self._status
             now = self.call("status", before["born"], before["changes"])
+            if now["born"] != before["born"]:
+                self.call("recall", dict(self._submitted), dict(self._cancelled), list(self._over.values()))
             kept = before["jobs"] if now["born"] == before["born"] else {}
             self._status = {**now, "jobs": {**kept, **now["jobs"]}}
             return self._status
@@ -90,6 +122,7 @@ class Lanes:
 
     def stop(self) -> None:
         """Cancels every job, sends the lanes home and waits for them, for a bounded time."""
+        self._stopping.set()
         self.call("stop")
         deadline = time.monotonic() + STOP_SECONDS
         for thread in self.threads:
@@ -132,8 +165,33 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int) -> Iterator
 
 
 def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> None:
-    """One lane, from start to end, on a thread of the driver."""
-    trainer = TorchTrainer(
+    """One lane, from start to end, on a thread of the driver.
+
+    Ray Train starts a worker again that dies. Its controller nobody does: here that is a run of its own, unless lanes
+    die again and again before any has come up.
+    """
+    lost_before, in_a_row = -1, 0
+    for run in itertools.count():
+        try:
+            _trainer(lanes, lane, f"{lane}-{run}", plan, settings).fit()
+            return
+        except ray.exceptions.RayActorError as error:
+            if lanes._stopping.is_set():
+                return
+            lost = lanes.call("lost", lane)
+            in_a_row, lost_before = (in_a_row + 1 if lost == lost_before else 1), lost
+            logger.warning("%s: its controller was lost: %s", lane, error)
+            if in_a_row >= IDLE_INCARNATIONS_ALLOWED:
+                lanes.errors.append(f"{lane}: {error}")
+                return
+        except Exception as error:  # noqa: BLE001 - a lane's end of any kind is reported by `check`, not lost in a thread
+            lanes.errors.append(f"{lane}: {error}")
+            logger.warning("%s ended: %s", lane, error)
+            return
+
+
+def _trainer(lanes: Lanes, lane: str, name: str, plan: LanePlan, settings: LaneConfig) -> TorchTrainer:
+    return TorchTrainer(
         _lane_main,
         train_loop_config={
             "settings": settings.model_dump(),
@@ -147,14 +205,12 @@ def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> Non
             resources_per_worker={"CPU": plan.cpus, **({"GPU": 1} if plan.use_gpu else {})},
         ),
         run_config=RunConfig(
-            name=lane, storage_path=str(lanes.scratch), failure_config=FailureConfig(max_failures=-1), callbacks=[]
+            name=name,
+            storage_path=str(lanes.scratch),
+            failure_config=FailureConfig(max_failures=-1),
+            callbacks=[LostWorkers(lanes.name, NAMESPACE, lane)],  # type: ignore[list-item]  # Ray types the old kind
         ),
     )
-    try:
-        trainer.fit()
-    except Exception as error:  # noqa: BLE001 - a lane's end of any kind is reported by `check`, not lost in a thread
-        lanes.errors.append(f"{lane}: {error}")
-        logger.warning("%s ended: %s", lane, error)
 
 
 def _lane_main(config: dict[str, Any]) -> None:
@@ -162,11 +218,11 @@ def _lane_main(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     first = context.get_world_rank() == 0
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
-    lane, incarnation = config["lane"], time.time_ns()
-    needed = ray.get(dispatcher.join.remote(lane, incarnation)) if first else None
+    lane = config["lane"]
+    incarnation: Any = ray.get(dispatcher.join.remote(lane, uuid.uuid4().hex)) if first else None
     if context.get_world_size() > 1:
-        needed = broadcast_from_rank_zero(needed)
-    if not needed:
+        incarnation = broadcast_from_rank_zero(incarnation)
+    if not incarnation:
         return
     stages.reached("lane_joined", lane)
     try:

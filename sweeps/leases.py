@@ -7,6 +7,7 @@ A job is a dict that only lanes read; here it has an id, a queue position and a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,10 +43,17 @@ class Job:
 
 @dataclass
 class Lane:
-    """A Ray Train run that serves jobs; a new incarnation is the same lane after a restart."""
+    """A Ray Train run that serves jobs; a new incarnation is the same lane after a restart.
+
+    Attributes:
+        start: What the incarnation calls itself; empty where only its number is known.
+        lost: Whether it was given up: what it says is not heard any more.
+    """
 
     name: str
     incarnation: int
+    start: str = ""
+    lost: bool = False
     leases: dict[int, str] = field(default_factory=dict)
     idle_incarnations: int = 0
     did_work: bool = False
@@ -57,6 +65,8 @@ class Leases:
     Args:
         max_failures: How often a job is queued again after an error or a lost lane.
         on_change: Called with each job after it has come to another state, or was told to stop.
+        clock_ns: Time of day. Incarnations are numbered by it, so that their numbers go up over restarts of the
+            dispatcher, too; while it lives they do whatever the clock does.
 
     Attributes:
         jobs: By id, in the order of submission.
@@ -65,8 +75,10 @@ class Leases:
         changes: Changes of jobs so far.
     """
 
-    def __init__(self, max_failures: int, on_change: Callable[[Job], None]) -> None:
-        self.max_failures, self._on_change = max_failures, on_change
+    def __init__(
+        self, max_failures: int, on_change: Callable[[Job], None], clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.max_failures, self._on_change, self._clock_ns = max_failures, on_change, clock_ns
         self.jobs: dict[str, Job] = {}
         self.lanes: dict[str, Lane] = {}
         self.ended: list[Job] = []
@@ -91,17 +103,43 @@ class Leases:
         else:
             self._on_change(job)
 
-    def join(self, name: str, incarnation: int) -> bool:
-        """A lane is up: jobs that an earlier incarnation of it held are queued again. False for one that is older."""
+    def join(self, name: str, start: str) -> int:
+        """A lane is up: jobs that an earlier incarnation of it held are queued again.
+
+        Args:
+            name: The lane.
+            start: What this incarnation calls itself; asking again under the same name changes nothing.
+
+        Returns:
+            The incarnation's number, above those before.
+        """
         known = self.lanes.get(name)
-        if known and known.incarnation >= incarnation:
-            return known.incarnation == incarnation
-        idle = 0 if known is None or known.did_work else known.idle_incarnations + 1
-        self.lanes[name] = Lane(name, incarnation, idle_incarnations=idle)
-        for job in list(self.jobs.values()):
-            if job.lane == name and job.state == "running" and job.incarnation < incarnation:
-                self.try_again(job, f"lost: the worker of {name} ended")
-        return True
+        if known and known.start == start:
+            return known.incarnation
+        return self._renew(name, max(known.incarnation + 1 if known else 1, self._clock_ns()), start).incarnation
+
+    def heard(self, name: str, incarnation: int) -> Lane | None:
+        """The lane that speaks; None if it is not its newest incarnation, or was given up.
+
+        A lane that this dispatcher doesn't know, or knows an older incarnation of, is older than the dispatcher.
+        """
+        known = self.lanes.get(name)
+        if known is None or known.incarnation < incarnation:
+            known = self._renew(name, incarnation)
+        return None if known.lost or known.incarnation > incarnation else known
+
+    def lose(self, name: str) -> int:
+        """A lane's worker, or what watches over it, has died: what it held is queued again at once.
+
+        Returns:
+            The number of the incarnation that was lost; 0 if the lane had not come up.
+        """
+        known = self.lanes.get(name)
+        if known is None:
+            return 0
+        known.lost = True
+        self._queue_again(name)
+        return known.incarnation
 
     def lease_next(self, lane: Lane, seq: int) -> None:
         """Gives the lane the queued job that was submitted first, if there is one."""
@@ -115,10 +153,9 @@ class Leases:
 
     def held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:
         """The job if this lane holds it. After a restart of the dispatcher the lane that speaks first is the holder."""
-        known = self.lanes.get(lane) or self.lanes.setdefault(lane, Lane(lane, incarnation))
-        job = self.add(job_id)
-        if known.incarnation != incarnation:
+        if self.heard(lane, incarnation) is None:
             return None
+        job = self.add(job_id)
         if job.lane is None and job.state == "queued" and job.attempt <= attempt:
             job.lane, job.incarnation, job.attempt = lane, incarnation, attempt
             self._move(job, "running")
@@ -141,6 +178,18 @@ class Leases:
         job.end = end
         self.ended.append(job)
         self._move(job, "ended")
+
+    def _renew(self, name: str, incarnation: int, start: str = "") -> Lane:
+        known = self.lanes.get(name)
+        idle = 0 if known is None or known.did_work else known.idle_incarnations + 1
+        self.lanes[name] = Lane(name, incarnation, start, idle_incarnations=idle)
+        self._queue_again(name)
+        return self.lanes[name]
+
+    def _queue_again(self, lane: str) -> None:
+        for job in list(self.jobs.values()):
+            if job.lane == lane and job.state == "running":
+                self.try_again(job, f"lost: the worker of {lane} ended")
 
     def touch(self, job: Job) -> None:
         """Marks a job as changed, for those who ask what has."""

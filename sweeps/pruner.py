@@ -182,7 +182,7 @@ class Pruner:
         self.ledger.append(
             "trial_stopped", trial_id=trial_id, rule=decision.rule, predicted=predicted, evidence=evidence
         )
-        self.lanes.call("cancel", trial_id, "pruned")
+        self.lanes.cancel(trial_id, "pruned")
 
     @cached_property
     def _base_level(self) -> float | None:

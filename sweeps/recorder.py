@@ -81,6 +81,7 @@ class Recorder(threading.Thread):
             if job["job_id"] in self._seen:  # a dispatcher that was restarted has had it done again
                 continue
             self._seen.add(job["job_id"])
+            self.lanes.over(job)
             if job["work"] is None or job["work"]["do"] == "trial":
                 self._record(job)
 

@@ -121,11 +121,11 @@ class CancelEndedTrials(NeverRestored, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Also called for a trial that the trial scheduler stopped."""
-        self.lanes.call("cancel", trial.config["spec"]["trial_id"], "pruned")
+        self.lanes.cancel(trial.config["spec"]["trial_id"], "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The Tune actor died; its trial must not train on."""
-        self.lanes.call("cancel", trial.config["spec"]["trial_id"], "failed")
+        self.lanes.cancel(trial.config["spec"]["trial_id"], "failed")
 
 
 class StopAll(NeverRestored, tune.Stopper):

@@ -85,7 +85,7 @@ class Watch(threading.Thread):
         for spec in specs:
             self.submitted(spec)
             work = {"do": "trial", "spec": spec.model_dump(), "baseline": baseline, "slots": self.slots}
-            self.lanes.call("submit", spec.trial_id, work)
+            self.lanes.submit(spec.trial_id, work)
         while not all(spec.trial_id in self.recorder.records for spec in specs):
             if self.stopped():
                 self.lanes.drain()
@@ -103,7 +103,7 @@ class Watch(threading.Thread):
             LanesFailedError: A job fails, or lanes end again and again.
         """
         for job_id, work in jobs.items():
-            self.lanes.call("submit", job_id, work)
+            self.lanes.submit(job_id, work)
         ends: dict[str, dict[str, Any]] = {}
         while len(ends) < len(jobs):
             if self.stopped():
@@ -115,6 +115,7 @@ class Watch(threading.Thread):
                 raise LanesFailedError(f"{waiting} could not be done: {end.get('error')}")
             if end:
                 ends[waiting] = end
+                self.lanes.over({"job_id": waiting, "work": jobs[waiting], "attempt": 1, "end": end})
         return ends
 
     def say(self, text: str) -> None:

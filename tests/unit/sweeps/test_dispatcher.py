@@ -1,11 +1,13 @@
 """The dispatcher's promises, each as a short play of lanes and trials."""
 
 import asyncio
+import uuid
 
 import pytest
 
 from sweeps import dispatcher as module
 from sweeps.dispatcher import Dispatcher
+from sweeps.leases import Leases
 
 WORK = {"do": "trial"}
 
@@ -21,6 +23,11 @@ def play(coroutine):
 
 async def lease(desk, lane="a", incarnation=1, seq=0):
     return await desk.take(lane, incarnation, seq, 0.0)
+
+
+async def again(desk, lane="a"):
+    """Another incarnation of a lane comes up; its number."""
+    return await desk.join(lane, uuid.uuid4().hex)
 
 
 def end(state="complete", **more):
@@ -87,11 +94,9 @@ def test_a_new_incarnation_requeues_only_its_own_lanes_jobs(desk):
     async def story():
         for name in ("one", "two"):
             await desk.submit(name, WORK)
-        await desk.join("a", 1)
-        await desk.join("b", 1)
-        await lease(desk, "a")
-        await lease(desk, "b")
-        await desk.join("a", 2)
+        for lane in ("a", "b"):
+            await lease(desk, lane, await again(desk, lane))
+        await again(desk)
         return [(job.state, job.attempt) for job in desk.leases.jobs.values()]
 
     assert play(story()) == [("queued", 2), ("running", 1)]
@@ -101,7 +106,7 @@ def test_a_dead_incarnation_is_not_heard(desk):
     async def story():
         await desk.submit("one", WORK)
         await lease(desk, incarnation=1)
-        await desk.join("a", 2)
+        await again(desk)
         heard = await desk.post("a", 1, "one", 1, end())
         return heard, desk.leases.jobs["one"].state, await desk.take("a", 1, 5, 0.0)
 
@@ -159,7 +164,7 @@ def test_a_cancelled_trial_whose_lane_dies_is_not_tried_again(desk):
         await desk.submit("one", WORK)
         await lease(desk)
         await desk.cancel("one", "pruned")
-        await desk.join("a", 2)
+        await again(desk)
         return desk.leases.jobs["one"].end["state"]
 
     assert play(story()) == "pruned"
@@ -183,6 +188,7 @@ def test_a_restarted_dispatcher_adopts_what_lanes_hold(monkeypatch):
     async def story():
         desk = Dispatcher(max_failures=1, restarted=True)
         unknown = await desk.poll("one", 0, 0.0)
+        await desk.recall({}, {}, [])
         await desk.submit("one", WORK)
         await desk.submit("two", WORK)
         early = await desk.take("b", 1, 0, 0.0)
@@ -201,7 +207,7 @@ def test_stop_sends_lanes_home_and_ends_all(desk):
         await desk.stop()
         drained_early = await desk.drain(0.0)
         await desk.post("a", 1, "one", 1, end("stopped"))
-        assert not await desk.join("b", 1)
+        assert not await again(desk, "b")
         return (
             (await lease(desk, seq=1))["do"],
             drained_early,
@@ -216,13 +222,61 @@ def test_stop_sends_lanes_home_and_ends_all(desk):
 
 def test_lanes_that_come_up_again_without_work_are_counted(desk):
     async def story():
-        for incarnation in (1, 2, 3):
-            assert await desk.join("a", incarnation)
+        incarnations = [await again(desk) for _ in range(3)]
         idle = (await desk.status())["lanes"]["a"]["idle_incarnations"]
         await desk.submit("one", WORK)
-        await lease(desk, incarnation=3)
-        await desk.post("a", 3, "one", 1, {"kind": "progress", "step": 1})
-        await desk.join("a", 4)
+        await lease(desk, incarnation=incarnations[-1])
+        await desk.post("a", incarnations[-1], "one", 1, {"kind": "progress", "step": 1})
+        await again(desk)
         return idle, (await desk.status())["lanes"]["a"]["idle_incarnations"]
 
     assert play(story()) == (2, 0)
+
+
+def test_a_lost_lanes_jobs_are_queued_at_once_and_it_is_not_heard_any_more(desk):
+    async def story():
+        await desk.submit("one", WORK)
+        incarnation = await again(desk)
+        await lease(desk, incarnation=incarnation)
+        assert await desk.lost("a") == incarnation
+        elsewhere = await lease(desk, "b")
+        heard = await desk.post("a", incarnation, "one", 1, end())
+        gone = await desk.take("a", incarnation, 1, 0.0)
+        back = await again(desk)
+        return elsewhere, heard, gone, back > incarnation, await desk.lost("never up")
+
+    assert play(story()) == ({"do": "work", "job_id": "one", "attempt": 2}, False, {"do": "stop"}, True, 0)
+
+
+@pytest.mark.parametrize("clock", [[50, 40, 7], [7, 7, 7], [1, 2, 3]])
+def test_incarnations_are_numbered_upwards_whatever_the_clock_does(clock):
+    leases = Leases(1, lambda _job: None, clock_ns=iter(clock).__next__)
+    numbers = [leases.join("a", start) for start in ("x", "x", "y", "z", "z")]
+    assert numbers[0] == numbers[1] < numbers[2] < numbers[3] == numbers[4]
+
+
+def test_a_restarted_dispatcher_hands_out_nothing_before_it_knows_what_has_been_done(monkeypatch):
+    monkeypatch.setattr(module, "ADOPTION_SECONDS", 0.0)
+    done = {"job_id": "one", "work": WORK, "attempt": 1, "end": {"state": "complete"}}
+
+    async def story():
+        desk = Dispatcher(max_failures=1, restarted=True)
+        for name in ("one", "two", "three"):
+            await desk.submit(name, WORK)  # by Tune trials
+        early = await lease(desk)
+        await desk.recall({"base": WORK}, {"two": "pruned"}, [done])
+        late = [(await lease(desk, seq=seq)).get("job_id") for seq in range(3)]
+        ends = [(await desk.poll(name, 0, 0.0))["end"]["state"] for name in ("one", "two")]
+        return early, late, ends
+
+    assert play(story()) == ({"do": "wait"}, ["three", "base", None], ["complete", "pruned"])
+
+
+def test_of_two_incarnations_that_a_young_dispatcher_hears_the_later_counts(desk):
+    async def story():
+        await desk.submit("one", WORK)
+        await lease(desk, incarnation=4)
+        newer = await lease(desk, incarnation=5)
+        return newer["job_id"], (await lease(desk, incarnation=4, seq=1))["do"]
+
+    assert play(story()) == ("one", "stop")

@@ -23,8 +23,8 @@ class Lanes:
     def __init__(self):
         self.calls = []
 
-    def call(self, *arguments):
-        self.calls.append(arguments)
+    def cancel(self, *arguments):
+        self.calls.append(("cancel", *arguments))
 
 
 @pytest.fixture

@@ -23,11 +23,14 @@ class Lanes:
     """Jobs that have ended, in order; a dispatcher that was restarted has others, from the first on."""
 
     def __init__(self, *jobs):
-        self.born, self.jobs = 1, list(jobs)
+        self.born, self.jobs, self.known = 1, list(jobs), []
 
     def call(self, method, born, count, _wait):
         assert method == "ended_since"
         return {"born": self.born, "ended": self.jobs[count if born == self.born else 0 :]}
+
+    def over(self, job):
+        self.known.append(job["job_id"])
 
 
 def recorder_of(lanes, folder):

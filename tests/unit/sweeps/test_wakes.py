@@ -76,15 +76,13 @@ class Play:
         return ended
 
     async def lane(self, name):
-        incarnation, seq = 1, 0
-        await self.desk.join(name, incarnation)
+        incarnation, seq = await self.desk.join(name, f"{name} 1"), 0
         while (answer := await self.desk.take(name, incarnation, seq, math.inf))["do"] != "stop":
             seq += 1
             self.taken += 1
             if self.taken in self.restarts:  # the worker is lost; its lane comes up again
                 await self.pause()
-                incarnation, seq = incarnation + 1, 0
-                await self.desk.join(name, incarnation)
+                incarnation, seq = await self.desk.join(name, f"{name} {self.taken}"), 0
                 continue
             await self.train((name, incarnation, answer["job_id"], answer["attempt"]), self.taken in self.errors)
 
