@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainables import stages
+from trainables.errors import UserError
 from trainables.files import append_whole, sync
 from trainables.redaction import redact_all
 
@@ -50,7 +51,8 @@ class Ledger:
 
     def __init__(self, folder: Path, epoch: int = 0) -> None:
         self.path, self.epoch = folder / LEDGER_FILE, epoch
-        self._lock = threading.Lock()
+        self._lock, self._order = threading.Lock(), threading.Lock()
+        self._end_bytes = -1  # of the file, when this driver last looked
 
     @classmethod
     def of_new_driver(cls, folder: Path) -> Ledger:
@@ -67,11 +69,17 @@ class Ledger:
         Args:
             kind: What happened, such as `trial_ended`.
             **fields: JSON values.
+
+        Raises:
+            UserError: A newer driver has begun, where the folder's lock did not keep it away; this one is to end.
         """
         what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
         stages.reached("ledger_due", what)
-        append_line(self.path, seal(event), self._lock, what)
+        with self._order:
+            self._refuse_if_overtaken()
+            append_line(self.path, seal(event), self._lock, what)
+            self._end_bytes = self.path.stat().st_size
         stages.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:
@@ -96,6 +104,15 @@ class Ledger:
             else:
                 newest = event.get(EPOCH, 0)
                 yield Line(number, event)
+
+    def _refuse_if_overtaken(self) -> None:
+        """Only this driver should have written since it last looked."""
+        if not self.path.exists() or self.path.stat().st_size == self._end_bytes:
+            return
+        newest = max((line.event.get(EPOCH, 0) for line in self.lines() if line.event), default=0)
+        if newest > self.epoch:
+            got, remedy = f"driver {newest}, which began after this one", "this one ends, and nothing is lost"
+            raise UserError(str(self.path.parent), "must have one driver at a time", got, remedy)
 
 
 def _raw_lines(path: Path) -> list[bytes]:
@@ -139,8 +156,7 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
     with lock:
         begins = not path.exists()
         data = (b"" if begins or _ends_whole(path) else b"\n") + line.encode()
-        with path.open("ab") as file:
-            stages.reached_writing("line_torn", what, file, data)
+        stages.reached_writing("line_torn", what, path, data)
         append_whole(path, data, durable=durable)
         if begins and durable:
             sync(path.parent)  # a new file is else not found after a power cut

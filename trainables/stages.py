@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 VARIABLE = "LLM_SWEEPS_KILLS"
 """Environment variable that names the plan, a file of `Kill`s as JSON lines."""
@@ -65,13 +65,13 @@ def reached(stage: str, of: str, step: int = 0) -> None:
                 _carry_out(_plan_path, kill)
 
 
-def reached_writing(stage: str, of: str, file: IO[bytes], content: bytes) -> None:
-    """Before `content` is written to `file`: who is to die here leaves the first half of it there."""
+def reached_writing(stage: str, of: str, path: Path, content: bytes) -> None:
+    """Before `content` is appended to a file: who is to die here leaves the first half of it there."""
     if _plan_path:
         for kill in _plan:
             if kill.is_due(stage, of, 0) and _claim(_plan_path, kill):
-                file.write(content[: len(content) // 2])
-                file.flush()
+                with path.open("ab", buffering=0) as file:
+                    file.write(content[: len(content) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
 
 

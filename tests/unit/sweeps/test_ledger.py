@@ -1,10 +1,12 @@
 import json
+from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.ledger import Ledger, seal, unseal
+from trainables.errors import UserError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -60,13 +62,56 @@ def test_a_new_driver_gets_a_higher_epoch_than_all_before(tmp_path):
         ledger.append("sweep_started")
 
 
-def test_what_an_older_driver_writes_after_a_newer_one_began_does_not_count(tmp_path):
-    old = Ledger(tmp_path, epoch=1)
-    old.append("one")
+def test_a_driver_whose_lock_failed_ends_when_a_newer_one_has_begun(tmp_path):
+    old = Ledger.of_new_driver(tmp_path)
+    old.append("sweep_started")
+    old.append("baseline")
+    new = Ledger.of_new_driver(tmp_path)
+    new.append("sweep_started")
+    with pytest.raises(UserError, match=f"{tmp_path}: must have one driver at a time, got driver 2, which began after"):
+        old.append("trial_ended")
+    new.append("trial_ended")
+    assert kinds(new) == ["sweep_started", "baseline", "sweep_started", "trial_ended"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.floats(0, 2e9), min_size=2, max_size=6))
+def test_the_order_of_events_is_that_of_the_file_whatever_the_clock_says(tmp_path_factory, clock):
+    folder = tmp_path_factory.mktemp("ledger")
+    with mock.patch("sweeps.ledger.time.time", side_effect=clock):
+        for number in range(len(clock)):
+            Ledger.of_new_driver(folder).append(str(number))
+    events, torn = Ledger(folder).read()
+    assert torn == []
+    assert [(event["event"], event["driver_epoch"]) for event in events] == [
+        (str(number), number + 1) for number in range(len(clock))
+    ]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 610))
+def test_a_ledger_cut_at_any_byte_tells_what_was_written_before_and_nothing_else(tmp_path_factory, cut):
+    """And what is appended later counts, whatever the cut."""
+    ledger = Ledger(tmp_path_factory.mktemp("ledger"), epoch=1)
+    for number in range(4):
+        ledger.append("trial_ended", trial={"trial_id": f"t{number}", "error": 'a "}\n, '}, crc32="00000000")
+    whole, before = ledger.path.read_bytes(), ledger.read()[0]
+    ledger.path.write_bytes(whole[:cut])
+    lines = whole[:cut].count(b"\n")
+    whole_last = cut < len(whole) and whole[cut : cut + 1] == b"\n"  # all of it but its newline
+    kept = lines + whole_last
+    assert ledger.read()[0] == before[:kept]
+    after = Ledger.of_new_driver(ledger.path.parent)
+    after.append("sweep_started")
+    events, torn = after.read()
+    assert [event["event"] for event in events] == ["trial_ended"] * kept + ["sweep_started"]
+    assert len(torn) == (0 if cut == 0 or kept > lines or whole[:cut].endswith(b"\n") else 1)
+
+
+def test_what_an_older_driver_wrote_after_a_newer_one_began_does_not_count(tmp_path):
     new = Ledger(tmp_path, epoch=2)
-    new.append("two")
-    old.append("late")
-    new.append("three")
+    lines = [("one", 1), ("two", 2), ("late", 1), ("three", 2)]
+    new.path.write_text("".join(seal({"event": name, "driver_epoch": epoch}) for name, epoch in lines))
     assert kinds(new) == ["one", "two", "three"]
     assert new.read()[1] == [3]
     assert new.faults() == ["ledger.jsonl line 3 was written by driver 1 after driver 2 had begun"]

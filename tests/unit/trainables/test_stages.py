@@ -12,13 +12,13 @@ import pytest
 from trainables.stages import OWN, VARIABLE, Kill, marker, read_plan
 
 TALE = """
+import pathlib
 from trainables import stages
 for step in (1, 2, 3):
     stages.reached("steps_written", "t0001", step)
     print(step, flush=True)
-with open("line", "wb") as file:
-    stages.reached_writing("line_torn", "trial_ended t0001", file, b"0123456789")
-    file.write(b"0123456789")
+stages.reached_writing("line_torn", "trial_ended t0001", pathlib.Path("line"), b"0123456789")
+pathlib.Path("line").write_bytes(b"0123456789")
 """
 
 
