@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test test-slow check docs format
+.PHONY: help demo demo-model install test test-slow chaos check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: check ## What CI runs: style, types, import contracts, tests
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, a cluster's autoscaler, rebuilt folders
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(INSTALLED) ## Kill a sweep's processes sixty times and more, and check that nothing is lost; SEED=N repeats a run
+	$(BIN)/python tests/chaos/chaos.py $(if $(SEED),--seed $(SEED))
 
 docs: $(INSTALLED) ## Write the pages that are made from the code
 	$(BIN)/python -m sweeps.config_reference > docs/configuration.md

@@ -129,6 +129,10 @@ ONCE = [  # of the sweep, not of a trial
     Place("worker", OWN, "lane_joined", _file("lane-0")),
 ]
 
+STARTING = [  # the driver dies while a worker starts, which lives on for a while
+    Place("driver", "driver", "lane_joined", _file("lane-1")),
+]
+
 NODES = [
     Place("second node", NODE, "steps_written", steps=ANY),
     Place("second node", NODE, "checkpoint_written", steps=CHECKPOINTS),
@@ -207,7 +211,7 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
             *draw.kills(f"{name}-worker", names, WORKER, 9),
             *draw.kills(f"{name}-controller", names, CONTROLLER, 3),
             *draw.kills(f"{name}-dispatcher", names, DISPATCHER, 4),
-            *draw.kills(f"{name}-driver", names, DRIVER, 4),
+            *draw.kills(f"{name}-driver", names, DRIVER, 2),
             *displaced(f"{name}-displaced", names[-1], 10),
         ]
         draw.who.update(dict.fromkeys((f"{name}-displaced-1", f"{name}-displaced-2"), "worker"))
@@ -215,6 +219,7 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
     names = ids(5)
     draw.free()
     kills = [
+        *draw.kills("nodes-starting", names, STARTING, 1),
         *draw.kills("nodes-worker", names, WORKER, 3),
         *draw.kills("nodes-controller", names, CONTROLLER, 3),
         *draw.kills("nodes-dispatcher", names, DISPATCHER, 3),
