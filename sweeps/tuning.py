@@ -88,7 +88,7 @@ def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: i
             storage_path=str(lanes.scratch),
             callbacks=[CancelEndedTrials(lanes)],
             stop=StopAll(watch),
-            failure_config=tune.FailureConfig(max_failures=0),
+            failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),  # of Tune's own process
             verbose=0,
         ),
     )
@@ -124,7 +124,7 @@ class CancelEndedTrials(NeverRestored, tune.Callback):
         self.lanes.cancel(trial.config["spec"]["trial_id"], "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The Tune actor died; its trial must not train on."""
+        """The Tune actor died again and again; its trial must not train on."""
         self.lanes.cancel(trial.config["spec"]["trial_id"], "failed")
 
 
