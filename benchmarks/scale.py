@@ -201,7 +201,7 @@ class Simulation:
         while (answer := await self._call("take", lane, self.incarnations[lane], seq, WATCH_SECONDS))["do"] != "stop":
             if answer["do"] == "work":
                 seq += 1
-                work = await self._call("work_of", answer["job_id"])
+                work = await self._call("work_of", answer["job_id"], WATCH_SECONDS)
                 watch = asyncio.create_task(self._watch(lane, answer["job_id"]))
                 await self._train(lane, answer["job_id"], work["spec"])
                 watch.cancel()

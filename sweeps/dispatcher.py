@@ -43,7 +43,9 @@ class Dispatcher:
     async def submit(self, job_id: str, work: Message) -> None:
         """Queues a job, or attaches to the one of that id."""
         job = self.leases.add(job_id, work)
-        job.work = work
+        if job.work is None:
+            job.work = work
+            self._bells.ring(job_id)
         if self.interrupted:
             self.leases.cancel(job, "interrupted")
 
@@ -175,12 +177,14 @@ class Dispatcher:
         look_again = adopting if adopting > 0 else LONGEST_WAIT_SECONDS
         return await self._bells.first(WORK, answer, timeout_seconds, look_again) or {"do": "wait"}
 
-    async def work_of(self, job_id: str) -> Message:
-        """What is to be done for a job."""
-        work = self.leases.jobs[job_id].work
-        if work is None:
-            raise KeyError(f"the job {job_id} was adopted before it was submitted again")
-        return work
+    async def work_of(self, job_id: str, timeout_seconds: float) -> Message | None:
+        """What is to be done for a job; None while it has not been submitted again after a restart."""
+
+        def answer() -> Message | None:
+            job = self.leases.jobs.get(job_id)
+            return job.work if job else None
+
+        return await self._bells.first(job_id, answer, timeout_seconds)
 
     async def post(self, lane: str, incarnation: int, job_id: str, attempt: int, report: Message) -> bool:
         """A lane's report on the job it holds: `kind` is "progress", "areas", "end", "error" or "notice".

@@ -151,7 +151,9 @@ class Intake:
     def _lease(self, answer: dict[str, Any]) -> Lease | None:
         if answer["do"] == "stop":
             return None
-        work: Any = ray.get(self._dispatcher.work_of.remote(answer["job_id"]))
+        work: Any = None
+        while work is None:
+            work = ray.get(self._dispatcher.work_of.remote(answer["job_id"], POLL_SECONDS))
         return Lease(self._desk, answer["job_id"], answer["attempt"], work)
 
 

@@ -280,3 +280,15 @@ def test_of_two_incarnations_that_a_young_dispatcher_hears_the_later_counts(desk
         return newer["job_id"], (await lease(desk, incarnation=4, seq=1))["do"]
 
     assert play(story()) == ("one", "stop")
+
+
+def test_a_lane_that_asks_a_restarted_dispatcher_for_its_work_waits_until_that_is_known():
+    async def story():
+        desk = Dispatcher(max_failures=1, restarted=True)
+        early = await desk.work_of("one", 0.0)
+        asked = asyncio.create_task(desk.work_of("one", 10.0))
+        await desk.watch("a", 1, "one", 1, 0.0)  # adopts it
+        await desk.submit("one", WORK)
+        return early, await asyncio.wait_for(asked, 1.0)
+
+    assert play(story()) == (None, WORK)
