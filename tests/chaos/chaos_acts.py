@@ -183,7 +183,7 @@ def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
     There is an older one only where a worker was killed after it and before the state was kept.
     """
     return [
-        Kill(f"{prefix}-1", OWN, "checkpoint_reported", trial, step),
+        Kill(f"{prefix}-1", OWN, "checkpoint_written", trial, step),
         Kill(f"{prefix}-2", OWN, "folder_displaced", f"{trial}/checkpoints/step-{step}"),
     ]
 
