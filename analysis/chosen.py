@@ -78,13 +78,18 @@ def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:
     """Where a checkpoint lies: its place in the sweep's folder, which may have been moved, else as the sweep wrote it.
 
     Raises:
-        UserError: It is in neither place.
+        UserError: It is in neither place; where the sweep dropped it, this says so, and what there is.
     """
     usual = sweep.folder / "trials" / chosen.trial_id / "checkpoints" / f"step-{chosen.step}"
     written = sweep.folder / (chosen.checkpoint.get("path") or usual)
     for place in (usual, written):
         if place.is_dir():
             return place
+    kept = {(t.trial_id, c.get("step")): c.get("kept", True) for t in sweep.trials for c in t.checkpoints}
+    if not kept.get((chosen.trial_id, chosen.step), True):
+        rest = ", ".join(f"--trial {trial} --step {step}" for (trial, step), stays in kept.items() if stays)
+        rule, got = "must be a checkpoint that the sweep kept", "one that it dropped (resources.keep_checkpoints)"
+        raise UserError(f"{chosen.trial_id} step {chosen.step}", rule, got, f"kept are {rest or 'none'}")
     remedy = "export where the sweep ran, or name another checkpoint with --step"
     raise UserError(
         f"{chosen.trial_id} step {chosen.step}", "must have a checkpoint folder", f"none at {usual}", remedy

@@ -149,6 +149,10 @@ def check_across(config: SweepConfig) -> list[UserError]:
     if config.resources.trials_per_lane != 1 and config.training.gradient_checkpointing and "lora_dropout" in ends:
         rule, remedy = "must be 1 where activations are recomputed and dropout is searched", "set it to 1"
         mistakes.append(UserError("resources.trials_per_lane", rule, config.resources.trials_per_lane, remedy))
+    most, contenders = config.resources.keep_checkpoints, config.confirm.contenders
+    if config.confirm.budget and most != "all" and most <= contenders:
+        rule = f"must be above confirm.contenders ({contenders}): each of them may win"
+        mistakes.append(UserError("resources.keep_checkpoints", rule, most, f"set it to {contenders + 1} or more"))
     return mistakes + _impossible_values(config, ends) + _unscored_enough(config)
 
 

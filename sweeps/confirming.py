@@ -55,6 +55,7 @@ def _choose(sweep: Sweep, watch: Watch) -> tuple[str, ...]:
     contenders = choose_contenders(ranked, tied, rules.contenders, rules.budget, rules.seed_sd)
     if not contenders:
         return ()
+    watch.recorder.keeper.protect(contenders)
     sweep.ledger.append("confirm_started", contenders=list(contenders), tied=sorted(tied), of=len(ranked))
     if len(contenders) < 2:
         watch.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")

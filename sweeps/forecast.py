@@ -73,6 +73,7 @@ class Work:
         checkpoints: Checkpoints of a trial; each is scored on all areas.
         longest_tokens: The longest training sample.
         trials: Trials; those on parts of the training set count by their parts.
+        kept: Settings of which a checkpoint is kept when their trials have ended; None for every checkpoint of all.
     """
 
     train_tokens: int
@@ -81,6 +82,7 @@ class Work:
     checkpoints: int
     longest_tokens: int
     trials: float
+    kept: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Forecast:
         sweep_flops: Of all trials, and of the base model's scores.
         device_hours: Hours for the sweep on one device, by its name; measured ones take their place in the run.
         memory_bytes: Peak memory of a device, for the longest batch; None where the model's shape isn't known.
-        disk_bytes: All checkpoints of all trials, and what one running trial could go on from.
+        disk_bytes: The checkpoints that are kept, and of one running trial its best, its last and the one that is being
+            written, and what it could go on from, twice while that is replaced.
     """
 
     trial_flops: float
@@ -119,9 +122,16 @@ def forecast(
     trial = float(train + score * work.checkpoints)
     sweep = trial * work.trials + score
     hours = {name: sweep / speed / 3600 for name, speed in speeds.items()}
-    state = 3 * FP32_BYTES * shape.trained if work.checkpoints > 1 else 0  # weights, AdamW's two running means
-    disk = FP32_BYTES * shape.trained * work.checkpoints * math.ceil(work.trials) + state
-    return Forecast(trial, sweep, hours, _memory(shape, work, training, method), disk)
+    return Forecast(trial, sweep, hours, _memory(shape, work, training, method), _disk(shape, work))
+
+
+def _disk(shape: ModelShape, work: Work) -> int:
+    trials = math.ceil(work.trials)
+    checkpoints = work.checkpoints * trials
+    if work.kept is not None:
+        checkpoints = min(checkpoints, min(work.kept, trials) + min(3, work.checkpoints))
+    states = min(2, work.checkpoints - 1)  # weights, AdamW's two running means; none after the last checkpoint
+    return FP32_BYTES * shape.trained * (checkpoints + 3 * states)
 
 
 def _memory(shape: ModelShape, work: Work, training: TrainingConfig, method: str) -> int | None:

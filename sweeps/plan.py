@@ -200,7 +200,13 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
         trials=config.search.trials + config.confirm.budget + config.more_data.trials,
+        kept=_kept(config),
     )
+
+
+def _kept(config: SweepConfig) -> int | None:
+    most = config.resources.keep_checkpoints
+    return None if most == "all" else most + (config.confirm.contenders if config.confirm.budget else 0)
 
 
 def _largest_lora(config: SweepConfig) -> LoraConfig:
@@ -240,7 +246,7 @@ def _refuse_full_disk(plan: Plan, draft: Path) -> None:
     if plan.forecast.disk_bytes > free:
         raise UserError(
             "storage_path",
-            "must have room for the checkpoints of all trials",
+            "must have room for the checkpoints that are kept",
             f"{free / 1e9:.1f} GB free, {plan.forecast.disk_bytes / 1e9:.1f} GB needed",
-            "free some, or lower search.trials or the number of training.checkpoints_at",
+            "free some, or lower resources.keep_checkpoints",
         )

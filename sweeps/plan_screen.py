@@ -64,7 +64,7 @@ def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
     )
     memory = "not known" if need.memory_bytes is None else f"about {need.memory_bytes / 2**30:,.1f} GiB a device"
     yield f"memory    {memory}"
-    yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints"
+    yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running"
 
 
 def _audit_lines(audit: dict[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from analysis.rank import write_leaderboard
 from sweeps.config import SweepConfig, dump_config
 from sweeps.driver_lock import one_driver
 from sweeps.ledger import LEDGER_FILE, Event, Ledger
+from sweeps.retention import dropped_of, marked
 from trainables.errors import UserError
 from trainables.files import write_whole
 
@@ -81,10 +82,11 @@ def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
     return config.model_copy(update={"name": place.name, "storage_path": str(place.parent)})
 
 
-def ended_trials(events: Iterable[Event]) -> list[Record]:
+def ended_trials(events: Sequence[Event]) -> list[Record]:
     """Lines of `trials.jsonl` in the order in which the trials ended; one a trial, its last."""
     ended = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == "trial_ended"}
-    return list(ended.values())
+    dropped = dropped_of(events)
+    return [marked(record, dropped) for record in ended.values()]
 
 
 def last(events: Iterable[Event], kind: str) -> Event | None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.budget import Budget
+from sweeps.keeper import Keeper
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger, append_line
+from sweeps.rebuild import ended_trials, write_trials
 from trainables import stages
 from trainables.diagnostics.finding import Finding
 from trainables.redaction import redact_all
@@ -30,15 +32,18 @@ class Recorder(threading.Thread):
         folder: The sweep's folder.
         budget: What the sweep has cost by the time that a trial ends goes to the ledger with it.
 
+        keeper: Drops the checkpoints that a trial's end leaves without use.
+
     Attributes:
         records: The trials that have ended, by id.
         predictions: Final objectives of trials that were stopped, by id; whoever stops trials fills it.
         findings: Why they were, likewise, where their own findings do not say it.
     """
 
-    def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path, budget: Budget) -> None:
+    def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path, budget: Budget, keeper: Keeper) -> None:
         super().__init__(daemon=True, name="recorder")
         self.lanes, self.ledger, self.path, self.budget = lanes, ledger, folder / "trials.jsonl", budget
+        self.keeper = keeper
         self.records: dict[str, Record] = {}
         self.predictions: Mapping[str, float] = {}
         self.findings: Mapping[str, Finding] = {}
@@ -62,11 +67,12 @@ class Recorder(threading.Thread):
             raise self.failure
 
     def finish(self) -> None:
-        """Records what has ended by now, and ends the thread."""
+        """Records what has ended by now, and ends the thread; `trials.jsonl` then says what is kept."""
         self._finishing.set()
         self.join()
         self.check()
         self.collect()
+        write_trials(self.path.parent, ended_trials(self.ledger.read()[0]))
 
     def collect(self, wait_seconds: float = 0.0) -> None:
         """Records what has ended by now, or ends while it waits."""
@@ -92,12 +98,14 @@ class Recorder(threading.Thread):
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return
+        record = self.keeper.judge(record)
         self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"
         what = f"trials.jsonl {record['trial_id']}"
         append_line(self.path, line, self._writing, what, durable=False)  # made anew from the ledger at every start
         stages.reached("trial_recorded", record["trial_id"])
         self.records[record["trial_id"]] = record
+        self.keeper.ended(record)
         # It has ended for good, by the ledger: what it could have gone on from has served.
         shutil.rmtree(self.path.parent / "trials" / record["trial_id"] / "state", ignore_errors=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import LEDGER_FILE, Event
+from sweeps.retention import dropped_of, marked
 from trainables.errors import UserError, UserErrors
 from trainables.spec import TrialSpec
 
@@ -48,12 +49,13 @@ def past_of(events: list[Event]) -> Past:
     proposed = (TrialSpec.model_validate(event["spec"]) for event in events if event["event"] == "trial_submitted")
     specs = {spec.trial_id: spec for spec in proposed}
     ended = {e["trial"]["trial_id"]: e["trial"] for e in events if e["event"] == "trial_ended"}
+    dropped = dropped_of(events)
     begun = [spec for trial_id, spec in specs.items() if trial_id not in ended]
     kinds = {**{s.trial_id: s.kind for s in specs.values()}, **{r["trial_id"]: r["kind"] for r in ended.values()}}
     searched = [trial_id for trial_id, kind in kinds.items() if kind == "search"]
     cost = max((event.get("device_hours", 0.0) for event in events), default=0.0)
     return Past(
-        ended=list(ended.values()),
+        ended=[marked(record, dropped) for record in ended.values()],
         unfinished=[spec for spec in begun if spec.kind == "search"],
         submitted=max((int(trial_id.removeprefix("t")) for trial_id in searched), default=0),
         contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),

@@ -247,6 +247,7 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
         threads=threads,
         driver_epoch=driver_epoch,
+        keep_all_checkpoints=config.resources.keep_checkpoints == "all",
     )
 
 

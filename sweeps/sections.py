@@ -214,6 +214,9 @@ class ResourcesConfig(Section):
             and fate; or "auto": as many as the lane's device is measured to train faster than one after another.
         cpus_per_worker: CPUs of each worker, or "auto".
         max_failures: How often a trial is tried again after an error or a lost worker.
+        keep_checkpoints: Settings, the best first, of which the best checkpoint stays on the disk, beside those that
+            are being confirmed and the best and last of each running trial; or "all": every checkpoint of every trial.
+            The scores of all checkpoints are kept and ranked in any case.
     """
 
     lanes: Literal["auto"] | int = "auto"
@@ -221,8 +224,9 @@ class ResourcesConfig(Section):
     trials_per_lane: Literal["auto"] | int = 1
     cpus_per_worker: Literal["auto"] | int = "auto"
     max_failures: int = Field(2, ge=0)
+    keep_checkpoints: Literal["all"] | int = 5
 
-    @field_validator("lanes", "trials_per_lane", "cpus_per_worker")
+    @field_validator("lanes", "trials_per_lane", "cpus_per_worker", "keep_checkpoints")
     @classmethod
     def is_positive(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 1:

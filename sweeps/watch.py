@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sweeps.keeper import Keeper
 from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.progress import Progress
 from sweeps.pruner import Pruner
@@ -145,7 +146,10 @@ class Watch(threading.Thread):
 @contextmanager
 def watching(sweep: Sweep, lanes: Lanes, baseline: Baseline) -> Iterator[Watch]:
     """Records and shows what the lanes do while the block runs, and stops trials as `search.trial_scheduler` says."""
-    recorder = Recorder(lanes, sweep.ledger, sweep.config.folder, sweep.budget)
+    config, past = sweep.config, sweep.past
+    most, weights = config.resources.keep_checkpoints, config.heldout.weights
+    keeper = Keeper(config.folder, sweep.ledger, most, weights, past.ended, past.contenders)
+    recorder = Recorder(lanes, sweep.ledger, config.folder, sweep.budget, keeper)
     sweep.budget.search_begins()
     with Progress(sweep.console, sweep.budget) as progress:
         watch = Watch(sweep, lanes, recorder, progress, _pruner(sweep, lanes, recorder, baseline))

@@ -44,6 +44,7 @@ class LaneConfig(Section):
         tokenised_areas: Arrow file of each area, by name.
         threads: CPU threads for each worker's tensor operations.
         driver_epoch: The driver's number; see `sweeps.ledger`.
+        keep_all_checkpoints: Whether a running trial's checkpoints all stay, not the best and the last alone.
     """
 
     sweep: str
@@ -58,3 +59,4 @@ class LaneConfig(Section):
     tokenised_areas: dict[str, str]
     threads: int = Field(ge=1)
     driver_epoch: int = 0
+    keep_all_checkpoints: bool = False

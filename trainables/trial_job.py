@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from trainables import checkpoint, heldout, stages, training_state
 from trainables.bench import Bench
+from trainables.best_and_last import best_and_last
 from trainables.course import Course, Hooks, Outcome
 from trainables.curve import StepRecord
 from trainables.heldout_evidence import HeldoutEvidence
@@ -149,11 +151,14 @@ class TrialJob:
         """Has that written which the trial can go on from; it is on disk after the checkpoint that it belongs to."""
         if not self.writes:
             return
-        meta = {"spec": self.spec.model_dump(), "checkpoints": list(self.checkpoints), "seconds": self._seconds()}
+        points = list(self.checkpoints)
+        meta = {"spec": self.spec.model_dump(), "checkpoints": points, "seconds": self._seconds()}
 
         def write(tensors: training_state.Tensors) -> None:
             self.files.sync()
             training_state.keep(self.folder / STATES, TrainingState(step, tensors, meta))
+            # Only now: whoever goes on from an earlier state needs what was best by then.
+            self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
         self.pending.submit(self.folder / STATES, learnt, write)
 
@@ -161,6 +166,14 @@ class TrialJob:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
         stages.reached("checkpoint_written", self.spec.trial_id, step)
+
+    def _drop_all_but(self, steps: Collection[int]) -> None:
+        """Drops checkpoints of a trial that goes on; `sweeps.keeper` sees to those of trials that have ended."""
+        if self.bench.settings.keep_all_checkpoints:
+            return
+        for place in (self.folder / "checkpoints").iterdir():
+            if place.name not in {f"step-{step}" for step in steps}:
+                shutil.rmtree(place)
 
     def _last_state(self) -> TrainingState | None:
         """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""

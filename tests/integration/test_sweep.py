@@ -103,7 +103,11 @@ def test_checkpoints_are_complete_and_lie_where_the_record_says(smoke, trials):
     folder, _ = smoke
     for trial in trials:
         for checkpoint in trial["checkpoints"]:
-            verify(folder / checkpoint["path"])
+            assert (folder / checkpoint["path"]).exists() == checkpoint["kept"]
+            if checkpoint["kept"]:
+                verify(folder / checkpoint["path"])
+    kept = [[checkpoint["kept"] for checkpoint in trial["checkpoints"]] for trial in trials]
+    assert [sum(flags) for flags in kept] == [1] * len(trials)  # each trial's best: fewer than are kept
 
 
 def test_the_study_holds_what_the_trials_ended_with(smoke, trials):

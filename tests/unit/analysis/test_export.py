@@ -276,6 +276,22 @@ def test_a_damaged_checkpoint_is_refused(lora_sweep: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_sweep: Path, tmp_path: Path) -> None:
+    shutil.rmtree(lora_sweep / "trials/t1/checkpoints/step-5")
+    lines = [json.loads(line) for line in (lora_sweep / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        for point in line["checkpoints"]:
+            point["kept"] = (line["trial_id"], point["step"]) != ("t1", 5)
+    (lora_sweep / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError) as caught:
+        export(lora_sweep, tmp_path / "out", "t1", 5)
+    assert str(caught.value) == (
+        "t1 step 5: must be a checkpoint that the sweep kept, got one that it dropped (resources.keep_checkpoints); "
+        "kept are --trial t1 --step 10, --trial t2 --step 10"
+    )
+    assert export(lora_sweep, tmp_path / "out", verify=False).step == 10  # its scores rank on
+
+
 def test_a_sweep_that_was_moved_still_exports(lora_sweep: Path, tmp_path: Path) -> None:
     moved = lora_sweep.rename(tmp_path / "moved")
     assert export(moved, tmp_path / "out", verify=False).trial_id == "t1"

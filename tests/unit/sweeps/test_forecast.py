@@ -20,16 +20,26 @@ def test_operations_follow_the_usual_rule(method, per_token):
     assert found.device_hours["one H100"] == pytest.approx(found.sweep_flops / DEVICES["one H100"] / 3600)
 
 
-def test_disk_holds_every_checkpoint_of_every_trial_and_the_state_of_one_that_runs():
-    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 2 * 3 + 12 * 100
-    once = dataclasses.replace(WORK, checkpoints=1)
-    assert forecast(SHAPE, once, TRAINING, "lora", DEVICES).disk_bytes == 4 * 100 * 3
+@pytest.mark.parametrize(
+    ("kept", "checkpoints", "trials", "expected"),
+    [
+        (None, 2, 3, 4 * 6 + 12),  # every checkpoint of every trial, and the one state of the trial that runs
+        (None, 1, 3, 4 * 3),
+        (None, 5, 3, 4 * 15 + 24),  # a state that is replaced is there twice
+        (2, 5, 30, 4 * (2 + 3) + 24),  # two settings' best; of the running trial best, last and the one being written
+        (2, 2, 30, 4 * (2 + 2) + 12),
+        (5, 1, 3, 4 * 3),  # never more than there are
+        (None, 2, 3.75, 4 * 8 + 12),
+    ],
+)
+def test_disk_holds_what_is_kept_and_what_a_running_trial_needs(kept, checkpoints, trials, expected):
+    work = dataclasses.replace(WORK, kept=kept, checkpoints=checkpoints, trials=trials)
+    assert forecast(SHAPE, work, TRAINING, "lora", DEVICES).disk_bytes == 100 * expected
 
 
-def test_parts_of_the_training_set_cost_their_parts_of_a_trial_and_whole_checkpoints():
+def test_parts_of_the_training_set_cost_their_parts_of_a_trial():
     found = forecast(SHAPE, dataclasses.replace(WORK, trials=3.75), TRAINING, "lora", DEVICES)
     assert found.sweep_flops == 3.75 * found.trial_flops + 2 * 1000 * 40
-    assert found.disk_bytes == 4 * 100 * 2 * 4 + 12 * 100
 
 
 def test_memory_adds_weights_optimiser_activations_and_logits():

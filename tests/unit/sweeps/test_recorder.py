@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sweeps.keeper import Keeper
 from sweeps.ledger import Ledger
 from sweeps.recorder import Recorder
 from trainables.spec import TrialSpec
@@ -34,7 +35,8 @@ class Lanes:
 
 
 def recorder_of(lanes, folder):
-    return Recorder(lanes, Ledger(folder), folder, SimpleNamespace(spent_hours=lambda: 0.5))
+    keeper = Keeper(folder, Ledger(folder), 5, {})
+    return Recorder(lanes, Ledger(folder), folder, SimpleNamespace(spent_hours=lambda: 0.5), keeper)
 
 
 @pytest.fixture

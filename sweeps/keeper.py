@@ -1,0 +1,110 @@
+"""Drops the checkpoints that `sweeps.retention` gives up: said in the ledger first, then removed from the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from sweeps.ledger import Ledger
+from sweeps.retention import DROPPED, Ended, Key, kept, marked
+from trainables.heldout import objective
+
+Record = dict[str, Any]
+
+
+class Keeper:
+    """Knows which checkpoints of trials that have ended lie on the disk.
+
+    Those that do not have no say: none of them is wanted again.
+
+    Args:
+        folder: The sweep's.
+        ledger: Where it is said what is dropped.
+        most: Settings of which a checkpoint is kept, or "all": every checkpoint of every trial.
+        weights: Of the held-out areas in the objective.
+        ended: Trials that earlier starts of the sweep recorded.
+        contenders: Settings that are being confirmed; more are told by `protect`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ledger: Ledger,
+        most: int | Literal["all"],
+        weights: Mapping[str, float],
+        ended: Iterable[Record] = (),
+        contenders: Iterable[str] = (),
+    ) -> None:
+        self.folder, self.ledger, self.most, self.weights = folder, ledger, most, weights
+        self.contenders = set(contenders)
+        self._live: dict[str, Record] = {}
+        for record in ended:  # a driver that was killed may have left what it had dropped
+            self._note(record)
+            if most != "all":
+                self._remove(record)
+
+    def protect(self, contenders: Iterable[str]) -> None:
+        """Keeps a checkpoint of these settings whatever else is better."""
+        self.contenders |= set(contenders)
+
+    def judge(self, record: Record) -> Record:
+        """The record of a trial that has just ended, its checkpoints marked as kept or not."""
+        stay = self._stay([*self._live.values(), record])
+        points = [{**point, "kept": stay is None or _key(record, point) in stay} for point in record["checkpoints"]]
+        return {**record, "checkpoints": points}
+
+    def ended(self, record: Record) -> None:
+        """Drops what a trial's end leaves without use, of its own checkpoints and of others; the ledger has its end.
+
+        Args:
+            record: As `judge` gave it.
+        """
+        self._note(record)
+        stay = self._stay(self._live.values())
+        if stay is None:
+            return
+        before = {_key(other, point): other for other in self._live.values() for point in _kept_points(other)}
+        gone = sorted(before.keys() - stay)
+        if gone:
+            self.ledger.append(DROPPED, checkpoints=[{"trial_id": name, "step": step} for name, step in gone])
+        for other in {name: before[name, step] for name, step in gone}.values():
+            self._note(marked(other, gone))
+            self._remove(marked(other, gone))
+        self._remove(record)
+
+    def _note(self, record: Record) -> None:
+        self._live.pop(record["trial_id"], None)
+        if _kept_points(record):
+            self._live[record["trial_id"]] = record
+
+    def _stay(self, records: Iterable[Record]) -> set[Key] | None:
+        if self.most == "all":
+            return None
+        return kept((_ended(record, self.weights) for record in records), self.most, self.contenders)
+
+    def _remove(self, record: Record) -> None:
+        """Removes all of a trial's checkpoints that are not marked as kept, whoever wrote them."""
+        places = {f"step-{point['step']}" for point in _kept_points(record)}
+        folder = self.folder / "trials" / record["trial_id"] / "checkpoints"
+        for place in folder.iterdir() if folder.is_dir() else ():
+            if place.name not in places:
+                shutil.rmtree(place, ignore_errors=True)  # what stays for now goes at the next start
+
+
+def _ended(record: Record, weights: Mapping[str, float]) -> Ended:
+    return Ended(
+        trial_id=record["trial_id"],
+        setting=record["replicate_of"] if record["kind"] == "replicate" else record["trial_id"],
+        competes=record["state"] == "complete" and record["kind"] in ("search", "replicate"),
+        objectives={point["step"]: objective(point["areas"], weights) for point in record["checkpoints"]},
+    )
+
+
+def _key(record: Record, point: Record) -> Key:
+    return record["trial_id"], point["step"]
+
+
+def _kept_points(record: Record) -> list[Record]:
+    return [point for point in record["checkpoints"] if point.get("kept", True)]
