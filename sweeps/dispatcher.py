@@ -178,11 +178,14 @@ class Dispatcher:
         return await self._bells.first(WORK, answer, timeout_seconds, look_again) or {"do": "wait"}
 
     async def work_of(self, job_id: str, timeout_seconds: float) -> Message | None:
-        """What is to be done for a job; None while it has not been submitted again after a restart."""
+        """What is to be done for a job; None while it has not been submitted again after a restart.
+
+        A trial that must be trained alone has one slot.
+        """
 
         def answer() -> Message | None:
             job = self.leases.jobs.get(job_id)
-            return job.work if job else None
+            return {**job.work, "slots": 1} if job and job.work and job.alone else job and job.work
 
         return await self._bells.first(job_id, answer, timeout_seconds)
 
@@ -210,7 +213,7 @@ class Dispatcher:
             case "areas":
                 self._relay(job, report)
             case "error":
-                self.leases.try_again(job, report["error"])
+                self.leases.try_again(job, report["error"], shared=report.get("shared", False))
             case "end":
                 state = report["end"]["state"]
                 stopped = job.cancelled if job.cancelled and state == "stopped" else state

@@ -70,8 +70,9 @@ class Keeper:
         if gone:
             self.ledger.append(DROPPED, checkpoints=[{"trial_id": name, "step": step} for name, step in gone])
         for other in {name: before[name, step] for name, step in gone}.values():
-            self._note(marked(other, gone))
-            self._remove(marked(other, gone))
+            now = marked(other, [step for name, step in gone if name == other["trial_id"]])
+            self._note(now)
+            self._remove(now)
         self._remove(record)
 
     def _note(self, record: Record) -> None:

@@ -23,6 +23,7 @@ class Job:
 
     Attributes:
         number: Its place in the order of submission, which it keeps when it is queued again.
+        alone: Whether it is done beside no other: after an error that may have been another's.
         changed_at: When it last changed, in changes of all jobs.
     """
 
@@ -37,6 +38,7 @@ class Job:
     reports: list[Message] = field(default_factory=list)
     latest: Message = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    alone: bool = False
     end: Message | None = None
     changed_at: int = 0
 
@@ -162,9 +164,19 @@ class Leases:
         holds = (job.lane, job.incarnation, job.attempt) == (lane, incarnation, attempt)
         return job if holds and job.state == "running" else None
 
-    def try_again(self, job: Job, error: str) -> None:
-        """A job went wrong, or its lane is lost."""
-        job.errors.append(error)
+    def try_again(self, job: Job, error: str, *, shared: bool = False) -> None:
+        """A job went wrong, or its lane is lost.
+
+        Args:
+            job: The job.
+            error: How, as text.
+            shared: It happened in a step that several jobs shared. No single one is blamed: it does not count as a
+                failure, but the job is tried again alone, and then its errors are its own.
+        """
+        if shared:
+            job.alone = True
+        else:
+            job.errors.append(error)
         if job.cancelled:
             self.end(job, {"state": job.cancelled, "error": error})
         elif len(job.errors) > self.max_failures:
@@ -187,9 +199,11 @@ class Leases:
         return self.lanes[name]
 
     def _queue_again(self, lane: str) -> None:
-        for job in list(self.jobs.values()):
-            if job.lane == lane and job.state == "running":
-                self.try_again(job, f"lost: the worker of {lane} ended")
+        held = [job for job in self.jobs.values() if job.lane == lane and job.state == "running"]
+        for job in held:
+            # Once it may be the machine's fault; again and again it may be one trial's, which takes all memory, say.
+            job.alone |= len(held) > 1 and bool(job.errors)
+            self.try_again(job, f"lost: the worker of {lane} ended")
 
     def touch(self, job: Job) -> None:
         """Marks a job as changed, for those who ask what has."""

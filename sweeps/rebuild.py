@@ -86,7 +86,7 @@ def ended_trials(events: Sequence[Event]) -> list[Record]:
     """Lines of `trials.jsonl` in the order in which the trials ended; one a trial, its last."""
     ended = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == "trial_ended"}
     dropped = dropped_of(events)
-    return [marked(record, dropped) for record in ended.values()]
+    return [marked(record, dropped.get(name, ())) for name, record in ended.items()]
 
 
 def last(events: Iterable[Event], kind: str) -> Event | None:

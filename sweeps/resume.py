@@ -55,7 +55,7 @@ def past_of(events: list[Event]) -> Past:
     searched = [trial_id for trial_id, kind in kinds.items() if kind == "search"]
     cost = max((event.get("device_hours", 0.0) for event in events), default=0.0)
     return Past(
-        ended=[marked(record, dropped) for record in ended.values()],
+        ended=[marked(record, dropped.get(trial_id, ())) for trial_id, record in ended.items()],
         unfinished=[spec for spec in begun if spec.kind == "search"],
         submitted=max((int(trial_id.removeprefix("t")) for trial_id in searched), default=0),
         contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),

@@ -11,7 +11,7 @@ wanted again.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from trainables.best_and_last import CLOSE_NATS
@@ -64,16 +64,18 @@ def kept(trials: Iterable[Ended], most: int, contenders: Collection[str] = ()) -
     return {key for name in stay for key, value in settings[name].items() if value <= best[name] + CLOSE_NATS}
 
 
-def dropped_of(events: Iterable[Record]) -> set[Key]:
-    """The checkpoints that a ledger's events say were dropped after their trials' ends."""
-    dropped = (point for event in events if event["event"] == DROPPED for point in event["checkpoints"])
-    return {(point["trial_id"], point["step"]) for point in dropped}
+def dropped_of(events: Iterable[Record]) -> dict[str, set[int]]:
+    """By trial, the steps of checkpoints that a ledger's events say were dropped after the trial's end."""
+    dropped: dict[str, set[int]] = {}
+    for event in events:
+        for point in event["checkpoints"] if event["event"] == DROPPED else ():
+            dropped.setdefault(point["trial_id"], set()).add(point["step"])
+    return dropped
 
 
-def marked(record: Record, dropped: Collection[Key]) -> Record:
-    """A trial's line, saying of checkpoints that were dropped after its end that they are not kept."""
-    points: Sequence[Record] = record["checkpoints"]
-    if not any((record["trial_id"], point["step"]) in dropped for point in points):
+def marked(record: Record, dropped: Collection[int]) -> Record:
+    """A trial's line, saying that its checkpoints at these steps are not kept any more."""
+    if not dropped:
         return record
-    gone = ({**p, "kept": False} if (record["trial_id"], p["step"]) in dropped else p for p in points)
-    return {**record, "checkpoints": list(gone)}
+    points = [{**point, "kept": False} if point["step"] in dropped else point for point in record["checkpoints"]]
+    return {**record, "checkpoints": points}

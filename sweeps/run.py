@@ -233,7 +233,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
 
 def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
     """What every lane of the sweep is told once."""
-    cache = config.folder / CACHE_FOLDER
+    cache, resources = config.folder / CACHE_FOLDER, config.resources
     return LaneConfig(
         sweep=config.name,
         model=config.model,
@@ -247,7 +247,8 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
         threads=threads,
         driver_epoch=driver_epoch,
-        keep_all_checkpoints=config.resources.keep_checkpoints == "all",
+        hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
+        keep_all_checkpoints=resources.keep_checkpoints == "all",
     )
 
 
@@ -262,6 +263,9 @@ def finish(folder: Path, state: str, console: Console) -> int:
         console.print(f"report: {write_report(folder)}", highlight=False)
     if board and board["winner"]:
         console.print(f"export the best checkpoint: python -m analysis.export {folder} --to best", highlight=False)
+    if state == "failed":
+        console.print(f"when the cause is gone, continue it: python -m sweeps.run --resume {folder}", highlight=False)
+        return EXIT_NO_TRIAL
     if state == "interrupted":
         console.print(f"continue it: python -m sweeps.run --resume {folder}", highlight=False)
         return EXIT_INTERRUPTED

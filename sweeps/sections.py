@@ -214,6 +214,8 @@ class ResourcesConfig(Section):
             and fate; or "auto": as many as the lane's device is measured to train faster than one after another.
         cpus_per_worker: CPUs of each worker, or "auto".
         max_failures: How often a trial is tried again after an error or a lost worker.
+        hung_after_seconds: A worker in which no step, scoring batch or write gets done for so long hangs: it is ended,
+            and its trial has failed once. "auto": 50 of the trial's own steps, at least 10 minutes.
         keep_checkpoints: Settings, the best first, of which the best checkpoint stays on the disk, beside those that
             are being confirmed and the best and last of each running trial; or "all": every checkpoint of every trial.
             The scores of all checkpoints are kept and ranked in any case.
@@ -224,7 +226,15 @@ class ResourcesConfig(Section):
     trials_per_lane: Literal["auto"] | int = 1
     cpus_per_worker: Literal["auto"] | int = "auto"
     max_failures: int = Field(2, ge=0)
+    hung_after_seconds: Literal["auto"] | float = "auto"
     keep_checkpoints: Literal["all"] | int = 5
+
+    @field_validator("hung_after_seconds")
+    @classmethod
+    def is_some_time(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value <= 0:
+            raise rule("must be above 0", value, "give seconds or auto")
+        return value
 
     @field_validator("lanes", "trials_per_lane", "cpus_per_worker", "keep_checkpoints")
     @classmethod

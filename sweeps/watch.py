@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sweeps.alike import IN_A_ROW, common_cause
 from sweeps.keeper import Keeper
 from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.progress import Progress
@@ -58,8 +59,14 @@ class Watch(threading.Thread):
                 self._prune(status)
                 self.lanes.check(status)
                 self.recorder.check()
+                self._refuse_failures_alike()
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
             self.failure = error
+
+    def _refuse_failures_alike(self) -> None:
+        ended = [(record["state"], record["error"]) for record in list(self.recorder.records.values())[-IN_A_ROW:]]
+        if cause := common_cause(ended):
+            raise LanesFailedError(f"{IN_A_ROW} trials in a row failed alike: {cause}")
 
     def _prune(self, status: dict[str, Any]) -> None:
         specs = dict(self.progress.specs)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from trainables import watchdog
 from trainables.data import TokenisedSet
 from trainables.optimise import World
 from trainables.token_losses import token_losses
@@ -151,6 +152,7 @@ def _losses(model: nn.Module, data: TokenisedSet, rows: np.ndarray, batch_tokens
             sums = torch.zeros(len(batch), dtype=torch.float64, device=device)
             sums.index_add_(0, batch.label_item, token_losses(model, batch).double())
             means.append(sums / batch.label_item.bincount(minlength=len(batch)))
+            watchdog.beat()
     return rows, torch.cat(means).cpu().numpy() if means else np.empty(0)
 
 

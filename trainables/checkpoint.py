@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trainables import stages
+from trainables import stages, watchdog
 from trainables.files import sync
 from trainables.pretrained import no_progress_bars
 
@@ -214,6 +214,7 @@ def _seal(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         sync(path)
+        watchdog.beat()
     checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
     _write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2))
     sync(folder)

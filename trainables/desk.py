@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
+from collections import deque
 from typing import Any
 
 import ray
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 ERROR_TAIL_LINES = 30
+LOG_TAIL_LINES = 10
+HUNG_SECONDS = 10.0
 
 
 class Lease:
@@ -34,6 +37,7 @@ class Lease:
         self._desk = desk
         self._stop, self._released = threading.Event(), False
         if desk:
+            desk.leases.append(self)
             threading.Thread(target=self._watch, args=(desk,), daemon=True).start()
 
     @property
@@ -56,13 +60,27 @@ class Lease:
         """The job is done."""
         self.report({"kind": "end", "end": end})
         self._released = True  # the watch ends with its current call
+        if self._desk:
+            self._desk.leases.remove(self)
 
-    def fail(self, error: BaseException) -> None:
-        """The job ended by an error."""
+    def fail(self, error: BaseException, *, shared: bool = False) -> None:
+        """The job ended by an error.
+
+        Args:
+            error: What went wrong.
+            shared: It went wrong in a step that several jobs shared: it may not be this one's fault.
+        """
         text = "".join(traceback.format_exception(error)).splitlines(keepends=True)[-ERROR_TAIL_LINES:]
+        logged = self._desk.log_tail() if self._desk else ""
         logger.error("job %s failed", self.job_id, exc_info=error)
-        self.report({"kind": "error", "error": "".join(text)})
+        self.report({"kind": "error", "error": logged + "".join(text), "shared": shared})
         self._released = True
+        if self._desk:
+            self._desk.leases.remove(self)
+
+    def hung(self, text: str, *, shared: bool) -> None:
+        """Nothing gets done any more for the job, nor for others of this process, which is about to end."""
+        self.report({"kind": "error", "error": text, "shared": shared})
 
     def _watch(self, desk: Desk) -> None:
         while not self._released:
@@ -78,11 +96,33 @@ class Desk:
         dispatcher: The dispatcher's actor.
         lane: Name of this lane.
         incarnation: Which start of the lane this is; a later start has a higher one.
+
+    Attributes:
+        leases: The jobs that the lane holds.
     """
 
     def __init__(self, dispatcher: Any, lane: str, incarnation: int) -> None:
+        self.leases: list[Lease] = []
         self._actor, self._who, self._seq = dispatcher, (lane, incarnation), 0
         self._asked: Any = None
+        self._log = LogTail()
+        logging.getLogger().addHandler(self._log)
+
+    def log_tail(self) -> str:
+        """The last lines of this process's log, to be read before an error; empty where there are none."""
+        return "".join(f"log: {line}\n" for line in self._log.lines)
+
+    def hung(self, text: str) -> None:
+        """Tells the dispatcher, for a bounded time, that this process hangs with all that it holds."""
+        leases = list(self.leases)
+
+        def tell() -> None:
+            for lease in leases:
+                lease.hung(text, shared=len(leases) > 1)
+
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(HUNG_SECONDS)
 
     def take(self, wait: bool) -> dict[str, Any] | None:
         """The next job or "stop"; see `sweeps.dispatcher.Dispatcher.take`.
@@ -139,11 +179,14 @@ class Intake:
         return self._lease(answer)
 
     def trial(self) -> Lease | None:
-        """A trial if one is waiting now; for lanes of one worker. Anything else is kept for `next`."""
+        """A trial that goes beside others, if one is waiting now; for lanes of one worker.
+
+        Anything else is kept for `next`.
+        """
         if self._kept or not self._desk or (answer := self._desk.take(wait=False)) is None:
             return None
         lease = self._lease(answer)
-        if lease and lease.is_trial:
+        if lease and lease.is_trial and lease.work.get("slots", 1) > 1:  # one slot: it must be trained alone
             return lease
         self._kept.append(lease)
         return None
@@ -155,6 +198,18 @@ class Intake:
         while work is None:
             work = ray.get(self._dispatcher.work_of.remote(answer["job_id"], POLL_SECONDS))
         return Lease(self._desk, answer["job_id"], answer["attempt"], work)
+
+
+class LogTail(logging.Handler):
+    """Keeps the last lines of the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: deque[str] = deque(maxlen=LOG_TAIL_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a line."""
+        self.lines.append(f"{record.levelname.lower()} {record.name}: {record.getMessage()}".splitlines()[0])
 
 
 class Notices(logging.Handler):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from trainables import watchdog
 from trainables.forward import ForwardPlan, hugging_face_model
 
 
@@ -52,6 +53,7 @@ def greedy_answers(
             texts = tokenizer.batch_decode(continued, skip_special_tokens=True)
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
+            watchdog.beat()
     finally:
         model.train(was_training)
     return answers

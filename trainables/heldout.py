@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from trainables import watchdog
 from trainables.config import AreaConfig
 from trainables.data import TokenisedSet
 from trainables.forward import hugging_face_model
@@ -125,6 +126,7 @@ def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> lis
             item = torch.from_numpy(indices)[batch.label_item].to(device)  # (labels,)
             sums.index_add_(0, item, nll.double())
             hits.index_add_(0, item, hit.long())
+            watchdog.beat()
     counts = zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True)
     return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import ray.train
@@ -26,6 +26,7 @@ from trainables.optimise import World
 from trainables.spec import LaneConfig
 from trainables.tracking import close_service
 from trainables.trial_job import Report, TrialJob
+from trainables.watchdog import Watchdog
 
 
 def lane_main(config: dict[str, Any], incarnation: int) -> None:
@@ -45,10 +46,14 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     if desk:
         logging.getLogger("trainables").addHandler(Notices(desk))
     intake = Intake(dispatcher, desk)
+    watchdog = Watchdog(settings.hung_after_seconds, desk.hung if desk else lambda text: None)
+    if desk:
+        watchdog.start()
     with disk.patient(given_up=desk.is_ending) if desk else nullcontext():
         try:
             while lease := intake.next():
-                serve(bench, intake, lease)
+                with watchdog.on_duty():
+                    serve(bench, intake, lease)
         finally:
             close_service()
 
@@ -70,6 +75,22 @@ def serve(bench: Bench, intake: Intake, lease: Lease) -> None:
         bench.recover()
 
 
+class Closing(NamedTuple):
+    """A trial that has ended and is not reported yet.
+
+    Attributes:
+        lease: Its lease.
+        job: It; its files may not be written to their ends.
+        end: Its line, or the error that it ended by.
+        shared: Whether that was an error of several trials.
+    """
+
+    lease: Lease
+    job: TrialJob
+    end: Report | Exception
+    shared: bool = False
+
+
 class SideBySide:
     """Trials on a lane's slots: from the first until none is left and none waits.
 
@@ -81,7 +102,7 @@ class SideBySide:
     def __init__(self, bench: Bench, intake: Intake) -> None:
         self.bench, self.intake = bench, intake
         self._jobs: dict[Course, tuple[Lease, TrialJob]] = {}
-        self._closing: list[tuple[Lease, TrialJob, Report | Exception]] = []
+        self._closing: list[Closing] = []
 
     def run(self, first: Lease) -> None:
         """Trains; a slot that gets free is filled at once, at that trial's own first step."""
@@ -118,15 +139,15 @@ class SideBySide:
             if end.error:
                 raise end.error
             assert end.outcome is not None
-            self._closing.append((lease, job, job.end(end.outcome)))
+            self._closing.append(Closing(lease, job, job.end(end.outcome)))
         except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
-            self._closing.append((lease, job, error))
+            self._closing.append(Closing(lease, job, error))
 
     def _all_fail(self, error: Exception) -> None:
-        """A step went wrong: whose fault it was is not known."""
+        """A step went wrong: whose fault it was is not known where several trials shared it."""
         jobs, self._jobs = list(self._jobs.values()), {}
         self.bench.recover()
-        self._closing += [(lease, job, error) for lease, job in jobs]
+        self._closing += [Closing(lease, job, error, shared=len(jobs) > 1) for lease, job in jobs]
 
     def _close(self, wait: bool) -> None:
         """Reports trials that have ended: one whose files are all written, with an error if that went wrong.
@@ -134,22 +155,22 @@ class SideBySide:
         Not before, whatever the end: another lane may then train it again, in the same place. Nor do the other trials
         wait for it.
         """
-        for closing in [closing for closing in self._closing if wait or closing[1].pending.is_done]:
+        for closing in [closing for closing in self._closing if wait or closing.job.pending.is_done]:
             self._closing.remove(closing)
-            lease, job, end = closing
+            lease, job, end, shared = closing
             try:
                 job.pending.settle()
             except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
                 end = end if isinstance(end, Exception) else error
             if isinstance(end, Exception):
                 job.failed()
-                self._failed(lease, end)
+                self._failed(lease, end, shared=shared)
             else:
                 stages.reached("end_due", lease.job_id, end["steps"])
                 lease.end(end)
                 stages.reached("end_reported", lease.job_id, end["steps"])
 
-    def _failed(self, lease: Lease, error: Exception) -> None:
-        lease.fail(error)
+    def _failed(self, lease: Lease, error: Exception, *, shared: bool = False) -> None:
+        lease.fail(error, shared=shared)
         if self.bench.world.size > 1:
             raise error

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trainables import watchdog
 from trainables.base_losses import BaseLosses
 from trainables.course import Course, Hooks, Outcome, State, Stepped
 from trainables.data import TokenisedSet
@@ -151,6 +152,7 @@ class Loop:
         parts = [course.next_part() for course, _ in self._running]
         try:
             steps = self._engine.step(parts)
+            watchdog.step_done()
         except torch.OutOfMemoryError:
             if len(self._running) == 1:
                 raise

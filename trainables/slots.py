@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import torch
 
+from trainables import watchdog
 from trainables.course import StepPart
 from trainables.data import TokenisedSet
 from trainables.epoch import plan_epoch
@@ -119,6 +120,7 @@ def _step_seconds(pack: Pack, data: TokenisedSet, config: LaneConfig) -> float |
         _wait_for(device)
         started = time.perf_counter()
         pack.step(_some(parts, step * slots, slots))
+        watchdog.beat()
         _wait_for(device)
         times.append(time.perf_counter() - started)
     return statistics.median(times) if _memory_used(device) <= ROOM else None

@@ -44,6 +44,7 @@ class LaneConfig(Section):
         tokenised_areas: Arrow file of each area, by name.
         threads: CPU threads for each worker's tensor operations.
         driver_epoch: The driver's number; see `sweeps.ledger`.
+        hung_after_seconds: The silence that is taken for a hang; None for a multiple of the trial's own steps.
         keep_all_checkpoints: Whether a running trial's checkpoints all stay, not the best and the last alone.
     """
 
@@ -59,4 +60,5 @@ class LaneConfig(Section):
     tokenised_areas: dict[str, str]
     threads: int = Field(ge=1)
     driver_epoch: int = 0
+    hung_after_seconds: float | None = None
     keep_all_checkpoints: bool = False

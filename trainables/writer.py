@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from trainables import watchdog
 from trainables.disk import patiently
 from trainables.snapshots import MOST_BYTES, Snapshot, Snapshots, Tensors
 
@@ -48,6 +49,7 @@ class Writer:
     def _write(self, where: Path, snapshot: Snapshot, write: Write) -> None:
         try:
             patiently(where, lambda: write(snapshot.tensors))
+            watchdog.beat()
         finally:
             self._snapshots.release(snapshot)
 

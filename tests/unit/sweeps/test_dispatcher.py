@@ -292,3 +292,36 @@ def test_a_lane_that_asks_a_restarted_dispatcher_for_its_work_waits_until_that_i
         return early, await asyncio.wait_for(asked, 1.0)
 
     assert play(story()) == (None, WORK)
+
+
+def test_an_error_that_trials_shared_is_nobodys_and_each_is_tried_again_alone(desk):
+    async def story():
+        for name in ("one", "two"):
+            await desk.submit(name, {**WORK, "slots": 2})
+        for seq, name in enumerate(("one", "two")):
+            await lease(desk, seq=seq)
+            await desk.post("a", 1, name, 1, {"kind": "error", "error": "boom", "shared": True})
+        again = await lease(desk, seq=2)
+        slots = (await desk.work_of("one", 0.0))["slots"]
+        await desk.post("a", 1, "one", 2, {"kind": "error", "error": "boom", "shared": False})
+        await lease(desk, seq=3)
+        await desk.post("a", 1, "one", 3, {"kind": "error", "error": "boom", "shared": False})
+        return again["attempt"], slots, (await desk.poll("one", 0, 0.0))["end"]["state"], desk.leases.jobs["two"].errors
+
+    assert play(story()) == (2, 1, "failed", [])  # max_failures is 1: the shared one did not count
+
+
+def test_trials_whose_worker_is_lost_twice_are_tried_alone(desk):
+    async def story():
+        desk.leases.max_failures = 5
+        for name in ("one", "two"):
+            await desk.submit(name, {**WORK, "slots": 2})
+        seen = []
+        for _ in range(3):
+            incarnation = await again(desk)
+            for seq in (0, 1):
+                await lease(desk, incarnation=incarnation, seq=seq)
+            seen.append([(await desk.work_of(name, 0.0))["slots"] for name in ("one", "two")])
+        return seen
+
+    assert play(story()) == [[2, 2], [2, 2], [1, 1]]

@@ -41,7 +41,7 @@ class Lease:
     def __init__(self, name, slots=1, stop_at=None, **params):
         spec = trial(**params).model_dump() | {"trial_id": name}
         self.job_id, self.work = name, {"do": "trial", "spec": spec, "baseline": {}, "slots": slots}
-        self.reports, self.ended, self.error, self.stop_at = [], None, None, stop_at
+        self.reports, self.ended, self.error, self.shared, self.stop_at = [], None, None, None, stop_at
 
     def wants_stop(self):
         return self.stop_at is not None and len(self.reports) >= self.stop_at
@@ -52,8 +52,8 @@ class Lease:
     def end(self, end):
         self.ended = end
 
-    def fail(self, error):
-        self.error = error
+    def fail(self, error, *, shared=False):
+        self.error, self.shared = error, shared
 
 
 class Intake:
@@ -118,6 +118,10 @@ def test_an_error_of_the_step_itself_fails_all_and_the_lane_serves_on(bench, mon
     leases = [Lease("a", 2), Lease("b", 2)]
     serve(bench, Intake(leases[1]), leases[0])
     assert [type(lease.error) for lease in leases] == [ZeroDivisionError] * 2
+    assert [lease.shared for lease in leases] == [True] * 2  # nobody is blamed
+    alone = Lease("a", 2)
+    serve(bench, Intake(), alone)
+    assert (type(alone.error), alone.shared) == (ZeroDivisionError, False)
     monkeypatch.setattr(Pack, "step", step)
     again = Lease("a", 2)
     SideBySide(bench, Intake()).run(again)
