@@ -1,0 +1,213 @@
+"""What crash recovery costs: seconds from `--resume` to the first new steps, and what checkpoints take from the steps.
+
+Resuming: a sweep's driver is killed when its trial has a state to go on from. Copies of its folder are resumed, one
+after another, until the trial's curve grows; then that driver is interrupted. The parts: until the ledger says that the
+sweep has started (imports, Ray), until the search has proposed the trial again, until the lane has loaded the model and
+the state and reports steps.
+
+Stalls: one trial in one process, with checkpoints and states but no held-out scores, in turn on three sides: written
+beside the steps, as lanes do it; written between them, each waited for; and none written. A stall is the time for which
+the loop waits in a checkpoint; what the writer takes from the steps beside it shows in the whole epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.setting import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
+from sweeps.ledger import Ledger
+from trainables import checkpoint, training_state
+from trainables.bench import Bench
+from trainables.course import Course, Hooks
+from trainables.optimise import SOLO
+from trainables.spec import LaneConfig, TrialSpec
+from trainables.training_state import TrainingState
+from trainables.writer import Pending
+
+PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}
+SIDES = ("beside", "between", "none")
+LONGEST_SECONDS = 600.0
+
+Figures = dict[str, Any]
+
+
+def main() -> None:
+    """Measures and prints."""
+    options = parse()
+    result: Figures = {"benchmark": "resume", "machine": machine(), "options": vars(options)}
+    with tempfile.TemporaryDirectory(prefix="resume-", dir=options.folder, ignore_cleanup_errors=True) as folder:
+        for method in options.methods:
+            result[method] = stalls(Path(folder), method, options)
+        if options.resumes:
+            result["resume"] = resumes(Path(folder), options)
+    print_result(result)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    command = parser("resume", str(__doc__).partition("\n")[0], "--resumes 1 --methods lora")
+    command.add_argument("--resumes", type=int, default=3, help="how often the killed sweep is resumed")
+    command.add_argument("--config", default="conf/smoke.yaml", help="the sweep that is killed and resumed")
+    command.add_argument("--methods", nargs="*", default=["lora", "full"], help="of the stalls: lora, full")
+    command.add_argument("--model-config", default="conf/demo.yaml", help="whose model and data the stalls are with")
+    command.add_argument("--rounds", type=int, default=3, help="how often the sides run in turn")
+    command.add_argument("--steps", type=int, default=24, help="steps of a trial")
+    command.add_argument("--checkpoints", type=int, default=3, help="checkpoints of a trial, one at its end")
+    command.add_argument("--threads", type=int, default=2, help="CPU threads")
+    command.add_argument("--folder", help="where to write; a local disk tells most")
+    return command.parse_args()
+
+
+def stalls(folder: Path, method: str, options: argparse.Namespace) -> Figures:
+    """Medians over rounds: step seconds, stalls and whole epochs of the three sides."""
+    points = [k / options.checkpoints for k in range(1, options.checkpoints + 1)]
+    settings = lane(folder, f"stalls-{method}", method, points, options)
+    torch.set_num_threads(options.threads)
+    bench = Bench.load(settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"), SOLO)
+    epoch(bench, "none", folder)  # warms up
+    rounds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+    for number in range(options.rounds):
+        for side in SIDES:
+            rounds[side].append(epoch(bench, side, folder / f"{method}-{side}"))
+            say(f"{method}, round {number + 1} of {options.rounds}, {side}: {rounded(rounds[side][-1])}")
+    step = statistics.median(seconds for seconds, _ in rounds["none"]) / options.steps
+    found: Figures = {"step_seconds": round(step, 4), "steps_a_checkpoint": options.steps / options.checkpoints}
+    for side in SIDES:
+        stall = statistics.median(stalled for _, stalled in rounds[side])
+        found[side] = {
+            "epoch_seconds": rounded([seconds for seconds, _ in rounds[side]]),
+            "stall_seconds_a_checkpoint": round(stall / options.checkpoints, 4),
+            "stall_share_of_steps": round(stall / (step * options.steps), 4),
+        }
+    return found
+
+
+def lane(folder: Path, name: str, method: str, points: list[float], options: argparse.Namespace) -> LaneConfig:
+    """What a lane of the model's sweep is told."""
+    space = ["space.peak_lr=2e-5", "space.warmup_fraction=0.1", "space.decay_floor=4e-6"]
+    overrides = [
+        *(f"storage_path={folder}", f"name={name}", f"model.method={method}", "space.beyond_recommended=benchmark"),
+        *(f"training.checkpoints_at={points}", f"data.limit={options.steps * 4}", "training.batch_size=4", *space),
+    ]
+    return prepare(options.model_config, overrides, options.threads)[1]
+
+
+def epoch(bench: Bench, side: str, folder: Path) -> tuple[float, float]:
+    """Trains a trial; seconds until all of it is written, and those that its loop waited in checkpoints."""
+    stalled, pending = [0.0], Pending(bench.writer)
+
+    def write(place: Path, tensors: dict[str, torch.Tensor], act: Callable[[dict[str, torch.Tensor]], object]) -> None:
+        pending.submit(place, tensors, act)
+        if side == "between":
+            pending.settle()
+
+    def timed(act: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        if side != "none":
+            act()
+        stalled[0] += time.perf_counter() - started
+
+    def on_checkpoint(step: int, model: nn.Module) -> None:
+        def act() -> None:
+            saved, place = checkpoint.weights_of(model), folder / f"step-{step}"
+            write(place, saved.tensors, lambda tensors: checkpoint.save_weights(saved, tensors, place, {}))
+
+        timed(act)
+
+    def on_kept(step: int, learnt: dict[str, torch.Tensor]) -> None:
+        states = folder / "state"
+        timed(lambda: write(states, learnt, lambda t: training_state.keep(states, TrainingState(step, t, {}))))
+
+    hooks = Hooks(lambda records: None, on_checkpoint, lambda: False, on_kept)
+    spec = TrialSpec(trial_id="timed", seed=0, params=PARAMS)
+    started = time.perf_counter()
+    outcome = bench.loop.train(Course(bench.data, spec, bench.settings, hooks))
+    seconds = time.perf_counter() - started
+    pending.settle()
+    assert outcome.state == "complete", outcome
+    shutil.rmtree(folder, ignore_errors=True)
+    return seconds, stalled[0]
+
+
+def resumes(folder: Path, options: argparse.Namespace) -> Figures:
+    """Kills a sweep's driver and resumes copies of its folder."""
+    overrides = ["data.limit=400", "search.trials=1", "training.checkpoints_at=[0.2,1.0]"]
+    run = [options.config, f"storage_path={folder}", "name=killed", *overrides]
+    process = start(*run)
+    state = folder / "killed" / "trials" / "t0001" / "state"
+    wait_for(lambda: any(state.glob("step-*/COMPLETE")), process)
+    process.kill()
+    process.wait()
+    time.sleep(10)  # for Ray to notice that its driver is gone
+    found = []
+    for number in range(options.resumes):
+        copy = folder / f"resumed-{number}" / "killed"
+        shutil.copytree(folder / "killed", copy)
+        found.append(resume(copy))
+        say(f"resumed: {found[-1]}")
+    return {name: statistics.median(one[name] for one in found) for name in found[0]} | {"rounds": found}
+
+
+def resume(folder: Path) -> Figures:
+    """Seconds until the trial's curve grows, and their parts."""
+    state = next((folder / "trials" / "t0001" / "state").glob("step-*"))
+    done, curve = int(state.name.removeprefix("step-")), folder / "trials" / "t0001" / "curve.jsonl"
+    events = len(Ledger(folder).read()[0])
+    started = time.time()
+    process = start("--resume", str(folder))
+    try:
+        # The curve is cut at the state first, then grows.
+        wait_for(lambda: lines(curve) <= done, process)
+        wait_for(lambda: lines(curve) > done, process)
+        seconds, steps = time.time() - started, lines(curve) - done
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=120)
+    times = {event["event"]: event["unix_seconds"] - started for event in Ledger(folder).read()[0][events:]}
+    begun, proposed = times["sweep_started"], times["trial_submitted"]
+    return {
+        "seconds": round(seconds, 2),
+        "until_started": round(begun, 2),
+        "until_proposed": round(proposed - begun, 2),
+        "until_steps": round(seconds - proposed, 2),
+        "new_steps": steps,
+    }
+
+
+def lines(path: Path) -> int:
+    """Whole lines of a file."""
+    return path.read_bytes().count(b"\n")
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    """Starts `sweeps.run`."""
+    command = [sys.executable, "-m", "sweeps.run", *arguments]
+    return subprocess.Popen(
+        command, cwd=PROJECT, env=environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Waits, for a bounded time, while the process lives."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while not ready():
+        if time.monotonic() > deadline or process.poll() is not None:
+            raise RuntimeError("the sweep ended before, or took too long")
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()
