@@ -104,7 +104,8 @@ class Conductor:
             f"name={SWEEP}", f"storage_path={self.place}", f"data.limit={4 * STEPS}",
             f"training.checkpoints_at={[step / STEPS for step in CHECKPOINTS]}",
             f"search.trials={self.act.trials}", "search.trial_scheduler=none", "search.sampler=random",
-            "resources.cpus_per_worker=1", "resources.max_failures=99", "resources.keep_checkpoints=all", f"wandb.mode={self.act.wandb}",
+            "resources.cpus_per_worker=1", "resources.max_failures=99", "resources.keep_checkpoints=all",
+            f"wandb.mode={self.act.wandb}",
             *([] if self.act.nodes > 1 else ["resources.lanes=1"]),
         ]  # fmt: skip
 
