@@ -185,7 +185,9 @@ class Dispatcher:
 
         def answer() -> Message | None:
             job = self.leases.jobs.get(job_id)
-            return {**job.work, "slots": 1} if job and job.work and job.alone else job and job.work
+            if job is None or job.work is None:
+                return None
+            return {**job.work, "slots": 1} if job.alone else job.work
 
         return await self._bells.first(job_id, answer, timeout_seconds)
 
