@@ -180,7 +180,7 @@ def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> Non
                 return
             lost = lanes.call("lost", lane)
             in_a_row, lost_before = (in_a_row + 1 if lost == lost_before else 1), lost
-            logger.warning("%s: its controller was lost: %s", lane, error)
+            logger.warning("%s is started again: its controller was lost (%s)", lane, str(error).splitlines()[0])
             if in_a_row >= IDLE_INCARNATIONS_ALLOWED:
                 lanes.errors.append(f"{lane}: {error}")
                 return

@@ -31,19 +31,23 @@ from trainables.stages import Kill, marker, trace_of  # noqa: E402
 MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0] - 1
 """A checkpoint is written beside the steps: that of an interval may not be on the disk before the next one's."""
 
+ORPHANED_SECONDS = 1.0
+
 
 class Loss(NamedTuple):
     """What a kill cost.
 
     Attributes:
         kill: Which.
-        steps: Trained again, of all trials, before the next kill.
-        seconds: Until some trial made its next step; None where none did before the next kill.
+        steps: Trained again, of all trials.
+        most: Of one trial, without another kill in between.
+        seconds: Until the trials that had to go back went on; where none had to, until any made its next step.
     """
 
     kill: Kill
     steps: int
-    seconds: float | None
+    most: int
+    seconds: float
 
 
 def main() -> int:
@@ -69,7 +73,8 @@ def main() -> int:
         found += [f"missed: {kill}" for kill in conductor.missed()]
         found += [f"left: process {title}" for title in conductor.left]
         costs = losses_of(conductor)
-        found += [f"lost: {c.steps} steps again after {c.kill}" for c in costs if c.steps > MOST_STEPS_AGAIN]
+        found += [f"lost: {cost.most} steps again after {cost.kill}" for cost in costs if cost.most > MOST_STEPS_AGAIN]
+        print(*(f"WRONG {fault}" for fault in found), sep="\n", end="\n" if found else "")
         print(
             f"{act.name}: {act.trials} trials, {len(conductor.strikes())} kills, {conductor.starts} starts of the "
             f"driver, {time.monotonic() - started:.0f} s, {len(found)} faults",
@@ -80,8 +85,6 @@ def main() -> int:
     print(table(losses, who))
     kinds = ("lost", "doubled", "corrupt", "differs", "left", "missed")
     print(f"{len(losses)} kills: " + ", ".join(f"{sum(f': {kind}: ' in w for w in wrong)} {kind}" for kind in kinds))
-    for fault in wrong:
-        print(f"WRONG {fault}")
     return 1 if wrong else 0
 
 
@@ -91,22 +94,40 @@ def losses_of(conductor: Conductor) -> list[Loss]:
     times = [_when(conductor, kill) for kill in strikes]
     trace = trace_of(conductor.plan)
     lines = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
-    steps = [(at, of, step) for at, _, stage, of, step in lines if stage == "steps_written"]
-    last: dict[str, int] = {}
-    again, onward = defaultdict(int), {}
-    for at, trial, step in sorted(steps):
-        blamed = max((index for index, when in enumerate(times) if when < at), default=None)
-        if blamed is not None:
-            again[blamed] += step <= last.get(trial, 0)
-            onward.setdefault(blamed, at - times[blamed])
-        last[trial] = max(step, last.get(trial, 0)) if step > last.get(trial, 0) else last[trial]
-    return [Loss(kill, again[index], onward.get(index)) for index, kill in enumerate(strikes)]
+    steps = sorted((at, of, step) for at, _, stage, of, step in lines if stage == "steps_written")
+    before: dict[str, tuple[float, int]] = {}
+    again, waited = defaultdict[int, list[int]](list), dict[int, float]()
+    for at, trial, step in steps:
+        last_at, last = before.get(trial, (at, 0))
+        before[trial] = (at, step)
+        if step <= last:
+            cause = _cause(strikes, times, trial, last_at, at)
+            again[cause].append(last - step + 1)
+            waited[cause] = max(at - times[cause], waited.get(cause, 0.0))
+    for index, when in enumerate(times):
+        waited.setdefault(index, next((at - when for at, _, _ in steps if at > when), 0.0))
+    return [
+        Loss(kill, sum(again[index]), max(again[index], default=0), waited[index]) for index, kill in enumerate(strikes)
+    ]
+
+
+def _cause(strikes: list[Kill], times: list[float], trial: str, last_at: float, at: float) -> int:
+    """Which kill had a trial go back: the trial's own, at its last step or later, or else the last before.
+
+    A process that is orphaned lives on for a moment, so a step may come after the kill that made it void.
+    """
+    near = [i for i, when in enumerate(times) if last_at - ORPHANED_SECONDS <= when < at]
+    own = [i for i in near if trial in strikes[i].of]
+    if not near:
+        raise ChaosError(f"{trial} went back at {last_at} and nothing had been killed")
+    return (own or near)[0]
 
 
 def _when(conductor: Conductor, kill: Kill) -> float:
     """On the clock of the trace, which runs evenly."""
-    age = time.time() - marker(conductor.plan, kill, "claimed").stat().st_mtime
-    return time.monotonic() - age
+    done = marker(conductor.plan, kill, "done")
+    struck = done if done.exists() else marker(conductor.plan, kill, "claimed")
+    return time.monotonic() - (time.time() - struck.stat().st_mtime)
 
 
 def table(losses: list[Loss], who: dict[str, str]) -> str:
@@ -115,12 +136,11 @@ def table(losses: list[Loss], who: dict[str, str]) -> str:
     for loss in losses:
         place = f"{loss.kill.stage} {_file_kind(loss.kill)}".rstrip()
         rows[who[loss.kill.name], place].append(loss)
-    text = [f"{'killed':<12} {'at':<36} {'kills':>5} {'steps again':>12} {'seconds to a new step':>22}"]
+    text = [f"{'killed':<12} {'at':<36} {'kills':>5} {'steps again':>12} {'seconds to go on':>17}"]
     for (process, place), group in sorted(rows.items()):
-        seconds = [loss.seconds for loss in group if loss.seconds is not None]
-        waited = f"{statistics.median(seconds):.1f}" if seconds else "-"
+        waited = f"{statistics.median(loss.seconds for loss in group):.1f}"
         steps = "+".join(str(loss.steps) for loss in group)
-        text.append(f"{process:<12} {place:<36} {len(group):>5} {steps:>12} {waited:>22}")
+        text.append(f"{process:<12} {place:<36} {len(group):>5} {steps:>12} {waited:>17}")
     return "\n".join(text)
 
 
