@@ -28,6 +28,7 @@ class Act(NamedTuple):
         trials: Trials of the sweep.
         nodes: 1 is a local cluster that the driver starts, 2 a cluster that outlives the driver.
         wandb: Mode of W&B.
+        keep: `resources.keep_checkpoints`.
         kills: In no order: each strikes when its place is reached.
     """
 
@@ -35,6 +36,7 @@ class Act(NamedTuple):
     trials: int
     nodes: int
     wandb: str
+    keep: str
     kills: list[Kill]
 
 
@@ -203,13 +205,13 @@ def five(seed: int) -> tuple[list[Act], dict[str, str]]:
         *draw.kills("controller", names[1:], CONTROLLER, 1),
         *draw.kills("driver", names[1:], DRIVER, 1),
     ]
-    return [Act("five", 2, 2, "disabled", [*kills, _back("back", names[0])])], draw.who
+    return [Act("five", 2, 2, "disabled", "all", [*kills, _back("back", names[0])])], draw.who
 
 
 def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
     """Two sweeps on clusters that die with their driver, one on two nodes; and who each kill strikes."""
     draw, acts = Draw(seed), []
-    for name, wandb, once in (("one", "offline", ONCE[:5]), ("two", "disabled", ONCE[5:])):
+    for name, wandb, keep, once in (("one", "offline", "all", ONCE[:5]), ("two", "disabled", "2", ONCE[5:])):
         names = ids(5)
         draw.free()
         kills = [
@@ -222,7 +224,7 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
             *displaced(f"{name}-displaced", names[-1], 10),
         ]
         draw.who.update(dict.fromkeys((f"{name}-displaced-1", f"{name}-displaced-2"), "worker"))
-        acts.append(Act(name, len(names), 1, wandb, kills))
+        acts.append(Act(name, len(names), 1, wandb, keep, kills))
     names = ids(5)
     draw.free()
     kills = [
@@ -234,7 +236,7 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
         *(kill for trial in names[::2] for kill in draw.kills(f"nodes-node-{trial}", [trial], NODES, 1)),
     ]
     backs = [_back(f"nodes-back-{trial}", trial) for trial in names[:3:2]]
-    acts.append(Act("nodes", len(names), 2, "disabled", [*kills, *backs]))
+    acts.append(Act("nodes", len(names), 2, "disabled", "all", [*kills, *backs]))
     return acts, draw.who
 
 

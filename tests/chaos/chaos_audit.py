@@ -18,6 +18,7 @@ from chaos_acts import CHECKPOINTS, STEPS, Act, ids
 from sweeps.config import load_config
 from sweeps.ledger import Event, Ledger
 from sweeps.plan import Plan
+from sweeps.rebuild import ended_trials
 from sweeps.run import lane_settings
 from sweeps.study import open_storage
 from trainables.bench import Bench
@@ -33,9 +34,9 @@ Record = dict[str, Any]
 def audit(act: Act, folder: Path) -> list[str]:
     """All that is wrong with a finished sweep."""
     events, _ = Ledger(folder).read()
-    records = _lines(folder / "trials.jsonl")
+    records = ended_trials(events)  # which checkpoints are kept is known by the ledger first
     wrong = [
-        *_trials(act, events, records),
+        *_trials(act, events, records, _lines(folder / "trials.jsonl")),
         *(fault for record in records for fault in _files(folder, record)),
         *_study(folder, records),
         *_litter(folder),
@@ -46,7 +47,7 @@ def audit(act: Act, folder: Path) -> list[str]:
     return wrong
 
 
-def _trials(act: Act, events: list[Event], records: list[Record]) -> Iterator[str]:
+def _trials(act: Act, events: list[Event], records: list[Record], lines: list[Record]) -> Iterator[str]:
     ended = [event["trial"] for event in events if event["event"] == "trial_ended"]
     for trial, count in Counter(record["trial_id"] for record in ended).items():
         if count > 1:
@@ -56,7 +57,7 @@ def _trials(act: Act, events: list[Event], records: list[Record]) -> Iterator[st
     for record in ended:
         if (record["state"], record["steps"], record["samples_seen"]) != ("complete", STEPS, 4 * STEPS):
             yield f"lost: {record['trial_id']} is {record['state']} after {record['steps']} steps: {record['error']}"
-    if records != ended:
+    if [_but_kept(line) for line in lines] != [_but_kept(record) for record in records]:
         yield "corrupt: trials.jsonl and the ledger differ"
     if events[-1]["event"] != "sweep_ended" or events[-1]["state"] != "complete":
         yield f"lost: the ledger ends with {events[-1]}"
@@ -68,7 +69,10 @@ def _files(folder: Path, record: Record) -> Iterator[str]:
         yield f"lost: {name} has checkpoints {[point['step'] for point in record['checkpoints']]}"
     for point in record["checkpoints"]:
         try:
-            verify(folder / point["path"])
+            if point["kept"]:
+                verify(folder / point["path"])
+            elif (folder / point["path"]).exists():
+                yield f"left: {point['path']}, which was dropped"
         except CheckpointError as error:
             yield f"corrupt: {error}"
     curve = _lines(place / "curve.jsonl")
@@ -130,12 +134,17 @@ def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
             if (folder / "trials" / name / file).read_bytes() != (beside / "trials" / name / file).read_bytes():
                 yield f"differs: {name}/{file} is not that of an uninterrupted training"
         for ours, theirs in zip(record["checkpoints"], end["checkpoints"], strict=True):
-            if _weights(folder / ours["path"]) != _weights(beside / theirs["path"]):
+            if ours["kept"] and _weights(folder / ours["path"]) != _weights(beside / theirs["path"]):
                 yield f"differs: {ours['path']} is not that of an uninterrupted training"
             if ours["areas"] != theirs["areas"]:
                 yield f"differs: {name} has other scores at step {ours['step']}"
         if record["findings"] != end["findings"]:
             yield f"differs: {name} has other findings"
+
+
+def _but_kept(record: Record) -> Record:
+    """Without what may change after a trial's line was written."""
+    return {**record, "checkpoints": [{**point, "kept": None} for point in record["checkpoints"]]}
 
 
 def _weights(checkpoint: Path) -> dict[str, str]:

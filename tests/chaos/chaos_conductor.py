@@ -106,6 +106,7 @@ class Conductor:
             f"search.trials={self.act.trials}", "search.trial_scheduler=none", "search.sampler=random",
             "resources.cpus_per_worker=1", "resources.max_failures=99", "resources.keep_checkpoints=all",
             f"wandb.mode={self.act.wandb}",
+            f"resources.keep_checkpoints={self.act.keep}",
             *([] if self.act.nodes > 1 else ["resources.lanes=1"]),
         ]  # fmt: skip
 
