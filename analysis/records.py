@@ -59,6 +59,7 @@ class Heldout:
 class Trial:
     """A line of `trials.jsonl`: one trial that ended, with the fields that the sweep wrote there.
 
+    `precision` is what it was computed in, "fp32" or "bf16"; None in sweeps that did not write it.
     A trial of kind "subset" is trained on a `fraction` of the samples, with the setting of `replicate_of`.
     """
 
@@ -68,6 +69,7 @@ class Trial:
     replicate_of: str | None = None
     fraction: float | None = None
     seed: int | None = None
+    precision: str | None = None
     params: Mapping[str, float] = field(default_factory=dict)
     drawn: Mapping[str, float] | None = None
     steps: int | None = None

@@ -19,6 +19,7 @@ from sweeps.sections import (
     BudgetConfig,
     ConfirmConfig,
     MoreDataConfig,
+    NotifyConfig,
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
@@ -60,6 +61,7 @@ class SweepConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     wandb: WandbConfig = WandbConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @property
     def folder(self) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config import SweepConfig
+from sweeps.ledger import Ledger
 from trainables.files import write_whole
 
 PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
@@ -76,6 +77,12 @@ def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> 
         "beyond_recommended": config.space.beyond_recommended,
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), **hardware},
     }
+
+
+def precisions(ledger: Ledger) -> list[str]:
+    """What the trials that ended were computed in, "auto" resolved: one precision, unless lanes differ."""
+    ended = [event["trial"] for event in ledger.read()[0] if event["event"] == "trial_ended"]
+    return sorted({trial["precision"] for trial in ended if trial.get("precision")})
 
 
 def sha256(path: Path) -> str:

@@ -127,6 +127,7 @@ def trial_record(job: Record) -> Record:
         "seed": spec["seed"],
         "params": spec["params"],
         "drawn": spec["drawn"],
+        "precision": end.get("precision"),
         "steps": end.get("steps", 0),
         "steps_planned": end.get("steps_planned"),
         "samples_seen": end.get("samples_seen", 0),

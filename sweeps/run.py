@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from analysis.rank import write_leaderboard
-from analysis.rank_table import print_board
-from analysis.report import write_report
+from sweeps import webhook
 from sweeps.config import SweepConfig, dump_config, load_config
 from sweeps.driver_lock import one_driver
+from sweeps.ending import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
 from sweeps.folder import claim, drafted
 from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
-from sweeps.manifest import Manifest
+from sweeps.manifest import Manifest, precisions
 from sweeps.plan import CACHE_FOLDER, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
@@ -35,8 +34,6 @@ if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does withou
     from sweeps.lanes import Lanes
     from sweeps.resume import Past
     from sweeps.sweep import Sweep
-
-EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,6 +85,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def start_sweep(options: argparse.Namespace, console: Console) -> int:
     """A new sweep, or its plan alone."""
     config = load_config(options.config, options.overrides)
+    webhook.address(config.notify)
     with drafted(config) as draft:
         plan = make_plan(config, draft)
         print_plan(config, plan, console)
@@ -105,6 +103,7 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     from sweeps.resume import resumed_config
 
     config = resumed_config(options.resume, options.config, options.overrides)
+    webhook.address(config.notify)
     plan = Plan.read(config.folder)
     print_plan(config, plan, console)
     return EXIT_DONE if options.plan else run_sweep(config, plan, None, options, console)
@@ -164,8 +163,8 @@ def run_sweep(
             finally:
                 stages.reached("sweep_ending", config.name)
                 ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
-                manifest.state = state
-    return finish(config.folder, state, console)
+                manifest.state, manifest.fields["precision"] = state, precisions(ledger)
+    return finish(config, state, budget.spent_hours(), console)
 
 
 def recover(config: SweepConfig, ledger: Ledger, console: Console) -> Past:
@@ -250,29 +249,6 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
         keep_all_checkpoints=resources.keep_checkpoints == "all",
     )
-
-
-def finish(folder: Path, state: str, console: Console) -> int:
-    """Ranks what there is and says where it lies; returns the exit code."""
-    stages.reached("sweep_ranked", folder.name)
-    board = write_leaderboard(folder) if (folder / "trials.jsonl").exists() else None
-    if board:
-        print_board(board, console)
-    console.print(f"\n{state}: everything lies in {folder}", highlight=False)
-    if board:
-        console.print(f"report: {write_report(folder)}", highlight=False)
-    if board and board["winner"]:
-        console.print(f"export the best checkpoint: python -m analysis.export {folder} --to best", highlight=False)
-    if state == "failed":
-        console.print(f"when the cause is gone, continue it: python -m sweeps.run --resume {folder}", highlight=False)
-        return EXIT_NO_TRIAL
-    if state == "interrupted":
-        console.print(f"continue it: python -m sweeps.run --resume {folder}", highlight=False)
-        return EXIT_INTERRUPTED
-    if state == "budget_spent":
-        more = f"python -m sweeps.run --resume {folder} budget.device_hours=MORE"
-        console.print(f"the budget is spent; to go on: {more}", highlight=False)
-    return EXIT_DONE if board and board["winner"] else EXIT_NO_TRIAL
 
 
 if __name__ == "__main__":

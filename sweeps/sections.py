@@ -204,6 +204,23 @@ class BudgetConfig(Section):
     device_hours: float | None = Field(None, gt=0)
 
 
+FROM_ENVIRONMENT = "env:"
+
+
+class NotifyConfig(Section):
+    """Who is told when the sweep has ended.
+
+    Attributes:
+        webhook: An address to which the verdict, the gain, the cost and the folder are posted as JSON; `env:NAME` where
+            the environment variable NAME holds it (an address that is itself a secret must not stand here). null for
+            none.
+        insecure: Post to http, too, beyond this machine; whoever is on the way can read it.
+    """
+
+    webhook: str | None = Field(None, min_length=1)
+    insecure: bool = False
+
+
 class ResourcesConfig(Section):
     """What the sweep may use.
 

@@ -266,9 +266,14 @@ class WandbConfig(Section):
         project: Project that the runs go to.
         entity: Team or user; None for the key's default.
         tags: Tags of every run.
+        artifacts: Keep the winner's checkpoint (alias "best"), the data's hashes and the report, which shows held-out
+            items with their texts, as artifacts of a run of the sweep's own.
+        alert: Send an alert when the sweep has ended.
     """
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "llm-sweeps"
     entity: str | None = None
     tags: list[str] = []
+    artifacts: bool = True
+    alert: bool = False

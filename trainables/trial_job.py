@@ -209,6 +209,7 @@ class TrialJob:
         return {
             "state": outcome.state,
             "spec": self.spec.model_dump(),
+            "precision": self.bench.base.precision,
             "steps": outcome.steps,
             "steps_planned": outcome.steps_planned,
             "samples_seen": outcome.samples_seen,

@@ -58,13 +58,18 @@ class Material:
         return float(spent[-1]) if spent else None
 
 
-def read_material(folder: str | Path) -> Material:
+def read_material(folder: str | Path, board: Board | None = None) -> Material:
     """Reads a sweep for its report; one that is under way gives what there is.
+
+    Args:
+        folder: The sweep's folder.
+        board: Its leaderboard, where it has been made already: ranking a large sweep takes seconds.
 
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
     """
-    sweep, board = read_sweep(folder), leaderboard(folder)
+    sweep = read_sweep(folder)
+    board = board or leaderboard(folder)
     plan = read_json(sweep.folder / "plan.json")
     curves = {
         trial.trial_id: thin(records, trial.steps_planned)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.report.blocks import Section
-from analysis.report.material import Material, read_material
+from analysis.report.material import Board, Material, read_material
 from analysis.report.sections import (
     areas,
     checkpoints,
@@ -49,11 +49,12 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
 """In the order in which they stand on the page."""
 
 
-def write_report(folder: str | Path) -> Path:
+def write_report(folder: str | Path, board: Board | None = None) -> Path:
     """Writes `report.html` into a sweep's folder; a sweep that is under way gives what there is.
 
     Args:
         folder: `<storage_path>/<name>` of a sweep.
+        board: Its leaderboard, where it has been made already.
 
     Returns:
         The page.
@@ -62,7 +63,7 @@ def write_report(folder: str | Path) -> Path:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
     """
     page = Path(folder) / REPORT_FILE
-    write_whole(page, render(read_material(folder)))
+    write_whole(page, render(read_material(folder, board)))
     return page
 
 

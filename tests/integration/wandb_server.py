@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal
 
+from wandb_artifacts import ArtifactAnswers
+
 Behaviour = Literal["answer", "fail", "refuse", "hang"]
 
 
@@ -43,6 +45,7 @@ class WandbServer:
         runs: What was recorded, by run id.
         bodies: Every request's path and body, to search for what must not be there.
         views: The variables of each workspace or report that was saved.
+        kept: Artifacts and alerts.
     """
 
     def __init__(self) -> None:
@@ -50,6 +53,7 @@ class WandbServer:
         self.runs: dict[str, RecordedRun] = {}
         self.bodies: list[tuple[str, str]] = []
         self.views: list[dict[str, Any]] = []
+        self.kept = ArtifactAnswers()
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self._http: _HttpServer | None = None
@@ -94,6 +98,7 @@ class WandbServer:
                     "ProjectInternalId": lambda _: {"project": {"id": "p", "internalId": "1"}},
                     "UpsertView2": self._upsert_view,
                     "upsertView": self._upsert_view,
+                    **self.kept.answers(self.url),
                 }
                 named = re.match(r"\s*(?:query|mutation) (\w+)", request["query"])  # not all calls say it beside
                 known = answers.get(request.get("operationName") or (named.group(1) if named else ""))

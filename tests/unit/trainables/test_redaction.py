@@ -21,6 +21,8 @@ SHAPES = {
     "github": ("x", " ghp_" + "a1B2" * 9, ""),
     "openai": ("", "sk-proj-" + "a1B2" * 9, ""),
     "json web token": ("", "eyJ" + "a1" * 9 + ".eyJ" + "b2" * 9 + "." + "c3" * 9, ""),
+    "slack webhook": ("https://hooks.slack.com/services/", "T0AB/B0CD/a1B2c3", ""),
+    "discord webhook": ("https://discord.com/api/webhooks/", "123/a1B2-c3", " end"),
     "header": ("Authorization: Bearer ", "a1B2" * 6, ""),
     "private key": ("", "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----", ""),
 }

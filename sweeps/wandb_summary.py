@@ -1,0 +1,114 @@
+"""The sweep's own run in W&B, written when it has ended: its verdict, its artifacts, its alert."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from analysis.chosen import checkpoint_folder, choose
+from analysis.records import read_sweep
+from sweeps.manifest import MANIFEST_FILE
+from trainables import wandb_service
+from trainables.config import WandbConfig
+from trainables.errors import UserError
+from trainables.redaction import redact
+
+OPEN_SECONDS = 20.0
+UPLOAD_SECONDS = 600.0
+"""Longest time for uploading one artifact; what takes longer stays on disk, for `wandb sync`. Ours."""
+
+Board = dict[str, Any]
+News = dict[str, Any]
+
+
+def record_end(config: WandbConfig, folder: Path, news: News, board: Board | None) -> str | None:
+    """Writes the sweep's run: the news as its summary, artifacts and an alert where the config asks for them.
+
+    Artifacts: the winner's checkpoint with the alias `best`, the hashes of the data (never the data), `report.html`.
+
+    Args:
+        config: The sweep's W&B section; its mode is "online", "offline" or "auto".
+        folder: The sweep's folder.
+        news: What is told of the sweep's end.
+        board: Its leaderboard; None where no trial ended.
+
+    Returns:
+        What went wrong, in a line; None if nothing did.
+    """
+    lost: list[str] = []
+    try:
+        _write(config, folder, news, board, lambda: lost.append("an upload failed for good"))
+    except Exception as error:  # noqa: BLE001 - whatever W&B raises must not reach the sweep, which has ended well
+        lost.insert(0, redact(" ".join(f"{type(error).__name__}: {error}".split())))
+    finally:
+        wandb_service.end_service(OPEN_SECONDS)
+    return lost[0] if lost else None
+
+
+def _write(config: WandbConfig, folder: Path, news: News, board: Board | None, lost_upload: Any) -> None:
+    place = folder / "wandb"
+    place.mkdir(parents=True, exist_ok=True)
+    identity = "\n".join((news["sweep"], wandb_service.folder_id(place), "summary"))
+    run = wandb_service.open_run(
+        config.mode,
+        OPEN_SECONDS,
+        lost_upload,
+        lambda: None,
+        project=config.project,
+        entity=config.entity,
+        tags=config.tags,
+        group=news["sweep"],
+        job_type="sweep-summary",
+        name=f"{news['sweep']}-summary",
+        id=hashlib.sha256(identity.encode()).hexdigest()[:24],
+        dir=str(folder),
+        reinit="create_new",
+        resume="allow",
+    )
+    try:
+        run.summary.update({"sweep": news})
+        if config.artifacts:
+            for artifact, aliases in _artifacts(folder, news, board):
+                logged = run.log_artifact(artifact, aliases=aliases)
+                if not run.offline:
+                    logged.wait(int(UPLOAD_SECONDS))
+        if config.alert:
+            run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])
+    finally:
+        wandb_service.close_run(run, int(news["state"] == "failed"), lost_upload)
+
+
+def _artifacts(folder: Path, news: News, board: Board | None) -> list[tuple[Any, list[str]]]:
+    """What is kept of the sweep, each with its aliases beside `latest`."""
+    import wandb
+
+    found = []
+    hashes = _data_hashes(folder)
+    if board and board["winner"]:
+        metadata = {"objective": news["objective"], "winner": board["winner"], "gain": news["gain"]}
+        model = wandb.Artifact(f"{news['sweep']}-model", "model", metadata={**metadata, "data_sha256": hashes})
+        # Checkpoints never change, so that they need not be copied to be uploaded.
+        model.add_dir(str(_checkpoint(folder, board)), policy="immutable")
+        found.append((model, ["best"]))
+    data = wandb.Artifact(f"{news['sweep']}-data", "dataset-hashes", metadata={"sha256": hashes})
+    with data.new_file("data_sha256.json") as file:
+        json.dump(hashes, file, indent=1)
+    found.append((data, []))
+    if (folder / "report.html").is_file():
+        report = wandb.Artifact(f"{news['sweep']}-report", "report")
+        report.add_file(str(folder / "report.html"))
+        found.append((report, []))
+    return found
+
+
+def _checkpoint(folder: Path, board: Board) -> Path:
+    return checkpoint_folder(read_sweep(folder), choose(board, None, None))
+
+
+def _data_hashes(folder: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))["data_sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(MANIFEST_FILE, "must name the data's hashes", error, "restore the file") from error

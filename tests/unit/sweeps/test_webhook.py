@@ -1,0 +1,123 @@
+"""The webhook, against servers on this machine: what is sent, what is refused, what fails and how long that takes."""
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sweeps import webhook
+from sweeps.sections import NotifyConfig
+from trainables.errors import UserError
+
+NEWS = {"text": "done", "verdict": "Winner: t1", "gain": {"value": 0.5, "interval": [0.4, 0.6]}, "cost": {}}
+SECRET = "/hook/T0SECRETSECRET"
+
+
+@contextmanager
+def server(status=200, headers=()):
+    """A server on this machine that answers every POST with a status, and keeps what came."""
+    got = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append((self.path, self.headers["content-type"], json.loads(body)))
+            self.send_response(status)
+            for name, value in headers:
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Keeps the test output clean."""
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{http.server_address[1]}", got
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+@contextmanager
+def silent():
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_the_news_are_posted_as_json():
+    with server() as (url, got):
+        assert webhook.post(url + SECRET, NEWS) is None
+    assert got == [(SECRET, "application/json", NEWS)]
+
+
+@pytest.mark.parametrize(("status", "said"), [(404, "status 404"), (500, "status 500")])
+def test_an_error_is_told_without_the_secret_path(status, said):
+    with server(status) as (url, _):
+        failure = webhook.post(url + SECRET, NEWS)
+    assert failure == f"http://127.0.0.1/…: {said}"
+
+
+def test_a_redirect_is_not_followed():
+    with server() as (elsewhere, got), server(307, [("Location", elsewhere)]) as (url, _):
+        assert webhook.post(url, NEWS) == "http://127.0.0.1/…: status 307"
+    assert got == []
+
+
+def test_a_server_that_is_gone_or_silent_costs_a_bounded_time():
+    with server() as (url, _):
+        pass
+    assert "ConnectionRefusedError" in webhook.post(url, NEWS) or "URLError" in webhook.post(url, NEWS)
+    with silent() as url:
+        failure = webhook.post(url + SECRET, NEWS, timeout_seconds=0.3)
+    assert failure.startswith("http://127.0.0.1/…: ")
+    assert SECRET not in failure
+
+
+@pytest.mark.parametrize(
+    ("url", "insecure"),
+    [
+        ("https://example.org/hook", False),
+        ("http://127.0.0.1:8000/hook", False),
+        ("http://localhost/hook", False),
+        ("http://[::1]:80/hook", False),
+        ("http://example.org/hook", True),
+    ],
+)
+def test_addresses_that_are_taken(url, insecure, monkeypatch):
+    assert webhook.address(NotifyConfig(webhook=url, insecure=insecure)) == url
+    monkeypatch.setenv("SWEEP_HOOK", url)
+    assert webhook.address(NotifyConfig(webhook="env:SWEEP_HOOK", insecure=insecure)) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("http://example.org/hook", "must be https"),
+        ("http://localhost.example.org/hook", "must be https"),
+        ("http://127.0.0.1.example.org/hook", "must be https"),
+        ("ftp://example.org/hook", "must be an address with https"),
+        ("file:///etc/passwd", "must be an address with https"),
+        ("example.org/hook", "must be an address with https"),
+        ("env:NOT_SET_ANYWHERE", "must name an environment variable that is set, got NOT_SET_ANYWHERE"),
+    ],
+)
+def test_addresses_that_are_refused(url, rule):
+    with pytest.raises(UserError, match=f"notify.webhook: {rule}"):
+        webhook.address(NotifyConfig(webhook=url))
+
+
+def test_an_address_from_the_environment_is_never_shown(monkeypatch):
+    monkeypatch.setenv("SWEEP_HOOK", "http://example.org" + SECRET)
+    with pytest.raises(UserError) as refused:
+        webhook.address(NotifyConfig(webhook="env:SWEEP_HOOK"))
+    assert SECRET not in str(refused.value)
+    assert "http://example.org/…" in str(refused.value)
+
+
+def test_nobody_is_told_by_default():
+    assert webhook.address(NotifyConfig()) is None
