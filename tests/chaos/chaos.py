@@ -77,7 +77,7 @@ def main() -> int:
         print(*(f"WRONG {fault}" for fault in found), sep="\n", end="\n" if found else "")
         print(
             f"{act.name}: {act.trials} trials, {len(conductor.strikes())} kills, {conductor.starts} starts of the "
-            f"driver, {time.monotonic() - started:.0f} s, {len(found)} faults",
+            f"driver ({conductor.late_starts} late), {time.monotonic() - started:.0f} s, {len(found)} faults",
             flush=True,
         )
         losses += costs

@@ -26,7 +26,7 @@ class Act(NamedTuple):
     Attributes:
         name: Of its folder.
         trials: Trials of the sweep.
-        nodes: 1 is a local cluster that the driver starts, 2 a cluster that outlives the driver.
+        nodes: Of a cluster that outlives the driver; 0 for one that the driver starts and that dies with it.
         wandb: Mode of W&B.
         keep: `resources.keep_checkpoints`.
         kills: In no order: each strikes when its place is reached.
@@ -209,9 +209,12 @@ def five(seed: int) -> tuple[list[Act], dict[str, str]]:
 
 
 def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
-    """Two sweeps on clusters that die with their driver, one on two nodes; and who each kill strikes."""
+    """A sweep on a cluster that dies with its driver, one on one node, one on two; and who each kill strikes."""
     draw, acts = Draw(seed), []
-    for name, wandb, keep, once in (("one", "offline", "all", ONCE[:5]), ("two", "disabled", "2", ONCE[5:])):
+    for name, nodes, wandb, keep, once in (
+        ("one", 0, "offline", "all", ONCE[:5]),
+        ("two", 1, "disabled", "2", ONCE[5:]),
+    ):
         names = ids(5)
         draw.free()
         kills = [
@@ -224,7 +227,7 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
             *displaced(f"{name}-displaced", names[-1], 10),
         ]
         draw.who.update(dict.fromkeys((f"{name}-displaced-1", f"{name}-displaced-2"), "worker"))
-        acts.append(Act(name, len(names), 1, wandb, keep, kills))
+        acts.append(Act(name, len(names), nodes, wandb, keep, kills))
     names = ids(5)
     draw.free()
     kills = [

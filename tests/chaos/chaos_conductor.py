@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 0.02
 ACT_SECONDS = 2400.0
 TITLES = {"controller": "ray::TrainController", "dispatcher": "ray::DispatcherActor", "tune": "ray::SweepTrial"}
+LATE, TRIES = "The current node timed out during startup", 3
 SUBREAPER = 36  # prctl's: orphans of a killed driver become children of this process, which can so find them
 
 
@@ -39,12 +40,14 @@ class Conductor:
         act: The sweep and its kills.
         place: Folder for everything.
         starts: Drivers started so far.
+        late_starts: Of these, how often Ray itself did not come up within its 30 seconds.
         left: Processes that outlived the sweep, by title.
     """
 
     act: Act
     place: Path
     starts: int = 0
+    late_starts: int = 0
     left: list[str] = field(default_factory=list)
     _driver: subprocess.Popen[bytes] | None = None
     _cluster: Any = None
@@ -73,7 +76,7 @@ class Conductor:
         os.environ.update({VARIABLE: str(self.plan), "RAY_TMPDIR": scratch, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"})
         tempfile.tempdir = None
         try:
-            if self.act.nodes > 1:
+            if self.act.nodes:
                 self._start_cluster()
             self._play(time.monotonic() + ACT_SECONDS)
         finally:
@@ -84,7 +87,9 @@ class Conductor:
             code = self._attend(self._start(), deadline)
             if code == 0:
                 return
-            if code != -signal.SIGKILL:
+            if code == 1 and LATE in self._log().read_text():
+                self.late_starts += 1
+            elif code != -signal.SIGKILL:
                 raise ChaosError(f"the driver ended with exit code {code}:\n{self._log().read_text()[-3000:]}")
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -107,7 +112,7 @@ class Conductor:
             "resources.cpus_per_worker=1", "resources.max_failures=99", "resources.keep_checkpoints=all",
             f"wandb.mode={self.act.wandb}",
             f"resources.keep_checkpoints={self.act.keep}",
-            *([] if self.act.nodes > 1 else ["resources.lanes=1"]),
+            *(["resources.lanes=1"] if self.act.nodes < 2 else []),
         ]  # fmt: skip
 
     def _attend(self, driver: subprocess.Popen[bytes], deadline: float) -> int:
@@ -145,15 +150,24 @@ class Conductor:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(initialize_head=False)
-        self._cluster.add_node(num_cpus=1, include_dashboard=True, dashboard_port=0, wait=False)
-        self._cluster._wait_for_node(self._cluster.head_node, 180)
-        self._add_second()
+        self._add_node(include_dashboard=True, dashboard_port=0)
+        if self.act.nodes > 1:
+            self._add_second()
 
     def _add_second(self) -> None:
-        if self._second:
-            return
-        self._second = self._cluster.add_node(num_cpus=1, wait=False)
-        self._cluster._wait_for_node(self._second, 180)
+        self._second = self._second or self._add_node()
+
+    def _add_node(self, **options: Any) -> Any:
+        """A node of one CPU; on a busy machine Ray may not come up within its 30 seconds."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                node = self._cluster.add_node(num_cpus=1, wait=False, **options)
+                self._cluster._wait_for_node(node, 180)
+                return node
+            except Exception as error:
+                if LATE not in str(error) or not tries_left:
+                    raise
+        raise AssertionError
 
     def _log(self) -> Path:
         return self.place / f"driver-{self.starts}.log"
