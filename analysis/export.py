@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from analysis.chosen import BaseModel, Chosen, base_model, check_base, checkpoint_folder, choose
 from analysis.command import DONE, Parser, run
 from analysis.model_card import model_card
+from analysis.push import check_push, push
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from analysis.reproduce import REPRODUCE_FILE, reproducing_config
@@ -33,6 +34,7 @@ EXAMPLE = """example:
   python -m analysis.export outputs/demo --to demo-adapter               # the winner's adapter
   python -m analysis.export outputs/demo --to demo-model --merge         # merged, for plain transformers
   python -m analysis.export outputs/demo --to other --trial ID --step 40
+  python -m analysis.export outputs/demo --to demo-model --merge --push me/demo   # to a private repository
 
 exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
 
@@ -113,7 +115,9 @@ def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     from analysis.parity import Items
     from trainables.data import TokenisedSet
 
-    precision = str((sweep.config.get("training") or {}).get("precision", "auto"))
+    trial = next((trial for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
+    asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
+    precision = (trial.precision if trial else None) or asked
     recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
     paths = {area: sweep.folder / "cache" / f"heldout-{area}.arrow" for area in sweep.weights}
     gone = [str(path) for path in paths.values() if not path.is_file()]
@@ -145,14 +149,25 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="don't load what was written to compare it (where the model is too large for this machine)",
     )
+    parser.add_argument(
+        "--push", metavar="REPO", help="then upload the verified folder to this Hugging Face repository, made private"
+    )
     given = parser.parse_args(arguments)
 
     def command() -> int:
         if given.merge and given.unverified:
             raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
+        if given.push and given.unverified:
+            raise UserError(
+                "--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved"
+            )
+        if given.push:
+            check_push(given.push)
         done = export(given.folder, given.to, given.trial, given.step, given.merge, not given.unverified)
         print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
         print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
+        if given.push:
+            print(f"pushed: {push(done.folder, given.push)}")
         return DONE
 
     return run(command)

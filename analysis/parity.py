@@ -28,9 +28,9 @@ LIMIT = 1e-4
 more. The threshold is ours."""
 
 HELDOUT_LIMITS = {"fp32": 1e-4, "bf16": 0.02, "auto": 0.02}
-"""Largest difference of an area's mean held-out loss, nats a token, by the precision that the sweep scored in
-(`training.precision`): float32 differs by rounding; bf16, which "auto" may have meant, keeps eight bits of each factor.
-Ours; the second is deliberately wide, and the figure is shown."""
+"""Largest difference of an area's mean held-out loss, nats a token, by the precision that the trial was scored in:
+float32 differs by rounding; bf16 keeps eight bits of each factor, and the export is recomputed in float32. "auto" is of
+sweeps that did not record what it became. Ours; the second is deliberately wide, and the figure is shown."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Items:
     Attributes:
         sets: The tokenised areas by name.
         recorded: The checkpoint's scores by area and id, as the sweep wrote them.
-        precision: The sweep's `training.precision`.
+        precision: What the trial was computed in; the sweep's `training.precision` where that was not recorded.
         missing: Why there are none; None where there are.
     """
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from analysis.chosen import choose
 from analysis.command import NoWinnerError
-from analysis.export import export, main
-from analysis.parity import compare_logits
+from analysis.export import export, heldout_items, main
+from analysis.parity import HELDOUT_LIMITS, Parity, compare_logits
+from analysis.rank import leaderboard
+from analysis.records import read_sweep
 from trainables import checkpoint
 from trainables.data import TokenisedSet
 from trainables.errors import UserError
@@ -191,6 +195,20 @@ def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep: Path, t
     assert (
         f"Reloaded in a fresh process with `transformers` and compared with the trained model: {done.parity}." in card
     )
+
+
+@pytest.mark.parametrize(("precision", "passes"), [("fp32", False), ("bf16", True), (None, True)])
+def test_the_limit_is_that_of_the_precision_which_auto_became(
+    scored_sweep: Path, precision: str | None, passes: bool
+) -> None:
+    records = [json.loads(line) for line in (scored_sweep / "trials.jsonl").read_text().splitlines()]
+    lines = [json.dumps({**record, "precision": precision}) + "\n" for record in records]
+    (scored_sweep / "trials.jsonl").write_text("".join(lines))
+    sweep, board = read_sweep(scored_sweep), leaderboard(scored_sweep)
+    items = heldout_items(sweep, choose(board, "t1", 10))
+    differs = Parity(0.0, 1.0, 1.0, 1, {"tables": (1.0, 1.005)}, HELDOUT_LIMITS[items.precision])
+    assert differs.holds is passes
+    assert replace(differs, heldout={"tables": (1.0, 1.03)}).holds is False
 
 
 def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep: Path, tmp_path: Path) -> None:
