@@ -210,6 +210,7 @@ def _item_score(
     area: str, item: Item, loss: ItemLoss, answer: str | None, scorers: Mapping[str, ScorerFunction]
 ) -> ItemScore:
     nll, tokens, _ = loss
+    watchdog.beat()  # a scorer of the user's may take its time with each item
     if answer is None:
         return ItemScore(area, item.id, nll, tokens)
     return ItemScore(
