@@ -148,6 +148,16 @@ NODES = [
 ]
 
 
+RECORDED = {
+    ("ledger_written", "trial_ended "),
+    ("line_torn", "trials.jsonl "),
+    ("trial_recorded", ""),
+    ("trial_telling", ""),
+    ("trial_told", ""),
+}
+"""Stages and what they are of, less the trial: those of the driver after a trial's end is in the ledger."""
+
+
 class Draw:
     """Draws places from a seed, none twice in a sweep.
 
@@ -171,12 +181,16 @@ class Draw:
     def _kill(self, name: str, place: Place, trials: list[str]) -> Kill:
         while True:
             trial, step = self._random.choice(trials), self._random.choice(place.steps)
-            key = (place.stage, place.of(trial, step), step)
+            of = place.of(trial, step)
+            # Once the ledger has a trial's end the rest is not gone through again: one kill there is all there can be.
+            key = (
+                ("recorded", trial, 0) if (place.stage, of.replace(trial, "")) in RECORDED else (place.stage, of, step)
+            )
             if key not in self._taken:
                 break
         self._taken.add(key)
         self.who[name] = place.who
-        return Kill(name, place.target, place.stage, place.of(trial, step), step)
+        return Kill(name, place.target, place.stage, of, step if of == trial else None)
 
 
 def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
