@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-LONGEST_WAIT_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 20.0
 """No wait is longer: an async actor serves 1,000 calls at a time, and whoever asked may be gone."""
 
 T = TypeVar("T")

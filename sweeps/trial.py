@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
-POLL_SECONDS = 10.0
+POLL_SECONDS = 20.0
 
 
 class SweepTrial(tune.Trainable):

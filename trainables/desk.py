@@ -16,7 +16,7 @@ from trainables.trial_job import Report
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 5.0
+POLL_SECONDS = 20.0
 ERROR_TAIL_LINES = 30
 LOG_TAIL_LINES = 10
 HUNG_SECONDS = 10.0

@@ -6,7 +6,8 @@ import json
 import optuna
 import pytest
 
-from benchmarks.scale import CHECKPOINTS, PARTS, Simulation, config_in, history, proposal_ms, recovery_seconds
+from benchmarks.scale import history, proposal_ms, recovery_seconds
+from benchmarks.scale_simulation import CHECKPOINTS, PARTS, Simulation, config_in
 from sweeps.ledger import Ledger
 from sweeps.study import open_storage
 
