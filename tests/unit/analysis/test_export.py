@@ -60,7 +60,8 @@ def lora_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
     folder = write_sweep([fake_trial("t1", {5: 0.2, 10: 0.5}), fake_trial("t2", {10: 0.3})])
     for seed, (trial, step) in enumerate([("t1", 5), ("t1", 10), ("t2", 10)]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
+        settings = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}  # as the sweep writes them
+        config = LoraConfig(r=4, lora_alpha=32, init_lora_weights=False, **settings)
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(base_folder), config)
         checkpoint.save(model, folder / f"trials/{trial}/checkpoints/step-{step}", {"step": step})
     write_manifest(folder, base_folder)
