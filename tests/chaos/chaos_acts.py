@@ -131,12 +131,6 @@ ONCE = [  # of the sweep, not of a trial
     Place("worker", OWN, "lane_joined", _file("lane-0")),
 ]
 
-TUNE = [  # the process by which Ray Tune sees the trial
-    Place("Tune trial", "tune", "steps_written", steps=ANY),
-    Place("Tune trial", "tune", "checkpoint_reported", steps=CHECKPOINTS),
-    Place("Tune trial", "tune", "end_due", steps=(STEPS,)),
-]
-
 STARTING = [  # the driver dies while a worker starts, which lives on for a while
     Place("driver", "driver", "lane_joined", _file("lane-1")),
 ]
@@ -237,7 +231,6 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
             *draw.kills(f"{name}-controller", names, CONTROLLER, 3),
             *draw.kills(f"{name}-dispatcher", names, DISPATCHER, 4),
             *draw.kills(f"{name}-driver", names, DRIVER, 2),
-            *draw.kills(f"{name}-tune", names, TUNE, 2),
             *displaced(f"{name}-displaced", names[-1], 10),
         ]
         draw.who.update(dict.fromkeys((f"{name}-displaced-1", f"{name}-displaced-2"), "worker"))

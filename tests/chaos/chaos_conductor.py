@@ -23,7 +23,7 @@ from trainables.stages import VARIABLE, Kill, marker
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 0.02
 ACT_SECONDS = 2400.0
-TITLES = {"controller": "ray::TrainController", "dispatcher": "ray::DispatcherActor", "tune": "ray::SweepTrial"}
+TITLES = {"controller": "ray::TrainController", "dispatcher": "ray::DispatcherActor"}
 LATE, TRIES = "The current node timed out during startup", 3
 SUBREAPER = 36  # prctl's: orphans of a killed driver become children of this process, which can so find them
 
