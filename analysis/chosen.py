@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.command import NoWinnerError
+from analysis.places import DamagedError, bring_checkpoint, place_of
 from analysis.records import Sweep
+from trainables.config import ModelConfig
 from trainables.errors import UserError
+from trainables.pretrained import resolve_model
+from trainables.remote import is_url
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,13 @@ def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:
     Raises:
         UserError: It is in neither place; where the sweep dropped it, this says so, and what there is.
     """
-    usual = sweep.folder / "trials" / chosen.trial_id / "checkpoints" / f"step-{chosen.step}"
+    key = f"trials/{chosen.trial_id}/checkpoints/step-{chosen.step}"
+    try:
+        bring_checkpoint(sweep.folder, key)
+    except DamagedError as error:
+        remedy = "export another checkpoint with --trial and --step"
+        raise UserError(f"{chosen.trial_id} step {chosen.step}", "must be whole", error, remedy) from None
+    usual = sweep.folder / key
     written = sweep.folder / (chosen.checkpoint.get("path") or usual)
     for place in (usual, written):
         if place.is_dir():
@@ -109,6 +119,8 @@ def base_model(sweep: Sweep) -> BaseModel:
         folder = Path(json.loads(path.read_text(encoding="utf-8"))["model_path"]).absolute()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(str(path), "must name the base model's folder", repr(error), "restore the file") from error
+    if not (folder / "config.json").is_file() and is_url(place_of(sweep.folder)):  # the sweep ran on another machine
+        folder = resolve_model(ModelConfig.model_validate(section), Path(".cache") / "models")
     if not (folder / "config.json").is_file():
         remedy = "restore it, or export from the folder in which the sweep was started"
         raise UserError(f"{path} model_path", "must be the base model's folder", f"no model at {folder}", remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from analysis.between import Difference, Winner, difference
 from analysis.command import DONE, Parser, run
 from analysis.formats import UNKNOWN, nats, number, with_interval
 from analysis.json_object import read_json
-from analysis.lineage import Kin, parent_of, tree
+from analysis.lineage import Kin, full_place, parent_of, tree
+from analysis.places import opened, place_of
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from trainables.errors import UserError
@@ -116,17 +118,20 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("python -m analysis.compare", "Sweeps side by side, and how their winners differ.", EXAMPLE)
-    parser.add_argument("folders", metavar="DIR", nargs="+", help="folders of sweeps; the first is compared with")
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="+", help="folders or URLs of sweeps; the first is compared with"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
     given = parser.parse_args(arguments)
 
     def command() -> int:
-        places = [Path(folder).resolve() for folder in given.folders]
+        places = [full_place(folder) for folder in given.folders]
         if len(places) < 2 or len(set(places)) < len(places):
             raise UserError(
                 "DIR", "must be two different sweeps or more", " ".join(given.folders), "name them all once"
             )
-        entries = [read_entry(folder) for folder in given.folders]
+        with ExitStack() as stack:
+            entries = [read_entry(stack.enter_context(opened(folder))) for folder in given.folders]
         found = compare(entries)
         if given.json:
             print(json.dumps(found, indent=1, ensure_ascii=False))
@@ -142,7 +147,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     best = board["rows"][0] if board["winner"] else None
     return {
         "name": entry.sweep.name,
-        "folder": str(entry.sweep.folder),
+        "folder": place_of(entry.sweep.folder),
         "id": entry.manifest.get("sweep_id"),
         "parent": parent_of(entry.sweep.config, entry.manifest),
         "trials": len(trials),

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from analysis.chosen import BaseModel, Chosen, base_model, check_base, checkpoint_folder, choose
 from analysis.command import DONE, Parser, run
 from analysis.model_card import model_card
+from analysis.places import opened
 from analysis.push import check_push, push
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
@@ -139,7 +140,7 @@ def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """The command `python -m analysis.export`; returns its exit code."""
     parser = Parser("python -m analysis.export", "Exports a sweep's best checkpoint as a Hugging Face folder.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
     parser.add_argument("--trial", metavar="ID", help="the trial; default: the leaderboard's winner")
     parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
@@ -163,7 +164,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         if given.push:
             check_push(given.push)
-        done = export(given.folder, given.to, given.trial, given.step, given.merge, not given.unverified)
+        with opened(given.folder) as folder:
+            done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
         print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
         print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
         if given.push:

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.json_object import read_json
+from analysis.places import top_of
 from trainables.errors import UserError
+from trainables.remote import is_url
+from trainables.working_copy import parent_and_name, place_of
 
 LINK = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)@(?P<id>[0-9a-f]{12})")
 """A sweep wherever it lies: `NAME@ID`."""
@@ -47,25 +50,30 @@ class Kin:
         if self.parent.get("id") and other.id:
             return bool(self.parent["id"] == other.id)
         folder = self.parent.get("folder")
-        return folder is not None and Path(folder).resolve() == other.folder.resolve()
+        return folder is not None and full_place(folder) == full_place(place_of(other.folder))
 
 
 def named_parent(text: str) -> dict[str, Any]:
     """What a config's `parent` names.
 
     Args:
-        text: A sweep's folder, or its `NAME@ID`.
+        text: A sweep's folder or URL, or its `NAME@ID`.
     """
     if link := LINK.fullmatch(text):
         return {**link.groupdict(), "folder": None}
-    folder = Path(text).expanduser().resolve()
-    return {"name": folder.name, "id": sweep_id(folder), "folder": str(folder)}
+    place = full_place(text)
+    return {"name": parent_and_name(place)[1], "id": sweep_id(top_of(place)), "folder": place}
 
 
 def link_to(folder: Path, name: str) -> str:
     """How a config names this sweep as its parent: `NAME@ID`, or its folder where it has no id."""
     own = sweep_id(folder)
-    return f"{name}@{own}" if own else str(folder)
+    return f"{name}@{own}" if own else place_of(folder)
+
+
+def full_place(place: str) -> str:
+    """A folder's absolute path, or a URL."""
+    return place.rstrip("/") if is_url(place) else str(Path(place).expanduser().resolve())
 
 
 def sweep_id(folder: Path) -> str | None:
@@ -146,4 +154,4 @@ def _words(parent: Mapping[str, Any]) -> str:
     return parent["folder"] or "@".join(filter(None, (parent["name"], parent["id"])))
 
 
-__all__ = ["LINK", "Kin", "changes", "link_to", "named_parent", "parent_of", "sweep_id", "tree"]
+__all__ = ["LINK", "Kin", "changes", "full_place", "link_to", "named_parent", "parent_of", "sweep_id", "tree"]

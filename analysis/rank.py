@@ -18,6 +18,7 @@ from typing import Any
 from analysis.command import DONE, NO_COMPLETE_TRIAL, Parser, run
 from analysis.contenders import baseline_summary, read_contenders
 from analysis.evidence import gather
+from analysis.places import opened
 from analysis.rank_csv import as_csv
 from analysis.rank_table import print_board
 from analysis.ranking import few_clusters, ranking, without_ranking
@@ -31,6 +32,7 @@ from trainables.files import write_whole
 
 EXAMPLE = """example:
   python -m analysis.rank outputs/demo          # the table; also writes outputs/demo/leaderboard.json
+  python -m analysis.rank s3://bucket/sweeps/x  # likewise, of a sweep in an object store
   python -m analysis.rank outputs/demo --json   # the same as JSON
   python -m analysis.rank outputs/demo --csv    # a line a trial, for a spreadsheet
 
@@ -100,14 +102,15 @@ def write_leaderboard(folder: str | Path) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """The command `python -m analysis.rank`; returns its exit code."""
     parser = Parser("python -m analysis.rank", "Ranks the trials of a sweep on its held-out areas.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print the leaderboard as JSON instead of a table")
     forms.add_argument("--csv", action="store_true", help="print a line a trial as CSV instead of a table")
     given = parser.parse_args(arguments)
 
     def command() -> int:
-        board = write_leaderboard(given.folder)
+        with opened(given.folder) as folder:
+            board = write_leaderboard(folder)
         if given.json or given.csv:
             sys.stdout.write(_as_json(board) if given.json else as_csv(board))
             sys.stdout.flush()

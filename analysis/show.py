@@ -12,6 +12,7 @@ from rich.text import Text
 
 from analysis.command import DONE, Parser, run
 from analysis.formats import nats, number, percent
+from analysis.places import opened
 from analysis.records import STATES, Sweep, Trial, read_sweep
 from analysis.terminal_plot import plot
 from analysis.thin import Curve, thin
@@ -62,14 +63,15 @@ def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("python -m analysis.show", "One trial: settings, loss curve, scores and findings.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("trial", metavar="TRIAL", help="the trial's id, as the leaderboard names it")
     given = parser.parse_args(arguments)
 
     def command() -> int:
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        for text, style in show(given.folder, given.trial, console.width):
-            console.print(Text(text, style=style))
+        with opened(given.folder) as folder:
+            for text, style in show(folder, given.trial, console.width):
+                console.print(Text(text, style=style))
         return DONE
 
     return run(command)

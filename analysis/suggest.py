@@ -18,6 +18,7 @@ from analysis.command import DONE, Parser, run
 from analysis.json_object import read_json
 from analysis.lineage import link_to
 from analysis.observed import Board, observe, searched
+from analysis.places import opened, place_of
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from analysis.seeds import STATED_DF
@@ -66,12 +67,13 @@ def suggest(folder: str | Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("python -m analysis.suggest", "The next sweep, as a config that runs.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("--to", metavar="FILE", type=Path, help="write it here; default: print it")
     given = parser.parse_args(arguments)
 
     def command() -> int:
-        text = suggest(given.folder)
+        with opened(given.folder) as folder:
+            text = suggest(folder)
         if given.to is None:
             sys.stdout.write(text)
             return DONE
@@ -96,7 +98,7 @@ def _lineage(sweep: Sweep) -> dict[str, tuple[Any, str]]:
     return {
         "name": (next_name(sweep.name), "a sweep never writes into another's folder"),
         "parent": (link_to(sweep.folder, sweep.name), f"links this sweep to {sweep.name}"),
-        "search.warm_start": ([str(sweep.folder)], f"the sampler learns from {sweep.name}"),
+        "search.warm_start": ([place_of(sweep.folder)], f"the sampler learns from {sweep.name}"),
     }
 
 

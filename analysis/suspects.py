@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.command import DONE, Parser, run
+from analysis.places import opened
 from analysis.records import Sweep, read_sweep
 from analysis.suspicion import Epoch, Suspicion, answer_kind, suspicions
 from trainables.errors import UserError
@@ -117,7 +118,7 @@ def read_texts(path: Path) -> dict[str, Text]:
 def main(arguments: list[str] | None = None) -> int:
     """The command `python -m analysis.suspects`; returns its exit code."""
     parser = Parser("python -m analysis.suspects", "Training samples to look at: likely wrong answers.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("--top", type=int, default=SHOWN, help=f"how many samples (default: {SHOWN})")
     parser.add_argument("--kind-key", help="metadata key that says the kind of answer (default: the answer's form)")
     parser.add_argument("--json", action="store_true", help="print them as JSON")
@@ -126,7 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--top must be 1 or more")
 
     def command() -> int:
-        found = find_suspects(given.folder, given.top, given.kind_key)
+        with opened(given.folder) as folder:
+            found = find_suspects(folder, given.top, given.kind_key)
         if given.json:
             print(json.dumps([suspect.as_json() for suspect in found], indent=1, ensure_ascii=False))
         else:

@@ -12,6 +12,7 @@ import yaml
 
 from analysis.separation import ALPHA, ROUNDS, Separation
 from trainables.errors import UserError
+from trainables.working_copy import place_of
 
 RESTORE = "restore the file that the sweep wrote"
 ROLES = ("select", "sealed")
@@ -46,7 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         got = "a folder without sweep.yaml" if folder.is_dir() else "no such folder"
         inside = sorted(found.parent.name for found in folder.glob("*/sweep.yaml"))
         remedy = f"give one of the sweeps in it: {', '.join(inside)}" if inside else "give <storage_path>/<name>"
-        raise UserError(str(folder), "must be the folder of a sweep", got, remedy)
+        raise UserError(place_of(folder), "must be the folder of a sweep", got, remedy)
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -34,6 +34,7 @@ from sweeps.search import SweepSearch
 from sweeps.space import Cube, distributions
 from sweeps.told import Told, frozen
 from trainables.spec import TrialSpec
+from trainables.working_copy import WorkingCopy
 
 MOST_SHARE = 0.01
 
@@ -96,7 +97,9 @@ def recovery_seconds(trials: int) -> float:
             events += [{"event": "trial_submitted", "spec": spec}, {"event": "trial_ended", "trial": record}]
         (config.folder / LEDGER_FILE).write_text("".join(seal(event) for event in events))
         started = time.process_time()
-        past = recover(config, Ledger.of_new_driver(config.folder), Console(file=io.StringIO()))
+        past = recover(
+            config, WorkingCopy(config.folder), Ledger.of_new_driver(config.folder), Console(file=io.StringIO())
+        )
         found = time.process_time() - started
     assert len(past.ended) == trials, f"{len(past.ended)} of {trials} trials came back"
     say(f"{found:.1f} CPU seconds to recover {trials} trials")

@@ -10,8 +10,10 @@ from typing import Any
 from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.sweep import Sweep
 from sweeps.watch import Watch
+from trainables import base_losses
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.working_copy import WorkingCopy
 
 BASELINE_FILE = "baseline.json"
 BASE_LOSSES_CACHE = Path(".cache") / "base_losses"
@@ -54,7 +56,7 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
         elif time.monotonic() - said > SAY_EVERY_SECONDS:
             said = time.monotonic()
             sweep.console.print(f"scoring the base model: {len(areas)} of {len(names)} areas, {said - started:.0f} s")
-    _write(sweep.config.folder, areas)
+    _write(sweep.copy, areas)
     return areas
 
 
@@ -68,6 +70,7 @@ def score_base_losses(watch: Watch) -> None:
         LanesFailedError: They could not be computed.
     """
     watch.run_jobs({"base-losses": {"do": "base_losses", "cache": str(BASE_LOSSES_CACHE.resolve())}})
+    watch.sweep.copy.fetch(base_losses.FILE)
 
 
 def is_enough(sweep: Sweep, areas: Areas) -> bool:
@@ -120,11 +123,13 @@ def _work(area: str) -> dict[str, Any]:
     return {"do": "baseline", "area": area}
 
 
-def _write(folder: Path, areas: Areas) -> None:
+def _write(copy: WorkingCopy, areas: Areas) -> None:
     """One file of items from the areas' own, then the summary."""
-    items = folder / "trials" / "baseline"
-    parts = [items / f"{area}.jsonl" for area in areas]
-    write_whole(items / "heldout.jsonl", "".join(part.read_text(encoding="utf-8") for part in parts))
-    for part in parts:
-        part.unlink()
+    folder, items = copy.folder, "trials/baseline"
+    parts = [f"{items}/{area}.jsonl" for area in areas]
+    copy.fetch(*parts)
+    write_whole(folder / items / "heldout.jsonl", "".join((folder / part).read_text("utf-8") for part in parts))
     write_whole(folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
+    copy.push(f"{items}/heldout.jsonl", BASELINE_FILE)
+    for part in parts:
+        copy.drop(part)

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from sweeps.config_errors import lower_first, one_error_a_place, suggestion, to_user_error
+from sweeps.config_errors import lower_first, one_error_a_place, rule, suggestion, to_user_error
 from sweeps.sections import (
     BudgetConfig,
     ConfirmConfig,
@@ -29,6 +29,8 @@ from trainables.config import DataConfig, HeldoutConfig, ModelConfig, Section, T
 from trainables.errors import UserError, UserErrors
 from trainables.params import SEARCHABLE_LORA, is_integer_param, with_params
 from trainables.redaction import credentials_in
+from trainables.remote import check_url, is_url
+from trainables.working_copy import DRIVER, copy_folder
 
 NO_CREDENTIAL = "must hold no credential: the config is written to many places"
 KEEP_APART = "log in with the tool's own command, or set its environment variable"
@@ -40,9 +42,10 @@ class SweepConfig(Section):
     Attributes:
         name: Folder of the sweep below `storage_path`: letters, digits, `.`, `_`, `-`.
         seed: Seed of the search, the sample order and the adapters' initial weights.
-        storage_path: Where sweeps lie; seen by every node of the cluster.
-        parent: The sweep that this one follows: its folder, or NAME@ID (the ID is in its manifest). Links the two in
-            `analysis.compare`; what the sampler learns from is `search.warm_start`.
+        storage_path: Where sweeps lie: a folder that every node of the cluster sees under the same path, or an object
+            store, `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`, to which credentials in the environment open the way.
+        parent: The sweep that this one follows: its folder or URL, or NAME@ID (the ID is in its manifest). Links the
+            two in `analysis.compare`; what the sampler learns from is `search.warm_start`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
@@ -63,9 +66,24 @@ class SweepConfig(Section):
     wandb: WandbConfig = WandbConfig()
     notify: NotifyConfig = NotifyConfig()
 
+    @field_validator("storage_path")
+    @classmethod
+    def storage_path_is_a_folder_or_in_a_store(cls, path: str) -> str:
+        try:
+            return check_url(path, "storage_path") if is_url(path) else path
+        except UserError as error:
+            raise rule(error.rule, error.got, error.remedy) from None
+
+    @property
+    def place(self) -> str:
+        """Where everything of this sweep is written: a folder, or a URL."""
+        return f"{self.storage_path}/{self.name}" if is_url(self.storage_path) else str(self.folder)
+
     @property
     def folder(self) -> Path:
-        """Where everything of this sweep is written."""
+        """Where the driver reads and writes: the sweep's folder, or this node's copy of what lies at its URL."""
+        if is_url(self.storage_path):
+            return copy_folder(self.place, DRIVER)
         return Path(self.storage_path).expanduser().resolve() / self.name
 
 

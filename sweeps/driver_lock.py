@@ -1,4 +1,7 @@
-"""One driver at a time: a file lock on the sweep's folder, which the system frees however its holder ends."""
+"""One driver at a time: a file lock on the sweep's folder, which the system frees however its holder ends.
+
+For sweeps in an object store this keeps drivers on one machine apart, and `sweeps.store_lock` all others.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from trainables.errors import UserError
+from trainables.working_copy import place_of
 
 LOCK_FILE = "driver.lock"
 
@@ -38,7 +42,7 @@ def one_driver(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             rule, remedy = "must have one driver at a time", "wait for its end, or stop it"
-            raise UserError(str(folder), rule, _holder(file), remedy) from None
+            raise UserError(place_of(folder), rule, _holder(file), remedy) from None
         except OSError as error:
             rule, remedy = "must lie where files can be locked", "mount the file system with locks"
             raise UserError(str(folder), rule, error.strerror, remedy) from None

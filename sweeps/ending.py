@@ -13,8 +13,11 @@ from sweeps import webhook
 from sweeps.config import SweepConfig
 from trainables import stages
 from trainables.redaction import redact_all
+from trainables.working_copy import DRIVER, WorkingCopy
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
+
+LEADERBOARD_FILE = "leaderboard.json"
 
 Board = dict[str, Any]
 News = dict[str, Any]
@@ -22,22 +25,25 @@ News = dict[str, Any]
 
 def finish(config: SweepConfig, state: str, device_hours: float, console: Console) -> int:
     """Ranks what there is, says where it lies, and tells W&B and the webhook; returns the exit code."""
-    folder = config.folder
+    copy = WorkingCopy.of(config.place, DRIVER)
+    folder, place = config.folder, config.place
     stages.reached("sweep_ranked", folder.name)
     board = write_leaderboard(folder) if (folder / "trials.jsonl").exists() else None
     if board:
         print_board(board, console)
-    console.print(f"\n{state}: everything lies in {folder}", highlight=False)
+    console.print(f"\n{state}: everything lies in {place}", highlight=False)
     if board:
-        console.print(f"report: {write_report(folder, board)}", highlight=False)
+        report = write_report(folder, board)
+        copy.push(LEADERBOARD_FILE, report.name)
+        console.print(f"report: {f'{place}/{report.name}' if copy.remote else report}", highlight=False)
     if board and board["winner"]:
-        console.print(f"export the best checkpoint: python -m analysis.export {folder} --to best", highlight=False)
+        console.print(f"export the best checkpoint: python -m analysis.export {place} --to best", highlight=False)
     if state == "failed":
-        console.print(f"when the cause is gone, continue it: python -m sweeps.run --resume {folder}", highlight=False)
+        console.print(f"when the cause is gone, continue it: python -m sweeps.run --resume {place}", highlight=False)
     elif state == "interrupted":
-        console.print(f"continue it: python -m sweeps.run --resume {folder}", highlight=False)
+        console.print(f"continue it: python -m sweeps.run --resume {place}", highlight=False)
     elif state == "budget_spent":
-        more = f"python -m sweeps.run --resume {folder} budget.device_hours=MORE"
+        more = f"python -m sweeps.run --resume {place} budget.device_hours=MORE"
         console.print(f"the budget is spent; to go on: {more}", highlight=False)
     tell(config, news_of(config, state, board, device_hours), board, console)
     if state == "interrupted":
@@ -70,9 +76,9 @@ def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: 
         "winner": board["winner"] if board else None,
         "gain": {"value": corrected, "interval": gain.get("corrected_interval")},
         "cost": {"device_hours": round(device_hours, 4)},
-        "folder": str(config.folder),
+        "folder": config.place,
     }
-    text = f"{config.name} ({state}): {verdict} Cost: {device_hours:.2f} device-hours. {config.folder}"
+    text = f"{config.name} ({state}): {verdict} Cost: {device_hours:.2f} device-hours. {config.place}"
     return dict(redact_all({"text": text, **news}))
 
 

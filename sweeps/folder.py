@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeps.config import SweepConfig
-from sweeps.plan import PLAN_FILE
+from sweeps.plan import CACHE_FOLDER, PLAN_FILE
 from trainables.errors import UserError
+from trainables.working_copy import DRIVER, WorkingCopy
+
+BEFORE_IT_BEGINS = (PLAN_FILE, f"{CACHE_FOLDER}/", "driver.")
 
 
 @contextmanager
@@ -19,8 +22,9 @@ def drafted(config: SweepConfig) -> Iterator[Path]:
 
     Raises:
         UserError: The sweep's folder exists already, or no folder can be made beside it.
+        StoreError: It lies in an object store that can't be used.
     """
-    refuse_existing(config.folder)
+    refuse_existing(WorkingCopy.of(config.place, DRIVER))
     try:
         config.folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{config.name}.", dir=config.folder.parent))
@@ -36,21 +40,34 @@ def drafted(config: SweepConfig) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def refuse_existing(folder: Path) -> None:
+def refuse_existing(copy: WorkingCopy) -> None:
     """A sweep never writes into another's folder; one that holds a plan alone is free.
+
+    In an object store it is free, too, if it holds what a driver uploads before it has begun.
 
     Raises:
         UserError: Something lies there.
+        StoreError: It lies in an object store that can't be used.
     """
-    if folder.exists() and (not folder.is_dir() or any(entry.name != PLAN_FILE for entry in folder.iterdir())):
-        raise UserError(
-            "name", "the sweep's folder must not exist yet", folder, "continue it with --resume, or take another name"
-        )
+    folder = copy.folder
+    if copy.remote:
+        taken = any(not name.startswith(BEFORE_IT_BEGINS) for name in copy.remote.listed())
+    else:
+        taken = folder.exists() and (not folder.is_dir() or any(entry.name != PLAN_FILE for entry in folder.iterdir()))
+    if taken:
+        remedy = "continue it with --resume, or take another name"
+        raise UserError("name", "the sweep's folder must not exist yet", copy.place, remedy)
 
 
-def claim(draft: Path, folder: Path) -> None:
-    """Makes the draft the sweep's folder, in one step, so that of two sweeps with one name only one gets it."""
-    refuse_existing(folder)
-    if folder.exists():
-        shutil.rmtree(folder)
-    draft.rename(folder)
+def claim(draft: Path, copy: WorkingCopy) -> None:
+    """Makes the draft the sweep's folder, in one step, so that of two sweeps with one name only one gets it.
+
+    In an object store the lock sees to that. There `sweep.yaml` goes last: with it a sweep can be resumed.
+    """
+    refuse_existing(copy)
+    if copy.folder.exists():
+        shutil.rmtree(copy.folder)
+    draft.rename(copy.folder)
+    copy.write_mark()
+    copy.push(*(path.relative_to(copy.folder).as_posix() for path in (copy.folder / CACHE_FOLDER).iterdir()))
+    copy.push(PLAN_FILE, "sweep.yaml")

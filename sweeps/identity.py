@@ -7,10 +7,10 @@ machines; the id in the manifest and the ledger still tells whose child a sweep 
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 from typing import Any
 
-from analysis.lineage import LINK, named_parent
+from analysis.lineage import LINK, full_place, named_parent
+from analysis.places import top_of
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from trainables.errors import UserError
@@ -23,11 +23,14 @@ def check_parent(config: SweepConfig) -> list[UserError]:
     """A parent that can't be one; for the pre-flight. `NAME@ID` needs no folder here."""
     if config.parent is None or LINK.fullmatch(config.parent):
         return []
-    folder = Path(config.parent).expanduser()
+    folder = top_of(full_place(config.parent))
     if not (folder / "sweep.yaml").is_file():
-        rule, remedy = "must be a sweep's folder, or its NAME@ID", "check the path; the ID is in its manifest.json"
+        rule, remedy = (
+            "must be a sweep's folder or URL, or its NAME@ID",
+            "check the path; the ID is in its manifest.json",
+        )
         return [UserError("parent", rule, config.parent, remedy)]
-    if folder.resolve() == config.folder:
+    if full_place(config.parent) == config.place:
         return [UserError("parent", "must be another sweep", config.parent, "leave it out")]
     return []
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from sweeps.ledger import Ledger
 from sweeps.retention import DROPPED, Ended, Key, kept, marked
 from trainables.heldout import objective
+from trainables.working_copy import WorkingCopy
 
 Record = dict[str, Any]
 
@@ -20,7 +19,7 @@ class Keeper:
     Those that do not have no say: none of them is wanted again.
 
     Args:
-        folder: The sweep's.
+        copy: The sweep's folder, and its store, if it lies in one.
         ledger: Where it is said what is dropped.
         most: Settings of which a checkpoint is kept, or "all": every checkpoint of every trial.
         weights: Of the held-out areas in the objective.
@@ -30,14 +29,14 @@ class Keeper:
 
     def __init__(
         self,
-        folder: Path,
+        copy: WorkingCopy,
         ledger: Ledger,
         most: int | Literal["all"],
         weights: Mapping[str, float],
         ended: Iterable[Record] = (),
         contenders: Iterable[str] = (),
     ) -> None:
-        self.folder, self.ledger, self.most, self.weights = folder, ledger, most, weights
+        self.copy, self.ledger, self.most, self.weights = copy, ledger, most, weights
         self.contenders = set(contenders)
         self._live: dict[str, Record] = {}
         for record in ended:  # a driver that was killed may have left what it had dropped
@@ -88,10 +87,7 @@ class Keeper:
     def _remove(self, record: Record) -> None:
         """Removes all of a trial's checkpoints that are not marked as kept, whoever wrote them."""
         places = {f"step-{point['step']}" for point in _kept_points(record)}
-        folder = self.folder / "trials" / record["trial_id"] / "checkpoints"
-        for place in folder.iterdir() if folder.is_dir() else ():
-            if place.name not in places:
-                shutil.rmtree(place, ignore_errors=True)  # what stays for now goes at the next start
+        self.copy.keep_only(f"trials/{record['trial_id']}/checkpoints", places)
 
 
 def _ended(record: Record, weights: Mapping[str, float]) -> Ended:

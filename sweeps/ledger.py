@@ -2,7 +2,8 @@
 
 One JSON object a line, each with its own checksum, so that a line torn by a crash is noticed and never read as data.
 Every start of a driver has a number, its epoch, which its events carry: what a driver writes after a newer one has
-begun does not count (see `sweeps.driver_lock`, which keeps two drivers apart where the file system can).
+begun does not count (see `sweeps.driver_lock`, which keeps two drivers apart where the file system can). In an object
+store each line is an object; see `sweeps.segments`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeps.segments import Segments
 from trainables import stages
 from trainables.errors import UserError
 from trainables.files import append_whole, sync
 from trainables.redaction import redact_all
+from trainables.remote import Remote
+from trainables.working_copy import join_ledger
 
 LEDGER_FILE = "ledger.jsonl"
 EPOCH = "driver_epoch"
@@ -47,39 +51,55 @@ class Ledger:
     Args:
         folder: The sweep's folder.
         epoch: The driver's number, for `append`; see `of_new_driver`.
+        segments: Where events go beside the file; None for a sweep that lies in its folder.
     """
 
-    def __init__(self, folder: Path, epoch: int = 0) -> None:
-        self.path, self.epoch = folder / LEDGER_FILE, epoch
+    def __init__(self, folder: Path, epoch: int = 0, segments: Segments | None = None) -> None:
+        self.path, self.epoch, self._segments = folder / LEDGER_FILE, epoch, segments
         self._lock, self._order = threading.Lock(), threading.Lock()
         self._end_bytes = -1  # of the file, when this driver last looked
 
     @classmethod
-    def of_new_driver(cls, folder: Path) -> Ledger:
+    def of_new_driver(cls, folder: Path, remote: Remote | None = None) -> Ledger:
         """The ledger for a driver that begins now: its epoch is above all earlier ones.
 
         The driver must hold the lock of `sweeps.driver_lock`, and append an event before it starts anything.
+
+        Args:
+            folder: The sweep's folder, or this node's copy of it: there `ledger.jsonl` is made what the store has.
+            remote: The sweep's folder in an object store, if it lies in one.
         """
-        epochs = (line.event.get(EPOCH, 0) for line in Ledger(folder).lines() if line.event)
-        return cls(folder, epoch=max(epochs, default=0) + 1)
+        here = cls(folder)
+        events = ((raw, event) for raw in _raw_lines(here.path) if (event := unseal(raw)))
+        own = [(event.get(EPOCH, 0), raw.decode() + "\n") for raw, event in events]
+        if remote is None:
+            return cls(folder, epoch=max((epoch for epoch, _ in own), default=0) + 1)
+        segments = Segments.of_new_driver(remote, own, seal)
+        join_ledger(remote, here.path)
+        return cls(folder, segments.epoch, segments)
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Writes one event, credentials in it hidden, and waits until it is on the disk.
+        """Writes one event, credentials in it hidden, and waits until it is on the disk, and in the store.
 
         Args:
             kind: What happened, such as `trial_ended`.
             **fields: JSON values.
 
         Raises:
+            OSError: The disk is full or can't be written.
+            StoreError: The store can't be written; the event is on the disk, and goes there at the next start.
             UserError: A newer driver has begun, where the folder's lock did not keep it away; this one is to end.
         """
         what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
+        line = seal(event)
         stages.reached("ledger_due", what)
         with self._order:
             self._refuse_if_overtaken()
-            append_line(self.path, seal(event), self._lock, what)
+            append_line(self.path, line, self._lock, what)
             self._end_bytes = self.path.stat().st_size
+            if self._segments:
+                self._segments.append(line)
         stages.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
 from sweeps.study import STUDY_FILE
+from trainables.working_copy import WorkingCopy
 
 
-def sweep_up(folder: Path, ended: Iterable[str]) -> None:
+def sweep_up(copy: WorkingCopy, ended: Iterable[str]) -> None:
     """Removes leftovers; the driver's lock must be held.
 
     Trials that have not ended are left alone: a lane that outlived its driver may still write there, and the next
     attempt at the trial cleans up itself.
 
     Args:
-        folder: The sweep's folder.
+        copy: The sweep's folder, and its store, if it lies in one.
         ended: Ids of the trials that have ended, by the ledger.
     """
+    folder = copy.folder
     (folder / f"{STUDY_FILE}.lock").unlink(missing_ok=True)  # a link to the journal: this driver alone may write it
     for left in folder.glob(".*.*"):
         if left.is_file():
             left.unlink()
+    states = {key.split("/")[1] for key in copy.remote.listed("trials") if "/state/" in key} if copy.remote else set()
+    for trial_id in states.intersection(ended):
+        copy.drop(f"trials/{trial_id}/state")
     for trial in (folder / "trials" / trial_id for trial_id in ended):
         shutil.rmtree(trial / "state", ignore_errors=True)
         for half in (trial / "checkpoints").glob("*.partial"):

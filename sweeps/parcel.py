@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from analysis.lineage import LINK
 from sweeps.config import SweepConfig, dump_config
 from trainables.errors import UserError, UserErrors
+from trainables.remote import is_url
 
 CONFIG_FILE = "job.yaml"
 PACKAGES = ("sweeps", "trainables", "analysis")
@@ -59,15 +60,15 @@ def pack(config: SweepConfig, folder: Path) -> list[str]:
 
 def _lost_on_a_cluster(config: SweepConfig) -> Iterator[UserError]:
     """Relative paths that the job would look for, or write to, in a folder that ends with it."""
-    remedy = "name a folder that every node sees, by its absolute path"
-    if not config.storage_path.startswith(("/", "~")):
+    remedy = "name a folder that every node sees, by its absolute path, or an object store's URL"
+    if not config.storage_path.startswith(("/", "~")) and not is_url(config.storage_path):
         yield UserError("storage_path", "must be absolute for a job on a cluster", config.storage_path, remedy)
     if not config.model.name.startswith(("/", "~")) and Path(config.model.name).exists():
         yield UserError("model.name", "must be absolute or a Hugging Face id for a job", config.model.name, remedy)
     if config.parent and not LINK.fullmatch(config.parent) and not config.parent.startswith(("/", "~")):
         yield UserError("parent", "must be NAME@ID, or absolute, for a job on a cluster", config.parent, remedy)
     for number, name in enumerate(config.search.warm_start):
-        if not name.startswith(("/", "~")):
+        if not name.startswith(("/", "~")) and not is_url(name):
             yield UserError(f"search.warm_start[{number}]", "must be absolute for a job on a cluster", name, remedy)
     for key, name in _data_paths(config):
         if ".." in PurePosixPath(name).parts:

@@ -30,11 +30,13 @@ from trainables.errors import UserError
 from trainables.files import write_whole
 from trainables.params import SCHEDULE_PARAMS, with_params
 from trainables.pretrained import load_tokenizer, resolve_model
+from trainables.remote import is_url
 from trainables.schedule import cap_floor, make_schedule
 from trainables.weight_files import WeightsSummary, read_json, summarise_weights
 
 PLAN_FILE = "plan.json"
 CACHE_FOLDER = "cache"
+MODELS_CACHE = Path(".cache") / "models"
 CPU_PROBE_SIZE = 1024
 CPU_UTILISATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model
 
@@ -111,7 +113,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     """
     cache = draft / CACHE_FOLDER
     cache.mkdir()
-    model_path = resolve_model(config.model, Path(".cache") / "models")
+    model_path = resolve_model(config.model, MODELS_CACHE)
     weights = summarise_weights(model_path)
     data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
     epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
@@ -149,7 +151,8 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         ],
     )
     plan.findings.extend(_findings(config, plan, data))
-    _refuse_full_disk(plan, draft)
+    if not is_url(config.storage_path):
+        _refuse_full_disk(plan, draft)
     return plan
 
 

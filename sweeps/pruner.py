@@ -27,6 +27,7 @@ from trainables.heldout import objective
 from trainables.params import with_params
 from trainables.schedule import LRSchedule, make_schedule
 from trainables.spec import TrialSpec
+from trainables.working_copy import WorkingCopy
 
 Record = Mapping[str, Any]
 
@@ -113,6 +114,7 @@ class Pruner:
         ledger: Where decisions go, with their numbers.
         base_objective: The base model's, nats a token.
         past: Trials of earlier starts that have ended.
+        copy: Brings curves from the sweep's store; None for a sweep that lies in its folder.
 
     Attributes:
         predictions: What Optuna is told of a stopped trial, by trial id.
@@ -127,9 +129,11 @@ class Pruner:
         ledger: Ledger,
         base_objective: float,
         past: Sequence[Record],
+        copy: WorkingCopy | None = None,
     ) -> None:
         self.config, self.samples, self.lanes, self.ledger = config, samples, lanes, ledger
         self.base_objective, self.past = base_objective, past
+        self.copy, self._brought = copy or WorkingCopy(config.folder), dict[str, tuple[int, int]]()
         self.predictions: dict[str, float] = {}
         self.findings: dict[str, Finding] = {}
         self._readings: dict[str, Reading] = {}
@@ -146,7 +150,7 @@ class Pruner:
         running = {
             trial_id: reading
             for trial_id, job in jobs.items()
-            if self._is_wanted(specs[trial_id], job)
+            if self._is_wanted(specs[trial_id], job) and self._bring(trial_id, job)
             for reading in [self._reading(specs[trial_id], job["attempt"])]
         }
         further = [trial_id for trial_id, reading in running.items() if reading.read_on(self._file(trial_id))]
@@ -172,6 +176,14 @@ class Pruner:
             and spec.kind == "search"
             and spec.trial_id not in self.predictions
         )
+
+    def _bring(self, trial_id: str, job: Record) -> bool:
+        """Fetches the curve of a trial that has reported since; always true."""
+        reported = job["attempt"], job["step"]
+        if self._brought.get(trial_id) != reported:
+            self.copy.fetch(f"trials/{trial_id}/curve.jsonl")
+            self._brought[trial_id] = reported
+        return True
 
     def _stop(self, trial_id: str, curve: TrialCurve, finished: list[TrialCurve], decision: Decision) -> None:
         predicted = self.predictions[trial_id] = predicted_final(curve, finished, self.base_objective)

@@ -15,19 +15,25 @@ from typing import Any
 from pydantic import ValidationError
 
 from analysis.command import DONE, NO_COMPLETE_TRIAL, Parser, run
+from analysis.places import opened
 from analysis.rank import write_leaderboard
 from sweeps.config import SweepConfig, dump_config
 from sweeps.driver_lock import one_driver
 from sweeps.ledger import LEDGER_FILE, Event, Ledger
 from sweeps.retention import dropped_of, marked
+from sweeps.store_lock import one_driver_in_store
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.remote import Remote, is_url
+from trainables.working_copy import parent_and_name, place_of
 
 EXAMPLE = """example:
   python -m sweeps.rebuild outputs/demo                       # the files of the folder
   python -m sweeps.rebuild outputs/demo --wandb outputs/runs  # and W&B runs, for `wandb sync`
 
 exit codes: 0 done, 2 wrong arguments or files, 3 done, but no complete trial with held-out scores"""
+
+MADE_ANEW = ("sweep.yaml", "baseline.json", "trials.jsonl", "study.log", "leaderboard.json")
 
 Record = dict[str, Any]
 
@@ -48,7 +54,9 @@ def rebuild(folder: Path) -> list[str]:
     from sweeps.study import rebuild_study
 
     if not (folder / LEDGER_FILE).is_file():
-        raise UserError(str(folder), f"must be the folder of a sweep, with a {LEDGER_FILE}", "none", "check the path")
+        raise UserError(
+            place_of(folder), f"must be the folder of a sweep, with a {LEDGER_FILE}", "none", "check the path"
+        )
     with one_driver(folder):
         ledger = Ledger(folder)
         events, _ = ledger.read()
@@ -60,7 +68,8 @@ def rebuild(folder: Path) -> list[str]:
         baseline = last(events, "baseline")
         if baseline:
             write_whole(folder / "baseline.json", json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
-            said.append(f"study.log: {rebuild_study(config, events)} trials")
+            here = {"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)}
+            said.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
         else:
             said.append("baseline.json, study.log: the base model had not been scored")
     return said
@@ -78,8 +87,8 @@ def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
     except (KeyError, ValidationError) as error:
         rule, remedy = "must hold the sweep's config in an event sweep_started", "resume the sweep instead"
         raise UserError(str(folder / LEDGER_FILE), rule, type(error).__name__, remedy) from None
-    place = folder.resolve()
-    return config.model_copy(update={"name": place.name, "storage_path": str(place.parent)})
+    parent, name = parent_and_name(place_of(folder))
+    return config.model_copy(update={"name": name, "storage_path": parent})
 
 
 def ended_trials(events: Sequence[Event]) -> list[Record]:
@@ -108,19 +117,21 @@ def write_trials(folder: Path, ended: Iterable[Record]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("python -m sweeps.rebuild", "Makes a sweep's files anew from its ledger.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the sweep's folder, <storage_path>/<name>")
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("--wandb", metavar="OUT", type=Path, help="a new folder for an offline W&B run of each trial")
     given = parser.parse_args(arguments)
 
     def command() -> int:
-        for line in rebuild(given.folder):
-            print(line)
-        board = write_leaderboard(given.folder)
+        remote = Remote(given.folder) if is_url(given.folder) else None
+        with one_driver_in_store(remote), opened(given.folder, MADE_ANEW) as folder:
+            for line in rebuild(folder):
+                print(line)
+            board = write_leaderboard(folder)
         print(f"leaderboard.json: {board['verdict']}")
         if given.wandb:
             from sweeps.rebuild_wandb import write_runs
 
-            print(f"wandb: {write_runs(given.folder, given.wandb)} runs; upload them: wandb sync {given.wandb}/wandb/*")
+            print(f"wandb: {write_runs(folder, given.wandb)} runs; upload them: wandb sync {given.wandb}/wandb/*")
         return DONE if board["winner"] else NO_COMPLETE_TRIAL
 
     return run(command)

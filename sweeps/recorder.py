@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sweeps.budget import Budget
@@ -17,6 +15,7 @@ from sweeps.rebuild import ended_trials, write_trials
 from trainables import stages
 from trainables.diagnostics.finding import Finding
 from trainables.redaction import redact_all
+from trainables.working_copy import WorkingCopy
 
 POLL_SECONDS = 2.0
 
@@ -29,7 +28,7 @@ class Recorder(threading.Thread):
     Args:
         lanes: Whose jobs.
         ledger: Where events go.
-        folder: The sweep's folder.
+        copy: The sweep's folder; what ended goes to its store, if it lies in one, as soon as it is in the ledger.
         budget: What the sweep has cost by the time that a trial ends goes to the ledger with it.
 
         keeper: Drops the checkpoints that a trial's end leaves without use.
@@ -40,10 +39,10 @@ class Recorder(threading.Thread):
         findings: Why they were, likewise, where their own findings do not say it.
     """
 
-    def __init__(self, lanes: Lanes, ledger: Ledger, folder: Path, budget: Budget, keeper: Keeper) -> None:
+    def __init__(self, lanes: Lanes, ledger: Ledger, copy: WorkingCopy, budget: Budget, keeper: Keeper) -> None:
         super().__init__(daemon=True, name="recorder")
-        self.lanes, self.ledger, self.path, self.budget = lanes, ledger, folder / "trials.jsonl", budget
-        self.keeper = keeper
+        self.lanes, self.ledger, self.copy, self.budget = lanes, ledger, copy, budget
+        self.path, self.keeper = copy.folder / "trials.jsonl", keeper
         self.records: dict[str, Record] = {}
         self.predictions: Mapping[str, float] = {}
         self.findings: Mapping[str, Finding] = {}
@@ -98,7 +97,8 @@ class Recorder(threading.Thread):
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return
-        record = self.keeper.judge(record)
+        record, trial = self.keeper.judge(record), f"trials/{record['trial_id']}"
+        self.copy.fetch(f"{trial}/curve.jsonl", f"{trial}/heldout.jsonl")
         self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"
         what = f"trials.jsonl {record['trial_id']}"
@@ -107,7 +107,8 @@ class Recorder(threading.Thread):
         self.records[record["trial_id"]] = record
         self.keeper.ended(record)
         # It has ended for good, by the ledger: what it could have gone on from has served.
-        shutil.rmtree(self.path.parent / "trials" / record["trial_id"] / "state", ignore_errors=True)
+        self.copy.drop(f"{trial}/state")
+        self.copy.push_top()
 
 
 def trial_record(job: Record) -> Record:

@@ -11,6 +11,7 @@ from sweeps.ledger import LEDGER_FILE, Event
 from sweeps.retention import dropped_of, marked
 from trainables.errors import UserError, UserErrors
 from trainables.spec import TrialSpec
+from trainables.working_copy import parent_and_name, place_of
 
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 
@@ -67,7 +68,7 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     """The config of an interrupted sweep, with what the user changes of it now.
 
     Args:
-        folder: The sweep's folder.
+        folder: The sweep's folder, or a copy of what lies in a store.
         config_path: A config that should be the same but for what may change; None for the sweep's own.
         overrides: `key=value` texts on top of it.
 
@@ -77,8 +78,9 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     own = folder / "sweep.yaml"
     if missing := [name for name in NEEDED if not (folder / name).is_file()]:
         known = (folder / LEDGER_FILE).is_file() and missing == ["sweep.yaml"]
-        remedy = f"make it anew: python -m sweeps.rebuild {folder}" if known else "check the path"
-        raise UserError("--resume", "must name the folder of a sweep", f"{folder} without {', '.join(missing)}", remedy)
+        remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
+        got = f"{place_of(folder)} without {', '.join(missing)}"
+        raise UserError("--resume", "must name the folder of a sweep", got, remedy)
     before = load_config(own)
     now = load_config(config_path or own, overrides)
     wrong = [
@@ -88,7 +90,8 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     ]
     if wrong:
         raise UserErrors(wrong)
-    return now.model_copy(update={"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)})
+    parent, name = parent_and_name(place_of(folder))
+    return now.model_copy(update={"name": name, "storage_path": parent})
 
 
 def _may_change(key: str) -> bool:

@@ -20,15 +20,19 @@ from sweeps.folder import claim, drafted
 from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
 from sweeps.manifest import Manifest, precisions
-from sweeps.plan import CACHE_FOLDER, Plan, make_plan
+from sweeps.plan import CACHE_FOLDER, MODELS_CACHE, PLAN_FILE, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.prepare import TRAIN_FILE, area_file
 from sweeps.storage import StorageLostError, storage_error, used_patiently
+from sweeps.store_lock import one_driver_in_store
 from trainables import stages
 from trainables.errors import UserError, UserErrors
 from trainables.files import write_whole
+from trainables.pretrained import resolve_model
 from trainables.redaction import redact
+from trainables.remote import Remote, is_url
 from trainables.spec import LaneConfig
+from trainables.working_copy import DRIVER, READER, WorkingCopy, top
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
     from sweeps.lanes import Lanes
@@ -69,7 +73,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
-    parser.add_argument("--resume", metavar="DIR", type=Path, help="continue the interrupted sweep in this folder")
+    parser.add_argument("--resume", metavar="DIR", help="continue the interrupted sweep in this folder, or at this URL")
     parser.add_argument(
         "--open-sealed-again", action="store_true", help="score sealed areas a second time; the ledger records it"
     )
@@ -90,7 +94,7 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
         plan = make_plan(config, draft)
         print_plan(config, plan, console)
         if options.plan:
-            plan.write(config.folder)
+            write_plan(config, plan, draft)
         if plan.failures:
             raise UserErrors(plan.failures)
         if options.plan:
@@ -102,9 +106,13 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     """An interrupted sweep goes on: what has ended stays, what has not is trained first."""
     from sweeps.resume import resumed_config
 
-    config = resumed_config(options.resume, options.config, options.overrides)
+    before = WorkingCopy.of(options.resume, READER)
+    before.pull(top)
+    config = resumed_config(before.folder, options.config, options.overrides)
     webhook.address(config.notify)
-    plan = Plan.read(config.folder)
+    plan = Plan.read(before.folder)
+    if not Path(plan.model_path).is_dir():  # another machine than the one before
+        plan.model_path = str(resolve_model(config.model, MODELS_CACHE))
     print_plan(config, plan, console)
     return EXIT_DONE if options.plan else run_sweep(config, plan, None, options, console)
 
@@ -129,31 +137,36 @@ def run_sweep(
     from sweeps.identity import identify
     from sweeps.sweep import Sweep
 
-    state, home = "failed", draft or config.folder
+    state, copy, home = "failed", WorkingCopy.of(config.place, DRIVER), draft or config.folder
+    home.mkdir(parents=True, exist_ok=True)
     with (
         one_driver(home),
+        one_driver_in_store(copy.remote),
         Interrupt() as interrupt,
         used_patiently(config.folder, interrupt, console),
         cluster.connected(options.address),
     ):
         interrupt.arm()
+        if draft is None:
+            copy.pull()
         lane_plan = cluster.plan_lanes(config.resources)
         console.print(lane_plan.words(), highlight=False)
         stages.reached("cluster_joined", config.name)
         write_whole(home / "sweep.yaml", dump_config(config))
         plan.write(home)
         if draft:
-            claim(draft, config.folder)
+            claim(draft, copy)
         stages.reached("folder_claimed", config.name)
-        ledger = Ledger.of_new_driver(config.folder)
-        past = recover(config, ledger, console)
+        ledger = Ledger.of_new_driver(config.folder, copy.remote)
+        past = recover(config, copy, ledger, console)
         _refuse_spent_budget(config, past.device_hours)
         budget = Budget(lane_plan.devices, config.budget.device_hours, past.device_hours)
-        sweep = Sweep(config, plan, ledger, past, budget, interrupt, console, options.open_sealed_again)
+        sweep = Sweep(config, plan, ledger, past, budget, interrupt, console, copy, options.open_sealed_again)
         identity = identify(config, ledger)
         with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
             started = {**identity, "config": config.model_dump(mode="json"), "resumed": draft is None}
             ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
+            copy.push_top()
             try:
                 settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
                 with lanes.running(lane_plan, settings, config.resources.max_failures) as running:
@@ -164,10 +177,11 @@ def run_sweep(
                 stages.reached("sweep_ending", config.name)
                 ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
                 manifest.state, manifest.fields["precision"] = state, precisions(ledger)
+        copy.push_top()
     return finish(config, state, budget.spent_hours(), console)
 
 
-def recover(config: SweepConfig, ledger: Ledger, console: Console) -> Past:
+def recover(config: SweepConfig, copy: WorkingCopy, ledger: Ledger, console: Console) -> Past:
     """What earlier starts have done, by the ledger; `trials.jsonl` and the study are made to agree with it.
 
     A driver that is killed while a trial's end is written leaves a trial that only the ledger knows.
@@ -181,7 +195,7 @@ def recover(config: SweepConfig, ledger: Ledger, console: Console) -> Past:
         console.print(f"[yellow]warning[/]: {fault}: it does not count", soft_wrap=True, highlight=False)
     events, _ = ledger.read()
     past = past_of(events)
-    sweep_up(config.folder, [record["trial_id"] for record in past.ended])
+    sweep_up(copy, [record["trial_id"] for record in past.ended])
     write_trials(config.folder, past.ended)
     if last(events, "baseline"):
         rebuild_study(config, events)
@@ -245,10 +259,20 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         tokenised=str(cache / TRAIN_FILE),
         tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
         threads=threads,
+        store=config.place if is_url(config.storage_path) else None,
         driver_epoch=driver_epoch,
         hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
         keep_all_checkpoints=resources.keep_checkpoints == "all",
     )
+
+
+def write_plan(config: SweepConfig, plan: Plan, draft: Path) -> None:
+    """Leaves the plan alone where the sweep would lie."""
+    if is_url(config.storage_path):
+        plan.write(draft)
+        WorkingCopy(draft, Remote(config.place)).push(PLAN_FILE)
+    else:
+        plan.write(config.folder)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
     for who in (BASE, winner["trial_id"]):
         file = sweep.config.folder / "trials" / who / "heldout.jsonl"
         write_whole(file, without(file, areas) + "".join(ends[f"sealed:{who}:{area}"]["lines"] for area in areas))
+        sweep.copy.push(f"trials/{who}/heldout.jsonl")
     scores = {area: ends[f"sealed:{winner['trial_id']}:{area}"]["summary"] for area in areas}
     sweep.ledger.append(SCORED, winner=winner, areas=scores)
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from sweeps.interrupt import Interrupt
 from trainables.disk import FULL, patient
 from trainables.errors import UserError
+from trainables.working_copy import place_of
 
 LOST = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, *FULL)
 """Errors of the storage, not of the program."""
@@ -53,7 +54,7 @@ def used_patiently(folder: Path, interrupt: Interrupt, console: Console) -> Iter
             found = storage_error(error)
             if found is None:
                 raise
-            remedy = f"see to it, then continue: python -m sweeps.run --resume {folder}"
+            remedy = f"see to it, then continue: python -m sweeps.run --resume {place_of(folder)}"
             lost = StorageLostError(str(found.filename or folder), "must be writable", found.strerror, remedy)
             lost.interrupted = interrupt.is_set()
             raise lost from error

@@ -82,7 +82,7 @@ def submit(given: argparse.Namespace) -> int:
             print(f"sending {name}")
         with connected(given.address) as client:
             job_id = _start(client, config.name, folder)
-    print(f"job {job_id}: its files will lie in {config.folder} on the cluster", flush=True)
+    print(f"job {job_id}: its files will lie in {config.place} on the cluster", flush=True)
     return DONE if given.no_wait else follow(given.address, job_id)
 
 

@@ -12,6 +12,7 @@ from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan
 from sweeps.resume import Past
+from trainables.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Sweep:
         budget: What it has cost, and may cost.
         interrupt: Set by Ctrl-C.
         console: Where to print.
+        copy: The sweep's folder as the driver sees it, and what brings it to its store, if it lies in one.
         open_sealed_again: Sealed areas may be opened a second time.
     """
 
@@ -36,4 +38,5 @@ class Sweep:
     budget: Budget
     interrupt: Interrupt
     console: Console
+    copy: WorkingCopy
     open_sealed_again: bool = False

@@ -17,6 +17,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.places import opened
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import Ledger
 from sweeps.manifest import MANIFEST_FILE
@@ -26,6 +27,7 @@ from trainables.config import Params
 from trainables.errors import UserError, UserErrors
 from trainables.heldout import objective
 from trainables.params import SEARCHABLE_LORA, SEARCHABLE_TRAINING
+from trainables.remote import is_url
 
 BASE_TOLERANCE = 0.005
 """Nats a token by which the base model's objective may differ: other hardware and precision, not other data. Ours."""
@@ -75,12 +77,12 @@ def check_warm_start(config: SweepConfig) -> list[UserError]:
     """Folders that can't be earlier sweeps; for the pre-flight. Whether they match is known when the sweep runs."""
     mistakes = []
     for number, name in enumerate(config.search.warm_start):
-        where, folder = f"search.warm_start[{number}]", Path(name)
+        where, folder = f"search.warm_start[{number}]", _folder(name)
         missing = [file for file in NEEDED if not (folder / file).is_file()]
         if missing:
             got = f"{name} without {', '.join(missing)}"
             mistakes.append(UserError(where, "must be the folder of a sweep that has run", got, "check the path"))
-        elif folder.resolve() == config.folder:
+        elif config.place in (name.rstrip("/"), str(folder.resolve())):
             mistakes.append(UserError(where, "must be another sweep's folder", name, "leave it out, or use --resume"))
     return mistakes
 
@@ -114,7 +116,7 @@ class Side:
 
 
 def _source(name: str, here: Side) -> Source:
-    folder = Path(name)
+    folder = _folder(name)
     try:
         config = load_config(folder / "sweep.yaml")
     except (UserError, UserErrors) as error:
@@ -129,7 +131,7 @@ def _finished(name: str, here: Side, there: Side) -> Source:
     trials: list[FrozenTrial] = []
     outside = failed = 0
     base_objective = objective(here.baseline, here.config.heldout.weights)
-    for record in (record for record in _records(Path(name)) if record["kind"] != "subset"):
+    for record in (record for record in _records(_folder(name)) if record["kind"] != "subset"):
         drawn = setting(there.config, {**record["params"], **(record["drawn"] or {})})
         if record["state"] == "failed":
             failed += 1
@@ -199,6 +201,14 @@ def could_draw(config: SweepConfig, drawn: Params) -> bool:
         if low is None or high is None or not (low <= value <= high or (low == high and math.isclose(value, low))):
             return False
     return True
+
+
+def _folder(name: str) -> Path:
+    """An earlier sweep's folder, or this machine's copy of what lies at its URL."""
+    if not is_url(name):
+        return Path(name)
+    with opened(name) as folder:
+        return folder
 
 
 def _records(folder: Path) -> list[Record]:

@@ -155,8 +155,8 @@ def watching(sweep: Sweep, lanes: Lanes, baseline: Baseline) -> Iterator[Watch]:
     """Records and shows what the lanes do while the block runs, and stops trials as `search.trial_scheduler` says."""
     config, past = sweep.config, sweep.past
     most, weights = config.resources.keep_checkpoints, config.heldout.weights
-    keeper = Keeper(config.folder, sweep.ledger, most, weights, past.ended, past.contenders)
-    recorder = Recorder(lanes, sweep.ledger, config.folder, sweep.budget, keeper)
+    keeper = Keeper(sweep.copy, sweep.ledger, most, weights, past.ended, past.contenders)
+    recorder = Recorder(lanes, sweep.ledger, sweep.copy, sweep.budget, keeper)
     sweep.budget.search_begins()
     with Progress(sweep.console, sweep.budget) as progress:
         watch = Watch(sweep, lanes, recorder, progress, _pruner(sweep, lanes, recorder, baseline))
@@ -176,6 +176,6 @@ def _pruner(sweep: Sweep, lanes: Lanes, recorder: Recorder, baseline: Baseline) 
     if config.search.trial_scheduler != "evidence":
         return None
     base = objective(baseline, config.heldout.weights)
-    pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, base, sweep.past.ended)
+    pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, base, sweep.past.ended, sweep.copy)
     recorder.predictions, recorder.findings = pruner.predictions, pruner.findings
     return pruner

@@ -13,12 +13,14 @@ from trainables import base_losses, heldout
 from trainables.base_losses import BaseLosses
 from trainables.data import TokenisedSet
 from trainables.heldout import ItemScore
+from trainables.lane_store import LaneStore
 from trainables.loop import Loop
 from trainables.model import Base, load_base
 from trainables.optimise import World
 from trainables.scorers import load_scorers
 from trainables.spec import LaneConfig
 from trainables.strict_json import json_line
+from trainables.working_copy import WorkingCopy
 from trainables.writer import Writer
 
 
@@ -34,10 +36,12 @@ class Bench:
     scorers: dict[str, dict[str, Any]]
     loop: Loop = field(init=False)
     writer: Writer = field(default_factory=Writer, init=False)
+    store: LaneStore = field(init=False)
     _base_losses: BaseLosses | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.loop = Loop(self.base, self.world)
+        self.store = LaneStore(WorkingCopy(Path(self.settings.output_dir)))
 
     @classmethod
     def load(cls, settings: LaneConfig, device: torch.device, world: World) -> Bench:
@@ -86,6 +90,7 @@ class Bench:
         All workers call this together and get the same answer.
         """
         if self._base_losses is None:
+            self.store.need(base_losses.FILE)
             found = BaseLosses.read(Path(self.settings.output_dir) / base_losses.FILE)
             if self.world.any(found is None):
                 return None

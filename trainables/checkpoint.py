@@ -27,8 +27,9 @@ from torch import nn
 from trainables import stages, watchdog
 from trainables.files import sync
 from trainables.pretrained import no_progress_bars
+from trainables.sealed_folders import CHECKSUMS, COMPLETE
 
-CHECKSUMS, COMPLETE, META = "checksums.json", "COMPLETE", "meta.json"
+META = "meta.json"
 ADAPTER = "adapter_model.safetensors"
 
 Tensors = dict[str, torch.Tensor]

@@ -78,6 +78,7 @@ def score_baseline(bench: Bench, area: str) -> Report:
         path = Path(bench.settings.output_dir) / "trials" / "baseline" / f"{area}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, bench.lines(area, 0, scores))
+        bench.store.lines(f"trials/baseline/{area}.jsonl")
     return {"state": "complete", "area": area, "summary": heldout.summarise(scores)}
 
 
@@ -88,6 +89,7 @@ def score_sealed(bench: Bench, area: str, trial: dict[str, Any] | None) -> Repor
     else:
         _, lora = with_params(bench.settings.training, bench.settings.model.lora, trial["params"])
         model, step = bench.base.prepare(lora, seed=0), trial["step"]
+        bench.store.need_sealed(trial["path"])
         checkpoint.load(model, Path(bench.settings.output_dir) / trial["path"])
         scores = bench.score(model, area, with_answers=True)
         bench.base.restore()
@@ -101,6 +103,7 @@ def score_base_losses(bench: Bench, cache: Path | None) -> Report:
     The losses go to `cache/base_losses.arrow` in the sweep's folder, and into the folder that sweeps share.
     """
     settings, folder, rank = bench.settings, Path(bench.settings.output_dir), bench.world.rank
+    bench.store.need(base_losses.FILE)
     key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenised, bench.base.precision)
     known = bench.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:
@@ -108,4 +111,6 @@ def score_base_losses(bench: Bench, cache: Path | None) -> Report:
         nll = base_losses.compute(model, bench.data, bench.world, batch_tokens)
         if rank == 0:
             base_losses.keep(BaseLosses(key, nll), folder, cache)
+    if rank == 0:
+        bench.store.lines(base_losses.FILE)
     return {"state": "complete", "samples": len(bench.data), "computed": not known}

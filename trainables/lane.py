@@ -21,6 +21,7 @@ from trainables.bench import Bench
 from trainables.course import Course
 from trainables.desk import Desk, Intake, Lease, Notices
 from trainables.jobs import run_job
+from trainables.lane_store import LaneStore
 from trainables.loop import Ended
 from trainables.optimise import World
 from trainables.spec import LaneConfig
@@ -41,8 +42,10 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     context = ray.train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
+    settings, store = LaneStore.opened(settings, config["lane"], world.rank)
     desk = Desk(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
     bench = Bench.load(settings, ray.train.torch.get_device(), world)
+    bench.store = store
     if desk:
         logging.getLogger("trainables").addHandler(Notices(desk))
     intake = Intake(dispatcher, desk)

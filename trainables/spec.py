@@ -43,6 +43,8 @@ class LaneConfig(Section):
         tokenised: Arrow file of the training set, by `trainables.data`.
         tokenised_areas: Arrow file of each area, by name.
         threads: CPU threads for each worker's tensor operations.
+        store: URL of the sweep's folder, where it lies in an object store: each worker then has a copy of its own in
+            the place of `output_dir`.
         driver_epoch: The driver's number; see `sweeps.ledger`.
         hung_after_seconds: The silence that is taken for a hang; None for a multiple of the trial's own steps.
         keep_all_checkpoints: Whether a running trial's checkpoints all stay, not the best and the last alone.
@@ -59,6 +61,7 @@ class LaneConfig(Section):
     tokenised: str
     tokenised_areas: dict[str, str]
     threads: int = Field(ge=1)
+    store: str | None = None
     driver_epoch: int = 0
     hung_after_seconds: float | None = None
     keep_all_checkpoints: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -16,7 +15,7 @@ from trainables.bench import Bench
 from trainables.best_and_last import best_and_last
 from trainables.course import Course, Hooks, Outcome
 from trainables.curve import StepRecord
-from trainables.heldout_evidence import HeldoutEvidence
+from trainables.heldout_evidence import BASELINE_ITEMS, HeldoutEvidence
 from trainables.spec import TrialSpec
 from trainables.tracking import Tracker
 from trainables.training_state import TrainingState
@@ -73,7 +72,9 @@ class TrialJob:
 
     def begin(self) -> Course:
         """Starts the trial's files and its W&B run, or goes on with them; returns what the loop trains."""
-        settings = self.bench.settings
+        settings, store = self.bench.settings, self.bench.store
+        store.need(BASELINE_ITEMS)
+        store.bring_trial(self.spec.trial_id, STATES, writes=self.writes)
         state = self._last_state()
         curve, items = self.files.begin(state.step if state else 0)
         if state:
@@ -106,6 +107,7 @@ class TrialJob:
         self.pending.check()
         self.files.add_steps(records)
         stages.reached("steps_written", self.spec.trial_id, last.step)
+        self.bench.store.trial_lines(self.spec.trial_id)
         if self.tracker:
             self.tracker.steps(records)
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
@@ -129,6 +131,7 @@ class TrialJob:
         weights = self.bench.settings.heldout.weights
         objective = heldout.objective(areas, weights)
         path = self.folder / "checkpoints" / f"step-{step}"
+        self.bench.store.trial_lines(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
         self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.bench.settings.output_dir))
@@ -157,6 +160,7 @@ class TrialJob:
         def write(tensors: training_state.Tensors) -> None:
             self.files.sync()
             training_state.keep(self.folder / STATES, TrainingState(step, tensors, meta))
+            self.bench.store.state(self.folder / STATES / f"step-{step}")
             # Only now: whoever goes on from an earlier state needs what was best by then.
             self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
@@ -166,14 +170,14 @@ class TrialJob:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
         stages.reached("checkpoint_written", self.spec.trial_id, step)
+        self.bench.store.sealed(path)
 
     def _drop_all_but(self, steps: Collection[int]) -> None:
         """Drops checkpoints of a trial that goes on; `sweeps.keeper` sees to those of trials that have ended."""
         if self.bench.settings.keep_all_checkpoints:
             return
-        for place in (self.folder / "checkpoints").iterdir():
-            if place.name not in {f"step-{step}" for step in steps}:
-                shutil.rmtree(place)
+        key = f"trials/{self.spec.trial_id}/checkpoints"
+        self.bench.store.copy.keep_only(key, {f"step-{step}" for step in steps})
 
     def _last_state(self) -> TrainingState | None:
         """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""

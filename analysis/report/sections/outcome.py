@@ -6,6 +6,7 @@ from collections import Counter
 
 from analysis.report.blocks import Points, Section, Text
 from analysis.report.material import Material
+from trainables.working_copy import place_of
 
 
 def outcome(material: Material) -> Section:
@@ -32,5 +33,5 @@ def next_steps(material: Material) -> Section:
         points.append((values, advice.reason))
     if not points:
         return Section("next", "What to do next", [Text("The evidence asks for no further sweep of this space.")])
-    note = f"As a config that runs: python -m analysis.suggest {material.sweep.folder} --to next.yaml"
+    note = f"As a config that runs: python -m analysis.suggest {place_of(material.sweep.folder)} --to next.yaml"
     return Section("next", "What to do next", [Points(points), Text(note, "note")])

@@ -2,6 +2,7 @@
 
 from sweeps.leftovers import sweep_up
 from sweeps.study import open_storage
+from trainables.working_copy import WorkingCopy
 
 
 def test_leftovers_go_and_all_else_stays(tmp_path):
@@ -14,6 +15,6 @@ def test_leftovers_go_and_all_else_stays(tmp_path):
     for name in kept + left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    sweep_up(tmp_path, ["t0001"])
+    sweep_up(WorkingCopy(tmp_path), ["t0001"])
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
     assert not (tmp_path / "study.log.lock").is_symlink()

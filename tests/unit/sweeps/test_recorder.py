@@ -9,6 +9,7 @@ from sweeps.keeper import Keeper
 from sweeps.ledger import Ledger
 from sweeps.recorder import Recorder
 from trainables.spec import TrialSpec
+from trainables.working_copy import WorkingCopy
 
 FINDING = {"rule": "dominated", "severity": "warning", "step": 4, "evidence": {"gap": 1.5}, "advice": "lower it"}
 OWN = {**FINDING, "rule": "warmup_spike"}
@@ -35,8 +36,9 @@ class Lanes:
 
 
 def recorder_of(lanes, folder):
-    keeper = Keeper(folder, Ledger(folder), 5, {})
-    return Recorder(lanes, Ledger(folder), folder, SimpleNamespace(spent_hours=lambda: 0.5), keeper)
+    copy = WorkingCopy(folder)
+    keeper = Keeper(copy, Ledger(folder), 5, {})
+    return Recorder(lanes, Ledger(folder), copy, SimpleNamespace(spent_hours=lambda: 0.5), keeper)
 
 
 @pytest.fixture

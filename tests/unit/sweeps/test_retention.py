@@ -11,6 +11,7 @@ from sweeps.ledger import Ledger
 from sweeps.rebuild import ended_trials
 from sweeps.retention import Ended, kept
 from trainables.best_and_last import best_and_last
+from trainables.working_copy import WorkingCopy
 
 NAN = math.nan
 
@@ -112,7 +113,7 @@ class Folder:
 
     def start(self, most=2, contenders=()):
         events, _ = self.ledger.read()
-        self.keeper = Keeper(self.path, self.ledger, most, {"x": 1.0}, ended_trials(events), contenders)
+        self.keeper = Keeper(WorkingCopy(self.path), self.ledger, most, {"x": 1.0}, ended_trials(events), contenders)
 
     def end(self, record):
         for point in record["checkpoints"]:

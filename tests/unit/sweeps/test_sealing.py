@@ -7,6 +7,7 @@ import pytest
 
 from sweeps import sealing
 from sweeps.ledger import Ledger
+from trainables.working_copy import WorkingCopy
 
 AREAS = ["sealed-one", "sealed-two"]
 
@@ -45,7 +46,7 @@ def sweep(tmp_path, monkeypatch):
     best = {"winner": {"trial_id": "t0001", "step": 8}}
     monkeypatch.setattr(sealing, "leaderboard", lambda _: best)
     config = SimpleNamespace(folder=tmp_path, heldout=SimpleNamespace(sealed=AREAS))
-    return SimpleNamespace(config=config, ledger=ledger, best=best)
+    return SimpleNamespace(config=config, ledger=ledger, best=best, copy=WorkingCopy(tmp_path))
 
 
 def opened(sweep):

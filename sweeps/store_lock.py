@@ -1,0 +1,137 @@
+"""One driver at a time in an object store: the object `driver.lock`, created or replaced under conditions, and renewed.
+
+Whether a lock is stale is told by the store's clock alone: the time at which it wrote the lock, and that at which it
+wrote an object just now. So the clocks of the machines don't matter; the assumption is that the store's own clock runs
+on, to a few seconds. A driver that was killed on this very machine need not be waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import UserError
+from trainables.remote import Found, Remote, StoreError, Version
+
+logger = logging.getLogger(__name__)
+
+LOCK_KEY, CLOCK_KEY = "driver.lock", "driver.clock"
+RENEW_SECONDS = 20.0
+STALE_SECONDS = 120.0
+"""A lock that was not renewed for so long is another's to take. Ours: six renewals, so that a few may fail."""
+
+
+@contextmanager
+def one_driver_in_store(remote: Remote | None) -> Iterator[None]:
+    """Holds the sweep's lock while the block runs; for a sweep that lies in no store it does nothing.
+
+    A driver that has lost its lock all the same (it was suspended, say) learns it at its next event in the ledger.
+
+    Raises:
+        UserError: Another driver holds it.
+    """
+    if remote is None:
+        yield
+        return
+    me = {"token": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
+    me["since"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    version, ended = _take(remote, me), threading.Event()
+    renewing = _Renewing(remote, me, version, ended)
+    renewing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewing.join()
+        _release(renewing.remote, me, renewing.version)
+
+
+def _take(remote: Remote, me: dict[str, Any]) -> Version:
+    content = _content(me, 0)
+    if created := remote.create(LOCK_KEY, content):
+        return created
+    found = remote.read(LOCK_KEY)
+    if found and not _may_be_taken(remote, found):
+        holder = json.loads(found.data)
+        got = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        remedy = f"wait for its end, or stop it; if it was killed, wait {STALE_SECONDS:.0f} seconds"
+        raise UserError(remote.url, "must have one driver at a time", got, remedy)
+    taken = remote.replace(LOCK_KEY, content, found.version) if found else remote.create(LOCK_KEY, content)
+    if not taken:
+        raise UserError(remote.url, "must have one driver at a time", "another that began just now", "wait for its end")
+    return taken
+
+
+def _may_be_taken(remote: Remote, found: Found) -> bool:
+    holder = json.loads(found.data)
+    if holder["released"] or (holder["machine"] == _machine() and not _lives(holder["pid"])):
+        return True
+    return _store_seconds(remote) - found.unix_seconds > STALE_SECONDS
+
+
+def _store_seconds(remote: Remote) -> float:
+    """What the store's clock says."""
+    remote.put(CLOCK_KEY, uuid.uuid4().hex.encode())
+    found = remote.read(CLOCK_KEY)
+    assert found
+    return found.unix_seconds
+
+
+class _Renewing(threading.Thread):
+    """Renews the lock until the driver ends, or has lost it."""
+
+    def __init__(self, remote: Remote, me: dict[str, Any], version: Version, ended: threading.Event) -> None:
+        super().__init__(daemon=True, name="driver-lock")
+        self.remote = Remote(remote.url, patience_seconds=RENEW_SECONDS)
+        self.me, self.version, self.ended = me, version, ended
+
+    def run(self) -> None:
+        beat = 0
+        while not self.ended.wait(RENEW_SECONDS):
+            beat += 1
+            try:
+                renewed = self.remote.replace(LOCK_KEY, _content(self.me, beat), self.version)
+            except StoreError:  # it has been said in a warning; the lock lives on for a while
+                continue
+            if renewed is None:
+                logger.warning("%s: another driver has taken over", self.remote.url)
+                return
+            self.version = renewed
+
+
+def _release(remote: Remote, me: dict[str, Any], version: Version) -> None:
+    """Leaves the lock to whoever comes; the object stays, and says who held it last."""
+    try:
+        remote.replace(LOCK_KEY, _content(me, -1), version)
+    except StoreError as error:
+        logger.warning("the lock stays until it is stale: %s", error)
+
+
+def _content(me: dict[str, Any], beat: int) -> bytes:
+    return (json.dumps({**me, "beat": beat, "released": beat < 0}) + "\n").encode()
+
+
+def _machine() -> str:
+    """This machine since it was started, and the space in which its process ids mean something."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), "/proc/self/ns/pid"
+    known = f"{boot.read_text().strip()} {os.readlink(space)}" if boot.exists() else ""
+    return f"{socket.gethostname()} {known}".strip() if known else uuid.uuid4().hex
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
