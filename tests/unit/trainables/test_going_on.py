@@ -7,16 +7,20 @@ import pytest
 import torch
 from trial_kit import Memory, lane, tokenised, trial
 
-from trainables import training_state
+from tests.store_kit import in_memory
+from trainables import checkpoint, training_state
 from trainables.bench import Bench
 from trainables.config import ModelConfig
 from trainables.course import Hooks
 from trainables.jobs import train_trial
+from trainables.lane_store import LaneStore
 from trainables.loop import Course, Loop
 from trainables.model import load_base, load_tokenizer, resolve_model
 from trainables.optimise import SOLO
+from trainables.sealed_folders import pull_sealed
 from trainables.strict_json import json_line
 from trainables.training_state import TrainingState
+from trainables.working_copy import WorkingCopy
 
 CPU = torch.device("cpu")
 
@@ -107,10 +111,15 @@ def test_what_does_not_fit_is_refused(tiny, data):
 
 @pytest.fixture
 def bench(tiny, data, tmp_path):
+    return bench_in(tmp_path, tiny, data)
+
+
+def bench_in(folder, tiny, data):
+    folder.mkdir(exist_ok=True)
     settings = lane(checkpoints_at=[0.3, 0.6, 1.0])
-    area = tokenised(tmp_path, load_tokenizer(tiny), 8, seed=1)
+    area = tokenised(folder, load_tokenizer(tiny), 8, seed=1)
     heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(tmp_path / "out"), "model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
     return Bench(settings=settings, world=SOLO, base=fresh(tiny), data=data, areas={"sums": area}, scorers={"sums": {}})
 
@@ -162,6 +171,28 @@ def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoi
     assert [r["seq"] for r in reports if r["kind"] == "areas"] == {None: [1, 2, 3], 3: [2, 3], 7: [3]}[from_step]
     told = [r["text"] for r in reports if r["kind"] == "notice"]
     assert told == ([f"killed goes on from step {from_step} of 11"] if from_step else [])
+
+
+@pytest.mark.parametrize(("killed_after", "from_step"), [(2, None), (8, 7)])
+def test_on_another_node_it_goes_on_from_what_lies_in_a_store(tiny, data, tmp_path, killed_after, from_step):
+    remote, nodes = in_memory(), []
+    for name in ("here", "there"):
+        bench = bench_in(tmp_path / name, tiny, data)
+        bench.store = LaneStore(WorkingCopy(Path(bench.settings.output_dir), remote), epoch=1)
+        nodes.append(bench)
+    expected, _ = attempt(nodes[0], "whole")
+    assert attempt(nodes[0], "killed", killed_after)[0] is None
+    end, _ = attempt(nodes[1], "killed")
+    assert (end["went_on_from_step"], end["steps"]) == (from_step, expected["steps"])
+    for name in ("curve.jsonl", "heldout.jsonl"):
+        assert remote.get(f"trials/killed/{name}") == remote.get(f"trials/whole/{name}")
+    steps = [{key.split("/")[3] for key in remote.listed(f"trials/{name}/checkpoints")} for name in ("whole", "killed")]
+    assert steps[0] == steps[1]
+    for step in steps[1]:
+        assert pull_sealed(remote, f"trials/killed/checkpoints/{step}", tmp_path / step)
+        checkpoint.verify(tmp_path / step)
+    left = [path for bench in nodes for path in Path(bench.settings.output_dir).rglob("*.safetensors")]
+    assert [path for path in left if "checkpoints" in path.parts] == [], "uploaded weights do not stay on a node"
 
 
 def test_a_torn_line_and_an_attempt_that_is_killed_again_do_no_harm(bench):
