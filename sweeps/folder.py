@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 from sweeps.config import SweepConfig
 from sweeps.plan import CACHE_FOLDER, PLAN_FILE
 from trainables.errors import UserError
-from trainables.working_copy import DRIVER, WorkingCopy
+from trainables.working_copy import DRIVER, WANDB_ID, WorkingCopy
 
-BEFORE_IT_BEGINS = (PLAN_FILE, f"{CACHE_FOLDER}/", "driver.")
+BEFORE_IT_BEGINS = (PLAN_FILE, WANDB_ID, f"{CACHE_FOLDER}/", "driver.")
 
 
 @contextmanager
@@ -69,5 +70,8 @@ def claim(draft: Path, copy: WorkingCopy) -> None:
         shutil.rmtree(copy.folder)
     draft.rename(copy.folder)
     copy.write_mark()
+    if copy.remote:
+        copy.remote.create(WANDB_ID, secrets.token_hex(16).encode())
+        copy.fetch(WANDB_ID)
     copy.push(*(path.relative_to(copy.folder).as_posix() for path in (copy.folder / CACHE_FOLDER).iterdir()))
     copy.push(PLAN_FILE, "sweep.yaml")

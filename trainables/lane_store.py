@@ -17,7 +17,7 @@ from trainables.pretrained import resolve_model
 from trainables.remote import Remote, StoreError
 from trainables.sealed_folders import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.spec import LaneConfig
-from trainables.working_copy import WorkingCopy, copy_folder, driver_epochs
+from trainables.working_copy import WANDB_ID, WorkingCopy, copy_folder, driver_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ class LaneStore:
         before, here = Path(settings.output_dir), copy.folder
         paths = [settings.tokenised, *settings.tokenised_areas.values()]
         copy.fetch(*(Path(path).relative_to(before).as_posix() for path in paths))
+        copy.fetch(WANDB_ID)
         moved = {
             "output_dir": str(here),
             "tokenised": str(here / Path(settings.tokenised).relative_to(before)),

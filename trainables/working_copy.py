@@ -23,6 +23,8 @@ from trainables.remote import AT_ONCE, Remote, is_url
 DRIVER, READER = "driver", "reader"
 MARK = ".copy"
 """In a copy: of what it is one, and which version of each file it has."""
+WANDB_ID = "wandb/folder-id"
+"""What W&B's run ids are made of (`trainables.wandb_service.folder_id`): the same for all copies of a sweep."""
 LEDGER_PARTS, LEDGER_FILE = "ledger/", "ledger.jsonl"
 DRIVERS = "drivers/"
 APART = (LEDGER_PARTS, DRIVERS, "driver.lock", "driver.clock")
@@ -135,12 +137,8 @@ class WorkingCopy:
                     version = self.remote.put(name, path)
                     self._known[name] = (version.e_tag or "", *stamp)
 
-    def push_all(self) -> None:
-        """Uploads everything but weights and the ledger, which goes event by event."""
-        self.push(*(name for name in self._files() if small(name)))
-
     def push_top(self) -> None:
-        """Uploads what lies in the folder itself, likewise."""
+        """Uploads what lies in the folder itself, but for the ledger, which goes event by event."""
         names = (path.name for path in self.folder.iterdir() if path.is_file()) if self.remote else ()
         self.push(*filter(_is_shared, names))
 
@@ -217,9 +215,10 @@ def driver_epochs(remote: Remote) -> list[int]:
 
 
 def _is_shared(name: str) -> bool:
-    """Whether a file belongs in the store as a file: no lock, nothing hidden, not the ledger, which goes by events."""
+    """Whether a file belongs in the store: no lock, nothing hidden or of W&B, not the ledger, which goes by events."""
     hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-    return not hidden and not name.endswith(".lock") and name != LEDGER_FILE
+    of_wandb = name.startswith("wandb/")  # its runs stay where they were written
+    return not hidden and not of_wandb and not name.endswith(".lock") and name != LEDGER_FILE
 
 
 def _stamp(path: Path) -> tuple[int, int]:
