@@ -31,7 +31,7 @@ check: $(INSTALLED) ## Style, types, import contracts
 test: check ## What CI runs: style, types, import contracts, tests
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, a cluster's autoscaler, rebuilt folders
+test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
 	$(BIN)/python -m pytest -m slow
 
 chaos: $(INSTALLED) ## Kill a sweep's processes sixty times and more, and check that nothing is lost; SEED=N repeats a run

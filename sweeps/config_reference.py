@@ -35,13 +35,19 @@ def _section(prefix: str, section: type[BaseModel]) -> Iterator[str]:
     meanings = _attributes(section)
     for name, field in section.model_fields.items():
         found = _model_in(field.annotation)
+        place = f"{prefix}{name}{'.NAME' if 'dict[' in str(field.annotation) else ''}"
         if found and found is not Range:
-            inner.append((f"{prefix}{name}{'.NAME' if 'dict[' in str(field.annotation) else ''}.", found))
-        meaning = meanings.get(name) or (f"See [{prefix}{name}](#{prefix}{name})." if found else "")
+            inner.append((f"{place}.", found))
+        meaning = meanings.get(name) or (f"See [{place}](#{_anchor(place)})." if found else "")
         cells = (f"`{prefix}{name}`", _type(field.annotation), _default(field.get_default(call_default_factory=True)))
         yield f"| {' | '.join(cells)} | {meaning} |\n"
     for place, model in inner:
         yield from _section(place, model)
+
+
+def _anchor(heading: str) -> str:
+    """A heading's anchor where Markdown is shown on the web: lower case, without dots."""
+    return heading.lower().replace(".", "")
 
 
 def _attributes(section: type[BaseModel]) -> dict[str, str]:

@@ -79,7 +79,9 @@ def space_findings(config: SweepConfig, parameters: int) -> Iterator[Finding]:
     found, bounds = leaving_bounds(config, parameters)
     if found:
         text = ", ".join(f"space.{leaving.name} {leaving.words()}" for leaving in found)
-        reason = f'the reason given: "{config.space.beyond_recommended}"; source of the bounds: {bounds.source}'
+        given = config.space.beyond_recommended
+        why = f'the reason given: "{given}"' if given else "no reason is given"
+        reason = f"{why}; source of the bounds: {bounds.source}"
         yield Finding("beyond_recommended", "warning", f"the search leaves the recommended bounds: {text}; {reason}")
     ends = config.space.ends()
     if ends["decay_floor"][1] > MOST_FLOOR_OF_PEAK * ends["peak_lr"][0]:

@@ -245,7 +245,14 @@ def search(sweep: Sweep, running: Lanes) -> str:
 
 
 def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
-    """What every lane of the sweep is told once."""
+    """What every lane of the sweep is told once.
+
+    Args:
+        config: The sweep.
+        plan: Its pre-flight.
+        threads: CPU threads of each worker.
+        driver_epoch: The driver's number; what lanes of older drivers write does not count.
+    """
     cache, resources = config.folder / CACHE_FOLDER, config.resources
     return LaneConfig(
         sweep=config.name,

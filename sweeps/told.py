@@ -104,7 +104,14 @@ def as_trials(
 
 
 def as_trial(record: Record, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]) -> FrozenTrial:
-    """One of `as_trials`."""
+    """What Optuna is told of one trial.
+
+    Args:
+        record: Its line of `trials.jsonl`.
+        config: The sweep.
+        base_objective: The base model's, nats a token: what stands for a trial that diverged.
+        before: Trials that the study has; a stopped one without a prediction counts as the worst of them.
+    """
     points = {point["step"]: objective(point["areas"], config.heldout.weights) for point in record["checkpoints"]}
     last = next(reversed(points.values()), None)
     told = tell(record["state"], last, record.get("predicted"), base_objective, before)

@@ -71,7 +71,14 @@ def make_search(sweep: Sweep, watch: Watch, baseline: dict[str, Any]) -> SweepSe
 
 
 def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: int) -> tune.Tuner:
-    """A Tuner whose trials own nothing: lanes hold the GPUs and CPUs."""
+    """A Tuner whose trials own nothing: lanes hold the GPUs and CPUs.
+
+    Args:
+        config: The sweep.
+        watch: Who looks at running trials; its lanes train them.
+        search: Who proposes settings.
+        trials: Trials that are left to do.
+    """
     lanes = watch.lanes
     trainable = tune.with_resources(SweepTrial, tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]))
     return tune.Tuner(

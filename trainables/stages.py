@@ -66,7 +66,14 @@ def reached(stage: str, of: str, step: int = 0) -> None:
 
 
 def reached_writing(stage: str, of: str, path: Path, content: bytes) -> None:
-    """Before `content` is appended to a file: who is to die here leaves the first half of it there."""
+    """Before `content` is appended to a file: who is to die here leaves the first half of it there.
+
+    Args:
+        stage: The stage's name.
+        of: What is there, such as a trial's id.
+        path: The file.
+        content: What is about to be appended.
+    """
     if _plan_path:
         for kill in _plan:
             if kill.is_due(stage, of, 0) and _claim(_plan_path, kill):

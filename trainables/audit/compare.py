@@ -51,6 +51,12 @@ def compare_lines(audit: SetAudit, columns: Columns, data: AuditSource, fields: 
     Lines that are dropped for a fault of their own are not compared: a sound line must not be dropped for being like
     one that is gone.
 
+    Args:
+        audit: The set's audit, as far as single lines gave it.
+        columns: What was kept of each line.
+        data: The file, to read lines again that may be alike.
+        fields: The names of its fields.
+
     Raises:
         UserError: The file was changed since it was read.
     """

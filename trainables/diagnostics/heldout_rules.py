@@ -74,6 +74,13 @@ def worse_held_out(
 
     Each sample is trained on once, so its running loss is itself unseen: training improves and held-out worsens when
     the held-out areas are unlike the training set. Both changes must be certain (one-sided 1 % over all comparisons).
+
+    Args:
+        points: Checkpoints so far, in order.
+        groups: By area, each item's cluster.
+        weights: Of the areas.
+        settings: The trial's diagnostics.
+        training_fall: How much the training loss fell between two steps.
     """
     last = points[-1]
     level = ALPHA / (len(points) - 1)
@@ -106,7 +113,14 @@ def worse_held_out(
 def forgotten_areas(
     point: HeldoutPoint, base: Items, groups: Mapping[str, Sequence[str]], settings: Settings
 ) -> list[Finding]:
-    """Areas on which a checkpoint is certainly worse than the base model (one-sided 1 % over all areas; warning)."""
+    """Areas on which a checkpoint is certainly worse than the base model (one-sided 1 % over all areas; warning).
+
+    Args:
+        point: The checkpoint.
+        base: The base model's losses by area, item by item, nats a token.
+        groups: By area, each item's cluster.
+        settings: The trial's diagnostics.
+    """
     found = []
     level = ALPHA / len(point.items)
     for area, items in point.items.items():
@@ -145,7 +159,14 @@ def paired_rise(after: Sequence[float], before: Sequence[float], groups: Sequenc
 def objective_rise(
     after: Items, before: Items, groups: Mapping[str, Sequence[str]], weights: Mapping[str, float]
 ) -> Difference:
-    """Rise of the weighted mean over areas; degrees of freedom by Welch and Satterthwaite, as for a sum of means."""
+    """Rise of the weighted mean over areas; degrees of freedom by Welch and Satterthwaite, as for a sum of means.
+
+    Args:
+        after: Losses by area, item by item, nats a token.
+        before: Of the same items.
+        groups: By area, each item's cluster.
+        weights: Of the areas.
+    """
     total = sum(weights.values())
     value, variance, spread = 0.0, 0.0, 0.0
     for area, weight in weights.items():

@@ -139,6 +139,12 @@ def nothing_gained_below(curve: Curve, settings: Settings) -> Finding | None:
 def training_fall(curve: Curve, settings: Settings, from_step: int, to_step: int) -> Difference | None:
     """How much the training loss fell between two steps: the eighth of the epoch before the one, and before the other.
 
+    Args:
+        curve: The curve so far.
+        settings: The trial's diagnostics.
+        from_step: The earlier step.
+        to_step: The later one.
+
     Returns:
         None where there are too few samples before one of them, or the two eighths overlap.
     """
