@@ -24,7 +24,14 @@ News = dict[str, Any]
 
 
 def finish(config: SweepConfig, state: str, device_hours: float, console: Console) -> int:
-    """Ranks what there is, says where it lies, and tells W&B and the webhook; returns the exit code."""
+    """Ranks what there is, says where it lies, and tells W&B and the webhook; returns the exit code.
+
+    Args:
+        config: The sweep.
+        state: How it ended; see `sweeps.manifest.Manifest`.
+        device_hours: What it has cost.
+        console: Where to print.
+    """
     copy = WorkingCopy.of(config.place, DRIVER)
     folder, place = config.folder, config.place
     stages.reached("sweep_ranked", folder.name)
@@ -83,7 +90,14 @@ def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: 
 
 
 def tell(config: SweepConfig, news: News, board: Board | None, console: Console) -> None:
-    """Tells W&B and the webhook; what fails is a warning."""
+    """Tells W&B and the webhook; what fails is a warning.
+
+    Args:
+        config: The sweep.
+        news: What to tell.
+        board: The leaderboard; None where no trial has ended.
+        console: Where warnings are printed.
+    """
     if config.wandb.mode != "disabled" and news["state"] != "interrupted":
         from sweeps.wandb_summary import record_end
 
