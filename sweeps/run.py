@@ -185,6 +185,12 @@ def recover(config: SweepConfig, copy: WorkingCopy, ledger: Ledger, console: Con
     """What earlier starts have done, by the ledger; `trials.jsonl` and the study are made to agree with it.
 
     A driver that is killed while a trial's end is written leaves a trial that only the ledger knows.
+
+    Args:
+        config: The sweep.
+        copy: The driver's copy of its folder.
+        ledger: Its ledger.
+        console: Where warnings are printed.
     """
     from sweeps.leftovers import sweep_up
     from sweeps.rebuild import last, write_trials
