@@ -28,8 +28,8 @@ from chaos_conductor import ChaosError, Conductor  # noqa: E402
 
 from trainables.stages import Kill, marker, trace_of  # noqa: E402
 
-MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0] - 1
-"""A checkpoint is written beside the steps: that of an interval may not be on the disk before the next one's."""
+MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0]
+"""A checkpoint is written beside the steps that follow it; with steps of milliseconds that may take a whole interval."""
 
 ORPHANED_SECONDS = 1.0
 
