@@ -29,7 +29,7 @@ from chaos_conductor import ChaosError, Conductor  # noqa: E402
 from trainables.stages import Kill, marker, trace_of  # noqa: E402
 
 MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0]
-"""A checkpoint is written beside the steps that follow it; with steps of milliseconds that may take a whole interval."""
+"""A checkpoint is written beside the steps that follow it: with steps of milliseconds, over a whole interval."""
 
 ORPHANED_SECONDS = 1.0
 
