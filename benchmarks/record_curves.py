@@ -209,8 +209,8 @@ def work(jobs: Any, results: Any, options: argparse.Namespace, deadline: float) 
     """One process: trains trial after trial on a warm base."""
     from benchmarks.record_trial import Recorder
 
-    recorder = Recorder(options)
-    while time.time() < deadline:
+    recorder, parent = Recorder(options), mp.parent_process()
+    while time.time() < deadline and parent and parent.is_alive():
         try:
             job = jobs.get(timeout=1.0)
         except queue.Empty:
