@@ -133,6 +133,7 @@ class TrialJob:
         path = self.folder / "checkpoints" / f"step-{step}"
         self.bench.store.trial_lines(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
+        self.pending.settle()  # never two checkpoints on their way: who is killed goes on from the one before at worst
         self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.bench.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": objective})
