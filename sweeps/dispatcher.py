@@ -117,12 +117,11 @@ class Dispatcher:
             timeout_seconds: How long to wait for more.
 
         Returns:
-            `born`, and `ended` in order: each with `job_id`, `work`, `attempt` and its `end`.
+            `born`, and `ended` in order: each with `job_id`, `work`, `attempt`, `preempted` and its `end`.
         """
         known, ended = count if born == self._born else 0, self.leases.ended
         await self._bells.first(ENDS, lambda: len(ended) > known or None, timeout_seconds)
-        fresh = [{"job_id": j.job_id, "work": j.work, "attempt": j.attempt, "end": j.end} for j in ended[known:]]
-        return {"born": self._born, "ended": fresh}
+        return {"born": self._born, "ended": [_over(job) for job in ended[known:]]}
 
     async def status(self, born: int = 0, after: int = 0) -> Message:
         """What jobs and lanes are doing, for the live view.
@@ -156,6 +155,11 @@ class Dispatcher:
     async def lost(self, lane: str) -> int:
         """A lane's worker, or what watches over it, has died; see `Leases.lose`."""
         return self.leases.lose(lane)
+
+    async def leave(self, lane: str, incarnation: int) -> None:
+        """A lane goes, because its node does or it was sent home: jobs that it still holds are queued again."""
+        self.leases.leave(lane, incarnation)
+        self._bells.ring(WORK)
 
     async def take(self, lane: str, incarnation: int, seq: int, timeout_seconds: float) -> Message:
         """The lane's next job. Asking twice with the same `seq` gives the same job.
@@ -216,9 +220,11 @@ class Dispatcher:
                 self._relay(job, report)
             case "error":
                 self.leases.try_again(job, report["error"], shared=report.get("shared", False))
+            case "end" if report["end"]["state"] == "preempted" and not job.cancelled:
+                self.leases.put_back(job)
             case "end":
                 state = report["end"]["state"]
-                stopped = job.cancelled if job.cancelled and state == "stopped" else state
+                stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
                 self.leases.end(job, {**report["end"], "state": stopped})
         stages.reached(f"{report['kind']}_taken", job_id, step)
         return job.cancelled is None and job.state == "running"
@@ -254,6 +260,11 @@ class Dispatcher:
             self._bells.ring(WORK)
         elif job.state == "ended":
             self._bells.ring(ENDS)
+
+
+def _over(job: Job) -> Message:
+    """A job as the recorder reads it."""
+    return {name: getattr(job, name) for name in ("job_id", "work", "attempt", "preempted", "end")}
 
 
 def _shown(job: Job) -> Message:

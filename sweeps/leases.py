@@ -2,7 +2,8 @@
 
 A job is a dict that only lanes read; here it has an id, a queue position and a state:
 
-    queued -> running -> ended          (an error or a lost lane puts it back to queued, `max_failures` times)
+    queued -> running -> ended          (an error or a lost lane puts it back to queued, `max_failures` times; a lane
+                                         that leaves with its node does, too, and that is no failure)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Job:
     Attributes:
         number: Its place in the order of submission, which it keeps when it is queued again.
         alone: Whether it is done beside no other: after an error that may have been another's.
+        preempted: How often a lane left it unfinished because the lane's node went.
         changed_at: When it last changed, in changes of all jobs.
     """
 
@@ -32,6 +34,7 @@ class Job:
     work: Message | None = None
     state: Literal["queued", "running", "ended"] = "queued"
     attempt: int = 1
+    preempted: int = 0
     lane: str | None = None
     incarnation: int = 0
     cancelled: str | None = None
@@ -184,6 +187,25 @@ class Leases:
         else:
             job.lane, job.attempt, job.latest = None, job.attempt + 1, {}
             self._move(job, "queued")
+
+    def put_back(self, job: Job) -> None:
+        """A lane leaves a job unfinished through no fault of the job's."""
+        if job.cancelled:
+            self.end(job, {"state": job.cancelled, "steps": 0, "samples_seen": 0})
+            return
+        job.lane, job.attempt, job.latest = None, job.attempt + 1, {}
+        job.preempted += 1
+        self._move(job, "queued")
+
+    def leave(self, name: str, incarnation: int) -> None:
+        """A lane is gone, by its own word."""
+        known = self.lanes.get(name)
+        if known is None or known.incarnation != incarnation:
+            return
+        known.lost = True
+        for job in list(self.jobs.values()):
+            if job.lane == name and job.state == "running":
+                self.put_back(job)
 
     def end(self, job: Job, end: Message) -> None:
         """A job is over."""

@@ -115,7 +115,7 @@ def trial_record(job: Record) -> Record:
     """The line of `trials.jsonl` for a job that ended.
 
     Args:
-        job: `job_id`, `work`, `attempt` and `end` as the dispatcher keeps them.
+        job: `job_id`, `work`, `attempt`, `preempted` and `end` as the dispatcher keeps them.
     """
     end = job["end"]
     spec = end.get("spec") or job["work"]["spec"]
@@ -137,5 +137,6 @@ def trial_record(job: Record) -> Record:
         "findings": end.get("findings", []),
         "cost": end.get("cost"),
         "attempts": job["attempt"],
+        "preempted": job.get("preempted", 0),
         "error": end.get("error"),
     }

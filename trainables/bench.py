@@ -17,6 +17,7 @@ from trainables.lane_store import LaneStore
 from trainables.loop import Loop
 from trainables.model import Base, load_base
 from trainables.optimise import World
+from trainables.preemption import Preemption
 from trainables.scorers import load_scorers
 from trainables.spec import LaneConfig
 from trainables.strict_json import json_line
@@ -34,6 +35,7 @@ class Bench:
     data: TokenisedSet
     areas: dict[str, TokenisedSet]
     scorers: dict[str, dict[str, Any]]
+    preemption: Preemption = field(default_factory=Preemption, init=False)
     loop: Loop = field(init=False)
     writer: Writer = field(default_factory=Writer, init=False)
     store: LaneStore = field(init=False)

@@ -18,10 +18,14 @@ from trainables.epoch import plan_epoch
 from trainables.optimise import SOLO, World
 from trainables.order import epoch_order, split_for_worker, step_indices
 from trainables.params import with_params
+from trainables.preemption import Preemption
 from trainables.schedule import make_schedule
 from trainables.spec import LaneConfig, TrialSpec
 
-State = Literal["complete", "diverged", "stopped"]
+State = Literal["complete", "diverged", "stopped", "preempted"]
+
+GO_ON, LOOK, STOP = 0, 1, 2
+"""What a worker votes for before a step; the highest vote counts."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,16 @@ class Hooks:
         steps: Called at every report point with the steps since the last one.
         checkpoint: Called with the number of steps done and the model, in evaluation mode.
         should_stop: Asked before every step; after True not one more is trained.
-        keep: Called after every checkpoint but the last with the number of steps done and what the trial needs to go on
-            from there, which the next step changes; None where nobody keeps it.
+        keep: Called after every checkpoint but the last, and when the lane is to leave, with the number of steps done
+            and what the trial needs to go on from there, which the next step changes; None where nobody keeps it.
+        preemption: Looked at before a step when it is due on one worker, by all.
     """
 
     steps: Callable[[list[StepRecord]], None]
     checkpoint: Callable[[int, nn.Module], None]
     should_stop: Callable[[], bool]
     keep: Callable[[int, dict[str, torch.Tensor]], None] | None = None
+    preemption: Preemption = field(default_factory=Preemption)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Outcome:
     """How a trial's training ended.
 
     Attributes:
-        state: "complete", "diverged" (seen at a report point: the result is not usable) or "stopped" (as asked).
+        state: "complete", "diverged" (seen at a report point: the result is not usable), "stopped" (as asked) or
+            "preempted" (its lane's node is to go; what it can go on from is kept).
         steps: Optimiser steps done.
         steps_planned: Optimiser steps of the epoch.
         samples_seen: Samples trained on, each once.
@@ -115,6 +122,7 @@ class Course:
         step: Optimiser steps done.
         worker_seconds: What it has taken of each worker so far.
         learnt: What the trial goes on from, if it is not from its first step.
+        kept_at: The step of what it could go on from by now; 0 if that is its start.
 
     Raises:
         UserError: The LR schedule does not fit the params or the number of steps.
@@ -133,6 +141,7 @@ class Course:
         self.training, self.lora = with_params(config.training, config.model.lora, spec.params)
         self.step, self.worker_seconds = 0, 0.0
         self.learnt: dict[str, torch.Tensor] | None = None
+        self.kept_at = 0
         self._data, self._world = data, world
         self._order = epoch_order(len(data), spec.seed, spec.fraction)
         self.epoch = plan_epoch(len(self._order), self.training, world.size)
@@ -150,7 +159,7 @@ class Course:
         assert self.step == 0
         if len(curve) != step:
             raise ValueError(f"a curve of {len(curve)} steps is not that of a trial after {step}")
-        self.step, self.learnt = step, learnt
+        self.step, self.learnt, self.kept_at = step, learnt, step
         self._curve.replay(curve)
 
     @property
@@ -160,12 +169,17 @@ class Course:
 
     @property
     def diverged(self) -> bool:
-        """Whether the diagnostics say, as of the last report, that the result is not usable."""
-        return self._curve.diverged
+        """Whether the diagnostics say, as of the report after this step, that the result is not usable."""
+        return self._curve.diverged and self.step in self.epoch.report_points
 
-    def wants_stop(self) -> bool:
-        """Whether any worker is asked to stop the trial. All call this together."""
-        return self._world.any(self.hooks.should_stop())
+    def told(self) -> State | None:
+        """What the trial is to end as now, if it is: "stopped" or "preempted". All workers call this together."""
+        preemption = self.hooks.preemption
+        vote = STOP if self.hooks.should_stop() else LOOK if preemption.is_due else GO_ON
+        agreed = self._world.highest(vote)
+        if agreed == STOP:
+            return "stopped"
+        return "preempted" if agreed == LOOK and preemption.look() else None
 
     def next_part(self) -> StepPart:
         """This worker's part of the next step."""

@@ -145,6 +145,10 @@ class Desk:
         answer: Any = self._actor.post.remote(*self._who, job_id, attempt, report)
         return bool(ray.get(answer)) if wait else True
 
+    def leave(self) -> None:
+        """The lane goes; what it was given and has not begun is for others."""
+        ray.get(self._actor.leave.remote(*self._who))
+
     def is_ending(self) -> bool:
         """Whether the sweep is to end, with all its trials."""
         return bool(ray.get(self._actor.is_ending.remote()))

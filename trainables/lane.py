@@ -24,6 +24,7 @@ from trainables.jobs import run_job
 from trainables.lane_store import LaneStore
 from trainables.loop import Ended
 from trainables.optimise import World
+from trainables.preemption import Preemption
 from trainables.spec import LaneConfig
 from trainables.tracking import close_service
 from trainables.trial_job import Report, TrialJob
@@ -31,7 +32,7 @@ from trainables.watchdog import Watchdog
 
 
 def lane_main(config: dict[str, Any], incarnation: int) -> None:
-    """Serves jobs until the dispatcher says stop. Runs on every worker of the lane.
+    """Serves jobs until the dispatcher says stop, or the node is to go. Runs on every worker of the lane.
 
     Args:
         config: `settings` (a dumped `LaneConfig`), `dispatcher`, `namespace` and `lane`.
@@ -46,6 +47,7 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     desk = Desk(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
     bench = Bench.load(settings, ray.train.torch.get_device(), world)
     bench.store = store
+    bench.preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
     if desk:
         logging.getLogger("trainables").addHandler(Notices(desk))
     intake = Intake(dispatcher, desk)
@@ -54,9 +56,11 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
         watchdog.start()
     with disk.patient(given_up=desk.is_ending) if desk else nullcontext():
         try:
-            while lease := intake.next():
+            while not bench.preemption.is_coming and (lease := intake.next()):
                 with watchdog.on_duty():
                     serve(bench, intake, lease)
+            if desk:
+                desk.leave()
         finally:
             close_service()
 
@@ -117,7 +121,7 @@ class SideBySide:
     def _train(self) -> None:
         while self._jobs:
             self._close(wait=False)
-            while self.bench.loop.free and (lease := self.intake.trial()):
+            while self.bench.loop.free and not self.bench.preemption.is_coming and (lease := self.intake.trial()):
                 self._start(lease)
             try:
                 ended = self.bench.loop.step()

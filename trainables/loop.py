@@ -106,7 +106,7 @@ class Loop:
         course.worker_seconds += time.monotonic() - started
 
     def step(self) -> list[Ended]:
-        """Trains every trial by one optimiser step; if any is asked to stop, these leave instead, and make room.
+        """Trains every trial by one optimiser step; if any is told to end, these leave instead, and make room.
 
         Returns:
             The trials that ended: diverged and stopped ones write no further checkpoint.
@@ -114,7 +114,7 @@ class Loop:
         Raises:
             torch.OutOfMemoryError: One trial alone needs more memory than there is.
         """
-        ended = self._each(self._stop_if_asked)
+        ended = self._each(self._end_if_told)
         if ended or not self._running:
             return ended
         started = time.monotonic()
@@ -162,11 +162,14 @@ class Loop:
             return {}
         return {slot: stepped for (_, slot), stepped in zip(self._running, steps, strict=True)}
 
-    def _stop_if_asked(self, course: Course, slot: Any) -> Ended | None:
-        if not course.wants_stop():
+    def _end_if_told(self, course: Course, slot: Any) -> Ended | None:
+        state = course.told()
+        if state is None:
             return None
         course.report()
-        return self._end(course, slot, "stopped")
+        if state == "preempted":
+            self._keep(course, slot)
+        return self._end(course, slot, state)
 
     def _after_step(self, course: Course, slot: Any) -> Ended | None:
         if course.diverged:
@@ -175,10 +178,14 @@ class Loop:
             started = time.monotonic()
             with self._engine.lent(slot) as model:
                 course.hooks.checkpoint(course.step, model)
-            if course.hooks.keep and course.step < course.epoch.steps:
-                course.hooks.keep(course.step, self._engine.state(slot))
+            self._keep(course, slot)
             course.worker_seconds += time.monotonic() - started
         return self._end(course, slot, "complete") if course.step == course.epoch.steps else None
+
+    def _keep(self, course: Course, slot: Any) -> None:
+        if course.hooks.keep and course.kept_at < course.step < course.epoch.steps:
+            course.hooks.keep(course.step, self._engine.state(slot))
+            course.kept_at = course.step
 
     def _each(self, act: Callable[[Course, Any], Ended | None]) -> list[Ended]:
         """Does something with every running trial. One that raises ends, alone."""

@@ -40,11 +40,15 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any worker. All call this together and get the same answer."""
+        return bool(self.highest(int(flag)))
+
+    def highest(self, vote: int) -> int:
+        """The highest of the workers' numbers. All call this together and get the same answer."""
         if self.size == 1:
-            return flag
-        votes = torch.tensor(int(flag))
+            return vote
+        votes = torch.tensor(vote)
         dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._control)
-        return bool(votes)
+        return int(votes)
 
     def gather(self, value: Any) -> list[Any]:
         """Every worker's value, by rank. All call this together and get the same list."""

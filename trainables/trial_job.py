@@ -49,7 +49,7 @@ class TrialJob:
         should_stop: Callable[[], bool],
     ) -> None:
         self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
-        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept)
+        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, bench.preemption)
         self.course = Course(bench.data, spec, bench.settings, hooks, bench.world, bench.base_losses())
         self.steps = self.course.epoch.steps
         self.writes = bench.world.rank == 0

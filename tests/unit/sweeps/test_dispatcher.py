@@ -325,3 +325,41 @@ def test_trials_whose_worker_is_lost_twice_are_tried_alone(desk):
         return seen
 
     assert play(story()) == [[2, 2], [2, 2], [1, 1]]
+
+
+def test_a_preempted_trial_is_queued_again_and_has_not_failed(desk):
+    async def story():
+        await desk.submit("one", WORK)
+        for number in range(5):
+            await lease(desk, seq=number)
+            await desk.post("a", 1, "one", number + 1, end("preempted", steps=number))
+        await lease(desk, seq=5)
+        await desk.post("a", 1, "one", 6, end())
+        return (await desk.ended_since(0, 0, 0.0))["ended"]
+
+    (job,) = play(story())
+    assert (job["end"]["state"], job["attempt"], job["preempted"]) == ("complete", 6, 5)
+
+
+def test_a_trial_that_was_cancelled_before_its_lane_left_has_ended(desk):
+    async def story():
+        await desk.submit("one", WORK)
+        await lease(desk)
+        await desk.cancel("one", "pruned")
+        await desk.post("a", 1, "one", 1, end("preempted", steps=3))
+        return desk.leases.jobs["one"].end
+
+    assert play(story()) == {"state": "pruned", "steps": 3}
+
+
+def test_a_lane_that_leaves_gives_back_what_it_has_not_begun_and_gets_no_more(desk):
+    async def story():
+        await desk.submit("one", WORK)
+        await lease(desk)
+        await desk.leave("a", 1)
+        left = await lease(desk, seq=1)
+        other = await lease(desk, "b")
+        await desk.leave("a", 0)
+        return left, other["job_id"], other["attempt"], desk.leases.jobs["one"].errors
+
+    assert play(story()) == ({"do": "stop"}, "one", 2, [])
