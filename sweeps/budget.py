@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +15,10 @@ MEASURED_FROM = 0.05
 class Budget:
     """Device-hours of one sweep, over all its starts.
 
-    A device counts from when the lanes are started to the end, idle or busy: it is held, and nobody else can use it.
+    A device counts while a lane has it, idle or busy: it is held, and nobody else can use it.
 
     Args:
-        devices: GPUs (on CPUs: workers) of all lanes.
+        devices: GPUs (on CPUs: workers) of all lanes at the start; `hold` tells of other numbers.
         cap_hours: Device-hours that the sweep may cost; None for no cap.
         before_hours: What earlier starts of the sweep have cost.
         clock: Seconds that pass evenly.
@@ -30,13 +31,23 @@ class Budget:
         before_hours: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.devices, self.cap_hours, self.before_hours, self._clock = devices, cap_hours, before_hours, clock
-        self._started = clock()
-        self._search_started: float | None = None
+        self.devices, self.cap_hours, self._clock = devices, cap_hours, clock
+        self._spent_hours, self._counted = before_hours, clock()
+        self._before_search: float | None = None
+        self._lock = threading.Lock()
+
+    def hold(self, devices: int) -> None:
+        """From now on the lanes hold so many devices."""
+        self.spent_hours()
+        self.devices = devices
 
     def spent_hours(self) -> float:
         """Device-hours so far, earlier starts included."""
-        return self.before_hours + self._hours_since(self._started)
+        with self._lock:
+            now = self._clock()
+            self._spent_hours += self.devices * (now - self._counted) / SECONDS_PER_HOUR
+            self._counted = now
+            return self._spent_hours
 
     def is_spent(self) -> bool:
         """Whether the cap is reached."""
@@ -44,7 +55,7 @@ class Budget:
 
     def search_begins(self) -> None:
         """Call when the first trial can start: from here on time is measured for the forecast."""
-        self._search_started = self._clock()
+        self._before_search = self.spent_hours()
 
     def forecast_hours(self, done: float, trials: int) -> float | None:
         """Device-hours of the whole sweep, from the speed measured so far.
@@ -56,13 +67,10 @@ class Budget:
         Returns:
             None before a twentieth of a trial is done.
         """
-        if self._search_started is None or done < MEASURED_FROM:
+        if self._before_search is None or done < MEASURED_FROM:
             return None
-        left = self._hours_since(self._search_started) / done * max(0.0, trials - done)
-        return self.spent_hours() + left
-
-    def _hours_since(self, start: float) -> float:
-        return self.devices * (self._clock() - start) / SECONDS_PER_HOUR
+        spent = self.spent_hours()
+        return spent + (spent - self._before_search) / done * max(0.0, trials - done)
 
 
 def trials_done(jobs: Mapping[str, Mapping[str, Any]]) -> float:

@@ -110,19 +110,35 @@ def hardware() -> dict[str, Any]:
     return {"nodes": nodes, "cluster_cpus": total.get("CPU", 0), "gpus": total.get("GPU", 0), "accelerators": kinds}
 
 
-def plan_lanes(resources: ResourcesConfig) -> LanePlan:
+def alive_nodes() -> list[dict[str, float]]:
+    """What each node of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def room_for(nodes: list[dict[str, float]], plan: LanePlan) -> int:
+    """How many lanes of the plan's kind the nodes hold, those of the plan included."""
+    cpus = [int(node.get("CPU", 0)) // plan.cpus for node in nodes]
+    if not plan.use_gpu:
+        return sum(cpus) // plan.workers
+    return sum(min(int(node.get("GPU", 0)), fits) for node, fits in zip(nodes, cpus, strict=True)) // plan.workers
+
+
+def plan_lanes(resources: ResourcesConfig, *, may_grow: bool = False) -> LanePlan:
     """Divides what the cluster has into lanes.
 
     On GPUs a lane takes one GPU a worker, on CPUs a node's CPUs: two trials at once on the same cores gain nothing.
 
+    Args:
+        resources: What the config asks for.
+        may_grow: Lanes may be asked for that the nodes don't hold yet.
+
     Raises:
         UserError: The cluster has fewer GPUs or CPUs than the config asks for.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return divide(nodes, resources)
+    return divide(alive_nodes(), resources, may_grow=may_grow)
 
 
-def divide(nodes: list[dict[str, float]], resources: ResourcesConfig) -> LanePlan:
+def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_grow: bool = False) -> LanePlan:
     """`plan_lanes` for given nodes, each a mapping with "CPU" and "GPU" counts."""
     workers = resources.workers_per_lane
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
@@ -142,7 +158,7 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig) -> LanePla
         fits = sum(int(node.get("CPU", 0)) // each for node in nodes) // workers
         unit = "CPUs"
     lanes = fits if resources.lanes == "auto" else resources.lanes
-    if lanes < 1 or lanes > fits:
+    if lanes < 1 or (lanes > fits and not may_grow):
         have = gpus if gpus else cpus
         raise UserError(
             "resources",

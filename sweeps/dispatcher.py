@@ -132,7 +132,10 @@ class Dispatcher:
         """
         seen = after if born == self._born else 0
         jobs = {job.job_id: _shown(job) for job in self.leases.jobs.values() if job.changed_at > seen}
-        lanes = {lane.name: {"idle_incarnations": lane.idle_incarnations} for lane in self.leases.lanes.values()}
+        lanes = {
+            lane.name: {"idle_incarnations": lane.idle_incarnations, "up": not lane.lost}
+            for lane in self.leases.lanes.values()
+        }
         marks = {"born": self._born, "changes": self.leases.changes}
         return {"jobs": jobs, "lanes": lanes, "notices": list(self.notices), **marks}
 

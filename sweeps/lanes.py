@@ -22,7 +22,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweeps.cluster import NAMESPACE, LanePlan
+from sweeps.cluster import NAMESPACE, LanePlan, alive_nodes, room_for
 from sweeps.dispatcher_actor import DispatcherActor
 from sweeps.lost_workers import LostWorkers
 from trainables import stages
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 IDLE_INCARNATIONS_ALLOWED = 3
 STOP_SECONDS = 30.0
 POLL_SECONDS = 5.0
+LOOK_FOR_NODES_SECONDS = 3.0
 
 
 class LanesFailedError(RuntimeError):
@@ -47,6 +48,9 @@ class Lanes:
         dispatcher: Handle of the dispatcher actor.
         name: Name of that actor in the namespace, by which trials and lanes find it.
         scratch: Local folder for Ray Tune's and Ray Train's own files, which nothing reads.
+        plan: What each lane has.
+        settings: What every lane is told.
+        grows: Whether a node that joins gets lanes.
         threads: One for each lane, in `TorchTrainer.fit()`.
         errors: How a lane's run ended, where it ended badly.
     """
@@ -54,6 +58,9 @@ class Lanes:
     dispatcher: Any
     name: str
     scratch: Path
+    plan: LanePlan
+    settings: LaneConfig
+    grows: bool
     threads: list[threading.Thread] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     _submitted: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -66,6 +73,27 @@ class Lanes:
     def call(self, method: str, *args: Any) -> Any:
         """Calls the dispatcher and waits for its answer."""
         return ray.get(getattr(self.dispatcher, method).remote(*args))
+
+    @property
+    def up(self) -> int:
+        """Lanes that can train, as of the last `status`: others wait for a node."""
+        return sum(lane["up"] for lane in self._status.get("lanes", {}).values())
+
+    def start_lane(self) -> None:
+        """One lane more; it comes up when Ray has a place for it, which an autoscaler may have to make first."""
+        lane = f"lane-{len(self.threads)}"
+        thread = threading.Thread(target=_serve, args=(self, lane), daemon=True, name=lane)
+        self.threads.append(thread)
+        thread.start()
+
+    def grow(self) -> None:
+        """Starts lanes where nodes have joined, until the sweep ends.
+
+        A lane whose node goes is not given up: its run waits for another node, and so takes one that joins.
+        """
+        while not self._stopping.wait(LOOK_FOR_NODES_SECONDS):
+            for _ in range(room_for(alive_nodes(), self.plan) - len(self.threads)):
+                self.start_lane()
 
     def submit(self, job_id: str, work: dict[str, Any]) -> None:
         """Queues a job of the driver's own; it is not lost with the dispatcher."""
@@ -131,7 +159,7 @@ class Lanes:
 
 
 @contextmanager
-def running(plan: LanePlan, settings: LaneConfig, max_failures: int) -> Iterator[Lanes]:
+def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: bool = False) -> Iterator[Lanes]:
     """Starts the dispatcher and every lane, and ends them whatever happens.
 
     Lanes come up as they can; `Lanes.check` tells when they can't.
@@ -140,6 +168,7 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int) -> Iterator
         plan: How many lanes, and what each has.
         settings: What every lane is told.
         max_failures: How often the dispatcher tries a job again.
+        grows: Whether nodes that join the cluster get lanes.
     """
     name = f"dispatcher-{uuid.uuid4().hex[:12]}"
     head = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -152,29 +181,29 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int) -> Iterator
         scheduling_strategy=head,
     )
     with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
-        lanes = Lanes(actor.remote(max_failures), name, Path(scratch))
-        for number in range(plan.lanes):
-            lane = f"lane-{number}"
-            thread = threading.Thread(target=_serve, args=(lanes, lane, plan, settings), daemon=True, name=lane)
-            thread.start()
-            lanes.threads.append(thread)
+        lanes = Lanes(actor.remote(max_failures), name, Path(scratch), plan, settings, grows)
+        for _ in range(plan.lanes):
+            lanes.start_lane()
+        if grows:
+            threading.Thread(target=lanes.grow, daemon=True, name="grow").start()
         try:
             yield lanes
         finally:
             lanes.stop()
 
 
-def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> None:
+def _serve(lanes: Lanes, lane: str) -> None:
     """One lane, from start to end, on a thread of the driver.
 
     Ray Train starts a worker again that dies. Its controller nobody does: here that is a run of its own, unless lanes
-    die again and again before any has come up.
+    die again and again before any has come up. A lane that left because its node was to go has another run, too.
     """
     lost_before, in_a_row = -1, 0
     for run in itertools.count():
         try:
-            _trainer(lanes, lane, f"{lane}-{run}", plan, settings).fit()
-            return
+            _trainer(lanes, lane, f"{lane}-{run}").fit()
+            if lanes._stopping.is_set():
+                return
         except ray.exceptions.RayActorError as error:
             if lanes._stopping.is_set():
                 return
@@ -190,11 +219,12 @@ def _serve(lanes: Lanes, lane: str, plan: LanePlan, settings: LaneConfig) -> Non
             return
 
 
-def _trainer(lanes: Lanes, lane: str, name: str, plan: LanePlan, settings: LaneConfig) -> TorchTrainer:
+def _trainer(lanes: Lanes, lane: str, name: str) -> TorchTrainer:
+    plan = lanes.plan
     return TorchTrainer(
         _lane_main,
         train_loop_config={
-            "settings": settings.model_dump(),
+            "settings": lanes.settings.model_dump(),
             "dispatcher": lanes.name,
             "namespace": NAMESPACE,
             "lane": lane,

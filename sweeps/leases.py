@@ -202,7 +202,7 @@ class Leases:
         known = self.lanes.get(name)
         if known is None or known.incarnation != incarnation:
             return
-        known.lost = True
+        known.lost = known.did_work = True  # nothing was wrong with it, even if it had nothing to do
         for job in list(self.jobs.values()):
             if job.lane == name and job.state == "running":
                 self.put_back(job)

@@ -149,7 +149,8 @@ def run_sweep(
         interrupt.arm()
         if draft is None:
             copy.pull()
-        lane_plan = cluster.plan_lanes(config.resources)
+        joined = options.address is not None  # nodes may join it, too; a local cluster stays as it is
+        lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
         stages.reached("cluster_joined", config.name)
         write_whole(home / "sweep.yaml", dump_config(config))
@@ -169,7 +170,8 @@ def run_sweep(
             copy.push_top()
             try:
                 settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
-                with lanes.running(lane_plan, settings, config.resources.max_failures) as running:
+                grows = joined and config.resources.lanes == "auto"
+                with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
                     state = search(sweep, running)
             except lanes.LanesFailedError as error:
                 print(f"error: {redact(str(error))}", file=sys.stderr)

@@ -48,6 +48,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
             (`sweeps.told.as_trials`).
         unfinished: Trials of earlier starts that did not end; they come first, under their old ids.
         submitted: Trials that earlier starts proposed.
+        room: Trials that can be trained at once now; None for as many as Tune asks for. Where there is no room nothing
+            is proposed, unless nothing runs: Tune would take that for the end.
 
     Attributes:
         predictions: The final objective that a trial would have had, by trial id: whoever stops a trial puts it here
@@ -64,10 +66,12 @@ class SweepSearch(NeverRestored, OptunaSearch):
         history: Sequence[FrozenTrial] = (),
         unfinished: Sequence[TrialSpec] = (),
         submitted: int = 0,
+        room: Callable[[], int] | None = None,
     ) -> None:
         self.config, self.base_objective, self.trial_config = config, base_objective, trial_config
         self.on_submitted, self.next_number, self.unfinished = on_submitted, submitted + 1, list(unfinished)
         self.predictions: dict[str, float] = {}
+        self.room = room
         self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
         super().__init__(
             space=self.distributions,
@@ -90,8 +94,11 @@ class SweepSearch(NeverRestored, OptunaSearch):
         assert self._ot_study is not None
         return self._ot_study
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's Tune config; Optuna's trial carries our id."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial's Tune config, Optuna's trial carries our id; None while every slot has a trial."""
+        running = len(self._ot_trials) - len(self._completed_trials)
+        if self.room and running >= max(1, self.room()):
+            return None
         if trial_id not in self._ot_trials:
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)

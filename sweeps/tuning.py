@@ -64,6 +64,7 @@ def make_search(sweep: Sweep, watch: Watch, baseline: dict[str, Any]) -> SweepSe
         history=[*history, *as_trials(past.ended, config, base_objective, history)],
         unfinished=past.unfinished,
         submitted=past.submitted,
+        room=lambda: watch.lanes.up * watch.slots,
     )
     if watch.pruner:
         search.predictions = watch.pruner.predictions
@@ -87,7 +88,7 @@ def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: i
             search_alg=search,
             scheduler=make_trial_scheduler(config),
             num_samples=trials,
-            max_concurrent_trials=len(lanes.threads) * watch.slots,
+            max_concurrent_trials=trials if lanes.grows else len(lanes.threads) * watch.slots,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

@@ -55,6 +55,7 @@ class Watch(threading.Thread):
         try:
             while not self._finishing.wait(LOOK_EVERY_SECONDS):
                 status = self.lanes.status()
+                self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
                 self.progress.show(status)
                 self._prune(status)
                 self.lanes.check(status)

@@ -25,6 +25,20 @@ def test_every_held_device_counts_and_so_do_earlier_starts(clock):
     assert not budget.is_spent()
 
 
+def test_lanes_that_come_and_go_count_while_they_are_there(clock):
+    budget = Budget(devices=4, cap_hours=None, clock=clock)
+    clock.seconds = 1800.0
+    budget.hold(1)
+    budget.search_begins()
+    clock.seconds += 3600.0
+    budget.hold(8)
+    clock.seconds += 900.0
+    budget.hold(0)
+    clock.seconds += 7200.0
+    assert budget.spent_hours() == pytest.approx(4 * 0.5 + 1 + 8 * 0.25)
+    assert budget.forecast_hours(3.0, 4) == pytest.approx(4 * 0.5 + 3 + 1)
+
+
 def test_the_cap_is_reached_when_it_is_spent(clock):
     budget = Budget(devices=2, cap_hours=1.0, clock=clock)
     clock.seconds = 1799.0

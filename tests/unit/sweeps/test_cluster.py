@@ -1,6 +1,6 @@
 import pytest
 
-from sweeps.cluster import LanePlan, divide
+from sweeps.cluster import LanePlan, divide, room_for
 from sweeps.sections import ResourcesConfig
 from trainables.errors import UserError
 
@@ -40,3 +40,24 @@ def test_divides_the_cluster(nodes, asked, plan):
 def test_refuses_more_than_there_is(nodes, asked):
     with pytest.raises(UserError, match="must fit the cluster"):
         divide(nodes, ResourcesConfig(**asked))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "plan", "lanes"),
+    [
+        (LAPTOP * 3, LanePlan(1, 1, False, 2), 3),
+        ([{"CPU": 0.0}, *LAPTOP], LanePlan(1, 1, False, 2), 1),
+        (LAPTOP * 3, LanePlan(1, 2, False, 2), 1),  # two workers a lane: the third node waits for a fourth
+        ([{"CPU": 8.0}, *BOX], LanePlan(8, 1, True, 8), 8),
+        (TWO_NODES, LanePlan(1, 1, True, 8), 4),  # 16 CPUs a node hold two workers of 8
+        ([], LanePlan(1, 1, True, 8), 0),
+    ],
+)
+def test_counts_the_lanes_that_nodes_hold(nodes, plan, lanes):
+    assert room_for(nodes, plan) == lanes
+
+
+def test_lanes_may_be_asked_for_that_an_autoscaler_has_to_make_room_for():
+    assert divide(BOX, ResourcesConfig(lanes=16), may_grow=True).lanes == 16
+    with pytest.raises(UserError, match="must fit the cluster"):
+        divide(BOX, ResourcesConfig(workers_per_lane=16), may_grow=True)
