@@ -38,13 +38,14 @@ def slow_model(tmp_path):
     return tmp_path / "model"
 
 
-def start(tmp_path, *overrides):
+def start(tmp_path, *overrides, grows=False):
     config = load_config("conf/smoke.yaml", [f"storage_path={tmp_path}", "wandb.mode=disabled", *overrides])
     with drafted(config) as draft:
         plan = make_plan(config, draft)
         claim(draft, config.folder)
     lane_plan = cluster.plan_lanes(config.resources)
-    return config, lanes.running(lane_plan, lane_settings(config, plan, lane_plan.cpus), config.resources.max_failures)
+    settings = lane_settings(config, plan, lane_plan.cpus)
+    return config, lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows)
 
 
 def submit(running, spec=SPEC):
@@ -60,8 +61,8 @@ def wait_for(condition, seconds=150):
     raise AssertionError("it did not happen in time")
 
 
-def end_of(running, job="t0001"):
-    return wait_for(lambda: running.call("poll", job, 0, 5.0)["end"])
+def end_of(running, job="t0001", seconds=150):
+    return wait_for(lambda: running.call("poll", job, 0, 5.0)["end"], seconds)
 
 
 def step_of(running, job="t0001"):
