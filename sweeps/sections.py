@@ -225,7 +225,8 @@ class ResourcesConfig(Section):
     """What the sweep may use.
 
     Attributes:
-        lanes: Trials trained at once, or "auto": what the cluster has (on CPUs one lane a node).
+        lanes: Trials trained at once, or "auto": what the cluster has (on CPUs one lane a node), and what nodes bring
+            that join it later. On a cluster that was joined (--address) it may be more than the nodes that are up hold.
         workers_per_lane: GPUs (or CPU workers) that one trial is trained on, data-parallel.
         trials_per_lane: Trials trained side by side on one copy of the base model (LoRA), each with its own schedule
             and fate; or "auto": as many as the lane's device is measured to train faster than one after another.

@@ -198,3 +198,21 @@ def load_from(config, overrides):
         config.folder.parent / "small.yaml",
         [f"storage_path={config.folder.parent}", "search.sampler=random", *overrides],
     )
+
+
+def test_nothing_is_proposed_while_every_slot_has_a_trial_but_never_with_nothing_running(config, submitted):
+    slots = [2]
+    search = SweepSearch(config, [], BASE, {}, submitted.append, room=lambda: slots[0])
+    assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]
+    search.on_trial_complete("a", result("complete", 2.0))
+    assert search.suggest("d") is not None
+    assert search.suggest("e") is None
+    slots[0] = 3  # a node has joined
+    assert search.suggest("f") is not None
+    slots[0] = 0  # all nodes are gone
+    for name in "bdf":
+        assert search.suggest("g") is None
+        search.on_trial_complete(name, result("complete", 2.0))
+    assert search.suggest("h") is not None
+    assert [spec.trial_id for spec in submitted] == ["t0001", "t0002", "t0003", "t0004", "t0005"]
+    assert len(search.study.trials) == 5, "what is not proposed is not in the study"
