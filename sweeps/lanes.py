@@ -92,6 +92,8 @@ class Lanes:
         A lane whose node goes is not given up: its run waits for another node, and so takes one that joins.
         """
         while not self._stopping.wait(LOOK_FOR_NODES_SECONDS):
+            if sum(thread.is_alive() for thread in self.threads) > self.up:
+                continue  # the place is for the lane that waits
             for _ in range(room_for(alive_nodes(), self.plan) - len(self.threads)):
                 self.start_lane()
 
