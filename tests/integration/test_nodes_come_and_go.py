@@ -7,14 +7,13 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
-from test_lanes import end_of, start, step_of, submit, wait_for
-
+from test_lanes import end_of, start, submit, wait_for
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweeps import cluster
 from trainables.tiny import byte_tokenizer
 
-TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 9)], 200
+TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200
 PARAMS = {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}
 
 
