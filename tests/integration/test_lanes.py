@@ -16,6 +16,7 @@ from sweeps.folder import claim, drafted
 from sweeps.plan import make_plan
 from sweeps.run import lane_settings
 from trainables.tiny import byte_tokenizer
+from trainables.working_copy import WorkingCopy
 
 SPEC = {"trial_id": "t0001", "seed": 3, "params": {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}}
 
@@ -42,7 +43,7 @@ def start(tmp_path, *overrides, grows=False):
     config = load_config("conf/smoke.yaml", [f"storage_path={tmp_path}", "wandb.mode=disabled", *overrides])
     with drafted(config) as draft:
         plan = make_plan(config, draft)
-        claim(draft, config.folder)
+        claim(draft, WorkingCopy(config.folder))
     lane_plan = cluster.plan_lanes(config.resources)
     settings = lane_settings(config, plan, lane_plan.cpus)
     return config, lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows)
