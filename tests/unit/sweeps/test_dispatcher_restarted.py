@@ -30,7 +30,7 @@ class Actor:
 @pytest.fixture
 def lanes(monkeypatch):
     actor = Actor()
-    lanes = Lanes(actor, "dispatcher", None)
+    lanes = Lanes(actor, "dispatcher", None, None, None, grows=False)
     monkeypatch.setattr(Lanes, "call", lambda self, *call: self.dispatcher.call(*call))
     lanes.status()
     return lanes

@@ -30,7 +30,7 @@ def test_a_parent_is_a_sweep_or_an_id(tmp_path, parent):
     assert check_parent(config(tmp_path, parent)) == []
     assert check_parent(config(tmp_path, "first@0123456789ab")) == []
     (missing,) = check_parent(config(tmp_path, tmp_path / "nowhere"))
-    assert str(missing).startswith("parent: must be a sweep's folder, or its NAME@ID, got ")
+    assert str(missing).startswith("parent: must be a sweep's folder or URL, or its NAME@ID, got ")
     own = config(tmp_path, tmp_path / "child")
     own.folder.mkdir()
     (own.folder / "sweep.yaml").write_text("name: child\n")

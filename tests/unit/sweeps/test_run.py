@@ -60,7 +60,10 @@ def test_a_plan_counts_and_leaves_only_itself(place, capsys):
         (["model.name=./nowhere"], "error: model.name: must be a model that exists"),
         (["data.max_tokens=20"], "error: train.jsonl line 1: must be at most data.max_tokens tokens long, got "),
         (["heldout.areas.home.scorers=[exact_mach]"], "error: heldout.areas.home.scorers"),
-        (["search.trials=100000", "model.lora.r=4096"], "error: storage_path: must have room"),
+        (
+            ["search.trials=100000", "model.lora.r=4096", "resources.keep_checkpoints=all"],
+            "error: storage_path: must have room",
+        ),
         (
             [
                 "training.schedule={shape: wsd, decay_fraction: 0.5}",

@@ -19,9 +19,9 @@ def command(monkeypatch):
     """Runs `sweeps.run`; what stands in the place of the search gives the sweep's state."""
     plan = cluster.LanePlan(lanes=1, workers=1, use_gpu=False, cpus=1)
     monkeypatch.setattr(cluster, "connected", lambda _address: contextlib.nullcontext())
-    monkeypatch.setattr(cluster, "plan_lanes", lambda _resources: plan)
+    monkeypatch.setattr(cluster, "plan_lanes", lambda _resources, may_grow: plan)
     monkeypatch.setattr(cluster, "hardware", dict)
-    monkeypatch.setattr(lanes, "running", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(lanes, "running", lambda *_, grows: contextlib.nullcontext())
 
     def command(*arguments, state):
         def search(sweep, _running):

@@ -1,6 +1,7 @@
 """Several trials in one loop: each ends as if it were alone, whatever becomes of its neighbours."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -183,7 +184,7 @@ def test_time_is_shared_out_among_the_trials_of_a_step(base, data, monkeypatch):
     now = iter(range(10**6))
     loop, config = Loop(base), lane()
     loop.offer(2)
-    monkeypatch.setattr("trainables.loop.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("trainables.loop.time", SimpleNamespace(monotonic=lambda: next(now)))
     specs = [named("a"), named("b", seed=8, batch_size=8.0)]
     ends = run(loop, data, config, specs, [Memory(), Memory()])
     seconds = {name: end.outcome.worker_seconds for name, end in ends.items()}
