@@ -2,8 +2,8 @@
 
 Run `python -m analysis.export DIR --to OUT`. A LoRA trial gives an adapter that `peft` loads, or with `--merge` a model
 that plain `transformers` loads; a full fine-tune gives its model. The checkpoint's checksums are verified first. What
-was written is loaded in a fresh process: its logits must be the trained model's, and its held-out losses those that the
-sweep recorded. OUT is there only when everything in it is.
+was written is loaded in a fresh process: its logits and held-out losses must be the trained model's, and these losses
+those that the sweep recorded. OUT is there only when everything in it is.
 """
 
 from __future__ import annotations
@@ -209,16 +209,19 @@ def _verified_export(
 ) -> Parity:
     """Merges where asked, and compares what lies in `partial` with the trained model."""
     from analysis import merge as trained
-    from analysis.parity import check
+    from analysis.parity import check, request
+    from analysis.reload import answer
 
     trust = base.trust_remote_code
     prompts = trained.prompt_ids(base.folder, sample_texts(sweep, chosen), trust=trust)
     model = trained.load_trained(base.folder, source, adapter=kind == "adapter", trust=trust)
-    before = trained.logits(model, prompts)
+    items = heldout_items(sweep, chosen)
+    asked = request(prompts, items)
+    before = answer(model, asked)
     if merge:
         trained.merge_into(model, partial)
     del model  # the fresh process needs the room
-    return check(partial, prompts, before, heldout_items(sweep, chosen), trust=trust)
+    return check(partial, asked, before, items, trust=trust)
 
 
 def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:

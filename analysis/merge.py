@@ -1,4 +1,4 @@
-"""The trained model as the checkpoint holds it: its logits, and its adapter merged into the base."""
+"""The trained model as the checkpoint holds it, and its adapter merged into the base."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from analysis.reload import logits_of
 from trainables import checkpoint
 
 MAX_TOKENS = 256
@@ -48,12 +47,6 @@ def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft reads an attribute that transformers has renamed
         return PeftModel.from_pretrained(model, str(source)).eval()
-
-
-@torch.inference_mode()
-def logits(model: nn.Module, prompts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """(tokens, vocabulary) of each prompt."""
-    return [logits_of(model, ids) for ids in prompts]
 
 
 def merge_into(model: nn.Module, out: Path) -> None:

@@ -1,7 +1,7 @@
 """Is an exported folder the model that was trained? Proved by loading it anew, in a fresh process.
 
-Two comparisons: logits with those of the trained model, and the held-out losses, recomputed, with those that the sweep
-recorded for the checkpoint.
+Three comparisons: its logits and its held-out losses with those of the trained model, all of them computed in float32,
+and these losses with those that the sweep recorded for the checkpoint, in whatever precision it trained.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,10 +28,21 @@ LIMIT = 1e-4
 3.4e-6 of the scale on a 135M model of 30 layers (measured, 1.2e-4 of 35). A wrong or half-merged adapter differs by far
 more. The threshold is ours."""
 
-HELDOUT_LIMITS = {"fp32": 1e-4, "bf16": 0.02, "auto": 0.02}
-"""Largest difference of an area's mean held-out loss, nats a token, by the precision that the trial was scored in:
-float32 differs by rounding; bf16 keeps eight bits of each factor, and the export is recomputed in float32. "auto" is of
-sweeps that did not record what it became. Ours; the second is deliberately wide, and the figure is shown."""
+HELDOUT_LIMIT = 1e-4
+"""Largest difference of an area's mean held-out loss between the exported and the trained model, nats a token."""
+
+RECORDED_LIMITS = {"fp32": 1e-4, "bf16": 0.02, "auto": 0.02}
+"""Largest difference of an area's mean held-out loss between the trained model in float32 and what was recorded, nats a
+token, by the precision that the trial was scored in: float32 differs by rounding, bf16 keeps eight bits of each factor.
+"auto" is of sweeps that did not record what it became. Ours; the second is deliberately wide, and is shown."""
+
+
+class AreaMeans(NamedTuple):
+    """An area's mean held-out loss, nats a token: as recorded, and recomputed in float32 by both models."""
+
+    recorded: float
+    trained: float
+    exported: float
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,8 @@ class Parity:
         largest_logit: Largest |logit| of the trained model: the scale.
         same_top: Share of positions at which both models rank the same token first, 0 to 1.
         positions: Positions compared.
-        heldout: By area, its mean held-out loss as recorded and as recomputed, nats a token.
-        heldout_limit: Largest difference that is let pass.
+        heldout: By area, its mean held-out losses.
+        precision: What the recorded losses were computed in.
         not_recomputed: Why held-out losses were not recomputed; None where they were.
     """
 
@@ -51,8 +63,8 @@ class Parity:
     largest_logit: float
     same_top: float
     positions: int
-    heldout: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    heldout_limit: float = HELDOUT_LIMITS["fp32"]
+    heldout: Mapping[str, AreaMeans] = field(default_factory=dict)
+    precision: str = "fp32"
     not_recomputed: str | None = None
 
     @property
@@ -62,14 +74,22 @@ class Parity:
 
     @property
     def heldout_difference(self) -> float:
-        """Largest |difference| of an area's mean; 0 without areas, NaN where a loss is not finite."""
-        differences = [abs(after - before) for before, after in self.heldout.values()]
-        return math.nan if any(math.isnan(d) for d in differences) else max(differences, default=0.0)
+        """Largest |difference| of an area's mean between the exported and the trained model; NaN where not finite."""
+        return _largest(means.exported - means.trained for means in self.heldout.values())
+
+    @property
+    def recorded_difference(self) -> float:
+        """Largest |difference| of an area's mean between the trained model and what was recorded of it."""
+        return _largest(means.trained - means.recorded for means in self.heldout.values())
 
     @property
     def holds(self) -> bool:
-        """Whether both are within their limits; a NaN is not."""
-        return self.largest_deviation <= self.limit and self.heldout_difference <= self.heldout_limit
+        """Whether all are within their limits; a NaN is not."""
+        return (
+            self.largest_deviation <= self.limit
+            and self.heldout_difference <= HELDOUT_LIMIT
+            and self.recorded_difference <= RECORDED_LIMITS[self.precision]
+        )
 
     def __str__(self) -> str:
         logits = (
@@ -78,8 +98,11 @@ class Parity:
         )
         if self.not_recomputed:
             return f"{logits}; held-out losses not recomputed: {self.not_recomputed}"
-        worst = f"{self.heldout_difference:.2g} nats a token (limit {self.heldout_limit:.2g})"
-        return f"{logits}; held-out losses of {len(self.heldout)} areas recomputed, they differ by at most {worst}"
+        return (
+            f"{logits}; held-out losses of {len(self.heldout)} areas differ by at most {self.heldout_difference:.2g} "
+            f"nats a token (limit {HELDOUT_LIMIT:.2g}), and from those that the sweep recorded ({self.precision}) by "
+            f"{self.recorded_difference:.2g} (limit {RECORDED_LIMITS[self.precision]:.2g})"
+        )
 
 
 @dataclass(frozen=True)
@@ -110,34 +133,42 @@ def compare_logits(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]
     )
 
 
+def request(prompts: Sequence[torch.Tensor], items: Items) -> dict[str, torch.Tensor]:
+    """What `analysis.reload.answer` is asked of both models: (tokens,) ids of each text, and the held-out items."""
+    asked = {f"prompt-{k}": ids for k, ids in enumerate(prompts)}
+    for number, (area, place) in enumerate(_places(items)):
+        sequence = items.sets[area].sequence(place)
+        asked[f"item-{number}"] = torch.from_numpy(sequence.input_ids.astype(np.int64))
+        asked[f"mask-{number}"] = torch.from_numpy(np.array(sequence.label_mask))
+    return asked
+
+
 def check(
-    folder: Path, prompts: Sequence[torch.Tensor], before: Sequence[torch.Tensor], items: Items, *, trust: bool = False
+    folder: Path,
+    asked: dict[str, torch.Tensor],
+    trained: Mapping[str, torch.Tensor],
+    items: Items,
+    *,
+    trust: bool = False,
 ) -> Parity:
     """Loads an exported folder in a fresh process and compares.
 
     Args:
         folder: What was exported.
-        prompts: (tokens,) ids of each text to compare on.
-        before: The trained model's logits on them, (tokens, vocabulary) each.
+        asked: The `request`.
+        trained: The trained model's answer to it.
         items: Held-out items, and what the sweep recorded of them.
         trust: Let code that comes with the model run.
 
     Raises:
         UserError: The folder doesn't load, or the model deviates by more than the limits.
     """
-    request = {f"prompt-{k}": ids for k, ids in enumerate(prompts)}
-    keys = [(area, place) for area, found in items.sets.items() for place in range(len(found))]
-    for number, (area, place) in enumerate(keys):
-        sequence = items.sets[area].sequence(place)
-        request[f"item-{number}"] = torch.from_numpy(sequence.input_ids.astype(np.int64))
-        request[f"mask-{number}"] = torch.from_numpy(np.array(sequence.label_mask))
-    result = _ask(folder, request, trust)
-    logits = compare_logits(before, [result[f"logits-{k}"] for k in range(len(prompts))])
-    losses = {key: float(result[f"nll-{number}"]) for number, key in enumerate(keys)}
-    parity = Parity(
-        **{name: getattr(logits, name) for name in ("largest_deviation", "largest_logit", "same_top", "positions")},
-        heldout=_means(items, losses),
-        heldout_limit=HELDOUT_LIMITS[items.precision],
+    exported = _ask(folder, asked, trust)
+    prompts = [name for name in exported if name.startswith("logits-")]
+    parity = replace(
+        compare_logits([trained[name] for name in prompts], [exported[name] for name in prompts]),
+        heldout=_means(items, trained, exported),
+        precision=items.precision,
         not_recomputed=items.missing,
     )
     if not parity.holds:
@@ -146,13 +177,24 @@ def check(
     return parity
 
 
-def _means(items: Items, losses: Mapping[tuple[str, int], float]) -> dict[str, tuple[float, float]]:
-    """By area, the mean of the recorded losses and of the recomputed ones, over the items that were recorded."""
-    means = {}
-    for area, found in items.sets.items():
-        recorded = [items.recorded[area, name].nll for name in found.ids]
-        means[area] = (float(np.mean(recorded)), float(np.mean([losses[area, k] for k in range(len(found))])))
-    return means
+def _places(items: Items) -> list[tuple[str, int]]:
+    return [(area, place) for area, found in items.sets.items() for place in range(len(found))]
+
+
+def _means(
+    items: Items, trained: Mapping[str, torch.Tensor], exported: Mapping[str, torch.Tensor]
+) -> dict[str, AreaMeans]:
+    """By area, the means over the items that were recorded."""
+    losses: dict[str, list[tuple[float, float, float]]] = {area: [] for area in items.sets}
+    for number, (area, place) in enumerate(_places(items)):
+        recorded = items.recorded[area, items.sets[area].ids[place]].nll
+        losses[area].append((recorded, float(trained[f"nll-{number}"]), float(exported[f"nll-{number}"])))
+    return {area: AreaMeans(*(float(mean) for mean in np.mean(found, axis=0))) for area, found in losses.items()}
+
+
+def _largest(differences: Iterable[float]) -> float:
+    sizes = [abs(difference) for difference in differences]
+    return math.nan if any(math.isnan(size) for size in sizes) else max(sizes, default=0.0)
 
 
 def _ask(folder: Path, request: dict[str, torch.Tensor], trust: bool) -> dict[str, torch.Tensor]:

@@ -110,6 +110,7 @@ def parse() -> argparse.Namespace:
     then.add_argument("--points", nargs="+", type=float, default=[0.125 * point for point in range(1, 9)])
     then.add_argument("--scale", type=float, default=1.0, help="factor on all peak LRs and floors")
     then.add_argument("--processes", type=int, default=1)
+    then.add_argument("--slots", type=int, default=1, help="trials of a process side by side; more than 1 for a LoRA")
     then.add_argument("--seconds", type=float, default=1e9, help="no trial is started after this many")
     then.add_argument("--save-every", type=float, default=60.0, help="seconds between two writings of the file")
     return command.parse_args()
@@ -206,16 +207,20 @@ def grid(scale: float) -> list[dict[str, float]]:
 
 
 def work(jobs: Any, results: Any, options: argparse.Namespace, deadline: float) -> None:
-    """One process: trains trial after trial on a warm base."""
+    """One process: trains its trials on a warm base."""
     from benchmarks.record_trial import Recorder
 
-    recorder, parent = Recorder(options), mp.parent_process()
-    while time.time() < deadline and parent and parent.is_alive():
+    parent = mp.parent_process()
+
+    def next_job() -> dict[str, Any] | None:
+        if time.time() >= deadline or not parent or not parent.is_alive():
+            return None
         try:
-            job = jobs.get(timeout=1.0)
+            return asdict(jobs.get(timeout=1.0))
         except queue.Empty:
-            break
-        results.put(recorder.record(**asdict(job)))
+            return None
+
+    Recorder(options).record_all(next_job, results.put)
     results.put(None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +15,9 @@ from benchmarks.curves import PARAMS
 from trainables.config import ModelConfig, TrainingConfig
 from trainables.data import TokenisedSet
 from trainables.heldout import item_losses
-from trainables.loop import Hooks, train
+from trainables.loop import Course, Hooks, Loop, Outcome
 from trainables.model import load_base
-from trainables.order import epoch_order, steps_in_epoch
+from trainables.order import epoch_order
 from trainables.spec import TrialSpec
 
 BATCH_TOKENS = 16384
@@ -39,6 +40,7 @@ class Recorder:
         self.base = load_base(model, config, "auto", "cuda" if torch.cuda.is_available() else "cpu")
         self.sets = {path.stem: TokenisedSet(str(path)) for path in sorted(options.data.glob("*.arrow"))}
         self.areas = [name for name in self.sets if name.startswith("heldout-")]
+        self.slots = options.slots
         untouched = self.base.untouched()
         self.base_heldout = self.heldout(untouched)
         self.base_losses = {name: self.losses(untouched, name) for name in self.sets if name not in self.areas}
@@ -51,33 +53,30 @@ class Recorder:
         """Each item's mean loss, area after area by name."""
         return np.concatenate([self.losses(model, name) for name in self.areas])
 
-    def record(self, study: str, data: str, seed: int, params: dict[str, float]) -> dict[str, Any]:
-        """Trains one trial.
+    def record_all(self, next_job: Callable[[], dict[str, Any] | None], done: Callable[[dict[str, Any]], None]) -> None:
+        """Trains trials, several side by side, until there are no more.
 
-        Returns:
-            `trial`, a record for `benchmarks.curves.stack`, and `common`, what trials share.
+        Args:
+            next_job: A trial's study, data, seed and params; None if no other is to begin.
+            done: Called with every trial that has ended: `trial`, a record for `benchmarks.curves.stack`, and `common`,
+                what trials share.
         """
-        samples = self.sets[data]
-        steps: list[Any] = []
-        points: list[np.ndarray] = []
-        hooks = Hooks(
-            steps=steps.extend, checkpoint=lambda step, model: points.append(self.heldout(model)), should_stop=bool
-        )
-        spec = TrialSpec(trial_id="t", seed=seed, params=params)
-        outcome = train(self.base, samples, spec, self.config, hooks)  # type: ignore[arg-type]
-        number = steps_in_epoch(len(samples), self.training.batch_size)
-        trial = {
-            "study": study,
-            "data": data,
-            "seed": seed,
-            "state": outcome.state,
-            "params": [params[name] for name in PARAMS],
-            "order": epoch_order(len(samples), seed).astype(np.int16),
-            "item_nll": padded([loss for step in steps for loss in step.item_nll], (len(samples),)),
-            "grad_norm": padded([step.grad_norm for step in steps], (number,)),
-            "heldout": padded(points, (len(self.training.checkpoints_at), len(self.base_heldout))),
-        }
-        return {"trial": trial, "common": self.common(data)}
+        loop, running, is_open = Loop(self.base), list[Recording](), True
+        loop.offer(self.slots)
+        while is_open or running:
+            while is_open and loop.free:
+                job = next_job()
+                is_open = job is not None
+                if job:
+                    running.append(Recording(self, **job))
+                    loop.join(running[-1].course)
+            for ended in loop.step() if running else []:
+                recording = next(one for one in running if one.course is ended.course)
+                running.remove(recording)
+                if ended.error:
+                    raise ended.error
+                assert ended.outcome is not None
+                done({"trial": recording.trial(ended.outcome), "common": self.common(recording.data)})
 
     def common(self, data: str) -> dict[str, Any]:
         """What the trials of one training set share."""
@@ -94,6 +93,46 @@ class Recorder:
             "tokens": np.array(counts, np.int16)[None],
             "planted": np.isin(samples.ids, self.prepared["planted"].get(data, []))[None],
             "ids": np.array(samples.ids),
+        }
+
+
+class Recording:
+    """A trial while it is trained, and what is kept of it.
+
+    Args:
+        recorder: Whose samples it is trained on.
+        study, data, seed, params: Those of `record_curves.Job`.
+
+    Attributes:
+        course: Its way through the epoch.
+        data: The name of its training set.
+    """
+
+    def __init__(self, recorder: Recorder, study: str, data: str, seed: int, params: dict[str, float]) -> None:
+        self.data, self._training = data, recorder.training
+        self._samples = recorder.sets[data]
+        self._fields = {"study": study, "data": data, "seed": seed, "params": [params[name] for name in PARAMS]}
+        self._steps: list[Any] = []
+        self._points: list[np.ndarray] = []
+        self._items = len(recorder.base_heldout)
+        hooks = Hooks(
+            steps=self._steps.extend,
+            checkpoint=lambda step, model: self._points.append(recorder.heldout(model)),
+            should_stop=bool,
+        )
+        spec = TrialSpec(trial_id="t", seed=seed, params=params)
+        self.course = Course(self._samples, spec, recorder.config, hooks)  # type: ignore[arg-type]
+
+    def trial(self, outcome: Outcome) -> dict[str, Any]:
+        """Its record."""
+        size = len(self._samples)
+        return {
+            **self._fields,
+            "state": outcome.state,
+            "order": epoch_order(size, self.course.spec.seed).astype(np.int16),
+            "item_nll": padded([loss for step in self._steps for loss in step.item_nll], (size,)),
+            "grad_norm": padded([step.grad_norm for step in self._steps], (outcome.steps_planned,)),
+            "heldout": padded(self._points, (len(self._training.checkpoints_at), self._items)),
         }
 
 

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from analysis.chosen import choose
 from analysis.command import NoWinnerError
 from analysis.export import export, heldout_items, main
-from analysis.parity import HELDOUT_LIMITS, Parity, compare_logits
+from analysis.parity import AreaMeans, Parity, compare_logits
 from analysis.rank import leaderboard
 from analysis.records import read_sweep
 from trainables import checkpoint
@@ -192,6 +192,7 @@ def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep: Path, t
     assert done.parity is not None
     assert set(done.parity.heldout) == {"invoices", "tables"}
     assert done.parity.heldout_difference < 1e-4
+    assert done.parity.recorded_difference < 1e-4
     card = (tmp_path / "out" / "README.md").read_text()
     assert (
         f"Reloaded in a fresh process with `transformers` and compared with the trained model: {done.parity}." in card
@@ -207,9 +208,19 @@ def test_the_limit_is_that_of_the_precision_which_auto_became(
     (scored_sweep / "trials.jsonl").write_text("".join(lines))
     sweep, board = read_sweep(scored_sweep), leaderboard(scored_sweep)
     items = heldout_items(sweep, choose(board, "t1", 10))
-    differs = Parity(0.0, 1.0, 1.0, 1, {"tables": (1.0, 1.005)}, HELDOUT_LIMITS[items.precision])
+    means = AreaMeans(recorded=1.0, trained=1.005, exported=1.005)
+    differs = Parity(0.0, 1.0, 1.0, 1, {"tables": means}, items.precision)
     assert differs.holds is passes
-    assert replace(differs, heldout={"tables": (1.0, 1.03)}).holds is False
+    assert replace(differs, heldout={"tables": means._replace(recorded=0.98)}).holds is False
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("exported", "passes"), [(1.00009, True), (1.0002, False), (float("nan"), False)])
+def test_the_exported_model_scores_as_the_trained_one_whatever_the_precision(
+    precision: str, exported: float, passes: bool
+) -> None:
+    parity = Parity(0.0, 1.0, 1.0, 1, {"tables": AreaMeans(1.0, 1.0, exported)}, precision)
+    assert parity.holds is passes
 
 
 def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep: Path, tmp_path: Path) -> None:
@@ -220,7 +231,7 @@ def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep
     for line in lines:
         line["nll"] += 0.01 if line["area"] == "tables" else 0.0
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(UserError, match=r"they differ by at most 0\.01 nats a token \(limit 0\.0001\)"):
+    with pytest.raises(UserError, match=r"that the sweep recorded \(fp32\) by 0\.01 \(limit 0\.0001\)"):
         export(scored_sweep, tmp_path / "out", "t1", 10)
     assert not (tmp_path / "out").exists()
 
