@@ -29,7 +29,7 @@ from benchmarks.setting import machine, parser, print_result, say
 from sweeps.config import SweepConfig
 from sweeps.ledger import LEDGER_FILE, Ledger, seal
 from sweeps.recorder import trial_record
-from sweeps.run import recover
+from sweeps.recovery import recover
 from sweeps.search import SweepSearch
 from sweeps.space import Cube, distributions
 from sweeps.told import Told, frozen

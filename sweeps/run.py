@@ -18,11 +18,9 @@ from sweeps.driver_lock import one_driver
 from sweeps.ending import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
 from sweeps.folder import claim, drafted
 from sweeps.interrupt import Interrupt
-from sweeps.ledger import Ledger
 from sweeps.manifest import Manifest, precisions
-from sweeps.plan import CACHE_FOLDER, MODELS_CACHE, PLAN_FILE, Plan, make_plan
+from sweeps.plan import MODELS_CACHE, PLAN_FILE, Plan, make_plan
 from sweeps.plan_screen import print_plan
-from sweeps.prepare import TRAIN_FILE, area_file
 from sweeps.storage import StorageLostError, storage_error, used_patiently
 from sweeps.store_lock import one_driver_in_store
 from trainables import stages
@@ -31,12 +29,11 @@ from trainables.files import write_whole
 from trainables.pretrained import resolve_model
 from trainables.redaction import redact
 from trainables.remote import Remote, is_url
-from trainables.spec import LaneConfig
 from trainables.working_copy import DRIVER, READER, WorkingCopy, top
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
+    from sweeps.cluster import LanePlan
     from sweeps.lanes import Lanes
-    from sweeps.resume import Past
     from sweeps.sweep import Sweep
 
 
@@ -132,12 +129,10 @@ def run_sweep(
     Returns:
         The command's exit code.
     """
-    from sweeps import cluster, lanes
-    from sweeps.budget import Budget
-    from sweeps.identity import identify
-    from sweeps.sweep import Sweep
+    from sweeps import cluster
+    from sweeps.recovery import open_sweep
 
-    state, copy, home = "failed", WorkingCopy.of(config.place, DRIVER), draft or config.folder
+    copy, home = WorkingCopy.of(config.place, DRIVER), draft or config.folder
     home.mkdir(parents=True, exist_ok=True)
     with (
         one_driver(home),
@@ -158,63 +153,45 @@ def run_sweep(
         if draft:
             claim(draft, copy)
         stages.reached("folder_claimed", config.name)
-        ledger = Ledger.of_new_driver(config.folder, copy.remote)
-        past = recover(config, copy, ledger, console)
-        _refuse_spent_budget(config, past.device_hours)
-        budget = Budget(lane_plan.devices, config.budget.device_hours, past.device_hours)
-        sweep = Sweep(config, plan, ledger, past, budget, interrupt, console, copy, options.open_sealed_again)
-        identity = identify(config, ledger)
-        with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
-            started = {**identity, "config": config.model_dump(mode="json"), "resumed": draft is None}
-            ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
-            copy.push_top()
-            try:
-                settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
-                grows = joined and config.resources.lanes == "auto"
-                with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
-                    state = search(sweep, running)
-            except lanes.LanesFailedError as error:
-                print(f"error: {redact(str(error))}", file=sys.stderr)
-            finally:
-                stages.reached("sweep_ending", config.name)
-                ledger.append("sweep_ended", state=state, device_hours=budget.spent_hours())
-                manifest.state, manifest.fields["precision"] = state, precisions(ledger)
+        sweep = open_sweep(config, plan, copy, lane_plan, interrupt, console, options.open_sealed_again)
+        state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
         copy.push_top()
-    return finish(config, state, budget.spent_hours(), console)
+    return finish(config, state, sweep.budget.spent_hours(), console)
 
 
-def recover(config: SweepConfig, copy: WorkingCopy, ledger: Ledger, console: Console) -> Past:
-    """What earlier starts have done, by the ledger; `trials.jsonl` and the study are made to agree with it.
-
-    A driver that is killed while a trial's end is written leaves a trial that only the ledger knows.
+def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) -> str:
+    """Searches on lanes; the start and the end are in the ledger and the manifest, whatever lies between.
 
     Args:
-        config: The sweep.
-        copy: The driver's copy of its folder.
-        ledger: Its ledger.
-        console: Where warnings are printed.
+        sweep: This start of the sweep.
+        lane_plan: Its lanes.
+        grows: Lanes are added for nodes that join.
+        resumed: It is not the sweep's first start.
+
+    Returns:
+        How the sweep ended: as `search` says, or `failed`.
     """
-    from sweeps.leftovers import sweep_up
-    from sweeps.rebuild import last, write_trials
-    from sweeps.resume import past_of
-    from sweeps.study import rebuild_study
+    from sweeps import cluster, lanes
+    from sweeps.identity import identify
+    from sweeps.sweep import lane_settings
 
-    for fault in ledger.faults():
-        console.print(f"[yellow]warning[/]: {fault}: it does not count", soft_wrap=True, highlight=False)
-    events, _ = ledger.read()
-    past = past_of(events)
-    sweep_up(copy, [record["trial_id"] for record in past.ended])
-    write_trials(config.folder, past.ended)
-    if last(events, "baseline"):
-        rebuild_study(config, events)
-    return past
-
-
-def _refuse_spent_budget(config: SweepConfig, spent_hours: float) -> None:
-    cap = config.budget.device_hours
-    if cap is not None and spent_hours >= cap:
-        got = f"{cap:g} with {spent_hours:.3f} spent"
-        raise UserError("budget.device_hours", "must leave something to spend", got, "raise it")
+    config, plan, ledger = sweep.config, sweep.plan, sweep.ledger
+    state, identity = "failed", identify(config, ledger)
+    with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
+        started = {**identity, "config": config.model_dump(mode="json"), "resumed": resumed}
+        ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
+        sweep.copy.push_top()
+        try:
+            settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
+            with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
+                state = search(sweep, running)
+        except lanes.LanesFailedError as error:
+            print(f"error: {redact(str(error))}", file=sys.stderr)
+        finally:
+            stages.reached("sweep_ending", config.name)
+            ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
+            manifest.state, manifest.fields["precision"] = state, precisions(ledger)
+    return state
 
 
 def search(sweep: Sweep, running: Lanes) -> str:
@@ -250,35 +227,6 @@ def search(sweep: Sweep, running: Lanes) -> str:
     if not watch.cut_short:
         return "complete"
     return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
-
-
-def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
-    """What every lane of the sweep is told once.
-
-    Args:
-        config: The sweep.
-        plan: Its pre-flight.
-        threads: CPU threads of each worker.
-        driver_epoch: The driver's number; what lanes of older drivers write does not count.
-    """
-    cache, resources = config.folder / CACHE_FOLDER, config.resources
-    return LaneConfig(
-        sweep=config.name,
-        model=config.model,
-        data=config.data,
-        heldout=config.heldout,
-        training=config.training,
-        wandb=config.wandb,
-        output_dir=str(config.folder),
-        model_path=plan.model_path,
-        tokenised=str(cache / TRAIN_FILE),
-        tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
-        threads=threads,
-        store=config.place if is_url(config.storage_path) else None,
-        driver_epoch=driver_epoch,
-        hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
-        keep_all_checkpoints=resources.keep_checkpoints == "all",
-    )
 
 
 def write_plan(config: SweepConfig, plan: Plan, draft: Path) -> None:

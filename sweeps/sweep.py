@@ -10,8 +10,11 @@ from sweeps.budget import Budget
 from sweeps.config import SweepConfig
 from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
-from sweeps.plan import Plan
+from sweeps.plan import CACHE_FOLDER, Plan
+from sweeps.prepare import TRAIN_FILE, area_file
 from sweeps.resume import Past
+from trainables.remote import is_url
+from trainables.spec import LaneConfig
 from trainables.working_copy import WorkingCopy
 
 
@@ -40,3 +43,32 @@ class Sweep:
     console: Console
     copy: WorkingCopy
     open_sealed_again: bool = False
+
+
+def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
+    """What every lane of the sweep is told once.
+
+    Args:
+        config: The sweep.
+        plan: Its pre-flight.
+        threads: CPU threads of each worker.
+        driver_epoch: The driver's number; what lanes of older drivers write does not count.
+    """
+    cache, resources = config.folder / CACHE_FOLDER, config.resources
+    return LaneConfig(
+        sweep=config.name,
+        model=config.model,
+        data=config.data,
+        heldout=config.heldout,
+        training=config.training,
+        wandb=config.wandb,
+        output_dir=str(config.folder),
+        model_path=plan.model_path,
+        tokenised=str(cache / TRAIN_FILE),
+        tokenised_areas={name: str(cache / area_file(name)) for name in config.heldout.areas},
+        threads=threads,
+        store=config.place if is_url(config.storage_path) else None,
+        driver_epoch=driver_epoch,
+        hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
+        keep_all_checkpoints=resources.keep_checkpoints == "all",
+    )

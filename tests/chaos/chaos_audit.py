@@ -19,8 +19,8 @@ from sweeps.config import load_config
 from sweeps.ledger import Event, Ledger
 from sweeps.plan import Plan
 from sweeps.rebuild import ended_trials
-from sweeps.run import lane_settings
 from sweeps.study import open_storage
+from sweeps.sweep import lane_settings
 from trainables.bench import Bench
 from trainables.checkpoint import CheckpointError, verify
 from trainables.heldout import objective

@@ -14,7 +14,7 @@ from sweeps import cluster, lanes
 from sweeps.config import load_config
 from sweeps.folder import claim, drafted
 from sweeps.plan import make_plan
-from sweeps.run import lane_settings
+from sweeps.sweep import lane_settings
 from trainables.tiny import byte_tokenizer
 from trainables.working_copy import WorkingCopy
 
