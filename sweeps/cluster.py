@@ -34,6 +34,8 @@ from sweeps.sections import ResourcesConfig  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
 
 NAMESPACE = "llm-sweeps"
+TOO_LATE = "timed out during startup"
+"""What Ray 2.60 says, in a bare `Exception`, when its own processes take longer than the 30 s which it gives them."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def connected(address: str | None) -> Iterator[None]:
     """A local Ray cluster of this sweep's own, or the one at `address`, to which this project's packages are brought.
 
     Raises:
-        UserError: There is no cluster at `address`.
+        UserError: There is no cluster at `address`, or this machine is too busy to bring one up.
     """
     root = Path(__file__).resolve().parent.parent
     if address is None:
@@ -88,6 +90,12 @@ def connected(address: str | None) -> Iterator[None]:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
     except ConnectionError as error:
         raise UserError("--address", "a Ray cluster must answer there", address, str(error)) from None
+    except Exception as error:
+        if TOO_LATE not in str(error):
+            raise
+        raise UserError(
+            "Ray", "must be up within its 30 s", "a machine too busy for it", "run it again later"
+        ) from error
     close_token_file()
     try:
         yield

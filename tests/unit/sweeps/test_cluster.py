@@ -1,6 +1,9 @@
-import pytest
+import os
 
-from sweeps.cluster import LanePlan, divide, room_for
+import pytest
+import ray
+
+from sweeps.cluster import LanePlan, connected, divide, room_for
 from sweeps.sections import ResourcesConfig
 from trainables.errors import UserError
 
@@ -61,3 +64,24 @@ def test_lanes_may_be_asked_for_that_an_autoscaler_has_to_make_room_for():
     assert divide(BOX, ResourcesConfig(lanes=16), may_grow=True).lanes == 16
     with pytest.raises(UserError, match="must fit the cluster"):
         divide(BOX, ResourcesConfig(workers_per_lane=16), may_grow=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            Exception("The current node timed out during startup. This could happen because some of the raylet failed"),
+            UserError("Ray", "must be up within its 30 s", "a machine too busy for it", "run it again later"),
+        ),
+        (RuntimeError("something else"), RuntimeError("something else")),
+    ],
+)
+def test_a_machine_too_busy_for_ray_is_one_line_and_other_errors_stay_what_they_are(error, expected, monkeypatch):
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # put back afterwards
+    with pytest.raises(type(expected)) as raised, connected(None):
+        pass
+    assert str(raised.value) == str(expected)
