@@ -31,7 +31,8 @@ from trainables.stages import Kill, marker, trace_of  # noqa: E402
 MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0]
 """A checkpoint is written beside the steps that follow it: with steps of milliseconds, over a whole interval."""
 
-ORPHANED_SECONDS = 1.0
+ORPHANED_SECONDS = 10.0
+"""A worker whose driver has been killed makes steps until it learns of it, on a busy machine for seconds."""
 
 
 class Loss(NamedTuple):

@@ -1,4 +1,7 @@
-"""From a clone to an answer of the exported model: with the tiny model here, with `make demo` in `make test-slow`."""
+"""From a clone to an answer of the exported model, with the tiny model and with `make demo`.
+
+The tutorial's commands, which `make test` runs, go the same way but for the clone and the prompts.
+"""
 
 import json
 import os
@@ -40,6 +43,7 @@ def walk(folder, printed, template):
     return scored, prompts, best
 
 
+@pytest.mark.slow
 def test_a_new_users_path_with_the_tiny_model(tmp_path):
     folder = clone(tmp_path / "clone")
     printed = shell(f"{sys.executable} -m sweeps.run conf/smoke.yaml search.trials=2", folder)
