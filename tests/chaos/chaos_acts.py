@@ -251,5 +251,8 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
 
 
 def _back(name: str, trial: str) -> Kill:
-    """The second node, if it is down, comes back when this trial has ended."""
-    return Kill(name, NODE_BACK, "ledger_written", f"trial_ended {trial}")
+    """The second node, if it is down, comes back when this trial's end is about to be recorded.
+
+    Before, not after: where the driver dies once the ledger has the end, no other driver gets there again.
+    """
+    return Kill(name, NODE_BACK, "ledger_due", f"trial_ended {trial}")

@@ -108,10 +108,10 @@ def _litter(folder: Path) -> Iterator[str]:
 
 
 def _runs(folder: Path, records: list[Record]) -> Iterator[str]:
-    """Each trial has one run id, over all its attempts."""
+    """Each trial has one run id, over all its attempts, and the sweep one for its summary, over all its ends."""
     found = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
-    if len(found) != len(records):
-        yield f"doubled: {len(found)} W&B run ids of {len(records)} trials"
+    if len(found) != len(records) + 1:
+        yield f"doubled: {len(found)} W&B run ids of {len(records)} trials and a summary"
 
 
 def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
