@@ -30,7 +30,7 @@ def walk(folder, printed, template):
     if chromium := find_chromium():
         assert open_report(report, chromium) == headings
 
-    exported = shell(printed_path(printed, "export the best checkpoint"), folder)
+    exported = shell(printed_path(printed, "export the best checkpoint"), folder, seconds=900)
     assert f"{winner['trial_id']} at step {winner['step']}" in exported
     assert "reloaded in a fresh process" in exported
     best = folder / "best"
