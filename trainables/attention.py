@@ -21,8 +21,9 @@ PADDING_FREE = "padding_free"
 """Name under which `transformers` knows this attention: `model.set_attn_implementation(PADDING_FREE)`."""
 
 WIDENED_TOKENS = 256
-"""Up to here the backward pass of torch 2.13's bf16 attention on CPUs is slower than a cast to fp32 and back: with 9
-heads of 64 and one core 2.8 against 1.1 ms at 80 tokens, 5.7 against 3.8 at 190, but 14.5 against 18.6 at 512."""
+"""The longest row that is cast: torch 2.13's bf16 attention on CPUs has a backward pass that is slower than a cast to
+fp32 and back where rows are short (with 9 heads of 64 and one core, forward and backward: 2.8 against 1.1 ms at 80
+tokens, 5.7 against 3.8 at 190, but 14.5 against 18.6 at 512). Ours, between the last two."""
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 

@@ -149,3 +149,27 @@ def test_transformers_knows_the_attention_by_name():
     model = tiny(*FAMILIES["llama"])
     model.set_attn_implementation(PADDING_FREE)
     assert model.config._attn_implementation == PADDING_FREE
+
+
+@pytest.mark.parametrize(
+    ("length", "learns", "dtype"),
+    [
+        (attention.WIDENED_TOKENS, True, torch.float32),
+        (attention.WIDENED_TOKENS + 1, True, torch.bfloat16),
+        (attention.WIDENED_TOKENS, False, torch.bfloat16),
+    ],
+)
+def test_short_rows_that_learn_in_bf16_are_attended_to_in_fp32_even_under_autocast(length, learns, dtype, monkeypatch):
+    tensors, where = flat([length], dtype=torch.bfloat16)
+    kernel, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    def spy(*given, **more):
+        output = kernel(*given, **more)
+        seen.append(output.dtype)  # under autocast the kernel's output, not its input, says what it computed in
+        return output
+
+    monkeypatch.setattr(attention.functional, "scaled_dot_product_attention", spy)
+    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(learns):
+        rows = [tensor if learns else tensor.detach() for tensor in tensors]
+        found, _ = padding_free_attention(Layer(), *rows, None, **where)
+    assert (seen, found.dtype) == ([dtype], torch.bfloat16)
