@@ -15,7 +15,11 @@ POLL_SECONDS = 20.0
 
 
 class SweepTrial(tune.Trainable):
-    """Submits one trial and relays it; the actor is reused for the next (`reuse_actors=True`)."""
+    """Submits one trial and relays it; the actor is reused for the next (`reuse_actors=True`).
+
+    The end of an actor says nothing about its trial: Tune ends one that is still starting when another, which has just
+    become free, can take its trial over. Who is done with a trial tells the lanes: `sweeps.tuning.CancelEndedTrials`.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Submits the trial of `config["spec"]` to the dispatcher of `config["lanes"]`."""
@@ -23,8 +27,7 @@ class SweepTrial(tune.Trainable):
         self._submit(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Drops the last trial, if it still runs, and submits the next: `cleanup` does not run in between."""
-        self.cleanup()
+        """Submits the next trial."""
         self._submit(new_config)
         return True
 
@@ -42,10 +45,6 @@ class SweepTrial(tune.Trainable):
                 return self._relay(answer["reports"][0])
             if answer["end"]:
                 return {**self._last_point(answer["end"]), "state": answer["end"]["state"], "done": True}
-
-    def cleanup(self) -> None:
-        """Cancels the trial; a trial that has ended is not touched by that."""
-        ray.get(self.dispatcher.cancel.remote(self.job_id, "pruned"))
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the lane writes checkpoints, the ledger is what a sweep resumes from."""

@@ -122,7 +122,7 @@ def make_trial_scheduler(config: SweepConfig) -> TrialScheduler:
 
 
 class CancelEndedTrials(NeverRestored, tune.Callback):
-    """Frees a trial's lane when Tune is done with it: a reused actor is not cleaned up in between."""
+    """Frees a trial's lane when Tune is done with the trial; its actor may be another trial's by then."""
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 from chaos_acts import CHECKPOINTS, NODE, NODE_BACK, STEPS, SWEEP, Act
 
+from sweeps.ending import EXIT_USER_ERROR
 from trainables.stages import VARIABLE, Kill, marker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,7 @@ LOOK_SECONDS = 0.02
 ACT_SECONDS = 2400.0
 TITLES = {"controller": "ray::TrainController", "dispatcher": "ray::DispatcherActor"}
 LATE, TRIES = "The current node timed out during startup", 3
+TOO_BUSY = "error: Ray: must be up within its 30 s"  # what a driver makes of it
 SUBREAPER = 36  # prctl's: orphans of a killed driver become children of this process, which can so find them
 
 
@@ -87,7 +89,7 @@ class Conductor:
             code = self._attend(self._start(), deadline)
             if code == 0:
                 return
-            if code == 1 and LATE in self._log().read_text():
+            if code == EXIT_USER_ERROR and TOO_BUSY in self._log().read_text():
                 self.late_starts += 1
             elif code != -signal.SIGKILL:
                 raise ChaosError(f"the driver ended with exit code {code}:\n{self._log().read_text()[-3000:]}")

@@ -1,0 +1,52 @@
+"""A trial's Tune actor comes and goes; the trial stays what the dispatcher knows of it."""
+
+import asyncio
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from sweeps.dispatcher import Dispatcher
+from sweeps.trial import SweepTrial
+
+CONFIG = {"lanes": "dispatcher", "namespace": "sweeps", "work": {"do": "trial"}, "spec": {"trial_id": "t0002"}}
+
+
+@pytest.fixture
+def dispatcher(monkeypatch):
+    """A dispatcher that answers without Ray."""
+    desk = Dispatcher(max_failures=1)
+
+    def remote(method):
+        def call(*given):
+            answer = getattr(desk, method)(*given)
+            return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+
+        return SimpleNamespace(remote=call)
+
+    class Handle:
+        def __getattr__(self, method):
+            return remote(method)
+
+    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: Handle())
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    return desk
+
+
+def test_an_actor_that_another_has_replaced_ends_without_its_trial(dispatcher):
+    """Tune removes the actor that it was starting for a trial when one that has become free takes the trial over."""
+    started = SweepTrial(config=CONFIG)
+    free = SweepTrial(config={**CONFIG, "spec": {"trial_id": "t0001"}})
+    assert free.reset(CONFIG)
+    started.stop()
+    assert dispatcher.leases.jobs["t0002"].state == "queued"
+    assert dispatcher.leases.jobs["t0002"].cancelled is None
+
+
+def test_an_actor_that_is_started_again_finds_its_trial_under_way(dispatcher):
+    first = SweepTrial(config=CONFIG)
+    first.stop()
+    SweepTrial(config=CONFIG)
+    assert len(dispatcher.leases.jobs) == 1
+    assert dispatcher.leases.jobs["t0002"].cancelled is None
