@@ -9,6 +9,7 @@ from analysis.chosen import BaseModel
 from analysis.records import Sweep
 from analysis.terminal_plot import plot
 from analysis.thin import thin
+from trainables.layout import MANIFEST_FILE
 
 PLOT_CELLS, PLOT_LINES = 60, 6
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "USE_POLICY.md")
@@ -28,7 +29,7 @@ def schedule_plot(sweep: Sweep, trial_id: str) -> str:
 
 def data_hashes(sweep: Sweep) -> str:
     """The data files' SHA-256 by the sweep's manifest, as a list."""
-    written = json.loads((sweep.folder / "manifest.json").read_text(encoding="utf-8")).get("data_sha256") or {}
+    written = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("data_sha256") or {}
     if not written:
         return "The sweep's manifest has no hashes of the data."
     lines = [f"- {'training set' if name == 'train' else name}: `{digest}`" for name, digest in written.items()]

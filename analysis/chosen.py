@@ -15,6 +15,7 @@ from analysis.places import DamagedError, bring_checkpoint, place_of
 from analysis.records import Sweep
 from trainables.config import ModelConfig
 from trainables.errors import UserError
+from trainables.layout import MANIFEST_FILE
 from trainables.pretrained import resolve_model
 from trainables.remote import is_url
 
@@ -114,7 +115,7 @@ def base_model(sweep: Sweep) -> BaseModel:
     Raises:
         UserError: The manifest can't be read, or the folder is gone.
     """
-    path, section = sweep.folder / "manifest.json", sweep.config.get("model") or {}
+    path, section = sweep.folder / MANIFEST_FILE, sweep.config.get("model") or {}
     try:
         folder = Path(json.loads(path.read_text(encoding="utf-8"))["model_path"]).absolute()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -138,7 +139,7 @@ def check_base(sweep: Sweep, base: BaseModel) -> None:
     Raises:
         UserError: They differ.
     """
-    written = json.loads((sweep.folder / "manifest.json").read_text(encoding="utf-8")).get("model_sha256") or {}
+    written = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("model_sha256") or {}
     for name, expected in written.items():
         with (base.folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:

@@ -23,6 +23,7 @@ from analysis.places import opened, place_of
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from trainables.errors import UserError
+from trainables.layout import MANIFEST_FILE
 
 EXAMPLE = """example:
   python -m analysis.compare outputs/demo outputs/demo-2
@@ -72,7 +73,7 @@ def read_entry(folder: str | Path) -> Entry:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
     sweep = read_sweep(folder)
-    return Entry(sweep, leaderboard(folder), read_json(sweep.folder / "manifest.json") or {})
+    return Entry(sweep, leaderboard(folder), read_json(sweep.folder / MANIFEST_FILE) or {})
 
 
 def incomparable(first: Entry, second: Entry) -> str | None:

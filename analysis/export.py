@@ -27,6 +27,7 @@ from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from analysis.reproduce import REPRODUCE_FILE, reproducing_config
 from trainables.errors import UserError
+from trainables.layout import CACHE_FOLDER, area_file
 
 if TYPE_CHECKING:
     from analysis.parity import Items, Parity
@@ -120,7 +121,7 @@ def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
     precision = (trial.precision if trial else None) or asked
     recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
-    paths = {area: sweep.folder / "cache" / f"heldout-{area}.arrow" for area in sweep.weights}
+    paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in sweep.weights}
     gone = [str(path) for path in paths.values() if not path.is_file()]
     missing = f"there is no {gone[0]}" if gone else None
     sets = {} if missing else {area: TokenisedSet(path) for area, path in paths.items()}

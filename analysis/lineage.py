@@ -11,6 +11,7 @@ from typing import Any
 from analysis.json_object import read_json
 from analysis.places import top_of
 from trainables.errors import UserError
+from trainables.layout import MANIFEST_FILE
 from trainables.remote import is_url
 from trainables.working_copy import parent_and_name, place_of
 
@@ -82,9 +83,9 @@ def sweep_id(folder: Path) -> str | None:
     Raises:
         UserError: The manifest is not JSON.
     """
-    found = (read_json(folder / "manifest.json") or {}).get("sweep_id")
+    found = (read_json(folder / MANIFEST_FILE) or {}).get("sweep_id")
     if found is not None and not isinstance(found, str):
-        raise UserError(str(folder / "manifest.json"), "sweep_id must be a text", found, "restore the file")
+        raise UserError(str(folder / MANIFEST_FILE), "sweep_id must be a text", found, "restore the file")
     return found
 
 

@@ -29,6 +29,7 @@ from analysis.suspects import LISTED, suspects_or_reason
 from analysis.sweep_findings import sweep_findings
 from analysis.verdict import verdict
 from trainables.files import write_whole
+from trainables.layout import LEADERBOARD_FILE
 
 EXAMPLE = """example:
   python -m analysis.rank outputs/demo          # the table; also writes outputs/demo/leaderboard.json
@@ -95,7 +96,7 @@ def write_leaderboard(folder: str | Path) -> dict[str, Any]:
     found, reason = suspects_or_reason(folder, LISTED)
     listed = [{"id": one.found.id, "kind": one.found.kind, "excess_nats": one.found.excess_nats} for one in found]
     board = {**leaderboard(folder), "suspects": {"samples": listed, "unknown_because": reason}}
-    write_whole(Path(folder) / "leaderboard.json", _as_json(board))
+    write_whole(Path(folder) / LEADERBOARD_FILE, _as_json(board))
     return board
 
 

@@ -17,6 +17,7 @@ from analysis.json_lines import read_json_lines
 from analysis.separation import Separation
 from analysis.sweep_yaml import RESTORE, read_config, read_ranking
 from trainables.errors import UserError
+from trainables.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
 
 BASELINE = "baseline"
 STATES = ("complete", "pruned", "diverged", "failed")
@@ -120,11 +121,11 @@ class Sweep:
 
     def heldout(self, trial_id: str = BASELINE) -> Heldout:
         """Reads the held-out items of a trial, or of the base model (step 0)."""
-        return read_heldout(self.folder / "trials" / trial_id / "heldout.jsonl")
+        return read_heldout(self.folder / TRIALS_FOLDER / trial_id / ITEMS_FILE)
 
     def curve(self, trial_id: str) -> tuple[list[dict[str, Any]], list[str]]:
         """Reads a trial's loss curve: a record a step, in file order, and notes; empty where there is no file."""
-        lines, notes = read_json_lines(self.folder / "trials" / trial_id / "curve.jsonl")
+        lines, notes = read_json_lines(self.folder / TRIALS_FOLDER / trial_id / CURVE_FILE)
         return [record for _, record in lines], notes
 
 
@@ -139,8 +140,8 @@ def read_sweep(folder: str | Path) -> Sweep:
     """
     folder = Path(folder)
     config = read_config(folder)
-    ranking = read_ranking(config, folder / "sweep.yaml")
-    lines, notes = read_json_lines(folder / "trials.jsonl")
+    ranking = read_ranking(config, folder / SWEEP_FILE)
+    lines, notes = read_json_lines(folder / TRIALS_FILE)
     trials: dict[str, Trial] = {}
     for number, record in lines:
         trial = _trial(record, f"{folder / 'trials.jsonl'} line {number}")
@@ -151,7 +152,7 @@ def read_sweep(folder: str | Path) -> Sweep:
         folder=folder,
         config=config,
         weights=ranking.weights,
-        baseline=_read_baseline(folder / "baseline.json"),
+        baseline=_read_baseline(folder / BASELINE_FILE),
         trials=sorted(trials.values(), key=lambda trial: trial.trial_id),
         notes=notes,
         sealed=ranking.sealed,

@@ -23,6 +23,7 @@ from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from analysis.seeds import STATED_DF
 from trainables.errors import UserError
+from trainables.layout import PLAN_FILE
 
 EXAMPLE = """example:
   python -m analysis.suggest outputs/demo                  # print it
@@ -50,7 +51,7 @@ def suggest(folder: str | Path) -> str:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
     sweep, board = read_sweep(folder), leaderboard(folder)
-    advice = advise(observe(sweep, board, read_json(sweep.folder / "plan.json")))
+    advice = advise(observe(sweep, board, read_json(sweep.folder / PLAN_FILE)))
     wanted = {**changes(advice), **_lineage(sweep), **_seed_sd(board)}
     if reason := _beyond(sweep, advice):
         wanted["space.beyond_recommended"] = (reason, "needed where a range leaves the recommended bounds")

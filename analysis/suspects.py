@@ -22,8 +22,8 @@ from analysis.places import opened
 from analysis.records import Sweep, read_sweep
 from analysis.suspicion import Epoch, Suspicion, answer_kind, suspicions
 from trainables.errors import UserError
+from trainables.layout import CACHE_FOLDER, TRAIN_FILE
 
-TRAIN_FILE = "cache/train.arrow"
 SHOWN = 20
 LISTED = 5  # beside a leaderboard
 SHOWN_CHARACTERS = 160
@@ -72,7 +72,7 @@ def find_suspects(folder: str | Path, top: int = SHOWN, kind_key: str | None = N
             samples lack the key.
     """
     sweep = read_sweep(folder)
-    texts = read_texts(sweep.folder / TRAIN_FILE)
+    texts = read_texts(sweep.folder / CACHE_FOLDER / TRAIN_FILE)
     kinds = {name: _kind(name, text, kind_key) for name, text in texts.items()}
     epochs = [
         epoch for trial in sweep.trials if trial.state != "diverged" and (epoch := read_epoch(sweep, trial.trial_id))

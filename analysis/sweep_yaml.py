@@ -12,6 +12,7 @@ import yaml
 
 from analysis.separation import ALPHA, ROUNDS, Separation
 from trainables.errors import UserError
+from trainables.layout import SWEEP_FILE
 from trainables.working_copy import place_of
 
 RESTORE = "restore the file that the sweep wrote"
@@ -42,7 +43,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: The folder is no sweep's, or the file can't be read.
     """
-    path = folder / "sweep.yaml"
+    path = folder / SWEEP_FILE
     if not path.is_file():
         got = "a folder without sweep.yaml" if folder.is_dir() else "no such folder"
         inside = sorted(found.parent.name for found in folder.glob("*/sweep.yaml"))

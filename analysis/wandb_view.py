@@ -21,12 +21,12 @@ from trainables import wandb_service
 from trainables.config import WandbConfig
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.layout import WANDB_VIEW_FILE
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
     from wandb_workspaces.workspaces import Workspace
 
-VIEW_FILE = "wandb_view.json"
 END_SECONDS = 5.0
 
 EXAMPLE = """example:
@@ -58,7 +58,7 @@ def make_views(folder: str | Path) -> tuple[str, str]:
     _refuse_offline(sweep.folder)
     wandb_panels = panels_module()
     entity = settings.entity or _default_entity()
-    known: dict[str, Any] = read_json(sweep.folder / VIEW_FILE) or {}
+    known: dict[str, Any] = read_json(sweep.folder / WANDB_VIEW_FILE) or {}
     workspace = wandb_panels.workspace(sweep, board, entity, settings.project)
     report = wandb_panels.report(sweep, board, entity, settings.project)
     place = {"entity": entity, "project": settings.project}
@@ -68,9 +68,9 @@ def make_views(folder: str | Path) -> tuple[str, str]:
     report.id = known.get("report", "")
     _save(workspace)
     made = {**known, **place, "workspace": [workspace._internal_name, workspace._internal_id]}
-    write_whole(sweep.folder / VIEW_FILE, json.dumps(made) + "\n")
+    write_whole(sweep.folder / WANDB_VIEW_FILE, json.dumps(made) + "\n")
     _save(report)
-    write_whole(sweep.folder / VIEW_FILE, json.dumps({**made, "report": report.id}) + "\n")
+    write_whole(sweep.folder / WANDB_VIEW_FILE, json.dumps({**made, "report": report.id}) + "\n")
     return workspace.url, report.url
 
 

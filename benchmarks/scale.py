@@ -27,12 +27,13 @@ from rich.console import Console
 from benchmarks.scale_simulation import BASE, CHECKPOINTS, Simulation, config_in
 from benchmarks.setting import machine, parser, print_result, say
 from sweeps.config import SweepConfig
-from sweeps.ledger import LEDGER_FILE, Ledger, seal
+from sweeps.ledger import Ledger, seal
 from sweeps.recorder import trial_record
 from sweeps.recovery import recover
 from sweeps.search import SweepSearch
 from sweeps.space import Cube, distributions
 from sweeps.told import Told, frozen
+from trainables.layout import LEDGER_FILE
 from trainables.spec import TrialSpec
 from trainables.working_copy import WorkingCopy
 

@@ -13,9 +13,9 @@ from sweeps.watch import Watch
 from trainables import base_losses
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.layout import BASELINE_FILE, ITEMS_FILE
 from trainables.working_copy import WorkingCopy
 
-BASELINE_FILE = "baseline.json"
 BASE_LOSSES_CACHE = Path(".cache") / "base_losses"
 POLL_SECONDS = 2.0
 SAY_EVERY_SECONDS = 15.0
@@ -128,7 +128,7 @@ def _write(copy: WorkingCopy, areas: Areas) -> None:
     folder, items = copy.folder, "trials/baseline"
     parts = [f"{items}/{area}.jsonl" for area in areas]
     copy.fetch(*parts)
-    write_whole(folder / items / "heldout.jsonl", "".join((folder / part).read_text("utf-8") for part in parts))
+    write_whole(folder / items / ITEMS_FILE, "".join((folder / part).read_text("utf-8") for part in parts))
     write_whole(folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
     copy.push(f"{items}/heldout.jsonl", BASELINE_FILE)
     for part in parts:

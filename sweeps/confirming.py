@@ -13,7 +13,7 @@ from sweeps.replicates import Replicate
 from sweeps.search import tell_replicates
 from sweeps.sweep import Sweep
 from sweeps.watch import Baseline, Watch
-from trainables.heldout import objective
+from trainables.objective import objective
 from trainables.spec import TrialSpec
 
 Record = dict[str, Any]

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeps.config import SweepConfig
-from sweeps.plan import CACHE_FOLDER, PLAN_FILE
 from trainables.errors import UserError
-from trainables.working_copy import DRIVER, WANDB_ID, WorkingCopy
+from trainables.layout import CACHE_FOLDER, PLAN_FILE, SWEEP_FILE, WANDB_ID
+from trainables.working_copy import DRIVER, WorkingCopy
 
 BEFORE_IT_BEGINS = (PLAN_FILE, WANDB_ID, f"{CACHE_FOLDER}/", "driver.")
 
@@ -74,4 +74,4 @@ def claim(draft: Path, copy: WorkingCopy) -> None:
         copy.remote.create(WANDB_ID, secrets.token_hex(16).encode())
         copy.fetch(WANDB_ID)
     copy.push(*(path.relative_to(copy.folder).as_posix() for path in (copy.folder / CACHE_FOLDER).iterdir()))
-    copy.push(PLAN_FILE, "sweep.yaml")
+    copy.push(PLAN_FILE, SWEEP_FILE)

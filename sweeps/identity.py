@@ -14,6 +14,7 @@ from analysis.places import top_of
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from trainables.errors import UserError
+from trainables.layout import SWEEP_FILE
 
 ID_BYTES = 6
 """Twelve hexadecimal digits: of a million sweeps, two share an id with a probability below one in five hundred."""
@@ -24,7 +25,7 @@ def check_parent(config: SweepConfig) -> list[UserError]:
     if config.parent is None or LINK.fullmatch(config.parent):
         return []
     folder = top_of(full_place(config.parent))
-    if not (folder / "sweep.yaml").is_file():
+    if not (folder / SWEEP_FILE).is_file():
         rule, remedy = (
             "must be a sweep's folder or URL, or its NAME@ID",
             "check the path; the ID is in its manifest.json",

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from sweeps.ledger import Ledger
 from sweeps.retention import DROPPED, Ended, Key, kept, marked
-from trainables.heldout import objective
+from trainables.layout import CHECKPOINTS_FOLDER, trial_file
+from trainables.objective import objective
 from trainables.working_copy import WorkingCopy
 
 Record = dict[str, Any]
@@ -87,7 +88,7 @@ class Keeper:
     def _remove(self, record: Record) -> None:
         """Removes all of a trial's checkpoints that are not marked as kept, whoever wrote them."""
         places = {f"step-{point['step']}" for point in _kept_points(record)}
-        self.copy.keep_only(f"trials/{record['trial_id']}/checkpoints", places)
+        self.copy.keep_only(trial_file(record["trial_id"], CHECKPOINTS_FOLDER), places)
 
 
 def _ended(record: Record, weights: Mapping[str, float]) -> Ended:

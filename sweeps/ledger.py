@@ -21,11 +21,11 @@ from sweeps.segments import Segments
 from trainables import stages
 from trainables.errors import UserError
 from trainables.files import append_whole, sync
+from trainables.layout import LEDGER_FILE
 from trainables.redaction import redact_all
 from trainables.remote import Remote
 from trainables.working_copy import join_ledger
 
-LEDGER_FILE = "ledger.jsonl"
 EPOCH = "driver_epoch"
 
 Event = dict[str, Any]

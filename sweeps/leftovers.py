@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 
-from sweeps.study import STUDY_FILE
+from trainables.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_FILE, TRIALS_FOLDER, trial_file
 from trainables.working_copy import WorkingCopy
 
 
@@ -30,8 +30,8 @@ def sweep_up(copy: WorkingCopy, ended: Iterable[str]) -> None:
             left.unlink()
     states = {key.split("/")[1] for key in copy.remote.listed("trials") if "/state/" in key} if copy.remote else set()
     for trial_id in states.intersection(ended):
-        copy.drop(f"trials/{trial_id}/state")
-    for trial in (folder / "trials" / trial_id for trial_id in ended):
-        shutil.rmtree(trial / "state", ignore_errors=True)
-        for half in (trial / "checkpoints").glob("*.partial"):
+        copy.drop(trial_file(trial_id, STATES_FOLDER))
+    for trial in (folder / TRIALS_FOLDER / trial_id for trial_id in ended):
+        shutil.rmtree(trial / STATES_FOLDER, ignore_errors=True)
+        for half in (trial / CHECKPOINTS_FOLDER).glob("*.partial"):
             shutil.rmtree(half, ignore_errors=True)

@@ -17,9 +17,9 @@ from typing import Any
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from trainables.files import write_whole
+from trainables.layout import MANIFEST_FILE
 
 PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
-MANIFEST_FILE = "manifest.json"
 
 
 class Manifest:

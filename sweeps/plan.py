@@ -28,14 +28,13 @@ from trainables.config import LoraConfig
 from trainables.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.layout import CACHE_FOLDER, PLAN_FILE
 from trainables.params import SCHEDULE_PARAMS, with_params
 from trainables.pretrained import load_tokenizer, resolve_model
 from trainables.remote import is_url
 from trainables.schedule import cap_floor, make_schedule
 from trainables.weight_files import WeightsSummary, read_json, summarise_weights
 
-PLAN_FILE = "plan.json"
-CACHE_FOLDER = "cache"
 MODELS_CACHE = Path(".cache") / "models"
 CPU_PROBE_SIZE = 1024
 CPU_UTILISATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model

@@ -15,19 +15,13 @@ from trainables.audit.audit import Audit, AuditSource, audit, kept_samples
 from trainables.audit.findings import SetAudit
 from trainables.config import Scorer
 from trainables.errors import UserError, UserErrors
+from trainables.layout import TRAIN_FILE, area_file
 from trainables.order import epoch_order
 from trainables.realness.realness import examine
 from trainables.realness.wording import findings as reality_findings
-from trainables.samples import Sample
-from trainables.scorers import Item, load_scorers, reference_errors
+from trainables.samples import Item, Sample
+from trainables.scorers import load_scorers, reference_errors
 from trainables.tokenise import Tokenised, tokenise
-
-TRAIN_FILE = "train.arrow"
-
-
-def area_file(area: str) -> str:
-    """Name of an area's tokenised file."""
-    return f"heldout-{area}.arrow"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from trainables import base_losses
 from trainables.base_losses import BaseLosses
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.epoch import Epoch, plan_epoch
-from trainables.heldout import objective
+from trainables.layout import CURVE_FILE, TRIALS_FOLDER, trial_file
+from trainables.objective import objective
 from trainables.params import with_params
 from trainables.schedule import LRSchedule, make_schedule
 from trainables.spec import TrialSpec
@@ -181,7 +182,7 @@ class Pruner:
         """Fetches the curve of a trial that has reported since; always true."""
         reported = job["attempt"], job["step"]
         if self._brought.get(trial_id) != reported:
-            self.copy.fetch(f"trials/{trial_id}/curve.jsonl")
+            self.copy.fetch(trial_file(trial_id, CURVE_FILE))
             self._brought[trial_id] = reported
         return True
 
@@ -203,7 +204,7 @@ class Pruner:
         return losses.level if losses else None
 
     def _file(self, trial_id: str) -> Path:
-        return self.config.folder / "trials" / trial_id / "curve.jsonl"
+        return self.config.folder / TRIALS_FOLDER / trial_id / CURVE_FILE
 
     def _reading(self, spec: TrialSpec, attempt: int) -> Reading:
         reading = self._readings.get(spec.trial_id)
@@ -227,7 +228,7 @@ class Pruner:
         fields = ("trial_id", "seed", "params", "drawn", "kind", "replicate_of")
         spec = TrialSpec(**{name: record[name] for name in fields})
         reading = Reading.begun(spec, 0, self.config, self.samples, self._base_level)
-        reading.read_on(self.config.folder / "trials" / spec.trial_id / "curve.jsonl")
+        reading.read_on(self.config.folder / TRIALS_FOLDER / spec.trial_id / CURVE_FILE)
         points = {c["step"]: objective(c["areas"], self.config.heldout.weights) for c in record["checkpoints"]}
         return reading.curve(points, points[max(points)])
 

@@ -19,11 +19,12 @@ from analysis.places import opened
 from analysis.rank import write_leaderboard
 from sweeps.config import SweepConfig, dump_config
 from sweeps.driver_lock import one_driver
-from sweeps.ledger import LEDGER_FILE, Event, Ledger
+from sweeps.ledger import Event, Ledger
 from sweeps.retention import dropped_of, marked
 from sweeps.store_lock import one_driver_in_store
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.layout import BASELINE_FILE, LEADERBOARD_FILE, LEDGER_FILE, STUDY_FILE, SWEEP_FILE, TRIALS_FILE
 from trainables.remote import Remote, is_url
 from trainables.working_copy import parent_and_name, place_of
 
@@ -33,7 +34,7 @@ EXAMPLE = """example:
 
 exit codes: 0 done, 2 wrong arguments or files, 3 done, but no complete trial with held-out scores"""
 
-MADE_ANEW = ("sweep.yaml", "baseline.json", "trials.jsonl", "study.log", "leaderboard.json")
+MADE_ANEW = (SWEEP_FILE, BASELINE_FILE, TRIALS_FILE, STUDY_FILE, LEADERBOARD_FILE)
 
 Record = dict[str, Any]
 
@@ -62,12 +63,12 @@ def rebuild(folder: Path) -> list[str]:
         events, _ = ledger.read()
         config = config_of(folder, events)
         ended = ended_trials(events)
-        write_whole(folder / "sweep.yaml", dump_config(config))
+        write_whole(folder / SWEEP_FILE, dump_config(config))
         write_trials(folder, ended)
         said = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
         baseline = last(events, "baseline")
         if baseline:
-            write_whole(folder / "baseline.json", json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
+            write_whole(folder / BASELINE_FILE, json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
             here = {"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)}
             said.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
         else:
@@ -108,7 +109,7 @@ def last(events: Iterable[Event], kind: str) -> Event | None:
 
 def write_trials(folder: Path, ended: Iterable[Record]) -> None:
     """Replaces `trials.jsonl`; where no trial has ended there is none."""
-    path = folder / "trials.jsonl"
+    path = folder / TRIALS_FILE
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ended)
     if text or path.exists():
         write_whole(path, text)

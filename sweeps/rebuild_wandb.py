@@ -11,7 +11,8 @@ from sweeps.config import load_config
 from trainables.config import WandbConfig
 from trainables.curve import StepRecord
 from trainables.errors import UserError
-from trainables.heldout import objective
+from trainables.layout import SWEEP_FILE
+from trainables.objective import objective
 from trainables.spec import TrialSpec
 from trainables.tracking import Tracker, close_service
 
@@ -36,7 +37,7 @@ def write_runs(folder: Path, out: Path) -> int:
     """
     if out.exists():
         raise UserError("--wandb", "must be a new folder", out, "name another: its runs would be written twice")
-    sweep, config = read_sweep(folder), load_config(folder / "sweep.yaml")
+    sweep, config = read_sweep(folder), load_config(folder / SWEEP_FILE)
     settings = {"model": config.model.name, "method": config.model.method}
     offline = config.wandb.model_copy(update={"mode": "offline"})
     for trial in sweep.trials:

@@ -14,6 +14,7 @@ from sweeps.ledger import Ledger, append_line
 from sweeps.rebuild import ended_trials, write_trials
 from trainables import stages
 from trainables.diagnostics.finding import Finding
+from trainables.layout import TRIALS_FILE
 from trainables.redaction import redact_all
 from trainables.working_copy import WorkingCopy
 
@@ -42,7 +43,7 @@ class Recorder(threading.Thread):
     def __init__(self, lanes: Lanes, ledger: Ledger, copy: WorkingCopy, budget: Budget, keeper: Keeper) -> None:
         super().__init__(daemon=True, name="recorder")
         self.lanes, self.ledger, self.copy, self.budget = lanes, ledger, copy, budget
-        self.path, self.keeper = copy.folder / "trials.jsonl", keeper
+        self.path, self.keeper = copy.folder / TRIALS_FILE, keeper
         self.records: dict[str, Record] = {}
         self.predictions: Mapping[str, float] = {}
         self.findings: Mapping[str, Finding] = {}

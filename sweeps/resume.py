@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config import SweepConfig, load_config
-from sweeps.ledger import LEDGER_FILE, Event
+from sweeps.ledger import Event
 from sweeps.retention import dropped_of, marked
 from trainables.errors import UserError, UserErrors
+from trainables.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
 from trainables.spec import TrialSpec
 from trainables.working_copy import parent_and_name, place_of
 
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 
-NEEDED = ("sweep.yaml", "plan.json")
+NEEDED = (SWEEP_FILE, PLAN_FILE)
 
 Record = dict[str, Any]
 
@@ -75,9 +76,9 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     Raises:
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
-    own = folder / "sweep.yaml"
+    own = folder / SWEEP_FILE
     if missing := [name for name in NEEDED if not (folder / name).is_file()]:
-        known = (folder / LEDGER_FILE).is_file() and missing == ["sweep.yaml"]
+        known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
         remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
         got = f"{place_of(folder)} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)

@@ -19,13 +19,14 @@ from sweeps.ending import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_
 from sweeps.folder import claim, drafted
 from sweeps.interrupt import Interrupt
 from sweeps.manifest import Manifest, precisions
-from sweeps.plan import MODELS_CACHE, PLAN_FILE, Plan, make_plan
+from sweeps.plan import MODELS_CACHE, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.storage import StorageLostError, storage_error, used_patiently
 from sweeps.store_lock import one_driver_in_store
 from trainables import stages
 from trainables.errors import UserError, UserErrors
 from trainables.files import write_whole
+from trainables.layout import PLAN_FILE, SWEEP_FILE
 from trainables.pretrained import resolve_model
 from trainables.redaction import redact
 from trainables.remote import Remote, is_url
@@ -148,7 +149,7 @@ def run_sweep(
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
         stages.reached("cluster_joined", config.name)
-        write_whole(home / "sweep.yaml", dump_config(config))
+        write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
             claim(draft, copy)

@@ -12,6 +12,7 @@ from sweeps.ledger import Ledger
 from sweeps.sweep import Sweep
 from sweeps.watch import Watch
 from trainables.files import write_whole
+from trainables.layout import ITEMS_FILE, TRIALS_FOLDER, trial_file
 
 OPENED, SCORED = "sealed_opened", "sealed_scored"
 BASE = "baseline"
@@ -58,9 +59,9 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
     if ends is None:
         return
     for who in (BASE, winner["trial_id"]):
-        file = sweep.config.folder / "trials" / who / "heldout.jsonl"
+        file = sweep.config.folder / TRIALS_FOLDER / who / ITEMS_FILE
         write_whole(file, without(file, areas) + "".join(ends[f"sealed:{who}:{area}"]["lines"] for area in areas))
-        sweep.copy.push(f"trials/{who}/heldout.jsonl")
+        sweep.copy.push(trial_file(who, ITEMS_FILE))
     scores = {area: ends[f"sealed:{winner['trial_id']}:{area}"]["summary"] for area in areas}
     sweep.ledger.append(SCORED, winner=winner, areas=scores)
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
+from trainables.layout import CLOCK_KEY, LOCK_FILE
 from trainables.remote import Found, Remote, StoreError, Version
 
 logger = logging.getLogger(__name__)
 
-LOCK_KEY, CLOCK_KEY = "driver.lock", "driver.clock"
 RENEW_SECONDS = 20.0
 STALE_SECONDS = 120.0
 """A lock that was not renewed for so long is another's to take. Ours: six renewals, so that a few may fail."""
@@ -57,15 +57,15 @@ def one_driver_in_store(remote: Remote | None) -> Iterator[None]:
 
 def _take(remote: Remote, me: dict[str, Any]) -> Version:
     content = _content(me, 0)
-    if created := remote.create(LOCK_KEY, content):
+    if created := remote.create(LOCK_FILE, content):
         return created
-    found = remote.read(LOCK_KEY)
+    found = remote.read(LOCK_FILE)
     if found and not _may_be_taken(remote, found):
         holder = json.loads(found.data)
         got = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
         remedy = f"wait for its end, or stop it; if it was killed, wait {STALE_SECONDS:.0f} seconds"
         raise UserError(remote.url, "must have one driver at a time", got, remedy)
-    taken = remote.replace(LOCK_KEY, content, found.version) if found else remote.create(LOCK_KEY, content)
+    taken = remote.replace(LOCK_FILE, content, found.version) if found else remote.create(LOCK_FILE, content)
     if not taken:
         raise UserError(remote.url, "must have one driver at a time", "another that began just now", "wait for its end")
     return taken
@@ -99,7 +99,7 @@ class _Renewing(threading.Thread):
         while not self.ended.wait(RENEW_SECONDS):
             beat += 1
             try:
-                renewed = self.remote.replace(LOCK_KEY, _content(self.me, beat), self.version)
+                renewed = self.remote.replace(LOCK_FILE, _content(self.me, beat), self.version)
             except StoreError:  # it has been said in a warning; the lock lives on for a while
                 continue
             if renewed is None:
@@ -111,7 +111,7 @@ class _Renewing(threading.Thread):
 def _release(remote: Remote, me: dict[str, Any], version: Version) -> None:
     """Leaves the lock to whoever comes; the object stays, and says who held it last."""
     try:
-        remote.replace(LOCK_KEY, _content(me, -1), version)
+        remote.replace(LOCK_FILE, _content(me, -1), version)
     except StoreError as error:
         logger.warning("the lock stays until it is stale: %s", error)
 

@@ -18,10 +18,9 @@ from sweeps.resume import past_of
 from sweeps.space import Distribution, distributions
 from sweeps.told import Told, as_trials, frozen
 from trainables.files import append_whole
-from trainables.heldout import objective
+from trainables.layout import STUDY_FILE
+from trainables.objective import objective
 from trainables.spec import TrialSpec
-
-STUDY_FILE = "study.log"
 
 
 def fresh_storage(folder: Path) -> JournalStorage:

@@ -10,9 +10,9 @@ from sweeps.budget import Budget
 from sweeps.config import SweepConfig
 from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
-from sweeps.plan import CACHE_FOLDER, Plan
-from sweeps.prepare import TRAIN_FILE, area_file
+from sweeps.plan import Plan
 from sweeps.resume import Past
+from trainables.layout import CACHE_FOLDER, TRAIN_FILE, area_file
 from trainables.remote import is_url
 from trainables.spec import LaneConfig
 from trainables.working_copy import WorkingCopy

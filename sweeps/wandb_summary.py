@@ -9,10 +9,10 @@ from typing import Any
 
 from analysis.chosen import checkpoint_folder, choose
 from analysis.records import read_sweep
-from sweeps.manifest import MANIFEST_FILE
 from trainables import wandb_service
 from trainables.config import WandbConfig
 from trainables.errors import UserError
+from trainables.layout import MANIFEST_FILE, REPORT_FILE
 from trainables.redaction import redact
 
 OPEN_SECONDS = 20.0
@@ -96,9 +96,9 @@ def _artifacts(folder: Path, news: News, board: Board | None) -> list[tuple[Any,
     with data.new_file("data_sha256.json") as file:
         json.dump(hashes, file, indent=1)
     found.append((data, []))
-    if (folder / "report.html").is_file():
+    if (folder / REPORT_FILE).is_file():
         report = wandb.Artifact(f"{news['sweep']}-report", "report")
-        report.add_file(str(folder / "report.html"))
+        report.add_file(str(folder / REPORT_FILE))
         found.append((report, []))
     return found
 

@@ -20,20 +20,19 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.places import opened
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import Ledger
-from sweeps.manifest import MANIFEST_FILE
 from sweeps.space import WARM_START
 from sweeps.told import Record, as_trial
 from trainables.config import Params
 from trainables.errors import UserError, UserErrors
-from trainables.heldout import objective
+from trainables.layout import BASELINE_FILE, MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
+from trainables.objective import objective
 from trainables.params import SEARCHABLE_LORA, SEARCHABLE_TRAINING
 from trainables.remote import is_url
 
 BASE_TOLERANCE = 0.005
 """Nats a token by which the base model's objective may differ: other hardware and precision, not other data. Ours."""
 
-BASELINE_FILE, TRIALS_FILE = "baseline.json", "trials.jsonl"
-NEEDED = ("sweep.yaml", MANIFEST_FILE, BASELINE_FILE, TRIALS_FILE)
+NEEDED = (SWEEP_FILE, MANIFEST_FILE, BASELINE_FILE, TRIALS_FILE)
 
 Areas = dict[str, dict[str, Any]]
 
@@ -118,7 +117,7 @@ class Side:
 def _source(name: str, here: Side) -> Source:
     folder = _folder(name)
     try:
-        config = load_config(folder / "sweep.yaml")
+        config = load_config(folder / SWEEP_FILE)
     except (UserError, UserErrors) as error:
         return Source(name, [f"its sweep.yaml can't be read by this version: {error}"])
     there = Side(config, _read(folder / MANIFEST_FILE), _read(folder / BASELINE_FILE)["areas"])

@@ -15,7 +15,7 @@ from sweeps.progress import Progress
 from sweeps.pruner import Pruner
 from sweeps.recorder import Recorder
 from sweeps.sweep import Sweep
-from trainables.heldout import objective
+from trainables.objective import objective
 from trainables.spec import TrialSpec
 
 LOOK_EVERY_SECONDS = 0.5

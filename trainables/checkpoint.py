@@ -26,7 +26,7 @@ from torch import nn
 
 from trainables import stages, watchdog
 from trainables.files import sync
-from trainables.pretrained import no_progress_bars
+from trainables.progress_bars import no_progress_bars
 from trainables.sealed_folders import CHECKSUMS, COMPLETE
 
 META = "meta.json"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from trainables.base_losses import BaseLosses
-from trainables.curve import BatchLosses, CurveRecorder, StepRecord
-from trainables.data import Batch, TokenisedSet
+from trainables.curve import CurveRecorder, StepRecord
+from trainables.data import TokenisedSet
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.epoch import plan_epoch
 from trainables.optimise import SOLO, World
@@ -21,6 +21,7 @@ from trainables.params import with_params
 from trainables.preemption import Preemption
 from trainables.schedule import make_schedule
 from trainables.spec import LaneConfig, TrialSpec
+from trainables.step import StepPart, Stepped
 
 State = Literal["complete", "diverged", "stopped", "preempted"]
 
@@ -74,35 +75,6 @@ class Outcome:
     findings: list[Finding]
     watch: CurveWatch = field(compare=False, repr=False)
     worker_seconds: float = field(default=0.0, compare=False)
-
-
-class StepPart(NamedTuple):
-    """What one trial does in a step.
-
-    Attributes:
-        micro_batches: This worker's, on the host; none if a short last step leaves it without samples.
-        step_tokens: Label tokens of the trial's whole step, over all its micro-batches and workers.
-        lr: LR of the update.
-        spare: A batch of the step for a worker that has none of its own: it may run it, to keep in step with the
-            others, at a weight of 0.
-    """
-
-    micro_batches: Sequence[Batch]
-    step_tokens: int
-    lr: float
-    spare: Batch | None = None
-
-
-class Stepped(NamedTuple):
-    """What a trial's step gave, still on the device.
-
-    Attributes:
-        losses: Of this worker's micro-batches.
-        grad_norm: Scalar; the gradient's total L2 norm before clipping.
-    """
-
-    losses: list[BatchLosses]
-    grad_norm: torch.Tensor
 
 
 class Course:

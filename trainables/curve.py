@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from trainables.base_losses import BaseLosses
-from trainables.data import Batch
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.optimise import World
 from trainables.schedule import LRSchedule
+from trainables.step import BatchLosses
 
 
 @dataclass(frozen=True)
@@ -47,25 +46,6 @@ class StepRecord:
     item_nll: list[float]
     item_tokens: list[int]
     item_base_nll: list[float] | None = None
-
-
-class BatchLosses(NamedTuple):
-    """What is kept of a micro-batch.
-
-    Attributes:
-        ids: Its B samples.
-        tokens: Label tokens of each.
-        sums: (B,) float64 on the device; summed loss of each, in nats.
-    """
-
-    ids: tuple[str, ...]
-    tokens: list[int]
-    sums: torch.Tensor
-
-    @classmethod
-    def of(cls, batch: Batch, sums: torch.Tensor) -> BatchLosses:
-        """Of a batch that is still on the host."""
-        return cls(batch.ids, np.bincount(batch.label_item.numpy(), minlength=len(batch)).tolist(), sums)
 
 
 class CurveRecorder:

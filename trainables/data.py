@@ -18,8 +18,7 @@ import torch
 
 from trainables.errors import UserError
 from trainables.order import epoch_order, split_for_worker, step_indices, steps_in_epoch
-from trainables.samples import context_group
-from trainables.scorers import Item
+from trainables.samples import Item, context_group
 from trainables.tokenise import SCHEMA
 
 __all__ = [

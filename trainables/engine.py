@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from trainables.config import LoraConfig, TrainingConfig
-from trainables.course import StepPart, Stepped
-from trainables.curve import BatchLosses
 from trainables.model import Base
 from trainables.optimise import Gradients, Optimiser, World, dropout_state
+from trainables.step import BatchLosses, StepPart, Stepped
 
 
 class Engine(Protocol):

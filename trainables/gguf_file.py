@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
 from trainables.errors import UserError
-from trainables.pretrained import no_progress_bars
+from trainables.progress_bars import no_progress_bars
 
 
 def folder_name(file: Path) -> str:

@@ -20,7 +20,8 @@ from trainables.config import AreaConfig
 from trainables.data import TokenisedSet
 from trainables.forward import hugging_face_model
 from trainables.generate import end_tokens, greedy_answers
-from trainables.scorers import Item, ScorerFunction, exact_match, token_f1
+from trainables.samples import Item
+from trainables.scorers import ScorerFunction, exact_match, token_f1
 from trainables.token_losses import token_losses_and_hits
 
 ALWAYS_SCORED = ("exact_match", "token_f1")
@@ -148,23 +149,6 @@ def summarise(scores: Sequence[ItemScore]) -> Summary:
         **{name: _mean([score.scores[name] for score in scores]) for name in scores[0].scores},
         "items": len(scores),
     }
-
-
-def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> float:
-    """The number that a sweep minimises: the areas' `nll`, averaged by weight.
-
-    Args:
-        areas: Summaries by area; every area that has a weight must be there.
-        weights: Weight above 0 of each area that selects. Areas without a weight don't count.
-
-    Returns:
-        Weighted mean in nats a token; not finite where an area's `nll` is not.
-
-    Raises:
-        KeyError: An area with a weight has no summary.
-    """
-    total = sum(weights.values())
-    return sum(weight * areas[name]["nll"] for name, weight in weights.items()) / total
 
 
 @contextmanager

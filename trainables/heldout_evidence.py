@@ -11,8 +11,9 @@ from typing import Any
 from trainables.data import TokenisedSet
 from trainables.diagnostics import CurveWatch, Finding, HeldoutPoint, heldout_findings
 from trainables.heldout import ItemScore
+from trainables.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
 
-BASELINE_ITEMS = "trials/baseline/heldout.jsonl"
+BASELINE_ITEMS = trial_file(BASELINE_TRIAL, ITEMS_FILE)
 """The base model's items, in the sweep's folder; written before the first trial starts."""
 
 

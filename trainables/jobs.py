@@ -14,6 +14,7 @@ from trainables import base_losses, checkpoint, heldout
 from trainables.base_losses import BaseLosses
 from trainables.bench import Bench
 from trainables.files import write_whole
+from trainables.layout import TRIALS_FOLDER
 from trainables.params import with_params
 from trainables.slots import settle_slots
 from trainables.trial_job import Report, TrialJob
@@ -75,7 +76,7 @@ def score_baseline(bench: Bench, area: str) -> Report:
     with_answers = bool({"base", "all"} & set(bench.settings.heldout.answers_at))
     scores = bench.score(bench.base.untouched(), area, with_answers=with_answers)
     if bench.world.rank == 0:
-        path = Path(bench.settings.output_dir) / "trials" / "baseline" / f"{area}.jsonl"
+        path = Path(bench.settings.output_dir) / TRIALS_FOLDER / "baseline" / f"{area}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, bench.lines(area, 0, scores))
         bench.store.lines(f"trials/baseline/{area}.jsonl")

@@ -12,16 +12,15 @@ import shutil
 import uuid
 from pathlib import Path, PurePosixPath
 
-from trainables.one_writer import SIGNED, OvertakenError
+from trainables.layout import CURVE_FILE, ITEMS_FILE, WANDB_ID, WRITER_FILE, trial_file
+from trainables.one_writer import OvertakenError
 from trainables.pretrained import resolve_model
 from trainables.remote import Remote, StoreError
 from trainables.sealed_folders import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.spec import LaneConfig
-from trainables.working_copy import WANDB_ID, WorkingCopy, copy_folder, driver_epochs
+from trainables.working_copy import WorkingCopy, copy_folder, driver_epochs
 
 logger = logging.getLogger(__name__)
-
-CURVE, ITEMS = "curve.jsonl", "heldout.jsonl"
 
 
 class LaneStore:
@@ -97,7 +96,7 @@ class LaneStore:
         if writes:
             self._sign(remote, trial)
         shutil.rmtree(self.copy.folder / trial, ignore_errors=True)
-        self.copy.fetch(f"{trial}/{CURVE}", f"{trial}/{ITEMS}")
+        self.copy.fetch(f"{trial}/{CURVE_FILE}", f"{trial}/{ITEMS_FILE}")
         for key in _states(remote, f"{trial}/{states}"):
             try:
                 if pull_sealed(remote, key, self.copy.folder / key):
@@ -127,7 +126,7 @@ class LaneStore:
         """
         if self.copy.remote:
             self._refuse_if_overtaken(f"trials/{trial_id}")
-            self.copy.push(f"trials/{trial_id}/{CURVE}", f"trials/{trial_id}/{ITEMS}")
+            self.copy.push(trial_file(trial_id, CURVE_FILE), trial_file(trial_id, ITEMS_FILE))
 
     def sealed(self, folder: Path) -> None:
         """Uploads a trial's checkpoint; then it need not lie here. Raises as `trial_lines` does."""
@@ -149,17 +148,17 @@ class LaneStore:
         return folder.relative_to(self.copy.folder).as_posix()
 
     def _sign(self, remote: Remote, trial: str) -> None:
-        before = json.loads(remote.get(f"{trial}/{SIGNED}") or b"{}")
+        before = json.loads(remote.get(f"{trial}/{WRITER_FILE}") or b"{}")
         if before.get("driver_epoch", 0) > self.epoch:
             raise OvertakenError(f"{remote.url}/{trial}: driver {before['driver_epoch']} has taken over")
         text = json.dumps({"driver_epoch": self.epoch, "attempt": uuid.uuid4().hex}) + "\n"
         self._signatures[trial] = text.encode()
-        remote.put(f"{trial}/{SIGNED}", self._signatures[trial])
+        remote.put(f"{trial}/{WRITER_FILE}", self._signatures[trial])
 
     def _refuse_if_overtaken(self, trial: str) -> None:
         """A worker may outlive its driver, or its lane: what it makes then must not replace what counts."""
         assert self.copy.remote
-        if self.copy.remote.get(f"{trial}/{SIGNED}") != self._signatures.get(trial):
+        if self.copy.remote.get(f"{trial}/{WRITER_FILE}") != self._signatures.get(trial):
             raise OvertakenError(f"{self.copy.remote.url}/{trial}: another attempt at this trial has begun")
 
 

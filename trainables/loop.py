@@ -15,13 +15,14 @@ import torch
 
 from trainables import watchdog
 from trainables.base_losses import BaseLosses
-from trainables.course import Course, Hooks, Outcome, State, Stepped
+from trainables.course import Course, Hooks, Outcome, State
 from trainables.data import TokenisedSet
 from trainables.engine import Alone, Engine
 from trainables.model import Base
 from trainables.optimise import SOLO, World
 from trainables.packed import Pack, Parked
 from trainables.spec import LaneConfig, TrialSpec
+from trainables.step import Stepped
 
 __all__ = ["Course", "Ended", "Hooks", "Loop", "Outcome", "train"]
 

@@ -19,8 +19,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from trainables.config import LoraConfig, ModelConfig
 from trainables.errors import UserError
-from trainables.pretrained import is_hub_id, load_tokenizer, no_progress_bars, resolve_model
+from trainables.pretrained import is_hub_id, load_tokenizer, resolve_model
 from trainables.probe import choose_plan
+from trainables.progress_bars import no_progress_bars
 
 __all__ = ["Base", "load_base", "load_tokenizer", "resolve_model", "resolve_precision"]
 

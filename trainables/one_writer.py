@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from trainables.disk import patiently
-
-SIGNED = "writer.json"
+from trainables.layout import WRITER_FILE
 
 
 class OvertakenError(RuntimeError):
@@ -33,7 +32,7 @@ class OneWriter:
     """
 
     def __init__(self, folder: Path, driver_epoch: int) -> None:
-        self._path, self._driver_epoch, self._name = folder / SIGNED, driver_epoch, uuid.uuid4().hex
+        self._path, self._driver_epoch, self._name = folder / WRITER_FILE, driver_epoch, uuid.uuid4().hex
 
     @contextmanager
     def begun(self) -> Iterator[None]:

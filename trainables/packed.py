@@ -24,8 +24,6 @@ import torch.distributed as dist
 from peft import PeftModel
 
 from trainables.config import LoraConfig, TrainingConfig
-from trainables.course import StepPart, Stepped
-from trainables.curve import BatchLosses
 from trainables.data import Batch
 from trainables.errors import UserError
 from trainables.model import Base
@@ -36,6 +34,7 @@ from trainables.packed_layers import Dropout
 from trainables.packed_model import PackedModel, read_adapter, write_adapter
 from trainables.packed_rows import pack_batches
 from trainables.packed_weights import AdapterStack, AdapterState
+from trainables.step import BatchLosses, StepPart, Stepped
 
 __all__ = ["Pack", "Parked", "Slot", "StepPart", "Stepped"]
 

@@ -6,8 +6,6 @@ A sweep's driver needs these before any lane starts, and torch would add seconds
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +97,6 @@ def load_tokenizer(path: str | Path, model: ModelConfig | None = None) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         remedy = "put its files into the model's folder"
         raise UserError("model.name", "must come with a tokenizer", f"{path} ({_brief(error)})", remedy) from error
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keeps transformers' loading bars out of a lane's log and a command's one line."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _built(name: str, cache: Path) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainables.audit.rules import RULES
@@ -212,3 +212,20 @@ def _message_faults(messages: Any, name: str) -> Faults:
     roles = [message.get("role") for message in messages]
     if len(roles) < 2 or roles[0] == "assistant" or roles[-1] != "assistant":
         yield "turn_order", f"roles {excerpt(', '.join(str(role) for role in roles))}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One held-out item.
+
+    Attributes:
+        id: Its id in the area's file.
+        prompt: What the model was asked.
+        response: The reference answer.
+        meta: The item's other keys.
+    """
+
+    id: str
+    prompt: str
+    response: str
+    meta: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,6 @@ import numbers
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
@@ -21,24 +20,7 @@ from typing import Any
 from trainables.answers import Option, bullets, entries, first_named, numbers_in, options_in, squad_normalise
 from trainables.config import Scorer
 from trainables.errors import UserError
-
-
-@dataclass(frozen=True)
-class Item:
-    """One held-out item.
-
-    Attributes:
-        id: Its id in the area's file.
-        prompt: What the model was asked.
-        response: The reference answer.
-        meta: The item's other keys.
-    """
-
-    id: str
-    prompt: str
-    response: str
-    meta: dict[str, Any] = field(default_factory=dict)
-
+from trainables.samples import Item
 
 ScorerFunction = Callable[[str, Item], float]
 

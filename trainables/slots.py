@@ -14,13 +14,13 @@ import psutil
 import torch
 
 from trainables import watchdog
-from trainables.course import StepPart
 from trainables.data import TokenisedSet
 from trainables.epoch import plan_epoch
 from trainables.model import Base
 from trainables.order import epoch_order, split_for_worker, step_indices
 from trainables.packed import Pack
 from trainables.spec import LaneConfig
+from trainables.step import StepPart
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trainables.pretrained import no_progress_bars
+from trainables.progress_bars import no_progress_bars
 
 NAME = "random:tiny-llama"
 """What a config calls it."""

@@ -11,10 +11,9 @@ from typing import Any
 from trainables.curve import StepRecord
 from trainables.disk import patiently
 from trainables.files import append_whole, sync, write_whole
+from trainables.layout import CURVE_FILE, ITEMS_FILE
 from trainables.one_writer import OneWriter
 from trainables.strict_json import json_line
-
-CURVE, ITEMS = "curve.jsonl", "heldout.jsonl"
 
 Lines = list[dict[str, Any]]
 
@@ -42,10 +41,10 @@ class TrialFiles:
             OvertakenError: A newer driver's attempt has begun.
         """
         if not self._writes:
-            return self._kept(CURVE, step)[0], self._kept(ITEMS, step)[0]
+            return self._kept(CURVE_FILE, step)[0], self._kept(ITEMS_FILE, step)[0]
         patiently(self._folder, lambda: self._folder.mkdir(parents=True, exist_ok=True))
         with self._writer.begun():
-            curve, items = (self._cut(name, step) for name in (CURVE, ITEMS))
+            curve, items = (self._cut(name, step) for name in (CURVE_FILE, ITEMS_FILE))
         return curve, items
 
     def add_steps(self, records: Iterable[StepRecord]) -> None:
@@ -55,7 +54,7 @@ class TrialFiles:
             OvertakenError: Another attempt at the trial has begun; nothing is written.
         """
         with self._writer.turn():
-            append_whole(self._folder / CURVE, "".join(json_line(asdict(record)) for record in records).encode())
+            append_whole(self._folder / CURVE_FILE, "".join(json_line(asdict(record)) for record in records).encode())
 
     def add_items(self, lines: Iterable[str]) -> None:
         """Appends the items of a checkpoint.
@@ -64,11 +63,11 @@ class TrialFiles:
             OvertakenError: Another attempt at the trial has begun; nothing is written.
         """
         with self._writer.turn():
-            append_whole(self._folder / ITEMS, "".join(lines).encode())
+            append_whole(self._folder / ITEMS_FILE, "".join(lines).encode())
 
     def sync(self) -> None:
         """Waits until what was appended is on disk: a state that is must not be ahead of its curve."""
-        for name in (CURVE, ITEMS):
+        for name in (CURVE_FILE, ITEMS_FILE):
             if (self._folder / name).exists():
                 sync(self._folder / name)
 

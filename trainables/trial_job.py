@@ -16,6 +16,8 @@ from trainables.best_and_last import best_and_last
 from trainables.course import Course, Hooks, Outcome
 from trainables.curve import StepRecord
 from trainables.heldout_evidence import BASELINE_ITEMS, HeldoutEvidence
+from trainables.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
+from trainables.objective import objective
 from trainables.spec import TrialSpec
 from trainables.tracking import Tracker
 from trainables.training_state import TrainingState
@@ -24,9 +26,6 @@ from trainables.writer import Pending
 
 Report = dict[str, Any]
 Summary = dict[str, Any]
-
-STATES = "state"
-"""In a trial's folder: what it can go on from, until it has ended."""
 
 
 class TrialJob:
@@ -53,7 +52,7 @@ class TrialJob:
         self.course = Course(bench.data, spec, bench.settings, hooks, bench.world, bench.base_losses())
         self.steps = self.course.epoch.steps
         self.writes = bench.world.rank == 0
-        self.folder = Path(bench.settings.output_dir) / "trials" / spec.trial_id
+        self.folder = Path(bench.settings.output_dir) / TRIALS_FOLDER / spec.trial_id
         self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=bench.settings.driver_epoch)
         self.pending = Pending(bench.writer)
         self.checkpoints: list[Report] = []
@@ -74,7 +73,7 @@ class TrialJob:
         """Starts the trial's files and its W&B run, or goes on with them; returns what the loop trains."""
         settings, store = self.bench.settings, self.bench.store
         store.need(BASELINE_ITEMS)
-        store.bring_trial(self.spec.trial_id, STATES, writes=self.writes)
+        store.bring_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
         state = self._last_state()
         curve, items = self.files.begin(state.step if state else 0)
         if state:
@@ -129,14 +128,14 @@ class TrialJob:
         stages.reached("items_written", self.spec.trial_id, step)
         areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
         weights = self.bench.settings.heldout.weights
-        objective = heldout.objective(areas, weights)
-        path = self.folder / "checkpoints" / f"step-{step}"
+        value = objective(areas, weights)
+        path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
         self.bench.store.trial_lines(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
         self.pending.settle()  # never two checkpoints on their way: who is killed goes on from the one before at worst
         self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.bench.settings.output_dir))
-        self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": objective})
+        self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
         if self.tracker:
             self.tracker.areas(step, areas, self.baseline)
         self.report(
@@ -146,7 +145,7 @@ class TrialJob:
                 "step": step,
                 "fraction": step / self.steps,
                 "areas": areas,
-                "objective": objective,
+                "objective": value,
             }
         )
         stages.reached("checkpoint_reported", self.spec.trial_id, step)
@@ -160,12 +159,12 @@ class TrialJob:
 
         def write(tensors: training_state.Tensors) -> None:
             self.files.sync()
-            training_state.keep(self.folder / STATES, TrainingState(step, tensors, meta))
-            self.bench.store.state(self.folder / STATES / f"step-{step}")
+            training_state.keep(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
+            self.bench.store.state(self.folder / STATES_FOLDER / f"step-{step}")
             # Only now: whoever goes on from an earlier state needs what was best by then.
             self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
-        self.pending.submit(self.folder / STATES, learnt, write)
+        self.pending.submit(self.folder / STATES_FOLDER, learnt, write)
 
     def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
@@ -177,12 +176,12 @@ class TrialJob:
         """Drops checkpoints of a trial that goes on; `sweeps.keeper` sees to those of trials that have ended."""
         if self.bench.settings.keep_all_checkpoints:
             return
-        key = f"trials/{self.spec.trial_id}/checkpoints"
+        key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)
         self.bench.store.copy.keep_only(key, {f"step-{step}" for step in steps})
 
     def _last_state(self) -> TrainingState | None:
         """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""
-        state = training_state.last(self.folder / STATES, {"spec": self.spec.model_dump()})
+        state = training_state.last(self.folder / STATES_FOLDER, {"spec": self.spec.model_dump()})
         steps = self.bench.world.gather(state.step if state else 0)
         return state if len(set(steps)) == 1 else None
 

@@ -18,18 +18,12 @@ from pathlib import Path, PurePosixPath
 
 from trainables.errors import UserError
 from trainables.files import write_whole
+from trainables.layout import CLOCK_KEY, COPY_MARK, DRIVERS, LEDGER_FILE, LEDGER_PARTS, LOCK_FILE, TRIALS_FILE
 from trainables.remote import AT_ONCE, Remote, is_url
 
 DRIVER, READER = "driver", "reader"
-MARK = ".copy"
-"""In a copy: of what it is one, and which version of each file it has."""
-WANDB_ID = "wandb/folder-id"
-"""What W&B's run ids are made of (`trainables.wandb_service.folder_id`): the same for all copies of a sweep."""
-LEDGER_PARTS, LEDGER_FILE = "ledger/", "ledger.jsonl"
-DRIVERS = "drivers/"
-APART = (LEDGER_PARTS, DRIVERS, "driver.lock", "driver.clock")
+APART = (LEDGER_PARTS, DRIVERS, LOCK_FILE, CLOCK_KEY)
 """Objects that are no files of the sweep's folder."""
-TRIALS_FILE = "trials.jsonl"
 
 Known = dict[str, tuple[str, int, int]]
 
@@ -43,7 +37,7 @@ def copy_folder(url: str, role: str) -> Path:
 
 def place_of(folder: Path) -> str:
     """What a user calls a sweep's folder: the URL that it is a copy of, else the folder."""
-    mark = folder / MARK
+    mark = folder / COPY_MARK
     return str(json.loads(mark.read_text(encoding="utf-8"))["url"]) if mark.is_file() else str(folder)
 
 
@@ -177,7 +171,7 @@ class WorkingCopy:
         """Says in the folder what it is a copy of."""
         if self.remote:
             text = json.dumps({"url": self.remote.url, "known": self._known})
-            write_whole(self.folder / MARK, text + "\n")
+            write_whole(self.folder / COPY_MARK, text + "\n")
 
     def _bring(self, name: str, tag: str) -> None:
         path, known = self.folder / name, self._known.get(name)
@@ -194,7 +188,7 @@ class WorkingCopy:
 
     def _read_mark(self) -> Known:
         try:
-            mark = json.loads((self.folder / MARK).read_text(encoding="utf-8"))
+            mark = json.loads((self.folder / COPY_MARK).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         return {name: tuple(known) for name, known in mark["known"].items()}

@@ -4,6 +4,6 @@
 has the template draw them.
 """
 
-from analysis.report.page import REPORT_FILE, write_report
+from analysis.report.page import write_report
 
 __all__ = ["REPORT_FILE", "write_report"]

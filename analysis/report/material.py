@@ -14,6 +14,7 @@ from analysis.observed import observe
 from analysis.rank import leaderboard
 from analysis.records import Sweep, Trial, read_sweep
 from analysis.thin import Curve, thin
+from trainables.layout import LEDGER_FILE, MANIFEST_FILE, PLAN_FILE
 
 Board = dict[str, Any]
 Row = dict[str, Any]
@@ -70,7 +71,7 @@ def read_material(folder: str | Path, board: Board | None = None) -> Material:
     """
     sweep = read_sweep(folder)
     board = board or leaderboard(folder)
-    plan = read_json(sweep.folder / "plan.json")
+    plan = read_json(sweep.folder / PLAN_FILE)
     curves = {
         trial.trial_id: thin(records, trial.steps_planned)
         for trial in sweep.trials
@@ -82,7 +83,7 @@ def read_material(folder: str | Path, board: Board | None = None) -> Material:
         board=board,
         curves=curves,
         plan=plan,
-        manifest=read_json(sweep.folder / "manifest.json"),
-        ledger=[event for _, event in read_json_lines(sweep.folder / "ledger.jsonl")[0]],
+        manifest=read_json(sweep.folder / MANIFEST_FILE),
+        ledger=[event for _, event in read_json_lines(sweep.folder / LEDGER_FILE)[0]],
         advice=advise(observe(sweep, board, plan)),
     )

@@ -28,8 +28,7 @@ from analysis.report.sections import (
     study,
 )
 from trainables.files import write_whole
-
-REPORT_FILE = "report.html"
+from trainables.layout import REPORT_FILE
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     outcome.outcome,

@@ -23,8 +23,8 @@ from sweeps.study import open_storage
 from sweeps.sweep import lane_settings
 from trainables.bench import Bench
 from trainables.checkpoint import CheckpointError, verify
-from trainables.heldout import objective
 from trainables.jobs import train_trial
+from trainables.objective import objective
 from trainables.optimise import SOLO
 from trainables.spec import LaneConfig
 

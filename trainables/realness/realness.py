@@ -16,10 +16,7 @@ from trainables.realness.provenance import SharedRuns, SharedSource, shared_runs
 from trainables.realness.templates import TemplateOverlap, TrainTemplates
 from trainables.realness.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, read_texts
 from trainables.realness.two_sample import TwoSample, compare
-from trainables.realness.wording import findings
 from trainables.samples import Sample
-
-__all__ = ["AnswerKinds", "AreaReality", "examine", "findings"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from analysis.records import BASELINE, ItemScore
 from analysis.report.blocks import Block, Card, Cards, Section, Table, Text
 from analysis.report.material import Material
 from analysis.suspects import read_texts
+from trainables.layout import CACHE_FOLDER, area_file
 
 SHOWN = 8
 TEXT_CHARACTERS = 1200
@@ -87,7 +88,7 @@ def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple
     """Prompt and expected response by area and id, from the tokenised areas; those whose file is gone are left out."""
     found = {}
     for area in sorted({pair.base.area for pair in pairs}):
-        path = material.sweep.folder / "cache" / f"heldout-{area}.arrow"
+        path = material.sweep.folder / CACHE_FOLDER / area_file(area)
         texts = read_texts(path) if path.is_file() else {}
         found.update({(area, name): (text.prompt, text.response) for name, text in texts.items()})
     return found

@@ -19,7 +19,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from analysis.suspects import TRAIN_FILE, read_texts
+from analysis.suspects import read_texts
 from sweeps.config import SweepConfig, dump_config, load_config
 from sweeps.identity import identify
 from sweeps.ledger import Ledger, append_line
@@ -28,7 +28,8 @@ from sweeps.plan import Plan, make_plan
 from sweeps.recorder import trial_record
 from sweeps.told import as_trials
 from trainables.diagnostics import CurveWatch
-from trainables.heldout import objective
+from trainables.layout import CACHE_FOLDER, TRAIN_FILE
+from trainables.objective import objective
 from trainables.schedule import cap_floor, make_schedule
 from trainables.spec import TrialSpec
 from trainables.strict_json import json_line
@@ -120,7 +121,7 @@ class _Writer:
         self.folder, self.ledger = config.folder, Ledger(config.folder)
         self.base = {area: rng.gamma(6.0, 0.45, plan.areas[area].samples) for area in config.heldout.areas}
         self.sample_base = rng.gamma(6.0, 0.45, plan.train.samples)
-        texts = read_texts(self.folder / TRAIN_FILE)
+        texts = read_texts(self.folder / CACHE_FOLDER / TRAIN_FILE)
         self.sample_ids = list(texts)
         self.records: list[dict[str, Any]] = []
         self.summaries: dict[str, dict[str, Any]] = {}

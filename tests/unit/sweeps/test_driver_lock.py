@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from sweeps.driver_lock import LOCK_FILE, one_driver
+from sweeps.driver_lock import one_driver
 from trainables.errors import UserError
+from trainables.layout import LOCK_FILE
 
 HOLD = """
 import pathlib, subprocess, sys, time

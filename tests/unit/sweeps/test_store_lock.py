@@ -9,8 +9,9 @@ import time
 import pytest
 
 from sweeps import store_lock
-from sweeps.store_lock import LOCK_KEY, one_driver_in_store
+from sweeps.store_lock import one_driver_in_store
 from trainables.errors import UserError
+from trainables.layout import LOCK_FILE
 from trainables.remote import Remote
 
 
@@ -22,11 +23,11 @@ def remote(store_url):
 def held_by(remote, **what):
     """A lock that another process has taken just now."""
     holder = {"token": "other", "pid": 1, "host": "far", "machine": "far 1", "since": "today", "beat": 3}
-    remote.put(LOCK_KEY, json.dumps({**holder, "released": False, **what}).encode())
+    remote.put(LOCK_FILE, json.dumps({**holder, "released": False, **what}).encode())
 
 
 def holder(remote):
-    return json.loads(remote.get(LOCK_KEY))
+    return json.loads(remote.get(LOCK_FILE))
 
 
 def ended_process():

@@ -9,8 +9,9 @@ from trial_kit import TEMPLATE, padded_nll, sums, tokenised
 from trainables.config import AreaConfig, LoraConfig, ModelConfig
 from trainables.data import TokenisedSet
 from trainables.generate import greedy_answers
-from trainables.heldout import ItemScore, objective, score_area, summarise
+from trainables.heldout import ItemScore, score_area, summarise
 from trainables.model import load_base, load_tokenizer, resolve_model
+from trainables.objective import objective
 from trainables.scorers import exact_match, load_scorers, token_f1
 from trainables.token_losses import token_losses
 from trainables.tokenise import tokenise

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.errors import UserError
-from trainables.scorers import Item, exact_match, load_scorers, reference_errors, token_f1
+from trainables.samples import Item
+from trainables.scorers import exact_match, load_scorers, reference_errors, token_f1
 
 
 def item(response: str, prompt: str = "?", **meta: object) -> Item:

@@ -11,10 +11,11 @@ from trainables.realness import realness
 from trainables.realness.coverage import FarItems, Unsupported
 from trainables.realness.power import assumed_power
 from trainables.realness.provenance import SharedRuns, SharedSource
-from trainables.realness.realness import AnswerKinds, AreaReality, examine, findings
+from trainables.realness.realness import AnswerKinds, AreaReality, examine
 from trainables.realness.templates import TemplateOverlap
 from trainables.realness.texts import Limits, group_of, read_texts, split_prompt
 from trainables.realness.two_sample import TwoSample
+from trainables.realness.wording import findings
 from trainables.samples import context_group
 
 AREAS = ("tables", "invoices", "contracts", "reports")

@@ -1,0 +1,22 @@
+"""The number that a sweep minimizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> float:
+    """The number that a sweep minimises: the areas' `nll`, averaged by weight.
+
+    Args:
+        areas: Summaries by area; every area that has a weight must be there.
+        weights: Weight above 0 of each area that selects. Areas without a weight don't count.
+
+    Returns:
+        Weighted mean in nats a token; not finite where an area's `nll` is not.
+
+    Raises:
+        KeyError: An area with a weight has no summary.
+    """
+    total = sum(weights.values())
+    return sum(weight * areas[name]["nll"] for name, weight in weights.items()) / total
