@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo-model: $(INSTALLED) ## Fetch SmolLM2-135M-Instruct (90 MB)
-	$(BIN)/python -m trainables.demo_model
+	$(BIN)/python -m trainables.models.demo_model
 
 demo: demo-model ## A real sweep in ten minutes on two CPU cores
 	$(BIN)/python -m sweeps.run conf/demo.yaml

@@ -9,7 +9,7 @@ from analysis.chosen import BaseModel
 from analysis.records import Sweep
 from analysis.terminal_plot import plot
 from analysis.thin import thin
-from trainables.layout import MANIFEST_FILE
+from trainables.storage.layout import MANIFEST_FILE
 
 PLOT_CELLS, PLOT_LINES = 60, 6
 LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "USE_POLICY.md")

@@ -13,11 +13,11 @@ from typing import Any
 from analysis.command import NoWinnerError
 from analysis.places import DamagedError, bring_checkpoint, place_of
 from analysis.records import Sweep
-from trainables.config import ModelConfig
+from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
-from trainables.layout import MANIFEST_FILE
-from trainables.pretrained import resolve_model
-from trainables.remote import is_url
+from trainables.models.pretrained import resolve_model
+from trainables.storage.layout import MANIFEST_FILE
+from trainables.storage.object_store import is_url
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from analysis.places import opened, place_of
 from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from trainables.errors import UserError
-from trainables.layout import MANIFEST_FILE
+from trainables.storage.layout import MANIFEST_FILE
 
 EXAMPLE = """example:
   python -m analysis.compare outputs/demo outputs/demo-2

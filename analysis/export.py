@@ -27,7 +27,7 @@ from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from analysis.reproduce import REPRODUCE_FILE, reproducing_config
 from trainables.errors import UserError
-from trainables.layout import CACHE_FOLDER, area_file
+from trainables.storage.layout import CACHE_FOLDER, area_file
 
 if TYPE_CHECKING:
     from analysis.parity import Items, Parity
@@ -115,7 +115,7 @@ def export(
 def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     """The held-out items whose losses can be recomputed: all of the areas that select, where they are still there."""
     from analysis.parity import Items
-    from trainables.data import TokenisedSet
+    from trainables.data.dataset import TokenisedSet
 
     trial = next((trial for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
     asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
@@ -184,7 +184,7 @@ def _free(out: Path) -> Path:
 
 
 def _verified(source: Path) -> dict[str, str]:
-    from trainables.checkpoint import CheckpointError, verify  # imports torch: not for --help
+    from trainables.checkpoints.checkpoint import CheckpointError, verify  # imports torch: not for --help
 
     try:
         return verify(source)

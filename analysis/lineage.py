@@ -11,9 +11,9 @@ from typing import Any
 from analysis.json_object import read_json
 from analysis.places import top_of
 from trainables.errors import UserError
-from trainables.layout import MANIFEST_FILE
-from trainables.remote import is_url
-from trainables.working_copy import parent_and_name, place_of
+from trainables.storage.layout import MANIFEST_FILE
+from trainables.storage.object_store import is_url
+from trainables.storage.working_copy import parent_and_name, place_of
 
 LINK = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)@(?P<id>[0-9a-f]{12})")
 """A sweep wherever it lies: `NAME@ID`."""

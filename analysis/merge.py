@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from trainables import checkpoint
+from trainables.checkpoints import checkpoint
 
 MAX_TOKENS = 256
 PROMPTS = (

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.diagnostics.heldout_rules import Items, objective_rise
-from trainables.diagnostics.sums import Difference
+from trainables.diagnostics.generalization import Items, objective_rise
+from trainables.diagnostics.running_stats import Difference
 
 CONFIDENCE = 0.975
 """Of each of the two bounds of an interval."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trainables.diagnostics.finding import Evidence, Finding
-from trainables.diagnostics.heldout_rules import Items, paired_rise
+from trainables.diagnostics.generalization import Items, paired_rise
 
 ALPHA = 0.01
 """One-sided, shared out among the areas (Bonferroni)."""

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from analysis.records import ItemScore
-from trainables.data import TokenisedSet
+from trainables.data.dataset import TokenisedSet
 from trainables.errors import UserError
 
 LIMIT = 1e-4

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainables.layout import LEADERBOARD_FILE, LEDGER_FILE, REPORT_FILE
-from trainables.remote import Remote, is_url
-from trainables.sealed_folders import DamagedError, pull_sealed
-from trainables.working_copy import READER, WorkingCopy, join_ledger, place_of, top
+from trainables.storage.layout import LEADERBOARD_FILE, LEDGER_FILE, REPORT_FILE
+from trainables.storage.object_store import Remote, is_url
+from trainables.storage.sealed_folder import DamagedError, pull_sealed
+from trainables.storage.working_copy import READER, WorkingCopy, join_ledger, place_of, top
 
 WRITTEN = (LEADERBOARD_FILE, REPORT_FILE)
 """What `analysis` writes into a sweep's folder."""

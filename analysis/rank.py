@@ -28,8 +28,8 @@ from analysis.subsets import SUBSET, what_more_data_brings
 from analysis.suspects import LISTED, suspects_or_reason
 from analysis.sweep_findings import sweep_findings
 from analysis.verdict import verdict
-from trainables.files import write_whole
-from trainables.layout import LEADERBOARD_FILE
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import LEADERBOARD_FILE
 
 EXAMPLE = """example:
   python -m analysis.rank outputs/demo          # the table; also writes outputs/demo/leaderboard.json

@@ -17,7 +17,7 @@ from analysis.json_lines import read_json_lines
 from analysis.separation import Separation
 from analysis.sweep_yaml import RESTORE, read_config, read_ranking
 from trainables.errors import UserError
-from trainables.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
+from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
 
 BASELINE = "baseline"
 STATES = ("complete", "pruned", "diverged", "failed")

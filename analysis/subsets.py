@@ -8,7 +8,7 @@ from analysis.contenders import Contender
 from analysis.more_data import MoreData, more_data
 from analysis.records import Sweep, Trial
 from analysis.seeds import stated_seed_sd
-from trainables.diagnostics.heldout_rules import Items
+from trainables.diagnostics.generalization import Items
 
 QUARTER, HALF = 0.25, 0.5
 SUBSET = "subset"

@@ -23,7 +23,7 @@ from analysis.rank import leaderboard
 from analysis.records import Sweep, read_sweep
 from analysis.seeds import STATED_DF
 from trainables.errors import UserError
-from trainables.layout import PLAN_FILE
+from trainables.storage.layout import PLAN_FILE
 
 EXAMPLE = """example:
   python -m analysis.suggest outputs/demo                  # print it

@@ -22,7 +22,7 @@ from analysis.places import opened
 from analysis.records import Sweep, read_sweep
 from analysis.suspicion import Epoch, Suspicion, answer_kind, suspicions
 from trainables.errors import UserError
-from trainables.layout import CACHE_FOLDER, TRAIN_FILE
+from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
 
 SHOWN = 20
 LISTED = 5  # beside a leaderboard

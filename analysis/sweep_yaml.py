@@ -12,8 +12,8 @@ import yaml
 
 from analysis.separation import ALPHA, ROUNDS, Separation
 from trainables.errors import UserError
-from trainables.layout import SWEEP_FILE
-from trainables.working_copy import place_of
+from trainables.storage.layout import SWEEP_FILE
+from trainables.storage.working_copy import place_of
 
 RESTORE = "restore the file that the sweep wrote"
 ROLES = ("select", "sealed")

@@ -17,11 +17,11 @@ from analysis.command import DONE, Parser, run
 from analysis.rank import leaderboard
 from analysis.records import read_sweep
 from analysis.report.material import read_json
-from trainables import wandb_service
-from trainables.config import WandbConfig
+from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
-from trainables.files import write_whole
-from trainables.layout import WANDB_VIEW_FILE
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import WANDB_VIEW_FILE
+from trainables.tracking import wandb_service
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report

@@ -22,10 +22,10 @@ import psutil
 from benchmarks.audit_data import RATES, Truth, write_data
 from benchmarks.audit_one import FIELDS, PROCESSES
 from benchmarks.setting import parser, print_result, say
-from trainables.audit.audit import Audit, AuditSource, audit, kept_samples
-from trainables.audit.rules import RULES
-from trainables.config import ModelConfig
-from trainables.tokenise import tokenise
+from trainables.config.defect_rules import RULES
+from trainables.config.sections import ModelConfig
+from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
+from trainables.data.tokenization import tokenise
 
 MOST_GROWTH, MOST_BYTES = 12.0, 2_000_000_000
 # Rules that one pass over a text finds together; figures of lines a second are of the whole pass.
@@ -151,7 +151,7 @@ def against_manifest(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_too_long(done: Audit, train: AuditSource, model: str, max_tokens: int) -> None:
     """Tokenises what is left, as the pre-flight does."""
-    from trainables.pretrained import load_tokenizer
+    from trainables.models.pretrained import load_tokenizer
 
     tokenizer = load_tokenizer(Path(model), ModelConfig(name=model))
     with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainables.audit.audit import AuditSource, audit
-from trainables.config import FieldNames
+from trainables.config.sections import FieldNames
+from trainables.data.audit.audit import AuditSource, audit
 
 FIELDS = FieldNames()
 PROCESSES = 2

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.config import ScheduleConfig
-from trainables.schedule import LRSchedule, make_schedule
+from trainables.config.sections import ScheduleConfig
+from trainables.optim.lr_schedule import LRSchedule, make_schedule
 
 DATA = Path(__file__).resolve().parent / "data"
 PARAMS = ("peak_lr", "warmup_fraction", "decay_floor")

@@ -13,9 +13,9 @@ import numpy as np
 from analysis.one_area import one_area_winner
 from trainables.diagnostics import HeldoutPoint, heldout_findings
 from trainables.diagnostics.finding import Settings
-from trainables.diagnostics.heldout_rules import Items
-from trainables.diagnostics.sums import Difference
-from trainables.schedule import LRSchedule
+from trainables.diagnostics.generalization import Items
+from trainables.diagnostics.running_stats import Difference
+from trainables.optim.lr_schedule import LRSchedule
 
 AREAS = ("contracts", "invoices", "tables")
 ITEMS, POINTS, OTHERS = 60, 4, 4

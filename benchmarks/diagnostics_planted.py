@@ -11,8 +11,8 @@ from analysis.suspicion import Epoch, answer_kind, suspicions
 from benchmarks.curves import Curves
 from benchmarks.diagnostics_real import samples_of
 from benchmarks.record_data import plant
-from trainables.config import FieldNames
-from trainables.samples import read_samples
+from trainables.config.sections import FieldNames
+from trainables.data.samples import read_samples
 
 TRAIN = Path(__file__).resolve().parents[1] / "conf/data/demo/train.jsonl"
 """The samples of the recorded plantings."""

@@ -13,9 +13,9 @@ from scipy.optimize import isotonic_regression
 
 from benchmarks.curves import Curves
 from trainables.diagnostics import CurveWatch, Finding
-from trainables.diagnostics.curve import BETA_SAMPLES, fit_beta
+from trainables.diagnostics.curve_state import BETA_SAMPLES, fit_beta
 from trainables.diagnostics.finding import Settings
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 MAX_GRAD_NORM = 1.0
 BLOCK_STEPS = 4
@@ -134,7 +134,7 @@ def worse_at(curves: Curves, trial: int, base_level: float, *, raw: bool) -> flo
         raw: Hold beta at 1, which tests the raw `loss - base`.
     """
     schedule = curves.schedule(trial)
-    held = mock.patch("trainables.diagnostics.curve.fit_beta", return_value=1.0) if raw else nullcontext()
+    held = mock.patch("trainables.diagnostics.curve_state.fit_beta", return_value=1.0) if raw else nullcontext()
     with held:
         found = read(samples_of(curves, trial), schedule, base_level)
     return next((one["step"] / schedule.steps for one in found if one["rule"] == "worse_than_base"), None)

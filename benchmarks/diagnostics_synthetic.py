@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trainables.diagnostics import RULES, CurveWatch
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 STEPS, BATCH = 160, 8
 """A short epoch of 1,280 samples, for evidence is scarcest there."""

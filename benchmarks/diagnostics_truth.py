@@ -14,17 +14,10 @@ import numpy as np
 from benchmarks.curves import Curves
 from benchmarks.diagnostics_real import MAX_GRAD_NORM, follow, samples_of, settings_of, true_rise
 from trainables.diagnostics import Finding, HeldoutPoint, heldout_findings
+from trainables.diagnostics.convergence import HARDLY, LOW_LR, NOTHING
 from trainables.diagnostics.finding import Settings
-from trainables.diagnostics.progress import HARDLY, LOW_LR, NOTHING
-from trainables.diagnostics.stability import (
-    CLIPPED_PART,
-    NORM_GROWTH,
-    SPIKE_PART,
-    SPIKE_STEPS,
-    WORSE_LASTS,
-    WORSE_PART,
-)
-from trainables.diagnostics.trend import LEAST_RISE
+from trainables.diagnostics.stability import CLIPPED_PART, NORM_GROWTH, SPIKE_PART, SPIKE_STEPS, WORSE_LASTS, WORSE_PART
+from trainables.diagnostics.steady_rise import LEAST_RISE
 
 Truth = bool | None
 

@@ -18,7 +18,7 @@ from scipy.interpolate import BSpline, make_smoothing_spline
 
 from benchmarks.curves import DATA, load
 from benchmarks.surfaces import JITTER
-from trainables.config import Params
+from trainables.config.sections import Params
 
 GRID = DATA / "grid_tiny.npz"
 

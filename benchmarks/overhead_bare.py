@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainables import checkpoint
-from trainables.bench import Bench
-from trainables.loop import Course, Hooks
-from trainables.optimise import SOLO
-from trainables.spec import LaneConfig, TrialSpec
+from trainables.checkpoints import checkpoint
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import SOLO
+from trainables.training.loop import Course, Hooks
 
 WARM_UP_TRIALS = 2
 PARAMS = {"peak_lr": 3e-3, "warmup_fraction": 0.05, "decay_floor": 7e-4}

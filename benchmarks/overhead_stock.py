@@ -89,11 +89,11 @@ def worker(config: dict[str, Any]) -> None:
     """Loads everything, trains the trial as a lane does, reports its objective."""
     import torch
 
-    from trainables.bench import Bench
-    from trainables.jobs import train_trial
-    from trainables.optimise import SOLO
-    from trainables.spec import LaneConfig, TrialSpec
-    from trainables.tracking import close_service
+    from trainables.config.trial_spec import LaneConfig, TrialSpec
+    from trainables.lane.jobs import train_trial
+    from trainables.lane.warm_state import Bench
+    from trainables.optim.optimizer import SOLO
+    from trainables.tracking.wandb_run import close_service
 
     settings = LaneConfig.model_validate(config["settings"])
     torch.set_num_threads(settings.threads)

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.packing_sides import VOCABULARY, Clock, Pace, Setting, random_base
 from benchmarks.setting import machine, parser, print_result, rounded, say
-from trainables.slots import settle_slots
+from trainables.packing.autotune import settle_slots
 
 TRIALS = 8
 TARGET_SPEED_UP = 1.8

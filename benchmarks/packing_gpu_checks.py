@@ -18,10 +18,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.packing_sides import LORA, LR, SHAPES, Clock, Pace, Setting, random_base
-from trainables.curve import StepRecord
-from trainables.forward import ForwardPlan
-from trainables.packed import Pack, Slot, Stepped
-from trainables.token_losses import token_losses
+from trainables.models.forward_plan import ForwardPlan
+from trainables.models.token_losses import token_losses
+from trainables.packing.pack import Pack, Slot, Stepped
+from trainables.training.curve_recorder import StepRecord
 
 TOKENS_THAT_OCCUR = 250
 """Few, so that there is something to learn: how often each occurs."""

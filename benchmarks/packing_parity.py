@@ -22,14 +22,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.setting import machine, parser, prepare, print_result, say
 from benchmarks.throughput_sides import heldout_nll
-from trainables import checkpoint
-from trainables.bench import Bench
-from trainables.curve import StepRecord
-from trainables.data import TokenisedSet
-from trainables.engine import Alone
-from trainables.loop import Course, Hooks
-from trainables.optimise import SOLO
-from trainables.spec import TrialSpec
+from trainables.checkpoints import checkpoint
+from trainables.config.trial_spec import TrialSpec
+from trainables.data.dataset import TokenisedSet
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import SOLO
+from trainables.training.curve_recorder import StepRecord
+from trainables.training.engine import Alone
+from trainables.training.loop import Course, Hooks
 
 PARAMS = {"peak_lr": 3e-4, "warmup_fraction": 0.1, "decay_floor": 4.5e-5}
 PART_OF_SPREAD = 0.1

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCallback, TrainingArguments
 
-from trainables.config import LoraConfig, ModelConfig, TrainingConfig
-from trainables.curve import StepRecord
-from trainables.data import Batch, TokenSequence, collate
-from trainables.loop import Course, Hooks, Loop
-from trainables.model import Base, resolve_precision
-from trainables.order import epoch_order, step_indices
-from trainables.packed import Pack, StepPart
-from trainables.probe import choose_plan
-from trainables.spec import LaneConfig, TrialSpec
+from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.data.dataset import Batch, TokenSequence, collate
+from trainables.data.order import epoch_order, step_indices
+from trainables.models.base_model import Base, resolve_precision
+from trainables.models.forward_probe import choose_plan
+from trainables.packing.pack import Pack, StepPart
+from trainables.training.curve_recorder import StepRecord
+from trainables.training.loop import Course, Hooks, Loop
 
 SHAPES = {  # of Qwen2.5; heads of 64 and 128
     "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
@@ -126,7 +126,7 @@ class Setting:
         return int(self.samples.lengths[epoch_order(len(self.samples), seed)[first:]].sum())
 
     def solo(self, clock: Clock, seed: int = 0, records: list[StepRecord] | None = None) -> int:
-        """One trial by `trainables.loop`; returns the tokens of its timed steps."""
+        """One trial by `trainables.training.loop`; returns the tokens of its timed steps."""
         hooks = Hooks(
             steps=lambda steps: None if records is None else records.extend(steps),
             checkpoint=lambda step, model: clock.stop(),

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.curves import PARAMS, Curves
 from benchmarks.diagnostics_real import read, samples_of
 from sweeps.trial_curve import TrialCurve, read_curve
+from trainables.data.epoch import checkpoint_steps, report_points
 from trainables.diagnostics import Finding
-from trainables.epoch import checkpoint_steps, report_points
 
 Rule = Callable[[TrialCurve, Sequence[TrialCurve], Sequence[TrialCurve]], bool]
 """Told of a trial at a report, of those that are complete and of the others that run; says whether it is stopped."""

@@ -1,6 +1,7 @@
 """Records real loss curves, step by step and sample by sample, for the replays of the other benchmarks.
 
-Every trial is one epoch of `trainables.loop` on a real model and data. Kept are numbers alone: each sample's loss in
+Every trial is one epoch of `trainables.training.loop` on a real model and data. Kept are numbers alone: each
+sample's loss in
 the step that trained on it, gradient norms, and the held-out items' losses along the epoch. Trials fall into studies:
 
 - `low`, `middle`, `high`: LR regimes, settings drawn at random, one sample order for all, so that trials are paired;

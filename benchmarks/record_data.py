@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from trainables.config import FieldNames, ModelConfig
-from trainables.pretrained import load_tokenizer, resolve_model
-from trainables.samples import Sample, read_samples
-from trainables.tokenise import tokenise
+from trainables.config.sections import FieldNames, ModelConfig
+from trainables.data.samples import Sample, read_samples
+from trainables.data.tokenization import tokenise
+from trainables.models.pretrained import load_tokenizer, resolve_model
 
 PLANTED_FRACTION = 0.05
 

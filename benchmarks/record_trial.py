@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from benchmarks.curves import PARAMS
-from trainables.config import ModelConfig, TrainingConfig
-from trainables.data import TokenisedSet
-from trainables.heldout import item_losses
-from trainables.loop import Course, Hooks, Loop, Outcome
-from trainables.model import load_base
-from trainables.order import epoch_order
-from trainables.spec import TrialSpec
+from trainables.config.sections import ModelConfig, TrainingConfig
+from trainables.config.trial_spec import TrialSpec
+from trainables.data.dataset import TokenisedSet
+from trainables.data.order import epoch_order
+from trainables.evaluation.heldout import item_losses
+from trainables.models.base_model import load_base
+from trainables.training.loop import Course, Hooks, Loop, Outcome
 
 BATCH_TOKENS = 16384
 

@@ -29,13 +29,13 @@ from torch import nn
 
 from benchmarks.setting import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
 from sweeps.ledger import Ledger
-from trainables import checkpoint, training_state
-from trainables.bench import Bench
-from trainables.course import Course, Hooks
-from trainables.optimise import SOLO
-from trainables.spec import LaneConfig, TrialSpec
-from trainables.training_state import TrainingState
-from trainables.writer import Pending
+from trainables.checkpoints import checkpoint, training_state
+from trainables.checkpoints.async_writer import Pending
+from trainables.checkpoints.training_state import TrainingState
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import SOLO
+from trainables.training.trial_run import Course, Hooks
 
 PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}
 SIDES = ("beside", "between", "none")

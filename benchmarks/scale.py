@@ -33,9 +33,9 @@ from sweeps.recovery import recover
 from sweeps.search import SweepSearch
 from sweeps.space import Cube, distributions
 from sweeps.told import Told, frozen
-from trainables.layout import LEDGER_FILE
-from trainables.spec import TrialSpec
-from trainables.working_copy import WorkingCopy
+from trainables.config.trial_spec import TrialSpec
+from trainables.storage.layout import LEDGER_FILE
+from trainables.storage.working_copy import WorkingCopy
 
 MOST_SHARE = 0.01
 

@@ -20,9 +20,9 @@ from sweeps.dispatcher import Dispatcher
 from sweeps.ledger import Ledger, append_line
 from sweeps.recorder import trial_record
 from sweeps.search import SweepSearch
-from trainables.epoch import REPORTS
+from trainables.config.trial_spec import TrialSpec
+from trainables.data.epoch import REPORTS
 from trainables.redaction import redact_all
-from trainables.spec import TrialSpec
 
 BASE = 3.0
 POLL_SECONDS, WATCH_SECONDS, LOOK_SECONDS = 20.0, 20.0, 0.5

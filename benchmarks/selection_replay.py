@@ -17,7 +17,7 @@ from sweeps.config import SweepConfig
 from sweeps.samplers import make_sampler
 from sweeps.space import Cube, distributions
 from sweeps.told import Told, tell
-from trainables.config import Params
+from trainables.config.sections import Params
 
 
 class Surface(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 from sweeps.config import SweepConfig, load_config
 from sweeps.plan import make_plan
 from sweeps.sweep import lane_settings
-from trainables.spec import LaneConfig
+from trainables.config.trial_spec import LaneConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
 _STARTED = time.monotonic()

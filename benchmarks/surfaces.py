@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.setting import PROJECT
-from trainables.config import Params
+from trainables.config.sections import Params
 
 LR_SURFACES = PROJECT.parent / "shared" / "data" / "lr_surfaces" / "lora_sft.jsonl"
 

@@ -24,10 +24,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.setting import machine, parser, prepare, print_result, rounded, say
 from benchmarks.throughput_sides import Clock, heldout_nll, loop_epoch, trainer_epoch
-from trainables.data import TokenisedSet
-from trainables.model import load_base, resolve_precision
-from trainables.order import epoch_order
-from trainables.spec import LaneConfig, TrialSpec
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.data.dataset import TokenisedSet
+from trainables.data.order import epoch_order
+from trainables.models.base_model import load_base, resolve_precision
 
 CONFIG = "conf/demo.yaml"
 SIDES = ("loop", "trainer")

@@ -21,14 +21,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from trainables import checkpoint
-from trainables.data import TokenisedSet
-from trainables.epoch import plan_epoch
-from trainables.loop import Hooks, train
-from trainables.model import Base, Precision, draw_adapter
-from trainables.order import epoch_order
-from trainables.schedule import LRSchedule, make_schedule
-from trainables.spec import LaneConfig, TrialSpec
+from trainables.checkpoints import checkpoint
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.data.dataset import TokenisedSet
+from trainables.data.epoch import plan_epoch
+from trainables.data.order import epoch_order
+from trainables.models.base_model import Base, Precision, draw_adapter
+from trainables.optim.lr_schedule import LRSchedule, make_schedule
+from trainables.training.loop import Hooks, train
 
 IGNORED_LABEL = -100
 
@@ -67,7 +67,7 @@ class Clock:
 
 
 def loop_epoch(base: Base, settings: LaneConfig, spec: TrialSpec, clock: Clock, folder: Path) -> None:
-    """One epoch of `trainables.loop`; the checkpoint goes to `folder`."""
+    """One epoch of `trainables.training.loop`; the checkpoint goes to `folder`."""
 
     def should_stop() -> bool:
         clock.step_begins()

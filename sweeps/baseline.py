@@ -10,11 +10,11 @@ from typing import Any
 from sweeps.lanes import Lanes, LanesFailedError
 from sweeps.sweep import Sweep
 from sweeps.watch import Watch
-from trainables import base_losses
 from trainables.errors import UserError
-from trainables.files import write_whole
-from trainables.layout import BASELINE_FILE, ITEMS_FILE
-from trainables.working_copy import WorkingCopy
+from trainables.evaluation import base_losses
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import BASELINE_FILE, ITEMS_FILE
+from trainables.storage.working_copy import WorkingCopy
 
 BASE_LOSSES_CACHE = Path(".cache") / "base_losses"
 POLL_SECONDS = 2.0

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.config import Params
+from trainables.config.sections import Params
 
 Method = Literal["lora", "full"]
 Range = tuple[float, float]
@@ -119,7 +119,7 @@ def recommended_point(bounds: Bounds, method: Method) -> Params:
 
     Peak LR and warm-up are those known to be good for the method, where they lie inside `bounds`; outside, and always
     for the floor, the middle of the range is taken (geometric; arithmetic where the range starts at 0). Narrow bounds
-    of the user's own may yield a floor near the peak: `trainables.schedule.cap_floor` applies as to any trial.
+    of the user's own may yield a floor near the peak: `trainables.optim.lr_schedule.cap_floor` applies as to any trial.
 
     Args:
         bounds: Where the sweep searches: the recommended bounds or the user's own.

@@ -25,12 +25,12 @@ from sweeps.sections import (
     SearchConfig,
     SpaceConfig,
 )
-from trainables.config import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
+from trainables.config.hyperparameters import SEARCHABLE_LORA, is_integer_param, with_params
+from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
-from trainables.params import SEARCHABLE_LORA, is_integer_param, with_params
 from trainables.redaction import credentials_in
-from trainables.remote import check_url, is_url
-from trainables.working_copy import DRIVER, copy_folder
+from trainables.storage.object_store import check_url, is_url
+from trainables.storage.working_copy import DRIVER, copy_folder
 
 NO_CREDENTIAL = "must hold no credential: the config is written to many places"
 KEEP_APART = "log in with the tool's own command, or set its environment variable"

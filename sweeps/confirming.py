@@ -13,8 +13,8 @@ from sweeps.replicates import Replicate
 from sweeps.search import tell_replicates
 from sweeps.sweep import Sweep
 from sweeps.watch import Baseline, Watch
-from trainables.objective import objective
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation.objective import objective
 
 Record = dict[str, Any]
 

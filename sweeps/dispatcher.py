@@ -11,7 +11,7 @@ import time
 
 from sweeps.bells import LONGEST_WAIT_SECONDS, Bells
 from sweeps.leases import Job, Leases, Message
-from trainables import stages
+from trainables.reliability import fault_injection
 
 ADOPTION_SECONDS = 5.0
 
@@ -210,7 +210,7 @@ class Dispatcher:
             self.notices.append({"level": report["level"], "text": report["text"]})
             return True
         step = report.get("step", 0)
-        stages.reached(f"{report['kind']}_arrived", job_id, step)
+        fault_injection.reached(f"{report['kind']}_arrived", job_id, step)
         job = self.leases.held(lane, incarnation, job_id, attempt)
         if job is None:
             return False
@@ -229,7 +229,7 @@ class Dispatcher:
                 state = report["end"]["state"]
                 stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
                 self.leases.end(job, {**report["end"], "state": stopped})
-        stages.reached(f"{report['kind']}_taken", job_id, step)
+        fault_injection.reached(f"{report['kind']}_taken", job_id, step)
         return job.cancelled is None and job.state == "running"
 
     async def watch(self, lane: str, incarnation: int, job_id: str, attempt: int, timeout_seconds: float) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TextIO
 
 from trainables.errors import UserError
-from trainables.layout import LOCK_FILE
-from trainables.working_copy import place_of
+from trainables.storage.layout import LOCK_FILE
+from trainables.storage.working_copy import place_of
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from analysis.rank_table import print_board
 from analysis.report import write_report
 from sweeps import webhook
 from sweeps.config import SweepConfig
-from trainables import stages
-from trainables.layout import LEADERBOARD_FILE, TRIALS_FILE
 from trainables.redaction import redact_all
-from trainables.working_copy import DRIVER, WorkingCopy
+from trainables.reliability import fault_injection
+from trainables.storage.layout import LEADERBOARD_FILE, TRIALS_FILE
+from trainables.storage.working_copy import DRIVER, WorkingCopy
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
@@ -34,7 +34,7 @@ def finish(config: SweepConfig, state: str, device_hours: float, console: Consol
     """
     copy = WorkingCopy.of(config.place, DRIVER)
     folder, place = config.folder, config.place
-    stages.reached("sweep_ranked", folder.name)
+    fault_injection.reached("sweep_ranked", folder.name)
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
         print_board(board, console)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sweeps.config import SweepConfig
 from trainables.errors import UserError
-from trainables.layout import CACHE_FOLDER, PLAN_FILE, SWEEP_FILE, WANDB_ID
-from trainables.working_copy import DRIVER, WorkingCopy
+from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE, SWEEP_FILE, WANDB_ID
+from trainables.storage.working_copy import DRIVER, WorkingCopy
 
 BEFORE_IT_BEGINS = (PLAN_FILE, WANDB_ID, f"{CACHE_FOLDER}/", "driver.")
 

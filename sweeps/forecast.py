@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.config import TrainingConfig
+from trainables.config.sections import TrainingConfig
 
 FORWARD = 2
 BACKWARD = {"full": 4, "lora": 2}

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.space import Cube, Distribution
 from sweeps.told import DIVERGED
-from trainables.config import Params
+from trainables.config.sections import Params
 
 FAR_FROM_BEST = 3.0
 """Where objectives begin to be flattened, in distances of the median from the best. Ours."""

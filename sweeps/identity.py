@@ -14,7 +14,7 @@ from analysis.places import top_of
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from trainables.errors import UserError
-from trainables.layout import SWEEP_FILE
+from trainables.storage.layout import SWEEP_FILE
 
 ID_BYTES = 6
 """Twelve hexadecimal digits: of a million sweeps, two share an id with a probability below one in five hundred."""

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from sweeps.ledger import Ledger
 from sweeps.retention import DROPPED, Ended, Key, kept, marked
-from trainables.layout import CHECKPOINTS_FOLDER, trial_file
-from trainables.objective import objective
-from trainables.working_copy import WorkingCopy
+from trainables.evaluation.objective import objective
+from trainables.storage.layout import CHECKPOINTS_FOLDER, trial_file
+from trainables.storage.working_copy import WorkingCopy
 
 Record = dict[str, Any]
 

@@ -25,8 +25,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweeps.cluster import NAMESPACE, LanePlan, alive_nodes, room_for
 from sweeps.dispatcher_actor import DispatcherActor
 from sweeps.lost_workers import LostWorkers
-from trainables import stages
-from trainables.spec import LaneConfig
+from trainables.config.trial_spec import LaneConfig
+from trainables.reliability import fault_injection
 
 logger = logging.getLogger(__name__)
 
@@ -256,9 +256,9 @@ def _lane_main(config: dict[str, Any]) -> None:
         incarnation = broadcast_from_rank_zero(incarnation)
     if not incarnation:
         return
-    stages.reached("lane_joined", lane)
+    fault_injection.reached("lane_joined", lane)
     try:
-        from trainables.lane import lane_main
+        from trainables.lane.worker import lane_main
 
         lane_main(config, incarnation)
     except Exception as error:

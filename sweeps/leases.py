@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainables import stages
+from trainables.reliability import fault_injection
 
 Message = dict[str, Any]
 
@@ -154,7 +154,7 @@ class Leases:
         job.lane, job.incarnation, job.latest, job.reports = lane.name, lane.incarnation, {}, []
         lane.leases = {seq: job.job_id}
         self._move(job, "running")
-        stages.reached("job_leased", job.job_id)
+        fault_injection.reached("job_leased", job.job_id)
 
     def held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:
         """The job if this lane holds it. After a restart of the dispatcher the lane that speaks first is the holder."""

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeps.segments import Segments
-from trainables import stages
 from trainables.errors import UserError
-from trainables.files import append_whole, sync
-from trainables.layout import LEDGER_FILE
 from trainables.redaction import redact_all
-from trainables.remote import Remote
-from trainables.working_copy import join_ledger
+from trainables.reliability import fault_injection
+from trainables.storage.atomic import append_whole, sync
+from trainables.storage.layout import LEDGER_FILE
+from trainables.storage.object_store import Remote
+from trainables.storage.working_copy import join_ledger
 
 EPOCH = "driver_epoch"
 
@@ -93,14 +93,14 @@ class Ledger:
         what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
         line = seal(event)
-        stages.reached("ledger_due", what)
+        fault_injection.reached("ledger_due", what)
         with self._order:
             self._refuse_if_overtaken()
             append_line(self.path, line, self._lock, what)
             self._end_bytes = self.path.stat().st_size
             if self._segments:
                 self._segments.append(line)
-        stages.reached("ledger_written", what)
+        fault_injection.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:
         """All events that count, and the 1-based numbers of lines that do not; `faults` says why."""
@@ -158,7 +158,7 @@ def unseal(line: bytes) -> Event | None:
 
 
 def _subject(kind: str, fields: Mapping[str, Any]) -> str:
-    """The event and its trial, as `trainables.stages` calls it: `trial_ended t0001`."""
+    """The event and its trial, as `trainables.reliability.fault_injection` calls it: `trial_ended t0001`."""
     trial = fields.get("trial") or fields.get("spec") or fields
     return f"{kind} {trial.get('trial_id', '')}".rstrip()
 
@@ -170,13 +170,13 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
         path: The file.
         line: With its newline.
         lock: Of the threads that write to it.
-        what: The line in short, for `trainables.stages`.
+        what: The line in short, for `trainables.reliability.fault_injection`.
         durable: Wait until it is on the disk.
     """
     with lock:
         begins = not path.exists()
         data = (b"" if begins or _ends_whole(path) else b"\n") + line.encode()
-        stages.reached_writing("line_torn", what, path, data)
+        fault_injection.reached_writing("line_torn", what, path, data)
         append_whole(path, data, durable=durable)
         if begins and durable:
             sync(path.parent)  # a new file is else not found after a power cut

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 
-from trainables.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_FILE, TRIALS_FOLDER, trial_file
-from trainables.working_copy import WorkingCopy
+from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_FILE, TRIALS_FOLDER, trial_file
+from trainables.storage.working_copy import WorkingCopy
 
 
 def sweep_up(copy: WorkingCopy, ended: Iterable[str]) -> None:

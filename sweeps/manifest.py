@@ -16,8 +16,8 @@ from typing import Any
 
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
-from trainables.files import write_whole
-from trainables.layout import MANIFEST_FILE
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import MANIFEST_FILE
 
 PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
 

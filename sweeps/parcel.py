@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from analysis.lineage import LINK
 from sweeps.config import SweepConfig, dump_config
 from trainables.errors import UserError, UserErrors
-from trainables.remote import is_url
+from trainables.storage.object_store import is_url
 
 CONFIG_FILE = "job.yaml"
 PACKAGES = ("sweeps", "trainables", "analysis")

@@ -24,16 +24,16 @@ from sweeps.identity import check_parent
 from sweeps.plan_findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
 from sweeps.prepare import Prepared, SetPlan, prepare_data
 from sweeps.sections import SUBSET_FRACTIONS
-from trainables.config import LoraConfig
-from trainables.epoch import Epoch, plan_epoch
+from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
+from trainables.config.sections import LoraConfig
+from trainables.data.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
-from trainables.files import write_whole
-from trainables.layout import CACHE_FOLDER, PLAN_FILE
-from trainables.params import SCHEDULE_PARAMS, with_params
-from trainables.pretrained import load_tokenizer, resolve_model
-from trainables.remote import is_url
-from trainables.schedule import cap_floor, make_schedule
-from trainables.weight_files import WeightsSummary, read_json, summarise_weights
+from trainables.models.pretrained import load_tokenizer, resolve_model
+from trainables.models.safetensors_files import WeightsSummary, read_json, summarise_weights
+from trainables.optim.lr_schedule import cap_floor, make_schedule
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE
+from trainables.storage.object_store import is_url
 
 MODELS_CACHE = Path(".cache") / "models"
 CPU_PROBE_SIZE = 1024
@@ -51,8 +51,8 @@ class Plan:
         train: The training set.
         areas: The held-out areas by name.
         audit: What the audit found in "train" and in each of "areas": lines, kept samples, line numbers by rule.
-        reality: By area, what `trainables.realness` says of it: the training set's own process or not, coverage, power.
-        samples_per_step: Sequences in an optimiser step, over all workers.
+        reality: By area, what `trainables.data.independence` says of it: the training set's own process or not,
+        coverage, power. samples_per_step: Sequences in an optimiser step, over all workers.
         steps: Optimiser steps of a trial.
         warmup_steps: Fewest and most steps of warm-up that the space allows.
         decay_steps: Fewest and most steps after the warm-up.

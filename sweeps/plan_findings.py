@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sweeps.bounds import Bounds, recommended
 from sweeps.config import SweepConfig
+from trainables.config.hyperparameters import SCHEDULE_PARAMS
 from trainables.errors import UserError
-from trainables.params import SCHEDULE_PARAMS
-from trainables.schedule import MOST_FLOOR_OF_PEAK
+from trainables.optim.lr_schedule import MOST_FLOOR_OF_PEAK
 
 FEWEST_WARMUP_STEPS = 20
 FEWEST_WARMUP_PART = 0.1

@@ -11,17 +11,17 @@ import numpy as np
 
 from sweeps.config import SweepConfig
 from sweeps.plan_findings import Finding
-from trainables.audit.audit import Audit, AuditSource, audit, kept_samples
-from trainables.audit.findings import SetAudit
-from trainables.config import Scorer
+from trainables.config.sections import Scorer
+from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
+from trainables.data.audit.report import SetAudit
+from trainables.data.independence.examine import examine
+from trainables.data.independence.findings import findings as reality_findings
+from trainables.data.order import epoch_order
+from trainables.data.samples import Item, Sample
+from trainables.data.tokenization import Tokenised, tokenise
 from trainables.errors import UserError, UserErrors
-from trainables.layout import TRAIN_FILE, area_file
-from trainables.order import epoch_order
-from trainables.realness.realness import examine
-from trainables.realness.wording import findings as reality_findings
-from trainables.samples import Item, Sample
-from trainables.scorers import load_scorers, reference_errors
-from trainables.tokenise import Tokenised, tokenise
+from trainables.evaluation.scorers import load_scorers, reference_errors
+from trainables.storage.layout import TRAIN_FILE, area_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Prepared:
         train: The training set.
         areas: The held-out areas by name.
         audit: What was found, line by line.
-        reality: By area, `trainables.realness.AreaReality` as plain values.
+        reality: By area, `trainables.data.independence.AreaReality` as plain values.
         findings: What a user should know of the held-out areas.
         padding: Part of the epoch's padded batches that would be padding.
     """

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from analysis.terminal_plot import sparkline
 from sweeps.budget import Budget, trials_done
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
 
 SHOWN_TRIALS = 20
 LINE_EVERY_FRACTION = 0.25

@@ -19,16 +19,16 @@ from sweeps.ledger import Ledger
 from sweeps.pruning import AT_ONCE, DOMINATED, Decision, decide, predicted_final
 from sweeps.stop_finding import dominated_finding
 from sweeps.trial_curve import TrialCurve, read_curve
-from trainables import base_losses
-from trainables.base_losses import BaseLosses
+from trainables.config.hyperparameters import with_params
+from trainables.config.trial_spec import TrialSpec
+from trainables.data.epoch import Epoch, plan_epoch
 from trainables.diagnostics import CurveWatch, Finding
-from trainables.epoch import Epoch, plan_epoch
-from trainables.layout import CURVE_FILE, TRIALS_FOLDER, trial_file
-from trainables.objective import objective
-from trainables.params import with_params
-from trainables.schedule import LRSchedule, make_schedule
-from trainables.spec import TrialSpec
-from trainables.working_copy import WorkingCopy
+from trainables.evaluation import base_losses
+from trainables.evaluation.base_losses import BaseLosses
+from trainables.evaluation.objective import objective
+from trainables.optim.lr_schedule import LRSchedule, make_schedule
+from trainables.storage.layout import CURVE_FILE, TRIALS_FOLDER, trial_file
+from trainables.storage.working_copy import WorkingCopy
 
 Record = Mapping[str, Any]
 

@@ -23,10 +23,10 @@ from sweeps.ledger import Event, Ledger
 from sweeps.retention import dropped_of, marked
 from sweeps.store_lock import one_driver_in_store
 from trainables.errors import UserError
-from trainables.files import write_whole
-from trainables.layout import BASELINE_FILE, LEADERBOARD_FILE, LEDGER_FILE, STUDY_FILE, SWEEP_FILE, TRIALS_FILE
-from trainables.remote import Remote, is_url
-from trainables.working_copy import parent_and_name, place_of
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import BASELINE_FILE, LEADERBOARD_FILE, LEDGER_FILE, STUDY_FILE, SWEEP_FILE, TRIALS_FILE
+from trainables.storage.object_store import Remote, is_url
+from trainables.storage.working_copy import parent_and_name, place_of
 
 EXAMPLE = """example:
   python -m sweeps.rebuild outputs/demo                       # the files of the folder

@@ -8,13 +8,13 @@ from typing import Any
 
 from analysis.records import Sweep, Trial, read_sweep
 from sweeps.config import load_config
-from trainables.config import WandbConfig
-from trainables.curve import StepRecord
+from trainables.config.sections import WandbConfig
+from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError
-from trainables.layout import SWEEP_FILE
-from trainables.objective import objective
-from trainables.spec import TrialSpec
-from trainables.tracking import Tracker, close_service
+from trainables.evaluation.objective import objective
+from trainables.storage.layout import SWEEP_FILE
+from trainables.tracking.wandb_run import Tracker, close_service
+from trainables.training.curve_recorder import StepRecord
 
 TIMEOUT_SECONDS = 60.0
 

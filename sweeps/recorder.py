@@ -12,11 +12,11 @@ from sweeps.keeper import Keeper
 from sweeps.lanes import Lanes
 from sweeps.ledger import Ledger, append_line
 from sweeps.rebuild import ended_trials, write_trials
-from trainables import stages
 from trainables.diagnostics.finding import Finding
-from trainables.layout import TRIALS_FILE
 from trainables.redaction import redact_all
-from trainables.working_copy import WorkingCopy
+from trainables.reliability import fault_injection
+from trainables.storage.layout import TRIALS_FILE
+from trainables.storage.working_copy import WorkingCopy
 
 POLL_SECONDS = 2.0
 
@@ -104,7 +104,7 @@ class Recorder(threading.Thread):
         line = json.dumps(record, ensure_ascii=False) + "\n"
         what = f"trials.jsonl {record['trial_id']}"
         append_line(self.path, line, self._writing, what, durable=False)  # made anew from the ledger at every start
-        stages.reached("trial_recorded", record["trial_id"])
+        fault_injection.reached("trial_recorded", record["trial_id"])
         self.records[record["trial_id"]] = record
         self.keeper.ended(record)
         # It has ended for good, by the ledger: what it could have gone on from has served.

@@ -16,7 +16,7 @@ from sweeps.resume import Past, past_of
 from sweeps.study import rebuild_study
 from sweeps.sweep import Sweep
 from trainables.errors import UserError
-from trainables.working_copy import WorkingCopy
+from trainables.storage.working_copy import WorkingCopy
 
 
 def open_sweep(

@@ -9,10 +9,10 @@ from typing import Any
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import Event
 from sweeps.retention import dropped_of, marked
+from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError, UserErrors
-from trainables.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
-from trainables.spec import TrialSpec
-from trainables.working_copy import parent_and_name, place_of
+from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
+from trainables.storage.working_copy import parent_and_name, place_of
 
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from trainables.best_and_last import CLOSE_NATS
+from trainables.checkpoints.retention import CLOSE_NATS
 
 Record = dict[str, Any]
 Key = tuple[str, int]

@@ -23,14 +23,14 @@ from sweeps.plan import MODELS_CACHE, Plan, make_plan
 from sweeps.plan_screen import print_plan
 from sweeps.storage import StorageLostError, storage_error, used_patiently
 from sweeps.store_lock import one_driver_in_store
-from trainables import stages
 from trainables.errors import UserError, UserErrors
-from trainables.files import write_whole
-from trainables.layout import PLAN_FILE, SWEEP_FILE
-from trainables.pretrained import resolve_model
+from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
-from trainables.remote import Remote, is_url
-from trainables.working_copy import DRIVER, READER, WorkingCopy, top
+from trainables.reliability import fault_injection
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import PLAN_FILE, SWEEP_FILE
+from trainables.storage.object_store import Remote, is_url
+from trainables.storage.working_copy import DRIVER, READER, WorkingCopy, top
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
     from sweeps.cluster import LanePlan
@@ -148,12 +148,12 @@ def run_sweep(
         joined = options.address is not None  # nodes may join it, too; a local cluster stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
-        stages.reached("cluster_joined", config.name)
+        fault_injection.reached("cluster_joined", config.name)
         write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
             claim(draft, copy)
-        stages.reached("folder_claimed", config.name)
+        fault_injection.reached("folder_claimed", config.name)
         sweep = open_sweep(config, plan, copy, lane_plan, interrupt, console, options.open_sealed_again)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
         copy.push_top()
@@ -189,7 +189,7 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:
-            stages.reached("sweep_ending", config.name)
+            fault_injection.reached("sweep_ending", config.name)
             ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
             manifest.state, manifest.fields["precision"] = state, precisions(ledger)
     return state

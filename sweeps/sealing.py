@@ -11,8 +11,8 @@ from analysis.rank import leaderboard
 from sweeps.ledger import Ledger
 from sweeps.sweep import Sweep
 from sweeps.watch import Watch
-from trainables.files import write_whole
-from trainables.layout import ITEMS_FILE, TRIALS_FOLDER, trial_file
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import ITEMS_FILE, TRIALS_FOLDER, trial_file
 
 OPENED, SCORED = "sealed_opened", "sealed_scored"
 BASE = "baseline"

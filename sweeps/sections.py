@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from sweeps.config_errors import rule, suggestion
-from trainables.config import Section
-from trainables.params import SCHEDULE_PARAMS, SEARCHABLE_LORA, SEARCHABLE_TRAINING
+from trainables.config.hyperparameters import SCHEDULE_PARAMS, SEARCHABLE_LORA, SEARCHABLE_TRAINING
+from trainables.config.sections import Section
 
 SUBSET_FRACTIONS = (0.25, 0.5)
 

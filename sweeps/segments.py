@@ -15,9 +15,9 @@ import uuid
 from collections.abc import Callable, Iterable
 
 from trainables.errors import UserError
-from trainables.layout import DRIVERS, LEDGER_PARTS
-from trainables.remote import Remote
-from trainables.working_copy import driver_epochs
+from trainables.storage.layout import DRIVERS, LEDGER_PARTS
+from trainables.storage.object_store import Remote
+from trainables.storage.working_copy import driver_epochs
 
 CLOSED = "driver_closed"
 FIRST = 1

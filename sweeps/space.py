@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.config import SweepConfig
 from sweeps.sections import Range
-from trainables.config import Params
-from trainables.params import is_integer_param
+from trainables.config.hyperparameters import is_integer_param
+from trainables.config.sections import Params
 
 Distribution = FloatDistribution | IntDistribution
 

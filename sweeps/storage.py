@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from sweeps.interrupt import Interrupt
-from trainables.disk import FULL, patient
 from trainables.errors import UserError
-from trainables.working_copy import place_of
+from trainables.reliability.disk_full import FULL, patient
+from trainables.storage.working_copy import place_of
 
 LOST = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, *FULL)
 """Errors of the storage, not of the program."""

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
-from trainables.layout import CLOCK_KEY, LOCK_FILE
-from trainables.remote import Found, Remote, StoreError, Version
+from trainables.storage.layout import CLOCK_KEY, LOCK_FILE
+from trainables.storage.object_store import Found, Remote, StoreError, Version
 
 logger = logging.getLogger(__name__)
 

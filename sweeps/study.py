@@ -17,10 +17,10 @@ from sweeps.ledger import EPOCH, Event
 from sweeps.resume import past_of
 from sweeps.space import Distribution, distributions
 from sweeps.told import Told, as_trials, frozen
-from trainables.files import append_whole
-from trainables.layout import STUDY_FILE
-from trainables.objective import objective
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation.objective import objective
+from trainables.storage.atomic import append_whole
+from trainables.storage.layout import STUDY_FILE
 
 
 def fresh_storage(folder: Path) -> JournalStorage:

@@ -6,7 +6,7 @@ from analysis.rank import leaderboard
 from sweeps.sections import SUBSET_FRACTIONS
 from sweeps.sweep import Sweep
 from sweeps.watch import Baseline, Watch
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
 
 
 def train_on_subsets(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:

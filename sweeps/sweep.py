@@ -12,10 +12,10 @@ from sweeps.interrupt import Interrupt
 from sweeps.ledger import Ledger
 from sweeps.plan import Plan
 from sweeps.resume import Past
-from trainables.layout import CACHE_FOLDER, TRAIN_FILE, area_file
-from trainables.remote import is_url
-from trainables.spec import LaneConfig
-from trainables.working_copy import WorkingCopy
+from trainables.config.trial_spec import LaneConfig
+from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE, area_file
+from trainables.storage.object_store import is_url
+from trainables.storage.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True)

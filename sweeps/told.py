@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.config import SweepConfig
 from sweeps.space import Distribution, distributions
-from trainables.objective import objective
+from trainables.evaluation.objective import objective
 
 Record = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from sweeps.told import as_trials
 from sweeps.trial import SweepTrial
 from sweeps.warm_start import read_warm_start
 from sweeps.watch import Watch
-from trainables.objective import objective
+from trainables.evaluation.objective import objective
 
 EPOCH_POINTS = 100
 

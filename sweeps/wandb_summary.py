@@ -9,11 +9,11 @@ from typing import Any
 
 from analysis.chosen import checkpoint_folder, choose
 from analysis.records import read_sweep
-from trainables import wandb_service
-from trainables.config import WandbConfig
+from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
-from trainables.layout import MANIFEST_FILE, REPORT_FILE
 from trainables.redaction import redact
+from trainables.storage.layout import MANIFEST_FILE, REPORT_FILE
+from trainables.tracking import wandb_service
 
 OPEN_SECONDS = 20.0
 UPLOAD_SECONDS = 600.0

@@ -22,12 +22,12 @@ from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import Ledger
 from sweeps.space import WARM_START
 from sweeps.told import Record, as_trial
-from trainables.config import Params
+from trainables.config.hyperparameters import SEARCHABLE_LORA, SEARCHABLE_TRAINING
+from trainables.config.sections import Params
 from trainables.errors import UserError, UserErrors
-from trainables.layout import BASELINE_FILE, MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
-from trainables.objective import objective
-from trainables.params import SEARCHABLE_LORA, SEARCHABLE_TRAINING
-from trainables.remote import is_url
+from trainables.evaluation.objective import objective
+from trainables.storage.layout import BASELINE_FILE, MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
+from trainables.storage.object_store import is_url
 
 BASE_TOLERANCE = 0.005
 """Nats a token by which the base model's objective may differ: other hardware and precision, not other data. Ours."""

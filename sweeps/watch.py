@@ -15,8 +15,8 @@ from sweeps.progress import Progress
 from sweeps.pruner import Pruner
 from sweeps.recorder import Recorder
 from sweeps.sweep import Sweep
-from trainables.objective import objective
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation.objective import objective
 
 LOOK_EVERY_SECONDS = 0.5
 POLL_SECONDS = 2.0

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from obstore.store import MemoryStore
 
-from trainables.remote import Remote
+from trainables.storage.object_store import Remote
 
 BUCKET = "bucket"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing-secret", "AWS_REGION": "us-east-1"}

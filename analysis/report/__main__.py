@@ -7,7 +7,7 @@ import sys
 from analysis.command import DONE, Parser, run
 from analysis.places import opened, place_of
 from analysis.report.page import write_report
-from trainables.remote import is_url
+from trainables.storage.object_store import is_url
 
 EXAMPLE = """example: python -m analysis.report outputs/demo
 

@@ -14,7 +14,7 @@ from analysis.observed import observe
 from analysis.rank import leaderboard
 from analysis.records import Sweep, Trial, read_sweep
 from analysis.thin import Curve, thin
-from trainables.layout import LEDGER_FILE, MANIFEST_FILE, PLAN_FILE
+from trainables.storage.layout import LEDGER_FILE, MANIFEST_FILE, PLAN_FILE
 
 Board = dict[str, Any]
 Row = dict[str, Any]

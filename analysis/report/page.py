@@ -27,8 +27,8 @@ from analysis.report.sections import (
     standing,
     study,
 )
-from trainables.files import write_whole
-from trainables.layout import REPORT_FILE
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import REPORT_FILE
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     outcome.outcome,

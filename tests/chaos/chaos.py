@@ -26,7 +26,7 @@ from chaos_acts import CHECKPOINTS, NODE, five, sixty  # noqa: E402
 from chaos_audit import audit  # noqa: E402
 from chaos_conductor import ChaosError, Conductor  # noqa: E402
 
-from trainables.stages import Kill, marker, trace_of  # noqa: E402
+from trainables.reliability.fault_injection import Kill, marker, trace_of  # noqa: E402
 
 MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0]
 """A checkpoint is written beside the steps that follow it: with steps of milliseconds, over a whole interval."""

@@ -1,7 +1,7 @@
 """Which processes are killed, and where: a plan that a seed repeats. PURE.
 
-An act is one sweep with its kills. A place is a stage of `trainables.stages` for a trial and a step; who dies there is
-the process that reaches it, or one that the conductor kills for it.
+An act is one sweep with its kills. A place is a stage of `trainables.reliability.fault_injection` for a trial and a
+step; who dies there is the process that reaches it, or one that the conductor kills for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from trainables.stages import OWN, Kill
+from trainables.reliability.fault_injection import OWN, Kill
 
 STEPS, CHECKPOINTS = 20, (5, 10, 15, 20)
 """Of every trial: 80 samples, 4 a step; so few steps that each is reported."""

@@ -21,12 +21,12 @@ from sweeps.plan import Plan
 from sweeps.rebuild import ended_trials
 from sweeps.study import open_storage
 from sweeps.sweep import lane_settings
-from trainables.bench import Bench
-from trainables.checkpoint import CheckpointError, verify
-from trainables.jobs import train_trial
-from trainables.objective import objective
-from trainables.optimise import SOLO
-from trainables.spec import LaneConfig
+from trainables.checkpoints.checkpoint import CheckpointError, verify
+from trainables.config.trial_spec import LaneConfig
+from trainables.evaluation.objective import objective
+from trainables.lane.jobs import train_trial
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import SOLO
 
 Record = dict[str, Any]
 

@@ -19,7 +19,7 @@ import psutil
 from chaos_acts import CHECKPOINTS, NODE, NODE_BACK, STEPS, SWEEP, Act
 
 from sweeps.ending import EXIT_USER_ERROR
-from trainables.stages import VARIABLE, Kill, marker
+from trainables.reliability.fault_injection import VARIABLE, Kill, marker
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 0.02

@@ -21,11 +21,11 @@ from transformers import (
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "trainables"))
 from trial_kit import Memory, lane, padded_nll, reference, tokenised, trial
 
-from trainables.checkpoint import save, verify
-from trainables.config import AreaConfig, ModelConfig
-from trainables.heldout import score_area, summarise
-from trainables.loop import train
-from trainables.model import load_base, load_tokenizer, resolve_model
+from trainables.checkpoints.checkpoint import save, verify
+from trainables.config.sections import AreaConfig, ModelConfig
+from trainables.evaluation.heldout import score_area, summarise
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.training.loop import train
 
 COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
 GATED = {**COMMON, "intermediate_size": 48, "num_key_value_heads": 2}

@@ -13,10 +13,10 @@ import torch.multiprocessing as mp
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "trainables"))
 from trial_kit import Memory, lane, tokenised, trial
 
-from trainables.config import ModelConfig
-from trainables.data import TokenisedSet
-from trainables.loop import World, train
-from trainables.model import load_base, load_tokenizer, resolve_model
+from trainables.config.sections import ModelConfig
+from trainables.data.dataset import TokenisedSet
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.training.loop import World, train
 
 WORKERS = 2
 SECONDS = 240

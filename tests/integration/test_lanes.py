@@ -15,8 +15,8 @@ from sweeps.config import load_config
 from sweeps.folder import claim, drafted
 from sweeps.plan import make_plan
 from sweeps.sweep import lane_settings
-from trainables.tiny import byte_tokenizer
-from trainables.working_copy import WorkingCopy
+from trainables.models.tiny_llama import byte_tokenizer
+from trainables.storage.working_copy import WorkingCopy
 
 SPEC = {"trial_id": "t0001", "seed": 3, "params": {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}}
 

@@ -11,7 +11,7 @@ from test_lanes import end_of, start, submit, wait_for
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweeps import cluster
-from trainables.tiny import byte_tokenizer
+from trainables.models.tiny_llama import byte_tokenizer
 
 TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200
 PARAMS = {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}

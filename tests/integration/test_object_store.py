@@ -13,8 +13,8 @@ from conftest import ROOT, command, environment, run_sweep
 
 from sweeps.ledger import Ledger
 from tests.store_kit import BUCKET, KEYS, endpoint
-from trainables.remote import Remote
-from trainables.working_copy import join_ledger
+from trainables.storage.object_store import Remote
+from trainables.storage.working_copy import join_ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

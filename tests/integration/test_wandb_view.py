@@ -17,10 +17,10 @@ from analysis import wandb_panels, wandb_view
 from analysis.rank import leaderboard
 from analysis.records import read_sweep
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
-from trainables.config import WandbConfig
-from trainables.curve import StepRecord
+from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
-from trainables.tracking import Tracker
+from trainables.tracking.wandb_run import Tracker
+from trainables.training.curve_recorder import StepRecord
 
 RECORD = StepRecord(
     step=1,

@@ -21,7 +21,7 @@ PRELUDE = """
 import json, logging, os, sys, time
 from types import SimpleNamespace
 from trainables.config import WandbConfig
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
 from trainables.tracking import Tracker, close_service
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")

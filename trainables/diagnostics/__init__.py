@@ -8,7 +8,7 @@ stop for it is the trial scheduler's business.
 from __future__ import annotations
 
 from trainables.diagnostics.finding import Finding, Severity
-from trainables.diagnostics.heldout_rules import HeldoutPoint, heldout_findings
-from trainables.diagnostics.watch import RULES, CurveWatch
+from trainables.diagnostics.generalization import HeldoutPoint, heldout_findings
+from trainables.diagnostics.monitor import RULES, CurveWatch
 
 __all__ = ["RULES", "CurveWatch", "Finding", "HeldoutPoint", "Severity", "heldout_findings"]

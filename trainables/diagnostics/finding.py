@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict
 
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 Severity = Literal["error", "warning", "info"]
 Evidence = dict[str, float | str]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from statistics import median_low
 
-from trainables.diagnostics.curve import SPIKE_STEPS, WINDOW_STEPS, Curve
+from trainables.diagnostics.curve_state import SPIKE_STEPS, WINDOW_STEPS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
-from trainables.diagnostics.sums import Sums, difference, difference_from
+from trainables.diagnostics.running_stats import Sums, difference, difference_from
 
 DIVERGED_RATIO = 2.0
 """The loss level has diverged when it is above this multiple of the start's ..."""

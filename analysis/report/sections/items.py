@@ -8,7 +8,7 @@ from analysis.records import BASELINE, ItemScore
 from analysis.report.blocks import Block, Card, Cards, Section, Table, Text
 from analysis.report.material import Material
 from analysis.suspects import read_texts
-from trainables.layout import CACHE_FOLDER, area_file
+from trainables.storage.layout import CACHE_FOLDER, area_file
 
 SHOWN = 8
 TEXT_CHARACTERS = 1200

@@ -6,7 +6,7 @@ from collections import Counter
 
 from analysis.report.blocks import Points, Section, Text
 from analysis.report.material import Material
-from trainables.working_copy import place_of
+from trainables.storage.working_copy import place_of
 
 
 def outcome(material: Material) -> Section:

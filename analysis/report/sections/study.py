@@ -15,7 +15,7 @@ from plotly.colors import sample_colorscale
 from analysis.report.blocks import Block, Chart, Section, Table, Text
 from analysis.report.material import Material
 from analysis.report.style import BLUE, GREY, VERMILLION, finished
-from trainables.layout import STUDY_FILE
+from trainables.storage.layout import STUDY_FILE
 
 FEW_LINES = 20
 SCALE = [[0.0, BLUE], [0.5, GREY], [1.0, VERMILLION]]  # Optuna's own runs from white to navy: unseen on light or dark

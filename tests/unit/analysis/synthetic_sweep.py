@@ -27,12 +27,12 @@ from sweeps.manifest import Manifest, describe
 from sweeps.plan import Plan, make_plan
 from sweeps.recorder import trial_record
 from sweeps.told import as_trials
+from trainables.config.trial_spec import TrialSpec
 from trainables.diagnostics import CurveWatch
-from trainables.layout import CACHE_FOLDER, TRAIN_FILE
-from trainables.objective import objective
-from trainables.schedule import cap_floor, make_schedule
-from trainables.spec import TrialSpec
-from trainables.strict_json import json_line
+from trainables.evaluation.objective import objective
+from trainables.lane.strict_json import json_line
+from trainables.optim.lr_schedule import cap_floor, make_schedule
+from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
 
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = (0.5, 1.0)

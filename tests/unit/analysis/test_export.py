@@ -24,12 +24,12 @@ from analysis.export import export, heldout_items, main
 from analysis.parity import AreaMeans, Parity, compare_logits
 from analysis.rank import leaderboard
 from analysis.records import read_sweep
-from trainables import checkpoint
-from trainables.data import TokenisedSet
+from trainables.checkpoints import checkpoint
+from trainables.data.dataset import TokenisedSet
+from trainables.data.samples import Sample
+from trainables.data.tokenization import tokenise
 from trainables.errors import UserError
-from trainables.heldout import item_losses
-from trainables.samples import Sample
-from trainables.tokenise import tokenise
+from trainables.evaluation.heldout import item_losses
 
 ROOT = Path(__file__).parents[3]
 IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])

@@ -26,7 +26,7 @@ def test_no_command_imports_a_scorer(sweep, command):
 
 
 def test_the_sweep_itself_would_import_it(sweep):
-    from trainables.scorers import load_scorers
+    from trainables.evaluation.scorers import load_scorers
 
     assert sweep
     with pytest.raises(AssertionError, match="a reader ran"):

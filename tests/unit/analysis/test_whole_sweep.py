@@ -13,7 +13,7 @@ import pytest
 from conftest import FakeTrial
 
 from analysis.rank import leaderboard, write_leaderboard
-from trainables.tokenise import SCHEMA
+from trainables.data.tokenization import SCHEMA
 
 Printed = Callable[..., str]
 SURE = {"seed_sd": 0.005}

@@ -33,8 +33,8 @@ from benchmarks.diagnostics_real import (
 from benchmarks.diagnostics_synthetic import CLASSES, findings
 from benchmarks.diagnostics_truth import findings_of, truths
 from benchmarks.record_data import plant
-from trainables.config import FieldNames
-from trainables.samples import read_samples
+from trainables.config.sections import FieldNames
+from trainables.data.samples import read_samples
 
 SAMPLES, BATCH, STEPS = 320, 4, 80
 PEAKS = (1e-5, 3e-4, 5e-4, 1e-2)

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from sweeps.bounds import Bounds, recommended, recommended_point
-from trainables.params import SCHEDULE_PARAMS
-from trainables.schedule import cap_floor
+from trainables.config.hyperparameters import SCHEDULE_PARAMS
+from trainables.optim.lr_schedule import cap_floor
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from test_config import SMALL
 
 from sweeps.cluster import close_token_file
 from sweeps.config import load_config
+from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserErrors
-from trainables.spec import TrialSpec
 
 SECRET = "hunter2hunter2"
 

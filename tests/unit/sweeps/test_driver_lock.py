@@ -9,7 +9,7 @@ import pytest
 
 from sweeps.driver_lock import one_driver
 from trainables.errors import UserError
-from trainables.layout import LOCK_FILE
+from trainables.storage.layout import LOCK_FILE
 
 HOLD = """
 import pathlib, subprocess, sys, time

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from sweeps.forecast import DEVICES, ModelShape, Work, forecast
-from trainables.config import TrainingConfig
+from trainables.config.sections import TrainingConfig
 
 SHAPE = ModelShape(parameters=1000, trained=100, hidden=8, layers=2, vocabulary=50)
 WORK = Work(train_tokens=600, label_tokens=60, heldout_tokens=40, checkpoints=2, longest_tokens=20, trials=3)

@@ -2,7 +2,7 @@
 
 from sweeps.leftovers import sweep_up
 from sweeps.study import open_storage
-from trainables.working_copy import WorkingCopy
+from trainables.storage.working_copy import WorkingCopy
 
 
 def test_leftovers_go_and_all_else_stays(tmp_path):

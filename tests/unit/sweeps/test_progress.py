@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sweeps.budget import Budget
 from sweeps.progress import Progress
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
 
 PARAMS = {"peak_lr": 1e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}
 

@@ -11,8 +11,8 @@ from test_config import SMALL
 from sweeps.config import load_config
 from sweeps.ledger import Ledger
 from sweeps.pruner import Pruner
-from trainables.base_losses import BaseLosses
-from trainables.spec import TrialSpec
+from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation.base_losses import BaseLosses
 
 SAMPLES, BATCH = 160, 8
 STEPS = SAMPLES // BATCH

@@ -11,7 +11,7 @@ import pytest
 from sweeps.dominance import LEVEL
 from sweeps.pruning import decide, predicted_final
 from sweeps.trial_curve import TrialCurve, read_curve
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 SAMPLES, PER_STEP = 400, 4
 STEPS = SAMPLES // PER_STEP

@@ -14,8 +14,8 @@ from sweeps.rebuild import ended_trials, main, rebuild
 from sweeps.resume import past_of, resumed_config
 from sweeps.search import SweepSearch, tell_replicates
 from sweeps.study import open_storage
+from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError
-from trainables.spec import TrialSpec
 
 BASE = 3.0
 AREAS = {"home": {"nll": BASE, "exact_match": None, "token_f1": None, "items": 4}}

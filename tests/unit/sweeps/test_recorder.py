@@ -8,8 +8,8 @@ import pytest
 from sweeps.keeper import Keeper
 from sweeps.ledger import Ledger
 from sweeps.recorder import Recorder
-from trainables.spec import TrialSpec
-from trainables.working_copy import WorkingCopy
+from trainables.config.trial_spec import TrialSpec
+from trainables.storage.working_copy import WorkingCopy
 
 FINDING = {"rule": "dominated", "severity": "warning", "step": 4, "evidence": {"gap": 1.5}, "advice": "lower it"}
 OWN = {**FINDING, "rule": "warmup_spike"}

@@ -10,8 +10,8 @@ from sweeps.keeper import Keeper
 from sweeps.ledger import Ledger
 from sweeps.rebuild import ended_trials
 from sweeps.retention import Ended, kept
-from trainables.best_and_last import best_and_last
-from trainables.working_copy import WorkingCopy
+from trainables.checkpoints.retention import best_and_last
+from trainables.storage.working_copy import WorkingCopy
 
 NAN = math.nan
 

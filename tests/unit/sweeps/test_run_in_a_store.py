@@ -8,8 +8,8 @@ import pytest
 
 from sweeps import cluster, lanes, run
 from sweeps.ledger import Ledger
-from trainables.remote import Remote
-from trainables.working_copy import copy_folder, join_ledger
+from trainables.storage.object_store import Remote
+from trainables.storage.working_copy import copy_folder, join_ledger
 
 AREAS = {"tables": {"nll": 5.0, "items": 2}, "invoices": {"nll": 6.0, "items": 2}}
 

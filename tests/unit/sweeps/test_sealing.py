@@ -7,7 +7,7 @@ import pytest
 
 from sweeps import sealing
 from sweeps.ledger import Ledger
-from trainables.working_copy import WorkingCopy
+from trainables.storage.working_copy import WorkingCopy
 
 AREAS = ["sealed-one", "sealed-two"]
 

@@ -14,7 +14,7 @@ from sweeps.config import load_config
 from sweeps.search import SweepSearch, tell_replicates
 from sweeps.space import distributions, fixed_params
 from sweeps.told import as_trials
-from trainables.layout import STUDY_FILE
+from trainables.storage.layout import STUDY_FILE
 
 BASE = 3.0
 POINT = {"peak_lr": 3e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}

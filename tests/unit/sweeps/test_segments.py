@@ -8,8 +8,8 @@ from sweeps.ledger import Ledger
 from sweeps.segments import SupersededError, numbers
 from tests.store_kit import in_memory
 from trainables.errors import UserError
-from trainables.remote import Remote, StoreError
-from trainables.working_copy import join_ledger
+from trainables.storage.object_store import Remote, StoreError
+from trainables.storage.working_copy import join_ledger
 
 
 class Interleaved:

@@ -11,8 +11,8 @@ import pytest
 from sweeps import store_lock
 from sweeps.store_lock import one_driver_in_store
 from trainables.errors import UserError
-from trainables.layout import LOCK_FILE
-from trainables.remote import Remote
+from trainables.storage.layout import LOCK_FILE
+from trainables.storage.object_store import Remote
 
 
 @pytest.fixture

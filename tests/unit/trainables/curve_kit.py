@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trainables.diagnostics import CurveWatch, Finding
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 BASE_MEAN, BASE_SHAPE = 2.8, 4.0
 """Base losses are drawn from a gamma distribution, which is skewed as losses are."""

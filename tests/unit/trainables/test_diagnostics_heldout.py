@@ -11,10 +11,10 @@ from scipy import stats
 
 from trainables.diagnostics import CurveWatch, HeldoutPoint, heldout_findings
 from trainables.diagnostics.finding import Settings
-from trainables.diagnostics.heldout_rules import paired_rise
-from trainables.diagnostics.sums import Difference
-from trainables.heldout import ItemScore
-from trainables.heldout_evidence import BASELINE_ITEMS, HeldoutEvidence
+from trainables.diagnostics.generalization import paired_rise
+from trainables.diagnostics.running_stats import Difference
+from trainables.evaluation.heldout import ItemScore
+from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
 
 AREAS = ("tables", "invoices")
 ITEMS = 60

@@ -9,7 +9,7 @@ from curve_kit import draw, named, only, rules, schedule
 
 from trainables.diagnostics import CurveWatch
 from trainables.diagnostics.finding import Settings
-from trainables.diagnostics.trend import LOOKS, steady_rise
+from trainables.diagnostics.steady_rise import LOOKS, steady_rise
 
 SEEDS = range(40)
 
@@ -129,7 +129,7 @@ def test_looks_are_four_and_do_not_depend_on_what_is_asked_between():
     settings = Settings(lr, 1.0)
     peak = settings.peak_steps
     assert (peak.start, peak.stop) == (5, 48)  # the LR is below 0.8 of the peak from place 48 on
-    from trainables.diagnostics.curve import Curve
+    from trainables.diagnostics.curve_state import Curve
 
     looked = []
     curve = Curve()
@@ -299,7 +299,7 @@ def test_the_fitted_part_of_the_base_losses_tells_it_earlier_than_the_whole(monk
     steps = {}
     for name in ("fitted", "raw"):
         if name == "raw":
-            monkeypatch.setattr("trainables.diagnostics.curve.fit_beta", lambda _: 1.0)
+            monkeypatch.setattr("trainables.diagnostics.curve_state.fit_beta", lambda _: 1.0)
         found = [draw(lambda _: 3.3, schedule(), seed=seed, beta=0.1) for seed in SEEDS]
         steps[name] = [f["step"] if (f := next(iter(named(one, "worse_than_base")), None)) else 100 for one in found]
     assert np.mean(steps["fitted"]) < np.mean(steps["raw"]) - 3

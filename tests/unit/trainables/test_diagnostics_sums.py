@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trainables.diagnostics.curve import fit_beta
-from trainables.diagnostics.sums import Sums, difference, difference_to, fit_line
+from trainables.diagnostics.curve_state import fit_beta
+from trainables.diagnostics.running_stats import Sums, difference, difference_to, fit_line
 
 
 def sums(times, values):

@@ -12,10 +12,11 @@ import torch
 from sweeps.ledger import Ledger
 from sweeps.storage import StorageLostError, used_patiently
 from sweeps.study import StudyJournal
-from trainables import checkpoint, disk
-from trainables.files import append_whole, write_whole
-from trainables.training_state import TrainingState, keep, last
-from trainables.writer import Pending, Writer
+from trainables.checkpoints import checkpoint
+from trainables.checkpoints.async_writer import Pending, Writer
+from trainables.checkpoints.training_state import TrainingState, keep, last
+from trainables.reliability import disk_full
+from trainables.storage.atomic import append_whole, write_whole
 
 SIZE_BYTES = 1 << 20
 
@@ -47,7 +48,7 @@ def patient(filler, said, **options):
         said.append(text)
         filler.unlink(missing_ok=True)
 
-    return disk.patient(say, retry_seconds=0.01, **options)
+    return disk_full.patient(say, retry_seconds=0.01, **options)
 
 
 def append(place):
@@ -107,7 +108,7 @@ def test_who_is_not_patient_or_gives_up_gets_the_error_and_the_file_as_it_was(fu
         append_whole(place / "file", bytes(10_000))
     asked = []
     with (
-        disk.patient(lambda text: None, lambda: len(asked) > 2 or asked.append(1), 0.01),
+        disk_full.patient(lambda text: None, lambda: len(asked) > 2 or asked.append(1), 0.01),
         pytest.raises(OSError, match="No space left"),
     ):
         append_whole(place / "file", bytes(10_000))
@@ -122,20 +123,20 @@ def test_it_is_known_that_a_write_waits():
         if not room.is_set():
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    with disk.patient(lambda text: told.set(), retry_seconds=0.01):
-        writing = threading.Thread(target=disk.patiently, args=(Path("/nowhere/file"), write))
+    with disk_full.patient(lambda text: told.set(), retry_seconds=0.01):
+        writing = threading.Thread(target=disk_full.patiently, args=(Path("/nowhere/file"), write))
         writing.start()
         told.wait()
-        while not disk.is_waiting():
+        while not disk_full.is_waiting():
             pass
         room.set()
         writing.join()
-        assert not disk.is_waiting()
+        assert not disk_full.is_waiting()
 
 
 def test_other_errors_do_not_wait():
-    with disk.patient(lambda text: None), pytest.raises(OSError, match="broken"):
-        disk.patiently(Path(), lambda: exec('raise OSError(5, "broken")'))
+    with disk_full.patient(lambda text: None), pytest.raises(OSError, match="broken"):
+        disk_full.patiently(Path(), lambda: exec('raise OSError(5, "broken")'))
 
 
 def test_a_storage_that_is_lost_is_one_line(tmp_path):

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.config import TrainingConfig
-from trainables.epoch import checkpoint_steps, plan_epoch, report_points
+from trainables.config.sections import TrainingConfig
+from trainables.data.epoch import checkpoint_steps, plan_epoch, report_points
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import torch
 from model_kit import CPU, FAMILIES, plain, save_family
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from trainables.config import LoraConfig, ModelConfig
-from trainables.generate import end_tokens, greedy_answers
-from trainables.model import Base, load_base
-from trainables.pretrained import load_tokenizer, resolve_model
-from trainables.probe import choose_plan
-from trainables.tiny import byte_tokenizer
+from trainables.config.sections import LoraConfig, ModelConfig
+from trainables.evaluation.generation import end_tokens, greedy_answers
+from trainables.models.base_model import Base, load_base
+from trainables.models.forward_probe import choose_plan
+from trainables.models.pretrained import load_tokenizer, resolve_model
+from trainables.models.tiny_llama import byte_tokenizer
 
 NEW = 7
 PROMPTS = ["What?", "a", "The sum of 3 and 14", "tell me: 19 + 4 =", "zz zz"]

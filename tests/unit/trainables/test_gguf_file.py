@@ -7,10 +7,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trainables.config import ModelConfig
+from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
-from trainables.pretrained import load_tokenizer, resolve_model
-from trainables.tiny import CHAT_TEMPLATE
+from trainables.models.pretrained import load_tokenizer, resolve_model
+from trainables.models.tiny_llama import CHAT_TEMPLATE
 
 
 def resolve(file, cache):

@@ -8,19 +8,19 @@ import torch
 from trial_kit import Memory, lane, tokenised, trial
 
 from tests.store_kit import in_memory
-from trainables import checkpoint, training_state
-from trainables.bench import Bench
-from trainables.config import ModelConfig
-from trainables.course import Hooks
-from trainables.jobs import train_trial
-from trainables.lane_store import LaneStore
-from trainables.loop import Course, Loop
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.optimise import SOLO
-from trainables.sealed_folders import pull_sealed
-from trainables.strict_json import json_line
-from trainables.training_state import TrainingState
-from trainables.working_copy import WorkingCopy
+from trainables.checkpoints import checkpoint, training_state
+from trainables.checkpoints.training_state import TrainingState
+from trainables.config.sections import ModelConfig
+from trainables.lane.jobs import train_trial
+from trainables.lane.store_sync import LaneStore
+from trainables.lane.strict_json import json_line
+from trainables.lane.warm_state import Bench
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO
+from trainables.storage.sealed_folder import pull_sealed
+from trainables.storage.working_copy import WorkingCopy
+from trainables.training.loop import Course, Loop
+from trainables.training.trial_run import Hooks
 
 CPU = torch.device("cpu")
 

@@ -6,15 +6,15 @@ import torch
 from transformers import AutoModelForCausalLM
 from trial_kit import TEMPLATE, padded_nll, sums, tokenised
 
-from trainables.config import AreaConfig, LoraConfig, ModelConfig
-from trainables.data import TokenisedSet
-from trainables.generate import greedy_answers
-from trainables.heldout import ItemScore, score_area, summarise
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.objective import objective
-from trainables.scorers import exact_match, load_scorers, token_f1
-from trainables.token_losses import token_losses
-from trainables.tokenise import tokenise
+from trainables.config.sections import AreaConfig, LoraConfig, ModelConfig
+from trainables.data.dataset import TokenisedSet
+from trainables.data.tokenization import tokenise
+from trainables.evaluation.generation import greedy_answers
+from trainables.evaluation.heldout import ItemScore, score_area, summarise
+from trainables.evaluation.objective import objective
+from trainables.evaluation.scorers import exact_match, load_scorers, token_f1
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.models.token_losses import token_losses
 
 TINY = ModelConfig(name="random:tiny-llama")
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=8, scorers=["exact_match", {"word_limit": 3}])
@@ -183,7 +183,7 @@ def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, t
         asked.extend(prompts)
         return greedy_answers(model, tokenizer, prompts, *rest)
 
-    monkeypatch.setattr("trainables.heldout.greedy_answers", remember)
+    monkeypatch.setattr("trainables.evaluation.heldout.greedy_answers", remember)
     scores = score(model, tokenizer, items, with_answers=True)
     assert [s.answer for s in scores] == generated
     assert [s.exact_match for s in scores] == [1.0, 0.0] * 4

@@ -7,12 +7,12 @@ import pytest
 import torch
 from trial_kit import lane, tokenised, trial
 
-from trainables.bench import Bench
-from trainables.config import ModelConfig
-from trainables.heldout_evidence import BASELINE_ITEMS
-from trainables.jobs import run_job, train_trial
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.optimise import SOLO
+from trainables.config.sections import ModelConfig
+from trainables.evaluation.heldout_history import BASELINE_ITEMS
+from trainables.lane.jobs import run_job, train_trial
+from trainables.lane.warm_state import Bench
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO
 
 TINY = ModelConfig(name="random:tiny-llama")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from trial_kit import lane, tokenised, trial
 
-from trainables import checkpoint
-from trainables.bench import Bench
-from trainables.config import ModelConfig
-from trainables.lane import SideBySide, serve
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.optimise import SOLO
-from trainables.packed import Pack
+from trainables.checkpoints import checkpoint
+from trainables.config.sections import ModelConfig
+from trainables.lane.warm_state import Bench
+from trainables.lane.worker import SideBySide, serve
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO
+from trainables.packing.pack import Pack
 
 TINY = ModelConfig(name="random:tiny-llama")
 

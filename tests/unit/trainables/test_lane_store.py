@@ -5,11 +5,11 @@ import json
 import pytest
 
 from tests.store_kit import in_memory
-from trainables import checkpoint
-from trainables.lane_store import LaneStore
-from trainables.one_writer import OvertakenError
-from trainables.sealed_folders import DamagedError
-from trainables.working_copy import WorkingCopy
+from trainables.checkpoints import checkpoint
+from trainables.lane.store_sync import LaneStore
+from trainables.storage.sealed_folder import DamagedError
+from trainables.storage.working_copy import WorkingCopy
+from trainables.storage.writer_lock import OvertakenError
 
 TRIAL = "trials/t0001"
 

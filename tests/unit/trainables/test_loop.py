@@ -5,11 +5,11 @@ import pytest
 import torch
 from trial_kit import Memory, lane, reference, tokenised, trial
 
-from trainables.config import ModelConfig
-from trainables.loop import train
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.optimise import dropout_state
-from trainables.packed import Pack
+from trainables.config.sections import ModelConfig
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import dropout_state
+from trainables.packing.pack import Pack
+from trainables.training.loop import train
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(name="random:tiny-llama")

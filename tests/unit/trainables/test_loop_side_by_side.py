@@ -7,10 +7,10 @@ import pytest
 import torch
 from trial_kit import Memory, lane, tokenised, trial
 
-from trainables.config import ModelConfig
-from trainables.loop import Course, Loop, train
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.packed import Pack
+from trainables.config.sections import ModelConfig
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.packing.pack import Pack
+from trainables.training.loop import Course, Loop, train
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(name="random:tiny-llama")
@@ -184,7 +184,7 @@ def test_time_is_shared_out_among_the_trials_of_a_step(base, data, monkeypatch):
     now = iter(range(10**6))
     loop, config = Loop(base), lane()
     loop.offer(2)
-    monkeypatch.setattr("trainables.loop.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("trainables.training.loop.time", SimpleNamespace(monotonic=lambda: next(now)))
     specs = [named("a"), named("b", seed=8, batch_size=8.0)]
     ends = run(loop, data, config, specs, [Memory(), Memory()])
     seconds = {name: end.outcome.worker_seconds for name, end in ends.items()}

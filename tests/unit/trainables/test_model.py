@@ -8,12 +8,12 @@ import pytest
 import torch
 from model_kit import CPU, batch_of, save_family
 
-from trainables import model as model_module
-from trainables.config import LoraConfig, ModelConfig
+from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
-from trainables.model import draw_adapter, load_base, resolve_model, resolve_precision
-from trainables.tiny import byte_tokenizer
-from trainables.token_losses import token_losses
+from trainables.models import base_model as model_module
+from trainables.models.base_model import draw_adapter, load_base, resolve_model, resolve_precision
+from trainables.models.tiny_llama import byte_tokenizer
+from trainables.models.token_losses import token_losses
 
 TINY = "random:tiny-llama"
 

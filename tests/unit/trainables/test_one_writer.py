@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trainables.one_writer import OvertakenError
-from trainables.trial_files import TrialFiles
+from trainables.lane.trial_files import TrialFiles
+from trainables.storage.writer_lock import OvertakenError
 
 
 def attempt(folder, driver_epoch=1):

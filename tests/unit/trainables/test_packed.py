@@ -9,11 +9,11 @@ from pack_kit import Trial, double_base, gaps, lora_weights, run_alone, run_pack
 from transformers import AutoModelForCausalLM
 from trial_kit import Memory, lane, tokenised, train_by_peft, trial
 
-from trainables.config import ModelConfig
-from trainables.model import Base, load_base, load_tokenizer, resolve_model
-from trainables.packed import Pack
-from trainables.probe import choose_plan
-from trainables.schedule import LRSchedule
+from trainables.config.sections import ModelConfig
+from trainables.models.base_model import Base, load_base, load_tokenizer, resolve_model
+from trainables.models.forward_probe import choose_plan
+from trainables.optim.lr_schedule import LRSchedule
+from trainables.packing.pack import Pack
 
 TINY = ModelConfig(name="random:tiny-llama")
 VOCABULARY = 259  # bytes and three marks

@@ -9,11 +9,11 @@ from model_kit import batch_of, sequences
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainables.data import collate
-from trainables.packed_adamw import SlotUpdate, update_
-from trainables.packed_layers import Dropout, PackedLinear, Routing
-from trainables.packed_rows import pack_batches
-from trainables.packed_weights import AdapterStack, AdapterState, Layout
+from trainables.data.dataset import collate
+from trainables.packing.adamw import SlotUpdate, update_
+from trainables.packing.adapters import AdapterStack, AdapterState, Layout
+from trainables.packing.batches import pack_batches
+from trainables.packing.layers import Dropout, PackedLinear, Routing
 
 SLOTS = [
     {"lr": 1e-2, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0},

@@ -13,12 +13,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 from trial_kit import Memory, lane, tokenised, train_by_peft, trial
 
-from trainables import checkpoint, packed_model
-from trainables.config import LoraConfig, ModelConfig, TrainingConfig
+from trainables.checkpoints import checkpoint
+from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
 from trainables.errors import UserError
-from trainables.loop import train
-from trainables.model import Base, load_base, load_tokenizer, resolve_model
-from trainables.packed import Pack
+from trainables.models.base_model import Base, load_base, load_tokenizer, resolve_model
+from trainables.packing import model as packed_model
+from trainables.packing.pack import Pack
+from trainables.training.loop import train
 
 TINY = ModelConfig(name="random:tiny-llama")
 MARKS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
@@ -239,11 +240,13 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
         rank, size = 0, 2
 
     sent = []
-    monkeypatch.setattr("trainables.packed.dist.all_reduce", lambda gradient: sent.append(gradient.clone()))
+    monkeypatch.setattr("trainables.packing.pack.dist.all_reduce", lambda gradient: sent.append(gradient.clone()))
     for share in reversed(shares):
         if sent:
             other = sent[0]
-            monkeypatch.setattr("trainables.packed.dist.all_reduce", lambda gradient, other=other: gradient.add_(other))
+            monkeypatch.setattr(
+                "trainables.packing.pack.dist.all_reduce", lambda gradient, other=other: gradient.add_(other)
+            )
         pack = Pack(single(tiny), Worker())
         for t in trials:
             pack.join(t.lora, t.section, t.seed)

@@ -8,15 +8,15 @@ import torch
 from test_lane_side_by_side import Intake, Lease
 from trial_kit import Memory, lane, tokenised, trial
 
-from trainables import training_state
-from trainables.bench import Bench
-from trainables.config import ModelConfig
-from trainables.course import Course, Hooks
-from trainables.lane import serve
-from trainables.loop import Loop
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.optimise import SOLO
-from trainables.preemption import ASK_EVERY_SECONDS, Preemption
+from trainables.checkpoints import training_state
+from trainables.config.sections import ModelConfig
+from trainables.lane.warm_state import Bench
+from trainables.lane.worker import serve
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO
+from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
+from trainables.training.loop import Loop
+from trainables.training.trial_run import Course, Hooks
 
 
 class Notice(Preemption):

@@ -12,12 +12,12 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from model_kit import save_family
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainables.config import ModelConfig
+from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
-from trainables.folders import build_once
-from trainables.pretrained import is_hub_id, load_tokenizer, resolve_model
-from trainables.tiny import byte_tokenizer
-from trainables.weight_files import summarise_weights
+from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
+from trainables.models.safetensors_files import summarise_weights
+from trainables.models.tiny_llama import byte_tokenizer
+from trainables.storage.folders import build_once
 
 
 def resolve(name, cache, **settings):
@@ -212,7 +212,7 @@ class TestTokenizers:
         code = f"""
 import sys
 from trainables.config import ModelConfig
-from trainables.pretrained import load_tokenizer, resolve_model
+from trainables.models.pretrained import load_tokenizer, resolve_model
 folder = resolve_model(ModelConfig(name={str(folder)!r}), "unused")
 tokenizer = load_tokenizer(folder)
 tokenizer.apply_chat_template([{{"role": "user", "content": "x"}}], tokenize=False)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.store_kit import KEYS
 from trainables.errors import UserError
-from trainables.remote import Remote, StoreError, check_url
+from trainables.storage.object_store import Remote, StoreError, check_url
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_patience_ends_in_one_line_and_is_not_spent_twice(monkeypatch):
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": address}.items():
         monkeypatch.setenv(name, value)
     pauses = []
-    monkeypatch.setattr("trainables.remote.time.sleep", pauses.append)
+    monkeypatch.setattr("trainables.storage.object_store.time.sleep", pauses.append)
     remote = Remote("s3://bucket/x", patience_seconds=0.2)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"^s3://bucket/x: must answer within 0 seconds") as caught:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainables import json_lines
-from trainables.config import FieldNames
+from trainables.config.sections import FieldNames
+from trainables.data import json_lines
+from trainables.data.samples import RULES, DataErrors, Sample, context_group, read_samples, scan_samples
 from trainables.errors import UserError, UserErrors
-from trainables.samples import RULES, DataErrors, Sample, context_group, read_samples, scan_samples
 
 FIELDS = FieldNames()
 GOOD = b'{"id": "a", "prompt": "p", "response": "r", "area": "x", "n": [1, null]}'
@@ -153,7 +153,7 @@ def test_all_defects_are_reported_at_once_and_at_most_twenty_of_a_rule_shown(tmp
 
 
 def test_reading_stops_at_a_file_that_is_nothing_but_defects(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainables.samples.MAX_DEFECTS", 10)
+    monkeypatch.setattr("trainables.data.samples.MAX_DEFECTS", 10)
     assert rules_of(write(tmp_path, b"x\n" * 1000))[-1] == (10, "too_many_defects")
 
 

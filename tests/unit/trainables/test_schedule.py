@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from trainables.config import ScheduleConfig
+from trainables.config.sections import ScheduleConfig
 from trainables.errors import UserError
-from trainables.schedule import LRSchedule, cap_floor, make_schedule
+from trainables.optim.lr_schedule import LRSchedule, cap_floor, make_schedule
 
 PEAK, FLOOR, STEPS, WARMUP = 1e-3, 1e-4, 110, 10
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainables.data.samples import Item
 from trainables.errors import UserError
-from trainables.samples import Item
-from trainables.scorers import exact_match, load_scorers, reference_errors, token_f1
+from trainables.evaluation.scorers import exact_match, load_scorers, reference_errors, token_f1
 
 
 def item(response: str, prompt: str = "?", **meta: object) -> Item:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.store_kit import in_memory
-from trainables import checkpoint
-from trainables.sealed_folders import DamagedError, pull_sealed, push_sealed
+from trainables.checkpoints import checkpoint
+from trainables.storage.sealed_folder import DamagedError, pull_sealed, push_sealed
 
 KEY = "trials/t0001/checkpoints/step-8"
 

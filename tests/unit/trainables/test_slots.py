@@ -4,11 +4,11 @@ import pytest
 import torch
 from trial_kit import lane, tokenised
 
-from trainables import slots
-from trainables.config import ModelConfig
-from trainables.model import load_base, load_tokenizer, resolve_model
-from trainables.packed import Pack
-from trainables.slots import Slots, settle_slots
+from trainables.config.sections import ModelConfig
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.packing import autotune
+from trainables.packing.autotune import Slots, settle_slots
+from trainables.packing.pack import Pack
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def base_of(tiny, method="lora"):
     ],
 )
 def test_the_choice_is_where_throughput_stops_rising(tiny, data, monkeypatch, seconds, chosen):
-    monkeypatch.setattr(slots, "_step_seconds", lambda pack, *_: seconds.get(len(pack.slots)))
+    monkeypatch.setattr(autotune, "_step_seconds", lambda pack, *_: seconds.get(len(pack.slots)))
     found = settle_slots(base_of(tiny), data, lane(), "auto")
     assert found == Slots(chosen, None, seconds)
     assert found.speed_up == pytest.approx(chosen * seconds[1] / seconds[chosen])
@@ -63,13 +63,13 @@ def test_memory_ends_the_search(tiny, data, monkeypatch):
         return step(self, parts)
 
     monkeypatch.setattr(Pack, "step", limited)
-    monkeypatch.setattr(slots, "WORTH", 0.0)  # whatever this machine measures
+    monkeypatch.setattr(autotune, "WORTH", 0.0)  # whatever this machine measures
     assert list(settle_slots(base_of(tiny), data, lane(), "auto").seconds_per_step) == [1, 2]
 
 
 def test_room_is_left_in_memory(tiny, data, monkeypatch):
-    monkeypatch.setattr(slots, "WORTH", 0.0)
-    monkeypatch.setattr(slots, "_memory_used", lambda device: 0.95)
+    monkeypatch.setattr(autotune, "WORTH", 0.0)
+    monkeypatch.setattr(autotune, "_memory_used", lambda device: 0.95)
     assert settle_slots(base_of(tiny), data, lane(), "auto") == Slots(1, None, {})
 
 

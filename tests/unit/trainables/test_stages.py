@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from trainables.stages import OWN, VARIABLE, Kill, marker, read_plan
+from trainables.reliability.fault_injection import OWN, VARIABLE, Kill, marker, read_plan
 
 TALE = """
 import pathlib

@@ -8,13 +8,13 @@ import torch
 from model_kit import FAMILIES, LENGTHS, LONGEST_FLAT, batch_of, plain, plain_losses, save_family
 from transformers import AutoModelForCausalLM
 
-from trainables import probe
-from trainables.attention import PADDING_FREE
-from trainables.config import LoraConfig
-from trainables.forward import ForwardPlan, hugging_face_model
-from trainables.model import Base
-from trainables.probe import choose_plan
-from trainables.token_losses import token_losses
+from trainables.config.sections import LoraConfig
+from trainables.models import forward_probe
+from trainables.models.base_model import Base
+from trainables.models.flat_attention import PADDING_FREE
+from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+from trainables.models.forward_probe import choose_plan
+from trainables.models.token_losses import token_losses
 
 LORA = LoraConfig(r=3, alpha=6.0)
 
@@ -181,7 +181,7 @@ def test_bf16_computes_products_in_bf16_and_losses_in_float32(folders, family, m
 
 def test_what_a_model_cannot_do_is_tried_out_and_said(folders, caplog, monkeypatch):
     """A window of 3 that the configuration is made to hide, and an output head that cannot be found."""
-    monkeypatch.setattr(probe, "longest_flat", lambda model: sys.maxsize)
+    monkeypatch.setattr(forward_probe, "longest_flat", lambda model: sys.maxsize)
     model = AutoModelForCausalLM.from_pretrained(folders["mistral, sliding"], sliding_window=3).eval()
     own = model.config._attn_implementation
     model.get_output_embeddings = lambda: None

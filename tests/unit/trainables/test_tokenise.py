@@ -9,10 +9,10 @@ from byte_tokenizer import CHATML, byte_level, sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.data import TokenisedSet
+from trainables.data.dataset import TokenisedSet
+from trainables.data.samples import Sample
+from trainables.data.tokenization import render, tokenise
 from trainables.errors import UserError
-from trainables.samples import Sample
-from trainables.tokenise import render, tokenise
 
 WRAPPER = "<human>: {prompt}\n<bot>: {response}"
 
@@ -219,7 +219,7 @@ def test_many_samples_are_written_in_order_over_several_chunks(tmp_path):
 
 def test_reading_and_tokenising_import_no_framework():
     code = (
-        "import sys, trainables.samples, trainables.tokenise, trainables.order; "
+        "import sys, trainables.data.samples, trainables.data.tokenization, trainables.data.order; "
         "sys.exit(', '.join({'torch', 'transformers', 'datasets', 'ray'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

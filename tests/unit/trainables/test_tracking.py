@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables import wandb_service
-from trainables.config import WandbConfig
-from trainables.spec import TrialSpec
-from trainables.tracking import Tracker, close_service
+from trainables.config.sections import WandbConfig
+from trainables.config.trial_spec import TrialSpec
+from trainables.tracking import wandb_service
+from trainables.tracking.wandb_run import Tracker, close_service
 
 SPEC = TrialSpec(trial_id="t0", seed=7, params={"peak_lr": 1e-3, "batch_size": 4.0})
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables import wandb_service
+from trainables.tracking import wandb_service
 
 
 def test_folder_id_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from trainables import disk, watchdog
-from trainables.watchdog import Watchdog, auto_limit
+from trainables.reliability import disk_full, watchdog
+from trainables.reliability.watchdog import Watchdog, auto_limit
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_beats_keep_it_quiet_and_so_do_a_full_disk_and_having_nothing_to_do(dog)
         for _ in range(10):
             time.sleep(0.05)
             watchdog.beat()
-        with disk.patient(lambda text: None) as patience, patience.counted():
+        with disk_full.patient(lambda text: None) as patience, patience.counted():
             assert not dog.ended.wait(0.5)
         assert dog.ended.wait(10)  # and then nothing
 

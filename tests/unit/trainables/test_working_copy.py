@@ -3,9 +3,9 @@
 import pytest
 
 from tests.store_kit import in_memory
-from trainables.lane_store import LaneStore
-from trainables.remote import StoreError
-from trainables.working_copy import WorkingCopy, join_ledger, parent_and_name, place_of
+from trainables.lane.store_sync import LaneStore
+from trainables.storage.object_store import StoreError
+from trainables.storage.working_copy import WorkingCopy, join_ledger, parent_and_name, place_of
 
 FILES = {
     "sweep.yaml": b"name: x\n",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.snapshots import Snapshots
-from trainables.writer import Pending, Writer
+from trainables.checkpoints.async_writer import Pending, Writer
+from trainables.checkpoints.host_snapshots import Snapshots
 
 HERE = Path()
 

@@ -10,7 +10,7 @@ import peft
 import torch
 from transformers import AutoModelForCausalLM
 
-from trainables.config import (
+from trainables.config.sections import (
     AreaConfig,
     DataConfig,
     HeldoutConfig,
@@ -19,11 +19,11 @@ from trainables.config import (
     TrainingConfig,
     WandbConfig,
 )
-from trainables.data import TokenisedSet
-from trainables.loop import Course, Hooks, Loop
-from trainables.samples import Sample
-from trainables.spec import LaneConfig, TrialSpec
-from trainables.tokenise import tokenise
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.data.dataset import TokenisedSet
+from trainables.data.samples import Sample
+from trainables.data.tokenization import tokenise
+from trainables.training.loop import Course, Hooks, Loop
 
 TEMPLATE = "Q: {prompt}\nA: {response}"
 

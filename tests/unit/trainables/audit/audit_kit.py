@@ -4,8 +4,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from trainables.audit.audit import AuditSource, audit
-from trainables.config import FieldNames
+from trainables.config.sections import FieldNames
+from trainables.data.audit.audit import AuditSource, audit
 
 FIELDS = FieldNames()
 TABLE = "(in millions) | 2019 | 2018\nDeferred revenue | 13.6 | 5.6\nOther liabilities, current | 19.2 | (4.8)\n\n"

@@ -10,9 +10,9 @@ from audit_kit import FIELDS, TABLE, as_bytes, audited, sample, sources, written
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainables import json_lines
-from trainables.audit import columns, workers
-from trainables.audit.audit import AuditSource, audit, kept_samples
+from trainables.data import json_lines
+from trainables.data.audit import dataset_scan, scan_workers
+from trainables.data.audit.audit import AuditSource, audit, kept_samples
 from trainables.errors import UserError, UserErrors
 
 SOUND = [sample(f"s{i}", f"{TABLE}Question: What is said about the entry numbered {i}?", f"{i}") for i in range(30)]
@@ -56,18 +56,18 @@ def test_each_fault_is_found_and_what_is_kept_is_read(tmp_path):
 def test_chunks_and_processes_change_nothing(tmp_path, monkeypatch, processes):
     train, areas = sources(tmp_path, [*SOUND, *FAULTY, *ITEMS], {"area": ITEMS, "other": [*SOUND[:2], ITEMS[0]]})
     whole = audit(train, areas, FIELDS, ACTIONS, processes=1).to_json()
-    monkeypatch.setattr(columns, "CHUNK_LINES", 7)
-    monkeypatch.setattr(columns, "ALONE_CHUNKS", 1)
+    monkeypatch.setattr(dataset_scan, "CHUNK_LINES", 7)
+    monkeypatch.setattr(dataset_scan, "ALONE_CHUNKS", 1)
     started = []
-    monkeypatch.setattr(columns, "Workers", lambda *given: started.append(given) or workers.Workers(*given))
+    monkeypatch.setattr(dataset_scan, "Workers", lambda *given: started.append(given) or scan_workers.Workers(*given))
     parts = audit(train, areas, FIELDS, ACTIONS, processes=processes).to_json()
     assert json.dumps(parts) == json.dumps(whole)
     assert len(started) == (processes == 2)  # for the training set alone: the areas are short
 
 
 def test_a_worker_that_dies_is_a_user_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "ALONE_CHUNKS", 0)
-    monkeypatch.setattr(workers, "COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
+    monkeypatch.setattr(dataset_scan, "ALONE_CHUNKS", 0)
+    monkeypatch.setattr(scan_workers, "COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
     train, _ = sources(tmp_path, SOUND, {})
     with pytest.raises(UserErrors, match="audit: its processes must run to their end, got exit 7; "):
         audit(train, {}, FIELDS, {})
@@ -165,7 +165,7 @@ def test_a_long_line_is_read_past_and_a_bomb_refused(tmp_path, monkeypatch):
 
 def test_the_audit_imports_no_framework():
     code = (
-        "import sys, trainables.audit.audit\n"
+        "import sys, trainables.data.audit.audit\n"
         "heavy = {'torch', 'transformers', 'ray', 'sklearn', 'scipy', 'pandas', 'pyarrow', 'ftfy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

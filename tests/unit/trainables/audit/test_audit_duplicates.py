@@ -6,7 +6,7 @@ from audit_kit import TABLE, audited, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.audit.duplicates import candidates, conflicts, first_of
+from trainables.data.audit.duplicates import candidates, conflicts, first_of
 
 ASKED = "What was the total amount of deferred revenue in 2019?"
 

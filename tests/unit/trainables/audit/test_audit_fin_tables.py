@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from audit_kit import FIELDS
 
-from trainables.audit.audit import AuditSource, audit, kept_samples
-from trainables.audit.rules import RULES
-from trainables.tokenise import tokenise
+from trainables.config.defect_rules import RULES
+from trainables.data.audit.audit import AuditSource, audit, kept_samples
+from trainables.data.tokenization import tokenise
 
 PROJECT = Path(__file__).resolve().parents[4]
 DATA = PROJECT.parent / "shared" / "data" / "fin_tables"

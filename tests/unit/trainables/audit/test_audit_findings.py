@@ -3,9 +3,9 @@ import json
 import numpy as np
 from audit_kit import audited, sample
 
-from trainables.audit.audit import Audit
-from trainables.audit.findings import Hit, SetAudit
-from trainables.audit.rules import default_actions
+from trainables.config.defect_rules import default_actions
+from trainables.data.audit.audit import Audit
+from trainables.data.audit.report import Hit, SetAudit
 
 
 def set_audit(**actions):

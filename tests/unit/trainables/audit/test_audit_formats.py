@@ -1,11 +1,11 @@
 import pytest
 from audit_kit import audited, sample
 
-from trainables.audit.formats import markers
-from trainables.config import FieldNames
-from trainables.defects import Defect
-from trainables.json_lines import Record
-from trainables.samples import check_record
+from trainables.config.sections import FieldNames
+from trainables.data.audit.outliers import markers
+from trainables.data.defects import Defect
+from trainables.data.json_lines import Record
+from trainables.data.samples import check_record
 
 COMMON, RARE = "as 97.6% have", "as few others have"
 SUBJECTS = [f"{a} {b}" for a in ("cash", "land", "tax", "rent", "wages", "bonds", "tools") for b in "abcdefghijk"]

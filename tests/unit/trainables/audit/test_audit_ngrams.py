@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.audit.ngrams import Flat, matches, ngrams, row_ngrams
-from trainables.audit.text import mixed
+from trainables.data.audit.ngrams import Flat, matches, ngrams, row_ngrams
+from trainables.data.audit.normalization import mixed
 
 row_lists = st.lists(st.lists(st.integers(0, 3), max_size=8), max_size=6)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from trainables.audit.rules import RULES, chosen_actions, default_actions
+from trainables.config.defect_rules import RULES, chosen_actions, default_actions
 from trainables.errors import UserError
 
 

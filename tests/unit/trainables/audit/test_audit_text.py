@@ -7,8 +7,8 @@ from ftfy.chardata import CONTROL_CHARS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainables.audit import text
-from trainables.audit.text import control_character, garbled, hash64, normalise, word_hashes, words
+from trainables.data.audit import normalization
+from trainables.data.audit.normalization import control_character, garbled, hash64, normalise, word_hashes, words
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_normalised_texts_differ_only_where_a_reader_would_see_it(one, other, sa
 
 
 def test_the_tail_of_a_huge_text_still_counts(monkeypatch):
-    monkeypatch.setattr(text, "MAX_CHARACTERS", 4)
+    monkeypatch.setattr(normalization, "MAX_CHARACTERS", 4)
     assert normalise("AB  X") == "abX"
     assert normalise("AB  X") != normalise("AB  x")
 
@@ -38,7 +38,7 @@ def test_words_are_without_punctuation_and_single_characters_where_there_are_no_
 
 def test_control_characters_are_those_that_ftfy_removes():
     assert {i for i in CONTROL_CHARS if i not in (9, 10, 12, 13)} == {
-        i for i in range(0x10000) if text.CONTROL.search(chr(i))
+        i for i in range(0x10000) if normalization.CONTROL.search(chr(i))
     }
     assert control_character("a\tb\r\nc") is None
     assert control_character("some text with a \x07 bell") == repr("some text with a \x07 bell")
@@ -58,6 +58,6 @@ def test_garbled_shows_the_place():
 
 
 def test_hashes_are_the_same_in_every_process():
-    code = "from trainables.audit.text import *; print(hash64('é'), *word_hashes(['a', 'ü']))"
+    code = "from trainables.data.audit.normalization import *; print(hash64('é'), *word_hashes(['a', 'ü']))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [int(part) for part in other] == [hash64("é"), *word_hashes(["a", "ü"]).tolist()]

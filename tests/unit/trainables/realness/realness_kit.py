@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables.realness.texts import Text
-from trainables.samples import Sample
+from trainables.data.independence.texts import Text
+from trainables.data.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[4]
 DEMO = ROOT / "conf" / "data" / "demo"

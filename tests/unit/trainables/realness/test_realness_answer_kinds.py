@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.realness.answer_kinds import LONGEST_FIGURE, answer_kind, kind_shares, one_sided
+from trainables.data.independence.answer_kinds import LONGEST_FIGURE, answer_kind, kind_shares, one_sided
 
 CASES = {
     "yes/no": ["Yes", "no", "Yes.", "TRUE", " false "],

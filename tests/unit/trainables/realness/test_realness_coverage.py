@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from realness_kit import demo, halves, made, sample, text
 
-from trainables.realness import coverage
-from trainables.realness.coverage import far_items, is_unsupported, unsupported, unsupported_share
-from trainables.realness.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, read_texts
+from trainables.data.independence import coverage
+from trainables.data.independence.coverage import far_items, is_unsupported, unsupported, unsupported_share
+from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, read_texts
 
 
 def texts(samples):

@@ -7,16 +7,16 @@ from dataclasses import asdict, replace
 import pytest
 from realness_kit import ROOT, demo, halves, made, needs_shared, sample, shared
 
-from trainables.realness import realness
-from trainables.realness.coverage import FarItems, Unsupported
-from trainables.realness.power import assumed_power
-from trainables.realness.provenance import SharedRuns, SharedSource
-from trainables.realness.realness import AnswerKinds, AreaReality, examine
-from trainables.realness.templates import TemplateOverlap
-from trainables.realness.texts import Limits, group_of, read_texts, split_prompt
-from trainables.realness.two_sample import TwoSample
-from trainables.realness.wording import findings
-from trainables.samples import context_group
+from trainables.data.independence import examine as realness
+from trainables.data.independence.coverage import FarItems, Unsupported
+from trainables.data.independence.examine import AnswerKinds, AreaReality, examine
+from trainables.data.independence.findings import findings
+from trainables.data.independence.power import assumed_power
+from trainables.data.independence.question_templates import TemplateOverlap
+from trainables.data.independence.shared_sources import SharedRuns, SharedSource
+from trainables.data.independence.texts import Limits, group_of, read_texts, split_prompt
+from trainables.data.independence.two_sample import TwoSample
+from trainables.data.samples import context_group
 
 AREAS = ("tables", "invoices", "contracts", "reports")
 SILENT = AreaReality(
@@ -221,7 +221,9 @@ def test_huge_and_odd_texts_are_survived():
 
 
 def test_scikit_learn_is_imported_only_when_needed():
-    code = "import sys; import trainables.realness.realness; print(*{name.split('.')[0] for name in sys.modules})"
+    code = (
+        "import sys; import trainables.data.independence.examine; print(*{name.split('.')[0] for name in sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"sklearn", "scipy", "torch", "transformers", "ray"} & set(done.stdout.split())
 

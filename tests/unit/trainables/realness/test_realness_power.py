@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.realness.power import ASSUMED_SD, assumed_power, measured_power
+from trainables.data.independence.power import ASSUMED_SD, assumed_power, measured_power
 
 
 @pytest.mark.parametrize("clusters", [2, 20, 128, 200])

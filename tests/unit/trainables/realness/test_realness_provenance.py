@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from realness_kit import needs_shared, shared, text
 
-from trainables.realness.provenance import RUN_WORDS, SharedSource, shared_runs, shared_sources
-from trainables.realness.templates import TrainTemplates, is_telling, template
-from trainables.realness.texts import AREA_LIMITS, TRAIN_LIMITS, read_texts
+from trainables.data.independence.question_templates import TrainTemplates, is_telling, template
+from trainables.data.independence.shared_sources import RUN_WORDS, SharedSource, shared_runs, shared_sources
+from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, read_texts
 
 WORDS = [f"w{i}" for i in range(60)]
 

@@ -5,9 +5,9 @@ import pytest
 from realness_kit import demo, halves, made, needs_shared, sample, shared
 from sklearn.metrics import roc_auc_score
 
-from trainables.realness import two_sample
-from trainables.realness.texts import TRAIN_LIMITS, group_of, read_texts
-from trainables.realness.two_sample import (
+from trainables.data.independence import two_sample
+from trainables.data.independence.texts import TRAIN_LIMITS, group_of, read_texts
+from trainables.data.independence.two_sample import (
     FEWEST_GROUPS,
     RESAMPLES,
     asks_stock_questions,

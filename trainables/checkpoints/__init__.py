@@ -1,0 +1,1 @@
+"""Checkpoints of a trial: saved beside the steps, loaded, resumed from."""

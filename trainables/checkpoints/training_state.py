@@ -1,0 +1,92 @@
+"""What an unfinished trial goes on from: its weights, its optimiser's memory and what it had reported, at a checkpoint.
+
+Everything else of a trial follows from its seed and the number of steps done: the samples that come next, the LR, the
+dropout. So a trial that goes on gives the curve that it would have given, to the bit on the same number of CPU threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainables.checkpoints import checkpoint
+from trainables.checkpoints.checkpoint import CheckpointError
+from trainables.reliability import fault_injection
+
+logger = logging.getLogger(__name__)
+
+TENSORS = "state.safetensors"
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A trial at one of its checkpoints.
+
+    Attributes:
+        step: Optimiser steps done.
+        tensors: Weights and the optimiser's memory, as the engine gave them.
+        meta: What the trial had reported; JSON values.
+    """
+
+    step: int
+    tensors: Tensors
+    meta: dict[str, Any]
+
+
+def keep(folder: Path, state: TrainingState) -> None:
+    """Writes a state; earlier ones of the trial go when it is on disk, whole.
+
+    Args:
+        folder: The trial's own folder for states.
+        state: The trial as it stands.
+
+    Raises:
+        OSError: The disk is full or not writable; the state before is still there.
+    """
+    place = folder / f"step-{state.step}"
+    with checkpoint.sealed(place) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
+        checkpoint.write_meta(partial, {**state.meta, "step": state.step})
+    fault_injection.reached("state_written", folder.parent.name, state.step)
+    for earlier in folder.iterdir():
+        if earlier != place:
+            shutil.rmtree(earlier)
+
+
+def last(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
+    """The latest whole state of a trial; None if there is none.
+
+    Args:
+        folder: The trial's own folder for states.
+        expected: What its `meta` must say, or it is another trial's and is not used.
+    """
+    places = folder.glob("step-*") if folder.is_dir() else []
+    for place in sorted((p for p in places if p.suffix != ".partial"), key=_step, reverse=True):
+        try:
+            checkpoint.verify(place)
+        except CheckpointError as error:
+            logger.warning("%s: the trial goes on from an earlier step", error)
+            continue
+        meta = checkpoint.read_meta(place)
+        if all(meta.get(name) == value for name, value in expected.items()):
+            return TrainingState(meta["step"], load_file(place / TENSORS), meta)
+        logger.warning("%s was written by another trial or sweep: it is not used", place)
+    return None
+
+
+def drop(folder: Path) -> None:
+    """Removes the states of a trial that has ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _step(place: Path) -> int:
+    return int(place.name.removeprefix("step-"))

@@ -1,0 +1,75 @@
+"""What a lane is told once, and what it is told of each trial."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainables.config.sections import (
+    DataConfig,
+    HeldoutConfig,
+    ModelConfig,
+    Params,
+    Section,
+    TrainingConfig,
+    WandbConfig,
+)
+
+
+class TrialSpec(Section):
+    """One trial: its hyper-parameters, as used, and where they come from.
+
+    Attributes:
+        trial_id: Unique in the sweep; names the folder `trials/ID/`.
+        seed: Seed of the sample order, the adapter's initial weights and dropout.
+        params: Hyper-parameters as used, by search-space name (`peak_lr`, `warmup_fraction`, `decay_floor`, …).
+        drawn: The values as drawn where one was adjusted, else None.
+        kind: "search"; "replicate", another trial's params with another seed; or "subset", another trial's params and
+            seed on a part of the samples.
+        replicate_of: The trial that a replicate or subset trial repeats.
+        fraction: Part of the training set that it is trained on; 1 but for subset trials.
+    """
+
+    trial_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    seed: int
+    params: Params
+    drawn: Params | None = None
+    kind: Literal["search", "replicate", "subset"] = "search"
+    replicate_of: str | None = None
+    fraction: float = Field(1.0, gt=0, le=1)
+
+
+class LaneConfig(Section):
+    """What a lane is told once, for all trials that it will serve.
+
+    Attributes:
+        sweep: The sweep's name, the group of its W&B runs.
+        model, data, heldout, training, wandb: The sections of the sweep's config.
+        output_dir: Absolute folder of the sweep; each trial writes to `trials/ID/` in it.
+        model_path: Folder from which the model and its tokenizer are loaded.
+        tokenised: Arrow file of the training set, by `trainables.data`.
+        tokenised_areas: Arrow file of each area, by name.
+        threads: CPU threads for each worker's tensor operations.
+        store: URL of the sweep's folder, where it lies in an object store: each worker then has a copy of its own in
+            the place of `output_dir`.
+        driver_epoch: The driver's number; see `sweeps.ledger`.
+        hung_after_seconds: The silence that is taken for a hang; None for a multiple of the trial's own steps.
+        keep_all_checkpoints: Whether a running trial's checkpoints all stay, not the best and the last alone.
+    """
+
+    sweep: str
+    model: ModelConfig
+    data: DataConfig
+    heldout: HeldoutConfig
+    training: TrainingConfig
+    wandb: WandbConfig
+    output_dir: str
+    model_path: str
+    tokenised: str
+    tokenised_areas: dict[str, str]
+    threads: int = Field(ge=1)
+    store: str | None = None
+    driver_epoch: int = 0
+    hung_after_seconds: float | None = None
+    keep_all_checkpoints: bool = False

@@ -1,0 +1,144 @@
+"""What only all lines together show: repeats, contradictions, departures from the common format and length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from trainables.config.sections import FieldNames
+from trainables.data.audit.dataset_scan import AuditSource, Columns, samples_at
+from trainables.data.audit.duplicates import alike, candidates, conflicts, first_of
+from trainables.data.audit.lengths import unusual_lengths
+from trainables.data.audit.line_scan import compared, question_excerpt
+from trainables.data.audit.outliers import departures
+from trainables.data.audit.report import Hit, SetAudit
+from trainables.data.defects import SHOWN_PER_RULE, excerpt, place
+from trainables.data.samples import Sample
+
+PAIRS_AT_ONCE = 50_000  # whose texts are held in memory
+
+
+class Pairs(NamedTuple):
+    """Rows and an earlier row of each, (pairs,) int64; the later rows ascend, each once."""
+
+    later: np.ndarray
+    earlier: np.ndarray
+
+    def only(self, which: np.ndarray) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.later[which], self.earlier[which])
+
+    def joined(self, other: Pairs) -> Pairs:
+        """These pairs and others of other rows."""
+        later = np.concatenate([self.later, other.later])
+        order = np.argsort(later)
+        return Pairs(later[order], np.concatenate([self.earlier, other.earlier])[order])
+
+
+SHOWN: dict[str, Callable[[Sample], str]] = {
+    "repeated_id": lambda sample: excerpt(sample.id),
+    "exact_duplicate": question_excerpt,
+    "near_duplicate": question_excerpt,
+    "conflicting_responses": lambda sample: excerpt(sample.response),
+}
+
+
+def compare_lines(audit: SetAudit, columns: Columns, data: AuditSource, fields: FieldNames) -> None:
+    """Adds to an audit what the lines of its data set show together.
+
+    Lines that are dropped for a fault of their own are not compared: a sound line must not be dropped for being like
+    one that is gone.
+
+    Args:
+        audit: The set's audit, as far as single lines gave it.
+        columns: What was kept of each line.
+        data: The file, to read lines again that may be alike.
+        fields: The names of its fields.
+
+    Raises:
+        UserError: The file was changed since it was read.
+    """
+    rows = columns.rows()
+    _report_departures(audit, columns, rows["line"])
+    _report_lengths(audit, rows)
+    left = np.flatnonzero(~np.isin(rows["line"], audit.dropped_lines))
+    exact = _with_first(rows["exact"], left)
+    same = _with_first(rows["norm"], left)
+    same = same.only(~np.isin(same.later, exact.later))
+    distinct = np.setdiff1d(left, np.concatenate([exact.later, same.later]))
+    near = same.joined(_similar(columns, distinct, rows["line"], data, fields))
+    contradicting = Pairs(*(left[part] for part in conflicts(rows["prompt"][left], rows["response"][left])))
+    copies = np.concatenate([exact.later, near.later])
+    repeats = {
+        "exact_duplicate": exact,
+        "near_duplicate": near,
+        "repeated_id": _repeated_ids(rows["id"], left, {"exact_duplicate": exact, "near_duplicate": near}, audit),
+        "conflicting_responses": contradicting.only(~np.isin(contradicting.later, copies)),
+    }
+    _report_repeats(audit, repeats, rows["line"], data, fields)
+
+
+def _with_first(keys: np.ndarray, among: np.ndarray) -> Pairs:
+    """Of some rows, those whose key an earlier one of them has, and the first that has it."""
+    first = first_of(keys[among])
+    later = np.flatnonzero(first != np.arange(len(among)))
+    return Pairs(among[later], among[first[later]])
+
+
+def _similar(columns: Columns, among: np.ndarray, lines: np.ndarray, data: AuditSource, fields: FieldNames) -> Pairs:
+    """Of some rows, those that MinHash finds like an earlier one and their texts confirm."""
+    considered = np.zeros(len(lines), bool)
+    considered[among] = True
+    pairs = candidates(columns.bands(), considered)
+    confirmed: dict[int, int] = {}
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        some = pairs[start : start + PAIRS_AT_ONCE]
+        read = samples_at(data, fields, lines[np.unique(some)])
+        texts = {sample.line: compared(sample) for sample in read}
+        for later, earlier in some.tolist():
+            if later not in confirmed and alike(texts[int(lines[later])], texts[int(lines[earlier])]):
+                confirmed[later] = earlier
+    return Pairs(np.array(list(confirmed), np.int64), np.array(list(confirmed.values()), np.int64))
+
+
+def _repeated_ids(ids: np.ndarray, among: np.ndarray, copies: dict[str, Pairs], audit: SetAudit) -> Pairs:
+    """Rows with an earlier row's id, but for copies of that very row that are dropped or refused as copies already."""
+    repeated = _with_first(ids, among)
+    for rule, pairs in copies.items():
+        if audit.actions[rule] != "keep":
+            copied = pairs.later[ids[pairs.later] == ids[pairs.earlier]]
+            repeated = repeated.only(~np.isin(repeated.later, copied))
+    return repeated
+
+
+def _report_repeats(
+    audit: SetAudit, repeats: dict[str, Pairs], lines: np.ndarray, data: AuditSource, fields: FieldNames
+) -> None:
+    """Adds the repeats with excerpts of the first few, for which the file is read once more."""
+    shown = {rule: pairs.only(np.arange(len(pairs.later)) < SHOWN_PER_RULE) for rule, pairs in repeats.items()}
+    wanted = np.unique(np.concatenate([pairs.later for pairs in shown.values()]))
+    samples = {sample.line: sample for sample in samples_at(data, fields, lines[wanted])} if len(wanted) else {}
+    for rule, pairs in repeats.items():
+        examples = [
+            Hit(rule, int(lines[later]), SHOWN[rule](samples[int(lines[later])]), place(data.path, int(lines[earlier])))
+            for later, earlier in zip(*shown[rule], strict=True)
+        ]
+        audit.add(rule, lines[pairs.later], examples)
+
+
+def _report_departures(audit: SetAudit, columns: Columns, lines: np.ndarray) -> None:
+    odd = departures(columns.markers(), columns.names)
+    rows = sorted(odd)
+    examples = [Hit("format_departure", int(lines[row]), odd[row]) for row in rows[:SHOWN_PER_RULE]]
+    audit.add("format_departure", lines[rows], examples)
+
+
+def _report_lengths(audit: SetAudit, rows: np.ndarray) -> None:
+    odd, median = unusual_lengths(rows["characters"])
+    examples = [
+        Hit("response_length", int(row["line"]), f"{row['characters']} characters, where the median is {median:.0f}")
+        for row in rows[odd[:SHOWN_PER_RULE]]
+    ]
+    audit.add("response_length", rows["line"][odd], examples)

@@ -1,0 +1,195 @@
+"""A data set read to its end: a few numbers for each sample, and the findings of single lines."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from trainables.config.sections import FieldNames
+from trainables.data.audit.duplicates import BANDS
+from trainables.data.audit.leakage import Texts
+from trainables.data.audit.line_scan import ROW, Chunk, Scanned, Scanner, Source
+from trainables.data.audit.ngrams import Flat
+from trainables.data.audit.report import Hit
+from trainables.data.audit.scan_workers import Workers
+from trainables.data.defects import SHOWN_PER_RULE, Defect
+from trainables.data.json_lines import RawLine, Record, parse_line
+from trainables.data.samples import Sample, check_record
+from trainables.data.sources import read_raw
+from trainables.errors import UserError
+
+CHUNK_LINES = 1024
+CHUNK_BYTES = 2**21
+ALONE_CHUNKS = 4  # starting processes takes as long as some thousands of lines
+
+
+@dataclass(frozen=True)
+class AuditSource:
+    """One data set of a sweep.
+
+    Attributes:
+        where: The setting that names it: `data.train` or `heldout.areas.NAME`.
+        path: The file or hub id, as the config names it.
+        limit: Only the first this many samples of the file are looked at and used; None for all.
+        split: Split of a hub data set; not read for files.
+    """
+
+    where: str
+    path: str
+    limit: int | None = None
+    split: str = "train"
+
+
+@dataclass
+class Columns:
+    """What was scanned of one data set; memory grows by 200 to 400 bytes a line.
+
+    Attributes:
+        lines: Lines that are not blank.
+        hit_lines: Lines by rule, as they came.
+        examples: The first hits of each rule.
+        matched: (rule's area, line) of held-out items that were found, by area.
+        seconds: CPU time of each kind of rule, over all processes.
+    """
+
+    lines: int = 0
+    hit_lines: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
+    examples: dict[str, list[Hit]] = field(default_factory=lambda: defaultdict(list))
+    matched: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    names: dict[int, str] = field(default_factory=dict)
+    samples: int = 0
+    _rows: list[np.ndarray] = field(default_factory=list)
+    _bands: list[np.ndarray] = field(default_factory=list)
+    _markers: list[Flat] = field(default_factory=list)
+    _texts: list[Texts] = field(default_factory=list)
+
+    def add(self, scanned: Scanned) -> None:
+        """Takes in what the next chunk gave."""
+        self.lines += scanned.lines
+        self.samples += len(scanned.rows)
+        for hit in scanned.hits:
+            self.hit_lines[hit.rule].append(hit.line)
+            if len(self.examples[hit.rule]) < SHOWN_PER_RULE:
+                self.examples[hit.rule].append(hit)
+        for area, line in scanned.matched:
+            self.matched[area].append(line)
+        for kind, spent in scanned.seconds.items():
+            self.seconds[kind] += spent
+        self.names |= scanned.names
+        self._rows.append(scanned.rows)
+        self._bands.append(scanned.bands)
+        self._markers.append(scanned.markers)
+        if scanned.texts is not None:
+            self._texts.append(scanned.texts)
+
+    def rows(self) -> np.ndarray:
+        """(samples,) of `ROW`."""
+        return np.concatenate([np.empty(0, ROW), *self._rows])
+
+    def bands(self) -> Iterator[np.ndarray]:
+        """(samples,) uint64, band by band."""
+        for band in range(BANDS):
+            yield np.concatenate([np.empty(0, np.uint64), *(part[:, band] for part in self._bands)])
+
+    def markers(self) -> Flat:
+        """Codes of each sample's format."""
+        return Flat.joined(self._markers)
+
+    def texts(self) -> Texts:
+        """The words of all samples, where they were kept."""
+        return Texts.joined(self._texts)
+
+
+def read_columns(data: AuditSource, source: Source, processes: int) -> Columns:
+    """Scans a data set, in other processes too where it is long.
+
+    Raises:
+        UserError: The file cannot be read, or holds no line.
+    """
+    columns = Columns()
+    records = read_raw(data.path, source.fields, data.split)
+    scanner = Scanner(source)
+
+    def chunks(most: int | None) -> Iterator[Chunk]:
+        """As many lines as can be read without reading more samples than wanted."""
+        taken = 0
+        while chunk := _chunk(records, CHUNK_LINES if most is None else min(CHUNK_LINES, most - taken)):
+            taken += len(chunk)
+            yield chunk
+
+    first = chunks(data.limit)
+    for chunk in islice(first, ALONE_CHUNKS):
+        columns.add(scanner.scan(chunk))
+    _share(columns, source, first, processes, scanner)
+    while data.limit is not None and columns.samples < data.limit:  # lines of the first so many held no sample
+        missing = data.limit - columns.samples
+        if not (chunk := _chunk(records, min(CHUNK_LINES, missing))):
+            break
+        columns.add(scanner.scan(chunk))
+    if not columns.lines:
+        raise UserError(data.path, "must hold samples", "an empty file", "name a file with a sample on each line")
+    return columns
+
+
+def _share(columns: Columns, source: Source, chunks: Iterator[Chunk], processes: int, scanner: Scanner) -> None:
+    if processes < 2:
+        for chunk in chunks:
+            columns.add(scanner.scan(chunk))
+        return
+    if (next_chunk := next(chunks, None)) is None:
+        return
+    workers = Workers(source, processes)
+    try:
+        for scanned in workers.scan(_with_first(next_chunk, chunks)):
+            columns.add(scanned)
+    finally:
+        workers.close()
+
+
+def _with_first(first: Chunk, others: Iterator[Chunk]) -> Iterator[Chunk]:
+    yield first
+    yield from others
+
+
+def _chunk(records: Iterator[RawLine | Record | Defect], most: int) -> Chunk:
+    """The next lines, at most so many and about `CHUNK_BYTES`."""
+    chunk: Chunk = []
+    size = 0
+    while len(chunk) < most and size < CHUNK_BYTES and (record := next(records, None)) is not None:
+        chunk.append(record)
+        size += len(record.raw) if isinstance(record, RawLine) else 0
+    return chunk
+
+
+def samples_at(data: AuditSource, fields: FieldNames, lines: np.ndarray) -> Iterator[Sample]:
+    """Reads the samples on some lines again; the file is read no further than the last.
+
+    Args:
+        data: The data set.
+        fields: Names of the keys.
+        lines: Lines that held a sample, ascending, each once.
+
+    Raises:
+        UserError: A line holds no sample any more.
+    """
+    wanted = iter(lines.tolist())
+    line = next(wanted, None)
+    for found in read_raw(data.path, fields, data.split):
+        if line is None:
+            return
+        if found.line < line or isinstance(found, Defect):
+            continue
+        record = parse_line(data.path, *found) if isinstance(found, RawLine) else found
+        sample = check_record(data.path, record, fields) if isinstance(record, Record) else None
+        if found.line != line or not isinstance(sample, Sample):
+            break
+        yield sample
+        line = next(wanted, None)
+    if line is not None:
+        raise UserError(data.path, "must not change while it is read", f"another line {line}", "start again")

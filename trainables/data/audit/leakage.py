@@ -1,0 +1,250 @@
+"""Held-out items that a data set holds: as they are, but for spaces and case, or inside a longer text.
+
+A shared context alone is no leak, nor is a shared question or a stock phrase: an item has leaked when nearly all words
+of its prompt occur in long runs, and its question among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from trainables.data.audit.ngrams import Flat, matches, ngrams, row_ngrams
+from trainables.data.audit.normalization import mixed
+
+# Runs of 13 words are the usual mark of contamination (Brown et al. 2020, appendix C); the share of words is ours.
+RUN_WORDS = 13
+LEAST_SHARE = 0.8
+# Ours: shorter items are found only where the whole prompt is equal, for so few words recur by chance.
+FEWEST_WORDS = 8
+# Ours: a run that so many items have in common (a shared context, a stock phrase) does not tell them apart.
+MOST_SHARING = 32
+MOST_TRIED = 16
+SLOTS_PER_RUN = 16
+MOST_SLOTS = 2**26
+
+COPY, SAME, SAME_PROMPT, CONTAINED = range(4)
+
+
+class Texts(NamedTuple):
+    """What matching needs of the samples of a chunk, or of a whole area.
+
+    Attributes:
+        lines: (rows,) int64.
+        exact, norm, prompt: (rows,) uint64 hashes: the text as it is; normalised; the normalised prompt alone.
+        words: Word hashes of prompt and response.
+        prompt_words: (rows,) int64: how many of them are the prompt's.
+        question_words: (rows,) int64: how many at the end of the prompt are the question's.
+    """
+
+    lines: np.ndarray
+    exact: np.ndarray
+    norm: np.ndarray
+    prompt: np.ndarray
+    words: Flat
+    prompt_words: np.ndarray
+    question_words: np.ndarray
+
+    def prompt_of(self, row: int) -> np.ndarray:
+        """The word hashes of a row's prompt."""
+        return self.words.row(row)[: self.prompt_words[row]]
+
+    @classmethod
+    def joined(cls, parts: list[Texts]) -> Texts:
+        """The rows of all parts, in order."""
+        joined = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("lines", "exact", "norm", "prompt", "prompt_words", "question_words")
+        }
+        return cls(words=Flat.joined([part.words for part in parts]), **joined)
+
+
+class Area(NamedTuple):
+    """A held-out area's name, file and items."""
+
+    name: str
+    path: str
+    texts: Texts
+
+
+class Match(NamedTuple):
+    """A row that holds a held-out item.
+
+    Attributes:
+        row: Index of the sample in its chunk.
+        area: Index of the area.
+        item: Index of the item in its area.
+        kind: `COPY`, `SAME`, `SAME_PROMPT` or `CONTAINED`, the closest first.
+        share: Of the item's prompt, the share of words that was found; 1 for all kinds but the last.
+    """
+
+    row: int
+    area: int
+    item: int
+    kind: int
+    share: float
+
+    def in_words(self) -> str:
+        """What the row and the item have in common."""
+        return (
+            "the same text",
+            "the same text but for spaces or case",
+            "the same prompt with another response",
+            f"{self.share:.0%} of the words of a prompt, its question among them",
+        )[self.kind]
+
+
+class _Table(NamedTuple):
+    """Hashes in ascending order, each with the item that it belongs to."""
+
+    keys: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray, items: np.ndarray) -> _Table:
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], items[order])
+
+    def find(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs (index into the queries, item)."""
+        query, at = matches(self.keys, queries)
+        return query, self.items[at]
+
+
+@dataclass
+class HeldoutIndex:
+    """All items of some areas, so that what a sample has in common with them is found without trying each.
+
+    Attributes:
+        areas: The areas; memory grows with their words, so that they must be small beside the training set.
+    """
+
+    areas: list[Area]
+    _first: np.ndarray = field(init=False)  # (areas,) number of each area's first item
+    _exact: _Table = field(init=False)
+    _norm: _Table = field(init=False)
+    _prompt: _Table = field(init=False)
+    _end_sizes: np.ndarray = field(init=False)
+    _ends: np.ndarray = field(init=False)
+    _runs: dict[int, _Table] = field(init=False)  # length of the runs in words -> their hashes
+    _seen: np.ndarray = field(init=False)  # a Bloom filter of the longest runs, for most runs of a sample are unknown
+
+    def __post_init__(self) -> None:
+        sizes = [len(area.texts.lines) for area in self.areas]
+        self._first = np.cumsum([0, *sizes])[:-1]
+        numbers = np.arange(sum(sizes))
+        for name in ("exact", "norm", "prompt"):
+            keys = [getattr(area.texts, name) for area in self.areas]
+            setattr(self, f"_{name}", _Table.of(np.concatenate([np.empty(0, np.uint64), *keys]), numbers))
+        self._end_sizes, self._ends = _question_ends(self.areas)
+        self._runs = self._index_runs()
+        longest = self._runs[RUN_WORDS].keys
+        slots = min(MOST_SLOTS, 1 << (SLOTS_PER_RUN * len(longest) + 1).bit_length())
+        self._seen = np.zeros(slots, bool)
+        self._seen[longest & np.uint64(slots - 1)] = True
+
+    def _index_runs(self) -> dict[int, _Table]:
+        parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {RUN_WORDS: []}
+        for first, area in zip(self._first, self.areas, strict=True):
+            sizes = area.texts.prompt_words
+            prompts = Flat.of([area.texts.prompt_of(row) for row in range(len(sizes))])
+            for length in {RUN_WORDS, *range(FEWEST_WORDS, RUN_WORDS)}:
+                keys, rows = row_ngrams(prompts, length)
+                if length < RUN_WORDS:  # the whole of a short prompt
+                    keys, rows = keys[sizes[rows] == length], rows[sizes[rows] == length]
+                if len(keys):
+                    parts.setdefault(length, []).append((keys, first + rows))
+        return {length: _distinguishing(found) for length, found in parts.items()}
+
+    def find(self, texts: Texts) -> list[Match]:
+        """The closest item of each area that each row holds, rows ascending."""
+        best: dict[tuple[int, int], Match] = {}
+        for match in self._all(texts):
+            key = match.row, match.area
+            if key not in best or (match.kind, -match.share) < (best[key].kind, -best[key].share):
+                best[key] = match
+        return [best[key] for key in sorted(best)]
+
+    def _all(self, texts: Texts) -> list[Match]:
+        found = []
+        for kind, table, queries in (
+            (COPY, self._exact, texts.exact),
+            (SAME, self._norm, texts.norm),
+            (SAME_PROMPT, self._prompt, texts.prompt),
+        ):
+            found += [self._match(row, item, kind, 1.0) for row, item in zip(*table.find(queries), strict=True)]
+        for row, item in self._with_question(texts, self._sharing_runs(texts)):
+            share = self._share(texts.words.row(row), item)
+            found += [self._match(row, item, CONTAINED, share)] * (share >= LEAST_SHARE)
+        return found
+
+    def _match(self, row: int, item: int, kind: int, share: float) -> Match:
+        return Match(int(row), *self._locate(item), kind, share)
+
+    def _locate(self, item: int) -> tuple[int, int]:
+        area = int(np.searchsorted(self._first, item, "right")) - 1
+        return area, int(item - self._first[area])
+
+    def _sharing_runs(self, texts: Texts) -> np.ndarray:
+        """(pairs, 2) row and item that have runs in common; of each row, those with the most of them."""
+        pairs = []
+        for length, table in self._runs.items():
+            runs, row_of = row_ngrams(texts.words, length)
+            if length == RUN_WORDS:
+                known = self._seen[runs & np.uint64(len(self._seen) - 1)]
+                runs, row_of = runs[known], row_of[known]
+            at, items = table.find(runs)
+            pairs.append(np.stack([row_of[at], items], axis=1))
+        distinct, counts = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+        order = np.lexsort((-counts, distinct[:, 0]))
+        ranked = distinct[order]
+        rank = np.arange(len(ranked)) - np.searchsorted(ranked[:, 0], ranked[:, 0], "left")
+        return ranked[rank < MOST_TRIED]
+
+    def _with_question(self, texts: Texts, pairs: np.ndarray) -> np.ndarray:
+        """The pairs in which the row holds the end of the item's question, up to `RUN_WORDS` words, as one run."""
+        sizes, ends = self._end_sizes[pairs[:, 1]], self._ends[pairs[:, 1]]
+        wanted = _in_row(ends, pairs[:, 0])
+        held = sizes == 0
+        for size in np.unique(sizes[~held]):
+            runs, row_of = row_ngrams(texts.words, int(size))
+            some = np.isin(runs, ends[sizes == size])
+            held |= (sizes == size) & np.isin(wanted, _in_row(runs[some], row_of[some]))
+        return pairs[held]
+
+    def _share(self, words: np.ndarray, item: int) -> float:
+        """Of an item's prompt, the share of words in runs that the text has too."""
+        area, row = self._locate(item)
+        prompt = self.areas[area].texts.prompt_of(row)
+        length = min(RUN_WORDS, len(prompt))
+        common = np.isin(ngrams(prompt, length), ngrams(words, length))
+        begun = np.convolve(common, np.ones(length, np.int64))
+        return float((begun > 0).mean())
+
+
+def _in_row(runs: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(runs,) uint64: one number for a run and its row."""
+    return mixed(runs ^ mixed(rows.astype(np.uint64)))
+
+
+def _question_ends(areas: list[Area]) -> tuple[np.ndarray, np.ndarray]:
+    """(items,) lengths in words and hashes of the ends of all questions, at most `RUN_WORDS` words each."""
+    sizes = np.concatenate([np.empty(0, np.int64), *(area.texts.question_words for area in areas)]).clip(max=RUN_WORDS)
+    prompts = [area.texts.prompt_of(row) for area in areas for row in range(len(area.texts.lines))]
+    ends = [ngrams(prompt[-size:], int(size))[0] if size else 0 for prompt, size in zip(prompts, sizes, strict=True)]
+    return sizes, np.array(ends, np.uint64)
+
+
+def _distinguishing(parts: list[tuple[np.ndarray, np.ndarray]]) -> _Table:
+    """The runs that few items have, each once an item."""
+    keys = np.concatenate([np.empty(0, np.uint64), *(keys for keys, _ in parts)])
+    items = np.concatenate([np.empty(0, np.int64), *(items for _, items in parts)])
+    table = _Table.of(keys, items)
+    new = np.ones(len(keys), bool)
+    new[1:] = (table.keys[1:] != table.keys[:-1]) | (table.items[1:] != table.items[:-1])
+    table = _Table(table.keys[new], table.items[new])
+    _, group, counts = np.unique(table.keys, return_inverse=True, return_counts=True)
+    few = counts[group] <= MOST_SHARING
+    return _Table(table.keys[few], table.items[few])

@@ -1,0 +1,238 @@
+"""Tokenised samples for training: the memory-mapped set and padding-free batches.
+
+The set is written by `trainables.data.tokenization`, once for a sweep; every lane maps the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from trainables.data.order import epoch_order, split_for_worker, step_indices, steps_in_epoch
+from trainables.data.samples import Item, context_group
+from trainables.data.tokenization import SCHEMA
+from trainables.errors import UserError
+
+__all__ = [
+    "Batch",
+    "TokenSequence",
+    "TokenisedSet",
+    "collate",
+    "epoch_order",
+    "pad",
+    "split_for_worker",
+    "step_indices",
+    "steps_in_epoch",
+]
+
+
+class TokenSequence(NamedTuple):
+    """One tokenised sample.
+
+    Attributes:
+        id: The sample's id.
+        input_ids: (tokens,) int32.
+        label_mask: (tokens,) bool; True where the token is trained on. The first token is never a label.
+    """
+
+    id: str
+    input_ids: np.ndarray
+    label_mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences laid end to end, without padding: T tokens, B sequences, L labels.
+
+    Attributes:
+        input_ids: (T,) int64.
+        position_ids: (T,) int64; each sequence counts from 0.
+        cu_seqlens: (B + 1,) int32; sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1].
+        label_positions: (L,) int64; where the hidden state that predicts a label is: the label's place in T, less one.
+        labels: (L,) int64; the tokens to predict.
+        label_item: (L,) int64, ascending; the sequence, 0 to B - 1, that a label belongs to.
+        ids: The B samples' ids.
+        max_length: Tokens of the longest sequence; a plain number, so that attention kernels need no device sync.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    cu_seqlens: torch.Tensor
+    label_positions: torch.Tensor
+    labels: torch.Tensor
+    label_item: torch.Tensor
+    ids: tuple[str, ...]
+    max_length: int
+
+    def __len__(self) -> int:
+        """Number of sequences, B."""
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, T."""
+        return self.input_ids.shape[0]
+
+    @property
+    def label_tokens(self) -> int:
+        """Number of labels, L."""
+        return self.labels.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device; copies from pinned memory do not block."""
+        tensors = ("input_ids", "position_ids", "cu_seqlens", "label_positions", "labels", "label_item")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
+
+
+def collate(sequences: Sequence[TokenSequence]) -> Batch:
+    """Lays sequences end to end.
+
+    Raises:
+        ValueError: There is no sequence, one is empty, or one begins with a label (nothing could predict it).
+    """
+    if not sequences or any(len(sequence.input_ids) == 0 or sequence.label_mask[0] for sequence in sequences):
+        raise ValueError("a batch needs sequences, each with a first token that is not a label")
+    lengths = np.array([len(sequence.input_ids) for sequence in sequences])
+    ends = np.cumsum(lengths)
+    input_ids = np.concatenate([sequence.input_ids for sequence in sequences]).astype(np.int64)
+    labels_at = np.flatnonzero(np.concatenate([sequence.label_mask for sequence in sequences]))
+    return Batch(
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)),
+        cu_seqlens=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
+        label_positions=torch.from_numpy(labels_at - 1),
+        labels=torch.from_numpy(input_ids[labels_at]),
+        label_item=torch.from_numpy(np.searchsorted(ends, labels_at, side="right")),
+        ids=tuple(sequence.id for sequence in sequences),
+        max_length=int(lengths.max()),
+    )
+
+
+def pad(batch: Batch, pad_id: int) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """The batch as a rectangle, for models that cannot take the flat form; S is its longest sequence.
+
+    Returns:
+        input_ids (B, S), padded on the right; attention_mask (B, S) int64, 1 where there is a token; and the
+        label positions as (row, column), each (L,): `hidden[row, column]` predicts `batch.labels`.
+    """
+    device = batch.input_ids.device
+    shape = (len(batch), batch.max_length)
+    lengths = batch.cu_seqlens.diff().long()
+    rows = torch.arange(len(batch), device=device).repeat_interleave(lengths, output_size=batch.tokens)
+    input_ids = torch.full(shape, pad_id, dtype=torch.int64, device=device)
+    input_ids[rows, batch.position_ids] = batch.input_ids
+    attention_mask = torch.zeros(shape, dtype=torch.int64, device=device)
+    attention_mask[rows, batch.position_ids] = 1
+    return input_ids, attention_mask, (batch.label_item, batch.position_ids[batch.label_positions])
+
+
+class TokenisedSet:
+    """The samples of one data file, tokenised, read from a memory-mapped Arrow file.
+
+    Args:
+        path: File written by `trainables.data.tokenization.tokenise`.
+
+    Raises:
+        UserError: The file is missing or is not such a file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        try:
+            table = pa.ipc.open_file(pa.memory_map(self.path)).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                self.path,
+                "tokenised data must be readable by every worker",
+                error,
+                "keep the sweep's folder on storage that all nodes share",
+            ) from error
+        if table.schema != SCHEMA:
+            raise UserError(self.path, "must be tokenised data", table.schema.names, "start the sweep in a new folder")
+        self._table = table
+        self._chunks = [
+            (ids.offsets.to_numpy(), ids.values.to_numpy(), labels.values)
+            for ids, labels in zip(table["input_ids"].chunks, table["label_mask"].chunks, strict=True)
+        ]
+        self._first_rows = np.cumsum([0, *(len(starts) - 1 for starts, _, _ in self._chunks)])
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self._table.num_rows
+
+    def __reduce__(self) -> tuple[type[TokenisedSet], tuple[str]]:
+        """Sent to another process as its path, which is mapped there too."""
+        return type(self), (self.path,)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The samples' ids, in the file's order."""
+        return self._table["id"].to_pylist()
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """(samples,) int64: tokens of each sample."""
+        return np.concatenate([np.diff(starts).astype(np.int64) for starts, _, _ in self._chunks])
+
+    def input_ids(self, i: int) -> np.ndarray:
+        """(tokens,) int32, a read-only view of the file."""
+        (_, values, _), start, stop = self._place(i)
+        return values[start:stop]
+
+    def label_mask(self, i: int) -> np.ndarray:
+        """(tokens,) bool: True where the token is trained on."""
+        (_, _, mask), start, stop = self._place(i)
+        return mask.slice(start, stop - start).to_numpy(zero_copy_only=False)  # bits in the file, so never a view
+
+    def prompt_ids(self, i: int) -> np.ndarray:
+        """(prompt tokens,) int32: what an answer is generated from, all before the last labelled segment."""
+        return self.input_ids(i)[: self._value("prompt_length", i)]
+
+    def sequence(self, i: int) -> TokenSequence:
+        """Sample i, as `collate` takes it."""
+        return TokenSequence(self._value("id", i), self.input_ids(i), self.label_mask(i))
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """Samples by index, collated."""
+        return collate([self.sequence(i) for i in indices])
+
+    def item(self, i: int) -> Item:
+        """Sample i as scorers see it: its texts and metadata."""
+        return Item(
+            id=self._value("id", i),
+            prompt=self._value("prompt", i),
+            response=self._value("response", i),
+            meta=json.loads(self._value("meta", i)),
+        )
+
+    def group(self, i: int) -> str:
+        """The cluster that sample i is resampled with: its `group` key, or else its context.
+
+        Items that ask different questions about one text are not independent; see `samples.context_group` for how the
+        context is found and where a `group` key is needed.
+        """
+        group = self._value("group", i)
+        return context_group(self._value("prompt", i)) if group is None else group
+
+    def _value(self, column: str, i: int) -> Any:
+        return self._table[column][self._checked(i)].as_py()
+
+    def _checked(self, i: int) -> int:
+        if not 0 <= i < len(self):
+            raise IndexError(f"sample {i} is not among {len(self)}")
+        return int(i)
+
+    def _place(self, i: int) -> tuple[tuple[np.ndarray, np.ndarray, pa.BooleanArray], int, int]:
+        """The chunk that holds sample i, and where its tokens start and stop in it."""
+        chunk = int(np.searchsorted(self._first_rows, self._checked(i), side="right")) - 1
+        starts = self._chunks[chunk][0]
+        row = i - self._first_rows[chunk]
+        return self._chunks[chunk], int(starts[row]), int(starts[row + 1])

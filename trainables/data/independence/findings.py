@@ -1,0 +1,186 @@
+"""What the pre-flight's screen says about the held-out areas, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from trainables.data.defects import excerpt
+from trainables.data.independence.two_sample import FEWEST_GROUPS, SAME_PROCESS_BELOW
+
+if TYPE_CHECKING:
+    from trainables.data.independence.examine import AreaReality
+
+TELLING_SHARE = 0.05
+"""Share of an area's items from which shared templates or runs of context are a warning, and from which far items or
+unsupported responses are mentioned (ours)."""
+
+FEWEST_TEMPLATE_ITEMS = 5
+NATURAL_TEMPLATES = 0.5
+"""Shared templates are a warning from this multiple of the share that training contexts have of each other (ours: on
+financial reports 0.92 for the training set's own process, 0.21 for another annotator's questions)."""
+
+MOST_SOURCES = 3
+
+Words = tuple[str, str, str]
+"""Rule, severity ("warning" or "info") and message of a finding."""
+
+
+def findings(reports: Mapping[str, AreaReality]) -> list[Words]:
+    """What a user should know about the held-out areas, the warnings of each area first, then what is informational.
+
+    Args:
+        reports: What `examine` found, by area.
+
+    Returns:
+        (rule, severity, message) each; an area that no check speaks against is never called real.
+    """
+    if not reports:
+        return []
+    found = [words for name, report in reports.items() for words in _against(name, report)]
+    found += [*_unproven(reports), *_answer_kinds(reports), *_far_items(reports), *_unsupported(reports)]
+    return [*found, _power(reports)]
+
+
+def _against(name: str, report: AreaReality) -> Iterator[Words]:
+    """What speaks against an area as a held-out set."""
+    check = report.two_sample
+    if check.verdict == "same_process":
+        yield (
+            "same_process",
+            "warning",
+            f"held-out area {name} looks like the training set's own process: a classifier of {check.compared} hardly "
+            f"tells the two apart (AUC {check.auc:.2f}, 95 % interval {check.low:.2f} to {check.high:.2f}, below "
+            f"{SAME_PROCESS_BELOW:g}; {check.items_used} items of {check.groups} contexts); it measures fit, not "
+            "generalisation: add an area that other people wrote or collected in another way",
+        )
+    if report.shared_sources:
+        listed = ", ".join(
+            f"{excerpt(shared.source)} ({shared.items} of {report.items_looked_at} items, {shared.train} of training)"
+            for shared in report.shared_sources[:MOST_SOURCES]
+        )
+        more = f" and {left} more" if (left := len(report.shared_sources) - MOST_SOURCES) > 0 else ""
+        yield (
+            "shared_source",
+            "warning",
+            f"held-out area {name} shares sources with training: {listed}{more}; take held-out items from sources "
+            "that were not trained on",
+        )
+    overlap = report.template_overlap
+    natural = NATURAL_TEMPLATES * overlap.within_train
+    stock = check.compared == "prompt and response"  # there all samples have one question, which is the task
+    if overlap.items >= FEWEST_TEMPLATE_ITEMS and overlap.share >= max(TELLING_SHARE, natural) and not stock:
+        first = overlap.examples[0]
+        yield (
+            "shared_templates",
+            "warning",
+            f"held-out area {name} asks by templates of the training set: {overlap.items} of its items "
+            f"({overlap.share:.0%}; training contexts among themselves {overlap.within_train:.0%}), such as "
+            f"{excerpt(str(first['template']))} ({first['items']} items, {first['train']} of training; # is a "
+            "figure, @ a name); let other people word its questions",
+        )
+    runs = report.shared_runs
+    if runs.items:
+        example = runs.examples[0]
+        yield (
+            "shared_context",
+            "warning" if runs.share >= TELLING_SHARE else "info",
+            f"held-out area {name} has {runs.items} items ({runs.share:.0%}) whose context shares a run of 13 words or "
+            f"more with a training context, the longest of {runs.longest} words (item "
+            f"{excerpt(example['id'])}: {excerpt(example['run'])}); drop them unless it is a stock phrase",
+        )
+
+
+def _unproven(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+    """Areas that the two-sample check says nothing about."""
+    checks = {name: report.two_sample for name, report in reports.items()}
+    small = [
+        f"{name} ({check.groups} contexts against {check.train_groups})"
+        for name, check in checks.items()
+        if check.verdict == "too_small"
+    ]
+    if small:
+        yield (
+            "two_sample_too_small",
+            "info",
+            f"too small to be checked against the training set's process: {', '.join(small)}; it takes "
+            f"{FEWEST_GROUPS} on each side, none with nearly all samples: add items with contexts of their own, or "
+            "a key `group` where prompts share no more than an instruction",
+        )
+    clear = [f"{name} {check.auc:.2f}" for name, check in checks.items() if check.verdict == "no_evidence"]
+    if clear:
+        yield (
+            "no_evidence",
+            "info",
+            f"a classifier tells these areas from the training set, by AUC: {', '.join(clear)}; no evidence against "
+            "them, and no proof that they are independent, since another topic is enough: know how they were made",
+        )
+
+
+def _answer_kinds(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+    kinds = {name: report.answer_kinds for name, report in reports.items()}
+    unseen = [
+        f"{name} ({', '.join(f'{kind} {found.area[kind]:.0%}' for kind in found.only_in_area)})"
+        for name, found in kinds.items()
+        if found.only_in_area
+    ]
+    if unseen:
+        yield (
+            "unseen_answer_kinds",
+            "info",
+            f"areas that ask for kinds of answers that training does not show: {', '.join(unseen)}; add training "
+            "samples of these kinds if the model is to give such answers",
+        )
+    trained = next(iter(kinds.values())).train
+    untested = [kind for kind in trained if all(kind in found.only_in_train for found in kinds.values())]
+    if untested:
+        listed = ", ".join(f"{kind} {trained[kind]:.0%}" for kind in untested)
+        yield (
+            "untested_answer_kinds",
+            "info",
+            f"kinds of training answers that no area asks for ({', '.join(reports)}): {listed}; add items that do, or "
+            "nothing shows whether they were learnt",
+        )
+
+
+def _far_items(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+    far = [
+        f"{name} {found.count} of {found.looked_at}"
+        for name, report in reports.items()
+        if (found := report.far_items) and found.share >= TELLING_SHARE
+    ]
+    if far:
+        yield (
+            "far_items",
+            "info",
+            "items farther from every training sample than 99% of training samples are from those of other contexts: "
+            f"{', '.join(far)}; expected of an adjacent area, in an in-domain one they ask what training does not show",
+        )
+
+
+def _unsupported(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+    trained = next(iter(reports.values())).unsupported.train_share
+    shares = {"training": trained} | {name: report.unsupported.share for name, report in reports.items()}
+    if max(shares.values()) >= TELLING_SHARE:
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        yield (
+            "unsupported_responses",
+            "info",
+            f"responses of which no word or figure stands in the prompt: {listed}; they need knowledge or arithmetic, "
+            "which a fine-tune seldom teaches: see that they are meant",
+        )
+
+
+def _power(reports: Mapping[str, AreaReality]) -> Words:
+    smallest = [
+        f"{name} {'none' if (least := report.power.smallest_nll_difference) is None else f'{least:.2f}'} "
+        f"({report.power.clusters} contexts)"
+        for name, report in reports.items()
+    ]
+    assumption = next(iter(reports.values())).power.assumption
+    return (
+        "power",
+        "info",
+        f"smallest NLL difference between two checkpoints that an area can show, nats a token: {', '.join(smallest)}; "
+        f"four times the contexts halve it (assumed: {assumption})",
+    )

@@ -1,0 +1,1 @@
+"""Held-out scores: losses, generated answers, scorers, and the objective."""

@@ -1,0 +1,174 @@
+"""The base model's loss on every training sample: what a single loss curve is read against.
+
+Computed once, forward only, by a job of its own in one lane, and written to the sweep's folder; every trial that starts
+after that records it beside its own losses. The file carries a key made of everything that the losses depend on, so
+that a resumed sweep, or another with the same model and data, takes over what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from trainables.data.dataset import TokenisedSet
+from trainables.models.token_losses import token_losses
+from trainables.optim.optimizer import World
+from trainables.reliability import watchdog
+
+logger = logging.getLogger(__name__)
+
+FILE = "cache/base_losses.arrow"
+"""Its place in the sweep's folder."""
+
+RECIPE = "base-losses-1"
+"""Part of the key; counts up when the losses would come out differently for another reason."""
+
+SCHEMA = pa.schema([("id", pa.string()), ("nll", pa.float64())])
+
+
+@dataclass(frozen=True)
+class BaseLosses:
+    """The base model's losses on a training set.
+
+    Attributes:
+        key: What they were computed from; see `losses_key`.
+        nll: Mean loss of each sample's label tokens by id, in nats a token.
+    """
+
+    key: str
+    nll: Mapping[str, float]
+
+    @cached_property
+    def level(self) -> float | None:
+        """Mean over the samples; None where one of the losses is not finite."""
+        mean = float(np.mean(list(self.nll.values())))
+        return mean if np.isfinite(mean) else None
+
+    def write(self, path: Path) -> None:
+        """Writes an Arrow file, which appears under its name only when it is whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        table = pa.table({"id": list(self.nll), "nll": list(self.nll.values())}, SCHEMA)
+        try:
+            with pa.OSFile(str(partial), "wb") as sink:
+                marked = table.replace_schema_metadata({"key": self.key})
+                with pa.ipc.new_file(sink, marked.schema) as writer:
+                    writer.write_table(marked)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> BaseLosses | None:
+        """What `write` wrote; None where there is no file."""
+        try:
+            with pa.OSFile(str(path), "rb") as source:
+                table = pa.ipc.open_file(source).read_all()
+        except FileNotFoundError:
+            return None
+        nll = dict(zip(table["id"].to_pylist(), table["nll"].to_pylist(), strict=True))
+        return cls((table.schema.metadata or {}).get(b"key", b"").decode(), nll)
+
+
+def losses_key(model_path: str | Path, tokenised: str | Path, precision: str) -> str:
+    """Hash of all that the losses depend on: the model's config and weights, the tokenised samples, the precision."""
+    folder = Path(model_path)
+    weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    parts = [RECIPE, precision, _sha256(Path(tokenised))]
+    parts += [f"{path.name} {_sha256(path)}" for path in (folder / "config.json", *weights)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def provide(sweep_folder: Path, cache: Path | None, key: str) -> BaseLosses | None:
+    """Puts losses that are known already into the sweep's folder.
+
+    Args:
+        sweep_folder: The sweep's folder, in which they may lie already.
+        cache: Folder that sweeps share, in which they may lie too; None for no such folder.
+        key: What they must have been computed from.
+
+    Returns:
+        The losses, or None where they have to be computed.
+    """
+    own = sweep_folder / FILE
+    found = BaseLosses.read(own)
+    if found and found.key == key:
+        return found
+    shared = BaseLosses.read(_shared(cache, key)) if cache else None
+    if shared is None or shared.key != key:
+        return None
+    shared.write(own)
+    return shared
+
+
+def compute(model: nn.Module, data: TokenisedSet, world: World, batch_tokens: int) -> dict[str, float]:
+    """Scores the untouched model on every sample; the workers share the samples out, and all get all losses.
+
+    Args:
+        model: `Base.untouched()`.
+        data: The training set.
+        world: The workers, who call this together.
+        batch_tokens: Most tokens scored at once; a longer sample is a batch of its own.
+
+    Returns:
+        Mean loss of each sample's label tokens by id, in nats a token.
+    """
+    # By length, so that a batch needs little padding; every worker gets long and short ones.
+    own = np.argsort(data.lengths, kind="stable")[world.rank :: world.size]
+    nll = np.empty(len(data))
+    for rows, values in world.gather(_losses(model, data, own, batch_tokens)):
+        nll[rows] = values
+    return dict(zip(data.ids, nll.tolist(), strict=True))
+
+
+def keep(losses: BaseLosses, sweep_folder: Path, cache: Path | None) -> None:
+    """Writes losses into the sweep's folder, and into the shared one where that can be written."""
+    losses.write(sweep_folder / FILE)
+    if cache is None:
+        return
+    try:
+        losses.write(_shared(cache, losses.key))
+    except OSError as error:  # a node may see the sweep's folder and not this one; nothing but time is lost
+        logger.warning("base losses are kept for this sweep only: %s", error)
+
+
+def _losses(model: nn.Module, data: TokenisedSet, rows: np.ndarray, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples in ascending order of length, and the mean loss of each."""
+    device = next(model.parameters()).device
+    means = []
+    with torch.no_grad():
+        for indices in _batches(rows, data.lengths, batch_tokens):
+            batch = data.batch(indices).to(device)
+            sums = torch.zeros(len(batch), dtype=torch.float64, device=device)
+            sums.index_add_(0, batch.label_item, token_losses(model, batch).double())
+            means.append(sums / batch.label_item.bincount(minlength=len(batch)))
+            watchdog.beat()
+    return rows, torch.cat(means).cpu().numpy() if means else np.empty(0)
+
+
+def _batches(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """As many samples at a time as fit into `batch_tokens` when padded to the longest, and always one."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or (end + 1 - start) * lengths[rows[end]] > batch_tokens:
+            yield rows[start:end]
+            start = end
+
+
+def _shared(cache: Path, key: str) -> Path:
+    return cache / f"{key}.arrow"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,68 @@
+"""A trial's held-out scores, item by item, until its end, when the diagnostics read them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.data.dataset import TokenisedSet
+from trainables.diagnostics import CurveWatch, Finding, HeldoutPoint, heldout_findings
+from trainables.evaluation.heldout import ItemScore
+from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
+
+BASELINE_ITEMS = trial_file(BASELINE_TRIAL, ITEMS_FILE)
+"""The base model's items, in the sweep's folder; written before the first trial starts."""
+
+
+class HeldoutEvidence:
+    """Keeps the losses of every checkpoint of one trial."""
+
+    def __init__(self) -> None:
+        self._points: list[HeldoutPoint] = []
+
+    def add(self, step: int, scores: Mapping[str, Sequence[ItemScore]]) -> None:
+        """Takes in a checkpoint's scores by area, in the sets' order."""
+        self._points.append(
+            HeldoutPoint(step, {area: [score.nll for score in found] for area, found in scores.items()})
+        )
+
+    def replay(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Takes in the lines of `heldout.jsonl` that an earlier start of the trial wrote."""
+        points: dict[int, dict[str, list[float]]] = {}
+        for line in lines:
+            nll = math.nan if line["nll"] is None else line["nll"]
+            points.setdefault(line["step"], {}).setdefault(line["area"], []).append(nll)
+        self._points += [HeldoutPoint(step, items) for step, items in points.items()]
+
+    def findings(
+        self, watch: CurveWatch, areas: Mapping[str, TokenisedSet], weights: Mapping[str, float], sweep_folder: Path
+    ) -> list[Finding]:
+        """What the diagnostics make of them.
+
+        Args:
+            watch: What read the trial's curve.
+            areas: The areas' items.
+            weights: Weight of each area that selects.
+            sweep_folder: Holds the base model's items; without that file nothing is compared with the base model.
+        """
+        if not self._points:
+            return []
+        scored = {area: areas[area] for area in self._points[0].items}
+        groups = {area: [items.group(index) for index in range(len(items))] for area, items in scored.items()}
+        base = _baseline(sweep_folder / BASELINE_ITEMS, scored)
+        return heldout_findings(self._points, base, groups, weights, watch.settings, watch.training_fall)
+
+
+def _baseline(path: Path, areas: Mapping[str, TokenisedSet]) -> dict[str, list[float]] | None:
+    """The base model's losses in the sets' order."""
+    if not path.exists():
+        return None
+    found: dict[tuple[str, str], float] = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            item = json.loads(line)
+            found[item["area"], item["id"]] = math.nan if item["nll"] is None else item["nll"]
+    return {area: [found[area, name] for name in items.ids] for area, items in areas.items()}

@@ -1,0 +1,231 @@
+"""One trial on a warm lane: what it writes, reports and hands back. `trainables.training.loop` trains it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.checkpoints import checkpoint, training_state
+from trainables.checkpoints.async_writer import Pending
+from trainables.checkpoints.retention import best_and_last
+from trainables.checkpoints.training_state import TrainingState
+from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation import heldout
+from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
+from trainables.evaluation.objective import objective
+from trainables.lane.trial_files import TrialFiles
+from trainables.lane.warm_state import Bench
+from trainables.reliability import fault_injection
+from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
+from trainables.tracking.wandb_run import Tracker
+from trainables.training.curve_recorder import StepRecord
+from trainables.training.trial_run import Course, Hooks, Outcome
+
+Report = dict[str, Any]
+Summary = dict[str, Any]
+
+
+class TrialJob:
+    """One trial on a warm lane: writes `curve.jsonl`, `heldout.jsonl` and the checkpoints while the loop trains it.
+
+    Args:
+        bench: The warm lane.
+        spec: The trial.
+        baseline: The base model's summary of each area.
+        report: Where progress goes.
+        should_stop: Asked before every step.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        spec: TrialSpec,
+        baseline: dict[str, Summary],
+        report: Callable[[Report], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
+        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, bench.preemption)
+        self.course = Course(bench.data, spec, bench.settings, hooks, bench.world, bench.base_losses())
+        self.steps = self.course.epoch.steps
+        self.writes = bench.world.rank == 0
+        self.folder = Path(bench.settings.output_dir) / TRIALS_FOLDER / spec.trial_id
+        self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=bench.settings.driver_epoch)
+        self.pending = Pending(bench.writer)
+        self.checkpoints: list[Report] = []
+        self.evidence = HeldoutEvidence()
+        self.tracker: Tracker | None = None
+        self.began_at_step = 0
+        self.started = time.monotonic()
+        self.rows_before = bench.loop.rows
+
+    @classmethod
+    def of(
+        cls, bench: Bench, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
+    ) -> TrialJob:
+        """The trial of a job `{"do": "trial", "spec", "baseline"}`, where "baseline" has each area's summary."""
+        return cls(bench, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop)
+
+    def begin(self) -> Course:
+        """Starts the trial's files and its W&B run, or goes on with them; returns what the loop trains."""
+        settings, store = self.bench.settings, self.bench.store
+        store.need(BASELINE_ITEMS)
+        store.bring_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
+        state = self._last_state()
+        curve, items = self.files.begin(state.step if state else 0)
+        if state:
+            self._go_on(state, curve, items)
+        if self.writes:
+            self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
+            self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
+            fault_injection.reached("trial_begun", self.spec.trial_id)
+        return self.course
+
+    def end(self, outcome: Outcome) -> Report:
+        """The trial's end, for `trials.jsonl`; it counts when `pending` is settled."""
+        end = self._end(outcome)
+        if self.tracker:
+            best = min((c["objective"] for c in self.checkpoints), default=None)
+            self.tracker.finish(end["state"], {"objective": best, "findings": len(end["findings"])})
+        return end
+
+    def failed(self) -> None:
+        """The trial ended by an error."""
+        if self.tracker:
+            self.tracker.finish("failed", {})
+
+    def on_steps(self, records: list[StepRecord]) -> None:
+        """Writes the curve and tells of progress, at every flush of the loop."""
+        if not self.writes:
+            return
+        last = records[-1]
+        fault_injection.reached("steps_due", self.spec.trial_id, last.step)
+        self.pending.check()
+        self.files.add_steps(records)
+        fault_injection.reached("steps_written", self.spec.trial_id, last.step)
+        self.bench.store.trial_lines(self.spec.trial_id)
+        if self.tracker:
+            self.tracker.steps(records)
+        now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
+        self.report({"kind": "progress", **now, "loss": last.loss, "lr": last.lr})
+
+    def on_checkpoint(self, step: int, model: nn.Module) -> None:
+        """Scores a checkpoint on every area and has it written."""
+        answers_at = set(self.bench.settings.heldout.answers_at)
+        with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
+        scores = {
+            area: self.bench.score(model, area, with_answers=with_answers)
+            for area in self.bench.settings.heldout.weights
+        }
+        if not self.writes:
+            return
+        self.evidence.add(step, scores)
+        fault_injection.reached("items_due", self.spec.trial_id, step)
+        self.files.add_items(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
+        fault_injection.reached("items_written", self.spec.trial_id, step)
+        areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
+        weights = self.bench.settings.heldout.weights
+        value = objective(areas, weights)
+        path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
+        self.bench.store.trial_lines(self.spec.trial_id)
+        saved = checkpoint.weights_of(model)
+        self.pending.settle()  # never two checkpoints on their way: who is killed goes on from the one before at worst
+        self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
+        relative = str(path.relative_to(self.bench.settings.output_dir))
+        self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
+        if self.tracker:
+            self.tracker.areas(step, areas, self.baseline)
+        self.report(
+            {
+                "kind": "areas",
+                "seq": len(self.checkpoints),
+                "step": step,
+                "fraction": step / self.steps,
+                "areas": areas,
+                "objective": value,
+            }
+        )
+        fault_injection.reached("checkpoint_reported", self.spec.trial_id, step)
+
+    def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
+        """Has that written which the trial can go on from; it is on disk after the checkpoint that it belongs to."""
+        if not self.writes:
+            return
+        points = list(self.checkpoints)
+        meta = {"spec": self.spec.model_dump(), "checkpoints": points, "seconds": self._seconds()}
+
+        def write(tensors: training_state.Tensors) -> None:
+            self.files.sync()
+            training_state.keep(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
+            self.bench.store.state(self.folder / STATES_FOLDER / f"step-{step}")
+            # Only now: whoever goes on from an earlier state needs what was best by then.
+            self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
+
+        self.pending.submit(self.folder / STATES_FOLDER, learnt, write)
+
+    def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
+        meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
+        checkpoint.save_weights(saved, tensors, path, meta)
+        fault_injection.reached("checkpoint_written", self.spec.trial_id, step)
+        self.bench.store.sealed(path)
+
+    def _drop_all_but(self, steps: Collection[int]) -> None:
+        """Drops checkpoints of a trial that goes on; `sweeps.keeper` sees to those of trials that have ended."""
+        if self.bench.settings.keep_all_checkpoints:
+            return
+        key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)
+        self.bench.store.copy.keep_only(key, {f"step-{step}" for step in steps})
+
+    def _last_state(self) -> TrainingState | None:
+        """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""
+        state = training_state.last(self.folder / STATES_FOLDER, {"spec": self.spec.model_dump()})
+        steps = self.bench.world.gather(state.step if state else 0)
+        return state if len(set(steps)) == 1 else None
+
+    def _go_on(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
+        self.course.go_on(state.step, state.tensors, curve)
+        self.course.worker_seconds, before = state.meta["seconds"]
+        self.started -= before
+        self.checkpoints = state.meta["checkpoints"]
+        self.evidence.replay(items)
+        self.began_at_step = state.step
+        text = f"{self.spec.trial_id} goes on from step {state.step} of {self.steps}"
+        self.report({"kind": "notice", "level": "info", "text": text})
+
+    def _seconds(self) -> tuple[float, float]:
+        """Worker and wall seconds so far, of all attempts that counted."""
+        return self.course.worker_seconds, time.monotonic() - self.started
+
+    def _padding_share(self) -> float | None:
+        """Of the rows that the lane computed meanwhile, the part that held no token; None where trials don't pack."""
+        rows, tokens = (now - then for now, then in zip(self.bench.loop.rows, self.rows_before, strict=True))
+        return 1.0 - tokens / rows if rows else None
+
+    def _end(self, outcome: Outcome) -> Report:
+        wall = time.monotonic() - self.started
+        findings = list(outcome.findings)
+        if outcome.state == "complete":
+            weights, folder = self.bench.settings.heldout.weights, Path(self.bench.settings.output_dir)
+            findings += self.evidence.findings(outcome.watch, self.bench.areas, weights, folder)
+        return {
+            "state": outcome.state,
+            "spec": self.spec.model_dump(),
+            "precision": self.bench.base.precision,
+            "steps": outcome.steps,
+            "steps_planned": outcome.steps_planned,
+            "samples_seen": outcome.samples_seen,
+            "went_on_from_step": self.began_at_step or None,
+            "checkpoints": self.checkpoints,
+            "findings": findings,
+            "cost": {
+                "device_seconds": outcome.worker_seconds * self.bench.world.size,
+                "wall_seconds": wall,
+                "padding_share": self._padding_share(),
+            },
+            "error": None,
+        }

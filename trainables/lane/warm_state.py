@@ -1,0 +1,106 @@
+"""What stays warm in a lane between its jobs: the model, the tokenised data, the scorers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.checkpoints.async_writer import Writer
+from trainables.config.trial_spec import LaneConfig
+from trainables.data.dataset import TokenisedSet
+from trainables.evaluation import base_losses, heldout
+from trainables.evaluation.base_losses import BaseLosses
+from trainables.evaluation.heldout import ItemScore
+from trainables.evaluation.scorers import load_scorers
+from trainables.lane.store_sync import LaneStore
+from trainables.lane.strict_json import json_line
+from trainables.models.base_model import Base, load_base
+from trainables.optim.optimizer import World
+from trainables.reliability.preemption import Preemption
+from trainables.storage.working_copy import WorkingCopy
+from trainables.training.loop import Loop
+
+
+@dataclass
+class Bench:
+    """Everything that stays warm between the jobs of a lane."""
+
+    settings: LaneConfig
+    world: World
+    base: Base
+    data: TokenisedSet
+    areas: dict[str, TokenisedSet]
+    scorers: dict[str, dict[str, Any]]
+    preemption: Preemption = field(default_factory=Preemption, init=False)
+    loop: Loop = field(init=False)
+    writer: Writer = field(default_factory=Writer, init=False)
+    store: LaneStore = field(init=False)
+    _base_losses: BaseLosses | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.loop = Loop(self.base, self.world)
+        self.store = LaneStore(WorkingCopy(Path(self.settings.output_dir)))
+
+    @classmethod
+    def load(cls, settings: LaneConfig, device: torch.device, world: World) -> Bench:
+        """Loads the base model, the tokenised data and the scorers, once for all jobs."""
+        return cls(
+            settings=settings,
+            world=world,
+            base=load_base(
+                settings.model_path,
+                settings.model,
+                settings.training.precision,
+                device,
+                gradient_checkpointing=settings.training.gradient_checkpointing,
+            ),
+            data=TokenisedSet(settings.tokenised),
+            areas={name: TokenisedSet(path) for name, path in settings.tokenised_areas.items()},
+            scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},
+        )
+
+    def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:
+        """Every item's loss, and answer where asked for, of one area."""
+        held = self.settings.heldout
+        return heldout.score_area(
+            model,
+            self.base.tokenizer,
+            self.areas[area],
+            area,
+            held.areas[area],
+            self.scorers[area],
+            with_answers=with_answers,
+            batch_tokens=held.batch_tokens,
+            answer_batch_size=held.answer_batch_size,
+        )
+
+    def lines(self, area: str, step: int, scores: list[ItemScore]) -> str:
+        """The scores as lines of `heldout.jsonl`; items of one `group` share a context."""
+        groups = (self.areas[area].group(index) for index in range(len(scores)))
+        return "".join(
+            json_line({"step": step, **asdict(score), "group": group})
+            for score, group in zip(scores, groups, strict=True)
+        )
+
+    def base_losses(self) -> BaseLosses | None:
+        """The base model's losses on the training set; None until the job that computes them is done.
+
+        All workers call this together and get the same answer.
+        """
+        if self._base_losses is None:
+            self.store.need(base_losses.FILE)
+            found = BaseLosses.read(Path(self.settings.output_dir) / base_losses.FILE)
+            if self.world.any(found is None):
+                return None
+            self._base_losses = found
+        return self._base_losses
+
+    def recover(self) -> None:
+        """Puts the bench back in order after a job that failed; drops all trials."""
+        self.loop.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,183 @@
+"""The lane: a Ray Train worker that stays warm and serves one job after another.
+
+`lane_main` is the train function of a `TorchTrainer`. It loads the tokenised data and the base model once, then asks
+the dispatcher for work until it is told to stop. It never calls `ray.train.report`: retention and checkpoints of a Ray
+Train run are per run, and a lane's run serves many trials.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from trainables.config.trial_spec import LaneConfig
+from trainables.lane.dispatcher_client import Desk, Intake, Lease, Notices
+from trainables.lane.jobs import run_job
+from trainables.lane.store_sync import LaneStore
+from trainables.lane.trial_job import Report, TrialJob
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import World
+from trainables.reliability import disk_full, fault_injection
+from trainables.reliability.preemption import Preemption
+from trainables.reliability.watchdog import Watchdog
+from trainables.tracking.wandb_run import close_service
+from trainables.training.loop import Ended
+from trainables.training.trial_run import Course
+
+
+def lane_main(config: dict[str, Any], incarnation: int) -> None:
+    """Serves jobs until the dispatcher says stop, or the node is to go. Runs on every worker of the lane.
+
+    Args:
+        config: `settings` (a dumped `LaneConfig`), `dispatcher`, `namespace` and `lane`.
+        incarnation: Which start of the lane this is, as announced to the dispatcher.
+    """
+    settings = LaneConfig.model_validate(config["settings"])
+    torch.set_num_threads(settings.threads)
+    context = ray.train.get_context()
+    world = World(rank=context.get_world_rank(), size=context.get_world_size())
+    dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
+    settings, store = LaneStore.opened(settings, config["lane"], world.rank)
+    desk = Desk(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
+    bench = Bench.load(settings, ray.train.torch.get_device(), world)
+    bench.store = store
+    bench.preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
+    if desk:
+        logging.getLogger("trainables").addHandler(Notices(desk))
+    intake = Intake(dispatcher, desk)
+    watchdog = Watchdog(settings.hung_after_seconds, desk.hung if desk else lambda text: None)
+    if desk:
+        watchdog.start()
+    with disk_full.patient(given_up=desk.is_ending) if desk else nullcontext():
+        try:
+            while not bench.preemption.is_coming and (lease := intake.next()):
+                with watchdog.on_duty():
+                    serve(bench, intake, lease)
+            if desk:
+                desk.leave()
+        finally:
+            close_service()
+
+
+def serve(bench: Bench, intake: Intake, lease: Lease) -> None:
+    """Does a job; beside a trial also the trials that wait for the lane's free slots.
+
+    An error of a job ends the job, not the lane, if the lane has one worker. With several an error on one leaves the
+    others waiting in a collective: there it ends them all, and Ray Train starts the lane again.
+    """
+    if lease.is_trial:
+        return SideBySide(bench, intake).run(lease)
+    try:
+        lease.end(run_job(bench, lease.work))
+    except Exception as error:
+        lease.fail(error)
+        if bench.world.size > 1:
+            raise
+        bench.recover()
+
+
+class Closing(NamedTuple):
+    """A trial that has ended and is not reported yet.
+
+    Attributes:
+        lease: Its lease.
+        job: It; its files may not be written to their ends.
+        end: Its line, or the error that it ended by.
+        shared: Whether that was an error of several trials.
+    """
+
+    lease: Lease
+    job: TrialJob
+    end: Report | Exception
+    shared: bool = False
+
+
+class SideBySide:
+    """Trials on a lane's slots: from the first until none is left and none waits.
+
+    Args:
+        bench: The warm lane.
+        intake: Where waiting trials come from.
+    """
+
+    def __init__(self, bench: Bench, intake: Intake) -> None:
+        self.bench, self.intake = bench, intake
+        self._jobs: dict[Course, tuple[Lease, TrialJob]] = {}
+        self._closing: list[Closing] = []
+
+    def run(self, first: Lease) -> None:
+        """Trains; a slot that gets free is filled at once, at that trial's own first step."""
+        self.bench.loop.offer(first.work.get("slots", 1))
+        self._start(first)
+        self._train()
+        self._close(wait=True)
+
+    def _train(self) -> None:
+        while self._jobs:
+            self._close(wait=False)
+            while self.bench.loop.free and not self.bench.preemption.is_coming and (lease := self.intake.trial()):
+                self._start(lease)
+            try:
+                ended = self.bench.loop.step()
+            except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with every trial
+                self._all_fail(error)
+                return
+            for end in ended:
+                self._finish(end)
+
+    def _start(self, lease: Lease) -> None:
+        try:
+            job = TrialJob.of(self.bench, lease.work, lease.report, lease.wants_stop)
+            self.bench.loop.join(job.begin())
+        except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
+            self._failed(lease, error)
+        else:
+            self._jobs[job.course] = lease, job
+
+    def _finish(self, end: Ended) -> None:
+        lease, job = self._jobs.pop(end.course)
+        try:
+            if end.error:
+                raise end.error
+            assert end.outcome is not None
+            self._closing.append(Closing(lease, job, job.end(end.outcome)))
+        except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
+            self._closing.append(Closing(lease, job, error))
+
+    def _all_fail(self, error: Exception) -> None:
+        """A step went wrong: whose fault it was is not known where several trials shared it."""
+        jobs, self._jobs = list(self._jobs.values()), {}
+        self.bench.recover()
+        self._closing += [Closing(lease, job, error, shared=len(jobs) > 1) for lease, job in jobs]
+
+    def _close(self, wait: bool) -> None:
+        """Reports trials that have ended: one whose files are all written, with an error if that went wrong.
+
+        Not before, whatever the end: another lane may then train it again, in the same place. Nor do the other trials
+        wait for it.
+        """
+        for closing in [closing for closing in self._closing if wait or closing.job.pending.is_done]:
+            self._closing.remove(closing)
+            lease, job, end, shared = closing
+            try:
+                job.pending.settle()
+            except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
+                end = end if isinstance(end, Exception) else error
+            if isinstance(end, Exception):
+                job.failed()
+                self._failed(lease, end, shared=shared)
+            else:
+                fault_injection.reached("end_due", lease.job_id, end["steps"])
+                lease.end(end)
+                fault_injection.reached("end_reported", lease.job_id, end["steps"])
+
+    def _failed(self, lease: Lease, error: Exception, *, shared: bool = False) -> None:
+        lease.fail(error, shared=shared)
+        if self.bench.world.size > 1:
+            raise error

@@ -1,0 +1,134 @@
+"""Where a base model lies: hub, folder, GGUF file or built on the spot; and its tokenizer. Imports no torch by itself.
+
+A sweep's driver needs these before any lane starts, and torch would add seconds to every mistake that it finds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from trainables.config.sections import ModelConfig
+from trainables.errors import UserError
+from trainables.models.safetensors_files import PICKLED, TO_SAFETENSORS, read_json, summarise_weights
+from trainables.storage.folders import build_once
+
+GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+
+
+def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
+    """Finds, fetches, converts or builds the base model.
+
+    Args:
+        model: `name` is a Hugging Face id, a folder, a `.gguf` file (converted once to safetensors, by the hash of its
+            content) or `random:tiny-llama` (built once).
+        cache_dir: Folder for what is converted or built. Hub models go to Hugging Face's own cache.
+
+    Returns:
+        Absolute path of a folder with configuration, tokenizer and safetensors weights.
+
+    Raises:
+        UserError: There is no such model, it is incomplete, or its weights are pickled, which could run any code.
+    """
+    name, cache = model.name, Path(cache_dir).absolute()
+    local = Path(name).expanduser()
+    if name.startswith("random:"):
+        folder = _built(name, cache)
+    elif local.is_file():
+        folder = _converted(local, cache)
+    elif local.is_dir():
+        folder = local.absolute()
+    elif is_hub_id(name):
+        folder = _fetched(model)
+    else:
+        raise UserError("model.name", "must be a model that exists", f"{name}, where nothing is", "correct the path")
+    check_folder(folder)
+    return folder
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model's name reads as a Hugging Face id: `name` or `owner/name`, and no file or folder of that name."""
+    reads_as_path = name.startswith((".", "/", "~", "random:")) or name.endswith((".gguf", "/")) or name.count("/") > 1
+    return not reads_as_path and not os.path.exists(name)
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that a folder holds a configuration and whole safetensors weights, without reading the weights.
+
+    Raises:
+        UserError: Something is missing or damaged, or the weights are pickled.
+    """
+    config = folder / "config.json"
+    if not config.is_file() and not any(folder.glob("*.gguf")):
+        remedy = "name the folder of a whole model (an adapter is none)"
+        raise UserError("model.name", "must be a folder with a config.json", str(folder), remedy)
+    summarise_weights(folder)
+    if not read_json(config).get("model_type"):
+        raise UserError("model.name", "must have a model_type in its config.json", str(folder), "name a causal LM")
+
+
+def load_tokenizer(path: str | Path, model: ModelConfig | None = None) -> Any:
+    """The tokenizer in a model's folder.
+
+    One that names no class of its own is read without importing torch; the others' classes import it.
+
+    Args:
+        path: A folder from `resolve_model`.
+        model: Says whether code that comes with the model may run; None for no.
+
+    Returns:
+        A `transformers.PreTrainedTokenizerBase`.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    config = Path(path) / "tokenizer_config.json"
+    generic = config.is_file() and read_json(config).get("tokenizer_class") in GENERIC_TOKENIZERS
+    try:
+        if generic:
+            from transformers import PreTrainedTokenizerFast
+
+            return PreTrainedTokenizerFast.from_pretrained(path)
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=bool(model and model.trust_remote_code))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        remedy = "put its files into the model's folder"
+        raise UserError("model.name", "must come with a tokenizer", f"{path} ({_brief(error)})", remedy) from error
+
+
+def _built(name: str, cache: Path) -> Path:
+    from trainables.models.tiny_llama import NAME, RECIPE, build_tiny_llama
+
+    if name != NAME:
+        raise UserError("model.name", "must be a random model that is known", name, f"use {NAME}")
+    return build_once(cache / RECIPE, build_tiny_llama)
+
+
+def _converted(file: Path, cache: Path) -> Path:
+    if file.suffix != ".gguf":
+        remedy = TO_SAFETENSORS if file.suffix in PICKLED else "name the folder that the file is in"
+        raise UserError("model.name", "must be a folder or a .gguf file", str(file), remedy)
+    from trainables.models.gguf import convert_gguf, folder_name
+
+    return build_once(cache / folder_name(file), lambda folder: convert_gguf(file, folder))
+
+
+def _fetched(model: ModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [*HUB_FILES, "*.py"] if model.trust_remote_code else HUB_FILES
+    try:
+        return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        wanted = model.name if model.revision is None else f"{model.name} at revision {model.revision}"
+        rule = "must be a folder, a .gguf file or a Hugging Face id that can be fetched"
+        remedy = "correct the name, check the network, or log in if the model is gated (`hf auth login`)"
+        raise UserError("model.name", rule, f"{wanted} ({_brief(error)})", remedy) from error
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,186 @@
+"""What turns losses into updates: the workers that share a trial, their gradients, and the optimiser."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from trainables.config.sections import TrainingConfig
+from trainables.data.dataset import Batch
+from trainables.models.token_losses import token_losses
+
+
+@dataclass(frozen=True)
+class World:
+    """The workers that train one trial together.
+
+    With more than one, `torch.distributed` must be initialised and all ranks make their `World` at the same time. Flags
+    and losses travel between the hosts' processors, in a group of their own, so that they never wait for a GPU.
+
+    Attributes:
+        rank: This worker, 0 to `size` - 1.
+        size: Number of workers.
+    """
+
+    rank: int = 0
+    size: int = 1
+    _control: dist.ProcessGroup | None = field(init=False, default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.size > 1:
+            object.__setattr__(self, "_control", dist.new_group(backend="gloo"))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any worker. All call this together and get the same answer."""
+        return bool(self.highest(int(flag)))
+
+    def highest(self, vote: int) -> int:
+        """The highest of the workers' numbers. All call this together and get the same answer."""
+        if self.size == 1:
+            return vote
+        votes = torch.tensor(vote)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._control)
+        return int(votes)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every worker's value, by rank. All call this together and get the same list."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._control)
+        return values
+
+
+SOLO = World()
+
+
+def dropout_state(seed: int, step: int, rank: int) -> int:
+    """The seed of a step's dropout: from the trial's seed, the steps done before and the worker, not from what ran."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
+
+
+class Gradients:
+    """Losses and gradients of a trial's batches; gradients are shared out among the workers.
+
+    Args:
+        model: What `Base.prepare` gave, with the same bits on every worker.
+        world: The workers.
+    """
+
+    def __init__(self, model: nn.Module, world: World) -> None:
+        self.workers = world.size
+        self.device = next(model.parameters()).device
+        self.losses = _Losses(model)
+        self.shared: DistributedDataParallel | None = None
+        if world.size > 1:
+            # init_sync would send every weight, frozen ones too, though all ranks made the same from the same seed.
+            self.shared = DistributedDataParallel(
+                self.losses, init_sync=False, forward_sync_buffers=False, gradient_as_bucket_view=True
+            )
+
+    def add(self, batch: Batch, step_tokens: int, *, last: bool, weight: float = 1.0) -> torch.Tensor:
+        """Adds a batch's part of the gradient of the step's mean loss.
+
+        Args:
+            batch: A micro-batch.
+            step_tokens: Label tokens of the whole step, over all micro-batches and workers.
+            last: Whether it is this worker's last of the step: then the workers' gradients are summed.
+            weight: 0 lets a worker that has no sample left take part in the sum without adding to it.
+
+        Returns:
+            (items,) float64, on the model's device: each item's summed loss in nats. In double precision, so that the
+            order in which a GPU adds them up doesn't show.
+        """
+        batch = batch.to(self.device)
+        forward = self.shared or self.losses
+        with nullcontext() if last or self.shared is None else self.shared.no_sync():
+            nll = forward(batch)  # (labels,) float32
+            # DDP takes the mean over workers; their number turns it into the sum.
+            (nll.sum() * (weight * self.workers / step_tokens)).backward()
+        sums = torch.zeros(len(batch), dtype=torch.float64, device=self.device)
+        return sums.index_add_(0, batch.label_item, nll.detach().double())
+
+
+class Optimiser:
+    """AdamW (Loshchilov and Hutter 2019) behind a clipped gradient norm, at an LR that each step is given.
+
+    Weight decay acts on matrices only, not on biases and norms, as in Hugging Face's `Trainer`.
+
+    Args:
+        model: Its trainable weights are optimised.
+        training: `beta1`, `beta2`, `eps`, `weight_decay` and `max_grad_norm` are read.
+    """
+
+    def __init__(self, model: nn.Module, training: TrainingConfig) -> None:
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.max_grad_norm = training.max_grad_norm
+        groups = [
+            {"params": [w for w in self.weights if w.ndim > 1], "weight_decay": training.weight_decay},
+            {"params": [w for w in self.weights if w.ndim <= 1], "weight_decay": 0.0},
+        ]
+        # fused: measured on 2 CPU cores, 135M weights: 0.31 s a step, foreach 0.55 s, the plain loop 0.73 s.
+        self.adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=0.0,
+            betas=(training.beta1, training.beta2),
+            eps=training.eps,
+            fused=True,
+        )
+
+    def step(self, lr: float) -> torch.Tensor:
+        """Clips the gradient, updates the weights and clears the gradient.
+
+        Returns:
+            Scalar on the weights' device: the gradient's total L2 norm before clipping.
+        """
+        grad_norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        if self.max_grad_norm > 0.0:
+            clip_grads_with_norm_(self.weights, self.max_grad_norm, grad_norm)
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        return grad_norm
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights and AdamW's two running means, by number, as they stand: the next step changes them."""
+        memory = [self.adamw.state[weight] for weight in self.weights]
+        return {
+            f"{name}.{number}": tensor.detach()
+            for number, (weight, means) in enumerate(zip(self.weights, memory, strict=True))
+            for name, tensor in (("weight", weight), ("first", means["exp_avg"]), ("second", means["exp_avg_sq"]))
+        }
+
+    def load(self, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Goes on from what `state` gave after a number of steps.
+
+        Raises:
+            KeyError: It is of a model with other weights.
+        """
+        for number, weight in enumerate(self.weights):
+            with torch.no_grad():
+                weight.copy_(state[f"weight.{number}"])
+            self.adamw.state[weight] = {
+                "step": torch.tensor(float(steps), device=weight.device),
+                "exp_avg": state[f"first.{number}"].to(weight.device),
+                "exp_avg_sq": state[f"second.{number}"].to(weight.device),
+            }
+
+
+class _Losses(nn.Module):
+    """`token_losses` as a module's forward pass, which is what DDP wraps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return token_losses(self.model, batch)

@@ -1,0 +1,1 @@
+"""Several LoRA trials on one frozen base model, one slot each."""

@@ -1,0 +1,193 @@
+"""The weights of several adapters in one matrix, a row a slot, with their optimiser's memory beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch.nn import functional
+
+from trainables.packing.adamw import SlotUpdate, update_
+
+Adapter = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+"""By the adapted layer's name: A (rank, in) and B (out, rank)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the weights of an adapter lie in its row: every layer's A, then every layer's B.
+
+    A row may be laid out for a larger rank than its adapter's. The rest is zero and stays so: its A gets a gradient
+    through B's zeros, its B one through A's.
+
+    Attributes:
+        features: By layer, features in and out.
+        rank: Rank that there is room for.
+    """
+
+    features: Mapping[str, tuple[int, int]]
+    rank: int
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Weights of each part of a row: the As, then the Bs."""
+        ins, outs = zip(*self.features.values(), strict=True)
+        return [self.rank * size for size in ins + outs]
+
+    @property
+    def downs(self) -> int:
+        """Weights of all As together: where in a row the Bs begin."""
+        return sum(self.sizes[: len(self.features)])
+
+    def parts(self, rows: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Rows (slots, P) as views: by layer its As, (slots, rank x in), and its Bs, (slots, out x rank)."""
+        # One split: its backward pass is one concatenation, that of slices a full-size matrix each.
+        parts, count = rows.split(self.sizes, dim=1), len(self.features)
+        return dict(zip(self.features, zip(parts[:count], parts[count:], strict=True), strict=True))
+
+    def row(self, adapter: Adapter) -> torch.Tensor:
+        """An adapter of this rank as (P,)."""
+        downs, ups = zip(*(adapter[name] for name in self.features), strict=True)
+        return torch.cat([weight.detach().flatten() for weight in downs + ups])
+
+    def adapter(self, row: torch.Tensor) -> Adapter:
+        """(P,) as an adapter of this rank, as views."""
+        return {
+            name: (down.view(self.rank, -1), up.view(-1, self.rank))
+            for name, (down, up) in self.parts(row[None]).items()
+        }
+
+    def fit(self, rows: torch.Tensor, rank: int) -> torch.Tensor:
+        """Rows (slots, P) laid out for another rank: more zeros, or fewer.
+
+        Args:
+            rows: In this layout.
+            rank: At least that of every adapter in `rows`.
+        """
+        if rank == self.rank:
+            return rows
+        more, slots = rank - self.rank, len(rows)
+        parts = self.parts(rows).values()
+        downs = [functional.pad(down.view(slots, self.rank, -1), (0, 0, 0, more)) for down, _ in parts]
+        ups = [functional.pad(up.view(slots, -1, self.rank), (0, more)) for _, up in parts]
+        return torch.cat([part.flatten(1) for part in downs + ups], dim=1)
+
+
+@dataclass(frozen=True)
+class AdapterState:
+    """One adapter and its optimiser's memory, at its own rank.
+
+    Attributes:
+        layout: How `rows` are laid out.
+        rows: (3, P): the weights, and AdamW's two running means.
+        gain: LoRA's factor alpha / r.
+    """
+
+    layout: Layout
+    rows: torch.Tensor
+    gain: float
+
+    @staticmethod
+    def fresh(adapter: Adapter, gain: float) -> AdapterState:
+        """An adapter that has not been trained."""
+        features = {name: (down.shape[1], up.shape[0]) for name, (down, up) in adapter.items()}
+        layout = Layout(features, next(iter(adapter.values()))[0].shape[0])
+        row = layout.row(adapter)
+        return AdapterState(layout, torch.stack([row, torch.zeros_like(row), torch.zeros_like(row)]), gain)
+
+
+class AdapterStack:
+    """The adapters of all slots. Slots that leave are cut out, so that nothing of theirs is ever computed with again.
+
+    Attributes:
+        layout: Of all rows; its rank is the largest of the adapters'. None while there is no slot.
+        rows: (3, slots, P): weights, and AdamW's two running means.
+    """
+
+    def __init__(self) -> None:
+        self.layout: Layout | None = None
+        self.rows = torch.empty(3, 0, 0)
+        self._ranks: list[int] = []
+        self._gains: list[float] = []
+        self._scale = torch.empty(0, 1)
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(slots, P)."""
+        return self.rows[0]
+
+    def add(self, state: AdapterState) -> None:
+        """Takes in an adapter as the last slot.
+
+        Raises:
+            ValueError: It adapts other layers than those already here.
+        """
+        own = state.rows[:, None]  # (3, 1, P)
+        if self.layout is None:
+            self.layout, self.rows = state.layout, own.clone()
+        elif dict(self.layout.features) != dict(state.layout.features):
+            raise ValueError("the adapters of a pack must adapt the same layers")
+        else:
+            rank = max(self.layout.rank, state.layout.rank)
+            self._fit(rank)
+            self.rows = torch.cat([self.rows, _fit(state.layout, own, rank)], dim=1)
+        self._note([*self._ranks, state.layout.rank], [*self._gains, state.gain])
+
+    def take(self, index: int) -> AdapterState:
+        """Cuts a slot out; those after it move up."""
+        state = self.state(index)
+        self.rows = torch.cat([self.rows[:, :index], self.rows[:, index + 1 :]], dim=1)
+        ranks, gains = self._ranks, self._gains
+        self._note(ranks[:index] + ranks[index + 1 :], gains[:index] + gains[index + 1 :])
+        if self._ranks:
+            self._fit(max(self._ranks))
+        else:
+            self.layout = None
+        return state
+
+    def state(self, index: int) -> AdapterState:
+        """A copy of a slot's adapter and optimiser's memory."""
+        assert self.layout is not None
+        rank = self._ranks[index]
+        rows = _fit(self.layout, self.rows[:, index : index + 1], rank)[:, 0].clone()
+        return AdapterState(replace(self.layout, rank=rank), rows, self._gains[index])
+
+    def working_copy(self, dtype: torch.dtype | None) -> torch.Tensor:
+        """(slots, P): the weights as products are computed with them, each B times its adapter's factor.
+
+        Args:
+            dtype: Type of the products; None for the weights' own.
+        """
+        assert self.layout is not None
+        copy = self.weights.clone()
+        copy[:, self.layout.downs :] *= self._scale
+        return copy.to(dtype or copy.dtype)
+
+    def update(self, gradient: torch.Tensor, updates: Sequence[SlotUpdate]) -> torch.Tensor:
+        """Updates every slot.
+
+        Args:
+            gradient: (slots, P), of each slot's loss with respect to the working copy; overwritten.
+            updates: One for each slot.
+
+        Returns:
+            (slots,): gradient norms with respect to the weights, before clipping.
+        """
+        assert self.layout is not None
+        gradient[:, self.layout.downs :] *= self._scale
+        return update_(self.rows[0], gradient, self.rows[1], self.rows[2], updates)
+
+    def _fit(self, rank: int) -> None:
+        assert self.layout is not None
+        self.rows, self.layout = _fit(self.layout, self.rows, rank), replace(self.layout, rank=rank)
+
+    def _note(self, ranks: list[int], gains: list[float]) -> None:
+        self._ranks, self._gains = ranks, gains
+        self._scale = self.rows.new_tensor(gains)[:, None]
+
+
+def _fit(layout: Layout, rows: torch.Tensor, rank: int) -> torch.Tensor:
+    """`Layout.fit` for (3, slots, P)."""
+    return layout.fit(rows.flatten(0, 1), rank).unflatten(0, (3, -1))

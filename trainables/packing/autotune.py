@@ -1,0 +1,156 @@
+"""How many trials a lane should train side by side: measured on its own device, with the sweep's own samples."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import psutil
+import torch
+
+from trainables.config.trial_spec import LaneConfig
+from trainables.data.dataset import TokenisedSet
+from trainables.data.epoch import plan_epoch
+from trainables.data.order import epoch_order, split_for_worker, step_indices
+from trainables.models.base_model import Base
+from trainables.optim.step import StepPart
+from trainables.packing.pack import Pack
+from trainables.reliability import watchdog
+
+logger = logging.getLogger(__name__)
+
+CHOICES = (1, 2, 4, 8, 16)
+"""Numbers of slots that are tried, in this order."""
+
+WORTH = 1.05
+"""Factor by which throughput must rise for twice the slots to be worth it (ours)."""
+
+ROOM = 0.9
+"""Part of the device's memory that a pack may take: the rest is for scoring, and for longer batches than were met."""
+
+TIMED_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What was settled.
+
+    Attributes:
+        slots: Trials to train side by side.
+        obstacle: Why they can't be packed; None if they can.
+        seconds_per_step: Median time of a step of all slots, by the number of slots that were tried.
+    """
+
+    slots: int
+    obstacle: str | None
+    seconds_per_step: dict[int, float]
+
+    @property
+    def speed_up(self) -> float | None:
+        """Throughput against one slot; None where that was not measured."""
+        one, all_of_them = self.seconds_per_step.get(1), self.seconds_per_step.get(self.slots)
+        return self.slots * one / all_of_them if one and all_of_them else None
+
+
+def settle_slots(base: Base, data: TokenisedSet, config: LaneConfig, asked: int | Literal["auto"]) -> Slots:
+    """How many trials to train side by side; afterwards the base is as it was loaded.
+
+    Args:
+        base: The base model, which no trial is using.
+        data: The training set.
+        config: The sweep's sections.
+        asked: So many if they can be packed at all; "auto" measures.
+    """
+    pack = Pack(base)
+    try:
+        if obstacle := pack.obstacle(config.model.lora):
+            return Slots(1, obstacle, {})
+        if asked != "auto":
+            return Slots(asked, None, {})
+        seconds = _measured(pack, data, config)
+    finally:
+        pack.close()
+    return Slots(_chosen(seconds), None, seconds)
+
+
+def _chosen(seconds: dict[int, float]) -> int:
+    """The number of slots beyond which throughput rises no more; 1 if there is none that is better."""
+    best = 1
+    for slots in seconds:
+        if slots / seconds[slots] < WORTH * best / seconds[best] and slots != 1:
+            break
+        best = slots
+    return best
+
+
+def _measured(pack: Pack, data: TokenisedSet, config: LaneConfig) -> dict[int, float]:
+    """Seconds of a step by number of slots, up to where more don't help or don't fit."""
+    seconds: dict[int, float] = {}
+    for slots in CHOICES:
+        while len(pack.slots) < slots:
+            pack.join(config.model.lora, config.training, seed=len(pack.slots))
+        try:
+            found = _step_seconds(pack, data, config)
+        except torch.OutOfMemoryError:
+            found = None
+        if found is None:
+            break
+        seconds[slots] = found
+        if _chosen(seconds) != slots:
+            break
+    return seconds
+
+
+def _step_seconds(pack: Pack, data: TokenisedSet, config: LaneConfig) -> float | None:
+    """Median seconds of a step, each slot at another place in the epoch; None if memory gets short."""
+    parts = _parts(data, config)
+    longest = sorted(parts, key=lambda part: -sum(batch.tokens for batch in part.micro_batches))
+    device = pack.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    slots = len(pack.slots)
+    pack.step(_some(longest, 0, slots))  # the largest first: if these fit, all do
+    times = []
+    for step in range(TIMED_STEPS):
+        _wait_for(device)
+        started = time.perf_counter()
+        pack.step(_some(parts, step * slots, slots))
+        watchdog.beat()
+        _wait_for(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) if _memory_used(device) <= ROOM else None
+
+
+def _parts(data: TokenisedSet, config: LaneConfig) -> list[StepPart]:
+    """Steps of an epoch, at LR 0, as many as are needed."""
+    epoch = plan_epoch(len(data), config.training)
+    order = epoch_order(len(data), 0)
+    parts = []
+    for step in range(min(epoch.steps, TIMED_STEPS * max(CHOICES))):
+        indices = step_indices(order, step, epoch.samples_per_step)
+        tokens = sum(int(np.count_nonzero(data.label_mask(i))) for i in indices)
+        own = split_for_worker(indices, 0, 1, config.training.batch_size)
+        parts.append(StepPart([data.batch(part) for part in own], tokens, lr=0.0))
+    return parts
+
+
+def _some(parts: Sequence[StepPart], first: int, count: int) -> list[StepPart]:
+    """So many in turn, from the start again after the last."""
+    return [parts[(first + number) % len(parts)] for number in range(count)]
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _memory_used(device: torch.device) -> float:
+    """The part of the device's memory that was taken at the worst."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().percent / 100.0

@@ -1,0 +1,92 @@
+"""Whether trials can be packed on a base model, and if not, why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from torch.nn import functional
+
+from trainables.config.sections import LoraConfig
+from trainables.models.base_model import Base
+from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+from trainables.models.forward_probe import probe_batch
+from trainables.models.token_losses import label_logits
+
+
+class Packable:
+    """What speaks against packing. Each trial of the model is made once for it; the answers are kept.
+
+    Args:
+        base: The base model.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._of_base: str | None = None
+        self._of_layers: dict[str, str | None] = {}
+
+    def obstacle(self, lora: LoraConfig) -> str | None:
+        """Why trials with such an adapter can't be packed; None if nothing speaks against it.
+
+        Ends the trial that the base is serving.
+
+        Raises:
+            UserError: `lora.target_modules` names what the model doesn't have.
+        """
+        if self._base.method != "lora":
+            return "all weights are trained"
+        if lora.dropout > 0.0 and self._base.gradient_checkpointing:
+            return "recomputing would draw another dropout"
+        layers = str(lora.target_modules)
+        if layers not in self._of_layers:
+            if drops_activations(self._base.untouched()):
+                self._of_base = "the base model drops activations of its own"
+            self._of_layers[layers] = self._of_base or _special_layer(self._base, lora)
+        return self._of_layers[layers]
+
+
+def drops_activations(model: nn.Module) -> bool:
+    """Whether a model computes something else in training mode: what its configuration says may not be used."""
+    plan = ForwardPlan.of(model)
+    batch = probe_batch(hugging_face_model(model).config.get_text_config().vocab_size)
+    device = next(model.parameters()).device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []), plan.autocasting(device):
+        expected = label_logits(model.eval(), batch.to(device), plan).float()
+        found = label_logits(model.train(), batch.to(device), plan).float()
+    model.eval()
+    rounding = 1e-4  # ours; a thousand times single precision's
+    return bool((found - expected).norm() > rounding * expected.norm())
+
+
+def adapted_layers(model: PeftModel) -> dict[str, Any]:
+    """The layers that carry an adapter, by their names in the base model."""
+    modules = hugging_face_model(model).named_modules()
+    return {name: layer for name, layer in modules if isinstance(layer, BaseTunerLayer)}
+
+
+def _special_layer(base: Base, lora: LoraConfig) -> str | None:
+    """The first adapted layer that is not a plain linear one, by kind and name."""
+    model = base.prepare(lora, seed=0)
+    assert isinstance(model, PeftModel)
+    try:
+        for name, layer in adapted_layers(model).items():
+            inner = layer.get_base_layer()
+            if type(layer) is not LoraLinear or not _is_linear(inner):
+                return f"{type(inner).__name__} {name}, which is not a plain linear layer"
+    finally:
+        base.restore()
+    return None
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    """Whether a layer computes W x + b; a subclass of `nn.Linear` may do more."""
+    if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
+        return type(layer) is nn.Linear
+    x = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)
+    with torch.no_grad():
+        return torch.allclose(layer(x), functional.linear(x, layer.weight, layer.bias), rtol=1e-2, atol=1e-4)

@@ -1,0 +1,133 @@
+"""The base model while trials are packed on it: its adapted layers replaced, and put back when it is needed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional
+
+from trainables.models.base_model import Base
+from trainables.models.forward_plan import ForwardPlan
+from trainables.models.token_losses import label_logits
+from trainables.packing.adapters import Adapter, Layout
+from trainables.packing.batches import PackedBatch
+from trainables.packing.eligibility import adapted_layers
+from trainables.packing.layers import Dropout, PackedLinear, Routing
+
+
+class PackedModel:
+    """A base model that carries packed layers between `install` and `lift`.
+
+    Args:
+        base: The base model.
+
+    Attributes:
+        plan: How its forward pass is run.
+        device: Where it is.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._model: Any = base.untouched()
+        self.plan = ForwardPlan.of(self._model)
+        self.device = base.device
+        self._routing = Routing()
+        self._layers: dict[str, tuple[nn.Linear, PackedLinear]] = {}
+
+    def install(self, names: Sequence[str]) -> None:
+        """Replaces the layers of these names by packed ones."""
+        for name in names:
+            linear = self._model.get_submodule(name)
+            self._layers[name] = (linear, PackedLinear(linear, self._routing))
+            self._model.set_submodule(name, self._layers[name][1])
+        self._model.train()
+        if self._base.gradient_checkpointing:
+            self._model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def lift(self) -> None:
+        """Puts the layers back; the base is as it was loaded."""
+        for name, (linear, _) in self._layers.items():
+            self._model.set_submodule(name, linear)
+        self._layers = {}
+        self._base.restore()
+
+    def run(
+        self,
+        packed: PackedBatch,
+        layout: Layout,
+        adapters: torch.Tensor,
+        dropouts: Sequence[Dropout],
+        label_weights: torch.Tensor,
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Forward and backward pass of one micro-batch of each slot.
+
+        Args:
+            packed: The micro-batches.
+            layout: Of `adapters`.
+            adapters: (slots, P): each slot's adapter, in the type that products are computed in, each B scaled.
+            dropouts: One for each slot, or none.
+            label_weights: (labels,): what each label's loss counts for.
+
+        Returns:
+            For each slot its samples' summed losses in nats, float64, and the gradient of `adapters`.
+        """
+        batch = _pinned(packed.batch, self.device).to(self.device)
+        label_weights = _pinned(label_weights, self.device).to(self.device, non_blocking=True)
+        leaf = adapters.detach().requires_grad_()
+        with self._bound(packed, layout, leaf, dropouts):
+            with self.plan.autocasting(self.device):
+                logits = label_logits(self._model, batch, self.plan)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            nll = functional.cross_entropy(logits, batch.labels, reduction="none")  # (labels,)
+            (nll * label_weights.to(nll.dtype)).sum().backward()
+        sums = torch.zeros(len(batch), dtype=torch.float64, device=self.device)
+        sums.index_add_(0, batch.label_item, nll.detach().double())
+        assert leaf.grad is not None
+        return [sums[items] for items in packed.items], leaf.grad
+
+    @contextmanager
+    def _bound(
+        self, packed: PackedBatch, layout: Layout, adapters: torch.Tensor, dropouts: Sequence[Dropout]
+    ) -> Iterator[None]:
+        """Inside, the layers know their rows and adapters; recomputing in the backward pass needs them too."""
+        self._routing.packed, self._routing.dropouts = packed, dropouts
+        for name, (down, up) in layout.parts(adapters).items():
+            self._layers[name][1].down, self._layers[name][1].up = down, up
+        try:
+            yield
+        finally:
+            self._routing.packed, self._routing.dropouts = None, ()
+            for _, layer in self._layers.values():
+                layer.down = layer.up = None
+
+
+def read_adapter(model: PeftModel) -> Adapter:
+    """The adapter of a PEFT model whose adapted layers are plain linear ones, as views of its weights."""
+    adapter = {}
+    for name, layer in adapted_layers(model).items():
+        down, up = (part["default"].get_parameter("weight") for part in (layer.lora_A, layer.lora_B))
+        adapter[name] = (down.detach(), up.detach())
+    return adapter
+
+
+def write_adapter(model: PeftModel, adapter: Adapter) -> None:
+    """Gives a PEFT model these weights."""
+    for name, weights in read_adapter(model).items():
+        for weight, new in zip(weights, adapter[name], strict=True):
+            weight.copy_(new)
+
+
+def _pinned(host: Any, device: torch.device) -> Any:
+    """A batch or a tensor in memory from which a GPU copies without stopping the host."""
+    if device.type != "cuda":
+        return host
+    if isinstance(host, torch.Tensor):
+        return host.pin_memory()
+    tensors = {name: value for name, value in vars(host).items() if isinstance(value, torch.Tensor)}
+    return replace(host, **{name: tensor.pin_memory() for name, tensor in tensors.items()})

@@ -1,0 +1,238 @@
+"""A pack: several LoRA trials on one frozen base model, stepped together, each exactly as if it were alone.
+
+Each trial has a slot with its own adapter, AdamW, LR, clipping threshold, step count and place in its own epoch. All
+tokens of a step go through the frozen weights together. The loss is the sum of the slots' mean losses, so the gradient
+of one slot's adapter holds nothing of another's. Slots come and go between steps.
+
+    pack = Pack(base)
+    slot = pack.join(lora, training, seed)
+    (stepped,) = pack.step([StepPart(micro_batches, step_tokens, lr)])
+    with pack.lent(slot) as model:
+        checkpoint.save(model, folder, meta)
+    pack.leave(slot)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from peft import PeftModel
+
+from trainables.config.sections import LoraConfig, TrainingConfig
+from trainables.data.dataset import Batch
+from trainables.errors import UserError
+from trainables.models.base_model import Base
+from trainables.optim.optimizer import SOLO, World, dropout_state
+from trainables.optim.step import BatchLosses, StepPart, Stepped
+from trainables.packing.adamw import SlotUpdate
+from trainables.packing.adapters import AdapterStack, AdapterState
+from trainables.packing.batches import pack_batches
+from trainables.packing.eligibility import Packable
+from trainables.packing.layers import Dropout
+from trainables.packing.model import PackedModel, read_adapter, write_adapter
+
+__all__ = ["Pack", "Parked", "Slot", "StepPart", "Stepped"]
+
+
+@dataclass(eq=False)
+class Slot:
+    """One trial's place in a pack.
+
+    Attributes:
+        lora: Its adapter's settings.
+        training: Its training section, searched values put in.
+        seed: Of its adapter's initial weights and its dropout.
+        steps: Optimiser steps done.
+    """
+
+    lora: LoraConfig
+    training: TrainingConfig
+    seed: int
+    steps: int = 0
+
+
+class Parked(NamedTuple):
+    """A trial that was taken out of a pack and can go on in it, or in another of the same base model."""
+
+    slot: Slot
+    state: AdapterState
+
+
+class Pack:
+    """The slots of one lane. While it lives, the base's model carries its layers; `close` gives the base back.
+
+    With several workers each has a pack; all do the same with it at the same time.
+
+    Args:
+        base: The base model.
+        world: The workers that share every trial.
+
+    Attributes:
+        slots: In the order of `step`.
+        device: Where the base is.
+        rows: Rows that the frozen weights were run on so far, fillers and padding included.
+        tokens: Tokens of samples among them.
+    """
+
+    def __init__(self, base: Base, world: World = SOLO) -> None:
+        self.slots: list[Slot] = []
+        self.device = base.device
+        self.rows = self.tokens = 0
+        self._base, self._world = base, world
+        self._model, self._packable = PackedModel(base), Packable(base)
+        self._stack = AdapterStack()
+
+    @property
+    def waste(self) -> float:
+        """The part of all rows so far that held no token of a sample, 0 to below 1."""
+        return 1.0 - self.tokens / self.rows if self.rows else 0.0
+
+    def obstacle(self, lora: LoraConfig) -> str | None:
+        """Why trials with such an adapter can't be packed; None if nothing speaks against it."""
+        with self._lifted():
+            return self._packable.obstacle(lora)
+
+    def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> Slot:
+        """Adds a slot as the last, with the initial adapter that `Base.prepare` draws, to the bit.
+
+        Raises:
+            UserError: The trial can't be packed, or `lora.target_modules` names what the model doesn't have.
+            ValueError: It adapts other layers than the slots already here.
+        """
+        with self._lifted():
+            if reason := self._packable.obstacle(lora):
+                raise UserError("trials_per_lane", "must be 1 for trials that can't be packed", reason, "set it to 1")
+            adapter = read_adapter(self._prepared(lora, seed))
+            state = AdapterState.fresh(adapter, lora.alpha / lora.r)
+        return self.resume(Parked(Slot(lora, training, seed), state))
+
+    def resume(self, parked: Parked) -> Slot:
+        """Adds a slot, as the last, that goes on where it was when it left.
+
+        Raises:
+            ValueError: It adapts other layers than the slots already here.
+        """
+        with self._lifted():
+            self._stack.add(parked.state)
+            self.slots.append(parked.slot)
+        return parked.slot
+
+    def leave(self, slot: Slot) -> Parked:
+        """Cuts a slot out: nothing of it, NaN or not, is computed with any more. Those after it move up."""
+        with self._lifted():
+            place = self.slots.index(slot)
+            return Parked(self.slots.pop(place), self._stack.take(place))
+
+    def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
+        """Trains every slot by one optimiser step. Waits for nothing on a GPU.
+
+        When memory runs out, no slot has been changed: each can leave and go on later.
+
+        Args:
+            parts: One for each of `slots`.
+
+        Returns:
+            One for each of `slots`.
+        """
+        assert len(parts) == len(self.slots) > 0
+        work = self._stack.working_copy(self._model.plan.autocast)
+        gradient = torch.zeros_like(self._stack.weights)
+        dropouts = self._dropouts()
+        losses: list[list[BatchLosses]] = [[] for _ in parts]
+        for number in range(max(len(part.micro_batches) for part in parts)):
+            present = [place for place, part in enumerate(parts) if number < len(part.micro_batches)]
+            batches = [parts[place].micro_batches[number] for place in present]
+            sums, found = self._micro_step(
+                batches,
+                [parts[place].step_tokens for place in present],
+                work if len(present) == len(parts) else torch.stack([work[place] for place in present]),
+                [dropouts[place] for place in present] if dropouts else [],
+            )
+            for place, batch, batch_sums, row in zip(present, batches, sums, found, strict=True):
+                losses[place].append(BatchLosses.of(batch, batch_sums))
+                gradient[place] += row
+        if self._world.size > 1:
+            dist.all_reduce(gradient)
+        norms = self._stack.update(gradient, [_update(*pair) for pair in zip(self.slots, parts, strict=True)])
+        for slot in self.slots:
+            slot.steps += 1
+        return [Stepped(*pair) for pair in zip(losses, norms, strict=True)]
+
+    @contextmanager
+    def lent(self, slot: Slot) -> Iterator[PeftModel]:
+        """Inside, the base carries this slot's adapter alone, in evaluation mode: to score or to save."""
+        state = self._stack.state(self.slots.index(slot))
+        with self._lifted():
+            model = self._prepared(slot.lora, slot.seed).eval()
+            write_adapter(model, state.layout.adapter(state.rows[0]))
+            yield model
+
+    def state(self, slot: Slot) -> dict[str, torch.Tensor]:
+        """A slot's adapter and AdamW's two running means, as copies."""
+        return {"rows": self._stack.state(self.slots.index(slot)).rows}
+
+    def load(self, slot: Slot, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Has the slot that joined last go on from a state, after so many steps.
+
+        Raises:
+            ValueError: It is of another adapter.
+        """
+        assert slot is self.slots[-1]
+        parked = self.leave(slot)
+        rows = state["rows"].to(parked.state.rows)
+        if rows.shape != parked.state.rows.shape:
+            raise ValueError(f"a state of shape {tuple(rows.shape)} is not of this adapter")
+        slot.steps = steps
+        self.resume(Parked(slot, replace(parked.state, rows=rows)))
+
+    def close(self) -> None:
+        """Drops all slots and gives the base back as it was loaded."""
+        self._model.lift()
+        self.slots, self._stack = [], AdapterStack()
+
+    def _micro_step(
+        self, batches: list[Batch], step_tokens: list[int], adapters: torch.Tensor, dropouts: list[Dropout]
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        assert self._stack.layout is not None
+        packed = pack_batches(batches, self._model.plan.longest_flat, self._model.plan.pad_id)
+        counts = torch.tensor([batch.label_tokens for batch in batches])
+        # Each label counts for one part of its own slot's step: the slots' sums are their mean losses.
+        label_weights = (1.0 / torch.tensor(step_tokens, dtype=torch.float64)).repeat_interleave(counts)
+        self.rows += packed.slots * packed.rows
+        self.tokens += packed.tokens
+        return self._model.run(packed, self._stack.layout, adapters, dropouts, label_weights)
+
+    def _dropouts(self) -> list[Dropout]:
+        """This step's dropout of every slot; none if no slot drops anything."""
+        if not any(slot.lora.dropout for slot in self.slots):
+            return []
+        rank, device = self._world.rank, self._model.device
+        return [Dropout(slot.lora.dropout, dropout_state(slot.seed, slot.steps, rank), device) for slot in self.slots]
+
+    def _prepared(self, lora: LoraConfig, seed: int) -> PeftModel:
+        model = self._base.prepare(lora, seed)
+        assert isinstance(model, PeftModel)
+        return model
+
+    @contextmanager
+    def _lifted(self) -> Iterator[None]:
+        """Inside, the base carries none of the pack's layers."""
+        self._model.lift()
+        try:
+            yield
+        finally:
+            self._base.restore()
+            if self._stack.layout:
+                self._model.install(list(self._stack.layout.features))
+
+
+def _update(slot: Slot, part: StepPart) -> SlotUpdate:
+    own = slot.training
+    return SlotUpdate(
+        slot.steps + 1, part.lr, own.beta1, own.beta2, own.eps, own.weight_decay, max_grad_norm=own.max_grad_norm
+    )

@@ -1,0 +1,162 @@
+"""The loss curve while it is drawn: held on the device, brought to the host and read at report points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+
+from trainables.diagnostics import CurveWatch, Finding
+from trainables.evaluation.base_losses import BaseLosses
+from trainables.optim.lr_schedule import LRSchedule
+from trainables.optim.optimizer import World
+from trainables.optim.step import BatchLosses
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimiser step of the curve.
+
+    Attributes:
+        step: Optimiser steps done, 1 for the first.
+        lr: LR of the step's update.
+        loss: Mean loss over the step's label tokens (all micro-batches and workers), in nats; may be NaN or infinite.
+        base_loss: The base model's loss on the same tokens; None where it was not computed.
+        grad_norm: Total L2 norm of the gradient before clipping; may be NaN or infinite.
+        clipped: Whether the gradient was scaled down.
+        tokens: Label tokens of the step.
+        ids: The step's samples.
+        item_nll: Each sample's own mean loss per label token, in nats, parallel to `ids`.
+        item_tokens: Each sample's label tokens, parallel to `ids`.
+        item_base_nll: The base model's `item_nll`; None where it was not computed.
+    """
+
+    step: int
+    lr: float
+    loss: float
+    base_loss: float | None
+    grad_norm: float
+    clipped: bool
+    tokens: int
+    ids: list[str]
+    item_nll: list[float]
+    item_tokens: list[int]
+    item_base_nll: list[float] | None = None
+
+
+class CurveRecorder:
+    """Keeps a trial's steps on the device until they are asked for, and lets the diagnostics read them.
+
+    Args:
+        schedule: The trial's LR schedule.
+        max_grad_norm: Clipping threshold; 0 means no clipping.
+        world: The workers that share the trial.
+        base_losses: The base model's on every training sample; None where they were not computed.
+
+    Attributes:
+        findings: What the diagnostics have seen so far.
+        watch: What reads the curve.
+    """
+
+    def __init__(
+        self, schedule: LRSchedule, max_grad_norm: float, world: World, base_losses: BaseLosses | None = None
+    ) -> None:
+        self.findings: list[Finding] = []
+        self.watch = CurveWatch(schedule, max_grad_norm, base_losses.level if base_losses else None)
+        self._schedule, self._max_grad_norm, self._world = schedule, max_grad_norm, world
+        self._base = base_losses.nll if base_losses else None
+        self._steps = 0
+        self._pending: list[tuple[list[BatchLosses], torch.Tensor]] = []
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a finding says that the trial's result is not usable."""
+        return any(finding["severity"] == "error" for finding in self.findings)
+
+    def add(self, batches: list[BatchLosses], grad_norm: torch.Tensor) -> None:
+        """Takes in the next step: this worker's micro-batches (perhaps none) and the step's gradient norm."""
+        self._pending.append((batches, grad_norm))
+
+    def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Has the diagnostics read the steps of an earlier start; the next step comes after them.
+
+        Args:
+            records: The curve's lines from the first step on; a number that is not finite is None.
+        """
+        for line in records:
+            loss, grad_norm = _number(line["loss"]), _number(line["grad_norm"])
+            item_nll = [_number(loss) for loss in line["item_nll"]]
+            base = line["item_base_nll"]
+            self.findings += self.watch.update(line["step"], loss, grad_norm, line["lr"], item_nll, base)
+        self._steps += len(records)
+
+    def flush(self) -> list[StepRecord]:
+        """Brings the steps since the last flush to the host and has them read.
+
+        Workers call this together, and each gets the steps of all. This is where a trial waits for its device.
+        """
+        pending, self._pending = self._pending, []
+        if not pending:
+            return []
+        records = [self._record(workers) for workers in zip(*self._world.gather(_to_host(pending)), strict=True)]
+        for record in records:
+            self.findings += self.watch.update(
+                record.step, record.loss, record.grad_norm, record.lr, record.item_nll, record.item_base_nll
+            )
+        return records
+
+    def _record(self, workers: tuple[_HostStep, ...]) -> StepRecord:
+        """The next step, put together from what each worker saw of it."""
+        self._steps += 1
+        sums = [value for worker in workers for value in worker.sums]
+        item_tokens = [count for worker in workers for count in worker.tokens]
+        tokens, grad_norm = sum(item_tokens), workers[0].grad_norm
+        ids = [name for worker in workers for name in worker.ids]
+        base = None if self._base is None else [self._base[name] for name in ids]
+        return StepRecord(
+            step=self._steps,
+            lr=self._schedule.lr(self._steps - 1),
+            loss=sum(sums) / tokens,
+            base_loss=None if base is None else _mean_loss(base, item_tokens),
+            grad_norm=grad_norm,
+            clipped=0.0 < self._max_grad_norm < grad_norm,
+            tokens=tokens,
+            ids=ids,
+            item_nll=[value / count for value, count in zip(sums, item_tokens, strict=True)],
+            item_tokens=item_tokens,
+            item_base_nll=base,
+        )
+
+
+class _HostStep(NamedTuple):
+    """One worker's part of a step, on the host: its samples, their label tokens and summed losses."""
+
+    ids: list[str]
+    tokens: list[int]
+    sums: list[float]
+    grad_norm: float
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _mean_loss(item_nll: list[float], item_tokens: list[int]) -> float:
+    """Mean over the label tokens, from the samples' own means."""
+    return sum(nll * count for nll, count in zip(item_nll, item_tokens, strict=True)) / sum(item_tokens)
+
+
+def _to_host(pending: list[tuple[list[BatchLosses], torch.Tensor]]) -> list[_HostStep]:
+    """All pending numbers in one transfer."""
+    parts = [part for batches, grad_norm in pending for part in (*(batch.sums for batch in batches), grad_norm)]
+    values = iter(torch.cat([part.double().reshape(-1) for part in parts]).tolist())
+    steps = []
+    for batches, _ in pending:
+        ids = [name for batch in batches for name in batch.ids]
+        tokens = [count for batch in batches for count in batch.tokens]
+        steps.append(_HostStep(ids, tokens, list(islice(values, len(ids))), next(values)))
+    return steps
