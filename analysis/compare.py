@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.between import Difference, Winner, difference
-from analysis.command import DONE, Parser, run
-from analysis.formats import UNKNOWN, nats, number, with_interval
-from analysis.json_object import read_json
-from analysis.lineage import Kin, full_place, parent_of, tree
-from analysis.places import opened, place_of
-from analysis.rank import leaderboard
-from analysis.records import Sweep, read_sweep
+from analysis.cli import DONE, Parser, run
+from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.json_object import read_json
+from analysis.records.lineage import Kin, full_place, parent_of, tree
+from analysis.records.locate import opened, place_of
+from analysis.records.sweep import Sweep, read_sweep
+from analysis.stats.sweep_difference import Difference, Winner, difference
 from trainables.errors import UserError
 from trainables.storage.layout import MANIFEST_FILE
 
@@ -102,7 +102,7 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
 
     Returns:
         `sweeps` (a record each) and `differences`: `first`, `second`, and either the figures of
-        `analysis.between.Difference` with its `verdict`, or `incomparable`: why there are none.
+        `analysis.stats.sweep_difference.Difference` with its `verdict`, or `incomparable`: why there are none.
     """
     first = entries[0]
     differences = []

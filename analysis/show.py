@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from analysis.command import DONE, Parser, run
-from analysis.formats import nats, number, percent
-from analysis.places import opened
-from analysis.records import STATES, Sweep, Trial, read_sweep
-from analysis.terminal_plot import plot
-from analysis.thin import Curve, thin
+from analysis.cli import DONE, Parser, run
+from analysis.output.formats import nats, number, percent
+from analysis.output.terminal_plots import plot
+from analysis.records.locate import opened
+from analysis.records.sweep import STATES, Sweep, Trial, read_sweep
+from analysis.stats.curve_smoothing import Curve, thin
 from trainables.errors import UserError
 
 EXAMPLE = """example:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats.qmc import Sobol
 
-from analysis.seeds import PRIOR_SEED_SD, critical_value
-from analysis.separation import pair_tail
+from analysis.stats.multiple_comparisons import pair_tail
+from analysis.stats.seed_variance import PRIOR_SEED_SD, critical_value
 from benchmarks.seed_luck import SeedLuck
 from benchmarks.selection_replay import Case, Seen
 from sweeps.confirm import Rules, State, Verdict, plan_round, verdict

@@ -7,7 +7,8 @@
 - Healthy recorded curves, resampled in blocks around a level that never rises: false alarms of the steady rise a trial.
 - When a trial that is worse than its base model is found so, with beta and on the raw difference; how often wrongly.
 - The variance of a sample's loss, minus the base's, minus beta times the base's, minus a sibling trial's, by quarter.
-- One in twenty answers exchanged within its kind: precision of `analysis.suspicion` at that depth, with the kinds that
+- One in twenty answers exchanged within its kind: precision of `analysis.suspects.scores` at that depth, with the
+kinds that
   it finds by itself in the answers' texts.
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.one_area import one_area_winner
+from analysis.stats.one_area_winner import one_area_winner
 from trainables.diagnostics import HeldoutPoint, heldout_findings
 from trainables.diagnostics.finding import Settings
 from trainables.diagnostics.generalization import Items

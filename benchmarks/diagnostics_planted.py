@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.suspicion import Epoch, answer_kind, suspicions
+from analysis.suspects.scores import Epoch, answer_kind, suspicions
 from benchmarks.curves import Curves
 from benchmarks.diagnostics_real import samples_of
 from benchmarks.record_data import plant

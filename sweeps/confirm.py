@@ -6,8 +6,8 @@ adapter), so that what a seed does to all of them cancels (a randomised block de
 Experiments, ch. 4). Rounds drop the contenders that are worse for certain (sequential elimination: Paulson 1964, Annals
 of Mathematical Statistics 35(1), 174-180; here with Bonferroni's bound over rounds and pairs of contenders).
 
-How certain is the leaderboard's rule (`analysis.separation`). Here it is asked of the spread between seeds alone, for
-no replicate narrows what the held-out items leave open; the leaderboard then asks it of both together.
+How certain is the leaderboard's rule (`analysis.stats.multiple_comparisons`). Here it is asked of the spread between
+seeds alone, for no replicate narrows what the held-out items leave open; the leaderboard then asks it of both together.
 
 Everything follows from the replicates that there are, so a sweep that was interrupted goes on from its ledger.
 """
@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.separation import ALPHA, ROUNDS, planned_rounds, round_tail
+from analysis.stats.multiple_comparisons import ALPHA, ROUNDS, planned_rounds, round_tail
 from sweeps.replicates import Fit, Replicate, fit_replicates
 
 INTERVAL = 0.95

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from analysis.rank import leaderboard
+from analysis.rank.leaderboard import leaderboard
 from sweeps.confirm import Rules, State, plan_round, verdict
 from sweeps.contenders import choose_contenders
 from sweeps.replicates import Replicate

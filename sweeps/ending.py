@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.rank import write_leaderboard
-from analysis.rank_table import print_board
+from analysis.output.leaderboard_table import print_board
+from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
 from sweeps import webhook
 from sweeps.config import SweepConfig

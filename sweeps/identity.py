@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from analysis.lineage import LINK, full_place, named_parent
-from analysis.places import top_of
+from analysis.records.lineage import LINK, full_place, named_parent
+from analysis.records.locate import top_of
 from sweeps.config import SweepConfig
 from sweeps.ledger import Ledger
 from trainables.errors import UserError

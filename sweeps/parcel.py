@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from analysis.lineage import LINK
+from analysis.records.lineage import LINK
 from sweeps.config import SweepConfig, dump_config
 from trainables.errors import UserError, UserErrors
 from trainables.storage.object_store import is_url

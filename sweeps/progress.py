@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from analysis.terminal_plot import sparkline
+from analysis.output.terminal_plots import sparkline
 from sweeps.budget import Budget, trials_done
 from trainables.config.trial_spec import TrialSpec
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from analysis.command import DONE, NO_COMPLETE_TRIAL, Parser, run
-from analysis.places import opened
-from analysis.rank import write_leaderboard
+from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
+from analysis.rank.leaderboard import write_leaderboard
+from analysis.records.locate import opened
 from sweeps.config import SweepConfig, dump_config
 from sweeps.driver_lock import one_driver
 from sweeps.ledger import Event, Ledger

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from analysis.records import Sweep, Trial, read_sweep
+from analysis.records.sweep import Sweep, Trial, read_sweep
 from sweeps.config import load_config
 from trainables.config.sections import WandbConfig
 from trainables.config.trial_spec import TrialSpec

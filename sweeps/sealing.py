@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.rank import leaderboard
+from analysis.rank.leaderboard import leaderboard
 from sweeps.ledger import Ledger
 from sweeps.sweep import Sweep
 from sweeps.watch import Watch

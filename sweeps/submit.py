@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.command import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
+from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
 from sweeps.config import load_config
 from sweeps.parcel import CONFIG_FILE, pack
 from trainables.errors import UserError

@@ -1,8 +1,9 @@
-"""After the search, where asked for: the winner's setting on parts of the training set; see `analysis.more_data`."""
+"""After the search, where asked for: the winner's setting on parts of the training set; see
+`analysis.stats.data_scaling`."""
 
 from __future__ import annotations
 
-from analysis.rank import leaderboard
+from analysis.rank.leaderboard import leaderboard
 from sweeps.sections import SUBSET_FRACTIONS
 from sweeps.sweep import Sweep
 from sweeps.watch import Baseline, Watch

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.chosen import checkpoint_folder, choose
-from analysis.records import read_sweep
+from analysis.export.checkpoint_choice import checkpoint_folder, choose
+from analysis.records.sweep import read_sweep
 from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
 from trainables.redaction import redact

@@ -17,7 +17,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.places import opened
+from analysis.records.locate import opened
 from sweeps.config import SweepConfig, load_config
 from sweeps.ledger import Ledger
 from sweeps.space import WARM_START

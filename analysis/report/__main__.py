@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from analysis.command import DONE, Parser, run
-from analysis.places import opened, place_of
+from analysis.cli import DONE, Parser, run
+from analysis.records.locate import opened, place_of
 from analysis.report.page import write_report
 from trainables.storage.object_store import is_url
 

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from analysis.report.blocks import Section
-from analysis.report.material import Board, Material, read_material
+from analysis.report.elements.blocks import Section
+from analysis.report.elements.material import Board, Material, read_material
 from analysis.report.sections import (
     areas,
     checkpoints,
@@ -20,11 +20,11 @@ from analysis.report.sections import (
     curves,
     data,
     items,
+    leaderboard,
     outcome,
     provenance,
     samples,
     space,
-    standing,
     study,
 )
 from trainables.storage.atomic import write_whole
@@ -33,7 +33,7 @@ from trainables.storage.layout import REPORT_FILE
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     outcome.outcome,
     outcome.next_steps,
-    standing.section,
+    leaderboard.section,
     curves.section,
     space.section,
     study.section,

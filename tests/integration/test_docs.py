@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)  # the first page trains a sweep
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
 MODULE = re.compile(r"python -m ((?:sweeps|analysis|trainables|benchmarks)[\w.]*)")
-WITHOUT_A_PARSER = ("sweeps.config_reference", "analysis.reload")
+WITHOUT_A_PARSER = ("sweeps.config_reference", "analysis.export.reload")
 
 
 @dataclass

@@ -16,8 +16,8 @@ TOKEN = "hf_" + "a1B2" * 9
 SCRIPT = """
 import sys
 from pathlib import Path
-from analysis.command import run
-from analysis.push import check_push, push
+from analysis.cli import run
+from analysis.export.hub import check_push, push
 
 def command():
     check_push(sys.argv[2])

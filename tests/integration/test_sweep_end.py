@@ -13,7 +13,7 @@ import pytest
 from wandb_case import KEY, REPO, sync
 from wandb_server import WandbServer
 
-from analysis.rank import write_leaderboard
+from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 

@@ -13,9 +13,10 @@ import yaml
 from wandb_case import KEY, REPO
 from wandb_server import WandbServer
 
-from analysis import wandb_panels, wandb_view
-from analysis.rank import leaderboard
-from analysis.records import read_sweep
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.sweep import read_sweep
+from analysis.wandb_view import __main__
+from analysis.wandb_view import panels as wandb_panels
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
@@ -182,12 +183,12 @@ def test_a_server_that_refuses_is_one_line(sweep, tmp_path):
 
 def test_a_sweep_that_recorded_nothing_and_a_missing_library_are_one_line(sweep, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    monkeypatch.delitem(sys.modules, "analysis.wandb_panels", raising=False)
+    monkeypatch.delitem(sys.modules, "analysis.wandb_view.panels", raising=False)
     with pytest.raises(UserError, match=r"must be installed, got no module wandb_workspaces; pip install"):
-        wandb_view.panels_module()
+        __main__.panels_module()
     copy = tmp_path / "off"
     shutil.copytree(sweep, copy)
     text = (copy / "sweep.yaml").read_text().replace("mode: auto", "mode: disabled")
     (copy / "sweep.yaml").write_text(text)
     with pytest.raises(UserError, match="must not be disabled"):
-        wandb_view.make_views(copy)
+        __main__.make_views(copy)

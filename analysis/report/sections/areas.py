@@ -6,11 +6,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.formats import nats, percent, with_interval
-from analysis.report.blocks import Block, Cell, Chart, Section, Table, Text
-from analysis.report.material import Material, Row
-from analysis.report.sections.standing import bar
-from analysis.report.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
+from analysis.output.formats import nats, percent, with_interval
+from analysis.report.elements.blocks import Block, Cell, Chart, Section, Table, Text
+from analysis.report.elements.material import Material, Row
+from analysis.report.elements.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
+from analysis.report.sections.leaderboard import bar
 
 OUTCOMES = {"pass": "passes", "fail": "FAILS", "undecided": "undecided"}
 

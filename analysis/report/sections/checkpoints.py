@@ -6,10 +6,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.formats import nats, with_interval
-from analysis.report.blocks import Chart, Section, Table, Text
-from analysis.report.material import Material, Row
-from analysis.report.style import FIRST, GREY, chart, plain
+from analysis.output.formats import nats, with_interval
+from analysis.report.elements.blocks import Chart, Section, Table, Text
+from analysis.report.elements.material import Material, Row
+from analysis.report.elements.style import FIRST, GREY, chart, plain
 
 
 def section(material: Material) -> Section | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from analysis.records import STATES, Trial
-from analysis.report.blocks import Chart, Section, Table, Text
-from analysis.report.material import Material
+from analysis.records.sweep import STATES, Trial
+from analysis.report.elements.blocks import Chart, Section, Table, Text
+from analysis.report.elements.material import Material
+from analysis.report.elements.style import BLUE, GREEN, GREY, VERMILLION, chart, plain
 from analysis.report.sections.outcome import cost_sentence
-from analysis.report.style import BLUE, GREEN, GREY, VERMILLION, chart, plain
 
 COLOURS = {"complete": BLUE, "pruned": GREEN, "diverged": VERMILLION, "failed": GREY}
 PATTERNS = {"complete": "", "pruned": "/", "diverged": "x", "failed": "."}

@@ -9,10 +9,10 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.formats import nats
-from analysis.report.blocks import Block, Chart, Points, Section, Table, Text
-from analysis.report.material import Material
-from analysis.report.style import (
+from analysis.output.formats import nats
+from analysis.report.elements.blocks import Block, Chart, Points, Section, Table, Text
+from analysis.report.elements.material import Material
+from analysis.report.elements.style import (
     FIRST,
     GREY,
     SEVERITIES,
@@ -22,7 +22,7 @@ from analysis.report.style import (
     finished,
     plain,
 )
-from analysis.thin import Curve
+from analysis.stats.curve_smoothing import Curve
 
 GROUPS = (("complete", "solid", 0.45), ("pruned", "dot", 0.6), ("diverged", "dash", 0.8), ("failed", "dashdot", 0.6))
 SHOWN_TRIALS = 6

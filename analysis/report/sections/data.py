@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.formats import percent
-from analysis.report.blocks import Block, Points, Section, Table
-from analysis.report.material import Material
+from analysis.output.formats import percent
+from analysis.report.elements.blocks import Block, Points, Section, Table
+from analysis.report.elements.material import Material
 
 SHOWN_LINES = 8
 VERDICTS = {

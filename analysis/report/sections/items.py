@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.records import BASELINE, ItemScore
-from analysis.report.blocks import Block, Card, Cards, Section, Table, Text
-from analysis.report.material import Material
-from analysis.suspects import read_texts
+from analysis.records.sweep import BASELINE, ItemScore
+from analysis.report.elements.blocks import Block, Card, Cards, Section, Table, Text
+from analysis.report.elements.material import Material
+from analysis.suspects.find import read_texts
 from trainables.storage.layout import CACHE_FOLDER, area_file
 
 SHOWN = 8

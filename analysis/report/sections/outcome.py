@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from analysis.report.blocks import Points, Section, Text
-from analysis.report.material import Material
+from analysis.report.elements.blocks import Points, Section, Text
+from analysis.report.elements.material import Material
 from trainables.storage.working_copy import place_of
 
 

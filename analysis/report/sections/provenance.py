@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from analysis.report.blocks import Block, Points, Section, Table, Text
-from analysis.report.material import Material
+from analysis.report.elements.blocks import Block, Points, Section, Table, Text
+from analysis.report.elements.material import Material
 
 
 def section(material: Material) -> Section:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.report.blocks import Card, Cards, Section, Text
-from analysis.report.material import Material
-from analysis.suspects import Suspect, suspects_or_reason
+from analysis.report.elements.blocks import Card, Cards, Section, Text
+from analysis.report.elements.material import Material
+from analysis.suspects.find import Suspect, suspects_or_reason
 
 SHOWN = 10
 TEXT_CHARACTERS = 800

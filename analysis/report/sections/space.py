@@ -8,12 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.formats import nats
-from analysis.observed import searched
-from analysis.report.blocks import Chart, Grid, Section, Text
-from analysis.report.material import Material, Row
-from analysis.report.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, plain
-from analysis.seen import Span
+from analysis.output.formats import nats
+from analysis.report.elements.blocks import Chart, Grid, Section, Text
+from analysis.report.elements.material import Material, Row
+from analysis.report.elements.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, plain
+from analysis.suggest.evidence import Span
+from analysis.suggest.observe import searched
 
 BAND = "rgba(0,158,115,0.13)"
 

@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 from optuna.visualization import plot_parallel_coordinate, plot_param_importances
 from plotly.colors import sample_colorscale
 
-from analysis.report.blocks import Block, Chart, Section, Table, Text
-from analysis.report.material import Material
-from analysis.report.style import BLUE, GREY, VERMILLION, finished
+from analysis.report.elements.blocks import Block, Chart, Section, Table, Text
+from analysis.report.elements.material import Material
+from analysis.report.elements.style import BLUE, GREY, VERMILLION, finished
 from trainables.storage.layout import STUDY_FILE
 
 FEW_LINES = 20

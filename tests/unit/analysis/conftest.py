@@ -14,10 +14,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from analysis.contenders import Contender
-from analysis.evidence import Evidence
-from analysis.rank_table import print_board
-from analysis.stats import Bootstrap, Design, make_design
+from analysis.output.leaderboard_table import print_board
+from analysis.rank.candidates import Contender
+from analysis.rank.score_matrix import Evidence
+from analysis.stats.bootstrap import Bootstrap, Design, make_design
 
 
 @dataclass

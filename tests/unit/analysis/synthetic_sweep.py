@@ -19,7 +19,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from analysis.suspects import read_texts
+from analysis.suspects.find import read_texts
 from sweeps.config import SweepConfig, dump_config, load_config
 from sweeps.identity import identify
 from sweeps.ledger import Ledger, append_line

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.beside import by_other_measures, leave_one_area_out, lost_items, sealed_figures, variance_shares
-from analysis.contenders import Base, Contender
-from analysis.evidence import token_weighted, trimmed_mean
-from analysis.records import ItemScore
-from analysis.selection import Rule
+from analysis.rank.candidates import Base, Contender
+from analysis.rank.score_matrix import token_weighted, trimmed_mean
+from analysis.rank.sensitivity import by_other_measures, leave_one_area_out, lost_items, sealed_figures, variance_shares
+from analysis.records.sweep import ItemScore
+from analysis.stats.winner_selection import Rule
 
 HALF = 20
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.chosen import choose
+from analysis.export.checkpoint_choice import choose
 from trainables.errors import UserError
 
 

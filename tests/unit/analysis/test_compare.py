@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.between import Winner, difference
 from analysis.compare import compare, difference_words, incomparable, main, read_entry
-from analysis.lineage import Kin, changes, parent_of, tree
-from analysis.stats import LEVEL, Bootstrap, make_design
+from analysis.records.lineage import Kin, changes, parent_of, tree
+from analysis.stats.bootstrap import LEVEL, Bootstrap, make_design
+from analysis.stats.sweep_difference import Winner, difference
 from tests.unit.analysis.synthetic_sweep import Truth, write_synthetic_sweep
 
 WEIGHTS = {"a": 1.0, "b": 3.0}

@@ -14,7 +14,7 @@ from conftest import FakeTrial, append, replicate, trial_line, write_items
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.rank import leaderboard
+from analysis.rank.leaderboard import leaderboard
 
 Printed = Callable[..., str]
 

@@ -18,12 +18,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from analysis.chosen import choose
-from analysis.command import NoWinnerError
-from analysis.export import export, heldout_items, main
-from analysis.parity import AreaMeans, Parity, compare_logits
-from analysis.rank import leaderboard
-from analysis.records import read_sweep
+from analysis.cli import NoWinnerError
+from analysis.export.checkpoint_choice import choose
+from analysis.export.export import export, heldout_items, main
+from analysis.export.verification import AreaMeans, Parity, compare_logits
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.sweep import read_sweep
 from trainables.checkpoints import checkpoint
 from trainables.data.dataset import TokenisedSet
 from trainables.data.samples import Sample

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.guard_rails import cluster_mean, guard_rails, holm, overall
-from analysis.stats import make_design
+from analysis.stats.bootstrap import make_design
+from analysis.stats.guard_rails import cluster_mean, guard_rails, holm, overall
 
 
 def one_area(differences: np.ndarray, groups: list[str] | None = None) -> tuple:

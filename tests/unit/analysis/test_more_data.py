@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.more_data import more_data
-from analysis.one_area import one_area_winner
+from analysis.stats.data_scaling import more_data
+from analysis.stats.one_area_winner import one_area_winner
 
 AREAS = ("contracts", "invoices", "tables")
 ITEMS = 80

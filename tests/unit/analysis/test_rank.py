@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from analysis.rank import leaderboard, main, write_leaderboard
-from analysis.records import read_sweep
+from analysis.rank.leaderboard import leaderboard, main, write_leaderboard
+from analysis.records.sweep import read_sweep
 from trainables.errors import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.rank import leaderboard, write_leaderboard
-from analysis.verdict import verdict
+from analysis.rank.leaderboard import leaderboard, write_leaderboard
+from analysis.rank.verdict import verdict
 
 Printed = Callable[..., str]
 

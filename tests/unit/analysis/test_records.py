@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.json_lines import read_json_lines
-from analysis.records import read_heldout, read_sweep
-from analysis.separation import Separation
+from analysis.records.json_files import read_json_lines
+from analysis.records.sweep import read_heldout, read_sweep
+from analysis.stats.multiple_comparisons import Separation
 from trainables.errors import UserError
 
 ITEM: dict[str, Any] = {"step": 4, "area": "a", "id": "1", "nll": 0.5, "tokens": 3}

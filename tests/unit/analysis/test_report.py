@@ -15,11 +15,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
 from analysis.report.__main__ import main
-from analysis.report.material import read_material
+from analysis.report.elements.material import read_material
+from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
 from analysis.report.page import SECTIONS, figure_json, write_report
-from analysis.report.sections import areas, curves, items, outcome, space, standing, study
-from analysis.report.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
-from analysis.thin import thin
+from analysis.report.sections import areas, curves, items, leaderboard, outcome, space, study
+from analysis.stats.curve_smoothing import thin
 from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
 
 HEADINGS = [
@@ -88,7 +88,7 @@ def test_the_outcome_says_what_the_leaderboard_says_and_what_it_cost(material):
 
 
 def test_the_leaderboard_has_every_setting_once_and_bars_on_one_scale(material):
-    table = standing.section(material).blocks[0]
+    table = leaderboard.section(material).blocks[0]
     assert [row[1].text for row in table.cells] == [row["trial_id"] for row in material.board["rows"]]
     assert len({len(row) for row in table.cells} | {len(table.header)}) == 1
     bars = [cell.bar for row in table.cells for cell in row if cell.bar]

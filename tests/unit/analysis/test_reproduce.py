@@ -2,11 +2,11 @@
 
 import pytest
 
-from analysis.card_parts import licence, schedule_plot
-from analysis.chosen import BaseModel, choose
-from analysis.rank import leaderboard
-from analysis.records import read_sweep
-from analysis.reproduce import reproducing_config
+from analysis.export.card_parts import licence, schedule_plot
+from analysis.export.checkpoint_choice import BaseModel, choose
+from analysis.export.reproduce import reproducing_config
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.sweep import read_sweep
 from sweeps.config import load_config
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 

@@ -5,8 +5,9 @@ import sys
 import pytest
 from conftest import FakeTrial
 
-from analysis import rank, suspects
+from analysis.rank import leaderboard
 from analysis.report.__main__ import main as report
+from analysis.suspects import find
 
 SCORER = "imported_by_a_reader:score"
 
@@ -19,7 +20,7 @@ def sweep(write_sweep, tmp_path, monkeypatch):
     return write_sweep([FakeTrial("t0001", {8: 0.1, 16: 0.3}), FakeTrial("t0002", {16: 0.1})], areas=areas)
 
 
-@pytest.mark.parametrize("command", [rank.main, report, suspects.main], ids=["rank", "report", "suspects"])
+@pytest.mark.parametrize("command", [leaderboard.main, report, find.main], ids=["rank", "report", "suspects"])
 def test_no_command_imports_a_scorer(sweep, command):
     command([str(sweep)])
     assert "imported_by_a_reader" not in sys.modules

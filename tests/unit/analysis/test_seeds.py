@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.seeds import (
-    PRIOR_SEED_SD,
-    arrange,
-    critical_value,
-    standard_error,
-    stated_seed_sd,
-)
+from analysis.stats.seed_variance import PRIOR_SEED_SD, arrange, critical_value, standard_error, stated_seed_sd
 
 BALANCED = ([name for name in "abc" for _ in range(4)], ["1", "2", "3", "4"] * 3)
 

@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 from conftest import halves
 
-from analysis.selection import Rule, corrected_gain
-from analysis.stats import Bootstrap, objective, percentile_interval
+from analysis.stats.bootstrap import Bootstrap, objective, percentile_interval
+from analysis.stats.winner_selection import Rule, corrected_gain
 
 
 def one_setting_a_trial(trials: int, checkpoints: int) -> Rule:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.seeds import critical_value
-from analysis.separation import ROUNDS, pair_tail, planned_rounds, round_tail
+from analysis.stats.multiple_comparisons import ROUNDS, pair_tail, planned_rounds, round_tail
+from analysis.stats.seed_variance import critical_value
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from conftest import replicate
 from rich.console import Console
 
-from analysis import rank, show
-from analysis.rank import leaderboard
-from analysis.rank_table import print_board
+from analysis import show
+from analysis.output.leaderboard_table import print_board
+from analysis.rank import leaderboard as rank
+from analysis.rank.leaderboard import leaderboard
 
 FINDING = {"rule": "steady_rise", "severity": "warning", "step": 3, "evidence": {}, "advice": "lower peak_lr"}
 

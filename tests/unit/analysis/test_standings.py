@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import halves
 
-from analysis.records import Trial
-from analysis.seeds import critical_value
-from analysis.separation import Separation
-from analysis.standings import setting_figures, stand
-from analysis.stats import Bootstrap, percentile_interval
+from analysis.rank.settings import setting_figures, stand
+from analysis.records.sweep import Trial
+from analysis.stats.bootstrap import Bootstrap, percentile_interval
+from analysis.stats.multiple_comparisons import Separation
+from analysis.stats.seed_variance import critical_value
 
 ITEMS = 80
 

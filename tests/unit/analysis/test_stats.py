@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.stats import Bootstrap, area_means, make_design, objective, percentile_interval
+from analysis.stats.bootstrap import Bootstrap, area_means, make_design, objective, percentile_interval
 
 
 def one_item_clusters(n: int, area: str = "a") -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.suspects import find_suspects, main
+from analysis.suspects.find import find_suspects, main
 from trainables.errors import UserError
 
 NAMES = [f"s{index}" for index in range(60)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import median_filter
 
-from analysis.suspicion import (
+from analysis.suspects.scores import (
     NEIGHBOURS,
     OTHERS,
     Epoch,

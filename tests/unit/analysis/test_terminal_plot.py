@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.terminal_plot import BARS, DOTS, interval_bar, plot, sparkline
+from analysis.output.terminal_plots import BARS, DOTS, interval_bar, plot, sparkline
 
 NUMBERS = st.floats(-5, 5, allow_nan=False)
 

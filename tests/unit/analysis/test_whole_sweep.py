@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from conftest import FakeTrial
 
-from analysis.rank import leaderboard, write_leaderboard
+from analysis.rank.leaderboard import leaderboard, write_leaderboard
 from trainables.data.tokenization import SCHEMA
 
 Printed = Callable[..., str]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from analysis.suspicion import answer_kind
+from analysis.suspects.scores import answer_kind
 from benchmarks import diagnostics_heldout
 from benchmarks.curves import Curves
 from benchmarks.diagnostics import (

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from test_config import SMALL
 
-from analysis.subsets import HALF, QUARTER
+from analysis.rank.subset_trials import HALF, QUARTER
 from sweeps.config import load_config
 from sweeps.sections import SUBSET_FRACTIONS
 from sweeps.subsets import subset_specs, train_on_subsets

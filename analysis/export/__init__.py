@@ -1,0 +1,1 @@
+"""The best checkpoint as a verified Hugging Face folder."""

@@ -1,0 +1,254 @@
+"""The winner, or a checkpoint that you name, as a Hugging Face folder.
+
+Run `python -m analysis.export DIR --to OUT`. A LoRA trial gives an adapter that `peft` loads, or with `--merge` a model
+that plain `transformers` loads; a full fine-tune gives its model. The checkpoint's checksums are verified first. What
+was written is loaded in a fresh process: its logits and held-out losses must be the trained model's, and these losses
+those that the sweep recorded. OUT is there only when everything in it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis.cli import DONE, Parser, run
+from analysis.export.checkpoint_choice import BaseModel, Chosen, base_model, check_base, checkpoint_folder, choose
+from analysis.export.hub import check_push, push
+from analysis.export.model_card import model_card
+from analysis.export.reproduce import REPRODUCE_FILE, reproducing_config
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.locate import opened
+from analysis.records.sweep import Sweep, read_sweep
+from trainables.errors import UserError
+from trainables.storage.layout import CACHE_FOLDER, area_file
+
+if TYPE_CHECKING:
+    from analysis.export.verification import Items, Parity
+
+EXAMPLE = """example:
+  python -m analysis.export outputs/demo --to demo-adapter               # the winner's adapter
+  python -m analysis.export outputs/demo --to demo-model --merge         # merged, for plain transformers
+  python -m analysis.export outputs/demo --to other --trial ID --step 40
+  python -m analysis.export outputs/demo --to demo-model --merge --push me/demo   # to a private repository
+
+exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "*.py")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model"),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json", "tokenization_*.py"),
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: which checkpoint, as what (`adapter`, `merged` or `full`), where, and how exact it is.
+
+    `parity` is None where the check was left out.
+    """
+
+    trial_id: str
+    step: int
+    kind: str
+    folder: Path
+    parity: Parity | None
+
+
+def export(
+    folder: str | Path,
+    to: str | Path,
+    trial_id: str | None = None,
+    step: int | None = None,
+    merge: bool = False,
+    verify: bool = True,
+) -> Exported:
+    """Writes a checkpoint of a sweep as a folder that `transformers` or `peft` loads.
+
+    Args:
+        folder: The sweep's folder.
+        to: The folder to write: must not exist, or be empty.
+        trial_id: The trial; None for the leaderboard's winner.
+        step: The checkpoint; None for the trial's best.
+        merge: Merge a LoRA adapter into the base model, in float32.
+        verify: Load what was written in a fresh process and compare; a merge is always compared.
+
+    Returns:
+        What was written.
+
+    Raises:
+        NoWinnerError: There is no winner and no trial was named.
+        UserError: A name is wrong, the checkpoint is damaged, the base model is missing, OUT is not empty, or the
+            reloaded model deviates from the trained one. Nothing is left behind.
+    """
+    out = _free(Path(to))
+    sweep, board = read_sweep(folder), leaderboard(folder)
+    chosen = choose(board, trial_id, step)
+    source = checkpoint_folder(sweep, chosen)
+    files = _verified(source)
+    base = base_model(sweep)
+    kind = "adapter" if "adapter_config.json" in files else "full"
+    if merge and kind == "full":
+        raise UserError("--merge", "needs a LoRA adapter", f"{source}, a whole model", "leave out --merge")
+    with _written_whole(out) as partial:
+        _copy_all(source, partial, base, kind, weights=not merge)
+        parity = None
+        if merge or verify:
+            check_base(sweep, base)
+            parity = _verified_export(sweep, chosen, base, source, partial, kind, merge)
+        if kind == "adapter" and not merge:  # the check loaded the base from its folder
+            _name_base(partial / "adapter_config.json", base.name, base.revision)
+        kind = "merged" if merge else kind
+        card = model_card(sweep, board, chosen, kind, base, parity)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / REPRODUCE_FILE).write_text(reproducing_config(sweep, chosen), encoding="utf-8")
+    return Exported(chosen.trial_id, chosen.step, kind, out, parity)
+
+
+def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
+    """The held-out items whose losses can be recomputed: all of the areas that select, where they are still there."""
+    from analysis.export.verification import Items
+    from trainables.data.dataset import TokenisedSet
+
+    trial = next((trial for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
+    asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
+    precision = (trial.precision if trial else None) or asked
+    recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
+    paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in sweep.weights}
+    gone = [str(path) for path in paths.values() if not path.is_file()]
+    missing = f"there is no {gone[0]}" if gone else None
+    sets = {} if missing else {area: TokenisedSet(path) for area, path in paths.items()}
+    unscored = [area for area, found in sets.items() if any((area, name) not in recorded for name in found.ids)]
+    if unscored:
+        sets, missing = {}, f"this checkpoint was not scored on all items of {', '.join(unscored)}"
+    return Items(sets, recorded, precision, missing)
+
+
+def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
+    """Texts on which models are compared: the sweep's objective, and answers that this trial gave."""
+    scores = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
+    given = [score.answer for _, score in sorted(scores.items()) if score.answer]
+    return [sweep.statement or sweep.name, *given[:answers]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `python -m analysis.export`; returns its exit code."""
+    parser = Parser("python -m analysis.export", "Exports a sweep's best checkpoint as a Hugging Face folder.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
+    parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
+    parser.add_argument("--trial", metavar="ID", help="the trial; default: the leaderboard's winner")
+    parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
+    parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model")
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="don't load what was written to compare it (where the model is too large for this machine)",
+    )
+    parser.add_argument(
+        "--push", metavar="REPO", help="then upload the verified folder to this Hugging Face repository, made private"
+    )
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        if given.merge and given.unverified:
+            raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
+        if given.push and given.unverified:
+            raise UserError(
+                "--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved"
+            )
+        if given.push:
+            check_push(given.push)
+        with opened(given.folder) as folder:
+            done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
+        print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
+        print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
+        if given.push:
+            print(f"pushed: {push(done.folder, given.push)}")
+        return DONE
+
+    return run(command)
+
+
+def _free(out: Path) -> Path:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        got = "a folder with files in it" if out.is_dir() else "a file"
+        raise UserError(f"--to {out}", "must not exist or be an empty folder", got, "choose another folder")
+    return out
+
+
+def _verified(source: Path) -> dict[str, str]:
+    from trainables.checkpoints.checkpoint import CheckpointError, verify  # imports torch: not for --help
+
+    try:
+        return verify(source)
+    except CheckpointError as error:
+        reason = str(error).removeprefix(f"{source}: ")
+        remedy = "export another checkpoint with --trial and --step"
+        raise UserError(str(source), "must be a checkpoint as it was written", reason, remedy) from error
+
+
+def _copy_all(source: Path, target: Path, base: BaseModel, kind: str, *, weights: bool) -> None:
+    """Everything but the card: the checkpoint's own files first, then what only the base model has."""
+    if weights:
+        _copy(source, target, ADAPTER_FILES if kind == "adapter" else MODEL_FILES)
+    if kind == "adapter" and weights:
+        _name_base(target / "adapter_config.json", str(base.folder), None)
+    else:
+        _copy(base.folder, target, ("*.py",))
+    _copy(base.folder, target, (*TOKENIZER_FILES, "generation_config.json"))
+
+
+def _verified_export(
+    sweep: Sweep, chosen: Chosen, base: BaseModel, source: Path, partial: Path, kind: str, merge: bool
+) -> Parity:
+    """Merges where asked, and compares what lies in `partial` with the trained model."""
+    from analysis.export import merge as trained
+    from analysis.export.reload import answer
+    from analysis.export.verification import check, request
+
+    trust = base.trust_remote_code
+    prompts = trained.prompt_ids(base.folder, sample_texts(sweep, chosen), trust=trust)
+    model = trained.load_trained(base.folder, source, adapter=kind == "adapter", trust=trust)
+    items = heldout_items(sweep, chosen)
+    asked = request(prompts, items)
+    before = answer(model, asked)
+    if merge:
+        trained.merge_into(model, partial)
+    del model  # the fresh process needs the room
+    return check(partial, asked, before, items, trust=trust)
+
+
+def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
+    for found in sorted({path for pattern in patterns for path in source.glob(pattern)}):
+        if not (target / found.name).exists():  # what the checkpoint brings goes before what the base model has
+            shutil.copyfile(found, target / found.name)
+
+
+def _name_base(path: Path, name: str, revision: str | None) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.update(base_model_name_or_path=name, revision=revision)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and is removed when it doesn't."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.absolute().with_name(f".{out.absolute().name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The README.md of an exported model: what it was made for, how, how well it does, and how to load it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from analysis.export.card_parts import data_hashes, licence, schedule_plot
+from analysis.export.checkpoint_choice import BaseModel, Chosen
+from analysis.records.sweep import Sweep
+
+if TYPE_CHECKING:
+    from analysis.export.verification import Parity
+
+ADAPTER = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("THIS_FOLDER")"""
+MODEL = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")"""
+CHAT = """
+prompt = [{"role": "user", "content": "..."}]
+inputs = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True)"""
+WRAPPED = """
+text = {template!r}.replace("{{prompt}}", "...")
+inputs = tokenizer(text, return_tensors="pt")"""
+GENERATE = """
+answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
+
+
+def model_card(
+    sweep: Sweep, board: dict[str, Any], chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
+) -> str:
+    """Writes the card.
+
+    Args:
+        sweep: The sweep, for its objective and config.
+        board: Its leaderboard.
+        chosen: The exported checkpoint.
+        kind: `adapter`, `merged` or `full`.
+        base: The base model.
+        parity: How exact the export is; None where it was not checked.
+
+    Returns:
+        Markdown, with the hub's metadata on top.
+    """
+    model, row = sweep.config.get("model") or {}, chosen.row
+    parts = [
+        _metadata(kind, base.name),
+        f"# {sweep.name}",
+        sweep.statement or "No objective was written down.",
+        f"{_what(kind)} `{model.get('name', base.name)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
+        f"epoch: trial `{chosen.trial_id}`, seed {row['seed']}, step {chosen.step} of {row['steps_planned']}, "
+        f"{_standing(board, chosen)}.",
+        "## How to load",
+        f"```python\n{_snippet(sweep, kind)}\n```",
+        "## Held-out scores",
+        _scores(board, chosen),
+        "## Hyper-parameters",
+        "\n".join(f"- `{name}`: {value:g}" for name, value in sorted(row["params"].items())) or "None recorded.",
+        "`reproduce.yaml` trains this trial again: `python -m sweeps.run reproduce.yaml`.",
+    ]
+    if plot := schedule_plot(sweep, chosen.trial_id):
+        parts += ["LR by step:", f"```text\n{plot}\n```"]
+    parts += ["## Verification", _verification(kind, parity), "## Data", data_hashes(sweep), "## Licence"]
+    parts.append(licence(base))
+    if findings := _findings(sweep, chosen):
+        parts += ["## Findings in training", findings]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verification(kind: str, parity: Parity | None) -> str:
+    if parity is None:
+        return "This export was not loaded and compared (`--unverified`)."
+    merged = "Merged in float32 and saved. " if kind == "merged" else ""
+    return f"{merged}Reloaded in a fresh process with `transformers` and compared with the trained model: {parity}."
+
+
+def _metadata(kind: str, base: str) -> str:
+    on_hub = base.count("/") == 1 and not base.startswith((".", "/"))
+    lines = [
+        "---",
+        *([f"base_model: {base}"] if on_hub else []),
+        f"library_name: {'peft' if kind == 'adapter' else 'transformers'}",
+        "pipeline_tag: text-generation",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _what(kind: str) -> str:
+    return {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into", "full": "All weights of"}[kind]
+
+
+def _standing(board: dict[str, Any], chosen: Chosen) -> str:
+    """How the checkpoint stands in the sweep; never a claim that the evidence doesn't carry."""
+    setting = _setting_row(board, chosen)
+    rank, trials = setting["rank"], len(board["rows"])
+    if rank is None or chosen.checkpoint.get("objective") is None:
+        return f"not ranked ({chosen.row['state']}), exported by name"
+    if chosen.step != chosen.row["step"]:
+        return f"exported by name (the trial's best step is {chosen.row['step']})"
+    tied = [pair["trial_id"] for pair in board["tied"]]
+    if rank == 1 and tied:
+        return f"lowest of {trials} trials, not told apart from {', '.join(tied)}"
+    return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"
+
+
+def _setting_row(board: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
+    """The row that holds the rank: a replicate has its setting's."""
+    name = chosen.row["replicate_of"] or chosen.trial_id
+    return next((row for row in board["rows"] if row["trial_id"] == name), chosen.row)
+
+
+def _snippet(sweep: Sweep, kind: str) -> str:
+    template = (sweep.config.get("data") or {}).get("template")
+    prompt = WRAPPED.format(template=template.partition("{response}")[0].rstrip()) if template else CHAT
+    loading = ADAPTER if kind == "adapter" else MODEL
+    return f'{loading}\ntokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n{prompt}{GENERATE}'
+
+
+def _scores(board: dict[str, Any], chosen: Chosen) -> str:
+    areas = chosen.checkpoint.get("areas") or {}
+    if not areas:
+        return "This checkpoint was not scored."
+    intervals = board["intervals"]
+    lines = [
+        "NLL is the mean over items of an item's mean loss, in nats a token: lower is better. Delta is this model "
+        f"minus the base model, with a {100 * intervals['level']:.0f} % interval ({intervals['scope']}).",
+        "",
+        "| area | items | NLL | base NLL | delta | exact match | base exact match | token F1 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, area in sorted(areas.items()):
+        base = board["baseline"]["areas"].get(name, {})
+        cells = [
+            *(name, str(area["items"]), _figure(area["nll"]), _figure(base.get("nll"))),
+            _figure(area["delta"], area["delta_interval"]),
+            *(_figure(area["exact_match"]), _figure(base.get("exact_match")), _figure(area["token_f1"])),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    gain = _figure(chosen.checkpoint["gain"], chosen.checkpoint["gain_interval"])
+    note = f" ({intervals['winner']})" if _setting_row(board, chosen)["rank"] == 1 else ""
+    return "\n".join([*lines, "", f"Weighted gain over the base model: {gain} nats a token{note}."])
+
+
+def _figure(value: float | None, interval: list[float] | None = None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def _findings(sweep: Sweep, chosen: Chosen) -> str:
+    found = next((trial.findings for trial in sweep.trials if trial.trial_id == chosen.trial_id), [])
+    return "\n".join(f"- {f.get('rule')} (step {f.get('step')}): {f.get('advice')}" for f in found)

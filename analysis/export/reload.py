@@ -1,0 +1,58 @@
+"""Loads an exported model as its users will, with plain `transformers`, in a process of its own.
+
+Run by `analysis.export.verification` as `python -m analysis.export.reload FOLDER REQUEST RESULT
+[--trust-remote-code]`; knows nothing of
+sweeps. REQUEST and RESULT are safetensors files: `prompt-K` (tokens,) int64 asks for `logits-K` (tokens, vocabulary)
+float32, and `item-K` (tokens,) int64 with `mask-K` (tokens,) bool asks for `nll-K`, the mean loss over the tokens where
+the mask is true, in nats a token.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+
+def main(arguments: list[str]) -> None:
+    """Answers a request."""
+    folder, request, result = arguments[:3]
+    logging.disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trust = "--trust-remote-code" in arguments[3:]
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust)
+    save_file(answer(model.to(device).eval(), load_file(request)), result)
+
+
+@torch.inference_mode()
+def answer(model: nn.Module, request: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The logits and losses that a request asks for, each sequence by itself; see the module."""
+    found = {}
+    for name, ids in request.items():
+        kind, _, number = name.partition("-")
+        if kind == "prompt":
+            found[f"logits-{number}"] = logits_of(model, ids)
+        elif kind == "item":
+            found[f"nll-{number}"] = mean_loss(logits_of(model, ids), ids, request[f"mask-{number}"])
+    return found
+
+
+def logits_of(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """(tokens, vocabulary) float32 on the CPU."""
+    device = next(model.parameters()).device
+    return model(input_ids=ids[None].to(device)).logits[0].float().cpu()
+
+
+def mean_loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the masked tokens, each predicted by the position before it; a float64 scalar."""
+    at = torch.nonzero(mask).squeeze(1)
+    return nn.functional.cross_entropy(logits[at - 1].double(), ids[at])
+
+
+if __name__ == "__main__":
+    main([str(Path(argument)) if not argument.startswith("--") else argument for argument in sys.argv[1:]])

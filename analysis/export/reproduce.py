@@ -1,0 +1,34 @@
+"""One trial as a config of its own: the sweep's, with every hyper-parameter fixed at what the trial used."""
+
+from __future__ import annotations
+
+import copy
+
+import yaml
+
+from analysis.export.checkpoint_choice import Chosen
+from analysis.records.sweep import Sweep
+
+REPRODUCE_FILE = "reproduce.yaml"
+
+
+def reproducing_config(sweep: Sweep, chosen: Chosen) -> str:
+    """The config as YAML; `python -m sweeps.run` with it trains this trial again, and nothing else.
+
+    Args:
+        sweep: The sweep that the trial is of.
+        chosen: The checkpoint; its trial's parameters and seed count.
+    """
+    config, row = copy.deepcopy(sweep.config), chosen.row
+    section = config.get("space")
+    space = section if isinstance(section, dict) else {}
+    config |= {
+        "name": f"{sweep.name}-{chosen.trial_id}",
+        "space": {**space, **row["params"]},
+        "search": {"trials": 1, "sampler": "random", "seed_points": []},
+        "confirm": {"budget": 0},
+    }
+    if row["seed"] is not None:
+        config["seed"] = row["seed"]
+    head = f"# Trains {chosen.trial_id} of the sweep {sweep.name} again: python -m sweeps.run {REPRODUCE_FILE}\n"
+    return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

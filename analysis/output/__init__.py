@@ -1,0 +1,1 @@
+"""Text for terminals and files: tables, plots, CSV, number formats."""

@@ -1,0 +1,109 @@
+"""What the terminal says below the tables of a leaderboard, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from analysis.output.formats import checkpoint, nats, percent, seed_source, with_interval
+
+Board = dict[str, Any]
+
+MEASURES = {
+    "token_weighted": "token-weighted loss",
+    "trimmed": "trimmed loss",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+}
+
+
+def legend(board: Board) -> str:
+    """What the columns of the tables mean."""
+    intervals, separation = board["intervals"], board.get("separation")
+    parts = [
+        "nll: weighted mean over areas of the items' mean loss, nats a token (lowest wins).",
+        "gain: base model minus trial. EM: exact match. -: not measured.",
+        f"[low, high]: {percent(intervals['level'])} interval ({intervals['scope']}).",
+    ]
+    if separation:
+        parts.append(f"behind the first: of settings, intervals that hold together, {seed_source(separation)}.")
+    parts.append("=: tied with the first.")
+    if (board.get("guard_rails") or {}).get("allowed"):
+        parts.append(
+            "guard-rails: not worse than the base model by more than is allowed; by area: ! fails, ? undecided."
+        )
+    return " ".join([*parts, f"The winner's gain in the table is {intervals['winner']}."])
+
+
+def lines_below(board: Board) -> Iterator[str]:
+    """Replicates, what other measures and areas say, findings, more data, suspects, sealed areas.
+
+    Nothing of what a board of an earlier version lacks.
+    """
+    for row in board["rows"]:
+        if row["rank"] and (row.get("setting") or {}).get("replicated"):
+            yield _replicates(row)
+    yield from _beside(board.get("beside") or {})
+    for finding in board.get("findings") or []:
+        yield f"{finding['rule']} ({finding['severity']}): {finding['advice']}"
+    if more := board.get("more_data"):
+        yield more["sentence"] if more["trials"] else f"{more['sentence']} more_data.subsets: true measures it."
+    if board.get("suspects"):
+        yield _suspects(board["suspects"])
+    for area, scores in sorted((board.get("sealed") or {}).items()):
+        delta, interval = scores["delta"], scores["delta_interval"]
+        gain = None if delta is None else -delta
+        moved = None if interval is None else [-interval[1], -interval[0]]
+        text = f"nll {nats(scores['nll'])}, gain {with_interval(gain, moved)}, EM {percent(scores['exact_match'])}"
+        yield f"Sealed area {area} (no part in the ranking): {text}"
+
+
+def _replicates(row: dict[str, Any]) -> str:
+    """Each replicate at the step that its search trial was best at, by which it counts, and their mean."""
+    shown = ", ".join(f"{r['trial_id']} (seed {r['seed']}) {_state(r, row['step'])}" for r in row["replicates"])
+    setting = row["setting"]
+    mean = f"mean nll {nats(setting['objective'])}, gain {with_interval(setting['gain'], setting['gain_interval'])}"
+    return f"Replicates of {row['trial_id']}: {shown}; {mean} (items and seeds)"
+
+
+def _suspects(suspects: dict[str, Any]) -> str:
+    if suspects["unknown_because"]:
+        return f"Training samples to look at: not known ({suspects['unknown_because']})"
+    shown = _joined((one["id"], f"{one['excess_nats']:+.2f} nats") for one in suspects["samples"])
+    return f"Training samples to look at (above their like, over all trials): {shown}; python -m analysis.suspects"
+
+
+def _state(replicate: dict[str, Any], step: int) -> str:
+    scored = {point["step"]: point["objective"] for point in replicate["checkpoints"]}
+    return nats(scored.get(step)) if replicate["state"] == "complete" else str(replicate["state"])
+
+
+def _beside(found: dict[str, Any]) -> Iterator[str]:
+    if left_out := found.get("leave_one_area_out"):
+        yield f"Winner with one area left out: {_joined((area, pair['trial_id']) for area, pair in left_out.items())}"
+    measures = {name: pair for name, pair in (found.get("other_measures") or {}).items() if pair}
+    if measures:
+        shown = _joined((MEASURES[name], checkpoint(pair)) for name, pair in measures.items())
+        yield f"First by other measures: {shown}"
+    if shares := found.get("variance_share"):
+        shown = _joined((area, percent(share)) for area, share in shares.items())
+        yield f"Share of each area in the spread between settings: {shown}"
+    if lost := found.get("lost_items"):
+        yield from _lost(lost)
+
+
+def _lost(lost: dict[str, Any]) -> Iterator[str]:
+    if lost["loss"] and sum(lost["loss"].values()):
+        counts = _joined((area, str(count)) for area, count in lost["loss"].items())
+        widest = _joined(
+            (f"{item['area']}/{item['id']}", f"{nats(item['gap'])} behind {item['best']}") for item in lost["items"]
+        )
+        yield f"Items on which the winner is worse than the base model and another setting is better: {counts}"
+        yield f"The widest of them: {widest}"
+    if lost["answer"] and sum(lost["answer"].values()):
+        counts = _joined((area, str(count)) for area, count in lost["answer"].items())
+        yield f"Items that the winner answers wrongly and another setting rightly: {counts}"
+
+
+def _joined(pairs: Any) -> str:
+    return " · ".join(f"{name} {value}" for name, value in pairs)

@@ -1,0 +1,198 @@
+"""The leaderboard in a terminal: never cut off, whatever the width; plain text where the output is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.output.formats import UNKNOWN, nats, number, percent, with_interval
+from analysis.output.leaderboard_notes import legend, lines_below
+from analysis.output.terminal_plots import interval_bar
+
+Row = dict[str, Any]
+
+GAP = 2  # blanks between columns
+BAR_CELLS = 24
+MARKS = {"fail": " !", "undecided": " ?"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its header (of one line or two), and a cell for the base model and each row."""
+
+    header: str
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        """Terminal cells that it needs."""
+        return max(cell_len(text) for text in [*self.header.splitlines(), *self.cells])
+
+
+def print_board(board: dict[str, Any], console: Console | None = None) -> None:
+    """Prints a leaderboard: base model first, then the trials by rank; then notes and the verdict.
+
+    Columns that don't fit beside each other go into a further table below, each with rank and trial repeated; a cell
+    wider than the terminal is folded. Colours, and gains as bars, only in a terminal.
+
+    Args:
+        board: What `analysis.rank.leaderboard.leaderboard` returns.
+        console: Where to print; standard output by default.
+    """
+    console = console or Console(highlight=False, markup=False, emoji=False)
+    bars = console.is_terminal and console.encoding.startswith("utf")
+    for title, rows, columns in _sections(board, bars):
+        key, styles = _key_columns(rows), ["dim", *(_style(row) for row in rows)]
+        for block in _fitting(key, columns, console.width):
+            _print_table(console, title, [*key, *block], styles)
+            title = f"{title.removesuffix(' (continued)')} (continued)"
+    if board["winner"]:
+        console.print(Text(legend(board), style="dim"))
+    for line in lines_below(board):
+        console.print(Text(line))
+    for note in [*board["notes"], *_row_notes(board)]:
+        console.print(Text(f"note: {note}"))
+    console.print(Text(board["verdict"], style="bold"))
+
+
+def _sections(board: dict[str, Any], bars: bool = False) -> Iterator[tuple[str, list[Row], list[Column]]]:
+    """Title, rows and columns of each table; trials without a rank have nothing to show in those on areas."""
+    rows, baseline = board["rows"], board["baseline"]
+    outcome = [
+        Column("step", ["0", *(_whole(row["step"]) for row in rows)]),
+        Column("nll", [nats(baseline["objective"]), *(nats(row["objective"]) for row in rows)]),
+        Column("gain", [UNKNOWN, *(with_interval(row["gain"], row["gain_interval"]) for row in rows)]),
+        *(_gain_bars(rows) if bars else ()),
+        *_over_seeds(rows),
+        Column("behind the first", [UNKNOWN, *(_behind(row) for row in rows)]),
+        *_guard_rails(rows),
+    ]
+    yield f"Leaderboard of {board['name']}", rows, outcome
+    names = sorted({name for row in rows for name in row["params"]}, key=lambda name: (name != "peak_lr", name))
+    settings = [Column(name, [UNKNOWN, *(number(row["params"].get(name)) for row in rows)]) for name in names]
+    settings.append(Column("findings", [UNKNOWN, *(str(row["findings"]) for row in rows)]))
+    seconds = [row["cost"].get("device_seconds") for row in rows]
+    settings.append(Column("seconds", [UNKNOWN, *(UNKNOWN if s is None else f"{s:.0f}" for s in seconds)]))
+    yield "Settings, findings, device seconds", rows, settings
+    ranked = [row for row in rows if row["rank"]]
+    everyone = [baseline["areas"], *(row["areas"] for row in ranked)]
+    losses, gains = [], []
+    for area in sorted(board["weights"]):
+        found = [areas.get(area, {}) for areas in everyone]
+        losses.append(Column(f"{area}\nnll   EM", [_loss_and_match(summary) for summary in found]))
+        marks = [MARKS.get((row.get("guard_rails") or {}).get(area, {}).get("outcome"), "") for row in ranked]
+        texts = [f"{_area_gain(summary)}{mark}" for summary, mark in zip(found[1:], marks, strict=True)]
+        gains.append(Column(area, [UNKNOWN, *texts]))
+    yield "Areas", ranked, losses
+    if ranked:
+        yield "Gain over the base model by area", ranked, gains
+
+
+def _key_columns(rows: list[Row]) -> list[Column]:
+    places = [f"{row['rank'] or _unranked(row)}{'=' if row['tied'] else ''}" for row in rows]
+    return [Column("rank", ["base", *places]), Column("trial", ["(untouched)", *(row["trial_id"] for row in rows)])]
+
+
+def _fitting(key: list[Column], columns: list[Column], width: int) -> Iterator[list[Column]]:
+    """Cuts the columns into runs that fit beside the key columns; a column too wide for any line stands alone."""
+    room = width - sum(column.width + GAP for column in key)
+    block: list[Column] = []
+    for column in columns:
+        if block and sum(c.width + GAP for c in [*block, column]) - GAP > room:
+            yield block
+            block = []
+        block.append(column)
+    yield block
+
+
+def _print_table(console: Console, title: str, columns: list[Column], styles: list[str]) -> None:
+    console.print(Text(title, style="bold"))
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+    for index, column in enumerate(columns):
+        justify = "left" if index < 2 else "right"
+        table.add_column(Text(column.header), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for line, style in enumerate(styles):
+        table.add_row(*(Text(column.cells[line], style=style) for column in columns))
+    console.print(table)
+    console.print()
+
+
+def _row_notes(board: dict[str, Any]) -> Iterator[str]:
+    for row in board["rows"]:
+        for checkpoint in row["checkpoints"]:
+            if checkpoint.get("defect"):
+                yield f"{row['trial_id']} step {checkpoint['step']} has no rank: {checkpoint['defect']}"
+        if (row["error"] or "").strip():
+            yield f"{row['trial_id']} {row['state']}: {row['error'].strip().splitlines()[-1]}"
+
+
+def _style(row: Row) -> str:
+    if row["rank"] is None:
+        return "dim"
+    return "bold green" if row["rank"] == 1 else "yellow" if row["tied"] else ""
+
+
+def _unranked(row: Row) -> str:
+    return "unscored" if row["state"] == "complete" else str(row["state"])
+
+
+def _gain_bars(rows: list[Row]) -> Iterator[Column]:
+    """Gains and their intervals as bars on one scale, which holds 0; nothing where no interval is known."""
+    ends = [end for row in rows if row["gain_interval"] for end in row["gain_interval"]]
+    reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+    if reach[0] < reach[1]:
+        cells = [
+            interval_bar(row["gain_interval"][0], row["gain"], row["gain_interval"][1], reach, BAR_CELLS)
+            if row["gain_interval"]
+            else ""
+            for row in rows
+        ]
+        yield Column("0 to the most" if reach[0] == 0 else "least to most", ["", *cells])
+
+
+def _over_seeds(rows: list[Row]) -> Iterator[Column]:
+    """Means over replicates, where any setting has some."""
+    settings = [row.get("setting") or {} for row in rows]
+    if any(setting.get("replicated") for setting in settings):
+        means = [nats(setting["objective"]) if setting.get("replicated") else UNKNOWN for setting in settings]
+        yield Column("seeds", [UNKNOWN, *(_whole(setting.get("seeds")) for setting in settings)])
+        yield Column("mean nll", [UNKNOWN, *means])
+
+
+def _guard_rails(rows: list[Row]) -> Iterator[Column]:
+    if not any(row.get("guard_rail") for row in rows):
+        return
+    cells = []
+    for row in rows:
+        outcomes = [rail["outcome"] for rail in (row.get("guard_rails") or {}).values()]
+        overall = row.get("guard_rail") or UNKNOWN
+        some = overall in ("fail", "undecided")
+        cells.append(f"{overall} {outcomes.count(overall)} of {len(outcomes)}" if some else overall)
+    yield Column("guard-rails", [UNKNOWN, *cells])
+
+
+def _behind(row: Row) -> str:
+    """The setting's difference to the first, seeds included; in boards of earlier versions the checkpoint's."""
+    figures = row.get("setting") or row
+    return nats(figures["behind"]) if row["rank"] == 1 else with_interval(figures["behind"], figures["behind_interval"])
+
+
+def _area_gain(area: dict[str, Any]) -> str:
+    delta, interval = area.get("delta"), area.get("delta_interval")
+    if delta is None:
+        return UNKNOWN
+    return with_interval(-delta, [-interval[1], -interval[0]] if interval else None)
+
+
+def _loss_and_match(summary: dict[str, Any]) -> str:
+    return f"{nats(summary.get('nll'))} {percent(summary.get('exact_match')):>5}"
+
+
+def _whole(value: int | None) -> str:
+    return UNKNOWN if value is None else str(value)

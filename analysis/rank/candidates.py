@@ -1,0 +1,148 @@
+"""Which checkpoints compete, what they scored, and why others can't be ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from analysis.records.sweep import BASELINE, ItemScore, Sweep
+
+Scores = dict[tuple[str, str], ItemScore]
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A checkpoint of a complete trial.
+
+    Attributes:
+        trial_id: Its trial.
+        step: Optimiser steps done when it was written.
+        path: Where it lies, as the sweep wrote it; None where that isn't known.
+        scores: Its held-out items by (area, id), of the areas in the objective.
+        summaries: Its areas as the sweep summarised them, for the scorers of the user's own.
+        defect: Why it can't be ranked; None if it can.
+        sealed: Its items of sealed areas, which have no part in the ranking.
+    """
+
+    trial_id: str
+    step: int
+    path: str | None
+    scores: Scores
+    summaries: dict[str, Any]
+    defect: str | None = None
+    sealed: Scores = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model's items by (area, id): of the areas in the objective (empty if not all are there), and sealed."""
+
+    scores: Scores
+    sealed: Scores
+
+
+def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Contender], Base]:
+    """Reads every checkpoint of every complete trial, and the base model's items.
+
+    A checkpoint competes only with a finite loss on exactly the items that the base model was scored on (where the
+    base model lacks scores: on every item that any checkpoint was scored on), so that all are compared on the same.
+
+    Args:
+        sweep: The sweep.
+        notes: What was found wrong in the files is added here.
+
+    Returns:
+        The contenders, sorted by trial and step, and the base model's items.
+    """
+    heldout = sweep.heldout(BASELINE)
+    notes += heldout.notes
+    base = _of_areas(heldout.by_step.get(0, {}), sweep.weights)
+    sealed = _of_areas(heldout.by_step.get(0, {}), sweep.sealed)
+    if {area for area, _ in base} != set(sweep.weights):
+        notes.append("the base model's items are not there for every area: gains have no interval")
+        base = {}
+    found: list[Contender] = []
+    for trial in sweep.trials:
+        if trial.state != "complete":
+            continue
+        heldout = sweep.heldout(trial.trial_id)
+        notes += heldout.notes
+        steps = {int(c["step"]): c for c in trial.checkpoints}
+        if unlisted := sorted(set(heldout.by_step) - set(steps)):
+            notes.append(f"{trial.trial_id}: scores at steps {unlisted} belong to no checkpoint and are left out")
+        for step, checkpoint in sorted(steps.items()):
+            scored = heldout.by_step.get(step, {})
+            contender = Contender(
+                trial_id=trial.trial_id,
+                step=step,
+                path=checkpoint.get("path"),
+                scores=_of_areas(scored, sweep.weights),
+                summaries=checkpoint.get("areas") or {},
+                sealed=_of_areas(scored, sweep.sealed),
+            )
+            found.append(contender)
+    wanted = set(base) or {key for contender in found for key in contender.scores}
+    ranked = [replace(contender, defect=_defect(contender, wanted, sweep)) for contender in found]
+    return ranked, Base(base, sealed)
+
+
+def baseline_summary(sweep: Sweep, base: Scores) -> Figures:
+    """The base model's `objective` and `areas`, from its items, else from `baseline.json`; None where unknown."""
+    areas = {}
+    for area in sweep.weights:
+        written = (sweep.baseline or {}).get(area, {})
+        areas[area] = area_summary(base, area, written) if base else dict(written)
+    losses = [finite(areas[area].get("nll")) for area in sweep.weights]
+    known = [loss for loss in losses if loss is not None]
+    weights = list(sweep.weights.values())
+    complete = len(known) == len(weights)
+    total = sum(w * loss for w, loss in zip(weights, known, strict=True)) / sum(weights) if complete else None
+    return {"objective": total, "areas": areas}
+
+
+def as_interval(bounds: np.ndarray) -> list[float] | None:
+    """(2,) low and high as a list; None where they are not known (NaN)."""
+    return [float(bounds[0]), float(bounds[1])] if np.all(np.isfinite(bounds)) else None
+
+
+def finite(value: object) -> float | None:
+    """The value as a float; None where it is no finite number."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
+    """An area's means; what the sweep summarised beyond them (the user's own scorers) is passed on."""
+    items = [score for (name, _), score in sorted(scores.items()) if name == area]
+    own = {
+        "nll": _mean([item.nll for item in items]),
+        "exact_match": _mean([item.exact_match for item in items if item.exact_match is not None]),
+        "token_f1": _mean([item.token_f1 for item in items if item.token_f1 is not None]),
+        "items": len(items),
+    }
+    return {**own, **{name: value for name, value in written.items() if name not in own}}
+
+
+def _mean(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _of_areas(scores: Scores, areas: Container[str]) -> Scores:
+    return {key: score for key, score in scores.items() if key[0] in areas}
+
+
+def _defect(contender: Contender, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
+    if not contender.scores:
+        return "no held-out scores"
+    if missing := sorted(set(sweep.weights) - {area for area, _ in contender.scores}):
+        return f"no held-out scores in {', '.join(missing)}"
+    have = set(contender.scores)
+    if have != wanted:
+        return f"scored on other items: {len(wanted - have)} missing, {len(have - wanted)} unknown"
+    if broken := sum(not math.isfinite(score.nll) for score in contender.scores.values()):
+        return f"the loss is not finite on {broken} items"
+    return None

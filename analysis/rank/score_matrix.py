@@ -1,0 +1,157 @@
+"""The held-out items of all checkpoints that can be ranked, side by side, and each checkpoint's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.rank.candidates import Contender, Figures, Scores, area_summary, as_interval, finite
+from analysis.stats import bootstrap
+from analysis.stats.bootstrap import Array
+
+TRIMMED_SHARE = 0.1  # ours: the tenth of an area's items at each end that a trimmed mean leaves out
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a ranking is made from; a checkpoint is a column.
+
+    Attributes:
+        contenders: The checkpoints, sorted by trial and step.
+        keys: (items,) area and id of each item.
+        nll: (items, checkpoints), nats a token.
+        base_nll: (items,) of the base model; NaN where it was not scored.
+        tokens: (items,) response tokens.
+        draws: The resamples, shared by everything that is compared.
+        resampled: (resamples, checkpoints) objectives.
+    """
+
+    contenders: tuple[Contender, ...]
+    keys: tuple[tuple[str, str], ...]
+    nll: Array
+    base_nll: Array
+    tokens: Array
+    draws: bootstrap.Bootstrap
+    resampled: Array
+
+    @property
+    def design(self) -> bootstrap.Design:
+        """The items' areas and clusters."""
+        return self.draws.design
+
+    @property
+    def gains(self) -> Array:
+        """(items, checkpoints), the base model's NLL minus the checkpoint's."""
+        return self.base_nll[:, None] - self.nll
+
+    def objectives(self) -> Array:
+        """(checkpoints,), nats a token."""
+        return bootstrap.objective(self.design, self.nll)
+
+    def pair(self, column: int) -> dict[str, object]:
+        """A checkpoint as the leaderboard names it."""
+        return {"trial_id": self.contenders[column].trial_id, "step": self.contenders[column].step}
+
+
+def gather(contenders: Sequence[Contender], base: Scores, weights: Mapping[str, float]) -> Evidence:
+    """Puts the contenders' items side by side.
+
+    Args:
+        contenders: At least one, all without a defect (so that they were scored on the same items).
+        base: The base model's items; empty where it has none.
+        weights: Of the areas.
+    """
+    ordered = sorted(contenders, key=lambda contender: (contender.trial_id, contender.step))
+    keys = sorted(ordered[0].scores)
+    items = [ordered[0].scores[key] for key in keys]
+    design = bootstrap.make_design([area for area, _ in keys], [item.group for item in items], weights)
+    nll = np.array([[contender.scores[key].nll for contender in ordered] for key in keys])
+    draws = bootstrap.Bootstrap(design)
+    return Evidence(
+        contenders=tuple(ordered),
+        keys=tuple(keys),
+        nll=nll,
+        base_nll=np.array([base[key].nll for key in keys]) if base else np.full(len(keys), np.nan),
+        tokens=np.array([item.tokens for item in items], dtype=float),
+        draws=draws,
+        resampled=draws.objective(nll),
+    )
+
+
+def checkpoint_figures(evidence: Evidence, winner: int, baseline: Figures) -> list[Figures]:
+    """Figures of each checkpoint against the base model and against the winner's checkpoint.
+
+    Args:
+        evidence: All checkpoints.
+        winner: Column of the winner's checkpoint.
+        baseline: The base model's `objective` and `areas`.
+
+    Returns:
+        For each column `objective`; `gain` over the base model (above 0 is better); `behind` the winner's checkpoint
+        (below 0 only for a checkpoint of a setting that did not win); `token_weighted`, `trimmed`, `exact_match`,
+        `token_f1` (means over areas by weight; None where not measured); `areas`. Intervals are over items alone.
+    """
+    totals, resampled = evidence.objectives(), evidence.resampled
+    behind = bootstrap.percentile_interval(resampled - resampled[:, [winner]])
+    gains = bootstrap.percentile_interval(evidence.draws.objective(evidence.base_nll[:, None]) - resampled)
+    weighted, trimmed = token_weighted(evidence), trimmed_mean(evidence)
+    areas = _area_figures(evidence, baseline)
+    base = baseline["objective"]
+    return [
+        {
+            "objective": float(totals[k]),
+            "gain": None if base is None else base - float(totals[k]),
+            "gain_interval": as_interval(gains[:, k]),
+            "behind": float(totals[k] - totals[winner]),
+            "behind_interval": as_interval(behind[:, k]),
+            "token_weighted": float(weighted[k]),
+            "trimmed": float(trimmed[k]),
+            "exact_match": _over_areas(evidence.design, areas[k], "exact_match"),
+            "token_f1": _over_areas(evidence.design, areas[k], "token_f1"),
+            "areas": areas[k],
+        }
+        for k in range(len(evidence.contenders))
+    ]
+
+
+def token_weighted(evidence: Evidence) -> Array:
+    """(checkpoints,): as the objective, but within an area each token counts alike instead of each item."""
+    design, weight = evidence.design, evidence.tokens[:, None]
+    means = []
+    for index in range(len(design.areas)):
+        members = design.area_of == index
+        means.append((evidence.nll * weight)[members].sum(axis=0) / evidence.tokens[members].sum())
+    return design.weights @ np.stack(means)
+
+
+def trimmed_mean(evidence: Evidence) -> Array:
+    """(checkpoints,): as the objective, but without the tenth of each area's items at either end."""
+    design = evidence.design
+    means = []
+    for index in range(len(design.areas)):
+        ordered = np.sort(evidence.nll[design.area_of == index], axis=0)
+        cut = int(TRIMMED_SHARE * len(ordered))
+        means.append(ordered[cut : len(ordered) - cut].mean(axis=0))
+    return design.weights @ np.stack(means)
+
+
+def _area_figures(evidence: Evidence, baseline: Figures) -> list[dict[str, Figures]]:
+    draws = evidence.draws
+    figures: list[dict[str, Figures]] = [{} for _ in evidence.contenders]
+    for index, area in enumerate(draws.design.areas):
+        differences = draws.area_mean(index, -evidence.gains)
+        intervals = bootstrap.percentile_interval(differences)
+        base_mean = finite(baseline["areas"][area].get("nll"))
+        for k, contender in enumerate(evidence.contenders):
+            summary = area_summary(contender.scores, area, contender.summaries.get(area, {}))
+            delta = None if base_mean is None else summary["nll"] - base_mean
+            figures[k][area] = {**summary, "delta": delta, "delta_interval": as_interval(intervals[:, k])}
+    return figures
+
+
+def _over_areas(design: bootstrap.Design, areas: dict[str, Figures], name: str) -> float | None:
+    scores = [areas[area][name] for area in design.areas]
+    known = [score for score in scores if score is not None]
+    return float(design.weights @ np.array(known)) if len(known) == len(scores) else None

@@ -1,0 +1,144 @@
+"""What is shown beside the ranking: would another measure, or one area less, have named another winner?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.rank.candidates import Base, Contender, Figures, area_summary, as_interval
+from analysis.rank.score_matrix import Evidence
+from analysis.stats import bootstrap
+from analysis.stats.bootstrap import Array
+from analysis.stats.winner_selection import Rule
+
+SHOWN_ITEMS = 5
+LOWEST_WINS, HIGHEST_WINS = ("token_weighted", "trimmed"), ("exact_match", "token_f1")
+
+
+def by_other_measures(
+    evidence: Evidence, figures: Sequence[Figures], columns: Sequence[int]
+) -> dict[str, Figures | None]:
+    """The checkpoint that each other measure puts first; None where no checkpoint has it in every area.
+
+    Args:
+        evidence: All checkpoints.
+        figures: Of each column, as `analysis.rank.score_matrix.checkpoint_figures` gives them.
+        columns: Which compete. Equals go by the objective.
+
+    Returns:
+        By measure, `trial_id`, `step` and the `value`.
+    """
+    found: dict[str, Figures | None] = {}
+    for name in (*LOWEST_WINS, *HIGHEST_WINS):
+        sign = 1 if name in LOWEST_WINS else -1
+        scored = [
+            (sign * figures[k][name], figures[k]["objective"], k) for k in columns if figures[k][name] is not None
+        ]
+        best = min(scored)[2] if scored else None
+        found[name] = None if best is None else {**evidence.pair(best), "value": figures[best][name]}
+    return found
+
+
+def leave_one_area_out(evidence: Evidence, rule: Rule) -> dict[str, Figures]:
+    """The winner's checkpoint by the same rule without each area in turn; empty with a single area."""
+    design = evidence.design
+    means = bootstrap.area_means(design, evidence.nll)
+    found: dict[str, Figures] = {}
+    for index, area in enumerate(design.areas if len(design.areas) > 1 else ()):
+        weights = np.where(np.arange(len(design.areas)) == index, 0.0, design.weights)
+        totals = (weights @ means) / weights.sum()
+        found[area] = evidence.pair(int(rule.choose(totals[None, :])[0]))
+    return found
+
+
+def variance_shares(evidence: Evidence, columns: Sequence[int]) -> dict[str, float] | None:
+    """How much of the spread between settings each area brings (item noise included).
+
+    An area's share is the variance of its weighted mean, divided by the sum of all areas' variances: 0 to 1, and 1 in
+    all. (Shares by covariance with the objective would add up to its own variance, but where one area's gain is
+    another's loss they run to thousands of per cent.)
+
+    Args:
+        evidence: All checkpoints.
+        columns: One checkpoint of each setting.
+
+    Returns:
+        By area; None with fewer than two settings or where they do not differ.
+    """
+    design = evidence.design
+    parts = design.weights[:, None] * bootstrap.area_means(design, evidence.nll[:, list(columns)])
+    spread = parts.var(axis=1)
+    if len(columns) < 2 or not np.any(np.ptp(parts, axis=1) > 0):
+        return None
+    return {area: float(share) for area, share in zip(design.areas, spread / spread.sum(), strict=True)}
+
+
+def lost_items(evidence: Evidence, winner: int, columns: Sequence[int]) -> Figures:
+    """Items that the winner loses and others win.
+
+    By loss: the winner's is above the base model's, and some other setting's is below. By answer: the winner's is
+    wrong, and some other setting's is right.
+
+    Args:
+        evidence: All checkpoints.
+        winner: Column of the winner's checkpoint.
+        columns: One checkpoint of every other setting.
+
+    Returns:
+        `loss` and `answer`, each a count by area (None where not measured), and `items`: those by loss with the widest
+        gap to the best other, with `area`, `id`, `gap`, `nll`, `base_nll`, `best_nll` and who has it (`best`).
+    """
+    design, counts, items = evidence.design, None, []
+    if len(columns) and np.all(np.isfinite(evidence.base_nll)):
+        others = evidence.nll[:, list(columns)]
+        best, mine, base = others.min(axis=1), evidence.nll[:, winner], evidence.base_nll
+        lost = (mine > base) & (best < base)
+        counts = _by_area(design, lost)
+        worst = sorted(np.flatnonzero(lost).tolist(), key=lambda i: (best[i] - mine[i], evidence.keys[i]))[:SHOWN_ITEMS]
+        for i in worst:
+            area, name = evidence.keys[i]
+            figures = {"gap": mine[i] - best[i], "nll": mine[i], "base_nll": base[i], "best_nll": best[i]}
+            who = evidence.contenders[columns[int(np.argmin(others[i]))]].trial_id
+            items.append({"area": area, "id": name, **{k: float(v) for k, v in figures.items()}, "best": who})
+    return {"loss": counts, "answer": _lost_answers(evidence, winner, columns), "items": items}
+
+
+def sealed_figures(contender: Contender, base: Base, areas: Sequence[str]) -> dict[str, Figures]:
+    """The winner's scores in sealed areas, where it was scored there; they have no part in anything else.
+
+    Returns:
+        By area its summary, with `delta` to the base model and its interval where the base model was scored too.
+    """
+    found: dict[str, Figures] = {}
+    for area in areas:
+        mine = {key: score for key, score in contender.sealed.items() if key[0] == area}
+        if not mine:
+            continue
+        theirs = {key: score for key, score in base.sealed.items() if key[0] == area}
+        found[area] = {**area_summary(mine, area, {}), "delta": None, "delta_interval": None}
+        if set(theirs) == set(mine):
+            keys = sorted(mine)
+            design = bootstrap.make_design([area] * len(keys), [mine[key].group for key in keys], {area: 1.0})
+            differences = np.array([[mine[key].nll - theirs[key].nll] for key in keys])
+            bounds = bootstrap.percentile_interval(bootstrap.Bootstrap(design).objective(differences))
+            found[area] |= {"delta": float(differences.mean()), "delta_interval": as_interval(bounds[:, 0])}
+    return found
+
+
+def _lost_answers(evidence: Evidence, winner: int, columns: Sequence[int]) -> dict[str, int] | None:
+    right = {k: _right(evidence, k) for k in [winner, *columns]}
+    answered = [right[k] for k in columns if not np.isnan(right[k]).any()]
+    if np.isnan(right[winner]).any() or not answered:
+        return None
+    return _by_area(evidence.design, (right[winner] < 1) & (np.stack(answered) == 1).any(axis=0))
+
+
+def _right(evidence: Evidence, column: int) -> Array:
+    """(items,) exact match; NaN where no answer was generated."""
+    scores = evidence.contenders[column].scores
+    return np.array([np.nan if scores[key].exact_match is None else scores[key].exact_match for key in evidence.keys])
+
+
+def _by_area(design: bootstrap.Design, marked: np.ndarray) -> dict[str, int]:
+    return {area: int(marked[design.area_of == index].sum()) for index, area in enumerate(design.areas)}

@@ -1,0 +1,1 @@
+"""A sweep's folder as typed records."""

@@ -1,0 +1,219 @@
+"""Reads a sweep's folder as typed records, without Ray or torch.
+
+A line that was cut off while it was being written is left out and said in `notes`; every other line that can't be read
+is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.records.json_files import read_json_lines
+from analysis.records.sweep_yaml import RESTORE, read_config, read_ranking
+from analysis.stats.multiple_comparisons import Separation
+from trainables.errors import UserError
+from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
+
+BASELINE = "baseline"
+STATES = ("complete", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """One held-out item as one checkpoint (or the base model, at step 0) scored it.
+
+    Attributes:
+        area: Name of the held-out area.
+        id: The item's id, unique in its area.
+        group: Cluster of items that share a context; the item's own id where the data names none.
+        nll: Summed loss of the item's response tokens divided by their number, nats a token; NaN where null.
+        tokens: Response tokens that the loss was taken on.
+        answer: The generated answer; None where none was generated.
+        exact_match: 0 or 1 by SQuAD's normalisation; None where no answer was generated.
+        token_f1: 0 to 1, likewise.
+    """
+
+    area: str
+    id: str
+    group: str
+    nll: float
+    tokens: int
+    answer: str | None = None
+    exact_match: float | None = None
+    token_f1: float | None = None
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """A `heldout.jsonl`: scores by step, then by (area, id); `notes` say what was left out or repeated."""
+
+    by_step: dict[int, dict[tuple[str, str], ItemScore]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A line of `trials.jsonl`: one trial that ended, with the fields that the sweep wrote there.
+
+    `precision` is what it was computed in, "fp32" or "bf16"; None in sweeps that did not write it.
+    A trial of kind "subset" is trained on a `fraction` of the samples, with the setting of `replicate_of`.
+    """
+
+    trial_id: str
+    state: str
+    kind: str = "search"
+    replicate_of: str | None = None
+    fraction: float | None = None
+    seed: int | None = None
+    precision: str | None = None
+    params: Mapping[str, float] = field(default_factory=dict)
+    drawn: Mapping[str, float] | None = None
+    steps: int | None = None
+    steps_planned: int | None = None
+    samples_seen: int | None = None
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's folder, read.
+
+    Attributes:
+        folder: Where it lies.
+        config: `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
+        weights: Weight in the objective of each held-out area that selects, above 0.
+        baseline: The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored.
+        trials: Trials that ended, sorted by id.
+        notes: What was left out or repeated in the files, as sentences.
+        sealed: Held-out areas that are scored once, at the end, and never count.
+        not_worse_by: Guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`.
+        separation: When settings are told apart, by the config.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    weights: dict[str, float]
+    baseline: dict[str, dict[str, Any]] | None
+    trials: list[Trial]
+    notes: list[str]
+    sealed: tuple[str, ...] = ()
+    not_worse_by: Mapping[str, float] = field(default_factory=dict)
+    separation: Separation = field(default_factory=Separation)
+
+    @property
+    def name(self) -> str:
+        """The sweep's name: the config's, else the folder's."""
+        return str(self.config.get("name") or self.folder.name)
+
+    @property
+    def statement(self) -> str:
+        """What the sweep is for, as its config says; empty where it doesn't."""
+        objective = self.config.get("objective") or ""
+        return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
+
+    def heldout(self, trial_id: str = BASELINE) -> Heldout:
+        """Reads the held-out items of a trial, or of the base model (step 0)."""
+        return read_heldout(self.folder / TRIALS_FOLDER / trial_id / ITEMS_FILE)
+
+    def curve(self, trial_id: str) -> tuple[list[dict[str, Any]], list[str]]:
+        """Reads a trial's loss curve: a record a step, in file order, and notes; empty where there is no file."""
+        lines, notes = read_json_lines(self.folder / TRIALS_FOLDER / trial_id / CURVE_FILE)
+        return [record for _, record in lines], notes
+
+
+def read_sweep(folder: str | Path) -> Sweep:
+    """Reads `sweep.yaml`, `baseline.json` and `trials.jsonl`; items and curves are read on demand.
+
+    Args:
+        folder: `<storage_path>/<name>` of a sweep, ended or under way.
+
+    Raises:
+        UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    ranking = read_ranking(config, folder / SWEEP_FILE)
+    lines, notes = read_json_lines(folder / TRIALS_FILE)
+    trials: dict[str, Trial] = {}
+    for number, record in lines:
+        trial = _trial(record, f"{folder / 'trials.jsonl'} line {number}")
+        if trial.trial_id in trials:
+            notes.append(f"trials.jsonl holds trial {trial.trial_id} more than once; its last line counts")
+        trials[trial.trial_id] = trial
+    return Sweep(
+        folder=folder,
+        config=config,
+        weights=ranking.weights,
+        baseline=_read_baseline(folder / BASELINE_FILE),
+        trials=sorted(trials.values(), key=lambda trial: trial.trial_id),
+        notes=notes,
+        sealed=ranking.sealed,
+        not_worse_by=ranking.not_worse_by,
+        separation=ranking.separation,
+    )
+
+
+def read_heldout(path: Path) -> Heldout:
+    """Reads a `heldout.jsonl`; a missing file gives no scores.
+
+    An item that stands there twice at one step (a trial that was run again after its lane died) counts by its last
+    line, and a note says so.
+
+    Raises:
+        UserError: A line is no JSON object or lacks a field.
+    """
+    lines, notes = read_json_lines(path)
+    by_step: dict[int, dict[tuple[str, str], ItemScore]] = {}
+    repeated = 0
+    for number, record in lines:
+        step, score = _item(record, f"{path} line {number}")
+        scores = by_step.setdefault(step, {})
+        repeated += (score.area, score.id) in scores
+        scores[score.area, score.id] = score
+    if repeated:
+        notes.append(f"{path.parent.name}/{path.name}: {repeated} items stand there more than once; the last counts")
+    return Heldout(by_step, notes)
+
+
+def _item(record: dict[str, Any], where: str) -> tuple[int, ItemScore]:
+    try:
+        nll = record["nll"]
+        return int(record["step"]), ItemScore(
+            area=str(record["area"]),
+            id=str(record["id"]),
+            group=str(record["id"] if record.get("group") is None else record["group"]),
+            nll=math.nan if nll is None else float(nll),
+            tokens=int(record["tokens"]),
+            answer=record.get("answer"),
+            exact_match=record.get("exact_match"),
+            token_f1=record.get("token_f1"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        rule = "must hold step, area, id, nll and tokens"
+        raise UserError(where, rule, repr(error), "repair or remove the line") from error
+
+
+def _trial(record: dict[str, Any], where: str) -> Trial:
+    if not isinstance(record.get("trial_id"), str) or record.get("state") not in STATES:
+        got = {key: record.get(key) for key in ("trial_id", "state")}
+        raise UserError(where, f"must hold a trial_id and a state of {', '.join(STATES)}", got, "repair the line")
+    known = {name: record[name] for name in Trial.__dataclass_fields__ if record.get(name) is not None}
+    return Trial(**known)
+
+
+def _read_baseline(path: Path) -> dict[str, dict[str, Any]] | None:
+    if not path.is_file():
+        return None
+    try:
+        areas = json.loads(path.read_text(encoding="utf-8"))["areas"]
+        return {str(name): dict(summary) for name, summary in areas.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(str(path), 'must hold {"areas": {AREA: {…}}}', repr(error), RESTORE) from error

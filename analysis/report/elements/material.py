@@ -1,0 +1,89 @@
+"""Everything that the report shows, read from a sweep's folder in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.json_files import read_json_lines
+from analysis.records.json_object import read_json
+from analysis.records.sweep import Sweep, Trial, read_sweep
+from analysis.stats.curve_smoothing import Curve, thin
+from analysis.suggest.advice import Advice, advise
+from analysis.suggest.observe import observe
+from trainables.storage.layout import LEDGER_FILE, MANIFEST_FILE, PLAN_FILE
+
+Board = dict[str, Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """A sweep as the report's sections read it.
+
+    Attributes:
+        sweep: Its folder, read.
+        board: Its leaderboard.
+        curves: Every trial's loss curve, thinned, by trial; trials without one are left out.
+        plan: `plan.json`; None where there is none.
+        manifest: `manifest.json`, likewise.
+        ledger: The ledger's events; empty where there is none.
+        advice: What to do next.
+    """
+
+    sweep: Sweep
+    board: Board
+    curves: Mapping[str, Curve]
+    plan: Mapping[str, Any] | None
+    manifest: Mapping[str, Any] | None
+    ledger: list[dict[str, Any]]
+    advice: list[Advice]
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The settings with a rank, the first one first."""
+        return [row for row in self.board["rows"] if row["rank"] is not None]
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """The trials that ended, by id."""
+        return {trial.trial_id: trial for trial in self.sweep.trials}
+
+    @property
+    def device_hours(self) -> float | None:
+        """What the lanes have cost by the last word of the ledger; None where it says nothing."""
+        spent = [event["device_hours"] for event in self.ledger if isinstance(event.get("device_hours"), int | float)]
+        return float(spent[-1]) if spent else None
+
+
+def read_material(folder: str | Path, board: Board | None = None) -> Material:
+    """Reads a sweep for its report; one that is under way gives what there is.
+
+    Args:
+        folder: The sweep's folder.
+        board: Its leaderboard, where it has been made already: ranking a large sweep takes seconds.
+
+    Raises:
+        UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
+    """
+    sweep = read_sweep(folder)
+    board = board or leaderboard(folder)
+    plan = read_json(sweep.folder / PLAN_FILE)
+    curves = {
+        trial.trial_id: thin(records, trial.steps_planned)
+        for trial in sweep.trials
+        for records in [sweep.curve(trial.trial_id)[0]]
+        if records
+    }
+    return Material(
+        sweep=sweep,
+        board=board,
+        curves=curves,
+        plan=plan,
+        manifest=read_json(sweep.folder / MANIFEST_FILE),
+        ledger=[event for _, event in read_json_lines(sweep.folder / LEDGER_FILE)[0]],
+        advice=advise(observe(sweep, board, plan)),
+    )

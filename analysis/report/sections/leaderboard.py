@@ -1,0 +1,81 @@
+"""The leaderboard: every setting with its figures, its interval as a bar, and its hyper-parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from analysis.output.leaderboard_notes import legend, lines_below
+from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table, Text
+from analysis.report.elements.material import Material
+
+Row = dict[str, Any]
+
+OPEN_ROWS = 20
+
+
+def section(material: Material) -> Section:
+    """The first settings open, all of them folded where there are more."""
+    board, rows = material.board, material.board["rows"]
+    blocks: list[Any] = [_table(material, rows[:OPEN_ROWS], f"Leaderboard of {board['name']}", None)]
+    if len(rows) > OPEN_ROWS:
+        folded = f"The other {len(rows) - OPEN_ROWS} settings"
+        blocks.append(_table(material, rows[OPEN_ROWS:], "Leaderboard, continued", folded))
+    if board["winner"]:
+        blocks.append(Text(legend(board), "note"))
+    blocks.append(Points([("", line) for line in lines_below(board)]))
+    return Section("leaderboard", "Leaderboard", blocks)
+
+
+def _table(material: Material, rows: list[Row], caption: str, folded: str | None) -> Table:
+    board = material.board
+    names = sorted({name for row in board["rows"] for name in row["params"]}, key=lambda n: (n != "peak_lr", n))
+    replicated = any((row.get("setting") or {}).get("replicated") for row in board["rows"])
+    railed = any(row.get("guard_rail") for row in board["rows"])
+    reach = _reach(board["rows"])
+    header = ["rank", "trial", "state", "loss", "gain", *(["over seeds"] if replicated else []), "behind the first"]
+    header += [*(["guard-rails"] if railed else []), *names, "findings", "device s"]
+    cells = []
+    for row in rows:
+        setting = row.get("setting") or {}
+        seeds = f"{nats(setting.get('objective'))} ({setting.get('seeds')})" if setting.get("replicated") else UNKNOWN
+        cells.append(
+            [
+                *(f"{row['rank'] or UNKNOWN}{' =' if row['tied'] else ''}", row["trial_id"], row["state"]),
+                nats(row["objective"]),
+                Cell(with_interval(row["gain"], row["gain_interval"]), bar(row["gain"], row["gain_interval"], reach)),
+                *([seeds] if replicated else []),
+                _behind(row),
+                *([row.get("guard_rail") or UNKNOWN] if railed else []),
+                *(number(row["params"].get(name)) for name in names),
+                str(row["findings"]),
+                _seconds(row),
+            ]
+        )
+    return Table(caption, header, cells, words=3, folded=folded)
+
+
+def bar(value: float | None, interval: list[float] | None, reach: tuple[float, float]) -> Bar | None:
+    """An interval as parts of the widest one's reach; None where there is none."""
+    low, high = reach
+    if value is None or interval is None or high <= low:
+        return None
+    places = [min(1.0, max(0.0, (x - low) / (high - low))) for x in (interval[0], value, interval[1], 0.0)]
+    return Bar(*places)
+
+
+def _reach(rows: list[Row]) -> tuple[float, float]:
+    ends = [end for row in rows if row["gain_interval"] for end in row["gain_interval"]]
+    return (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+
+
+def _behind(row: Row) -> str:
+    figures = row.get("setting") or row
+    if row["rank"] is None:
+        return UNKNOWN
+    return UNKNOWN if row["rank"] == 1 else with_interval(figures["behind"], figures["behind_interval"])
+
+
+def _seconds(row: Row) -> str:
+    seconds = (row["cost"] or {}).get("device_seconds")
+    return UNKNOWN if seconds is None else f"{seconds:.0f}"

@@ -1,0 +1,1 @@
+"""Pure statistics: intervals, seed variance, comparisons, the choice of a winner."""

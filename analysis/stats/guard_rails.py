@@ -1,0 +1,120 @@
+"""PURE. Guard-rails: is a checkpoint worse than the base model in some area, by more than the config allows?
+
+Each area asks two one-sided questions about the mean paired difference d to the base model, with the allowed loss ε:
+d < ε (then it passes) and d > ε (then it fails). Where neither can be said the area is undecided: too few items, or too
+near to ε. Both families are held together over the areas by Holm's method, so that the chance of a wrong pass anywhere,
+and of a wrong fail anywhere, is 5 % each.
+
+Sources: the difference's standard error is the linearised one of a ratio of cluster totals (Cochran, Sampling
+Techniques, 3rd ed., §9A.1), with t on clusters − 1; with one item a cluster it is the paired t-test. Holm,
+Scandinavian Journal of Statistics 6 (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.special  # not scipy.stats, which takes a second to import
+
+from analysis.stats.bootstrap import Array, Design
+
+Outcome = Literal["pass", "fail", "undecided"]
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class GuardRail:
+    """How one checkpoint fares in one area.
+
+    Attributes:
+        outcome: `pass`, `fail` or `undecided`.
+        allowed: How much worse than the base model it may be, nats a token.
+        delta: Its mean NLL minus the base model's, nats a token.
+        lower: One-sided 95 % limit from below, of this area alone; None with fewer than two clusters.
+        upper: Likewise from above.
+        p_pass: Holm-adjusted p of the hypothesis that it is worse by `allowed` or more.
+        p_fail: Holm-adjusted p of the hypothesis that it is worse by `allowed` or less.
+    """
+
+    outcome: Outcome
+    allowed: float
+    delta: float
+    lower: float | None
+    upper: float | None
+    p_pass: float
+    p_fail: float
+
+
+def cluster_mean(values: Array, clusters: Sequence[int] | np.ndarray) -> tuple[float, float, int]:
+    """Mean of items, its standard error over clusters, and the degrees of freedom (clusters − 1).
+
+    Args:
+        values: (items,)
+        clusters: (items,) each one's cluster, from 0, none left out.
+    """
+    sizes = np.bincount(clusters).astype(float)
+    sums = np.bincount(clusters, weights=values)
+    mean = float(values.mean())
+    number = len(sizes)
+    if number < 2:
+        return mean, math.nan, 0
+    spread = math.sqrt(number / (number - 1) * float(np.sum((sums - mean * sizes) ** 2)))
+    return mean, spread / len(values), number - 1
+
+
+def guard_rails(design: Design, differences: Array, allowed: Mapping[str, float]) -> dict[str, GuardRail]:
+    """Tests one checkpoint in every area that has a guard-rail.
+
+    Args:
+        design: The items' areas and clusters.
+        differences: (items,), the checkpoint's NLL minus the base model's.
+        allowed: How much worse it may be, by area; areas that aren't in it have no guard-rail.
+    """
+    areas = [area for area in design.areas if area in allowed]
+    tests = [_test(design, differences, area, allowed[area]) for area in areas]
+    passes = holm([test[3] for test in tests])
+    fails = holm([test[4] for test in tests])
+    return {
+        area: GuardRail(_outcome(p_pass, p_fail), allowed[area], *test[:3], p_pass, p_fail)
+        for area, test, p_pass, p_fail in zip(areas, tests, passes, fails, strict=True)
+    }
+
+
+def overall(rails: Mapping[str, GuardRail]) -> Outcome | None:
+    """`fail` if any area fails, else `undecided` if any is, else `pass`; None without guard-rails."""
+    worst: tuple[Outcome, ...] = ("fail", "undecided", "pass")
+    outcomes = {rail.outcome for rail in rails.values()}
+    return next((outcome for outcome in worst if outcome in outcomes), None)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values in the given order: the k-th smallest of m times m − k + 1, at most 1, never falling."""
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _test(
+    design: Design, differences: Array, area: str, allowed: float
+) -> tuple[float, float | None, float | None, float, float]:
+    members = design.area_of == design.areas.index(area)
+    delta, error, df = cluster_mean(differences[members], design.cluster_of[members])
+    if df < 1:
+        return delta, None, None, 1.0, 1.0
+    reach = float(scipy.special.stdtrit(df, 1 - ALPHA)) * error
+    if error == 0:  # all clusters agree exactly: nothing is left to chance
+        return delta, delta, delta, float(delta >= allowed), float(delta <= allowed)
+    score = (delta - allowed) / error
+    below, above = (float(scipy.special.stdtr(df, x)) for x in (score, -score))
+    return delta, delta - reach, delta + reach, below, above
+
+
+def _outcome(p_pass: float, p_fail: float) -> Outcome:
+    return "pass" if p_pass <= ALPHA else "fail" if p_fail <= ALPHA else "undecided"

@@ -1,0 +1,90 @@
+"""PURE. The difference of two sweeps' winners on the same held-out items, with an interval that covers seeds.
+
+Item by item the two checkpoints are paired, which takes the items' difficulty out; what is left is resampled by
+clusters. But each winner is one training run, and another seed would have scored otherwise: the spread between seeds
+counts once for each. Without it a small iteration is read as progress that the next seed takes back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.stats import bootstrap
+from analysis.stats.seed_variance import critical_value, standard_error
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A sweep's winner, for a comparison.
+
+    Attributes:
+        nll: Its loss on each item, nats a token, by area and id.
+        groups: Each item's cluster.
+        seed_sd: Standard deviation of its objective between seeds, nats a token.
+        seed_df: Degrees of freedom of that; infinite for a stated one.
+    """
+
+    nll: Mapping[tuple[str, str], float]
+    groups: Mapping[tuple[str, str], str]
+    seed_sd: float
+    seed_df: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The second winner's objective less the first's: below 0 the second is better.
+
+    Attributes:
+        value: Nats a token.
+        low: Lower end of the 95 % interval over items and seeds; None where an area has a single cluster.
+        high: Upper end.
+        areas: Difference of each area's mean.
+        items: Items compared.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    areas: Mapping[str, float]
+    items: int
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse` or `not told apart`: the second against the first."""
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return "not told apart"
+        return "better" if self.high < 0 else "worse"
+
+
+def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> Difference:
+    """Compares two winners.
+
+    Args:
+        first: Of the earlier sweep.
+        second: Of the later one; its items are the first's.
+        weights: Of the areas, in both sweeps.
+
+    Raises:
+        ValueError: They were scored on different items.
+    """
+    if first.nll.keys() != second.nll.keys():
+        raise ValueError(f"{len(first.nll.keys() ^ second.nll.keys())} items were scored in one sweep only")
+    keys = sorted(first.nll)
+    design = bootstrap.make_design([area for area, _ in keys], [first.groups[key] for key in keys], weights)
+    differences = np.array([[second.nll[key] - first.nll[key]] for key in keys])
+    value = float(bootstrap.objective(design, differences)[0])
+    items = float(np.std(bootstrap.Bootstrap(design).objective(differences), ddof=1))
+    means = bootstrap.area_means(design, differences)[:, 0]
+    low, high = None, None
+    if math.isfinite(items):
+        item_df = sum(clusters - 1 for clusters in design.clusters)
+        seeds = math.hypot(first.seed_sd, second.seed_sd)
+        # both spreads as if known as badly as the worse known one: wider, if anything, than Satterthwaite's
+        error, df = standard_error(items, item_df, seeds, min(first.seed_df, second.seed_df))
+        reach = critical_value((1 - bootstrap.LEVEL) / 2, df) * error
+        low, high = value - reach, value + reach
+    return Difference(value, low, high, dict(zip(design.areas, means.tolist(), strict=True)), len(keys))

@@ -1,0 +1,1 @@
+"""The next sweep, from what this one showed."""

@@ -1,0 +1,232 @@
+"""PURE. What a sweep's evidence says of the next one: changes to its config, each with its reason, and plain advice.
+
+A range moves only where the evidence carries it: the winner and everything that is tied with it lie at one end, and
+settings elsewhere are told apart from them (of another hyper-parameter than the peak LR: those with a like peak LR).
+What can't be told apart is replicated, not searched again. The thresholds are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from analysis.suggest.evidence import Observed, Setting, Span
+
+EDGE = 0.2
+"""Part of a range, on its scale, that counts as its end."""
+
+LIKE = 0.1
+"""Part of the range of peak LRs within which two settings have a like one. The LR moves the loss most: a setting with
+another LR says nothing of the other hyper-parameters."""
+
+APART = 2
+"""Settings elsewhere that must be told apart from the winner before a range moves."""
+
+WIDER = 2.0
+"""Factor by which a bound on a log scale moves; on a linear one, half of the range is added."""
+
+MANY_DIVERGED = 0.2
+"""Share of diverged trials from which on the peak LR is too high, not one trial unlucky."""
+
+FLAT_SETTINGS = 4
+"""Tied settings that, where nothing is told apart, show that the range does not matter."""
+
+SEEDS_EACH = 2
+"""Fresh seeds for each tied setting: the fewest that show a spread."""
+
+LIMITS = {"warmup_fraction": (0.0, 0.5), "decay_floor": (1e-8, math.inf), "peak_lr": (1e-8, math.inf)}
+"""Where a widened range must end, whatever the evidence."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do.
+
+    Attributes:
+        reason: What the evidence says, and what follows.
+        changes: Config values by dotted key; empty where the config can't do it.
+        rule: The rule that speaks.
+    """
+
+    rule: str
+    reason: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def advise(seen: Observed) -> list[Advice]:
+    """Everything that the evidence says of the next sweep, the most important first."""
+    if not seen.settings:
+        return [*_nothing_ranked(seen)]
+    return [*_too_high(seen), *_at_an_end(seen), *_ties(seen), *_data(seen), *_areas(seen), *_no_gain(seen)]
+
+
+def changes(advice: Sequence[Advice]) -> dict[str, tuple[Any, str]]:
+    """Value and reason by dotted key; where two rules change one key, the first one's stands."""
+    found: dict[str, tuple[Any, str]] = {}
+    for one in advice:
+        for key, value in one.changes.items():
+            found.setdefault(key, (value, one.reason))
+    return found
+
+
+def _nothing_ranked(seen: Observed) -> Iterator[Advice]:
+    lowest = min((params["peak_lr"] for params in seen.diverged if "peak_lr" in params), default=None)
+    if lowest is None:
+        yield Advice("no_evidence", "no trial has held-out scores: mend what failed, then run the same sweep again")
+        return
+    reason = f"every trial that ended diverged, the lowest at a peak LR of {_number(lowest)}: search below a half of it"
+    yield Advice("too_high", reason, {**_range("peak_lr", lowest / 20, lowest / 2), **_floor_below(seen, lowest / 2)})
+
+
+def _too_high(seen: Observed) -> Iterator[Advice]:
+    share = len(seen.diverged) / seen.ended if seen.ended else 0.0
+    span = seen.space.get("peak_lr")
+    if share < MANY_DIVERGED or span is None:
+        return
+    text = f"{len(seen.diverged)} of {seen.ended} trials diverged"
+    lowest = min(params["peak_lr"] for params in seen.diverged)
+    stable = [s.params["peak_lr"] for s in seen.settings if s.params["peak_lr"] < lowest]
+    if seen.settings[0].params["peak_lr"] >= lowest or not stable:
+        remedy = "and not at the highest peak LRs alone"
+        clip = {} if seen.max_grad_norm else {"training.max_grad_norm": 1.0}
+        cure = "clip gradients" if clip else "lengthen the warm-up, and look at the samples before the divergence"
+        yield Advice("diverged_anywhere", f"{text}, {remedy}: {cure}", clip)
+        return
+    high = _rounded(math.sqrt(max(stable) * lowest))
+    if high > span.low:
+        reason = (
+            f"{text}, all at peak LRs of {_number(lowest)} and above, while {_number(max(stable))} was stable: "
+            f"search below {_number(high)}"
+        )
+        yield Advice("too_high", reason, {"space.peak_lr.high": high, **_floor_below(seen, high)})
+
+
+def _at_an_end(seen: Observed) -> Iterator[Advice]:
+    near = [setting for setting in seen.settings if setting.tied or setting is seen.settings[0]]
+    for name, span in seen.space.items():
+        others = (s for s in seen.settings if s not in near and name in s.params)
+        elsewhere = [span.place(s.params[name]) for s in others if name == "peak_lr" or _like(seen, s)]
+        places = [span.place(s.params[name]) for s in near if name in s.params]
+        if not places:
+            continue
+        at_high = min(places) > 1 - EDGE and sum(place <= 1 - EDGE for place in elsewhere) >= APART
+        at_low = max(places) < EDGE and sum(place >= EDGE for place in elsewhere) >= APART
+        if at_high and not _diverged_above(seen, name, seen.settings[0].params[name]):
+            yield _moved(name, span, "high", seen.settings[0])
+        elif at_low:
+            yield _moved(name, span, "low", seen.settings[0])
+
+
+def _like(seen: Observed, setting: Setting) -> bool:
+    """Whether a setting's peak LR is like the winner's."""
+    span, peaks = seen.space.get("peak_lr"), [one.params.get("peak_lr") for one in (seen.settings[0], setting)]
+    if span is None or peaks[0] is None or peaks[1] is None:
+        return True  # the peak LR is fixed, the same for all
+    return abs(span.place(peaks[0]) - span.place(peaks[1])) <= LIKE
+
+
+def _moved(name: str, span: Span, end: Literal["low", "high"], winner: Setting) -> Advice:
+    width = span.high - span.low
+    if end == "high":
+        value = span.high * WIDER if span.log else span.high + width / 2
+    else:
+        value = span.low / WIDER if span.log else span.low - width / 2
+    lowest, highest = LIMITS.get(name, (0.0, math.inf))
+    value = _rounded(min(max(value, lowest), highest))
+    where, way = ("highest", "upwards") if end == "high" else ("lowest", "downwards")
+    reason = (
+        f"the best settings lie at the {where} {name} that was tried (the winner's is {_number(winner.params[name])} "
+        f"in {_number(span.low)} to {_number(span.high)}), and those elsewhere are told apart: search further {way}"
+    )
+    return Advice("at_an_end", reason, {f"space.{name}.{end}": value})
+
+
+def _ties(seen: Observed) -> Iterator[Advice]:
+    tied = [setting for setting in seen.settings if setting.tied]
+    if not tied:
+        return
+    span = seen.space.get("peak_lr")
+    everything = len(tied) == len(seen.settings) - 1
+    if span and everything and len(seen.settings) >= FLAT_SETTINGS:
+        places = [span.place(setting.params["peak_lr"]) for setting in seen.settings]
+        if max(places) - min(places) >= 0.5:
+            reason = (
+                f"all {len(seen.settings)} settings are tied, over {100 * (max(places) - min(places)):.0f} % of the "
+                "range of peak LRs: the LR is not what limits this sweep. Take fewer trials, and spend the time on the "
+                "data"
+            )
+            yield Advice("flat", reason, {"search.trials": max(FLAT_SETTINGS, seen.trials // 2)})
+            return
+    if any(setting.replicated for setting in seen.settings):
+        return  # replicates have been spent on it: it is a tie
+    contenders = min(len(tied) + 1, 4)
+    reason = (
+        f"{len(tied) + 1} settings are tied, and only seeds tell settings apart: confirm the first {contenders} with "
+        f"{SEEDS_EACH} fresh seeds each"
+    )
+    budget = max(seen.confirm_budget, contenders * SEEDS_EACH)
+    yield Advice("tie", reason, {"confirm.budget": budget} if budget > seen.confirm_budget else {})
+
+
+def _data(seen: Observed) -> Iterator[Advice]:
+    measured = seen.more_data == "more data helps"
+    if not measured and not (seen.still_falling and seen.more_data != "more data hardly helps"):
+        return
+    said = "a part of the data did measurably worse" if measured else "the winner's loss still fell when the LR was low"
+    if seen.data_limit is None:
+        yield Advice("more_data", f"{said}, and all samples were used: collect more, rather than train twice on these")
+        return
+    twice = 2 * seen.data_limit
+    yield Advice("more_data", f"{said}: take {twice:,} samples instead of {seen.data_limit:,}", {"data.limit": twice})
+
+
+def _areas(seen: Observed) -> Iterator[Advice]:
+    if not seen.worse:
+        return
+    winner = seen.settings[0]
+    named = ", ".join(f"{area} (by {delta:.3f} nats a token)" for area, delta in sorted(seen.worse.items()))
+    passing = next((s for s in seen.settings[1:] if s.passes), None)
+    peak, span = winner.params.get("peak_lr"), seen.space.get("peak_lr")
+    if passing and peak is not None and span and span.low < peak and passing.params.get("peak_lr", peak) < peak:
+        reason = (
+            f"the winner is worse than the base model in {named}, while {passing.trial_id} at the lower peak LR "
+            f"{_number(passing.params['peak_lr'])} is not: search below the winner's {_number(peak)}"
+        )
+        yield Advice("worse_areas", reason, {"space.peak_lr.high": _rounded(peak), **_floor_below(seen, peak)})
+        return
+    remedy = "mix samples of its kind into the training set, or accept the loss and say so in not_worse_by"
+    yield Advice("worse_areas", f"the winner is worse than the base model in {named}: {remedy}")
+
+
+def _no_gain(seen: Observed) -> Iterator[Advice]:
+    if seen.gain is not None and seen.gain[0] <= 0:
+        yield Advice(
+            "no_gain",
+            "the winner's gain over the base model is not told apart from 0: look at the data and the held-out areas "
+            "before more trials",
+        )
+
+
+def _diverged_above(seen: Observed, name: str, value: float) -> bool:
+    return name == "peak_lr" and any(params.get(name, 0.0) > value for params in seen.diverged)
+
+
+def _floor_below(seen: Observed, peak: float) -> dict[str, Any]:
+    """A floor range that reaches above the highest peak would be refused: then a tenth to a fifth of that peak."""
+    span = seen.space.get("decay_floor")
+    return _range("decay_floor", peak / 10, peak / 5) if span and span.high > peak else {}
+
+
+def _range(name: str, low: float, high: float) -> dict[str, Any]:
+    return {f"space.{name}.low": _rounded(low), f"space.{name}.high": _rounded(high)}
+
+
+def _rounded(value: float) -> float:
+    """To two digits: a bound is no measurement."""
+    return float(f"{value:.2g}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"

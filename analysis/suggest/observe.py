@@ -1,0 +1,102 @@
+"""What a finished sweep has shown, in the words of `analysis.suggest.advice`: from its folder and its leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.records.sweep import Sweep, Trial
+from analysis.suggest.evidence import DataVerdict, Observed, Setting, Span
+
+Board = dict[str, Any]
+
+STILL_FALLING = "still_falling"
+
+
+def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> Observed:
+    """Reads what the advice needs.
+
+    Args:
+        sweep: The sweep.
+        board: Its leaderboard.
+        plan: Its `plan.json`; None where there is none.
+    """
+    config, space = sweep.config, searched(sweep.config)
+    ranked = [row for row in board["rows"] if row["rank"] is not None]
+    searched_trials = [trial for trial in sweep.trials if trial.kind == "search" and trial.state != "failed"]
+    by_id = {trial.trial_id: trial for trial in sweep.trials}
+    return Observed(
+        space=space,
+        settings=[_setting(row) for row in ranked],
+        diverged=[_drawn(trial) for trial in searched_trials if trial.state == "diverged"],
+        ended=len(searched_trials),
+        gain=_gain(board),
+        still_falling=bool(ranked) and STILL_FALLING in _rules(by_id[ranked[0]["trial_id"]]),
+        more_data=_more_data(board),
+        worse=_worse(ranked[0]) if ranked else {},
+        data_limit=_binding_limit(config, plan),
+        max_grad_norm=float(_section(config, "training").get("max_grad_norm", 1.0)),
+        confirm_budget=int(_section(config, "confirm").get("budget") or 0),
+        trials=int(_section(config, "search").get("trials", len(searched_trials))),
+    )
+
+
+def searched(config: Mapping[str, Any]) -> dict[str, Span]:
+    """The searched ranges of a sweep's config; numbers that plain YAML reads as text (`1e-4`) are numbers here."""
+    found = {}
+    for name, value in _section(config, "space").items():
+        if isinstance(value, dict) and {"low", "high"} <= value.keys():
+            found[str(name)] = Span(float(value["low"]), float(value["high"]), bool(value.get("log", False)))
+    return found
+
+
+def _setting(row: Mapping[str, Any]) -> Setting:
+    return Setting(
+        trial_id=row["trial_id"],
+        params={**row["params"], **(row["drawn"] or {})},
+        tied=bool(row["tied"]),
+        replicated=bool((row.get("setting") or {}).get("replicated")),
+        passes=row.get("guard_rail") in (None, "pass"),
+    )
+
+
+def _gain(board: Board) -> tuple[float, float] | None:
+    gain = board.get("winner_gain")
+    interval = gain and (gain["corrected_interval"] or gain["plain_interval"])
+    return (interval[0], interval[1]) if interval else None
+
+
+def _worse(row: Mapping[str, Any]) -> dict[str, float]:
+    """Areas that fail their guard-rail, or, where there is none, whose difference's interval lies above 0."""
+    rails, found = row.get("guard_rails") or {}, {}
+    for area, summary in row["areas"].items():
+        interval = summary.get("delta_interval")
+        failed = rails[area]["outcome"] == "fail" if area in rails else bool(interval and interval[0] > 0)
+        if failed:
+            found[area] = float(summary["delta"])
+    return found
+
+
+def _more_data(board: Board) -> DataVerdict:
+    found = board.get("more_data")
+    return found["verdict"] if isinstance(found, dict) and found.get("verdict") else "not measured"
+
+
+def _binding_limit(config: Mapping[str, Any], plan: Mapping[str, Any] | None) -> int | None:
+    """`data.limit`, where as many lines were read; a limit above what the file holds leaves nothing out."""
+    limit = _section(config, "data").get("limit")
+    lines = ((plan or {}).get("audit") or {}).get("train", {}).get("lines")
+    return int(limit) if limit is not None and (lines is None or lines >= limit) else None
+
+
+def _rules(trial: Trial) -> set[str]:
+    return {str(finding.get("rule")) for finding in trial.findings}
+
+
+def _drawn(trial: Trial) -> dict[str, float]:
+    return {**trial.params, **(trial.drawn or {})}
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = config.get(name)
+    return section if isinstance(section, dict) else {}

@@ -1,0 +1,1 @@
+"""Training samples that are likely wrong."""

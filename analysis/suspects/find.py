@@ -1,0 +1,170 @@
+"""`python -m analysis.suspects DIR`: training samples to look at, for likely wrong answers or broken format.
+
+The samples that stayed hardest over all trials that met them, compared with their like at the same place in the epoch
+(`analysis.suspects.scores`). The list is a reading list: how many of its samples are wrong depends on the data, and
+a sample that is merely odd or hard may be right.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.cli import DONE, Parser, run
+from analysis.records.locate import opened
+from analysis.records.sweep import Sweep, read_sweep
+from analysis.suspects.scores import Epoch, Suspicion, answer_kind, suspicions
+from trainables.errors import UserError
+from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
+
+SHOWN = 20
+LISTED = 5  # beside a leaderboard
+SHOWN_CHARACTERS = 160
+EXAMPLE = """example:
+  python -m analysis.suspects outputs/demo --top 20           # the list
+  python -m analysis.suspects outputs/demo --kind-key kind    # compare within the metadata key "kind"
+
+exit codes: 0 done, 2 wrong arguments or files"""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A training sample to look at: what the trials say of it, and its text."""
+
+    found: Suspicion
+    prompt: str
+    response: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As one flat record."""
+        return {**asdict(self.found), "prompt": self.prompt, "response": self.response}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A training sample as it was tokenised."""
+
+    prompt: str
+    response: str
+    meta: Mapping[str, Any]
+
+
+def find_suspects(folder: str | Path, top: int = SHOWN, kind_key: str | None = None) -> list[Suspect]:
+    """The training samples of a sweep that most deserve a look.
+
+    Args:
+        folder: The sweep's folder.
+        top: How many.
+        kind_key: A metadata key of the samples that says the kind of answer; None for the answer's form.
+
+    Returns:
+        The most suspect first; fewer than `top` only where fewer samples were met.
+
+    Raises:
+        UserError: The folder is not a sweep's, no trial has a loss curve, the tokenised training set is missing or its
+            samples lack the key.
+    """
+    sweep = read_sweep(folder)
+    texts = read_texts(sweep.folder / CACHE_FOLDER / TRAIN_FILE)
+    kinds = {name: _kind(name, text, kind_key) for name, text in texts.items()}
+    epochs = [
+        epoch for trial in sweep.trials if trial.state != "diverged" and (epoch := read_epoch(sweep, trial.trial_id))
+    ]
+    if not epochs:
+        raise UserError(str(folder), "must hold a trial with a loss curve", "none", "run trials to their end first")
+    found = suspicions(epochs, kinds)[:top]
+    return [Suspect(one, texts[one.id].prompt, texts[one.id].response) for one in found]
+
+
+def suspects_or_reason(folder: str | Path, top: int) -> tuple[list[Suspect], str | None]:
+    """As `find_suspects`, for a page that has more to show: the suspects, or none and why."""
+    try:
+        return find_suspects(folder, top), None
+    except UserError as error:
+        return [], str(error)
+
+
+def read_epoch(sweep: Sweep, trial_id: str) -> Epoch | None:
+    """A trial's running losses, sample by sample; None where it has no curve."""
+    records, _ = sweep.curve(trial_id)
+    ids = [name for record in records for name in record["ids"]]
+    if not ids:
+        return None
+    nll = [_number(value) for record in records for value in record["item_nll"]]
+    tokens = np.array([count for record in records for count in record["item_tokens"]], dtype=np.float64)
+    base = [_number(value) for record in records for value in record.get("item_base_nll") or []]
+    return Epoch(ids, np.array(nll), tokens, np.array(base) if len(base) == len(ids) else None)
+
+
+def read_texts(path: Path) -> dict[str, Text]:
+    """Prompt, response and metadata of every training sample, from the tokenised set."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all().select(["id", "prompt", "response", "meta"])
+            rows = table.to_pylist()
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        remedy = "run the sweep again with --resume, or restore its cache folder"
+        raise UserError(str(path), "must be the tokenised training set", error, remedy) from error
+    return {row["id"]: Text(row["prompt"], row["response"], json.loads(row["meta"])) for row in rows}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `python -m analysis.suspects`; returns its exit code."""
+    parser = Parser("python -m analysis.suspects", "Training samples to look at: likely wrong answers.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
+    parser.add_argument("--top", type=int, default=SHOWN, help=f"how many samples (default: {SHOWN})")
+    parser.add_argument("--kind-key", help="metadata key that says the kind of answer (default: the answer's form)")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    given = parser.parse_args(arguments)
+    if given.top < 1:
+        parser.error("--top must be 1 or more")
+
+    def command() -> int:
+        with opened(given.folder) as folder:
+            found = find_suspects(folder, given.top, given.kind_key)
+        if given.json:
+            print(json.dumps([suspect.as_json() for suspect in found], indent=1, ensure_ascii=False))
+        else:
+            print("\n".join(line for place, suspect in enumerate(found, 1) for line in lines(place, suspect)))
+        return DONE
+
+    return run(command)
+
+
+def lines(place: int, suspect: Suspect) -> list[str]:
+    """A suspect for the terminal: its figures, the end of its prompt, its answer."""
+    found = suspect.found
+    figures = f"loss {found.nll:.2f}, {found.trials} trials, score {found.score:.1f}"
+    if found.base_nll is not None:
+        figures = f"base {found.base_nll:.2f}, {figures}"
+    prompt = " ".join(suspect.prompt.split())
+    shown = prompt if len(prompt) <= SHOWN_CHARACTERS else f"…{prompt[-SHOWN_CHARACTERS:]}"
+    return [
+        f"{place:3d}. {found.id}: {found.excess_nats:+.2f} nats above its like ({found.kind}; {figures})",
+        f"     {shown}",
+        f"     answer: {' '.join(suspect.response.split())}",
+    ]
+
+
+def _kind(name: str, text: Text, key: str | None) -> str:
+    if key is None:
+        return answer_kind(text.response)
+    if key not in text.meta:
+        known = ", ".join(sorted(text.meta)) or "none"
+        raise UserError("--kind-key", f"every sample must have it, {name} has not", key, f"its keys are: {known}")
+    return str(text.meta[key])
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The sweep's workspace and report in Weights & Biases."""
