@@ -38,7 +38,7 @@ chaos: $(INSTALLED) ## Kill a sweep's processes sixty times and more, and check 
 	$(BIN)/python tests/chaos/chaos.py $(if $(SEED),--seed $(SEED))
 
 docs: $(INSTALLED) ## Write the pages that are made from the code
-	$(BIN)/python -m sweeps.config_reference > docs/configuration.md
+	$(BIN)/python -m sweeps.config.reference > docs/configuration.md
 
 format: $(INSTALLED) ## Put the code in shape
 	$(BIN)/ruff format .

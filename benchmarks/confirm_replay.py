@@ -13,9 +13,9 @@ from analysis.stats.multiple_comparisons import pair_tail
 from analysis.stats.seed_variance import PRIOR_SEED_SD, critical_value
 from benchmarks.seed_luck import SeedLuck
 from benchmarks.selection_replay import Case, Seen
-from sweeps.confirm import Rules, State, Verdict, plan_round, verdict
-from sweeps.contenders import choose_contenders
-from sweeps.replicates import Replicate
+from sweeps.confirm.contenders import choose_contenders
+from sweeps.confirm.replicates import Replicate
+from sweeps.confirm.rounds import Rules, State, Verdict, plan_round, verdict
 
 CONTENDERS, BUDGET = 4, 16  # `confirm.contenders`, and what four rounds of them cost
 EPSILON_SDS = 0.5  # a tie is known once settings are compared to half a seed sd, as errors are counted

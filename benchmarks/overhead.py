@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.setting import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 
 CONFIG = "conf/smoke.yaml"
 MOST_LANES_SECONDS, LEAST_RATIO = 0.3, 50.0

@@ -31,7 +31,7 @@ from benchmarks.pruning_replay import Recorded, Rule, Sweep, replay
 from benchmarks.pruning_rules import evidence, nobody, parametrised
 from benchmarks.selection import ratio_of_means
 from benchmarks.setting import machine, parser, print_result, say
-from sweeps.dominance import LEVEL
+from sweeps.pruning.dominance import LEVEL
 
 LANES = (1, 4, 8)
 SHORT = 16

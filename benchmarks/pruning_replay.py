@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.curves import PARAMS, Curves
 from benchmarks.diagnostics_real import read, samples_of
-from sweeps.trial_curve import TrialCurve, read_curve
+from sweeps.pruning.trial_curve import TrialCurve, read_curve
 from trainables.data.epoch import checkpoint_steps, report_points
 from trainables.diagnostics import Finding
 

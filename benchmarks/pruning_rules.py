@@ -16,9 +16,9 @@ import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from benchmarks.pruning_replay import Rule
-from sweeps.dominance import WINDOW
-from sweeps.pruning import decide
-from sweeps.trial_curve import TrialCurve
+from sweeps.pruning.decision import decide
+from sweeps.pruning.dominance import WINDOW
+from sweeps.pruning.trial_curve import TrialCurve
 
 METRIC, TIME, WHOLE = "metric", "percent", 100
 GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2

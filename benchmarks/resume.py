@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from benchmarks.setting import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending
 from trainables.checkpoints.training_state import TrainingState

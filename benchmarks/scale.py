@@ -26,13 +26,13 @@ from rich.console import Console
 
 from benchmarks.scale_simulation import BASE, CHECKPOINTS, Simulation, config_in
 from benchmarks.setting import machine, parser, print_result, say
-from sweeps.config import SweepConfig
-from sweeps.ledger import Ledger, seal
-from sweeps.recorder import trial_record
-from sweeps.recovery import recover
-from sweeps.search import SweepSearch
-from sweeps.space import Cube, distributions
-from sweeps.told import Told, frozen
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.driver.recorder import trial_record
+from sweeps.driver.recovery import recover
+from sweeps.ledger.ledger import Ledger, seal
+from sweeps.search.optuna_search import SweepSearch
+from sweeps.search.search_space import Cube, distributions
+from sweeps.search.tell import Told, frozen
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.layout import LEDGER_FILE
 from trainables.storage.working_copy import WorkingCopy

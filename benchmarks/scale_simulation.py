@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.setting import PROJECT
-from sweeps.config import SweepConfig, load_config
-from sweeps.dispatcher import Dispatcher
-from sweeps.ledger import Ledger, append_line
-from sweeps.recorder import trial_record
-from sweeps.search import SweepSearch
+from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.driver.recorder import trial_record
+from sweeps.lanes.dispatcher import Dispatcher
+from sweeps.ledger.ledger import Ledger, append_line
+from sweeps.search.optuna_search import SweepSearch
 from trainables.config.trial_spec import TrialSpec
 from trainables.data.epoch import REPORTS
 from trainables.redaction import redact_all
@@ -121,7 +121,7 @@ class Simulation:
         return await getattr(self.desk, method)(*arguments)
 
     async def _tune_trials(self) -> None:
-        """One of Tune's concurrent trials after the other, as `sweeps.trial` and Tune's loop do it."""
+        """One of Tune's concurrent trials after the other, as `sweeps.search.tune_trial` and Tune's loop do it."""
         for number in self.waiting:
             spec = (await self._tell("suggest", str(number)))["spec"]
             await self._call("submit", spec["trial_id"], {"do": "trial", "spec": spec, "baseline": {}})
@@ -186,7 +186,7 @@ class Simulation:
         return {"step": step, "areas": areas, "objective": 2.0, "fraction": step / self.steps}
 
     async def _recorder(self) -> None:
-        """As `sweeps.recorder`: every trial's end to the ledger and to `trials.jsonl`."""
+        """As `sweeps.driver.recorder`: every trial's end to the ledger and to `trials.jsonl`."""
         born, seen, lock = 0, 0, threading.Lock()
         while seen < self.config.search.trials:
             answer = await self._call("ended_since", born, seen, 2.0)
@@ -203,7 +203,7 @@ class Simulation:
             )
 
     async def _looker(self) -> None:
-        """As `sweeps.watch`: the status twice a second, which Ray would pickle."""
+        """As `sweeps.driver.supervisor`: the status twice a second, which Ray would pickle."""
         born = changes = 0
         while not self.over.is_set():
             status = await self._call("status", born, changes)

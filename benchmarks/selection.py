@@ -5,7 +5,8 @@ objective that it saw, which is what the leaderboard names before replicates. It
 setting above the true minimum of the space, in milli-nats a token. Methods are paired: the same surface, the same seed,
 the same noise for the same trial number.
 
-Ours is `sweeps.samplers.make_sampler` with a config's defaults and the recommended point first, nothing else. The
+Ours is `sweeps.search.samplers.make_sampler` with a config's defaults and the recommended point first, nothing else.
+The
 surfaces that judge are of other models than those on which its constants were chosen (`benchmarks.surfaces.halves`).
 The recommended point, though, was read off all of them: therefore the jitter, and TPE with the same point beside it.
 

@@ -12,11 +12,11 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial
 
-from sweeps.bounds import Bounds, recommended_point
-from sweeps.config import SweepConfig
-from sweeps.samplers import make_sampler
-from sweeps.space import Cube, distributions
-from sweeps.told import Told, tell
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.plan.lr_bounds import Bounds, recommended_point
+from sweeps.search.samplers import make_sampler
+from sweeps.search.search_space import Cube, distributions
+from sweeps.search.tell import Told, tell
 from trainables.config.sections import Params
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.config import SweepConfig, load_config
-from sweeps.plan import make_plan
-from sweeps.sweep import lane_settings
+from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.driver.context import lane_settings
+from sweeps.plan.plan import make_plan
 from trainables.config.trial_spec import LaneConfig
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sweeps import webhook
-from sweeps.config import SweepConfig, dump_config, load_config
-from sweeps.driver_lock import one_driver
-from sweeps.ending import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
-from sweeps.folder import claim, drafted
-from sweeps.interrupt import Interrupt
-from sweeps.manifest import Manifest, precisions
-from sweeps.plan import MODELS_CACHE, Plan, make_plan
-from sweeps.plan_screen import print_plan
-from sweeps.storage import StorageLostError, storage_error, used_patiently
-from sweeps.store_lock import one_driver_in_store
+from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
+from sweeps.driver.interrupt import Interrupt
+from sweeps.driver.storage_errors import StorageLostError, storage_error, used_patiently
+from sweeps.folder.driver_lock import one_driver
+from sweeps.folder.driver_lock_in_store import one_driver_in_store
+from sweeps.folder.manifest import Manifest, precisions
+from sweeps.folder.sweep_folder import claim, drafted
+from sweeps.notify import webhook
+from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
+from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
+from sweeps.plan.screen import print_plan
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
@@ -33,9 +33,9 @@ from trainables.storage.object_store import Remote, is_url
 from trainables.storage.working_copy import DRIVER, READER, WorkingCopy, top
 
 if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
-    from sweeps.cluster import LanePlan
-    from sweeps.lanes import Lanes
-    from sweeps.sweep import Sweep
+    from sweeps.driver.context import Sweep
+    from sweeps.lanes.cluster import LanePlan
+    from sweeps.lanes.lanes import Lanes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +102,7 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
 
 def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     """An interrupted sweep goes on: what has ended stays, what has not is trained first."""
-    from sweeps.resume import resumed_config
+    from sweeps.folder.resume import resumed_config
 
     before = WorkingCopy.of(options.resume, READER)
     before.pull(top)
@@ -130,8 +130,8 @@ def run_sweep(
     Returns:
         The command's exit code.
     """
-    from sweeps import cluster
-    from sweeps.recovery import open_sweep
+    from sweeps.driver.recovery import open_sweep
+    from sweeps.lanes import cluster
 
     copy, home = WorkingCopy.of(config.place, DRIVER), draft or config.folder
     home.mkdir(parents=True, exist_ok=True)
@@ -172,9 +172,9 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
     Returns:
         How the sweep ended: as `search` says, or `failed`.
     """
-    from sweeps import cluster, lanes
-    from sweeps.identity import identify
-    from sweeps.sweep import lane_settings
+    from sweeps.driver.context import lane_settings
+    from sweeps.folder.identity import identify
+    from sweeps.lanes import cluster, lanes
 
     config, plan, ledger = sweep.config, sweep.plan, sweep.ledger
     state, identity = "failed", identify(config, ledger)
@@ -201,13 +201,13 @@ def search(sweep: Sweep, running: Lanes) -> str:
     Returns:
         How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
     """
-    from sweeps.baseline import is_enough, score_base_losses, score_baseline
-    from sweeps.confirming import confirm_winner
-    from sweeps.sealing import open_sealed
-    from sweeps.slots import settle_slots
-    from sweeps.subsets import train_on_subsets
-    from sweeps.tuning import search_trials
-    from sweeps.watch import watching
+    from sweeps.driver.supervisor import watching
+    from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
+    from sweeps.phases.confirm import confirm_winner
+    from sweeps.phases.packing import settle_slots
+    from sweeps.phases.sealed_areas import open_sealed
+    from sweeps.phases.search import search_trials
+    from sweeps.phases.subsets import train_on_subsets
 
     baseline = score_baseline(sweep, running)
     if baseline is None:

@@ -15,12 +15,12 @@ import optuna
 import torch
 from chaos_acts import CHECKPOINTS, STEPS, Act, ids
 
-from sweeps.config import load_config
-from sweeps.ledger import Event, Ledger
-from sweeps.plan import Plan
-from sweeps.rebuild import ended_trials
-from sweeps.study import open_storage
-from sweeps.sweep import lane_settings
+from sweeps.config.sweep_config import load_config
+from sweeps.driver.context import lane_settings
+from sweeps.ledger.ledger import Event, Ledger
+from sweeps.plan.plan import Plan
+from sweeps.rebuild.__main__ import ended_trials
+from sweeps.search.study import open_storage
 from trainables.checkpoints.checkpoint import CheckpointError, verify
 from trainables.config.trial_spec import LaneConfig
 from trainables.evaluation.objective import objective

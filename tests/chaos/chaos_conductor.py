@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 from chaos_acts import CHECKPOINTS, NODE, NODE_BACK, STEPS, SWEEP, Act
 
-from sweeps.ending import EXIT_USER_ERROR
+from sweeps.phases.finish import EXIT_USER_ERROR
 from trainables.reliability.fault_injection import VARIABLE, Kill, marker
 
 ROOT = Path(__file__).resolve().parents[2]

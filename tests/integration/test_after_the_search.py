@@ -7,8 +7,8 @@ import optuna
 import pytest
 from conftest import run_sweep
 
-from sweeps.ledger import Ledger
-from sweeps.search import open_storage
+from sweeps.ledger.ledger import Ledger
+from sweeps.search.optuna_search import open_storage
 
 SEALED = "heldout.areas.invoices.role=sealed"
 

@@ -15,13 +15,13 @@ import pytest
 from conftest import environment
 from doc_blocks import LINK, ROOT, Block, Command, blocks, commands, pages, unlike
 
-from sweeps.config import load_config
+from sweeps.config.sweep_config import load_config
 
 pytestmark = pytest.mark.timeout(900)  # the first page trains a sweep
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
 MODULE = re.compile(r"python -m ((?:sweeps|analysis|trainables|benchmarks)[\w.]*)")
-WITHOUT_A_PARSER = ("sweeps.config_reference", "analysis.export.reload")
+WITHOUT_A_PARSER = ("sweeps.config.reference", "analysis.export.reload")
 
 
 @dataclass

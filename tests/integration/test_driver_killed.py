@@ -10,8 +10,8 @@ import optuna
 import pytest
 from conftest import command, environment, run_sweep
 
-from sweeps.ledger import Ledger
-from sweeps.search import open_storage
+from sweeps.ledger.ledger import Ledger
+from sweeps.search.optuna_search import open_storage
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ import psutil
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sweeps import cluster, lanes
-from sweeps.config import load_config
-from sweeps.folder import claim, drafted
-from sweeps.plan import make_plan
-from sweeps.sweep import lane_settings
+from sweeps.config.sweep_config import load_config
+from sweeps.driver.context import lane_settings
+from sweeps.folder.sweep_folder import claim, drafted
+from sweeps.lanes import cluster, lanes
+from sweeps.plan.plan import make_plan
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.storage.working_copy import WorkingCopy
 

@@ -10,7 +10,7 @@ from ray.core.generated import autoscaler_pb2
 from test_lanes import end_of, start, submit, wait_for
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sweeps import cluster
+from sweeps.lanes import cluster
 from trainables.models.tiny_llama import byte_tokenizer
 
 TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200

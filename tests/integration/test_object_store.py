@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT, command, environment, run_sweep
 
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 from tests.store_kit import BUCKET, KEYS, endpoint
 from trainables.storage.object_store import Remote
 from trainables.storage.working_copy import join_ledger

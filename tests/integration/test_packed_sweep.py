@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from conftest import run_sweep
 
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 
 POINTS = [{"peak_lr": lr, "warmup_fraction": 0.05, "decay_floor": 7e-4} for lr in (2e-3, 4e-3, 6e-3, 9e-3)]
 OVERRIDES = ["model.method=lora", "wandb.mode=disabled", "search.trials=4", f"search.seed_points={POINTS}"]

@@ -11,7 +11,7 @@ from conftest import ROOT, environment
 from wandb_case import sync
 from wandb_server import WandbServer
 
-from sweeps.search import open_storage
+from sweeps.search.optuna_search import open_storage
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import run_sweep
 
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 
 
 def events(folder):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, environment
 
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
 
 TOKEN, OTHER = "a-token-for-tests-" + "0" * 24, "another-token-for-tests-" + "0" * 24
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from conftest import ROOT, command, environment, run_sweep
 
-from sweeps.ledger import Ledger
-from sweeps.search import open_storage
+from sweeps.ledger.ledger import Ledger
+from sweeps.search.optuna_search import open_storage
 
 AREAS = {"tables", "invoices"}
 

@@ -1,4 +1,5 @@
-"""Which checkpoints of a running trial stay on the disk. Pure; `sweeps.retention` decides on trials that have ended."""
+"""Which checkpoints of a running trial stay on the disk. Pure; `sweeps.driver.checkpoint_retention` decides on
+trials that have ended."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Desk:
         telling.join(HUNG_SECONDS)
 
     def take(self, wait: bool) -> dict[str, Any] | None:
-        """The next job or "stop"; see `sweeps.dispatcher.Dispatcher.take`.
+        """The next job or "stop"; see `sweeps.lanes.dispatcher.Dispatcher.take`.
 
         Returns:
             None if there is nothing now, which happens with `wait=False` alone.

@@ -175,7 +175,8 @@ class TrialJob:
         self.bench.store.sealed(path)
 
     def _drop_all_but(self, steps: Collection[int]) -> None:
-        """Drops checkpoints of a trial that goes on; `sweeps.keeper` sees to those of trials that have ended."""
+        """Drops checkpoints of a trial that goes on; `sweeps.driver.checkpoint_cleanup` sees to those of trials
+        that have ended."""
         if self.bench.settings.keep_all_checkpoints:
             return
         key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)

@@ -20,13 +20,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from analysis.suspects.find import read_texts
-from sweeps.config import SweepConfig, dump_config, load_config
-from sweeps.identity import identify
-from sweeps.ledger import Ledger, append_line
-from sweeps.manifest import Manifest, describe
-from sweeps.plan import Plan, make_plan
-from sweeps.recorder import trial_record
-from sweeps.told import as_trials
+from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
+from sweeps.driver.recorder import trial_record
+from sweeps.folder.identity import identify
+from sweeps.folder.manifest import Manifest, describe
+from sweeps.ledger.ledger import Ledger, append_line
+from sweeps.plan.plan import Plan, make_plan
+from sweeps.search.tell import as_trials
 from trainables.config.trial_spec import TrialSpec
 from trainables.diagnostics import CurveWatch
 from trainables.evaluation.objective import objective

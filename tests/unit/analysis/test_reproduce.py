@@ -7,7 +7,7 @@ from analysis.export.checkpoint_choice import BaseModel, choose
 from analysis.export.reproduce import reproducing_config
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep
-from sweeps.config import load_config
+from sweeps.config.sweep_config import load_config
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 
 

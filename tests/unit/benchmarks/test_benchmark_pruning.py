@@ -13,7 +13,7 @@ from benchmarks.pruning_decks import decks, seed_sd, together
 from benchmarks.pruning_replay import Recorded, Sweep, recorded_trials, replay
 from benchmarks.pruning_rules import heldout, median, nobody
 from benchmarks.record_curves import make_jobs, parse
-from sweeps.trial_curve import TrialCurve
+from sweeps.pruning.trial_curve import TrialCurve
 
 REPORTS, STEPS = 4, 40
 

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.scale import history, proposal_ms, recovery_seconds
 from benchmarks.scale_simulation import CHECKPOINTS, PARTS, Simulation, config_in
-from sweeps.ledger import Ledger
-from sweeps.study import open_storage
+from sweeps.ledger.ledger import Ledger
+from sweeps.search.study import open_storage
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.alike import common_cause, likeness
+from sweeps.driver.repeated_failures import common_cause, likeness
 
 TRACE = 'Traceback (most recent call last):\n  File "/x/loop.py", line {}, in step\n'
 

@@ -8,8 +8,8 @@ import yaml
 from rich.console import Console
 from test_config import SMALL
 
-from sweeps.baseline import is_enough
-from sweeps.config import load_config
+from sweeps.config.sweep_config import load_config
+from sweeps.phases.baseline import is_enough
 from trainables.errors import UserError, UserErrors
 
 AREAS = {

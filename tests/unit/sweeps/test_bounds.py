@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweeps.bounds import Bounds, recommended, recommended_point
+from sweeps.plan.lr_bounds import Bounds, recommended, recommended_point
 from trainables.config.hyperparameters import SCHEDULE_PARAMS
 from trainables.optim.lr_schedule import cap_floor
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.budget import Budget, trials_done
+from sweeps.driver.budget import Budget, trials_done
 
 
 class Clock:

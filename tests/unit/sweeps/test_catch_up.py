@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.catch_up import LEAST_DF, REACH, features_of, foretell, late_fall, less, out_of_reach
+from sweeps.pruning.final_prediction import LEAST_DF, REACH, features_of, foretell, late_fall, less, out_of_reach
 
 
 def line(n=12, seed=0):

@@ -3,8 +3,8 @@ import os
 import pytest
 import ray
 
-from sweeps.cluster import LanePlan, connected, divide, room_for
-from sweeps.sections import ResourcesConfig
+from sweeps.config.sections import ResourcesConfig
+from sweeps.lanes.cluster import LanePlan, connected, divide, room_for
 from trainables.errors import UserError
 
 LAPTOP = [{"CPU": 2.0}]

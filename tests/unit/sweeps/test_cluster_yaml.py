@@ -11,8 +11,8 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-from sweeps.cluster import LanePlan, divide
-from sweeps.sections import ResourcesConfig
+from sweeps.config.sections import ResourcesConfig
+from sweeps.lanes.cluster import LanePlan, divide
 from trainables.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeps.config import dump_config, load_config
+from sweeps.config.sweep_config import dump_config, load_config
 from trainables.errors import UserError, UserErrors
 
 CONFIGS = sorted(Path("conf").glob("*.yaml"))

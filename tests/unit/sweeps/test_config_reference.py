@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from sweeps.config import SweepConfig
-from sweeps.config_reference import reference
+from sweeps.config.reference import reference
+from sweeps.config.sweep_config import SweepConfig
 
 
 def test_the_page_is_what_the_typed_config_says():

@@ -5,8 +5,8 @@ import yaml
 from pydantic import ValidationError
 from test_config import SMALL
 
-from sweeps.cluster import close_token_file
-from sweeps.config import load_config
+from sweeps.config.sweep_config import load_config
+from sweeps.lanes.cluster import close_token_file
 from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserErrors
 

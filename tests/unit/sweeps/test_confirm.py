@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.confirm import Rules, State, plan_round, verdict
-from sweeps.contenders import choose_contenders
-from sweeps.replicates import PRIOR_DF, Replicate, additive_residuals, fit_replicates
+from sweeps.confirm.contenders import choose_contenders
+from sweeps.confirm.replicates import PRIOR_DF, Replicate, additive_residuals, fit_replicates
+from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 
 NAMES = ("a", "b", "c", "d")
 

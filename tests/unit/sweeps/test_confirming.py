@@ -2,8 +2,8 @@
 
 import pytest
 
-from sweeps.confirming import best_step, replicate_of
-from sweeps.replicates import Replicate
+from sweeps.confirm.replicates import Replicate
+from sweeps.phases.confirm import best_step, replicate_of
 
 WEIGHTS = {"a": 1.0, "b": 3.0}
 

@@ -5,9 +5,9 @@ import uuid
 
 import pytest
 
-from sweeps import dispatcher as module
-from sweeps.dispatcher import Dispatcher
-from sweeps.leases import Leases
+from sweeps.lanes import dispatcher as module
+from sweeps.lanes.dispatcher import Dispatcher
+from sweeps.lanes.job_queue import Leases
 
 WORK = {"do": "trial"}
 

@@ -5,9 +5,9 @@ import inspect
 
 import pytest
 
-from sweeps.dispatcher import Dispatcher
-from sweeps.lanes import Lanes
-from sweeps.trial import SweepTrial
+from sweeps.lanes.dispatcher import Dispatcher
+from sweeps.lanes.lanes import Lanes
+from sweeps.search.tune_trial import SweepTrial
 
 WORK = {"do": "base_losses"}
 

@@ -7,13 +7,13 @@ import time
 
 import pytest
 
-from sweeps.driver_lock import one_driver
+from sweeps.folder.driver_lock import one_driver
 from trainables.errors import UserError
 from trainables.storage.layout import LOCK_FILE
 
 HOLD = """
 import pathlib, subprocess, sys, time
-from sweeps.driver_lock import one_driver
+from sweeps.folder.driver_lock import one_driver
 with one_driver(pathlib.Path(sys.argv[1])):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from sweeps.forecast import DEVICES, ModelShape, Work, forecast
+from sweeps.plan.cost_forecast import DEVICES, ModelShape, Work, forecast
 from trainables.config.sections import TrainingConfig
 
 SHAPE = ModelShape(parameters=1000, trained=100, hidden=8, layers=2, vocabulary=50)

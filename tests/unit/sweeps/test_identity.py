@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from sweeps.config import load_config
-from sweeps.identity import check_parent, identify
-from sweeps.ledger import Ledger
-from sweeps.parcel import pack
+from sweeps.config.sweep_config import load_config
+from sweeps.folder.identity import check_parent, identify
+from sweeps.ledger.ledger import Ledger
+from sweeps.submit.job_package import pack
 from trainables.errors import UserErrors
 
 

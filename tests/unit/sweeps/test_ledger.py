@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.ledger import Ledger, seal, unseal
+from sweeps.ledger.ledger import Ledger, seal, unseal
 from trainables.errors import UserError
 
 VALUES = st.recursive(
@@ -78,7 +78,7 @@ def test_a_driver_whose_lock_failed_ends_when_a_newer_one_has_begun(tmp_path):
 @given(st.lists(st.floats(0, 2e9), min_size=2, max_size=6))
 def test_the_order_of_events_is_that_of_the_file_whatever_the_clock_says(tmp_path_factory, clock):
     folder = tmp_path_factory.mktemp("ledger")
-    with mock.patch("sweeps.ledger.time.time", side_effect=clock):
+    with mock.patch("sweeps.ledger.ledger.time.time", side_effect=clock):
         for number in range(len(clock)):
             Ledger.of_new_driver(folder).append(str(number))
     events, torn = Ledger(folder).read()

@@ -1,7 +1,7 @@
 """What killed processes leave is removed; what others still need is not."""
 
-from sweeps.leftovers import sweep_up
-from sweeps.study import open_storage
+from sweeps.folder.cleanup import sweep_up
+from sweeps.search.study import open_storage
 from trainables.storage.working_copy import WorkingCopy
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from test_config import SMALL
 
-from sweeps.config import load_config
-from sweeps.parcel import CONFIG_FILE, pack
+from sweeps.config.sweep_config import load_config
+from sweeps.submit.job_package import CONFIG_FILE, pack
 from trainables.errors import UserError, UserErrors
 
 SECRETS = (".env", ".netrc", "id_rsa", "outputs/old/ledger.jsonl", "own/.env", "own/notes.txt", "data/other.jsonl")
@@ -91,7 +91,7 @@ def test_paths_that_would_be_lost_on_the_cluster_are_refused(tmp_path, override,
 
 @pytest.mark.usefixtures("place")
 def test_large_data_is_not_sent(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeps.parcel.LARGEST_BYTES", 1000)
+    monkeypatch.setattr("sweeps.submit.job_package.LARGEST_BYTES", 1000)
     with pytest.raises(UserError, match="files sent with a job must be at most"):
         packed(tmp_path)
 

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from test_config import SMALL
 
-from sweeps.config import load_config
-from sweeps.plan_findings import epoch_findings, objective_findings, space_findings, unexplained
+from sweeps.config.sweep_config import load_config
+from sweeps.plan.findings import epoch_findings, objective_findings, space_findings, unexplained
 
 PARAMETERS = 8_000_000_000  # bounds of LoRA: 5e-5 to 1e-3
 

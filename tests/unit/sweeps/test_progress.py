@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweeps.budget import Budget
-from sweeps.progress import Progress
+from sweeps.driver.budget import Budget
+from sweeps.driver.live_view import Progress
 from trainables.config.trial_spec import TrialSpec
 
 PARAMS = {"peak_lr": 1e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}

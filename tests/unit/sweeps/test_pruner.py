@@ -8,9 +8,9 @@ import pytest
 import yaml
 from test_config import SMALL
 
-from sweeps.config import load_config
-from sweeps.ledger import Ledger
-from sweeps.pruner import Pruner
+from sweeps.config.sweep_config import load_config
+from sweeps.ledger.ledger import Ledger
+from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.base_losses import BaseLosses
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sweeps.dominance import LEVEL
-from sweeps.pruning import decide, predicted_final
-from sweeps.trial_curve import TrialCurve, read_curve
+from sweeps.pruning.decision import decide, predicted_final
+from sweeps.pruning.dominance import LEVEL
+from sweeps.pruning.trial_curve import TrialCurve, read_curve
 from trainables.optim.lr_schedule import LRSchedule
 
 SAMPLES, PER_STEP = 400, 4

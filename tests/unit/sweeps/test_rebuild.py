@@ -8,12 +8,12 @@ import yaml
 from optuna.trial import TrialState
 from test_config import SMALL
 
-from sweeps.config import load_config
-from sweeps.ledger import Ledger
-from sweeps.rebuild import ended_trials, main, rebuild
-from sweeps.resume import past_of, resumed_config
-from sweeps.search import SweepSearch, tell_replicates
-from sweeps.study import open_storage
+from sweeps.config.sweep_config import load_config
+from sweeps.folder.resume import past_of, resumed_config
+from sweeps.ledger.ledger import Ledger
+from sweeps.rebuild.__main__ import ended_trials, main, rebuild
+from sweeps.search.optuna_search import SweepSearch, tell_replicates
+from sweeps.search.study import open_storage
 from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError
 

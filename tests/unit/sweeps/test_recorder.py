@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeps.keeper import Keeper
-from sweeps.ledger import Ledger
-from sweeps.recorder import Recorder
+from sweeps.driver.checkpoint_cleanup import Keeper
+from sweeps.driver.recorder import Recorder
+from sweeps.ledger.ledger import Ledger
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.working_copy import WorkingCopy
 

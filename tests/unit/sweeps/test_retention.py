@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.keeper import Keeper
-from sweeps.ledger import Ledger
-from sweeps.rebuild import ended_trials
-from sweeps.retention import Ended, kept
+from sweeps.driver.checkpoint_cleanup import Keeper
+from sweeps.driver.checkpoint_retention import Ended, kept
+from sweeps.ledger.ledger import Ledger
+from sweeps.rebuild.__main__ import ended_trials
 from trainables.checkpoints.retention import best_and_last
 from trainables.storage.working_copy import WorkingCopy
 

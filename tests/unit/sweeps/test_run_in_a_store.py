@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from sweeps import cluster, lanes, run
-from sweeps.ledger import Ledger
+from sweeps import run
+from sweeps.lanes import cluster, lanes
+from sweeps.ledger.ledger import Ledger
 from trainables.storage.object_store import Remote
 from trainables.storage.working_copy import copy_folder, join_ledger
 

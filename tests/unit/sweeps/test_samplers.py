@@ -11,11 +11,11 @@ from optuna.samplers import GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 from test_config import SMALL
 
-from sweeps.config import load_config
-from sweeps.gaussian import flattened
-from sweeps.grid import OffsetGrid, grid, grid_levels
-from sweeps.samplers import REDRAWS, make_sampler
-from sweeps.space import SPACING, WARM_START, Cube, distributions, taken_points
+from sweeps.config.sweep_config import load_config
+from sweeps.search.gp import flattened
+from sweeps.search.grid import OffsetGrid, grid, grid_levels
+from sweeps.search.samplers import REDRAWS, make_sampler
+from sweeps.search.search_space import SPACING, WARM_START, Cube, distributions, taken_points
 from trainables.errors import UserError
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeps import sealing
-from sweeps.ledger import Ledger
+from sweeps.ledger.ledger import Ledger
+from sweeps.phases import sealed_areas
 from trainables.storage.working_copy import WorkingCopy
 
 AREAS = ["sealed-one", "sealed-two"]
@@ -44,7 +44,7 @@ def sweep(tmp_path, monkeypatch):
         (tmp_path / "trials" / name).mkdir(parents=True)
         (tmp_path / "trials" / name / "heldout.jsonl").write_text(line("home"))
     best = {"winner": {"trial_id": "t0001", "step": 8}}
-    monkeypatch.setattr(sealing, "leaderboard", lambda _: best)
+    monkeypatch.setattr(sealed_areas, "leaderboard", lambda _: best)
     config = SimpleNamespace(folder=tmp_path, heldout=SimpleNamespace(sealed=AREAS))
     return SimpleNamespace(config=config, ledger=ledger, best=best, copy=WorkingCopy(tmp_path))
 
@@ -61,7 +61,7 @@ def areas_of(sweep, trial):
 def test_they_are_scored_once_for_the_winner_and_the_base_model(sweep):
     watch = Watch()
     for _ in range(2):
-        sealing.open_sealed(sweep, watch)
+        sealed_areas.open_sealed(sweep, watch)
     assert len(watch.jobs) == 1
     assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
     assert areas_of(sweep, "t0001") == areas_of(sweep, "baseline") == ["home", *AREAS]
@@ -69,20 +69,20 @@ def test_they_are_scored_once_for_the_winner_and_the_base_model(sweep):
 
 
 def test_an_opening_that_was_cut_short_is_finished_and_no_second_one(sweep):
-    sealing.open_sealed(sweep, Watch(cut_short=True))
+    sealed_areas.open_sealed(sweep, Watch(cut_short=True))
     base = sweep.config.folder / "trials" / "baseline" / "heldout.jsonl"
     base.write_text(base.read_text() + line(AREAS[0]))  # killed after it had written these
-    sealing.open_sealed(sweep, Watch())
+    sealed_areas.open_sealed(sweep, Watch())
     assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
     assert areas_of(sweep, "baseline") == ["home", *AREAS]
 
 
 def test_another_winner_needs_force_also_after_an_opening_that_was_cut_short(sweep):
-    sealing.open_sealed(sweep, Watch(cut_short=True))
+    sealed_areas.open_sealed(sweep, Watch(cut_short=True))
     sweep.best["winner"] = {"trial_id": "t0002", "step": 8}
     watch = Watch()
-    sealing.open_sealed(sweep, watch)
+    sealed_areas.open_sealed(sweep, watch)
     assert watch.jobs == []
     assert "--open-sealed-again" in watch.said[0]
-    sealing.open_sealed(sweep, watch, again=True)
+    sealed_areas.open_sealed(sweep, watch, again=True)
     assert opened(sweep)[1:] == [("sealed_opened", "t0002"), ("sealed_scored", "t0002")]

@@ -10,10 +10,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from test_config import SMALL
 
-from sweeps.config import load_config
-from sweeps.search import SweepSearch, tell_replicates
-from sweeps.space import distributions, fixed_params
-from sweeps.told import as_trials
+from sweeps.config.sweep_config import load_config
+from sweeps.search.optuna_search import SweepSearch, tell_replicates
+from sweeps.search.search_space import distributions, fixed_params
+from sweeps.search.tell import as_trials
 from trainables.storage.layout import STUDY_FILE
 
 BASE = 3.0

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.ledger import Ledger
-from sweeps.segments import SupersededError, numbers
+from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.ledger_in_store import SupersededError, numbers
 from tests.store_kit import in_memory
 from trainables.errors import UserError
 from trainables.storage.object_store import Remote, StoreError

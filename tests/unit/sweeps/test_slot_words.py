@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.slots import words
+from sweeps.phases.packing import words
 
 
 def settled(slots, obstacle=None, seconds=None, speed_up=None):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sweeps.stop_finding import dominated_finding
-from sweeps.trial_curve import TrialCurve
+from sweeps.pruning.finding import dominated_finding
+from sweeps.pruning.trial_curve import TrialCurve
 
 EVIDENCE = {"best": "t2", "window_samples": 20, "gap": 1.5, "finished": 2}
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from sweeps import store_lock
-from sweeps.store_lock import one_driver_in_store
+from sweeps.folder import driver_lock_in_store
+from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from trainables.errors import UserError
 from trainables.storage.layout import LOCK_FILE
 from trainables.storage.object_store import Remote
@@ -62,9 +62,9 @@ def test_a_lock_is_taken_when_its_holder_is_gone(remote, monkeypatch, lock, stal
     pids = {"ended": ended_process(), "alive": subprocess.os.getpid()}
     named = {**lock, "pid": pids.get(lock.get("pid"), 1)}
     if lock.get("machine") == "this":
-        named["machine"] = store_lock._machine()
+        named["machine"] = driver_lock_in_store._machine()
     held_by(remote, **named)
-    monkeypatch.setattr(store_lock, "STALE_SECONDS", stale_seconds)
+    monkeypatch.setattr(driver_lock_in_store, "STALE_SECONDS", stale_seconds)
     if is_taken:
         with one_driver_in_store(remote):
             assert holder(remote)["token"] != "other"
@@ -76,20 +76,20 @@ def test_a_lock_is_taken_when_its_holder_is_gone(remote, monkeypatch, lock, stal
 
 def test_of_two_that_take_a_stale_lock_one_gets_it(remote, monkeypatch):
     held_by(remote, released=True)
-    may_be_taken = store_lock._may_be_taken
+    may_be_taken = driver_lock_in_store._may_be_taken
 
     def and_another_is_quicker(*arguments):
         held_by(remote, token="quicker")
         return may_be_taken(*arguments)
 
-    monkeypatch.setattr(store_lock, "_may_be_taken", and_another_is_quicker)
+    monkeypatch.setattr(driver_lock_in_store, "_may_be_taken", and_another_is_quicker)
     with pytest.raises(UserError, match="another that began just now"), one_driver_in_store(remote):
         pass
     assert holder(remote)["token"] == "quicker"
 
 
 def test_a_lock_is_renewed_until_another_has_it(remote, monkeypatch, caplog):
-    monkeypatch.setattr(store_lock, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(driver_lock_in_store, "RENEW_SECONDS", 0.05)
 
     def wait_for(ready):
         deadline = time.monotonic() + 30

@@ -7,10 +7,10 @@ import yaml
 from test_config import SMALL
 
 from analysis.rank.subset_trials import HALF, QUARTER
-from sweeps.config import load_config
-from sweeps.sections import SUBSET_FRACTIONS
-from sweeps.subsets import subset_specs, train_on_subsets
-from sweeps.told import as_trials
+from sweeps.config.sections import SUBSET_FRACTIONS
+from sweeps.config.sweep_config import load_config
+from sweeps.phases.subsets import subset_specs, train_on_subsets
+from sweeps.search.tell import as_trials
 
 POINT = {"peak_lr": 3e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}
 ORIGIN = {"trial_id": "t0002", "kind": "search", "state": "complete", "seed": 7, "params": POINT, "drawn": None}
@@ -48,7 +48,7 @@ def test_they_have_the_setting_and_the_seed_of_their_trial():
     ],
 )
 def test_what_is_missing_is_trained_once(load, monkeypatch, subsets, winner, ended, trained):
-    monkeypatch.setattr("sweeps.subsets.leaderboard", lambda _: {"winner_setting": winner})
+    monkeypatch.setattr("sweeps.phases.subsets.leaderboard", lambda _: {"winner_setting": winner})
     done = []
     past = SimpleNamespace(ended=[ORIGIN, *({**ORIGIN, "trial_id": name, "kind": "subset"} for name in ended)])
     sweep = SimpleNamespace(config=load(f"more_data.subsets={str(subsets).lower()}"), past=past)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from sweeps.dispatcher import Dispatcher
-from sweeps.trial import SweepTrial
+from sweeps.lanes.dispatcher import Dispatcher
+from sweeps.search.tune_trial import SweepTrial
 
 CONFIG = {"lanes": "dispatcher", "namespace": "sweeps", "work": {"do": "trial"}, "spec": {"trial_id": "t0002"}}
 

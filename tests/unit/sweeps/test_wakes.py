@@ -10,8 +10,8 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.bells import Bells
-from sweeps.dispatcher import Dispatcher
+from sweeps.lanes.dispatcher import Dispatcher
+from sweeps.lanes.wait_topics import Bells
 
 HANGS_AFTER_SECONDS = 20.0
 

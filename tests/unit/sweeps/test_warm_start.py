@@ -8,11 +8,11 @@ import yaml
 from optuna.trial import TrialState
 from test_config import SMALL
 
-from sweeps.config import dump_config, load_config
-from sweeps.ledger import Ledger
-from sweeps.samplers import make_sampler
-from sweeps.space import WARM_START, distributions
-from sweeps.warm_start import check_warm_start, read_warm_start
+from sweeps.config.sweep_config import dump_config, load_config
+from sweeps.ledger.ledger import Ledger
+from sweeps.search.samplers import make_sampler
+from sweeps.search.search_space import WARM_START, distributions
+from sweeps.search.warm_start import check_warm_start, read_warm_start
 from trainables.errors import UserError, UserErrors
 
 BASE = {"home": {"nll": 3.0}}

@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from sweeps import webhook
-from sweeps.sections import NotifyConfig
+from sweeps.config.sections import NotifyConfig
+from sweeps.notify import webhook
 from trainables.errors import UserError
 
 NEWS = {"text": "done", "verdict": "Winner: t1", "gain": {"value": 0.5, "interval": [0.4, 0.6]}, "cost": {}}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeps.ledger import Ledger
-from sweeps.storage import StorageLostError, used_patiently
-from sweeps.study import StudyJournal
+from sweeps.driver.storage_errors import StorageLostError, used_patiently
+from sweeps.ledger.ledger import Ledger
+from sweeps.search.study import StudyJournal
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.async_writer import Pending, Writer
 from trainables.checkpoints.training_state import TrainingState, keep, last

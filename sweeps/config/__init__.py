@@ -1,0 +1,1 @@
+"""The typed configuration of a sweep, and the wording of its errors."""

@@ -1,0 +1,204 @@
+"""The typed config of a sweep; the only reader of OmegaConf.
+
+`load_config` reads YAML, applies `key=value` overrides and validates everything in one go: all mistakes come back
+together, each as the one line `WHERE: RULE, got VALUE; REMEDY`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, ValidationError, field_validator
+
+from sweeps.config.errors import lower_first, one_error_a_place, rule, suggestion, to_user_error
+from sweeps.config.sections import (
+    BudgetConfig,
+    ConfirmConfig,
+    MoreDataConfig,
+    NotifyConfig,
+    ObjectiveConfig,
+    ResourcesConfig,
+    SearchConfig,
+    SpaceConfig,
+)
+from trainables.config.hyperparameters import SEARCHABLE_LORA, is_integer_param, with_params
+from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
+from trainables.errors import UserError, UserErrors
+from trainables.redaction import credentials_in
+from trainables.storage.object_store import check_url, is_url
+from trainables.storage.working_copy import DRIVER, copy_folder
+
+NO_CREDENTIAL = "must hold no credential: the config is written to many places"
+KEEP_APART = "log in with the tool's own command, or set its environment variable"
+
+
+class SweepConfig(Section):
+    """A whole sweep.
+
+    Attributes:
+        name: Folder of the sweep below `storage_path`: letters, digits, `.`, `_`, `-`.
+        seed: Seed of the search, the sample order and the adapters' initial weights.
+        storage_path: Where sweeps lie: a folder that every node of the cluster sees under the same path, or an object
+            store, `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`, to which credentials in the environment open the way.
+        parent: The sweep that this one follows: its folder or URL, or NAME@ID (the ID is in its manifest). Links the
+            two in `analysis.compare`; what the sampler learns from is `search.warm_start`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    objective: ObjectiveConfig
+    seed: int = Field(0, ge=0)
+    storage_path: str = "outputs"
+    parent: str | None = Field(None, min_length=1)
+    model: ModelConfig
+    data: DataConfig
+    heldout: HeldoutConfig
+    training: TrainingConfig = TrainingConfig()
+    space: SpaceConfig
+    search: SearchConfig = SearchConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+    more_data: MoreDataConfig = MoreDataConfig()
+    budget: BudgetConfig = BudgetConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    wandb: WandbConfig = WandbConfig()
+    notify: NotifyConfig = NotifyConfig()
+
+    @field_validator("storage_path")
+    @classmethod
+    def storage_path_is_a_folder_or_in_a_store(cls, path: str) -> str:
+        try:
+            return check_url(path, "storage_path") if is_url(path) else path
+        except UserError as error:
+            raise rule(error.rule, error.got, error.remedy) from None
+
+    @property
+    def place(self) -> str:
+        """Where everything of this sweep is written: a folder, or a URL."""
+        return f"{self.storage_path}/{self.name}" if is_url(self.storage_path) else str(self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where the driver reads and writes: the sweep's folder, or this node's copy of what lies at its URL."""
+        if is_url(self.storage_path):
+            return copy_folder(self.place, DRIVER)
+        return Path(self.storage_path).expanduser().resolve() / self.name
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepConfig:
+    """Reads, overrides and validates the config of a sweep.
+
+    Args:
+        path: A YAML file.
+        overrides: `key=value` texts; the keys are dotted paths (`search.trials=8`), the values YAML.
+
+    Raises:
+        UserError: The file can't be read, or an override has no `=`.
+        UserErrors: Every mistake of the config, together.
+    """
+    tree = read_tree(path, overrides or [])
+    if secrets := list(credentials_in(tree)):
+        raise UserErrors([UserError(key, NO_CREDENTIAL, text, KEEP_APART) for key, text in secrets])
+    try:
+        config = SweepConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserErrors([to_user_error(detail, SweepConfig) for detail in one_error_a_place(error.errors())]) from None
+    mistakes = check_across(config)
+    if mistakes:
+        raise UserErrors(mistakes)
+    return config
+
+
+def read_tree(path: str | Path, overrides: list[str]) -> dict[str, Any]:
+    """The YAML file as plain values, overrides applied and interpolations resolved."""
+    bad = [item for item in overrides if "=" not in item]
+    if bad:
+        raise UserError("arguments", "an override must be key=value", bad[0], "write for instance search.trials=8")
+    try:
+        loaded: Any = OmegaConf.load(path)
+        if isinstance(loaded, DictConfig):
+            _spell_out(loaded)
+            loaded = OmegaConf.merge(loaded, OmegaConf.from_dotlist(overrides))
+        tree = OmegaConf.to_container(loaded, resolve=True)
+    except OSError as error:
+        raise UserError(str(path), "the config must be a readable file", error.strerror, "check the path") from None
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(str(path), "the config must be valid YAML", str(error), "mend that place") from None
+    if not isinstance(tree, dict):
+        raise UserError(str(path), "the config must be a mapping", type(tree).__name__, "start from conf/demo.yaml")
+    return tree  # type: ignore[return-value]
+
+
+def _spell_out(loaded: DictConfig) -> None:
+    """What is given as a bare text becomes a mapping, so that `heldout.areas.NAME.limit=…` adds to it."""
+    if isinstance(OmegaConf.select(loaded, "objective"), str):
+        loaded["objective"] = {"statement": loaded["objective"]}
+    areas = OmegaConf.select(loaded, "heldout.areas")
+    for name in areas if isinstance(areas, DictConfig) else ():
+        if isinstance(areas[name], str):
+            areas[name] = {"path": areas[name]}
+
+
+def dump_config(config: SweepConfig) -> str:
+    """The resolved config as YAML; loading it again gives an equal config."""
+    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()), sort_keys=False)
+
+
+def check_across(config: SweepConfig) -> list[UserError]:
+    """Mistakes that show only where two sections meet."""
+    mistakes = []
+    ends = config.space.ends()
+    for name in ends:
+        if name in SEARCHABLE_LORA and config.model.method == "full":
+            mistakes.append(
+                UserError(f"space.{name}", "is read only with model.method=lora", "full", "leave it out of the space")
+            )
+        if is_integer_param(name) and any(value != int(value) for value in ends[name]):
+            mistakes.append(UserError(f"space.{name}", "must be whole numbers", ends[name], "round both ends"))
+    points = config.search.seed_points if isinstance(config.search.seed_points, list) else []
+    for number, point in enumerate(points):
+        for name, value in point.items():
+            where = f"search.seed_points[{number}].{name}"
+            if name not in ends:
+                mistakes.append(UserError(where, "must be in the space", name, suggestion(name, list(ends))))
+            elif not ends[name][0] <= value <= ends[name][1]:
+                low, high = ends[name]
+                mistakes.append(UserError(where, f"must lie in {low:g} to {high:g}", f"{value:g}", "move it inside"))
+    if config.resources.trials_per_lane != 1 and config.training.gradient_checkpointing and "lora_dropout" in ends:
+        rule, remedy = "must be 1 where activations are recomputed and dropout is searched", "set it to 1"
+        mistakes.append(UserError("resources.trials_per_lane", rule, config.resources.trials_per_lane, remedy))
+    most, contenders = config.resources.keep_checkpoints, config.confirm.contenders
+    if config.confirm.budget and most != "all" and most <= contenders:
+        rule = f"must be above confirm.contenders ({contenders}): each of them may win"
+        mistakes.append(UserError("resources.keep_checkpoints", rule, most, f"set it to {contenders + 1} or more"))
+    return mistakes + _impossible_values(config, ends) + _unscored_enough(config)
+
+
+def _impossible_values(config: SweepConfig, ends: dict[str, tuple[float, float]]) -> list[UserError]:
+    """Ends of the space that `training` or `model.lora` would refuse as a fixed value."""
+    mistakes = []
+    for name, values in ends.items():
+        for value in dict.fromkeys(values):
+            try:
+                with_params(config.training, config.model.lora, {name: value})
+            except ValidationError as error:
+                detail = error.errors()[0]
+                mistakes.append(UserError(f"space.{name}", lower_first(detail["msg"]), f"{value:g}", "move that end"))
+    return mistakes
+
+
+def _unscored_enough(config: SweepConfig) -> list[UserError]:
+    """`objective.enough` names what the base model is not scored on."""
+    enough, areas = config.objective.enough, config.heldout.weights
+    if enough is None:
+        return []
+    mistakes = []
+    if enough.area is not None and enough.area not in areas:
+        got, remedy = enough.area, suggestion(enough.area, list(areas))
+        mistakes.append(UserError("objective.enough.area", "must be a held-out area that selects", got, remedy))
+    if enough.metric != "nll" and not {"base", "all"} & set(config.heldout.answers_at):
+        rule, remedy = "needs answers of the base model", "add base to heldout.answers_at, or use nll"
+        mistakes.append(UserError("objective.enough.metric", rule, enough.metric, remedy))
+    return mistakes

@@ -1,0 +1,1 @@
+"""Pure: which replicates run next, and when settings count as different."""

@@ -1,0 +1,1 @@
+"""What the running sweep keeps track of: supervision, recording, budget, interruption, checkpoints."""

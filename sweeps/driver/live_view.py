@@ -1,0 +1,159 @@
+"""The live table of a sweep in the terminal; plain lines where the output is not a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from analysis.output.terminal_plots import sparkline
+from sweeps.driver.budget import Budget, trials_done
+from trainables.config.trial_spec import TrialSpec
+
+SHOWN_TRIALS = 20
+LINE_EVERY_FRACTION = 0.25
+SPARK_CELLS = 12
+"""Characters of a trial's loss curve, at most."""
+
+Status = dict[str, Any]
+
+
+class Progress:
+    """Shows the dispatcher's status, again and again.
+
+    Args:
+        console: Where to print.
+        budget: Forecasts what the sweep will cost.
+        clock: Seconds that pass evenly.
+
+    Attributes:
+        trials: Trials that will be trained from now on.
+    """
+
+    def __init__(self, console: Console, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.trials, self.console, self.budget = 0, console, budget
+        self.forecast_told = False
+        self.specs: dict[str, TrialSpec] = {}
+        self.started: dict[tuple[str, int], float] = {}
+        self.losses: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+        self.notices = 0
+        self.told: dict[str, tuple[str, int]] = {}
+        self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+
+    def __enter__(self) -> Progress:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def add(self, spec: TrialSpec) -> None:
+        """A trial has been proposed."""
+        self.specs[spec.trial_id] = spec
+
+    def show(self, status: Status) -> None:
+        """Draws the table anew, or prints a line for each trial whose state or quarter of the epoch has changed."""
+        for notice in status["notices"][self.notices :]:
+            text = f"warning: {notice['text']}" if notice["level"] == "warning" else notice["text"]
+            self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        self.notices = len(status["notices"])
+        jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in self.specs}
+        for job_id, job in jobs.items():
+            self._follow(job_id, job)
+        cost = self._cost(jobs)
+        if self.live:
+            self.live.update(self._table(jobs, cost))
+            return
+        self._lines(jobs)
+        if cost and not self.forecast_told:
+            self.forecast_told = True
+            self.console.print(f"forecast: {cost}, measured on the first steps", soft_wrap=True, highlight=False)
+
+    def _follow(self, job_id: str, job: Status) -> None:
+        """Remembers when an attempt was first seen running, and its losses so far."""
+        attempt = (job_id, job["attempt"])
+        if job["state"] == "running":
+            self.started.setdefault(attempt, self._clock())
+        if "loss" in job:
+            self.losses[attempt][job["step"]] = job["loss"]
+
+    def _cost(self, jobs: dict[str, Status]) -> str:
+        """What the sweep has cost and will cost; nothing before that can be told."""
+        forecast = self.budget.forecast_hours(trials_done(jobs), self.trials)
+        if forecast is None:
+            return ""
+        cap = "" if self.budget.cap_hours is None else f" (cap {self.budget.cap_hours:g})"
+        return f"{self.budget.spent_hours():.2f} of about {forecast:.2f} device-hours{cap}"
+
+    def _table(self, jobs: dict[str, Status], cost: str) -> Table:
+        done = sum(job["state"] == "ended" for job in jobs.values())
+        title = f"{done} of {self.trials} trials ended" + (f", {cost}" if cost else "")
+        table = Table(title=title, title_justify="left", expand=False)
+        for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "curve", "held-out NLL"):
+            table.add_column(name, justify="left" if name in ("trial", "state", "curve") else "right", no_wrap=True)
+        for job_id in list(jobs)[-SHOWN_TRIALS:]:
+            table.add_row(*self._cells(job_id, jobs[job_id]))
+        return table
+
+    def _cells(self, job_id: str, job: Status) -> list[str]:
+        params = self.specs[job_id].params
+        step = f"{job['step']} of {job['steps']}" if "step" in job else ""
+        return [
+            job_id,
+            state_words(job),
+            f"{params['peak_lr']:.2e}",
+            f"{params['warmup_fraction']:.3f}",
+            f"{params['decay_floor']:.2e}",
+            step,
+            self._eta(job_id, job),
+            number(job.get("loss")),
+            self._curve(job_id, job),
+            number(job.get("objective")),
+        ]
+
+    def _eta(self, job_id: str, job: Status) -> str:
+        """Time left at this attempt's mean speed so far, scoring included; it may have begun in the middle."""
+        if job["state"] != "running" or job.get("step", 0) <= job.get("began_at_step", 0):
+            return ""
+        spent = self._clock() - self.started[job_id, job["attempt"]]
+        left = spent / (job["step"] - job["began_at_step"]) * (job["steps"] - job["step"])
+        return f"{int(left // 60)}:{int(left % 60):02d}"
+
+    def _curve(self, job_id: str, job: Status) -> str:
+        """The training losses that were seen of this attempt, from its begin to now, as means of neighbours."""
+        seen = list(self.losses[job_id, job["attempt"]].values())
+        parts = np.array_split(seen, min(SPARK_CELLS, len(seen))) if seen else []
+        return sparkline([float(part.mean()) for part in parts])
+
+    def _lines(self, jobs: dict[str, Status]) -> None:
+        for job_id, job in jobs.items():
+            part = int(job["step"] / job["steps"] / LINE_EVERY_FRACTION) if "step" in job else 0
+            state = state_words(job)
+            if self.told.get(job_id) == (state, part):
+                continue
+            self.told[job_id] = (state, part)
+            params = " ".join(f"{name}={value:.3g}" for name, value in self.specs[job_id].params.items())
+            step = f" step {job['step']} of {job['steps']}" if "step" in job else ""
+            loss = f" loss {number(job['loss'])}" if "loss" in job else ""
+            held = f" held-out NLL {number(job['objective'])}" if "objective" in job else ""
+            self.console.print(f"{job_id} {state}: {params}{step}{loss}{held}", soft_wrap=True, highlight=False)
+
+
+def state_words(job: Status) -> str:
+    """A job's state as a user reads it; a later attempt is said."""
+    state = job["end"]["state"] if job["end"] else job["state"]
+    return state if job["attempt"] == 1 else f"{state} (try {job['attempt']})"
+
+
+def number(value: float | None) -> str:
+    """Four digits after the point, or nothing."""
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""The sweep's folder: claimed, locked, described, resumed, cleaned up."""

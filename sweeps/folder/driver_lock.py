@@ -1,0 +1,66 @@
+"""One driver at a time: a file lock on the sweep's folder, which the system frees however its holder ends.
+
+For sweeps in an object store this keeps drivers on one machine apart, and `sweeps.folder.driver_lock_in_store` all
+others.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from trainables.errors import UserError
+from trainables.storage.layout import LOCK_FILE
+from trainables.storage.working_copy import place_of
+
+
+@contextmanager
+def one_driver(folder: Path) -> Iterator[None]:
+    """Holds `driver.lock` in a sweep's folder while the block runs; the folder may be renamed meanwhile.
+
+    The file stays: it says who held the lock last, and removing a lock's file lets two hold it. Child processes do not
+    inherit the lock (Python opens files so), so that a lane which outlives its driver does not keep it.
+
+    Raises:
+        UserError: Another driver holds it, or the folder can't be locked.
+    """
+    path = folder / LOCK_FILE
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        remedy = "check its permissions and the file system"
+        raise UserError(str(path), "must be writable", error.strerror, remedy) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            rule, remedy = "must have one driver at a time", "wait for its end, or stop it"
+            raise UserError(place_of(folder), rule, _holder(file), remedy) from None
+        except OSError as error:
+            rule, remedy = "must lie where files can be locked", "mount the file system with locks"
+            raise UserError(str(folder), rule, error.strerror, remedy) from None
+        _sign(file)
+        yield
+
+
+def _sign(file: TextIO) -> None:
+    file.truncate(0)
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
+    file.flush()
+
+
+def _holder(file: TextIO) -> str:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it has the lock and has not signed yet
+        return "another one"

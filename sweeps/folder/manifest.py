@@ -1,0 +1,116 @@
+"""The manifest: what a reader needs to know to repeat a sweep or to trust it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.ledger import Ledger
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import MANIFEST_FILE
+
+PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
+
+
+class Manifest:
+    """`manifest.json`, written when a sweep starts and again when it ends.
+
+    Attributes:
+        state: How the sweep ended: `complete`, `budget_spent`, `not_needed`, `interrupted` or `failed`; `running` until
+            then.
+    """
+
+    def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
+        self.folder, self.fields, self.state = folder, fields, "running"
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, config: SweepConfig, model_path: str, hardware: dict[str, Any], identity: dict[str, Any]
+    ) -> Iterator[Manifest]:
+        """Writes the manifest, and its end when the block ends, whatever happens in it."""
+        manifest = cls(config.folder, {**identity, **describe(config, model_path, hardware)})
+        manifest.write(ended=None)
+        try:
+            yield manifest
+        except BaseException:
+            manifest.state = "failed"
+            raise
+        finally:
+            manifest.write(ended=_now())
+
+    def write(self, ended: str | None) -> None:
+        """Replaces the file."""
+        text = json.dumps({"state": self.state, "ended": ended, **self.fields}, indent=2)
+        write_whole(self.folder / MANIFEST_FILE, text + "\n")
+
+
+def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> dict[str, Any]:
+    """Start, versions, commit, hashes, seed and hardware.
+
+    Args:
+        config: The sweep.
+        model_path: Folder of the resolved base model.
+        hardware: What the cluster has, as Ray counts it.
+    """
+    files = {"train": config.data.train, **{name: area.path for name, area in config.heldout.areas.items()}}
+    return {
+        "started": _now(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git_commit": git_commit(Path(__file__).parent),
+        "model": config.model.name,
+        "model_path": model_path,
+        "model_sha256": {path.name: sha256(path) for path in sorted(Path(model_path).glob("*.safetensors"))},
+        "trust_remote_code": config.model.trust_remote_code,
+        "data_sha256": {name: sha256(Path(path)) for name, path in files.items() if Path(path).is_file()},
+        "seed": config.seed,
+        "beyond_recommended": config.space.beyond_recommended,
+        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), **hardware},
+    }
+
+
+def precisions(ledger: Ledger) -> list[str]:
+    """What the trials that ended were computed in, "auto" resolved: one precision, unless lanes differ."""
+    ended = [event["trial"] for event in ledger.read()[0] if event["event"] == "trial_ended"]
+    return sorted({trial["precision"] for trial in ended if trial.get("precision")})
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit of the code, `+changes` added where files differ from it; None outside a git checkout."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

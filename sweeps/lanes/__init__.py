@@ -1,0 +1,1 @@
+"""Ray Train runs that stay warm, and the dispatcher that feeds them."""

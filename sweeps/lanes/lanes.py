@@ -1,0 +1,269 @@
+"""Starts lanes as Ray Train runs around one dispatcher actor, and ends them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sweeps.lanes.cluster import NAMESPACE, LanePlan, alive_nodes, room_for
+from sweeps.lanes.dispatcher_actor import DispatcherActor
+from sweeps.lanes.worker_failures import LostWorkers
+from trainables.config.trial_spec import LaneConfig
+from trainables.reliability import fault_injection
+
+logger = logging.getLogger(__name__)
+
+IDLE_INCARNATIONS_ALLOWED = 3
+STOP_SECONDS = 30.0
+POLL_SECONDS = 5.0
+LOOK_FOR_NODES_SECONDS = 3.0
+
+
+class LanesFailedError(RuntimeError):
+    """Lanes end again and again without having done any work."""
+
+
+@dataclass
+class Lanes:
+    """The running lanes of one sweep.
+
+    Attributes:
+        dispatcher: Handle of the dispatcher actor.
+        name: Name of that actor in the namespace, by which trials and lanes find it.
+        scratch: Local folder for Ray Tune's and Ray Train's own files, which nothing reads.
+        plan: What each lane has.
+        settings: What every lane is told.
+        grows: Whether a node that joins gets lanes.
+        threads: One for each lane, in `TorchTrainer.fit()`.
+        errors: How a lane's run ended, where it ended badly.
+    """
+
+    dispatcher: Any
+    name: str
+    scratch: Path
+    plan: LanePlan
+    settings: LaneConfig
+    grows: bool
+    threads: list[threading.Thread] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    _submitted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _cancelled: dict[str, str] = field(default_factory=dict)
+    _over: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _status: dict[str, Any] = field(default_factory=lambda: {"born": 0, "changes": 0, "jobs": {}})
+    _asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Calls the dispatcher and waits for its answer."""
+        return ray.get(getattr(self.dispatcher, method).remote(*args))
+
+    @property
+    def up(self) -> int:
+        """Lanes that can train, as of the last `status`: others wait for a node."""
+        return sum(lane["up"] for lane in self._status.get("lanes", {}).values())
+
+    def start_lane(self) -> None:
+        """One lane more; it comes up when Ray has a place for it, which an autoscaler may have to make first."""
+        lane = f"lane-{len(self.threads)}"
+        thread = threading.Thread(target=_serve, args=(self, lane), daemon=True, name=lane)
+        self.threads.append(thread)
+        thread.start()
+
+    def grow(self) -> None:
+        """Starts lanes where nodes have joined, until the sweep ends.
+
+        A lane whose node goes is not given up: its run waits for another node, and so takes one that joins.
+        """
+        while not self._stopping.wait(LOOK_FOR_NODES_SECONDS):
+            if sum(thread.is_alive() for thread in self.threads) > self.up:
+                continue  # the place is for the lane that waits
+            for _ in range(room_for(alive_nodes(), self.plan) - len(self.threads)):
+                self.start_lane()
+
+    def submit(self, job_id: str, work: dict[str, Any]) -> None:
+        """Queues a job of the driver's own; it is not lost with the dispatcher."""
+        self._submitted[job_id] = work
+        self.call("submit", job_id, work)
+
+    def cancel(self, job_id: str, why: str) -> None:
+        """Stops a job; `why` becomes the state it ends with."""
+        self._cancelled[job_id] = why
+        self.call("cancel", job_id, why)
+
+    def over(self, job: dict[str, Any]) -> None:
+        """A job has ended and its end is known here: it is not done again, even if the dispatcher forgets it.
+
+        Args:
+            job: `job_id`, `work`, `attempt` and `end`, as the dispatcher gives them.
+        """
+        self._submitted.pop(job["job_id"], None)
+        self._cancelled.pop(job["job_id"], None)
+        self._over[job["job_id"]] = job
+
+    def status(self) -> dict[str, Any]:
+        """What every job and lane is doing; the dispatcher is asked for what has changed alone.
+
+        One that was restarted is told what it has forgotten; so this must be called again and again.
+        """
+        with self._asking:
+            before = self._status
+            now = self.call("status", before["born"], before["changes"])
+            if now["born"] != before["born"]:
+                self.call("recall", dict(self._submitted), dict(self._cancelled), list(self._over.values()))
+            kept = before["jobs"] if now["born"] == before["born"] else {}
+            self._status = {**now, "jobs": {**kept, **now["jobs"]}}
+            return self._status
+
+    def check(self, status: dict[str, Any]) -> None:
+        """Raises when lanes can't work.
+
+        Raises:
+            LanesFailedError: A lane came up several times without doing anything, or all lanes have ended.
+        """
+        stuck = [n for n, lane in status["lanes"].items() if lane["idle_incarnations"] >= IDLE_INCARNATIONS_ALLOWED]
+        ended = self.threads and not any(thread.is_alive() for thread in self.threads)
+        if stuck or ended:
+            warnings = [notice["text"] for notice in status["notices"] if notice["level"] == "warning"]
+            causes = warnings[-1:] or self.errors[-1:] or ["no cause was reported"]
+            raise LanesFailedError(f"{', '.join(stuck) or 'all lanes'} ended without work: {causes[0]}")
+
+    def drain(self) -> None:
+        """Waits, for a bounded time, until every job has ended: a cancelled one ends after the step in flight."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not self.call("drain", POLL_SECONDS):
+            pass
+
+    def stop(self) -> None:
+        """Cancels every job, sends the lanes home and waits for them, for a bounded time."""
+        self._stopping.set()
+        self.call("stop")
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        ray.kill(self.dispatcher)
+
+
+@contextmanager
+def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: bool = False) -> Iterator[Lanes]:
+    """Starts the dispatcher and every lane, and ends them whatever happens.
+
+    Lanes come up as they can; `Lanes.check` tells when they can't.
+
+    Args:
+        plan: How many lanes, and what each has.
+        settings: What every lane is told.
+        max_failures: How often the dispatcher tries a job again.
+        grows: Whether nodes that join the cluster get lanes.
+    """
+    name = f"dispatcher-{uuid.uuid4().hex[:12]}"
+    head = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(DispatcherActor).options(
+        name=name,
+        namespace=NAMESPACE,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        scheduling_strategy=head,
+    )
+    with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+        lanes = Lanes(actor.remote(max_failures), name, Path(scratch), plan, settings, grows)
+        for _ in range(plan.lanes):
+            lanes.start_lane()
+        if grows:
+            threading.Thread(target=lanes.grow, daemon=True, name="grow").start()
+        try:
+            yield lanes
+        finally:
+            lanes.stop()
+
+
+def _serve(lanes: Lanes, lane: str) -> None:
+    """One lane, from start to end, on a thread of the driver.
+
+    Ray Train starts a worker again that dies. Its controller nobody does: here that is a run of its own, unless lanes
+    die again and again before any has come up. A lane that left because its node was to go has another run, too.
+    """
+    lost_before, in_a_row = -1, 0
+    for run in itertools.count():
+        try:
+            _trainer(lanes, lane, f"{lane}-{run}").fit()
+            if lanes._stopping.is_set():
+                return
+        except ray.exceptions.RayActorError as error:
+            if lanes._stopping.is_set():
+                return
+            lost = lanes.call("lost", lane)
+            in_a_row, lost_before = (in_a_row + 1 if lost == lost_before else 1), lost
+            logger.warning("%s is started again: its controller was lost (%s)", lane, str(error).splitlines()[0])
+            if in_a_row >= IDLE_INCARNATIONS_ALLOWED:
+                lanes.errors.append(f"{lane}: {error}")
+                return
+        except Exception as error:  # noqa: BLE001 - a lane's end of any kind is reported by `check`, not lost in a thread
+            lanes.errors.append(f"{lane}: {error}")
+            logger.warning("%s ended: %s", lane, error)
+            return
+
+
+def _trainer(lanes: Lanes, lane: str, name: str) -> TorchTrainer:
+    plan = lanes.plan
+    return TorchTrainer(
+        _lane_main,
+        train_loop_config={
+            "settings": lanes.settings.model_dump(),
+            "dispatcher": lanes.name,
+            "namespace": NAMESPACE,
+            "lane": lane,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers,
+            use_gpu=plan.use_gpu,
+            resources_per_worker={"CPU": plan.cpus, **({"GPU": 1} if plan.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(lanes.scratch),
+            failure_config=FailureConfig(max_failures=-1),
+            callbacks=[LostWorkers(lanes.name, NAMESPACE, lane)],  # type: ignore[list-item]  # Ray types the old kind
+        ),
+    )
+
+
+def _lane_main(config: dict[str, Any]) -> None:
+    """What a worker runs. It announces itself before it imports torch, so that a start that fails is counted."""
+    context = ray.train.get_context()
+    first = context.get_world_rank() == 0
+    dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
+    lane = config["lane"]
+    incarnation: Any = ray.get(dispatcher.join.remote(lane, uuid.uuid4().hex)) if first else None
+    if context.get_world_size() > 1:
+        incarnation = broadcast_from_rank_zero(incarnation)
+    if not incarnation:
+        return
+    fault_injection.reached("lane_joined", lane)
+    try:
+        from trainables.lane.worker import lane_main
+
+        lane_main(config, incarnation)
+    except Exception as error:
+        if first:
+            text = f"{lane} ended: {type(error).__name__}: {error}"
+            notice = {"kind": "notice", "level": "warning", "text": text}
+            ray.get(dispatcher.post.remote(lane, incarnation, "", 0, notice))
+        raise

@@ -1,0 +1,1 @@
+"""What a finished sweep tells the outside: a webhook, W&B."""

@@ -1,0 +1,1 @@
+"""What a sweep does, in order: baseline, packing, search, confirmation, subsets, sealed areas, finish."""

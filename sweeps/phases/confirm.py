@@ -1,0 +1,125 @@
+"""After the search: replicates for the settings that cannot be told apart, round by round; see `sweeps.confirm`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from analysis.rank.leaderboard import leaderboard
+from sweeps.confirm.contenders import choose_contenders
+from sweeps.confirm.replicates import Replicate
+from sweeps.confirm.rounds import Rules, State, plan_round, verdict
+from sweeps.driver.context import Sweep
+from sweeps.driver.supervisor import Baseline, Watch
+from sweeps.search.optuna_search import tell_replicates
+from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation.objective import objective
+
+Record = dict[str, Any]
+
+
+def confirm_winner(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:
+    """Trains replicates until the best setting is known, is known to be tied, or `confirm.budget` is spent.
+
+    Who contends is decided once, by the search's leaderboard, and kept in the ledger: a resumed sweep goes on with
+    them.
+
+    Raises:
+        LanesFailedError: Lanes end again and again.
+    """
+    rules = sweep.config.confirm
+    if rules.budget == 0:
+        return
+    contenders = sweep.past.contenders or _choose(sweep, watch)
+    if len(contenders) < 2:
+        return
+    trained = False
+    while specs := _specs(sweep, watch, contenders):
+        watch.train(specs, baseline)
+        trained = True
+        if watch.cut_short:
+            return
+    found = verdict(_state(sweep, watch, contenders))
+    sweep.ledger.append("confirm_ended", **asdict(found))
+    if trained:
+        replicates = [record for record in _ended(sweep, watch) if record["kind"] == "replicate"]
+        tell_replicates(sweep.config, replicates, objective(baseline, sweep.config.heldout.weights))
+
+
+def _choose(sweep: Sweep, watch: Watch) -> tuple[str, ...]:
+    """The best setting of the search and those that might be better, lowest objective first."""
+    board, rules = leaderboard(sweep.config.folder), sweep.config.confirm
+    ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
+    tied = {pair["trial_id"] for pair in board["tied"]}
+    contenders = choose_contenders(ranked, tied, rules.contenders, rules.budget, rules.seed_sd)
+    if not contenders:
+        return ()
+    watch.recorder.keeper.protect(contenders)
+    sweep.ledger.append("confirm_started", contenders=list(contenders), tied=sorted(tied), of=len(ranked))
+    if len(contenders) < 2:
+        watch.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")
+    elif tied >= set(contenders[1:]):
+        watch.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
+    else:
+        watch.say(
+            f"the spread between seeds is not known (confirm.seed_sd): the best {len(contenders)} settings, "
+            f"{', '.join(contenders)}, are trained again with other seeds"
+        )
+    return contenders
+
+
+def _specs(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> list[TrialSpec]:
+    """The trials of the next round, or what is missing of one that had begun."""
+    origin = {record["trial_id"]: record for record in _ended(sweep, watch)}
+    return [
+        TrialSpec(
+            trial_id=f"{setting}-s{seed}",
+            seed=seed,
+            params=origin[setting]["params"],
+            drawn=origin[setting]["drawn"],
+            kind="replicate",
+            replicate_of=setting,
+        )
+        for setting, seed in plan_round(_state(sweep, watch, contenders))
+    ]
+
+
+def _state(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> State:
+    records = {record["trial_id"]: record for record in _ended(sweep, watch)}
+    rules = Rules(**sweep.config.confirm.model_dump(exclude={"contenders"}))
+    weights = sweep.config.heldout.weights
+    steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
+    replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)
+    found = tuple(replicate_of(record, steps[record["replicate_of"]], weights) for record in replicates)
+    return State(contenders, sweep.config.seed, found, rules)
+
+
+def best_step(checkpoints: Sequence[Record], weights: dict[str, float]) -> int:
+    """The step of a trial's lowest checkpoint; the earlier of equals."""
+    return int(min(checkpoints, key=lambda point: (objective(point["areas"], weights), point["step"]))["step"])
+
+
+def replicate_of(record: Record, step: int, weights: dict[str, float]) -> Replicate:
+    """A replicate's record as `sweeps.confirm` reads it.
+
+    Args:
+        record: Its line of `trials.jsonl`.
+        step: That at which the search trial of its setting was best: a setting is its hyper-parameters and where to
+            stop, both chosen before the replicate was trained. Its own lowest checkpoint would flatter it, and most
+            where checkpoints scatter most.
+        weights: Of the areas in the objective.
+
+    Raises:
+        ValueError: It is complete, and was not scored at that step.
+    """
+    scored = {point["step"]: point["areas"] for point in record["checkpoints"]}
+    complete = record["state"] == "complete"
+    if complete and step not in scored:
+        raise ValueError(f"{record['trial_id']} must have been scored at step {step}, got {sorted(scored)}")
+    value = objective(scored[step], weights) if complete else None
+    return Replicate(record["replicate_of"], record["seed"], value, record["state"])
+
+
+def _ended(sweep: Sweep, watch: Watch) -> Iterable[Record]:
+    return [*sweep.past.ended, *watch.recorder.records.values()]

@@ -1,0 +1,44 @@
+"""How many trials each lane trains side by side: as the config says, or as a lane has measured to be fastest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeps.driver.context import Sweep
+from sweeps.driver.supervisor import Watch
+
+Settled = dict[str, Any]
+
+
+def settle_slots(sweep: Sweep, watch: Watch) -> None:
+    """Has a lane say how many trials can be trained side by side, and measure it where the config says "auto".
+
+    Trials that can't be packed are trained one after another, whatever the config says; that is said. What was settled
+    goes to the ledger.
+
+    Raises:
+        LanesFailedError: It could not be measured.
+    """
+    asked = sweep.config.resources.trials_per_lane
+    if asked == 1:
+        return
+    ends = watch.run_jobs({"slots": {"do": "slots", "asked": asked}})
+    if ends is None:
+        return
+    settled = ends["slots"]
+    watch.slots = settled["slots"]
+    sweep.ledger.append("slots", asked=asked, **{name: settled[name] for name in ("slots", "obstacle", "speed_up")})
+    watch.say(words(asked, settled))
+
+
+def words(asked: int | str, settled: Settled) -> str:
+    """One line for the user."""
+    if settled["obstacle"]:
+        return f"resources.trials_per_lane={asked}: one trial at a time in each lane, because {settled['obstacle']}"
+    many = f"{settled['slots']} trials side by side" if settled["slots"] > 1 else "one trial at a time"
+    if asked != "auto":
+        return f"{many} in each lane"
+    if not settled["seconds_per_step"]:
+        return f"{many} in each lane: nothing could be measured, memory is short"
+    steps = ", ".join(f"{slots}: {seconds:.3g} s" for slots, seconds in settled["seconds_per_step"].items())
+    return f"{many} in each lane: {settled['speed_up']:.2f} times the throughput of one (a step of {steps})"

@@ -1,0 +1,1 @@
+"""The pre-flight: data sets, LR bounds, cost forecast, findings; no GPU."""

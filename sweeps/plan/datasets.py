@@ -1,0 +1,169 @@
+"""All data sets of a sweep, audited, compared and tokenised once, into files that every lane maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.plan.findings import Finding
+from trainables.config.sections import Scorer
+from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
+from trainables.data.audit.report import SetAudit
+from trainables.data.independence.examine import examine
+from trainables.data.independence.findings import findings as reality_findings
+from trainables.data.order import epoch_order
+from trainables.data.samples import Item, Sample
+from trainables.data.tokenization import Tokenised, tokenise
+from trainables.errors import UserError, UserErrors
+from trainables.evaluation.scorers import load_scorers, reference_errors
+from trainables.storage.layout import TRAIN_FILE, area_file
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """One tokenised data set, in numbers."""
+
+    path: str
+    samples: int
+    tokens: int
+    label_tokens: int
+    longest_tokens: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All data sets.
+
+    Attributes:
+        train: The training set.
+        areas: The held-out areas by name.
+        audit: What was found, line by line.
+        reality: By area, `trainables.data.independence.AreaReality` as plain values.
+        findings: What a user should know of the held-out areas.
+        padding: Part of the epoch's padded batches that would be padding.
+    """
+
+    train: SetPlan
+    areas: dict[str, SetPlan]
+    audit: Audit
+    reality: dict[str, Any]
+    findings: list[Finding]
+    padding: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set that the config names: what is read of it, what it becomes, and what scores its answers."""
+
+    read: AuditSource
+    target: str
+    scorers: list[Scorer] = field(default_factory=list)
+
+
+def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
+    """Audits every data set, tries all references on their scorers, compares areas with training, and tokenises.
+
+    Lines that must not be there (`data.on_defect`: fail) are in `Audit.failures`; the counts leave them out where they
+    cannot be read or are too long.
+
+    Args:
+        config: The sweep.
+        tokenizer: The model's.
+        cache: Folder for the tokenised files.
+
+    Raises:
+        UserErrors: The mistakes of all data sets together that leave nothing to plan with.
+    """
+    train, areas = _training_source(config), _area_sources(config)
+    found = audit(
+        train.read,
+        {name: source.read for name, source in areas.items()},
+        config.data.fields,
+        config.data.on_defect.model_dump(),
+    )
+    audits = list(found.sets())
+    sources = [train, *areas.values()]
+    samples = [kept_samples(s.read, config.data.fields, a) for s, a in zip(sources, audits, strict=True)]
+    _refuse_empty(samples, found)
+    _check_references(sources, samples)
+    done = [_tokenise(s, kept, config, tokenizer, cache) for s, kept in zip(sources, samples, strict=True)]
+    for source, tokenised in zip(sources, done, strict=True):
+        too_long = {item.line: item.tokens for item in tokenised.too_long}
+        found.add_too_long(source.read.where, too_long, config.data.max_tokens)
+    _refuse_empty([tokenised.samples for tokenised in done], found)
+    plans = [_set_plan(*parts) for parts in zip(sources, done, audits, strict=True)]
+    reports = examine(samples[0], dict(zip(areas, samples[1:], strict=True)))
+    return Prepared(
+        train=plans[0],
+        areas=dict(zip(areas, plans[1:], strict=True)),
+        audit=found,
+        reality={name: asdict(report) for name, report in reports.items()},
+        findings=[Finding(*parts) for parts in reality_findings(reports)],
+        padding=_padding(done[0].lengths, config),
+    )
+
+
+def _training_source(config: SweepConfig) -> Source:
+    data = config.data
+    return Source(AuditSource("data.train", data.train, data.limit, data.split), TRAIN_FILE)
+
+
+def _area_sources(config: SweepConfig) -> dict[str, Source]:
+    return {
+        name: Source(
+            AuditSource(f"heldout.areas.{name}", area.path, area.limit, config.data.split),
+            area_file(name),
+            area.scorers,
+        )
+        for name, area in config.heldout.areas.items()
+    }
+
+
+def _refuse_empty(kept: Sequence[Any], found: Audit) -> None:
+    """Raises what is wrong with the lines where nothing is left of a data set."""
+    if not all(kept):
+        raise UserErrors(found.failures())
+
+
+def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]) -> None:
+    """Tries every reference answer on its area's scorers, so that none fails in the middle of a sweep."""
+    errors: list[UserError] = []
+    for source, kept in zip(sources, samples, strict=True):
+        try:
+            scorers = load_scorers(source.scorers, f"{source.read.where}.scorers")
+        except UserError as error:
+            errors.append(error)
+            continue
+        items = (Item(sample.id, sample.prompt, sample.response, sample.meta) for sample in kept)
+        errors.extend(reference_errors(items, scorers))
+    if errors:
+        raise UserErrors(errors)
+
+
+def _tokenise(source: Source, samples: list[Sample], config: SweepConfig, tokenizer: Any, cache: Path) -> Tokenised:
+    """Tokens of the samples that are short enough; the others are listed, for the audit to judge."""
+    return tokenise(samples, tokenizer, config.data.template, config.data.max_tokens, cache / source.target)
+
+
+def _set_plan(source: Source, done: Tokenised, found: SetAudit) -> SetPlan:
+    return SetPlan(
+        path=source.read.path,
+        samples=done.samples,
+        tokens=done.tokens,
+        label_tokens=done.label_tokens,
+        longest_tokens=int(done.lengths.max()),
+        dropped=found.dropped,
+    )
+
+
+def _padding(lengths: np.ndarray, config: SweepConfig) -> float:
+    """Part of an epoch's padded batches that would be padding."""
+    order, size = epoch_order(len(lengths), config.seed), config.training.batch_size
+    batches = [lengths[order[start : start + size]] for start in range(0, len(order), size)]
+    return 1.0 - float(lengths.sum()) / float(sum(batch.max() * len(batch) for batch in batches))

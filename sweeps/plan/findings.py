@@ -1,0 +1,129 @@
+"""What a user should know of a plan before it costs anything: findings about the space, the epoch and the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.plan.lr_bounds import Bounds, recommended
+from trainables.config.hyperparameters import SCHEDULE_PARAMS
+from trainables.errors import UserError
+from trainables.optim.lr_schedule import MOST_FLOOR_OF_PEAK
+
+FEWEST_WARMUP_STEPS = 20
+FEWEST_WARMUP_PART = 0.1
+FEWEST_OBJECTIVE_WORDS = 4
+PLACEHOLDER = "Say here in a sentence"
+BATCH_SIZES = (2, 16)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a user should know before the sweep starts; it does not stop it."""
+
+    rule: str
+    severity: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A hyper-parameter whose range leaves the recommended bounds."""
+
+    name: str
+    ends: tuple[float, float]
+    bounds: tuple[float, float]
+
+    def words(self) -> str:
+        """In words, with both ranges."""
+        return f"{_range(self.ends)}, recommended {_range(self.bounds)}"
+
+
+def leaving_bounds(config: SweepConfig, parameters: int) -> tuple[list[Leaving], Bounds]:
+    """Which of the LR schedule's hyper-parameters leave the recommended bounds, and those bounds.
+
+    Args:
+        config: The sweep.
+        parameters: Parameters of the base model.
+    """
+    bounds, ends = recommended(config.model.method, parameters), config.space.ends()
+    found = [
+        Leaving(name, ends[name], recommended_ends)
+        for name in SCHEDULE_PARAMS
+        for recommended_ends in [getattr(bounds, name)]
+        if ends[name][0] < recommended_ends[0] or ends[name][1] > recommended_ends[1]
+    ]
+    return found, bounds
+
+
+def unexplained(config: SweepConfig, parameters: int) -> list[UserError]:
+    """An error for each range that leaves the recommended bounds, unless the config says why it does."""
+    if config.space.beyond_recommended is not None:
+        return []
+    found, bounds = leaving_bounds(config, parameters)
+    remedy = "keep to them, or set space.beyond_recommended to your reason"
+    return [
+        UserError(
+            f"space.{leaving.name}",
+            f"must keep to the recommended {_range(leaving.bounds)} ({bounds.source})",
+            _range(leaving.ends),
+            remedy,
+        )
+        for leaving in found
+    ]
+
+
+def space_findings(config: SweepConfig, parameters: int) -> Iterator[Finding]:
+    """Of bounds and floor."""
+    found, bounds = leaving_bounds(config, parameters)
+    if found:
+        text = ", ".join(f"space.{leaving.name} {leaving.words()}" for leaving in found)
+        given = config.space.beyond_recommended
+        why = f'the reason given: "{given}"' if given else "no reason is given"
+        reason = f"{why}; source of the bounds: {bounds.source}"
+        yield Finding("beyond_recommended", "warning", f"the search leaves the recommended bounds: {text}; {reason}")
+    ends = config.space.ends()
+    if ends["decay_floor"][1] > MOST_FLOOR_OF_PEAK * ends["peak_lr"][0]:
+        text = (
+            f"a draw can have its floor above {MOST_FLOOR_OF_PEAK:g} of its peak, where the LR would hardly decline; "
+            "such a trial uses that fraction of its peak as floor, and both values are recorded"
+        )
+        yield Finding("floor_near_peak", "info", text)
+
+
+def epoch_findings(config: SweepConfig, steps: int, warmup_steps: tuple[int, int]) -> Iterator[Finding]:
+    """Of warm-up and batch size.
+
+    Args:
+        config: The sweep.
+        steps: Optimiser steps of a trial.
+        warmup_steps: Fewest and most steps of warm-up that the space allows.
+    """
+    needed = min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps)
+    if warmup_steps[0] < needed:
+        text = (
+            f"warm-up can be as short as {warmup_steps[0]} of {steps} steps (usual are {needed:.0f} or more): AdamW's "
+            "moments are then estimated from few gradients when the LR is at its highest, and the loss may spike; "
+            "raise the lower end of space.warmup_fraction, or take more data or a smaller batch"
+        )
+        yield Finding("short_warmup", "warning", text)
+    low, high = BATCH_SIZES
+    if not low <= config.training.batch_size <= high:
+        text = f"training.batch_size={config.training.batch_size} leaves the recommended {low} to {high} sequences"
+        yield Finding("batch_size", "warning", text)
+
+
+def objective_findings(config: SweepConfig) -> Iterator[Finding]:
+    """Of the objective's statement."""
+    statement = config.objective.statement
+    if PLACEHOLDER in statement or len(statement.split()) < FEWEST_OBJECTIVE_WORDS:
+        text = (
+            f'the objective "{statement}" does not say what the fine-tuned model should do better; without a clear one '
+            "nobody can tell whether the data and the held-out areas fit it: write a sentence into objective"
+        )
+        yield Finding("unclear_objective", "warning", text)
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:g} to {ends[1]:g}" if ends[0] != ends[1] else f"{ends[0]:g}"

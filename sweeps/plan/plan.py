@@ -1,0 +1,254 @@
+"""The pre-flight: everything that can be known, and refused, before a lane starts.
+
+Audits and tokenises all data, resolves the model, counts steps, compares the space with the recommended bounds and
+forecasts compute, memory and disk. `sweeps.folder` gives it a place to work in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweeps.config.sections import SUBSET_FRACTIONS
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.folder.identity import check_parent
+from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
+from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
+from sweeps.plan.findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
+from sweeps.plan.lr_bounds import Bounds, recommended, recommended_point
+from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
+from trainables.config.sections import LoraConfig
+from trainables.data.epoch import Epoch, plan_epoch
+from trainables.errors import UserError
+from trainables.models.pretrained import load_tokenizer, resolve_model
+from trainables.models.safetensors_files import WeightsSummary, read_json, summarise_weights
+from trainables.optim.lr_schedule import cap_floor, make_schedule
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE
+from trainables.storage.object_store import is_url
+
+MODELS_CACHE = Path(".cache") / "models"
+CPU_PROBE_SIZE = 1024
+CPU_UTILISATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model
+
+
+@dataclass
+class Plan:
+    """What the pre-flight found.
+
+    Attributes:
+        model_path: Folder of the resolved base model.
+        parameters: Parameters of the base model.
+        trained_parameters: Parameters that a trial trains.
+        train: The training set.
+        areas: The held-out areas by name.
+        audit: What the audit found in "train" and in each of "areas": lines, kept samples, line numbers by rule.
+        reality: By area, what `trainables.data.independence` says of it: the training set's own process or not,
+        coverage, power. samples_per_step: Sequences in an optimiser step, over all workers.
+        steps: Optimiser steps of a trial.
+        warmup_steps: Fewest and most steps of warm-up that the space allows.
+        decay_steps: Fewest and most steps after the warm-up.
+        padding: Part of a padded batch that would be padding, as a mean over the epoch; no step computes it.
+        forecast: What the sweep will need.
+        seed_points: Points that the search tries first.
+        recommended: The recommended range of each LR hyper-parameter, and where the numbers come from ("source").
+        findings: What the user should know.
+        failures: Why the sweep cannot start; empty where it can.
+    """
+
+    model_path: str
+    parameters: int
+    trained_parameters: int
+    train: SetPlan
+    areas: dict[str, SetPlan]
+    audit: dict[str, Any]
+    reality: dict[str, Any]
+    samples_per_step: int
+    steps: int
+    warmup_steps: tuple[int, int]
+    decay_steps: tuple[int, int]
+    padding: float
+    forecast: Forecast
+    seed_points: list[dict[str, float]]
+    recommended: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    failures: list[UserError] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Writes `plan.json` into the sweep's folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        fields = {**asdict(self), "failures": [str(error) for error in self.failures]}
+        write_whole(folder / PLAN_FILE, json.dumps(fields, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Plan:
+        """The plan, of a sweep that could start, that `write` wrote."""
+        fields = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        fields["train"] = SetPlan(**fields["train"])
+        fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
+        fields["forecast"] = Forecast(**fields["forecast"])
+        fields["findings"] = [Finding(**finding) for finding in fields["findings"]]
+        return cls(**fields)
+
+
+def make_plan(config: SweepConfig, draft: Path) -> Plan:
+    """Audits, tokenises, counts and forecasts; see `Plan`.
+
+    Args:
+        config: The sweep.
+        draft: Folder for the tokenised data.
+
+    Raises:
+        UserError, UserErrors: There can be no plan: a file or the model cannot be read, nothing is left to train on,
+            or the LR schedule does not fit the epoch. What is wrong with lines and bounds is in `Plan.failures`.
+    """
+    cache = draft / CACHE_FOLDER
+    cache.mkdir()
+    model_path = resolve_model(config.model, MODELS_CACHE)
+    weights = summarise_weights(model_path)
+    data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
+    epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
+    _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
+    trained = _trained_parameters(config, weights)
+    shape = ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json"))
+    warmup_steps = _warmup_steps(config, epoch.steps)
+    plan = Plan(
+        model_path=str(model_path),
+        parameters=weights.parameters,
+        trained_parameters=trained,
+        train=data.train,
+        areas=data.areas,
+        audit=data.audit.to_json(),
+        reality=data.reality,
+        samples_per_step=epoch.samples_per_step,
+        steps=epoch.steps,
+        warmup_steps=warmup_steps,
+        decay_steps=(epoch.steps - warmup_steps[1], epoch.steps - warmup_steps[0]),
+        padding=data.padding,
+        forecast=forecast(
+            shape,
+            _work(config, data, epoch),
+            config.training,
+            config.model.method,
+            {"this machine's CPUs": CPU_UTILISATION * cpu_flops(), **DEVICES},
+        ),
+        seed_points=_seed_points(config),
+        recommended=asdict(recommended(config.model.method, weights.parameters)),
+        failures=[
+            *unexplained(config, weights.parameters),
+            *check_parent(config),
+            *_warm_start_mistakes(config),
+            *data.audit.failures(),
+        ],
+    )
+    plan.findings.extend(_findings(config, plan, data))
+    if not is_url(config.storage_path):
+        _refuse_full_disk(plan, draft)
+    return plan
+
+
+def cpu_flops() -> float:
+    """Floating-point operations a second of this machine's CPUs in a float32 matrix product: the best of five."""
+    matrix = np.ones((CPU_PROBE_SIZE, CPU_PROBE_SIZE), np.float32)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return float(2 * CPU_PROBE_SIZE**3 / min(seconds))
+
+
+def _findings(config: SweepConfig, plan: Plan, data: Prepared) -> Iterator[Finding]:
+    """All findings, in the order in which they are shown."""
+    yield from objective_findings(config)
+    yield from data.findings
+    yield from space_findings(config, plan.parameters)
+    yield from epoch_findings(config, plan.steps, plan.warmup_steps)
+
+
+def _warm_start_mistakes(config: SweepConfig) -> list[UserError]:
+    if not config.search.warm_start:
+        return []
+    from sweeps.search.warm_start import check_warm_start  # imports Optuna, which no other plan needs
+
+    return check_warm_start(config)
+
+
+def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
+    """All of them, or the largest adapter's: an upper estimate where not every linear layer is adapted."""
+    if config.model.method == "full":
+        return weights.parameters
+    return _largest_lora(config).r * sum(rows + columns for rows, columns in weights.linear_shapes)
+
+
+def _warmup_steps(config: SweepConfig, steps: int) -> tuple[int, int]:
+    low, high = config.space.ends()["warmup_fraction"]
+    return round(low * steps), round(high * steps)
+
+
+def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
+    return Work(
+        train_tokens=data.train.tokens,
+        label_tokens=data.train.label_tokens,
+        heldout_tokens=sum(area.tokens for area in data.areas.values()),
+        checkpoints=len(epoch.checkpoints),
+        longest_tokens=data.train.longest_tokens,
+        trials=config.search.trials + config.confirm.budget + config.more_data.trials,
+        kept=_kept(config),
+    )
+
+
+def _kept(config: SweepConfig) -> int | None:
+    most = config.resources.keep_checkpoints
+    return None if most == "all" else most + (config.confirm.contenders if config.confirm.budget else 0)
+
+
+def _largest_lora(config: SweepConfig) -> LoraConfig:
+    high = {name: ends[1] for name, ends in config.space.ends().items() if name == "lora_r"}
+    return with_params(config.training, config.model.lora, high)[1]
+
+
+def _fewest_steps(config: SweepConfig, samples: int) -> int:
+    """Steps of the shortest epoch that the sweep will train."""
+    fewest = max(1, round(samples * min(SUBSET_FRACTIONS))) if config.more_data.subsets else samples
+    return plan_epoch(fewest, config.training, config.resources.workers_per_lane).steps
+
+
+def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:
+    """Tries the schedule at every corner of the space, so that no trial fails in the middle of a sweep.
+
+    Raises:
+        UserError: Warm-up and decay do not fit into the epoch.
+    """
+    ends = config.space.ends()
+    for peak, warmup, floor in itertools.product(*(ends[name] for name in SCHEDULE_PARAMS)):
+        params, _ = cap_floor({"peak_lr": peak, "warmup_fraction": warmup, "decay_floor": floor})
+        make_schedule(params, config.training.schedule, steps)
+
+
+def _seed_points(config: SweepConfig) -> list[dict[str, float]]:
+    if config.search.seed_points != "recommended":
+        return list(config.search.seed_points)
+    ends = config.space.ends()
+    user = Bounds(ends["peak_lr"], ends["decay_floor"], ends["warmup_fraction"], "the space of this sweep")
+    point = recommended_point(user, config.model.method)
+    return [{name: point[name] for name in SCHEDULE_PARAMS}]
+
+
+def _refuse_full_disk(plan: Plan, draft: Path) -> None:
+    free = shutil.disk_usage(draft).free
+    if plan.forecast.disk_bytes > free:
+        raise UserError(
+            "storage_path",
+            "must have room for the checkpoints that are kept",
+            f"{free / 1e9:.1f} GB free, {plan.forecast.disk_bytes / 1e9:.1f} GB needed",
+            "free some, or lower resources.keep_checkpoints",
+        )

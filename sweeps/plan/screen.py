@@ -1,0 +1,117 @@
+"""The pre-flight as a user sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from sweeps.config.sections import Range
+from sweeps.config.sweep_config import SweepConfig
+from sweeps.plan.datasets import SetPlan
+from sweeps.plan.findings import Finding
+from sweeps.plan.plan import Plan
+
+COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
+SHOWN_LINES = 8
+
+
+def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
+    """Prints what will be trained, on what, at what cost, and what deserves a second look."""
+    for line in [
+        f"[bold]{config.name}[/bold]: {escape(config.objective.statement)}",
+        *_what(config, plan),
+        *_cost(config, plan),
+        *_audit_lines(plan.audit),
+        *(_finding_line(finding) for finding in plan.findings),
+    ]:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
+    share = plan.trained_parameters / plan.parameters
+    trained = (
+        "all weights" if config.model.method == "full" else f"LoRA r={config.model.lora.r}, about {share:.1%} of it"
+    )
+    yield f"model     {escape(config.model.name)}, {plan.parameters / 1e6:.1f}M parameters, training {trained}"
+    yield f"training  {set_words(plan.train)}"
+    for name, area in config.heldout.areas.items():
+        kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
+        yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
+    yield (
+        f"a trial   one epoch: {plan.steps} steps of {plan.samples_per_step} samples, "
+        f"{_span(plan.warmup_steps)} of them warm-up, {_span(plan.decay_steps)} after it "
+        f"({config.training.schedule.shape} decay); {plan.padding:.0%} of padded batches would be padding"
+    )
+    space = ", ".join(f"{name} {range_words(value)}" for name, value in config.space.items().items())
+    yield f"search    {config.search.trials} trials by {config.search.sampler}: {space}"
+    if config.confirm.budget:
+        yield f"confirm   up to {config.confirm.budget} replicates of settings that may be the best"
+    if config.more_data.subsets:
+        yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
+
+
+def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
+    need = plan.forecast
+    hours = ", ".join(f"{_hours(value)} on {device}" for device, value in need.device_hours.items())
+    cap = config.budget.device_hours
+    limit = "no cap" if cap is None else f"cap {cap:g}"
+    yield (
+        f"compute   about {need.sweep_flops / 1e15:.2g} PFLOP: {hours}, generated answers not counted; "
+        f"measured on the first steps of the run ({limit}: budget.device_hours)"
+    )
+    memory = "not known" if need.memory_bytes is None else f"about {need.memory_bytes / 2**30:,.1f} GiB a device"
+    yield f"memory    {memory}"
+    yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running"
+
+
+def _audit_lines(audit: dict[str, Any]) -> Iterator[str]:
+    for where, found in {"data.train": audit["train"], **audit["areas"]}.items():
+        if not found["rules"]:
+            continue
+        yield f"audit     {where}: {found['samples_kept']:,} of {found['lines']:,} lines kept; {escape(found['path'])}"
+        for rule, hits in found["rules"].items():
+            colour = COLOURS[hits["severity"]]
+            yield f"  [{colour}]{rule}[/] ({hits['action']}): {_lines_words(hits)}"
+
+
+def _lines_words(hits: dict[str, Any]) -> str:
+    """How many lines, the first numbers, by area where there are areas, and one of them as an example."""
+    shown = ", ".join(map(str, hits["lines"][:SHOWN_LINES])) + (", …" if hits["count"] > SHOWN_LINES else "")
+    areas = "".join(f"; {area}: {len(lines)}" for area, lines in hits.get("areas", {}).items())
+    example = hits["examples"][0] if hits["examples"] else None
+    text = "" if example is None else f"; e.g. line {example['line']}: {example['got']}"
+    related = f" as in {example['related']}" if example and example["related"] else ""
+    return escape(f"{hits['count']:,} line{'s' if hits['count'] > 1 else ''}: {shown}{areas}{text}{related}")
+
+
+def _finding_line(finding: Finding) -> str:
+    return f"[{COLOURS[finding.severity]}]{finding.severity}[/]: {escape(finding.message)}"
+
+
+def _hours(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"
+
+
+def _span(ends: tuple[int, int]) -> str:
+    return f"{ends[0]:,}" if ends[0] == ends[1] else f"{ends[0]:,} to {ends[1]:,}"
+
+
+def set_words(data: SetPlan) -> str:
+    """A data set in a line."""
+    left_out = sum(data.dropped.values())
+    return (
+        f"{data.samples:,} samples, {data.tokens:,} tokens ({data.label_tokens:,} trained on), "
+        f"longest {data.longest_tokens:,}{f', {left_out:,} left out' if left_out else ''}; {escape(data.path)}"
+    )
+
+
+def range_words(value: Range | float) -> str:
+    """A searched range, or a fixed value."""
+    if isinstance(value, Range):
+        return f"{value.low:g}…{value.high:g}{' (log)' if value.log else ''}"
+    return f"{value:g} (fixed)"

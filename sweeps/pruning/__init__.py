@@ -1,0 +1,1 @@
+"""Whether a running trial is worth its remaining steps."""

@@ -1,0 +1,1 @@
+"""Files of a sweep made anew from its ledger."""

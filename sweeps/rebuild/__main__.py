@@ -1,0 +1,142 @@
+"""Makes anew from the ledger what a sweep's folder should hold: `python -m sweeps.rebuild DIR`.
+
+`sweep.yaml`, `baseline.json`, `trials.jsonl` and the study come from the ledger alone; the leaderboard from these and
+the items in `trials/`; W&B runs, where asked for, from these and the curves.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
+from analysis.rank.leaderboard import write_leaderboard
+from analysis.records.locate import opened
+from sweeps.config.sweep_config import SweepConfig, dump_config
+from sweeps.driver.checkpoint_retention import dropped_of, marked
+from sweeps.folder.driver_lock import one_driver
+from sweeps.folder.driver_lock_in_store import one_driver_in_store
+from sweeps.ledger.ledger import Event, Ledger
+from trainables.errors import UserError
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import BASELINE_FILE, LEADERBOARD_FILE, LEDGER_FILE, STUDY_FILE, SWEEP_FILE, TRIALS_FILE
+from trainables.storage.object_store import Remote, is_url
+from trainables.storage.working_copy import parent_and_name, place_of
+
+EXAMPLE = """example:
+  python -m sweeps.rebuild outputs/demo                       # the files of the folder
+  python -m sweeps.rebuild outputs/demo --wandb outputs/runs  # and W&B runs, for `wandb sync`
+
+exit codes: 0 done, 2 wrong arguments or files, 3 done, but no complete trial with held-out scores"""
+
+MADE_ANEW = (SWEEP_FILE, BASELINE_FILE, TRIALS_FILE, STUDY_FILE, LEADERBOARD_FILE)
+
+Record = dict[str, Any]
+
+
+def rebuild(folder: Path) -> list[str]:
+    """Writes every file that follows from the ledger; a sweep's driver must not be running.
+
+    Args:
+        folder: The sweep's folder. What is not made from the ledger (items, curves, checkpoints, plan, manifest) stays
+            as it is.
+
+    Returns:
+        What does not count in the ledger, and what was written, as sentences.
+
+    Raises:
+        UserError: There is no ledger, a driver is running, or the ledger lacks the sweep's config or base scores.
+    """
+    from sweeps.search.study import rebuild_study
+
+    if not (folder / LEDGER_FILE).is_file():
+        raise UserError(
+            place_of(folder), f"must be the folder of a sweep, with a {LEDGER_FILE}", "none", "check the path"
+        )
+    with one_driver(folder):
+        ledger = Ledger(folder)
+        events, _ = ledger.read()
+        config = config_of(folder, events)
+        ended = ended_trials(events)
+        write_whole(folder / SWEEP_FILE, dump_config(config))
+        write_trials(folder, ended)
+        said = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
+        baseline = last(events, "baseline")
+        if baseline:
+            write_whole(folder / BASELINE_FILE, json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
+            here = {"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)}
+            said.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
+        else:
+            said.append("baseline.json, study.log: the base model had not been scored")
+    return said
+
+
+def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
+    """The config of the last start, for the folder as it is called now.
+
+    Raises:
+        UserError: No event holds a config that this version reads.
+    """
+    started = last(events, "sweep_started")
+    try:
+        config = SweepConfig.model_validate((started or {})["config"])
+    except (KeyError, ValidationError) as error:
+        rule, remedy = "must hold the sweep's config in an event sweep_started", "resume the sweep instead"
+        raise UserError(str(folder / LEDGER_FILE), rule, type(error).__name__, remedy) from None
+    parent, name = parent_and_name(place_of(folder))
+    return config.model_copy(update={"name": name, "storage_path": parent})
+
+
+def ended_trials(events: Sequence[Event]) -> list[Record]:
+    """Lines of `trials.jsonl` in the order in which the trials ended; one a trial, its last."""
+    ended = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == "trial_ended"}
+    dropped = dropped_of(events)
+    return [marked(record, dropped.get(name, ())) for name, record in ended.items()]
+
+
+def last(events: Iterable[Event], kind: str) -> Event | None:
+    """The last event of a kind."""
+    found = None
+    for event in events:
+        found = event if event["event"] == kind else found
+    return found
+
+
+def write_trials(folder: Path, ended: Iterable[Record]) -> None:
+    """Replaces `trials.jsonl`; where no trial has ended there is none."""
+    path = folder / TRIALS_FILE
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ended)
+    if text or path.exists():
+        write_whole(path, text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("python -m sweeps.rebuild", "Makes a sweep's files anew from its ledger.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
+    parser.add_argument("--wandb", metavar="OUT", type=Path, help="a new folder for an offline W&B run of each trial")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        remote = Remote(given.folder) if is_url(given.folder) else None
+        with one_driver_in_store(remote), opened(given.folder, MADE_ANEW) as folder:
+            for line in rebuild(folder):
+                print(line)
+            board = write_leaderboard(folder)
+        print(f"leaderboard.json: {board['verdict']}")
+        if given.wandb:
+            from sweeps.rebuild.wandb_runs import write_runs
+
+            print(f"wandb: {write_runs(folder, given.wandb)} runs; upload them: wandb sync {given.wandb}/wandb/*")
+        return DONE if board["winner"] else NO_COMPLETE_TRIAL
+
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

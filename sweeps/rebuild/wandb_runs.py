@@ -1,0 +1,68 @@
+"""W&B runs of a sweep that has ended, from its files: for when the runs were never uploaded, or are lost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from analysis.records.sweep import Sweep, Trial, read_sweep
+from sweeps.config.sweep_config import load_config
+from trainables.config.sections import WandbConfig
+from trainables.config.trial_spec import TrialSpec
+from trainables.errors import UserError
+from trainables.evaluation.objective import objective
+from trainables.storage.layout import SWEEP_FILE
+from trainables.tracking.wandb_run import Tracker, close_service
+from trainables.training.curve_recorder import StepRecord
+
+TIMEOUT_SECONDS = 60.0
+
+
+def write_runs(folder: Path, out: Path) -> int:
+    """Writes one offline run for each trial that ended, into a folder of their own.
+
+    The runs are new ones, with ids of their own: W&B would add the same rows again to a run that it has, and takes no
+    id twice, not even of a run that was deleted.
+
+    Args:
+        folder: The sweep's folder.
+        out: A folder that does not exist yet; the runs lie in `wandb/` in it.
+
+    Returns:
+        How many.
+
+    Raises:
+        UserError: The folder exists, or W&B could not write a run.
+    """
+    if out.exists():
+        raise UserError("--wandb", "must be a new folder", out, "name another: its runs would be written twice")
+    sweep, config = read_sweep(folder), load_config(folder / SWEEP_FILE)
+    settings = {"model": config.model.name, "method": config.model.method}
+    offline = config.wandb.model_copy(update={"mode": "offline"})
+    for trial in sweep.trials:
+        _write_run(sweep, trial, offline, settings, out)
+    close_service()
+    return len(sweep.trials)
+
+
+def _write_run(sweep: Sweep, trial: Trial, wandb: WandbConfig, settings: dict[str, str], out: Path) -> None:
+    curve, _ = sweep.curve(trial.trial_id)
+    names = ("trial_id", "params", "drawn", "kind", "replicate_of")
+    spec = TrialSpec.model_validate({**{name: getattr(trial, name) for name in names}, "seed": trial.seed or 0})
+    tracker = Tracker(wandb, sweep.name, str(out))
+    tracker.start(spec, settings)
+    tracker.steps([_step(row) for row in curve])
+    for point in trial.checkpoints:
+        tracker.areas(point["step"], point["areas"], sweep.baseline)
+    best = min((objective(point["areas"], sweep.weights) for point in trial.checkpoints), default=None)
+    tracker.finish(trial.state, {"objective": best, "findings": len(trial.findings)})
+    if not tracker.wait(TIMEOUT_SECONDS) or tracker.off:
+        raise UserError("--wandb", "W&B must be able to write the runs", trial.trial_id, "see the warning above")
+
+
+def _step(row: dict[str, Any]) -> StepRecord:
+    """A line of `curve.jsonl` as the loop had it; JSON has no word for a number that is not finite."""
+    known: dict[str, Any] = {name: row.get(name) for name in StepRecord.__dataclass_fields__}
+    numbers = {name: math.nan for name in ("loss", "grad_norm") if row[name] is None}
+    return StepRecord(**{**known, **numbers})

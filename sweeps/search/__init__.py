@@ -1,0 +1,1 @@
+"""Optuna under Ray Tune: space, samplers, study, what each trial reports."""

@@ -1,0 +1,111 @@
+"""The search space as Optuna knows it, and as a cube of unit edges in which distances mean something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.config.sections import Range
+from sweeps.config.sweep_config import SweepConfig
+from trainables.config.hyperparameters import is_integer_param
+from trainables.config.sections import Params
+
+Distribution = FloatDistribution | IntDistribution
+
+SPACING = 0.02
+"""Least distance in the unit cube between two trials of a sweep: two hundredths of one range, far inside what a trial's
+noise can tell apart. Ours."""
+
+WARM_START = "warm_start"
+"""Optuna's user attribute of a trial that an earlier sweep trained."""
+
+
+def distributions(config: SweepConfig) -> dict[str, Distribution]:
+    """Optuna's distribution of every searched hyper-parameter; fixed ones are left out."""
+    found: dict[str, Distribution] = {}
+    for name, value in config.space.items().items():
+        if isinstance(value, Range) and is_integer_param(name):
+            found[name] = IntDistribution(int(value.low), int(value.high), log=value.log)
+        elif isinstance(value, Range):
+            found[name] = FloatDistribution(value.low, value.high, log=value.log)
+    return found
+
+
+def fixed_params(config: SweepConfig) -> Params:
+    """The hyper-parameters of the space that are given as a number."""
+    return {name: value for name, value in config.space.items().items() if not isinstance(value, Range)}
+
+
+class Cube:
+    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is.
+
+    Distances in it are Euclidean, so 0.02 is two hundredths of one hyper-parameter's range.
+
+    Args:
+        space: Optuna's distributions by name, at least one.
+    """
+
+    def __init__(self, space: Mapping[str, Distribution]) -> None:
+        self.space = dict(space)
+        self._points: dict[tuple[float, ...], np.ndarray] = {}
+
+    def to_unit(self, params: Mapping[str, float]) -> np.ndarray:
+        """The point of the cube, (dimensions,), of a setting that has every hyper-parameter of the space.
+
+        Points are kept: every proposal asks for those of all trials.
+        """
+        setting = tuple(params[name] for name in self.space)
+        point = self._points.get(setting)
+        if point is None:
+            shares = [_share(scale, value) for scale, value in zip(self.space.values(), setting, strict=True)]
+            point = self._points[setting] = np.array(shares)
+        return point
+
+    def from_unit(self, point: Sequence[float] | np.ndarray) -> Params:
+        """The setting at a point of the cube; whole numbers are rounded."""
+        return {
+            name: _value(scale, float(share)) for (name, scale), share in zip(self.space.items(), point, strict=True)
+        }
+
+    def between(self, name: str, one: float, other: float) -> float:
+        """The value half-way between two of a hyper-parameter, on its scale."""
+        scale = self.space[name]
+        return _value(scale, 0.5 * (_share(scale, one) + _share(scale, other)))
+
+    def nearest(self, point: np.ndarray, others: Sequence[np.ndarray]) -> float:
+        """Distance from a point to the nearest of the others; infinite where there are none."""
+        if not others:
+            return math.inf
+        return float(np.linalg.norm(np.stack(others) - point, axis=1).min())
+
+
+def taken_points(cube: Cube, trials: Sequence[FrozenTrial]) -> list[np.ndarray]:
+    """Where the sweep's own trials lie, those that run among them.
+
+    A trial that failed told nothing, and one of an earlier sweep can't win this one: both may be proposed again.
+    """
+    return [
+        cube.to_unit(trial.params)
+        for trial in trials
+        if trial.state not in (TrialState.FAIL, TrialState.WAITING)
+        and WARM_START not in trial.user_attrs
+        and trial.params.keys() >= cube.space.keys()
+    ]
+
+
+def _share(scale: Distribution, value: float) -> float:
+    low, high = scale.low, scale.high
+    if scale.log:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def _value(scale: Distribution, share: float) -> float:
+    low, high = scale.low, scale.high
+    value = low * (high / low) ** share if scale.log else low + share * (high - low)
+    value = min(max(value, low), high)  # rounding may pass an end by a last bit
+    return int(min(max(round(value), low), high)) if isinstance(scale, IntDistribution) else value

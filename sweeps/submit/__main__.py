@@ -1,0 +1,189 @@
+"""A sweep as a job on a Ray cluster: `python -m sweeps.submit CONFIG [key=value …] --address URL`.
+
+Also `list`, `status ID` and `stop ID`. The driver runs on the cluster's head, so that the sweep goes on when this
+machine is closed. Requests carry Ray's token; Ray Jobs listens on loopback, reached for instance by `ray dashboard`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
+from sweeps.config.sweep_config import load_config
+from sweeps.submit.job_package import CONFIG_FILE, pack
+from trainables.errors import UserError
+from trainables.redaction import redact
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+STOP_WAIT_SECONDS = 180
+"""How long a stopped job may take to end: lanes finish their step, the recorder its lines. Ray's default is 3."""
+AGENT_WAIT_SECONDS = 120.0
+LOOK_EVERY_SECONDS = 1.0
+ACTIONS = ("list", "status", "stop")
+EXAMPLE = """example:
+  python -m sweeps.submit conf/lora_sweep.yaml search.trials=32 --address http://127.0.0.1:8265
+  python -m sweeps.submit list --address http://127.0.0.1:8265
+  python -m sweeps.submit stop ID --address http://127.0.0.1:8265
+
+exit codes: those of the sweep; with --no-wait 0 once it is submitted; 2 wrong arguments, or no such cluster or job"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = Parser("python -m sweeps.submit", "Runs a sweep as a job on a Ray cluster.", EXAMPLE)
+    parser.add_argument("what", metavar="CONFIG", help="a YAML file to submit; or list, status or stop")
+    parser.add_argument("rest", nargs="*", metavar="key=value", help="replaces a value of the config; or the job's ID")
+    parser.add_argument("--address", required=True, metavar="URL", help="the cluster's dashboard")
+    parser.add_argument("--no-wait", action="store_true", help="return when the job is submitted")
+    given = parser.parse_intermixed_args(arguments)
+    if given.what in ("status", "stop") and len(given.rest) != 1:
+        parser.error(f"{given.what} needs the ID of one job")
+    return run(lambda: act(given))
+
+
+def act(given: argparse.Namespace) -> int:
+    """Does what the command line asks for; returns the exit code."""
+    if given.what not in ACTIONS:
+        return submit(given)
+    with connected(given.address) as client:
+        if given.what == "list":
+            jobs = [
+                job for job in client.list_jobs() if job.submission_id
+            ]  # others are drivers that were not submitted
+            for job in sorted(jobs, key=lambda job: job.start_time or 0):
+                print(words(job))
+        elif given.what == "status":
+            print(words(client.get_job_info(given.rest[0])))
+        else:
+            client.stop_job(given.rest[0])
+            print(words(_ended(client, given.rest[0], STOP_WAIT_SECONDS)))
+    return DONE
+
+
+def submit(given: argparse.Namespace) -> int:
+    """Sends code and config to the cluster, starts the sweep there, and shows its log until it ends."""
+    config = load_config(given.what, given.rest)
+    with tempfile.TemporaryDirectory(prefix="sweep-job-") as folder:
+        for name in pack(config, Path(folder)):
+            print(f"sending {name}")
+        with connected(given.address) as client:
+            job_id = _start(client, config.name, folder)
+    print(f"job {job_id}: its files will lie in {config.place} on the cluster", flush=True)
+    return DONE if given.no_wait else follow(given.address, job_id)
+
+
+def follow(address: str, job_id: str) -> int:
+    """Shows a job's log until it ends, and returns the sweep's exit code. Ctrl-C ends the showing, not the job."""
+    with connected(address) as client:
+        try:
+            asyncio.run(_show(client, job_id))
+        except KeyboardInterrupt:
+            print(f"\nthe job goes on; to stop it: python -m sweeps.submit stop {job_id} --address {redact(address)}")
+            return INTERRUPTED
+        job = _ended(client, job_id, LOOK_EVERY_SECONDS * 10)
+        print(words(job))
+        return NO_COMPLETE_TRIAL if job.driver_exit_code is None else int(job.driver_exit_code)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[JobSubmissionClient]:
+    """A client of the cluster's Ray Jobs, with the token of this machine.
+
+    Raises:
+        UserError: Nobody answers there, the token is missing or wrong, or the cluster knows no such job.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    warn_if_open(address)
+    try:
+        yield JobSubmissionClient(address)
+    except (AuthenticationError, RuntimeError, ConnectionError, ValueError) as error:
+        text = " ".join(str(error).split())
+        denied = isinstance(error, AuthenticationError) or any(word in text for word in ("401", "403", "Unauth"))
+        remedy = "put the cluster's token into ~/.ray/auth_token (`ray get-auth-token` on the head prints it)"
+        rule = "the cluster must accept this machine's token" if denied else "the cluster's Ray Jobs must do as asked"
+        raise UserError("--address", rule, text[:300], remedy if denied else "check the address and the ID") from None
+
+
+def warn_if_open(address: str) -> None:
+    """Says so on stderr where a cluster answers without a token: whoever reaches it can run code there.
+
+    Raises:
+        UserError: Nobody answers there.
+    """
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=10) as answer:
+            is_open = answer.status == 200
+    except urllib.error.HTTPError as error:
+        is_open = False
+        error.close()
+    except (OSError, ValueError) as error:
+        remedy = "check the address; `ray dashboard cluster.yaml` opens a tunnel to it"
+        raise UserError("--address", "a Ray dashboard must answer there", f"{address}: {error}", remedy) from None
+    if is_open:
+        print(
+            f"warning: {redact(address)} answers without a token: whoever reaches it can run code there; start the "
+            "cluster with RAY_AUTH_MODE=token",
+            file=sys.stderr,
+        )
+
+
+def _start(client: JobSubmissionClient, name: str, folder: str) -> str:
+    """Submits the job; on a cluster that has just come up Ray Jobs is ready a little later than its dashboard."""
+    deadline = time.monotonic() + AGENT_WAIT_SECONDS
+    while True:
+        try:
+            return client.submit_job(
+                entrypoint=f"python -m sweeps.run {CONFIG_FILE} --address auto",
+                submission_id=f"{name}-{secrets.token_hex(3)}",
+                runtime_env={
+                    "working_dir": folder,
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS), "PYTHONUNBUFFERED": "1"},
+                },
+                metadata={"sweep": name},
+            )
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_EVERY_SECONDS)
+
+
+async def _show(client: JobSubmissionClient, job_id: str) -> None:
+    async for lines in client.tail_job_logs(job_id):
+        print(lines, end="", flush=True)
+
+
+def _ended(client: JobSubmissionClient, job_id: str, wait_seconds: float) -> Any:
+    """The job's details once it has ended, or after this time."""
+    deadline = time.monotonic() + wait_seconds
+    while not (job := client.get_job_info(job_id)).status.is_terminal() and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_SECONDS)
+    return job
+
+
+def words(job: Any) -> str:
+    """One line on a job; milliseconds since 1970 as Ray gives them."""
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.start_time / 1000)) if job.start_time else "not yet"
+    code = "" if job.driver_exit_code is None else f", exit code {job.driver_exit_code}"
+    sweep = (job.metadata or {}).get("sweep", "no sweep")
+    return f"{job.submission_id}  {str(job.status.value).lower()}{code}  {sweep}  started {began}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
