@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.setting import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
+from benchmarks.common import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
 from sweeps.ledger.ledger import Ledger
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending

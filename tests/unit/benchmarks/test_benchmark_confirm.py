@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks.confirm import clustered, coverage, targets, wilson
-from benchmarks.confirm_replay import (
+from benchmarks.confirm.__main__ import clustered, coverage, targets, wilson
+from benchmarks.confirm.replay import (
     Luck,
     after_search,
     confirm,
@@ -19,9 +19,9 @@ from benchmarks.confirm_replay import (
     make_rules,
     named,
 )
-from benchmarks.seed_luck import CURVES, NEIGHBOURS, SeedLuck
-from benchmarks.selection_replay import Case, Seen
-from benchmarks.surfaces import Surface, space
+from benchmarks.confirm.seed_luck import CURVES, NEIGHBOURS, SeedLuck
+from benchmarks.selection.replay import Case, Seen
+from benchmarks.selection.surfaces import Surface, space
 
 SILENT = SeedLuck(np.zeros((1, NEIGHBOURS, 2)), np.zeros((1, 2)))
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from analysis.suspects.scores import answer_kind
-from benchmarks import diagnostics_heldout
-from benchmarks.curves import Curves
-from benchmarks.diagnostics import (
+from benchmarks.diagnostics import heldout as diagnostics_heldout
+from benchmarks.diagnostics.__main__ import (
     count,
     false_alarms,
     mean_with_interval,
@@ -18,8 +17,9 @@ from benchmarks.diagnostics import (
     summary,
     worse_than_base,
 )
-from benchmarks.diagnostics_planted import TRAIN, answer_kinds, planted_precision
-from benchmarks.diagnostics_real import (
+from benchmarks.diagnostics.ground_truth import findings_of, truths
+from benchmarks.diagnostics.planted import TRAIN, answer_kinds, planted_precision
+from benchmarks.diagnostics.recorded import (
     label,
     read,
     resampled,
@@ -30,9 +30,9 @@ from benchmarks.diagnostics_real import (
     variances,
     worse_at,
 )
-from benchmarks.diagnostics_synthetic import CLASSES, findings
-from benchmarks.diagnostics_truth import findings_of, truths
-from benchmarks.record_data import plant
+from benchmarks.diagnostics.synthetic import CLASSES, findings
+from benchmarks.recording.curves import Curves
+from benchmarks.recording.data import plant
 from trainables.config.sections import FieldNames
 from trainables.data.samples import read_samples
 

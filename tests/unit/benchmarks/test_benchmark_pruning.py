@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
-from benchmarks.curves import DATA, load
-from benchmarks.pruning import at_loss, figures, worse
-from benchmarks.pruning_decks import decks, seed_sd, together
-from benchmarks.pruning_replay import Recorded, Sweep, recorded_trials, replay
-from benchmarks.pruning_rules import heldout, median, nobody
-from benchmarks.record_curves import make_jobs, parse
+from benchmarks.pruning.__main__ import at_loss, figures, worse
+from benchmarks.pruning.decks import decks, seed_sd, together
+from benchmarks.pruning.replay import Recorded, Sweep, recorded_trials, replay
+from benchmarks.pruning.rules import heldout, median, nobody
+from benchmarks.recording.__main__ import make_jobs, parse
+from benchmarks.recording.curves import DATA, load
 from sweeps.pruning.trial_curve import TrialCurve
 
 REPORTS, STEPS = 4, 40

@@ -6,8 +6,8 @@ import json
 import optuna
 import pytest
 
-from benchmarks.scale import history, proposal_ms, recovery_seconds
-from benchmarks.scale_simulation import CHECKPOINTS, PARTS, Simulation, config_in
+from benchmarks.scale.__main__ import history, proposal_ms, recovery_seconds
+from benchmarks.scale.simulation import CHECKPOINTS, PARTS, Simulation, config_in
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.study import open_storage
 
@@ -51,6 +51,6 @@ def test_proposals_are_asked_of_a_study_that_has_the_history(tmp_path):
 
 def test_a_ledger_of_the_benchmark_is_recovered(monkeypatch):
     recovery_seconds(5)
-    monkeypatch.setattr("benchmarks.scale.history", lambda config, trials: history(config, trials - 1))
+    monkeypatch.setattr("benchmarks.scale.__main__.history", lambda config, trials: history(config, trials - 1))
     with pytest.raises(AssertionError, match="4 of 5 trials came back"):
         recovery_seconds(5)

@@ -7,11 +7,11 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.grid_surface import GRID, Grid, GridSurface
-from benchmarks.grid_surface import space as grid_space
-from benchmarks.selection import NOISE_NATS, judged, ratio_of_means
-from benchmarks.selection_replay import PLANNED, UNPLANNED, Case, Seen, draw_noise, regret
-from benchmarks.surfaces import BASE_ABOVE_BEST, JITTER, Surface, halves, jittered, measured_surfaces, space
+from benchmarks.selection.__main__ import NOISE_NATS, judged, ratio_of_means
+from benchmarks.selection.grid_surface import GRID, Grid, GridSurface
+from benchmarks.selection.grid_surface import space as grid_space
+from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, Seen, draw_noise, regret
+from benchmarks.selection.surfaces import BASE_ABOVE_BEST, JITTER, Surface, halves, jittered, measured_surfaces, space
 
 LRS = (4e-5, 1e-4, 3e-4, 1e-3)
 

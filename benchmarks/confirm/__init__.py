@@ -1,0 +1,1 @@
+"""How often equal settings are called different."""

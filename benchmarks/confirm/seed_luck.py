@@ -1,0 +1,78 @@
+"""What seeds do to trials of one sweep, as really recorded: `benchmarks/data/curves_tiny.npz`, study `seeds`.
+
+Eight settings of the tiny model were each trained with the same eight seeds. What setting and seed leave of their
+objectives is scaled to a standard deviation of 1 and replayed: skewed and with outliers, as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.recording.curves import DATA, load
+
+CURVES = DATA / "curves_tiny.npz"
+NEIGHBOURS = 4  # as many settings as contend at most; contenders lie near each other
+
+
+@dataclass(frozen=True)
+class SeedLuck:
+    """What a seed adds to neighbouring settings.
+
+    Attributes:
+        residual: (windows, settings, seeds), standard deviation 1 over the settings and seeds of each window once the
+            seed's own effect is taken out, mean 0 over seeds.
+        shared: (windows, seeds) what a seed does to all settings of a window, in the same unit.
+    """
+
+    residual: np.ndarray
+    shared: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path = CURVES) -> SeedLuck:
+        """Of the last checkpoints of the study `seeds`."""
+        curves = load(path)
+        curves = curves.of((curves.study == "seeds") & (curves.state == "complete"))
+        lrs, lr = np.unique(curves.params[:, 0], return_inverse=True)
+        seeds, seed = np.unique(curves.seed, return_inverse=True)
+        table = np.full((len(lrs), len(seeds)), np.nan)
+        table[lr, seed] = curves.objective[:, -1]
+        return cls.of(table)
+
+    @classmethod
+    def of(cls, table: np.ndarray) -> SeedLuck:
+        """From objectives, (settings, seeds), settings in an order in which neighbours are alike.
+
+        Raises:
+            ValueError: A setting lacks a seed, or there are fewer than `NEIGHBOURS`.
+        """
+        if np.isnan(table).any() or len(table) < NEIGHBOURS:
+            raise ValueError(f"every one of at least {NEIGHBOURS} settings must have every seed, got {table.shape}")
+        centred = table - table.mean(axis=1, keepdims=True)
+        windows = np.stack([centred[i : i + NEIGHBOURS] for i in range(len(table) - NEIGHBOURS + 1)])
+        shared = windows.mean(axis=1)
+        residual = windows - shared[:, None]
+        # A draw has the table's own variance; one degree of freedom a seed went into `shared`.
+        squares = (residual**2).sum(axis=(1, 2)) / ((NEIGHBOURS - 1) * table.shape[1])
+        sd = np.sqrt(squares)
+        return cls(residual / sd[:, None, None], shared / sd[:, None])
+
+    def search(self, draw: np.random.Generator, window: int, trials: int) -> np.ndarray:
+        """(trials,): luck of trials of different settings with the search's one seed, whose own effect is left out.
+
+        Neighbours share a seed's effect; what a whole search shares changes no comparison.
+        """
+        picked = draw.integers(self.residual.shape[1], size=trials), draw.integers(self.residual.shape[2], size=trials)
+        return self.residual[window][picked] * np.sqrt(NEIGHBOURS / (NEIGHBOURS - 1))
+
+    def round(self, draw: np.random.Generator, window: int, contenders: int) -> np.ndarray:
+        """(contenders,): luck of one round, in which all contenders have the same new seed.
+
+        Which contender meets which setting's luck is drawn anew each round, so that eight seeds make more than eight
+        rounds. All contenders are then equally noisy, as the method assumes.
+        """
+        seed = int(draw.integers(self.residual.shape[2]))
+        places = draw.permutation(self.residual.shape[1])[:contenders]
+        return self.residual[window][places, seed] + self.shared[window, seed]

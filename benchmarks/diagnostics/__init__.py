@@ -1,0 +1,1 @@
+"""How often the diagnostics are right."""

@@ -1,0 +1,54 @@
+"""The bare side of `benchmarks.overhead`: trials in one process, without Ray, W&B, ledger or curve files.
+
+Usage: python -m benchmarks.overhead.bare SETTINGS TRIALS; prints a JSON list of each trial's seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainables.checkpoints import checkpoint
+from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import SOLO
+from trainables.training.loop import Course, Hooks
+
+WARM_UP_TRIALS = 2
+PARAMS = {"peak_lr": 3e-3, "warmup_fraction": 0.05, "decay_floor": 7e-4}
+
+
+def main(settings_path: str, trials: str) -> None:
+    """Runs the trials, after some that are not counted."""
+    settings = LaneConfig.model_validate_json(Path(settings_path).read_text())
+    torch.set_num_threads(settings.threads)
+    bench = Bench.load(settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"), SOLO)
+    seconds = [trial_seconds(bench, f"bare{number}") for number in range(WARM_UP_TRIALS + int(trials))]
+    print(json.dumps(seconds[WARM_UP_TRIALS:]))
+
+
+def trial_seconds(bench: Bench, trial_id: str) -> float:
+    """Seconds of one trial: its epoch, the held-out scores and the checkpoint."""
+    folder = Path(bench.settings.output_dir) / "trials" / trial_id
+
+    def on_checkpoint(step: int, model: nn.Module) -> None:
+        for area in bench.areas:
+            bench.score(model, area, with_answers=False)
+        checkpoint.save(model, folder / f"step-{step}", {"trial_id": trial_id})
+
+    hooks = Hooks(steps=lambda records: None, checkpoint=on_checkpoint, should_stop=lambda: False)
+    spec = TrialSpec(trial_id=trial_id, seed=0, params=PARAMS)
+    started = time.perf_counter()
+    outcome = bench.loop.train(Course(bench.data, spec, bench.settings, hooks))
+    seconds = time.perf_counter() - started
+    assert outcome.state == "complete", outcome
+    return seconds
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Packed trials against trials one after another."""

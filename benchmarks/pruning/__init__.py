@@ -1,0 +1,1 @@
+"""What early stopping saves and what it loses."""

@@ -1,0 +1,90 @@
+"""The recorded trials that replayed sweeps are drawn from, by LR regime, and what a seed is worth among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.pruning.replay import Recorded, recorded_trials
+from benchmarks.recording.__main__ import GRID_PEAKS, REGIMES
+from benchmarks.recording.curves import Curves
+
+ROUNDING = 1.001
+"""A grid's lowest and highest levels belong to the regimes that end there."""
+
+LEAST_DF = 3
+"""With fewer degrees of freedom a seed's sd counts as not measured."""
+
+
+@dataclass(frozen=True)
+class Deck:
+    """Recorded trials that sweeps are drawn from; all saw the same samples in the same order.
+
+    Attributes:
+        regime: Its LR regime, or "all".
+        order: The seed of the samples' order.
+        trials: Whole trials.
+        seed_sd: Standard deviation of the final objective between seeds near the best setting, nats a token; NaN where
+            it was not measured.
+    """
+
+    regime: str
+    order: int
+    trials: tuple[Recorded, ...]
+    seed_sd: float
+
+    @property
+    def name(self) -> str:
+        """For the report."""
+        return f"{self.regime} ({self.order})"
+
+
+def decks(curves: Curves) -> list[Deck]:
+    """The LR regimes as they were recorded, or cut out of a trained grid, once for each of its orders of samples."""
+    found = []
+    for regime, ends in REGIMES.items():
+        if "grid" in curves.study:
+            scale = curves.params[:, 0].max() / GRID_PEAKS[-1]
+            low, high = ends[0] * scale / ROUNDING, ends[1] * scale * ROUNDING
+            chosen = (curves.params[:, 0] >= low) & (curves.params[:, 0] <= high)
+        else:
+            chosen = curves.study == regime
+        for order in np.unique(curves.seed[chosen]).tolist():
+            trials = tuple(recorded_trials(curves, chosen & (curves.seed == order)))
+            found.append(Deck(regime, order, trials, seed_sd(curves, best_peak(trials))))
+    return found
+
+
+def together(chosen: Sequence[Deck]) -> list[Deck]:
+    """All trials of each order of samples in one deck; a seed's sd is that of the regime with the best trial."""
+    found = []
+    for order in sorted({deck.order for deck in chosen}):
+        parts = [deck for deck in chosen if deck.order == order]
+        best = min(parts, key=lambda deck: min(trial.objective for trial in deck.trials))
+        trials = {trial.row: trial for deck in parts for trial in deck.trials}  # regimes overlap
+        found.append(Deck("all", order, tuple(trials.values()), best.seed_sd))
+    return found
+
+
+def best_peak(trials: Sequence[Recorded]) -> float:
+    """The peak LR of the trial with the lowest final objective."""
+    return min(trials, key=lambda trial: trial.objective).params["peak_lr"]
+
+
+def seed_sd(curves: Curves, peak_lr: float) -> float:
+    """Pooled sd of the final objective over settings that were trained with several seeds, at the nearest peak LR."""
+    rows = np.isin(curves.study, ["seeds", "grid"]) & (curves.state == "complete")
+    finals = curves.objective[:, -1]
+    rows &= np.isfinite(finals)
+    if not rows.any():
+        return float("nan")
+    peaks = curves.params[:, 0]
+    nearest = min(np.unique(peaks[rows]).tolist(), key=lambda peak: abs(np.log(peak / peak_lr)))
+    rows &= peaks == nearest
+    settings = np.unique(curves.params[rows], axis=0)
+    groups = [finals[rows & np.all(curves.params == setting, axis=1)] for setting in settings]
+    df = sum(len(group) - 1 for group in groups)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return float(np.sqrt(squares / df)) if df >= LEAST_DF else float("nan")

@@ -1,0 +1,1 @@
+"""Real loss curves, recorded once for the benchmarks that replay them."""

@@ -1,0 +1,1 @@
+"""What dispatcher, ledger and search cost at many lanes."""
