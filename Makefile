@@ -35,7 +35,7 @@ test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an 
 	$(BIN)/python -m pytest -m slow
 
 chaos: $(INSTALLED) ## Kill a sweep's processes sixty times and more, and check that nothing is lost; SEED=N repeats a run
-	$(BIN)/python tests/chaos/chaos.py $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 docs: $(INSTALLED) ## Write the pages that are made from the code
 	$(BIN)/python -m sweeps.config.reference > docs/configuration.md

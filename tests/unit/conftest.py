@@ -1,5 +1,5 @@
 """Fixtures for tests of several packages."""
 
-from tests.store_kit import store_url
+from tests.object_store_helpers import store_url
 
 __all__ = ["store_url"]

@@ -5,13 +5,13 @@ import io
 import json
 
 import pytest
-from conftest import replicate
 from rich.console import Console
 
 from analysis import show
 from analysis.output.leaderboard_table import print_board
 from analysis.rank import leaderboard as rank
 from analysis.rank.leaderboard import leaderboard
+from tests.unit.analysis.conftest import replicate
 
 FINDING = {"rule": "steady_rise", "severity": "warning", "step": 3, "evidence": {}, "advice": "lower peak_lr"}
 

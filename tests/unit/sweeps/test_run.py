@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import yaml
-from test_config import SMALL
 
 from sweeps.run import main
+from tests.unit.sweeps.config.test_sweep_config import SMALL
 
 CONFIG = {
     **SMALL,

@@ -1,0 +1,156 @@
+"""What a sweep left, held against what it should have left: nothing lost, nothing doubled, nothing broken.
+
+Each check returns sentences about what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from sweeps.config.sweep_config import load_config
+from sweeps.driver.context import lane_settings
+from sweeps.ledger.ledger import Event, Ledger
+from sweeps.plan.plan import Plan
+from sweeps.rebuild.__main__ import ended_trials
+from sweeps.search.study import open_storage
+from tests.chaos.acts import CHECKPOINTS, STEPS, Act, ids
+from trainables.checkpoints.checkpoint import CheckpointError, verify
+from trainables.config.trial_spec import LaneConfig
+from trainables.evaluation.objective import objective
+from trainables.lane.jobs import train_trial
+from trainables.lane.warm_state import Bench
+from trainables.optim.optimizer import SOLO
+
+Record = dict[str, Any]
+
+
+def audit(act: Act, folder: Path) -> list[str]:
+    """All that is wrong with a finished sweep."""
+    events, _ = Ledger(folder).read()
+    records = ended_trials(events)  # which checkpoints are kept is known by the ledger first
+    wrong = [
+        *_trials(act, events, records, _lines(folder / "trials.jsonl")),
+        *(fault for record in records for fault in _files(folder, record)),
+        *_study(folder, records),
+        *_litter(folder),
+        *_uninterrupted(folder, records),
+    ]
+    if act.wandb == "offline":
+        wrong += _runs(folder, records)
+    return wrong
+
+
+def _trials(act: Act, events: list[Event], records: list[Record], lines: list[Record]) -> Iterator[str]:
+    ended = [event["trial"] for event in events if event["event"] == "trial_ended"]
+    for trial, count in Counter(record["trial_id"] for record in ended).items():
+        if count > 1:
+            yield f"doubled: {trial} ended {count} times"
+    if sorted(record["trial_id"] for record in ended) != ids(act.trials):
+        yield f"lost: of {act.trials} trials {sorted(record['trial_id'] for record in ended)} ended"
+    for record in ended:
+        if (record["state"], record["steps"], record["samples_seen"]) != ("complete", STEPS, 4 * STEPS):
+            yield f"lost: {record['trial_id']} is {record['state']} after {record['steps']} steps: {record['error']}"
+    if [_but_kept(line) for line in lines] != [_but_kept(record) for record in records]:
+        yield "corrupt: trials.jsonl and the ledger differ"
+    if events[-1]["event"] != "sweep_ended" or events[-1]["state"] != "complete":
+        yield f"lost: the ledger ends with {events[-1]}"
+
+
+def _files(folder: Path, record: Record) -> Iterator[str]:
+    place, name = folder / "trials" / record["trial_id"], record["trial_id"]
+    if [point["step"] for point in record["checkpoints"]] != list(CHECKPOINTS):
+        yield f"lost: {name} has checkpoints {[point['step'] for point in record['checkpoints']]}"
+    for point in record["checkpoints"]:
+        try:
+            if point["kept"]:
+                verify(folder / point["path"])
+            elif (folder / point["path"]).exists():
+                yield f"left: {point['path']}, which was dropped"
+        except CheckpointError as error:
+            yield f"corrupt: {error}"
+    curve = _lines(place / "curve.jsonl")
+    if [line["step"] for line in curve] != list(range(1, STEPS + 1)):
+        yield f"doubled: {name} has the steps {[line['step'] for line in curve]}"
+    seen = Counter(sample for line in curve for sample in line["ids"])
+    if set(seen.values()) != {1} or len(seen) != 4 * STEPS:
+        yield f"doubled: {name} saw samples {max(seen.values())} times, {len(seen)} of {4 * STEPS}"
+    items = Counter((line["step"], line["area"], line["id"]) for line in _lines(place / "heldout.jsonl"))
+    if set(items.values()) != {1} or len(items) != len(CHECKPOINTS) * 24:
+        yield f"doubled: {name} has {len(items)} held-out lines, some {max(items.values())} times"
+
+
+def _study(folder: Path, records: list[Record]) -> Iterator[str]:
+    storage = open_storage(folder)
+    told = optuna.load_study(study_name=folder.name, storage=storage).trials
+    weights = load_config(folder / "sweep.yaml").heldout.weights
+    expected = {r["trial_id"]: objective(r["checkpoints"][-1]["areas"], weights) for r in records}
+    found = [(trial.user_attrs.get("trial_id"), trial.state.name, trial.value) for trial in told]
+    if sorted(found) != sorted((name, "COMPLETE", value) for name, value in expected.items()):
+        yield f"corrupt: the study holds {found}, and should {expected}"
+
+
+def _litter(folder: Path) -> Iterator[str]:
+    """Half-written files and states of trials that have ended: harmless, but they would pile up."""
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder)
+        if relative.parts[0] == "wandb":
+            continue
+        half = path.suffix in (".partial", ".lock") or path.name.startswith(".") or path.name == "state"
+        if half and path.name != "driver.lock":
+            yield f"left: {relative}"
+
+
+def _runs(folder: Path, records: list[Record]) -> Iterator[str]:
+    """Each trial has one run id, over all its attempts, and the sweep one for its summary, over all its ends."""
+    found = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
+    if len(found) != len(records) + 1:
+        yield f"doubled: {len(found)} W&B run ids of {len(records)} trials and a summary"
+
+
+def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
+    """The same trials in one process that nothing interrupts: curve, items and weights must be the same, to the bit."""
+    config, plan = load_config(folder / "sweep.yaml"), Plan.read(folder)
+    beside = folder.with_name(f"{folder.name}-uninterrupted")
+    (beside / "cache").mkdir(parents=True, exist_ok=True)
+    (beside / "cache" / "base_losses.arrow").write_bytes((folder / "cache" / "base_losses.arrow").read_bytes())
+    settings = lane_settings(config, plan, threads=1).model_dump()
+    settings = LaneConfig.model_validate({**settings, "output_dir": str(beside), "wandb": {"mode": "disabled"}})
+    torch.set_num_threads(1)
+    bench = Bench.load(settings, torch.device("cpu"), SOLO)
+    specs = {e["spec"]["trial_id"]: e["spec"] for e in Ledger(folder).read()[0] if e["event"] == "trial_submitted"}
+    baseline = json.loads((folder / "baseline.json").read_text())["areas"]
+    for record in records:
+        name = record["trial_id"]
+        work = {"do": "trial", "spec": specs[name], "baseline": baseline}
+        end = train_trial(bench, work, lambda _: None, lambda: False)
+        for file in ("curve.jsonl", "heldout.jsonl"):
+            if (folder / "trials" / name / file).read_bytes() != (beside / "trials" / name / file).read_bytes():
+                yield f"differs: {name}/{file} is not that of an uninterrupted training"
+        for ours, theirs in zip(record["checkpoints"], end["checkpoints"], strict=True):
+            if ours["kept"] and _weights(folder / ours["path"]) != _weights(beside / theirs["path"]):
+                yield f"differs: {ours['path']} is not that of an uninterrupted training"
+            if ours["areas"] != theirs["areas"]:
+                yield f"differs: {name} has other scores at step {ours['step']}"
+        if record["findings"] != end["findings"]:
+            yield f"differs: {name} has other findings"
+
+
+def _but_kept(record: Record) -> Record:
+    """Without what may change after a trial's line was written."""
+    return {**record, "checkpoints": [{**point, "kept": None} for point in record["checkpoints"]]}
+
+
+def _weights(checkpoint: Path) -> dict[str, str]:
+    """Checksums of the weights; the adapter's config lists its layers in any order."""
+    return {name: digest for name, digest in verify(checkpoint).items() if name.endswith(".safetensors")}
+
+
+def _lines(path: Path) -> list[Record]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -1,0 +1,93 @@
+"""Tiny random models of each family go through a whole trial: train, score, answer, save, load elsewhere."""
+
+import peft
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma2Config,
+    GemmaConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenised, trial
+from trainables.checkpoints.checkpoint import save, verify
+from trainables.config.sections import AreaConfig, ModelConfig
+from trainables.evaluation.heldout import score_area, summarise
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.training.loop import train
+
+COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
+GATED = {**COMMON, "intermediate_size": 48, "num_key_value_heads": 2}
+FAMILIES = {
+    "llama": (LlamaConfig, GATED),
+    "mistral": (MistralConfig, {**GATED, "sliding_window": 24}),  # shorter than the samples
+    "falcon": (FalconConfig, {**COMMON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon, multi-query": (FalconConfig, {**COMMON, "parallel_attn": True, "multi_query": True}),
+    "gpt-neox": (GPTNeoXConfig, {**COMMON, "intermediate_size": 48}),
+    "qwen2": (Qwen2Config, GATED),
+    "qwen3": (Qwen3Config, {**GATED, "head_dim": 8}),
+    "gemma": (GemmaConfig, {**GATED, "head_dim": 8}),
+    "gemma2": (Gemma2Config, {**GATED, "head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8}),
+}
+AREA = AreaConfig(path="sums.jsonl", max_new_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return load_tokenizer(resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def data(tokenizer, tmp_path_factory):
+    return tokenised(tmp_path_factory.mktemp("data"), tokenizer, 11)
+
+
+@pytest.fixture(scope="module")
+def items(tokenizer, tmp_path_factory):
+    return tokenised(tmp_path_factory.mktemp("data"), tokenizer, 5, seed=1)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_whole_trial(family, method, tokenizer, data, items, tmp_path):
+    kind, sizes = FAMILIES[family]
+    torch.manual_seed(0)
+    special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    AutoModelForCausalLM.from_config(kind(vocab_size=len(tokenizer), **special, **sizes)).save_pretrained(
+        tmp_path / "base"
+    )
+    tokenizer.save_pretrained(tmp_path / "base")
+    config = lane(method, checkpoints_at=[1.0])
+    base = load_base(str(tmp_path / "base"), config.model, "fp32", torch.device("cpu"))
+    expected = reference(tmp_path / "base", base.prepare(config.model.lora, 7).state_dict(), data, trial(), config)
+    scores = []
+
+    def on_checkpoint(step, model):
+        assert step == 3
+        settings = {"with_answers": True, "batch_tokens": 100, "answer_batch_size": 2}
+        scores.extend(score_area(model, tokenizer, items, "sums", AREA, {}, **settings))
+        save(model, tmp_path / "checkpoint", {})
+
+    seen = Memory(on_checkpoint=on_checkpoint)
+    outcome = train(base, data, trial(), config, seen.hooks())
+
+    assert outcome.state == "complete"
+    assert seen.losses == pytest.approx(expected.losses, abs=1e-4)
+    assert summarise(scores)["items"] == 5
+    assert summarise(scores)["token_f1"] is not None
+    verify(tmp_path / "checkpoint")
+    loaded = AutoModelForCausalLM.from_pretrained(
+        tmp_path / ("base" if method == "lora" else "checkpoint"), dtype=torch.float32, attn_implementation="eager"
+    )
+    if method == "lora":
+        loaded = peft.PeftModel.from_pretrained(loaded, tmp_path / "checkpoint")
+    loaded.eval()
+    with torch.no_grad():
+        found = [padded_nll(loaded, items, [i]) for i in range(len(items))]
+    assert [score.nll for score in scores] == pytest.approx([nll.item() / n[0] for nll, n in found], abs=1e-4)

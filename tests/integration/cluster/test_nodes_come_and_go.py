@@ -1,0 +1,95 @@
+"""A sweep on a cluster whose nodes join, are drained and go: lanes follow, and no step is lost or done twice."""
+
+import json
+import time
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sweeps.lanes import cluster
+from tests.integration.sweep.test_lanes import end_of, start, submit, wait_for
+from trainables.models.tiny_llama import byte_tokenizer
+
+TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200
+PARAMS = {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}
+
+
+@pytest.fixture
+def nodes():
+    """A head with one CPU; the test adds others."""
+    many = Cluster(initialize_head=False)
+    many.add_node(num_cpus=1, include_dashboard=True, dashboard_port=0, wait=False)
+    many._wait_for_node(many.head_node, 180)
+    with cluster.connected(many.address):
+        yield many
+    many.shutdown()
+
+
+@pytest.fixture
+def slow_model(tmp_path):
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def drain(node, seconds):
+    client = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, why = client.drain_node(node.node_id, reason, "spot", int(1000 * (time.time() + seconds)))
+    assert accepted, why
+
+
+def under_way(running, lane):
+    """The trial that a lane has trained ten steps of."""
+    jobs = running.status()["jobs"].items()
+    return next((name for name, job in jobs if job["lane"] == lane and 10 <= job.get("step", 0) < STEPS - 20), None)
+
+
+def curve(config, name):
+    lines = (config.folder / "trials" / name / "curve.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_node_that_joins_gets_a_lane_and_one_that_is_drained_hands_its_trial_on(nodes, tmp_path, slow_model):
+    setting = [f"model.name={slow_model}", "data.limit=400", "training.batch_size=2"]
+    specs = {name: {"trial_id": name, "seed": number, "params": PARAMS} for number, name in enumerate(TRIALS)}
+    config, lanes_up = start(tmp_path, *setting, grows=True)
+    with lanes_up as running:
+        for spec in specs.values():
+            submit(running, spec)
+        wait_for(lambda: under_way(running, "lane-0"), 300)
+        assert running.up == 1
+
+        second = nodes.add_node(num_cpus=1, wait=False)
+        nodes._wait_for_node(second, 180)
+        moved = wait_for(lambda: under_way(running, "lane-1"), 300)
+        assert running.up == 2
+
+        drain(second, 60)
+        wait_for(lambda: running.status()["jobs"][moved]["attempt"] == 2 or None, 60)
+        nodes.remove_node(second)
+        for other in specs.keys() - {moved}:  # they have done their part
+            running.call("cancel", other, "pruned")
+        end = end_of(running, moved, 600)
+        running.check(running.status())
+        ended = {job["job_id"]: job for job in running.call("ended_since", 0, 0, 0.0)["ended"]}
+    assert (end["state"], end["steps"], end["samples_seen"]) == ("complete", STEPS, 400)
+    assert ended[moved]["preempted"] == 1
+    assert end["went_on_from_step"] >= 10
+    handed_on = curve(config, moved)
+    assert [line["step"] for line in handed_on] == list(range(1, STEPS + 1))
+
+    config, lanes_up = start(tmp_path / "undisturbed", *setting)
+    with lanes_up as running:
+        submit(running, specs[moved])
+        assert end_of(running, moved, 600)["state"] == "complete"
+    assert curve(config, moved) == handed_on

@@ -1,0 +1,59 @@
+"""A sweep whose lane trains several trials side by side: the same files and curves, ordinary trials for Optuna."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from sweeps.ledger.ledger import Ledger
+from tests.integration.conftest import run_sweep
+
+POINTS = [{"peak_lr": lr, "warmup_fraction": 0.05, "decay_floor": 7e-4} for lr in (2e-3, 4e-3, 6e-3, 9e-3)]
+OVERRIDES = ["model.method=lora", "wandb.mode=disabled", "search.trials=4", f"search.seed_points={POINTS}"]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    storage = tmp_path_factory.mktemp("packed")
+    result = run_sweep("conf/smoke.yaml", f"storage_path={storage}", "resources.trials_per_lane=3", *OVERRIDES)
+    assert result.returncode == 0, result.stderr
+    return storage / "smoke", result.stdout
+
+
+def test_the_ledger_and_the_user_learn_how_many_run_side_by_side(done):
+    folder, output = done
+    assert "3 trials side by side in each lane" in " ".join(output.split())
+    events, _ = Ledger(folder).read()
+    (slots,) = [event for event in events if event["event"] == "slots"]
+    assert (slots["asked"], slots["slots"], slots["obstacle"]) == (3, 3, None)
+    names = [event["event"] for event in events]
+    before_the_first_end = names[: names.index("trial_ended")]
+    assert before_the_first_end.count("trial_submitted") >= 3
+
+
+def test_every_trial_is_a_whole_epoch_of_its_own(done):
+    folder, _ = done
+    trials = lines(folder / "trials.jsonl")
+    assert sorted(t["params"]["peak_lr"] for t in trials) == [point["peak_lr"] for point in POINTS]
+    orders, objectives = set(), {}
+    for trial in trials:
+        assert (trial["state"], trial["steps"], trial["samples_seen"]) == ("complete", 16, 64)
+        curve = lines(folder / "trials" / trial["trial_id"] / "curve.jsonl")
+        assert max(step["lr"] for step in curve) == pytest.approx(trial["params"]["peak_lr"])
+        ids = tuple(name for step in curve for name in step["ids"])
+        assert set(Counter(ids).values()) == {1}
+        orders.add(ids)
+        areas = trial["checkpoints"][-1]["areas"].values()
+        objectives[trial["params"]["peak_lr"]] = sum(scores["nll"] for scores in areas)
+    assert len(orders) == 1
+    assert sorted(objectives, key=objectives.get, reverse=True) == sorted(objectives)  # all are below the best LR
+
+
+def test_a_trial_is_charged_for_its_share_of_the_lane(done):
+    trials = lines(done[0] / "trials.jsonl")
+    assert any(t["cost"]["device_seconds"] < 0.75 * t["cost"]["wall_seconds"] for t in trials)
+    assert all(t["cost"]["device_seconds"] <= t["cost"]["wall_seconds"] for t in trials)

@@ -1,0 +1,178 @@
+"""The end of a sweep as W&B and a webhook are told of it: the real client against loopback servers, and offline."""
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from analysis.rank.leaderboard import write_leaderboard
+from analysis.report import write_report
+from tests.integration.wandb.wandb_case import KEY, REPO, sync
+from tests.integration.wandb.wandb_server import WandbServer
+from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
+
+SECRET = "T0SECRETSECRET"
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from sweeps import ending, wandb_summary
+from sweeps.config import load_config
+
+folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
+wandb_summary.OPEN_SECONDS = wandb_summary.UPLOAD_SECONDS = seconds
+config = load_config(folder / "sweep.yaml", [f"storage_path={folder.parent}", *sys.argv[3:]])
+board = ending.write_leaderboard(folder)
+ending.tell(config, ending.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path_factory):
+    """A sweep that has ended, with a checkpoint of its winner and a report."""
+    folder = write_synthetic_sweep(tmp_path_factory.mktemp("end"), trials=4)
+    board = write_leaderboard(folder)
+    winner = board["winner"]
+    place = folder / "trials" / winner["trial_id"] / "checkpoints" / f"step-{winner['step']}"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "adapter_model.safetensors").write_bytes(b"the winner's weights")
+    write_report(folder, board)
+    return folder
+
+
+def tell(sweep: Path, *overrides: str, url: str | None = None, seconds: float = 20.0, **more: str) -> list[str]:
+    """Tells of the end in a process of its own; the lines that it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    home = sweep.parent / "home"
+    home.mkdir(exist_ok=True)
+    environment |= {"HOME": str(home), "NETRC": str(home / "netrc"), "PYTHONPATH": str(REPO), **more}
+    if url:
+        environment |= {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(sweep), str(seconds), *overrides],
+        env=environment,
+        cwd=sweep.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def check(server: WandbServer, sweep: Path) -> None:
+    """The server has the summary run, the three artifacts whole, and no credential."""
+    board = json.loads((sweep / "leaderboard.json").read_text())
+    (run,) = server.runs.values()
+    first = run.upserts[0]
+    assert (first["groupName"], first["jobType"], first["displayName"]) == (
+        "synthetic",
+        "sweep-summary",
+        "synthetic-summary",
+    )
+    assert run.exit_code == 0
+    told = run.summary["sweep"]
+    assert (told["verdict"], told["winner"], told["state"]) == (board["verdict"], board["winner"], "complete")
+    assert told["gain"]["value"] == pytest.approx(board["winner_gain"]["corrected"])
+    assert told["cost"] == {"device_hours": 0.5}
+    kept = server.kept.artifacts
+    assert set(kept) == {"synthetic-model", "synthetic-data", "synthetic-report"}
+    assert all(artifact.committed for artifact in kept.values())
+    model = kept["synthetic-model"]
+    assert (model.aliases, model.input["artifactTypeName"]) == ({"best", "latest"}, "model")
+    metadata = json.loads(model.input["metadata"])
+    manifest = json.loads((sweep / "manifest.json").read_text())
+    assert metadata["data_sha256"] == manifest["data_sha256"]
+    assert metadata["winner"] == board["winner"]
+    uploads = {path: body for path, body in server.bodies if path.startswith("/artifact/")}
+    assert uploads["/artifact/synthetic-model/adapter_model.safetensors"] == "the winner's weights"
+    assert json.loads(uploads["/artifact/synthetic-data/data_sha256.json"]) == manifest["data_sha256"]
+    assert uploads["/artifact/synthetic-report/report.html"] == (sweep / "report.html").read_text()
+    assert KEY not in "".join(body for _, body in server.bodies)
+
+
+def test_artifacts_summary_and_alert_online(sweep):
+    with WandbServer() as server:
+        assert tell(sweep, "wandb.mode=online", "wandb.alert=true", url=server.url) == []
+        check(server, sweep)
+    (alert,) = server.kept.alerts
+    assert alert["title"] == "synthetic: complete"
+    assert json.loads((sweep / "leaderboard.json").read_text())["verdict"] in alert["text"]
+
+
+def test_offline_they_wait_for_a_sync(sweep):
+    assert tell(sweep, "wandb.mode=auto") == []
+    (run,) = (sweep / "wandb").glob("offline-run-*")
+    with WandbServer() as server:
+        sync(server, run)
+        check(server, sweep)
+    assert server.kept.alerts == []  # nobody asked for one
+
+
+def test_nothing_is_kept_where_it_is_switched_off(sweep):
+    with WandbServer() as server:
+        assert tell(sweep, "wandb.mode=disabled", "wandb.alert=true", url=server.url) == []
+        assert server.bodies == []
+        assert tell(sweep, "wandb.mode=online", "wandb.artifacts=false", url=server.url) == []
+        assert len(server.runs) == 1
+        assert server.kept.artifacts == {}
+
+
+@pytest.mark.parametrize("behaviour", ["refuse", "hang"])
+def test_a_server_that_breaks_is_one_warning(sweep, behaviour):
+    with WandbServer() as server:
+        server.behaviour = behaviour
+        (line,) = tell(sweep, "wandb.mode=online", url=server.url, seconds=2.0)
+    assert line.startswith("warning: W&B lacks the sweep's summary run, or a part of it: ")
+
+
+def test_a_checkpoint_that_is_gone_is_one_warning(sweep):
+    for place in sweep.glob("trials/*/checkpoints"):
+        shutil.rmtree(place)
+    with WandbServer() as server:
+        (line,) = tell(sweep, "wandb.mode=online", url=server.url)
+    assert "must have a checkpoint folder" in line
+
+
+def test_the_webhook_gets_the_news_and_its_address_stays_secret(sweep):
+    got = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
+            self.send_response(204 if len(got) == 1 else 500)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Keeps the test output clean."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/services/{SECRET}"
+    overrides = ("wandb.mode=disabled", "notify.webhook=env:SWEEP_HOOK")
+    try:
+        assert tell(sweep, *overrides, SWEEP_HOOK=url) == []
+        assert tell(sweep, *overrides, SWEEP_HOOK=url) == [
+            "warning: notify.webhook was not told: http://127.0.0.1/…: status 500"
+        ]
+    finally:
+        server.shutdown()
+        server.server_close()
+    path, news = got[0]
+    assert path.endswith(SECRET)
+    board = json.loads((sweep / "leaderboard.json").read_text())
+    assert (news["verdict"], news["winner"]) == (board["verdict"], board["winner"])
+    assert news["gain"]["interval"] == pytest.approx(board["winner_gain"]["corrected_interval"])
+    assert news["cost"] == {"device_hours": 0.5}
+    assert news["folder"] == str(sweep)
+    assert board["verdict"] in news["text"]
+    assert SECRET not in json.dumps(news)

@@ -1,0 +1,137 @@
+"""What the tracker does when W&B's server, its service process or the disk fails, with the real W&B client."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.wandb.wandb_case import assert_whole_trial, case, sync
+from tests.integration.wandb.wandb_server import WandbServer
+
+
+@pytest.mark.parametrize("behaviour", ["fail", "refuse", "hang", "gone"])
+def test_server_that_breaks_at_the_start(tmp_path: Path, behaviour: Any) -> None:
+    script = """
+    t, started = tracker(), clock()
+    head(t)
+    tail(t)
+    close_service()
+    say(seconds=clock() - started, in_calls=in_calls, off=t.off)
+    """
+    with WandbServer() as server:
+        url = server.url
+        if behaviour == "gone":
+            server.close()
+        else:
+            server.behaviour = behaviour
+        with case(tmp_path / "out", script, url, timeout_seconds=1.5) as running:
+            running.end()
+    (warning,) = running.warnings
+    assert warning.startswith("WARNING W&B: trial t0 is no longer tracked, and goes on: CommError")
+    assert running.facts["off"]
+    assert running.facts["in_calls"] < 1.0
+    assert running.facts["seconds"] < 20
+
+
+@pytest.mark.parametrize("behaviour", ["fail", "refuse", "hang", "gone"])
+def test_server_that_breaks_later(tmp_path: Path, behaviour: Any) -> None:
+    script = """
+    t = tracker()
+    head(t)
+    while t._run is None:
+        time.sleep(0.02)
+    meet(1)
+    started = clock()
+    for step in range(3, 1000):
+        call(t.steps, records(step))
+    call(t.finish, "complete", {})
+    close_service()
+    say(seconds=clock() - started, in_calls=in_calls, left=service_pids())
+    """
+    folder = tmp_path / "out"
+    with WandbServer() as server, case(folder, script, server.url, timeout_seconds=2.0) as running:
+        running.reach(1)
+        if behaviour == "gone":
+            server.close()
+        else:
+            server.behaviour = behaviour
+        running.go()
+        running.end()
+    (warning,) = running.warnings
+    (run_folder,) = (folder / "wandb").glob("run-*")
+    assert warning.endswith(f"wandb sync --include-online {run_folder}")
+    assert running.facts["left"] == []
+    assert running.facts["in_calls"] < 2.0
+    assert running.facts["seconds"] < 25
+    if behaviour == "gone":
+        with WandbServer() as server:
+            sync(server, run_folder)
+            (run,) = server.runs.values()
+        assert [row["step"] for row in run.rows("train/loss")] == list(range(1, 1000))
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    script = """
+    sys.argv[1] += "/file/below"
+    t = tracker()
+    head(t)
+    tail(t)
+    close_service()
+    say(wandb="wandb" in sys.modules)
+    """
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("")
+    with case(tmp_path / "out", script) as running:
+        running.end()
+    (warning,) = running.warnings
+    assert warning.startswith("WARNING W&B: trial t0 is no longer tracked, and goes on: NotADirectoryError")
+    assert running.facts == {"wandb": False}
+
+
+def test_disk_that_fills(tmp_path: Path) -> None:
+    script = """
+    import resource
+    t = tracker()
+    head(t)
+    while t._run is None or not t._queue.empty():
+        time.sleep(0.02)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # stands in for a full disk: OSError 27 for 28
+    tail(t)
+    close_service()
+    say(off=t.off)
+    """
+    with case(tmp_path / "out", script) as running:
+        running.end()
+    (warning,) = running.warnings
+    assert warning.startswith("WARNING W&B: trial t0 is no longer tracked, and goes on: OSError: [Errno 27]")
+    assert running.facts == {"off": True}
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the service in /proc")
+def test_service_that_dies_costs_one_trial(tmp_path: Path) -> None:
+    script = """
+    t = tracker()
+    head(t)
+    while t._run is None:
+        time.sleep(0.02)
+    (service,) = service_pids()
+    os.kill(service, 9)
+    while service_pids(zombies=False):
+        time.sleep(0.02)
+    import optuna  # W&B hooks into this import, and with a dead service its hook raises
+    tail(t)
+    assert t.wait(20)
+    later = tracker()
+    head(later, "t1")
+    tail(later)
+    assert later.wait(20)
+    close_service()
+    say(off=[t.off, later.off], left=service_pids(zombies=False))
+    """
+    with WandbServer() as server:
+        with case(tmp_path / "out", script, server.url) as running:
+            running.end()
+        (warning,) = running.warnings
+        assert warning.startswith("WARNING W&B: trial t0 is no longer tracked")
+        assert running.facts == {"off": [True, False], "left": []}
+        (run,) = [run for run in server.runs.values() if run.upserts[0]["displayName"] == "t1"]
+        assert_whole_trial(run)

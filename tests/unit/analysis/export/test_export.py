@@ -1,0 +1,436 @@
+"""Exports of a tiny random Llama: they load with peft and transformers and compute what was trained."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from analysis.cli import NoWinnerError
+from analysis.export.checkpoint_choice import choose
+from analysis.export.export import export, heldout_items, main
+from analysis.export.verification import AreaMeans, Parity, compare_logits
+from analysis.rank.leaderboard import leaderboard
+from analysis.records.sweep import read_sweep
+from trainables.checkpoints import checkpoint
+from trainables.data.dataset import TokenisedSet
+from trainables.data.samples import Sample
+from trainables.data.tokenization import tokenise
+from trainables.errors import UserError
+from trainables.evaluation.heldout import item_losses
+
+ROOT = Path(__file__).parents[4]
+IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama with a byte-level tokenizer, a chat template and a generation config."""
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({"<eos>": 0, **{c: i for i, c in enumerate(alphabet, start=1)}}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
+    fast.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=257, **shape, eos_token_id=0, pad_token_id=0, bos_token_id=None))
+    model.generation_config.max_new_tokens = 17
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def lora_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
+    """Two trials with random, far from zero adapters; `t1` wins at step 10."""
+    folder = write_sweep([fake_trial("t1", {5: 0.2, 10: 0.5}), fake_trial("t2", {10: 0.3})])
+    for seed, (trial, step) in enumerate([("t1", 5), ("t1", 10), ("t2", 10)]):
+        torch.manual_seed(seed)
+        settings = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}  # as the sweep writes them
+        config = LoraConfig(r=4, lora_alpha=32, init_lora_weights=False, **settings)
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base_folder), config)
+        checkpoint.save(model, folder / f"trials/{trial}/checkpoints/step-{step}", {"step": step})
+    write_manifest(folder, base_folder)
+    return folder
+
+
+@pytest.fixture
+def full_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
+    folder = write_sweep([fake_trial("t1", {10: 0.5})], model={"name": "x", "method": "full"})
+    model = AutoModelForCausalLM.from_pretrained(base_folder)
+    with torch.no_grad():
+        model.lm_head.weight.add_(0.1)
+    checkpoint.save(model, folder / "trials/t1/checkpoints/step-10", {})
+    write_manifest(folder, base_folder)
+    return folder
+
+
+def write_manifest(folder: Path, base: Path, **more: Any) -> None:
+    (folder / "manifest.json").write_text(json.dumps({"model_path": str(base), **more}))
+
+
+@torch.inference_mode()
+def logits(model: Any) -> torch.Tensor:
+    return model.eval()(input_ids=IDS).logits
+
+
+def trained(sweep: Path, base: Path, trial: str = "t1", step: int = 10) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    return logits(PeftModel.from_pretrained(model, str(sweep / f"trials/{trial}/checkpoints/step-{step}")))
+
+
+def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    done = export(lora_sweep, out)
+    assert (done.trial_id, done.step, done.kind) == ("t1", 10, "adapter")
+    assert done.parity is not None
+    assert done.parity.largest_deviation < 1e-5
+    assert "no " in (done.parity.not_recomputed or "")
+    torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(out)), trained(lora_sweep, base_folder))
+    plain = AutoModelForCausalLM.from_pretrained(out)  # transformers finds the adapter's base by itself
+    torch.testing.assert_close(logits(plain), trained(lora_sweep, base_folder))
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base_folder)
+    assert not (out / "COMPLETE").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_the_tokenizer_its_chat_template_and_the_generation_config_come_along(
+    lora_sweep: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    export(lora_sweep, tmp_path / "out", verify=False)
+    ours, theirs = AutoTokenizer.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(base_folder)
+    chat = [{"role": "user", "content": "Total of 3 and 4, in €?"}]
+    expected = theirs.apply_chat_template(chat, return_dict=False)
+    assert ours.apply_chat_template(chat, return_dict=False) == expected
+    assert len(expected) > 20
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["max_new_tokens"] == 17
+
+
+def test_a_merge_loads_with_plain_transformers_and_is_the_same_function(
+    lora_sweep: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()  # an empty folder is fine
+    done = export(lora_sweep, out, merge=True)
+    assert done.kind == "merged"
+    assert done.parity is not None
+    assert done.parity.largest_deviation < 1e-4
+    assert done.parity.positions > 50
+    assert not (out / "adapter_config.json").exists()
+    assert {value.dtype for value in load_file(out / "model.safetensors").values()} == {torch.float32}
+    assert (out / "model.safetensors").stat().st_mode == (out / "config.json").stat().st_mode
+    merged, expected = logits(AutoModelForCausalLM.from_pretrained(out)), trained(lora_sweep, base_folder)
+    torch.testing.assert_close(merged, expected, atol=1e-4, rtol=1e-4)
+    assert (expected - logits(AutoModelForCausalLM.from_pretrained(base_folder))).abs().max() > 0.1
+    assert json.loads((out / "generation_config.json").read_text())["max_new_tokens"] == 17
+
+
+def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(
+    lora_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merge_and_spoil(self: Any) -> Any:
+        merged = self.base_model.merge_and_unload()
+        with torch.no_grad():
+            merged.model.layers[1].mlp.down_proj.weight[3].mul_(1.5)
+        return merged
+
+    monkeypatch.setattr(PeftModel, "merge_and_unload", merge_and_spoil, raising=False)
+    refused = (
+        r"the reloaded model must equal the trained one, got logits deviate by at most [\d.e-]+ \(limit 0\.000\d+\)"
+    )
+    with pytest.raises(UserError, match=refused):
+        export(lora_sweep, tmp_path / "out", merge=True)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+@pytest.fixture
+def scored_sweep(lora_sweep: Path, base_folder: Path) -> Path:
+    """`lora_sweep` with tokenised areas, and `t1`'s losses at step 10 as the sweep's own scoring finds them."""
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    adapter = str(lora_sweep / "trials/t1/checkpoints/step-10")
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_folder), adapter).eval()
+    (lora_sweep / "cache").mkdir()
+    losses: dict[tuple[str, str], float] = {}
+    for area in ("invoices", "tables"):
+        turns = [("user", "What is the total?"), ("assistant", "It is 12.")]
+        samples = [
+            Sample(f"{area}-{k}", [{"role": role, "content": f"{text} ({k})"} for role, text in turns], {}, k + 1)
+            for k in range(5)
+        ]
+        path = lora_sweep / "cache" / f"heldout-{area}.arrow"
+        tokenise(samples, tokenizer, "{prompt}\nAnswer: {response}", 256, path)
+        items = TokenisedSet(path)
+        losses |= {(area, one): loss.nll for one, loss in zip(items.ids, item_losses(model, items, 512), strict=True)}
+    assert len(losses) == 10
+    path = lora_sweep / "trials/t1/heldout.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        if line["step"] == 10:
+            line["nll"] = losses.get((line["area"], line["id"]), line["nll"])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return lora_sweep
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep: Path, tmp_path: Path, merge: bool) -> None:
+    done = export(scored_sweep, tmp_path / "out", "t1", 10, merge=merge)
+    assert done.parity is not None
+    assert set(done.parity.heldout) == {"invoices", "tables"}
+    assert done.parity.heldout_difference < 1e-4
+    assert done.parity.recorded_difference < 1e-4
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        f"Reloaded in a fresh process with `transformers` and compared with the trained model: {done.parity}." in card
+    )
+
+
+@pytest.mark.parametrize(("precision", "passes"), [("fp32", False), ("bf16", True), (None, True)])
+def test_the_limit_is_that_of_the_precision_which_auto_became(
+    scored_sweep: Path, precision: str | None, passes: bool
+) -> None:
+    records = [json.loads(line) for line in (scored_sweep / "trials.jsonl").read_text().splitlines()]
+    lines = [json.dumps({**record, "precision": precision}) + "\n" for record in records]
+    (scored_sweep / "trials.jsonl").write_text("".join(lines))
+    sweep, board = read_sweep(scored_sweep), leaderboard(scored_sweep)
+    items = heldout_items(sweep, choose(board, "t1", 10))
+    means = AreaMeans(recorded=1.0, trained=1.005, exported=1.005)
+    differs = Parity(0.0, 1.0, 1.0, 1, {"tables": means}, items.precision)
+    assert differs.holds is passes
+    assert replace(differs, heldout={"tables": means._replace(recorded=0.98)}).holds is False
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("exported", "passes"), [(1.00009, True), (1.0002, False), (float("nan"), False)])
+def test_the_exported_model_scores_as_the_trained_one_whatever_the_precision(
+    precision: str, exported: float, passes: bool
+) -> None:
+    parity = Parity(0.0, 1.0, 1.0, 1, {"tables": AreaMeans(1.0, 1.0, exported)}, precision)
+    assert parity.holds is passes
+
+
+def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep: Path, tmp_path: Path) -> None:
+    with (scored_sweep / "sweep.yaml").open("a") as file:
+        file.write("training: {precision: fp32}\n")
+    path = scored_sweep / "trials/t1/heldout.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["nll"] += 0.01 if line["area"] == "tables" else 0.0
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"that the sweep recorded \(fp32\) by 0\.01 \(limit 0\.0001\)"):
+        export(scored_sweep, tmp_path / "out", "t1", 10)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("value", "passes"), [(0.0, True), (2e-4, True), (4e-4, False), (float("nan"), False)])
+def test_parity_is_held_against_a_ten_thousandth_of_the_scale(value: float, passes: bool) -> None:
+    before = torch.tensor([[0.5, -3.0], [1.0, 2.0]])
+    after = before.clone()
+    after[0, 1] += value
+    parity = compare_logits([before], [after])
+    assert parity.holds is passes
+    assert (parity.largest_logit, parity.positions) == (3.0, 2)
+    assert compare_logits([before], [before.flip(-1)]).same_top == 0.0
+
+
+def test_a_full_fine_tune_loads_with_plain_transformers(full_sweep: Path, tmp_path: Path) -> None:
+    done = export(full_sweep, tmp_path / "out")
+    assert done.kind == "full"
+    source = AutoModelForCausalLM.from_pretrained(full_sweep / "trials/t1/checkpoints/step-10")
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), logits(source))
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
+    with pytest.raises(UserError, match="needs a LoRA adapter"):
+        export(full_sweep, tmp_path / "merged", merge=True)
+
+
+@pytest.mark.parametrize(
+    ("trial", "step", "expected"), [(None, 5, ("t1", 5)), ("t2", None, ("t2", 10)), ("t1", 5, ("t1", 5))]
+)
+def test_a_named_checkpoint_is_exported(
+    lora_sweep: Path, base_folder: Path, tmp_path: Path, trial: str | None, step: int | None, expected: tuple[str, int]
+) -> None:
+    done = export(lora_sweep, tmp_path / "out", trial, step, verify=False)
+    assert (done.trial_id, done.step) == expected
+    loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
+    torch.testing.assert_close(logits(loaded), trained(lora_sweep, base_folder, *expected))
+
+
+@pytest.mark.parametrize(
+    ("trial", "step", "message"),
+    [
+        ("t1x", None, "--trial: must be a trial of this sweep, got t1x; did you mean t1?"),
+        ("other", None, "--trial: must be a trial of this sweep, got other; one of t1, t2"),
+        ("t1", 7, "--step: must be a checkpoint of t1, got 7; one of 5, 10"),
+    ],
+)
+def test_a_name_that_is_not_there_is_a_user_error(
+    lora_sweep: Path, tmp_path: Path, trial: str, step: int | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        export(lora_sweep, tmp_path / "out", trial, step, verify=False)
+
+
+def test_a_trial_without_rank_needs_its_step_named(write_sweep: Any, fake_trial: Any, tmp_path: Path) -> None:
+    folder = write_sweep([fake_trial("t1", {9: 0.3}), fake_trial("t2", {5: 0.3}, state="pruned")])
+    with pytest.raises(UserError, match=r"--step: must be given, for t2 \(pruned\) has no rank.*one of 5"):
+        export(folder, tmp_path / "out", "t2")
+
+
+def test_a_damaged_checkpoint_is_refused(lora_sweep: Path, tmp_path: Path) -> None:
+    path = lora_sweep / "trials/t1/checkpoints/step-10/adapter_model.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values()))[0, 0] += 1
+    save_file(weights, path)
+    with pytest.raises(UserError, match=r"step-10: must be a checkpoint as it was written, got adapter_model"):
+        export(lora_sweep, tmp_path / "out")
+    (path.parent / "COMPLETE").unlink()
+    with pytest.raises(UserError, match="COMPLETE"):
+        export(lora_sweep, tmp_path / "out")
+    shutil.rmtree(path.parent)
+    with pytest.raises(UserError, match="must have a checkpoint folder"):
+        export(lora_sweep, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_sweep: Path, tmp_path: Path) -> None:
+    shutil.rmtree(lora_sweep / "trials/t1/checkpoints/step-5")
+    lines = [json.loads(line) for line in (lora_sweep / "trials.jsonl").read_text().splitlines()]
+    for line in lines:
+        for point in line["checkpoints"]:
+            point["kept"] = (line["trial_id"], point["step"]) != ("t1", 5)
+    (lora_sweep / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError) as caught:
+        export(lora_sweep, tmp_path / "out", "t1", 5)
+    assert str(caught.value) == (
+        "t1 step 5: must be a checkpoint that the sweep kept, got one that it dropped (resources.keep_checkpoints); "
+        "kept are --trial t1 --step 10, --trial t2 --step 10"
+    )
+    assert export(lora_sweep, tmp_path / "out", verify=False).step == 10  # its scores rank on
+
+
+def test_a_sweep_that_was_moved_still_exports(lora_sweep: Path, tmp_path: Path) -> None:
+    moved = lora_sweep.rename(tmp_path / "moved")
+    assert export(moved, tmp_path / "out", verify=False).trial_id == "t1"
+
+
+def test_out_must_be_free(lora_sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    (tmp_path / "file").write_text("keep")
+    for name, got in (("full", "a folder with files in it"), ("file", "a file")):
+        with pytest.raises(UserError, match=f"must not exist or be an empty folder, got {got}"):
+            export(lora_sweep, tmp_path / name)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_base_model_that_is_gone_or_another_is_refused(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
+    write_manifest(lora_sweep, tmp_path / "gone")
+    with pytest.raises(UserError, match=r"no model at .*gone"):
+        export(lora_sweep, tmp_path / "out")
+    write_manifest(lora_sweep, base_folder, model_sha256={"model.safetensors": "0" * 64})
+    with pytest.raises(UserError, match="must be the base model of the sweep"):
+        export(lora_sweep, tmp_path / "out", merge=True)
+    (lora_sweep / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        export(lora_sweep, tmp_path / "out")
+
+
+def test_a_model_from_the_hub_keeps_its_id_and_commit(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
+    cached = tmp_path / "models--org--tiny" / "snapshots" / "0123abc"
+    shutil.copytree(base_folder, cached)
+    write_manifest(lora_sweep, cached)
+    text = (lora_sweep / "sweep.yaml").read_text()
+    (lora_sweep / "sweep.yaml").write_text(text.replace("random:tiny-llama", "org/tiny"))
+    export(lora_sweep, tmp_path / "out", verify=False)
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/tiny", "0123abc")
+    assert "base_model: org/tiny" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_card_tells_objective_settings_scores_and_how_to_load(
+    lora_sweep: Path, base_folder: Path, tmp_path: Path
+) -> None:
+    write_manifest(lora_sweep, base_folder, data_sha256={"train": "12ab"})
+    export(lora_sweep, tmp_path / "out", verify=False)
+    card = (tmp_path / "out" / "README.md").read_text()
+    rank = json.loads(subprocess.check_output([sys.executable, "-m", "analysis.rank", lora_sweep, "--json"], cwd=ROOT))
+    area = rank["rows"][0]["areas"]["tables"]
+    low, high = area["delta_interval"]
+    for text in [
+        "Answer questions on small tables.",
+        "- `peak_lr`: 0.0003",
+        f"| tables | 40 | {area['nll']:.3f} |",
+        f"{area['delta']:.3f} [{low:.3f}, {high:.3f}]",
+        "AutoPeftModelForCausalLM",
+        "apply_chat_template",
+        "step 10 of 10, rank 1 of 2 trials",
+        "optimistic",
+        "SHA-256",
+        "The base model's folder names none",
+    ]:
+        assert text in card
+
+
+@pytest.mark.parametrize("kind", ["chat", "wrapped"])
+def test_the_cards_python_runs(lora_sweep: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if kind == "wrapped":
+        with (lora_sweep / "sweep.yaml").open("a") as file:
+            file.write('data: {template: "<human>: {prompt}\\n<bot>: {response}"}\n')
+    export(lora_sweep, tmp_path / "out", verify=False)
+    card = (tmp_path / "out" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace("THIS_FOLDER", str(tmp_path / "out"))
+    assert ("<human>: {prompt}\\n<bot>:'" in code) is (kind == "wrapped")
+    exec(compile(code, "card", "exec"), {})
+    assert capsys.readouterr().out.endswith("\n")
+
+
+def test_no_winner_is_exit_code_3_and_errors_are_one_line(
+    write_sweep: Any, fake_trial: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_sweep([fake_trial("t1", {9: 0.3}, state="failed")])
+    with pytest.raises(NoWinnerError):
+        export(folder, tmp_path / "out")
+    assert main([str(folder), "--to", str(tmp_path / "out")]) == 3
+    assert main([str(tmp_path / "none"), "--to", str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(re.fullmatch(r"error: .+: .+, got .+; .+", line) for line in lines)
+
+
+def test_the_command_says_what_it_wrote(lora_sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
+    out = capsys.readouterr().out
+    assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
+    assert re.search(
+        r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions", out
+    )
+    assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--unverified"]) == 0
+    assert "not verified, as asked" in capsys.readouterr().out
+    assert "was not loaded and compared" in (tmp_path / "plain" / "README.md").read_text()
+    assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2
+
+
+def test_help_has_an_example_and_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from analysis import export\n"
+        "try: export.main(['--help'])\n"
+        "finally: print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "python -m analysis.export outputs/demo --to" in done.stdout
+    assert done.stdout.strip().endswith("[]")

@@ -1,0 +1,183 @@
+"""Settings and their replicates: who speaks for whom, and that noise of items and seeds is not called a difference."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.rank.settings import setting_figures, stand
+from analysis.records.sweep import Trial
+from analysis.stats.bootstrap import Bootstrap, percentile_interval
+from analysis.stats.multiple_comparisons import Separation
+from analysis.stats.seed_variance import critical_value
+from tests.unit.analysis.conftest import halves
+
+ITEMS = 80
+
+
+def search(name: str, **more: Any) -> Trial:
+    return Trial(name, "complete", seed=0, **more)
+
+
+def copy(name: str, of: str, seed: int | None, state: str = "complete") -> Trial:
+    return Trial(name, state, kind="replicate", replicate_of=of, seed=seed)
+
+
+def flat(*objectives: float, noise: float = 0.01) -> np.ndarray:
+    """(items, checkpoints) with just these means; all checkpoints share their noise, so that differences are exact."""
+    wiggle = np.random.default_rng(0).normal(0, noise, ITEMS)
+    return np.array(objectives)[None, :] + (wiggle - wiggle.mean())[:, None]
+
+
+def test_a_setting_with_replicates_stands_for_their_mean_and_the_search_trial_no_longer_counts(
+    evidence_of: Any,
+) -> None:
+    t1 = {"t1": flat(0.3, 0.1), "r1": flat(0.4, 0.5), "r2": flat(0.2, 0.7)}  # lowest at step 1 in the search
+    losses = {**t1, "t2": flat(0.2), "r3": flat(0.4), "r4": flat(0.6)}
+    trials = [
+        search("t1"),
+        search("t2"),
+        copy("r1", "t1", 1),
+        copy("r2", "t1", 2),
+        copy("r3", "t2", 1),
+        copy("r4", "t2", 2),
+    ]
+    evidence, notes = evidence_of(losses, np.full(ITEMS, 2.0)), []
+    found = stand(trials, evidence, Separation(), notes)
+    assert found is not None
+    assert (found.settings, found.seeds, found.blocked, notes) == (("t1", "t2"), (2, 2), True, [])
+    winner = int(found.rule.best_settings(evidence.objectives()[None, :])[0])
+    assert found.settings[winner] == "t2"
+    first, second = setting_figures(found, evidence, winner, 2.0)
+    assert (first["objective"], second["objective"]) == (pytest.approx(0.6), pytest.approx(0.5))  # r1 and r2 at step 1
+    assert (first["behind"], second["behind"], second["behind_interval"]) == (pytest.approx(0.1), 0.0, None)
+    assert (first["gain"], first["seeds"], first["replicated"]) == (pytest.approx(1.4), 2, True)
+    assert (found.seed_sd.source, found.seed_sd.residual, found.seed_sd.residual_df) == (
+        "replicates",
+        pytest.approx(0.0),
+        1,
+    )
+
+
+def test_settings_without_replicates_come_after_those_with_and_unstable_ones_last(evidence_of: Any) -> None:
+    losses = {"t1": flat(0.5), "t2": flat(0.4), "t3": flat(0.3), "r1": flat(0.6), "r2": flat(0.1)}
+    trials = [search(f"t{i}") for i in (1, 2, 3)]
+    trials += [copy("r1", "t1", 1), copy("r2", "t3", 1), copy("r3", "t3", 2, state="diverged")]
+    evidence, notes = evidence_of(losses, np.full(ITEMS, 2.0)), []
+    found = stand(trials, evidence, Separation(), notes)
+    assert found is not None
+    assert sorted(range(3), key=found.tier) == [0, 1, 2]
+    assert found.rule.eligible.tolist() == [True, False, False]
+    assert "t3: 1 replicates diverged" in notes[0]
+    # t2 has no replicate: it is compared by the search trials, which share their seed
+    assert setting_figures(found, evidence, 0, 2.0)[1]["behind"] == pytest.approx(0.4 - 0.5)
+
+
+def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(evidence_of: Any) -> None:
+    losses = {"t1": flat(0.3, 0.1), "t2": flat(0.2), "r1": flat(0.05), "r2": flat(0.5, 0.4)}
+    trials, notes = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)], []
+    found = stand(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
+    assert found is not None
+    assert found.seeds == (1, 0)
+    assert any(note.startswith("r1 was not scored at the step that t1 was best at") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("stated", "seeds", "tail"),
+    [
+        (Separation(), 0, 0.05 / 6),
+        (Separation(alpha=0.2), 0, 0.2 / 6),
+        (Separation(), 2, 0.05 / 2 * 4 / 30),
+        (Separation(alpha=0.2, rounds=2), 2, 0.2 / 2 * 4 / 5),
+        (Separation(budget=4), 2, 0.05 / 2 * 4 / 5),
+    ],
+)
+def test_intervals_honour_what_the_config_says_of_confirmation(
+    evidence_of: Any, stated: Separation, seeds: int, tail: float
+) -> None:
+    losses = {"t1": flat(0.50), "t2": flat(0.53), "t3": flat(0.9)}
+    trials = [search(name) for name in losses]
+    for setting in ("t1", "t2"):
+        for seed in range(1, seeds + 1):
+            losses[f"{setting}-r{seed}"] = flat(losses[setting].mean() + 0.01 * seed * (setting == "t1"))
+            trials.append(copy(f"{setting}-r{seed}", setting, seed))
+    evidence = evidence_of(losses, np.ones(ITEMS))
+    found = stand(trials, evidence, stated, [])
+    assert found is not None
+    figures = setting_figures(found, evidence, 0, 1.0)[1]
+    df = math.inf if figures["behind_df"] is None else figures["behind_df"]
+    reach = critical_value(tail, df) * figures["behind_se"]
+    assert figures["behind_interval"] == pytest.approx([figures["behind"] - reach, figures["behind"] + reach])
+
+
+def test_replicates_of_what_has_no_rank_are_said_and_do_not_count(evidence_of: Any) -> None:
+    losses = {"t1": flat(0.5), "r1": flat(0.1), "r2": flat(0.2)}
+    notes: list[str] = []
+    found = stand(
+        [search("t1"), copy("r1", "gone", 1), copy("r2", "r1", 2)],
+        evidence_of(losses, np.ones(ITEMS)),
+        Separation(),
+        notes,
+    )
+    assert found is not None
+    assert found.rule.choose(np.array([[0.1, 0.2, 0.5]])).tolist() == [2]  # r1, r2, t1
+    assert len(notes) == 2
+    assert stand([copy("r1", "gone", 1)], evidence_of({"r1": flat(0.1)}, np.ones(ITEMS)), Separation(), []) is None
+
+
+def test_unknown_seeds_are_not_taken_for_shared_ones(evidence_of: Any) -> None:
+    losses = {name: flat(0.5) for name in ("t1", "t2", "r1", "r2", "r3", "r4")}
+    trials = [search("t1"), search("t2"), *(copy(f"r{i}", f"t{1 + i % 2}", None) for i in range(1, 5))]
+    notes: list[str] = []
+    found = stand(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
+    assert found is not None
+    assert not found.blocked
+    assert "not shared between settings" in notes[0]
+
+
+@pytest.mark.parametrize(("stated", "separated"), [(None, False), (0.02, False), (0.005, True)])
+def test_items_alone_do_not_separate_settings(evidence_of: Any, stated: float | None, separated: bool) -> None:
+    evidence = evidence_of({"t1": flat(0.50), "t2": flat(0.53)}, np.ones(ITEMS))
+    found = stand([search("t1"), search("t2")], evidence, Separation(seed_sd=stated), [])
+    assert found is not None
+    figures = setting_figures(found, evidence, 0, 1.0)[1]
+    assert figures["behind_se_items"] < 1e-9
+    low = percentile_interval(evidence.resampled[:, 1] - evidence.resampled[:, 0])[0]
+    assert low > 0.02  # two checkpoints differ for certain
+    assert figures["separated"] is separated
+    sd = 0.012 if stated is None else stated
+    assert figures["behind_interval"] == pytest.approx(
+        [0.03 - 1.96 * sd * math.sqrt(2), 0.03 + 1.96 * sd * math.sqrt(2)], rel=1e-3
+    )
+
+
+def simulate(rng: np.random.Generator, seeds: int, gap: float, evidence_of: Any, draws: Bootstrap) -> tuple[Any, Any]:
+    """Two settings with `seeds` replicates each: seed effect 0.03, the setting's own 0.02, item noise 0.1."""
+    losses, trials = {}, [search("t0"), search("t1")]
+    blocks = rng.normal(0, 0.03, seeds + 1)
+    for setting in (0, 1):
+        for seed in range(seeds + 1):
+            name = f"t{setting}" if seed == 0 else f"t{setting}-r{seed}"
+            level = 1 + gap * setting + blocks[seed] + rng.normal(0, 0.02)
+            losses[name] = (level + rng.normal(0, 0.1, ITEMS))[:, None]
+            if seed:
+                trials.append(copy(name, f"t{setting}", seed))
+    evidence = evidence_of(losses, np.full(ITEMS, 2.0), draws)
+    return stand(trials, evidence, Separation(), []), evidence
+
+
+def test_the_interval_of_a_difference_covers_it_with_items_and_seeds_drawn_anew(evidence_of: Any) -> None:
+    rng, sims, draws = np.random.default_rng(7), 400, Bootstrap(halves(ITEMS), 200)
+    covered = wrong = 0
+    for _ in range(sims):
+        found, evidence = simulate(rng, 3, 0.05, evidence_of, draws)
+        figures = setting_figures(found, evidence, 0, 2.0)[1]
+        covered += abs(figures["behind"] - 0.05) <= critical_value(0.025, figures["behind_df"]) * figures["behind_se"]
+        found, evidence = simulate(rng, 3, 0.0, evidence_of, draws)
+        winner = int(found.rule.best_settings(evidence.objectives()[None, :])[0])
+        wrong += setting_figures(found, evidence, winner, 2.0)[1 - winner]["separated"]
+    assert 0.92 <= covered / sims <= 0.985  # of a single difference; those shown hold together and are wider
+    assert wrong / sims <= 0.025

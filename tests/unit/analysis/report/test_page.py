@@ -1,0 +1,244 @@
+"""The report: one page, whole without a network, and safe with whatever text the data hold."""
+
+import dataclasses
+import json
+import re
+from itertools import pairwise
+
+import optuna
+import plotly.graph_objects as go
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import create_trial
+
+from analysis.report.__main__ import main
+from analysis.report.elements.material import read_material
+from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
+from analysis.report.page import SECTIONS, figure_json, write_report
+from analysis.report.sections import areas, curves, items, leaderboard, outcome, space, study
+from analysis.stats.curve_smoothing import thin
+from tests.unit.analysis.conftest import replicate
+from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
+
+HEADINGS = [
+    *("Outcome", "What to do next", "Leaderboard", "Loss curves", "Held-out loss by hyper-parameter"),
+    *("Hyper-parameters together", "Held-out areas", "Checkpoints along the epoch", "Items won and lost", "Data"),
+    *("Training samples to look at", "Cost", "Manifest and notes"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_synthetic_sweep(tmp_path_factory.mktemp("report"), 14)
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return write_report(folder).read_text()
+
+
+@pytest.fixture(scope="module")
+def material(folder):
+    return read_material(folder)
+
+
+def test_every_section_is_there_in_order_and_nothing_is_fetched(page):
+    found = re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
+    assert found == HEADINGS
+    assert len(SECTIONS) == len(HEADINGS)
+    body = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=(?!\"data:)", body)
+    assert page.count("plotly.js v") == 1
+
+
+def test_text_of_the_users_is_escaped_in_the_page_and_in_figures(page):
+    assert EVIL not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    figure = go.Figure(go.Scatter(x=[1], y=[2], name=f"a & b {EVIL} <!--"))
+    text = figure_json(figure)
+    assert not set("<>&") & set(text)
+    assert json.loads(text)["data"][0]["name"] == f"a & b {EVIL} <!--"
+    assert plain("<a href='http://x'>") == "&lt;a href='http://x'&gt;"
+
+
+def test_figures_hold_no_number_that_json_lacks(page):
+    figures = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, flags=re.S)
+    assert len(figures) == 10
+    assert all(json.loads(figure)["data"] for figure in figures)
+
+
+def test_each_heading_is_reached_from_the_navigation_and_names_its_section(page):
+    linked = re.findall(r'<li><a href="#([\w-]+)">', page)
+    assert linked == re.findall(r'<section id="([\w-]+)" aria-labelledby="h-\1">', page)
+    assert len(linked) == len(HEADINGS)
+    levels = [int(level) for level in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert page.count('role="img" aria-label="') == page.count("<figure>") == 10
+
+
+def test_the_outcome_says_what_the_leaderboard_says_and_what_it_cost(material):
+    lead, cost = outcome.outcome(material).blocks
+    assert lead.text == material.board["verdict"]
+    seconds = sum(trial.cost["device_seconds"] for trial in material.sweep.trials)
+    assert f"in {seconds / 3600:.2f} device-hours; the sweep held its devices for 0.28 device-hours" in cost.text
+    assert "14" not in cost.text.split(":")[1].split(".")[0]  # by state, not in all
+
+
+def test_the_leaderboard_has_every_setting_once_and_bars_on_one_scale(material):
+    table = leaderboard.section(material).blocks[0]
+    assert [row[1].text for row in table.cells] == [row["trial_id"] for row in material.board["rows"]]
+    assert len({len(row) for row in table.cells} | {len(table.header)}) == 1
+    bars = [cell.bar for row in table.cells for cell in row if cell.bar]
+    assert len(bars) == len(material.ranked)
+    assert {bar.zero for bar in bars} == {bars[0].zero}
+    assert all(0 <= bar.low <= bar.value <= bar.high <= 1 for bar in bars)
+    assert max(bar.high for bar in bars) == 1.0
+
+
+def test_only_the_first_are_drawn_by_name_and_every_curve_is_drawn(material):
+    chart = curves.section(material).blocks[0]
+    names = [trace.name for trace in chart.figure.data if trace.showlegend is not False]
+    assert [name for name in names if name[0].isdigit()] == [
+        f"{place}. {row['trial_id']}" for place, row in enumerate(material.ranked[:3], start=1)
+    ]
+    upper = [trace for trace in chart.figure.data if trace.mode == "lines" and trace.yaxis == "y"]
+    drawn = {text for trace in upper for text in trace.text if text}
+    assert drawn == set(material.curves)
+
+
+def test_epochs_of_different_lengths_are_drawn_by_their_share():
+    def view(*planned):
+        return curves.View.of([thin([step(1, 2.0)], length) for length in planned])
+
+    assert view(20, 20).across == "step"
+    assert view(20, 40).across == "% of the epoch"
+    assert view(20, None).across == "step"  # one length is not known
+    assert view(20, 40).place(thin([step(1, 2.0)], 40), 10) == 25.0
+
+
+def test_findings_are_marked_where_they_happened(material):
+    chart = curves.section(material).blocks[0]
+    marks = [trace for trace in chart.figure.data if trace.mode == "markers"]
+    marked = {pair for trace in marks for pair in zip(trace.text, trace.x, strict=True)}
+    found = [(t.trial_id, f["rule"], f["step"]) for t in material.sweep.trials for f in t.findings]
+    assert marked == {(f"{name}: {rule}, step {step}", step) for name, rule, step in found}
+    assert marked
+
+
+def test_each_searched_hyper_parameter_has_a_panel_with_its_range_and_the_recommended_band(material):
+    grid = space.section(material).blocks[0]
+    assert [chart.name for chart in grid.charts] == [
+        *("space-peak-lr", "space-warmup-fraction", "space-decay-floor", "space-lora-r"),
+    ]
+    points = sum(len(trace.x) for trace in grid.charts[0].figure.data if trace.yaxis is None)
+    assert points == len(material.ranked)
+    edges = {shape.x0 for shape in grid.charts[0].figure.layout.shapes}
+    assert edges == {5e-5, 2e-3}
+    with_band = space._chart(material, "peak_lr", space.searched(material.sweep.config)["peak_lr"], (1e-4, 1e-3))
+    assert (1e-4, 1e-3) in {(shape.x0, shape.x1) for shape in with_band.figure.layout.shapes}
+
+
+def test_gains_by_area_are_those_of_the_leaderboard(material):
+    chart, table, *_ = areas.section(material).blocks
+    first = material.ranked[0]
+    drawn = dict(zip(chart.figure.data[0].y, chart.figure.data[0].x, strict=True))
+    assert drawn == {area: -summary["delta"] for area, summary in first["areas"].items()}
+    assert [row[0].text for row in table.cells] == sorted(first["areas"])
+
+
+def test_items_come_with_their_texts_and_the_widest_first(material):
+    pairs = items.read_pairs(material)
+    assert len(pairs) == 4 * 24
+    section = items.section(material)
+    won = [block for block in section.blocks if block.form == "cards"][-1]
+    shown = [(card.title, dict(card.parts)) for card in won.cards]
+    widest = max(pairs, key=lambda pair: pair.gain)
+    assert shown[0][0] == f"{widest.base.area} / {widest.base.id}"
+    assert all({"prompt", "expected", "base model answers", "winner answers"} <= parts.keys() for _, parts in shown)
+
+
+def test_importances_wait_for_enough_trials(material, tmp_path):
+    assert [block.name for block in study.section(material).blocks[:-1]] == ["importances", "parallel"]
+    few = read_material(write_synthetic_sweep(tmp_path, 4))
+    assert study.section(few).blocks[0].text == "Importances are not shown: they need 10 trials, this study has 4."
+
+
+def test_importances_of_equal_trials_are_not_made_up(material, tmp_path):
+    path = tmp_path / "study.log"
+    told = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))))
+    space = {"peak_lr": FloatDistribution(0, 1), "lora_r": FloatDistribution(0, 1)}
+    for number in range(12):
+        point = {"peak_lr": number / 12, "lora_r": 0.5}
+        told.add_trial(create_trial(params=point, distributions=space, value=1.0))
+    sweep = dataclasses.replace(material.sweep, folder=tmp_path)
+    section = study.section(dataclasses.replace(material, sweep=sweep))
+    assert section.blocks[0].text == "Importances are not shown: all trials ended with the same loss."
+
+
+def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sweep, fake_trial):
+    folder = write_sweep([fake_trial("t1", {10: 0.5}), replicate("t1", 1, {10: 0.4})])
+    page = write_report(folder).read_text()
+    assert "There is no manifest.json." in page
+    assert "No trial has a loss curve yet." in page
+    assert "over seeds" in page
+    empty = write_report(write_sweep([], name="empty")).read_text()
+    assert "nothing to rank" in empty
+
+
+def test_the_command_says_where_the_page_lies(write_sweep, fake_trial, capsys, tmp_path):
+    folder = write_sweep([fake_trial("t1", {10: 0.5})])
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
+    (folder / "plan.json").write_text("[1]")
+    assert main([str(folder)]) == 2
+    assert "plan.json: must hold an object, got list" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def step(number, loss, base=3.0, tokens=1):
+    return {"step": number, "lr": number * 1e-5, "loss": loss, "base_loss": base, "tokens": tokens}
+
+
+def test_a_short_curve_is_smoothed_over_three_steps_by_tokens():
+    curve = thin([step(1, 2.0, tokens=1), step(2, 4.0, tokens=3), step(3, 1.0), step(4, 7.0)])
+    assert curve.steps == [1, 2, 3, 4]
+    assert curve.loss == pytest.approx([2.0, 3.5, (2 + 12 + 1) / 5, (12 + 1 + 7) / 5])
+    assert curve.relative == pytest.approx([loss - 3.0 for loss in curve.loss])
+    assert curve.lr == pytest.approx([1e-5, 2e-5, 3e-5, 4e-5])
+
+
+def test_a_long_curve_has_few_points_each_a_mean_over_a_twentieth_of_the_steps():
+    curve = thin([step(number, float(number)) for number in range(1, 1001)], points=100)
+    assert curve.steps == list(range(10, 1001, 10))
+    assert curve.loss[-1] == pytest.approx(sum(range(951, 1001)) / 50)
+    assert curve.loss[0] == pytest.approx(5.5)
+    assert len(thin([step(number, 1.0) for number in range(1, 1003)], points=100).steps) <= 100
+
+
+def test_a_loss_that_is_not_finite_leaves_a_gap_and_no_base_means_no_difference():
+    curve = thin([step(1, 2.0), step(2, None), step(3, "nan"), step(4, 2.0), step(5, 2.0), step(6, 2.0)])
+    assert curve.loss == [2.0, None, None, None, None, 2.0]
+    assert not thin([step(1, 2.0, base=None)]).has_base
+    assert thin([]).steps == []
+
+
+@pytest.mark.parametrize("colour", [BLUE, VERMILLION, GREEN, PURPLE, GREY])
+@pytest.mark.parametrize("paper", ["#ffffff", "#16181c"])
+def test_colours_of_marks_reach_a_contrast_of_three_to_one(colour, paper):
+    assert contrast(colour, paper) >= 3.0
+
+
+def contrast(one, other):
+    """WCAG 2.2's contrast ratio."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,217 @@
+"""Who proposes: samplers by name, the distance between proposals, the offset grid, flattened values."""
+
+import importlib.util
+import itertools
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from optuna.samplers import GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
+
+from sweeps.config.sweep_config import load_config
+from sweeps.search.gp import flattened
+from sweeps.search.grid import OffsetGrid, grid, grid_levels
+from sweeps.search.samplers import REDRAWS, make_sampler
+from sweeps.search.search_space import SPACING, WARM_START, Cube, distributions, taken_points
+from tests.unit.sweeps.config.test_sweep_config import SMALL
+from trainables.errors import UserError
+
+
+@pytest.fixture
+def load(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return lambda *overrides: load_config(path, [f"storage_path={tmp_path}", *overrides])
+
+
+def new_study(config, trials_done=0):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=make_sampler(config, trials_done))
+
+
+def ask(study, config):
+    return study.ask(fixed_distributions=distributions(config))
+
+
+def points(study, config):
+    cube = Cube(distributions(config))
+    return [cube.to_unit(trial.params) for trial in study.get_trials() if trial.params]
+
+
+def nearest_pair(places):
+    return min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(places, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("gp", GPSampler), ("tpe", TPESampler), ("random", RandomSampler), ("qmc", QMCSampler), ("grid", OffsetGrid)],
+)
+def test_samplers_by_name(load, name, kind):
+    assert type(make_sampler(load(f"search.sampler={name}"), 0).model) is kind
+
+
+def test_cmaes_without_its_package_says_what_to_install(load, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"search.sampler: cmaes needs .*; pip install cmaes"):
+        make_sampler(load("search.sampler=cmaes"), 0)
+
+
+def test_cmaes_searches_around_the_best(load):
+    pytest.importorskip("cmaes")
+    config = load("search.sampler=cmaes")
+    study = new_study(config)
+    cube = Cube(distributions(config))
+    for _ in range(40):
+        trial = ask(study, config)
+        study.tell(trial, float(np.sum((cube.to_unit(trial.params) - 0.8) ** 2)))
+    early, late = points(study, config)[:7], points(study, config)[-7:]
+    assert np.mean([np.linalg.norm(p - 0.8) for p in late]) < 0.7 * np.mean([np.linalg.norm(p - 0.8) for p in early])
+
+
+@pytest.mark.parametrize("name", ["gp", "tpe", "random", "qmc", "grid"])
+def test_eight_lanes_get_no_near_duplicates_and_every_value_is_inside_the_space(load, name):
+    config = load(f"search.sampler={name}", "search.trials=14", "space.decay_floor={low: 2e-5, high: 4e-5}")
+    study = new_study(config)
+    running = [ask(study, config) for _ in range(8)]
+    for step in range(6):
+        study.tell(running.pop(0), 1.0 + 0.1 * step)
+        running.append(ask(study, config))
+    assert nearest_pair(points(study, config)) >= SPACING
+    for trial, (key, scale) in itertools.product(study.get_trials(), distributions(config).items()):
+        assert scale.low <= trial.params[key] <= scale.high
+
+
+class Stubborn(RandomSampler):
+    """Proposes the same setting for ever."""
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        return param_distribution.low
+
+
+def test_a_proposal_on_top_of_a_trial_is_drawn_again_and_that_is_recorded(load):
+    config = load("search.sampler=random")
+    study = new_study(config)
+    study.sampler.model = Stubborn()
+    for _ in range(3):
+        ask(study, config)
+    first, second, third = study.get_trials()
+    assert first.params == {"peak_lr": 5e-5, "warmup_fraction": 0.03}
+    assert "moved" not in first.user_attrs
+    assert nearest_pair(points(study, config)) >= SPACING
+    for trial in (second, third):
+        assert trial.user_attrs["moved"]["from"] == first.params
+        assert 1 <= trial.user_attrs["moved"]["tries"] <= REDRAWS
+
+
+def test_a_space_of_few_whole_numbers_ends_in_repetition_not_in_a_loop(load):
+    only_rank = ["space.peak_lr=1e-4", "space.warmup_fraction=0.05", "space.lora_r={low: 4, high: 6}"]
+    config = load("search.sampler=random", *only_rank)
+    study = new_study(config)
+    ranks = [ask(study, config).params["lora_r"] for _ in range(4)]
+    assert sorted(set(ranks)) == [4, 5, 6]
+    assert study.trials[-1].user_attrs["moved"]["tries"] == REDRAWS
+
+
+def test_failed_trials_and_those_of_earlier_sweeps_may_be_proposed_again(load):
+    config = load()
+    space = distributions(config)
+    params = {"peak_lr": 1e-4, "warmup_fraction": 0.05}
+    trial = {"params": params, "distributions": space}
+    own = create_trial(state=TrialState.COMPLETE, value=1.0, **trial)
+    failed = create_trial(state=TrialState.FAIL, **trial)
+    earlier = create_trial(state=TrialState.COMPLETE, value=1.0, user_attrs={WARM_START: "first"}, **trial)
+    assert len(taken_points(Cube(space), [own])) == 1
+    assert taken_points(Cube(space), [failed, earlier]) == []
+
+
+@pytest.mark.parametrize("name", ["gp", "tpe"])
+def test_the_first_trials_are_spread_over_the_space_and_then_the_model_takes_over(load, name):
+    config = load(f"search.sampler={name}", "search.startup_trials=4")
+    study = new_study(config)
+    asked = []
+    model = study.sampler.model.sample_relative
+    study.sampler.model.sample_relative = lambda *args: asked.append(len(study.get_trials())) or model(*args)
+    for value in (1.0, 2.0, 3.0, 4.0):
+        study.tell(ask(study, config), value)
+    first = np.array(points(study, config))
+    assert not asked
+    for column in first.T:  # scrambled Sobol points: one in each quarter of each range
+        assert sorted(np.floor(4 * column)) == [0, 1, 2, 3]
+    ask(study, config)
+    assert len(asked) == 1
+
+
+def test_a_given_setting_costs_no_proposal(load):
+    config = load("search.sampler=gp")
+    study = new_study(config)
+    study.sampler.quasi_random.sample_relative = None
+    study.enqueue_trial({"peak_lr": 1e-4, "warmup_fraction": 0.05})
+    assert ask(study, config).params == {"peak_lr": 1e-4, "warmup_fraction": 0.05}
+
+
+def test_the_gp_finds_a_basin_beside_a_cliff(load):
+    """A tenth of the range holds settings a hundred times nearer to each other than to the diverged ones."""
+    config = load("search.sampler=gp", "space.warmup_fraction=0.05")
+    study = new_study(config)
+    cube = Cube(distributions(config))
+    for _ in range(14):
+        trial = ask(study, config)
+        (x,) = cube.to_unit(trial.params)
+        study.tell(trial, 1.0 if x > 0.75 else 0.02 * (x - 0.6) ** 2)
+    chosen = [x for (x,) in points(study, config)[4:]]
+    assert np.median(np.abs(np.array(chosen) - 0.6)) < 0.1
+
+
+def test_proposals_are_the_same_for_the_same_seed_and_others_after_a_restart(load):
+    config = load("search.sampler=gp")
+
+    def first(trials_done):
+        return ask(new_study(config, trials_done), config).params
+
+    assert first(0) == first(0)
+    assert first(0) != first(3)
+
+
+def test_flattened_values_keep_their_order_and_the_lower_half():
+    told = np.array([0.50, 0.51, 0.52, 0.53, 0.54, 0.9, 9.0])
+    flat = flattened(told)
+    assert list(flat[:5]) == list(told[:5])
+    assert np.all(np.diff(flat) > 0)
+    assert flat[-1] < 0.9
+    assert list(flattened([2.0, 2.0])) == [2.0, 2.0]
+    assert flattened([]).size == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "trials", "levels"),
+    [
+        (["peak_lr"], 16, [16]),
+        (["peak_lr", "warmup_fraction"], 16, [8, 2]),
+        (["peak_lr", "warmup_fraction", "decay_floor"], 16, [4, 2, 2]),
+        (["peak_lr", "warmup_fraction", "decay_floor"], 1, [1, 1, 1]),
+        (["warmup_fraction", "decay_floor"], 16, [4, 4]),
+    ],
+)
+def test_levels_of_a_grid(names, trials, levels):
+    assert grid_levels(names, trials) == levels
+    cells = grid(names, trials, np.random.default_rng(0))
+    assert len({tuple(cell) for cell in cells}) == len(cells) == np.prod(levels)
+    for column, count in zip(cells.T, levels, strict=True):  # each level in its own part of the range
+        assert sorted(set(np.floor(count * column))) == list(range(count))
+
+
+def test_the_grid_is_placed_by_the_seed_and_goes_on_after_a_restart(load):
+    config = load("search.sampler=grid", "search.trials=8")
+    other = load("search.sampler=grid", "search.trials=8", "seed=1")
+    study = new_study(config)
+    whole = [ask(study, config).params for _ in range(8)]
+    assert ask(new_study(other), other).params not in whole
+
+    again = new_study(config, trials_done=3)
+    again.add_trials([
+        create_trial(value=1.0, params=params, distributions=distributions(config)) for params in whole[:3]
+    ])  # fmt: skip
+    rest = [ask(again, config).params for _ in range(5)]
+    assert rest == whole[3:]

@@ -1,0 +1,84 @@
+import pytest
+
+from tests.unit.trainables.data.audit.helpers import audited, sample
+from trainables.config.sections import FieldNames
+from trainables.data.audit.outliers import markers
+from trainables.data.defects import Defect
+from trainables.data.json_lines import Record
+from trainables.data.samples import check_record
+
+COMMON, RARE = "as 97.6% have", "as few others have"
+SUBJECTS = [f"{a} {b}" for a in ("cash", "land", "tax", "rent", "wages", "bonds", "tools") for b in "abcdefghijk"]
+
+
+def chat(name, *messages):
+    return {"id": name, "messages": [{"role": role, "content": text} for role, text in messages]}
+
+
+def found(shape, odd, count=40):
+    lines = [shape(str(i), SUBJECTS[i]) for i in range(count)]
+    hits = audited([*lines[:7], odd, *lines[7:]]).train.hits.get("format_departure")
+    return {} if hits is None else {hit.line: hit.got for hit in hits.examples}
+
+
+def question(name, subject):
+    return sample(name, f"A note on {subject}.\n\nQuestion: what of {subject}?\nAnswer:", subject)
+
+
+def turns(name, subject):
+    return chat(name, ("system", "Be brief."), ("user", f"what of {subject}?"), ("assistant", subject))
+
+
+@pytest.mark.parametrize(
+    ("shape", "odd", "reason"),
+    [
+        (question, ("What of all this?\nAnswer:", "all"), f"not a line 'Question:' in the prompt, {COMMON}"),
+        (question, ("A note.\n\nQuestion: what of it?", "it"), f"not a prompt that ends 'Answer:', {COMMON}"),
+        (question, ("A note.\n\nQuestion: what?\n[INST]\nAnswer:", "it"), f"'[INST]' in the prompt, {RARE}"),
+        (question, ("A note.\n\nQuestion: what?\nAnswer:", "it</s>"), f"'</s>' in the response, {RARE}"),
+        (question, ("<human>: A note.\n\nQuestion: what?\nAnswer:", "it"), f"'<human>:' in the prompt, {RARE}"),
+        (turns, chat("x", ("user", "what?"), ("assistant", "it")), f"not roles system, user, assistant, {COMMON}"),
+        (turns, chat("x", ("system", "Hm."), ("user", "a"), ("tool", "b"), ("assistant", "it")),
+         f"not roles system, user, assistant, {COMMON}"),
+    ],
+)  # fmt: skip
+def test_a_sample_that_departs_from_the_common_format_is_named(shape, odd, reason):
+    reasons = found(shape, odd if isinstance(odd, dict) else sample("x", *odd))
+    assert list(reasons) == [8]
+    assert reason in reasons[8].split("; ")
+
+
+def test_more_turns_of_the_same_kind_are_the_same_format():
+    odd = chat("x", ("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    assert found(turns, odd) == {}
+
+
+def test_labels_that_belong_to_a_text_are_no_format():
+    assert found(question, sample("x", "Total: 3\nNote: it\n\nQuestion: what of it?\nAnswer:", "it")) == {}
+
+
+def test_a_few_samples_have_no_common_format():
+    assert found(question, sample("x", "What?", "all"), count=18) == {}
+
+
+def test_a_mixture_of_two_formats_has_no_common_one():
+    def mixed(name, subject):
+        return question(name, subject) if int(name) % 4 else sample(name, f"[INST] what of {subject}? [/INST]", subject)
+
+    assert found(mixed, sample("x", "What of all this?", "all")) == {}
+
+
+def test_markers_are_where_they_are_found():
+    line = {"id": "a", "prompt": "Human: x\n  Note: y\nAnswer:", "response": "Reason: z <|im_end|>"}
+    one = check_record("f", Record(1, line), FieldNames())
+    assert not isinstance(one, list | Defect)
+    assert {marker.words for marker in markers(one)} == {
+        "roles user, assistant",
+        "'Human:' in the prompt",
+        "a line 'Human:' in the prompt",
+        "a line 'Note:' in the prompt",
+        "a line 'Answer:' in the prompt",
+        "a prompt that ends 'Answer:'",
+        "a response that begins 'Reason:'",
+        "'<|im_end|>' in the response",
+    }

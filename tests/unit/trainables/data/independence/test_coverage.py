@@ -1,0 +1,98 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.trainables.data.independence.helpers import demo, halves, made, sample, text
+from trainables.data.independence import coverage
+from trainables.data.independence.coverage import far_items, is_unsupported, unsupported, unsupported_share
+from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, read_texts
+
+
+def texts(samples):
+    return read_texts(samples, TRAIN_LIMITS, 0)
+
+
+def far(train, area, seed=0):
+    return far_items(texts(train), {"area": texts(area)}, seed)["area"]
+
+
+def test_items_of_another_world_are_far_and_the_training_sets_own_are_not():
+    poems = [sample(f"poem-{i}", f"Zephyrs hum o'er {word} ponds\n\nUpon?", "dusk") for i, word in enumerate("abc")]
+    found = far(made("plain", 60, seed=1), [*made("plain", 25, seed=2), *poems])
+    assert set(found.ids[:3]) == {"poem-0", "poem-1", "poem-2"}
+    assert 3 <= found.count <= 6
+    assert found.share == found.count / 53
+    assert found.looked_at == 53
+
+
+def test_about_one_percent_of_the_same_process_is_far():
+    left, right = halves(demo("train.jsonl"), group_of, 0)
+    assert far(left, right).share <= 0.04
+
+
+def test_the_threshold_ignores_samples_of_the_same_context():
+    """Each sample has a twin in its own context; those of other contexts are what counts."""
+    train = made("plain", 40, seed=1)
+    twins = [sample(f"{s.id}-twin", s.prompt, s.response) for s in train]
+    alone, doubled = far(train, train), far([*train, *twins], train)
+    assert doubled.threshold == pytest.approx(alone.threshold, abs=0.03)
+    assert doubled.threshold < 0.9
+
+
+def test_at_most_20_ids_farthest_first(monkeypatch):
+    monkeypatch.setattr(coverage, "MOST_AREA", 30)
+    found = far(made("plain", 40, seed=1), made("curt", 40, seed=2))
+    assert found.looked_at == 30
+    assert len(found.ids) == min(found.count, 20)
+
+
+def test_one_context_gives_no_threshold():
+    one = [sample(f"a{i}", f"table\n\nQuestion: {i}?", str(i)) for i in range(5)]
+    assert far(one, made("plain", 3, seed=1)) is None
+
+
+CONTEXT = "Widgets ($m)\nRevenue | 1,496.50 | 0.7\nCosts | (38)"
+
+
+@pytest.mark.parametrize(
+    ("response", "missing"),
+    [
+        ("Revenue", False),
+        ("revenues", False),
+        ("$1,496.5 million", False),
+        ("1496.5", False),
+        (".70", False),
+        ("-38", False),
+        ("$39 million", True),
+        ("12.6%", True),
+        ("Paris", True),
+        ("Paris made 38", False),
+        ("Widget sales in Paris", False),
+        ("Yes", False),
+        ("million", False),
+        ("the", False),
+        ("B", False),
+        ("149", True),
+        ("3", True),
+    ],
+)
+def test_a_response_without_a_word_or_figure_of_its_prompt_is_unsupported(response, missing):
+    assert is_unsupported(text("How much was it?", CONTEXT, response)) == missing
+
+
+def test_unsupported_of_an_area_beside_the_training_sets():
+    items = [text("What is two and two?", "", answer, name=answer) for answer in ("four", "two", "five", "yes")]
+    found = unsupported(items, unsupported_share(items[:2]))
+    assert (found.count, found.share, found.ids, found.train_share) == (2, 0.5, ["four", "five"], 0.5)
+
+
+@given(st.text(), st.text())
+def test_what_the_prompt_says_is_supported(prompt, response):
+    assert not is_unsupported(text(question=f"{prompt}\n{response}", response=response))
+
+
+def test_demo_arithmetic_is_what_is_unsupported():
+    """24 held-out answers of the demo are computed; the others stand in their text or are Yes or No."""
+    found = [t for area in ("tables", "invoices", "contracts", "reports") for t in demo(f"heldout/{area}.jsonl")]
+    count = sum(map(is_unsupported, read_texts(found, AREA_LIMITS, 0)))
+    assert 20 <= count <= 28

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from tests.unit.trainables.models.helpers import CPU, FAMILIES, plain, save_family
+from trainables.config.sections import LoraConfig, ModelConfig
+from trainables.evaluation.generation import end_tokens, greedy_answers
+from trainables.models.base_model import Base, load_base
+from trainables.models.forward_probe import choose_plan
+from trainables.models.pretrained import load_tokenizer, resolve_model
+from trainables.models.tiny_llama import byte_tokenizer
+
+NEW = 7
+PROMPTS = ["What?", "a", "The sum of 3 and 14", "tell me: 19 + 4 =", "zz zz"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer):
+    return [np.array(tokenizer(text).input_ids, dtype=np.int32) for text in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache"))
+
+
+def likeliest(model, prompt, ends):
+    """The likeliest next token, again and again, with the whole text run anew each time."""
+    tokens = prompt.tolist()
+    with torch.no_grad():
+        for _ in range(NEW):
+            tokens.append(int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
+            if tokens[-1] in ends:
+                break
+    return tokens[len(prompt) :]
+
+
+def token_by_token(model, tokenizer, prompt, ends):
+    return tokenizer.decode(likeliest(model, prompt, ends), skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_are_those_of_each_prompt_alone(family, tokenizer, prompts, tmp_path):
+    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    folder = save_family(family, tmp_path / "model", vocabulary=len(tokenizer), **special)
+    reference = plain(folder)
+    expected = [token_by_token(reference, tokenizer, prompt, {tokenizer.eos_token_id}) for prompt in prompts]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    choose_plan(model, None, tokenizer.pad_token_id)
+    assert greedy_answers(model, tokenizer, prompts, NEW, batch_size=3) == expected
+    assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_batches_do_not_show(tiny, tokenizer, prompts, batch_size):
+    model = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU).untouched()
+    expected = [token_by_token(plain(tiny), tokenizer, prompt, {tokenizer.eos_token_id}) for prompt in prompts]
+    assert greedy_answers(model, tokenizer, prompts, NEW, batch_size) == expected
+
+
+def test_an_adapter_answers_too(tiny, tokenizer, prompts):
+    base = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU)
+    before = greedy_answers(base.untouched(), tokenizer, prompts, NEW)
+    model = base.prepare(LoraConfig(r=2), 0)
+    assert greedy_answers(model, tokenizer, prompts, NEW) == before  # B is zero
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.1)
+    expected = [token_by_token(model.eval(), tokenizer, prompt, {tokenizer.eos_token_id}) for prompt in prompts]
+    assert expected != before
+    assert greedy_answers(model, tokenizer, prompts, NEW) == expected
+
+
+def test_the_models_own_generation_settings_do_not_matter(tiny, tokenizer, prompts):
+    model = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU).untouched()
+    expected = greedy_answers(model, tokenizer, prompts, NEW)
+    own = GenerationConfig(
+        do_sample=True,
+        temperature=3.0,
+        top_k=2,
+        repetition_penalty=5.0,
+        no_repeat_ngram_size=1,
+        min_new_tokens=6,
+        max_length=3,
+        num_beams=3,
+        bad_words_ids=[[40], [41]],
+        forced_eos_token_id=9,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model.generation_config = own
+    assert greedy_answers(model, tokenizer, prompts, NEW) == expected
+    assert model.generation_config is own
+
+
+def test_an_answer_ends_at_each_end_token_of_model_or_tokenizer(tiny, tokenizer, prompts):
+    model = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU).untouched()
+    whole = greedy_answers(model, tokenizer, prompts, NEW)
+    stop = likeliest(plain(tiny), prompts[0], set())[2]
+    model.generation_config = GenerationConfig(eos_token_id=[stop, 5])
+    assert set(end_tokens(model, tokenizer)) == {stop, 5, tokenizer.eos_token_id}
+    ends = set(end_tokens(model, tokenizer))
+    expected = [token_by_token(plain(tiny), tokenizer, prompt, ends) for prompt in prompts]
+    assert greedy_answers(model, tokenizer, prompts, NEW) == expected != whole
+
+
+def test_without_any_end_token_there_is_no_answer(tiny, prompts):
+    tokenizer = load_tokenizer(tiny)
+    tokenizer.eos_token = None
+    model = plain(tiny)
+    model.generation_config = GenerationConfig()
+    with pytest.raises(ValueError, match="end token"):
+        greedy_answers(model, tokenizer, prompts, NEW)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_comes_back_as_it_came(tiny, tokenizer, prompts, training):
+    base = load_base(tiny, ModelConfig(name="random:tiny-llama", method="full"), "fp32", CPU)
+    model = base.prepare(LoraConfig(), 0).train(training)
+    own = model.generation_config
+    greedy_answers(model, tokenizer, prompts, NEW)
+    assert model.training is training
+    with pytest.raises(IndexError):  # a token that the model does not have
+        greedy_answers(model, tokenizer, [np.array([10_000], dtype=np.int32)], NEW)
+    assert (model.training, model.generation_config) == (training, own)
+
+
+def test_bf16_generates_in_bf16(tiny, tokenizer, prompts):
+    base = load_base(tiny, ModelConfig(name="random:tiny-llama", method="full"), "bf16", CPU)
+    assert isinstance(base, Base)
+    model = base.untouched()
+    kept = []
+    model.get_output_embeddings().register_forward_hook(lambda _, __, output: kept.append(output.dtype))
+    answers = greedy_answers(model, tokenizer, prompts, NEW)
+    assert set(kept) == {torch.bfloat16}
+    assert len(answers) == len(prompts)

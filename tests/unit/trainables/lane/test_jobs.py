@@ -1,0 +1,83 @@
+"""What a lane's jobs leave behind: base losses in the curve, and findings from the curve and the held-out items."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.trainables.training.helpers import lane, tokenised, trial
+from trainables.config.sections import ModelConfig
+from trainables.evaluation.heldout_history import BASELINE_ITEMS
+from trainables.lane.jobs import run_job, train_trial
+from trainables.lane.warm_state import Bench
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO
+
+TINY = ModelConfig(name="random:tiny-llama")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    tiny = resolve_model(TINY, folder / "models")
+    tokenizer = load_tokenizer(tiny)
+    data, area = tokenised(folder, tokenizer, 43), tokenised(folder, tokenizer, 30, seed=1)
+    settings = lane(checkpoints_at=[0.5, 1.0])
+    heldout = settings.heldout.model_copy(update={"answers_at": []})
+    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+    settings = settings.model_copy(update=places)
+    base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
+    return Bench(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
+
+
+def do(bench, **work):
+    return run_job(bench, work)
+
+
+def train(bench, name, **params):
+    spec = trial(**params).model_dump() | {"trial_id": name}
+    return train_trial(bench, {"do": "trial", "spec": spec, "baseline": {}}, lambda _: None, lambda: False)
+
+
+def curve(bench, name):
+    path = Path(bench.settings.output_dir) / "trials" / name / "curve.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trials(bench):
+    """A trial before the base losses are known, one with them, and one beside a base model that was far better."""
+    before = train(bench, "before")
+    do(bench, do="baseline", area="sums")
+    folder = Path(bench.settings.output_dir)
+    items = folder / BASELINE_ITEMS
+    (folder / "trials" / "baseline" / "sums.jsonl").rename(items)  # as the driver leaves them
+    do(bench, do="base_losses", cache=None)
+    after = train(bench, "after")
+    lines = [json.loads(line) for line in items.read_text().splitlines()]
+    items.write_text("".join(json.dumps(line | {"nll": line["nll"] / 100}) + "\n" for line in lines))
+    return {"before": before, "after": after, "worse": train(bench, "worse")}
+
+
+def test_a_curve_holds_base_losses_once_they_are_known(bench, trials):
+    before, after = curve(bench, "before"), curve(bench, "after")
+    assert all((line["base_loss"], line["item_base_nll"]) == (None, None) for line in before)
+    assert after[0]["base_loss"] == pytest.approx(after[0]["loss"], abs=1e-5)
+    assert [line["item_nll"] for line in after] == [line["item_nll"] for line in before]
+    for line in after:
+        assert len(line["item_base_nll"]) == len(line["ids"])
+    assert trials["after"]["state"] == "complete"
+
+
+def test_an_area_worse_than_the_base_model_is_a_finding(trials):
+    (finding,) = [finding for finding in trials["worse"]["findings"] if finding["rule"] == "forgetting"]
+    assert (finding["evidence"]["area"], finding["evidence"]["items"], finding["step"]) == ("sums", 30, 11)
+    after = trials["worse"]["checkpoints"][-1]["areas"]["sums"]["nll"]
+    assert 0.5 * after < finding["evidence"]["rise_over_base_nats"] < after
+    assert json.dumps(trials["worse"]["findings"], allow_nan=False)
+    assert "forgetting" not in {finding["rule"] for finding in trials["after"]["findings"]}
+
+
+def test_without_the_baselines_items_nothing_is_compared_with_it(trials):
+    assert "forgetting" not in {finding["rule"] for finding in trials["before"]["findings"]}

@@ -1,0 +1,268 @@
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.unit.trainables.models.helpers import save_family
+from trainables.config.sections import ModelConfig
+from trainables.errors import UserError
+from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
+from trainables.models.safetensors_files import summarise_weights
+from trainables.models.tiny_llama import byte_tokenizer
+from trainables.storage.folders import build_once
+
+
+def resolve(name, cache, **settings):
+    return resolve_model(ModelConfig(name=str(name), **settings), cache)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_family("llama", tmp_path / "model")
+
+
+class TestFolders:
+    def test_a_whole_folder_is_taken_as_it_is(self, folder, tmp_path, monkeypatch):
+        assert resolve(folder, tmp_path / "cache") == folder
+        assert not (tmp_path / "cache").exists()
+        monkeypatch.chdir(tmp_path)
+        assert resolve("model", tmp_path / "cache") == folder
+        assert resolve("./model/", tmp_path / "cache") == folder
+
+    @pytest.mark.parametrize(
+        ("spoil", "message"),
+        [
+            (lambda f: f.joinpath("config.json").unlink(), "must be a folder with a config.json"),
+            (lambda f: f.joinpath("config.json").write_text("{"), "config.json must be JSON"),
+            (lambda f: f.joinpath("config.json").write_text("[]"), "config.json must be a JSON object"),
+            (lambda f: f.joinpath("config.json").write_text("{}"), "must have a model_type"),
+            (lambda f: f.joinpath("model.safetensors").unlink(), "without any weights; fetch the model again"),
+            (
+                lambda f: f.joinpath("model.safetensors").rename(f / "pytorch_model.bin"),
+                "safetensors .*any code.* got .*bin",
+            ),
+            (lambda f: f.joinpath("model.safetensors").rename(f / "model.gguf"), "name the .gguf file itself"),
+            (lambda f: cut(f / "model.safetensors", 100), "must have weights that are whole"),
+            (lambda f: cut(f / "model.safetensors", 4), "must have weights that are whole"),
+            (
+                lambda f: f.joinpath("model.safetensors.index.json").write_text(
+                    '{"weight_map": {"a": "x-2.safetensors"}}'
+                ),
+                "must have all of its weight files, got .* without x-2.safetensors",
+            ),
+        ],
+    )
+    def test_a_folder_that_is_not_whole_is_refused(self, folder, tmp_path, spoil, message):
+        spoil(folder)
+        with pytest.raises(UserError, match=message) as refused:
+            resolve(folder, tmp_path / "cache")
+        assert str(refused.value).startswith("model.name: ")
+        assert "\n" not in str(refused.value)
+
+    def test_pickled_weights_are_refused_unread(self, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return (Path.touch, (tmp_path / "ran",))
+
+        (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+        (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
+        with pytest.raises(UserError, match=r"pytorch_model\.bin; convert the weights to safetensors"):
+            resolve(tmp_path, tmp_path / "cache")
+        with pytest.raises(UserError, match=r"model\.bin; convert the weights"):
+            resolve(tmp_path / "pytorch_model.bin", tmp_path / "cache")
+        assert not (tmp_path / "ran").exists()
+
+    def test_weights_in_several_files_are_one_model(self, tmp_path):
+        model = AutoModelForCausalLM.from_pretrained(save_family("llama", tmp_path / "whole"))
+        model.save_pretrained(tmp_path / "parts", max_shard_size="10KB")
+        assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+        assert summarise_weights(resolve(tmp_path / "parts", tmp_path)) == summarise_weights(tmp_path / "whole")
+
+    def test_a_summary_counts_tied_weights_once(self, tmp_path):
+        model = AutoModelForCausalLM.from_pretrained(save_family("gemma", tmp_path))
+        summary = summarise_weights(tmp_path)
+        assert model.config.tie_word_embeddings
+        assert summary.parameters == sum(weight.numel() for weight in model.parameters())
+        head = model.get_output_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+        assert sorted(summary.linear_shapes) == sorted(tuple(module.weight.shape) for module in linear)
+
+
+def cut(file, size):
+    file.write_bytes(file.read_bytes()[:size])
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "hub"),
+        [
+            ("gpt2", True),
+            ("owner/name", True),
+            ("Qwen/Qwen2.5-0.5B", True),
+            ("./name", False),
+            ("../owner", False),
+            ("/owner/name", False),
+            ("~/name", False),
+            ("a/b/c", False),
+            ("owner/name/", False),
+            ("name.gguf", False),
+            ("owner/name.gguf", False),
+            ("random:tiny-llama", False),
+        ],
+    )
+    def test_what_reads_as_a_hub_id(self, name, hub, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert is_hub_id(name) is hub
+
+    def test_a_folder_comes_before_a_hub_id(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "owner" / "name").mkdir(parents=True)
+        assert not is_hub_id("owner/name")
+
+    @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "no/where/at-all", "nowhere.gguf", "~/nowhere-at-all"])
+    def test_a_path_where_nothing_is_never_asks_the_hub(self, name, tmp_path, monkeypatch):
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
+        with pytest.raises(UserError, match="must be a model that exists"):
+            resolve(name, tmp_path)
+
+    def test_another_file_is_refused(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("")
+        with pytest.raises(UserError, match=r"must be a folder or a \.gguf file"):
+            resolve(tmp_path / "notes.txt", tmp_path)
+
+    def test_another_random_model_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match="got random:huge; use random:tiny-llama"):
+            resolve("random:huge", tmp_path)
+
+
+class TestHub:
+    def test_what_is_fetched(self, folder, tmp_path, monkeypatch):
+        calls = []
+        monkeypatch.setattr(
+            huggingface_hub, "snapshot_download", lambda name, **given: (calls.append((name, given)), str(folder))[1]
+        )
+        assert resolve("owner/name", tmp_path, revision="v1") == folder
+        resolve("owner/name", tmp_path, trust_remote_code=True)
+        (name, plain), (_, trusting) = calls
+        assert (name, plain["revision"]) == ("owner/name", "v1")
+        assert "*.safetensors" in plain["allow_patterns"]
+        assert not any(pattern.endswith((".bin", ".py", "*")) for pattern in plain["allow_patterns"])
+        assert "*.py" in trusting["allow_patterns"]
+
+    @pytest.mark.parametrize("kind", [RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError])
+    def test_what_cannot_be_fetched_is_the_users_error(self, tmp_path, monkeypatch, kind):
+        def fail(*_, **__):
+            error = kind.__new__(kind)
+            error.args = ("404 not there\nRequest id: 7",)
+            raise error
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        with pytest.raises(UserError, match=r"got owner/name at revision v1 \(.*\); correct the name") as refused:
+            resolve("owner/name", tmp_path, revision="v1")
+        assert "Request id" not in str(refused.value)
+
+    def test_a_name_that_cannot_be_an_id_is_the_users_error(self, tmp_path):
+        with pytest.raises(UserError, match="Hugging Face id"):
+            resolve("no such model!", tmp_path)
+
+
+class TestTinyLlama:
+    def test_it_is_built_once_with_the_same_bits_everywhere(self, tmp_path):
+        first = resolve("random:tiny-llama", tmp_path / "a")
+        second = resolve("random:tiny-llama", tmp_path / "b")
+        files = sorted(file.name for file in first.iterdir())
+        assert files == sorted(file.name for file in second.iterdir())
+        assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+        stamp = (first / "model.safetensors").stat().st_mtime_ns
+        assert resolve("random:tiny-llama", tmp_path / "a") == first
+        assert (first / "model.safetensors").stat().st_mtime_ns == stamp
+
+    def test_it_is_tiny_and_no_copy_of_another(self, tmp_path):
+        assert 80_000 < summarise_weights(resolve("random:tiny-llama", tmp_path)).parameters < 150_000
+
+    @pytest.mark.parametrize("text", ["plain", " two  spaces\n", "1,234.5 % — é 漢 🙂", "<|im_start|>x<|im_end|>"])
+    def test_its_tokenizer_knows_every_text(self, text, tmp_path):
+        tokenizer = load_tokenizer(resolve("random:tiny-llama", tmp_path))
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+        assert len(tokenizer("é").input_ids) == 2
+        assert max(tokenizer(text).input_ids) < len(tokenizer) == 259
+
+    def test_its_chat_template_is_chatml(self):
+        messages = [{"role": "user", "content": "1 + 1"}, {"role": "assistant", "content": "2"}]
+        tokenizer = byte_tokenizer()
+        asked = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert asked == "<|im_start|>user\n1 + 1<|im_end|>\n<|im_start|>assistant\n"
+        assert whole == asked + "2<|im_end|>\n"
+        assert tokenizer.convert_tokens_to_ids("<|im_end|>") == tokenizer.eos_token_id
+        assert len(tokenizer(whole).input_ids) == len(whole) - len("<|im_start|><|im_end|>") * 2 + 4
+
+
+class TestTokenizers:
+    def test_one_without_a_class_of_its_own_needs_no_torch(self, tmp_path):
+        folder = resolve("random:tiny-llama", tmp_path)
+        code = f"""
+import sys
+from trainables.config import ModelConfig
+from trainables.models.pretrained import load_tokenizer, resolve_model
+folder = resolve_model(ModelConfig(name={str(folder)!r}), "unused")
+tokenizer = load_tokenizer(folder)
+tokenizer.apply_chat_template([{{"role": "user", "content": "x"}}], tokenize=False)
+print(tokenizer("x").input_ids, "torch" in sys.modules)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"{byte_tokenizer()('x').input_ids} False"
+
+    def test_one_with_a_class_of_its_own_gets_it(self, tmp_path):
+        folder = resolve("random:tiny-llama", tmp_path)
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "GPT2Tokenizer"}))
+        assert type(load_tokenizer(folder)) is type(AutoTokenizer.from_pretrained(folder))
+        assert type(load_tokenizer(folder)).__name__ == "GPT2Tokenizer"
+
+    @pytest.mark.parametrize("config", [None, '{"tokenizer_class": "TokenizersBackend"}'])
+    def test_none_is_the_users_error(self, folder, config):
+        if config:
+            (folder / "tokenizer_config.json").write_text(config)
+        with pytest.raises(UserError, match=r"model\.name: must come with a tokenizer"):
+            load_tokenizer(folder)
+
+
+class TestBuildOnce:
+    def test_of_several_builders_one_wins(self, tmp_path):
+        barrier = threading.Barrier(4)
+
+        def build(folder):
+            barrier.wait(10)
+            (folder / "file").write_text(threading.current_thread().name)
+
+        threads = [threading.Thread(target=build_once, args=(tmp_path / "made", build)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (tmp_path / "made" / "file").read_text() in {thread.name for thread in threads}
+        assert [folder.name for folder in tmp_path.iterdir()] == ["made"]
+
+    def test_what_is_there_is_not_built_again(self, tmp_path):
+        calls = []
+        for _ in range(2):
+            assert build_once(tmp_path / "made", calls.append) == tmp_path / "made"
+        assert len(calls) == 1
+
+    def test_a_failure_leaves_nothing(self, tmp_path):
+        def build(folder):
+            (folder / "file").write_text("half")
+            raise RuntimeError("disk full")
+
+        with pytest.raises(RuntimeError, match="disk full"):
+            build_once(tmp_path / "made", build)
+        assert list(tmp_path.iterdir()) == []

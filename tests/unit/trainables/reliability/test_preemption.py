@@ -1,0 +1,146 @@
+"""A lane whose node is to go keeps each trial as it stands; whoever goes on gives the same curve, to the bit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.trainables.lane.test_worker import Intake, Lease
+from tests.unit.trainables.training.helpers import Memory, lane, tokenised, trial
+from trainables.checkpoints import training_state
+from trainables.config.sections import ModelConfig
+from trainables.lane.warm_state import Bench
+from trainables.lane.worker import serve
+from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim.optimizer import SOLO
+from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
+from trainables.training.loop import Loop
+from trainables.training.trial_run import Course, Hooks
+
+
+class Notice(Preemption):
+    """A notice that comes before the step after so many; asked before each."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    @property
+    def is_due(self):
+        return True
+
+    def look(self):
+        self.is_coming, self.left = self.left <= 0, self.left - 1
+        return self.is_coming
+
+
+def test_it_asks_now_and_then_until_the_answer_is_yes():
+    now, answers, asked = [0.0], [False, True], []
+    preemption = Preemption(lambda: (asked.append(now[0]), answers.pop(0))[1], lambda: now[0])
+    seen = []
+    for second in (0.0, ASK_EVERY_SECONDS, ASK_EVERY_SECONDS + 1, 2 * ASK_EVERY_SECONDS, 99.0):
+        now[0] = second
+        seen.append(preemption.is_due and preemption.look())
+    assert seen == [False, False, False, True, True]
+    assert asked == [ASK_EVERY_SECONDS, 2 * ASK_EVERY_SECONDS]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def data(tiny, tmp_path_factory):
+    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
+
+
+def base(tiny, method="lora"):
+    return load_base(tiny, ModelConfig(name="random:tiny-llama", method=method), "fp32", torch.device("cpu"))
+
+
+def train(loop, course):
+    loop.join(course)
+    while not (ended := loop.step()):
+        pass
+    return ended[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "kept"),
+    [("lora", 4, 4), ("full", 4, 4), ("lora", 0, None), ("lora", 3, 3)],  # a checkpoint's state serves, too
+)
+def test_the_curve_is_whole_whatever_the_step(tiny, data, method, steps, kept, tmp_path):
+    config = lane(method, lora={"r": 4, "alpha": 8.0, "dropout": 0.3}, checkpoints_at=[0.3, 1.0])
+    whole, first, rest = Memory(), Memory(), Memory()
+    expected = train(Loop(base(tiny, method)), Course(data, trial(), config, whole.hooks()))
+    written = []
+
+    def keep(step, learnt):
+        written.append(step)
+        training_state.keep(tmp_path / "state", training_state.TrainingState(step, learnt, {}))
+
+    hooks = first.hooks()
+    hooks = Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep, Notice(steps))
+    left = train(Loop(base(tiny, method)), Course(data, trial(), config, hooks))
+    assert (left.state, left.steps) == ("preempted", steps)
+    assert len(written) == len(set(written)), "nothing is kept twice"
+
+    state = training_state.last(tmp_path / "state", {})
+    assert (state.step if state else None) == kept
+    course = Course(data, trial(), config, rest.hooks())
+    if state:
+        course.go_on(state.step, state.tensors, [json.loads(json.dumps(vars(record))) for record in first.records])
+    outcome = train(Loop(base(tiny, method)), course)
+    assert first.records + rest.records == whole.records
+    assert (outcome.state, outcome.findings) == ("complete", expected.findings)
+
+
+@pytest.fixture
+def bench(tiny, data, tmp_path):
+    settings = lane(checkpoints_at=[0.3, 1.0])
+    area = tokenised(tmp_path, load_tokenizer(tiny), 8, seed=1)
+    heldout = settings.heldout.model_copy(update={"answers_at": []})
+    places = {"model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+
+    def make(name):
+        own = settings.model_copy(update={**places, "output_dir": str(tmp_path / name)})
+        return Bench(settings=own, world=SOLO, base=base(tiny), data=data, areas={"sums": area}, scorers={"sums": {}})
+
+    return make
+
+
+def files(bench, name):
+    folder = Path(bench.settings.output_dir) / "trials" / name
+    return {path.name: path.read_text() for path in folder.glob("*heldout.jsonl")}, [
+        json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()
+    ]
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_lane_that_leaves_loses_no_step(bench, slots):
+    """Alone and packed: the trials leave together, take no other trial in, and go on in a lane like it."""
+    names = ["a", "b"][:slots]
+
+    def leases(seed=7):
+        return [Lease(name, slots, seed=seed + number) for number, name in enumerate(names)]
+
+    undisturbed, other = bench("undisturbed"), leases()
+    serve(undisturbed, Intake(*other[1:]), other[0])
+
+    leaving, first = bench("left"), leases()
+    leaving.preemption = Notice(5 * slots)
+    waiting = Intake(*first[1:], Lease("late", slots))
+    serve(leaving, waiting, first[0])
+    assert [(lease.ended["state"], lease.ended["steps"]) for lease in first] == [("preempted", 5)] * slots
+    assert [lease.job_id for lease in waiting.waiting] == ["late"]
+
+    successor, second = bench("left"), leases()
+    serve(successor, Intake(*second[1:]), second[0])
+    for lease, alike in zip(second, other, strict=True):
+        assert lease.error is None
+        assert (lease.ended["state"], lease.ended["went_on_from_step"]) == ("complete", 5)
+        assert lease.ended["steps"] == alike.ended["steps"] == 11
+        assert files(successor, lease.job_id) == files(undisturbed, lease.job_id)
+        assert [r["seq"] for r in lease.reports if r["kind"] == "areas"] == [2]
