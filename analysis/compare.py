@@ -17,7 +17,7 @@ from rich.text import Text
 from analysis.cli import DONE, Parser, run
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
 from analysis.rank.leaderboard import leaderboard
-from analysis.records.json_object import read_json
+from analysis.records.json_files import read_json
 from analysis.records.lineage import Kin, full_place, parent_of, tree
 from analysis.records.locate import opened, place_of
 from analysis.records.sweep import Sweep, read_sweep

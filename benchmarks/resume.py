@@ -34,7 +34,7 @@ from trainables.checkpoints.async_writer import Pending
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.lane.warm_state import Bench
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 from trainables.training.trial_run import Course, Hooks
 
 PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}

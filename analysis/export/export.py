@@ -11,20 +11,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.cli import DONE, Parser, run
 from analysis.export.checkpoint_choice import BaseModel, Chosen, base_model, check_base, checkpoint_folder, choose
-from analysis.export.hub import check_push, push
 from analysis.export.model_card import model_card
 from analysis.export.reproduce import REPRODUCE_FILE, reproducing_config
 from analysis.rank.leaderboard import leaderboard
-from analysis.records.locate import opened
 from analysis.records.sweep import Sweep, read_sweep
 from trainables.errors import UserError
 from trainables.storage.layout import CACHE_FOLDER, area_file
@@ -32,13 +28,6 @@ from trainables.storage.layout import CACHE_FOLDER, area_file
 if TYPE_CHECKING:
     from analysis.export.verification import Items, Parity
 
-EXAMPLE = """example:
-  python -m analysis.export outputs/demo --to demo-adapter               # the winner's adapter
-  python -m analysis.export outputs/demo --to demo-model --merge         # merged, for plain transformers
-  python -m analysis.export outputs/demo --to other --trial ID --step 40
-  python -m analysis.export outputs/demo --to demo-model --merge --push me/demo   # to a private repository
-
-exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "*.py")
@@ -138,44 +127,6 @@ def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
     return [sweep.statement or sweep.name, *given[:answers]]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m analysis.export`; returns its exit code."""
-    parser = Parser("python -m analysis.export", "Exports a sweep's best checkpoint as a Hugging Face folder.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
-    parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
-    parser.add_argument("--trial", metavar="ID", help="the trial; default: the leaderboard's winner")
-    parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
-    parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model")
-    parser.add_argument(
-        "--unverified",
-        action="store_true",
-        help="don't load what was written to compare it (where the model is too large for this machine)",
-    )
-    parser.add_argument(
-        "--push", metavar="REPO", help="then upload the verified folder to this Hugging Face repository, made private"
-    )
-    given = parser.parse_args(arguments)
-
-    def command() -> int:
-        if given.merge and given.unverified:
-            raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
-        if given.push and given.unverified:
-            raise UserError(
-                "--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved"
-            )
-        if given.push:
-            check_push(given.push)
-        with opened(given.folder) as folder:
-            done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
-        print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
-        print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
-        if given.push:
-            print(f"pushed: {push(done.folder, given.push)}")
-        return DONE
-
-    return run(command)
-
-
 def _free(out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         got = "a folder with files in it" if out.is_dir() else "a file"
@@ -184,7 +135,7 @@ def _free(out: Path) -> Path:
 
 
 def _verified(source: Path) -> dict[str, str]:
-    from trainables.checkpoints.checkpoint import CheckpointError, verify  # imports torch: not for --help
+    from trainables.storage.sealed_folder import CheckpointError, verify
 
     try:
         return verify(source)
@@ -248,7 +199,3 @@ def _written_whole(out: Path) -> Iterator[Path]:
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

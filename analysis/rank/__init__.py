@@ -1,1 +1,5 @@
 """The leaderboard."""
+
+from analysis.rank.leaderboard import leaderboard
+
+__all__ = ["leaderboard"]

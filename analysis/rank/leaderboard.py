@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
-from analysis.output.leaderboard_csv import as_csv
-from analysis.output.leaderboard_table import print_board
 from analysis.rank.candidates import baseline_summary, read_contenders
 from analysis.rank.findings import sweep_findings
 from analysis.rank.ranking import few_clusters, ranking, without_ranking
@@ -26,19 +22,10 @@ from analysis.rank.score_matrix import gather
 from analysis.rank.settings import stand
 from analysis.rank.subset_trials import SUBSET, what_more_data_brings
 from analysis.rank.verdict import verdict
-from analysis.records.locate import opened
 from analysis.records.sweep import read_sweep
 from analysis.suspects.find import LISTED, suspects_or_reason
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import LEADERBOARD_FILE
-
-EXAMPLE = """example:
-  python -m analysis.rank outputs/demo          # the table; also writes outputs/demo/leaderboard.json
-  python -m analysis.rank s3://bucket/sweeps/x  # likewise, of a sweep in an object store
-  python -m analysis.rank outputs/demo --json   # the same as JSON
-  python -m analysis.rank outputs/demo --csv    # a line a trial, for a spreadsheet
-
-exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
 
 
 def leaderboard(folder: str | Path) -> dict[str, Any]:
@@ -97,30 +84,8 @@ def write_leaderboard(folder: str | Path) -> dict[str, Any]:
     found, reason = suspects_or_reason(folder, LISTED)
     listed = [{"id": one.found.id, "kind": one.found.kind, "excess_nats": one.found.excess_nats} for one in found]
     board = {**leaderboard(folder), "suspects": {"samples": listed, "unknown_because": reason}}
-    write_whole(Path(folder) / LEADERBOARD_FILE, _as_json(board))
+    write_whole(Path(folder) / LEADERBOARD_FILE, as_json(board))
     return board
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m analysis.rank`; returns its exit code."""
-    parser = Parser("python -m analysis.rank", "Ranks the trials of a sweep on its held-out areas.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
-    forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--json", action="store_true", help="print the leaderboard as JSON instead of a table")
-    forms.add_argument("--csv", action="store_true", help="print a line a trial as CSV instead of a table")
-    given = parser.parse_args(arguments)
-
-    def command() -> int:
-        with opened(given.folder) as folder:
-            board = write_leaderboard(folder)
-        if given.json or given.csv:
-            sys.stdout.write(_as_json(board) if given.json else as_csv(board))
-            sys.stdout.flush()
-        else:
-            print_board(board)
-        return DONE if board["winner"] else NO_COMPLETE_TRIAL
-
-    return run(command)
 
 
 def _plain(value: Any) -> Any:
@@ -132,9 +97,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _as_json(board: dict[str, Any]) -> str:
+def as_json(board: dict[str, Any]) -> str:
+    """The text of `leaderboard.json`."""
     return json.dumps(board, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

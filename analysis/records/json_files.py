@@ -1,4 +1,4 @@
-"""Reads JSON Lines files that a sweep is, or was until it was killed, writing to."""
+"""Reads JSON and JSON Lines files that a sweep is, or was until it was killed, writing to."""
 
 from __future__ import annotations
 
@@ -59,3 +59,21 @@ def _is_cut_off(raw: bytes) -> bool:
         else:
             depth += (character in "{[") - (character in "}]")
     return raw.lstrip().startswith(b"{") and (in_string or depth > 0)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object's file; None where there is none.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(str(path), "must be JSON in UTF-8", error, "restore the file that the sweep wrote") from error
+    if not isinstance(found, dict):
+        got = type(found).__name__
+        raise UserError(str(path), "must hold an object", got, "restore the file that the sweep wrote")
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.records.json_object import read_json
+from analysis.records.json_files import read_json
 from analysis.records.locate import top_of
 from trainables.errors import UserError
 from trainables.storage.layout import MANIFEST_FILE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,23 +12,15 @@ from typing import Any
 
 import yaml
 
-from analysis.cli import DONE, Parser, run
 from analysis.rank.leaderboard import leaderboard
-from analysis.records.json_object import read_json
+from analysis.records.json_files import read_json
 from analysis.records.lineage import link_to
-from analysis.records.locate import opened, place_of
+from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.seed_variance import STATED_DF
 from analysis.suggest.advice import Advice, advise, changes
 from analysis.suggest.observe import Board, observe, searched
-from trainables.errors import UserError
 from trainables.storage.layout import PLAN_FILE
-
-EXAMPLE = """example:
-  python -m analysis.suggest outputs/demo                  # print it
-  python -m analysis.suggest outputs/demo --to next.yaml   # write it; then: python -m sweeps.run next.yaml
-
-exit codes: 0 done, 2 wrong arguments or files"""
 
 WIDTH = 110
 POINTS = 4
@@ -63,30 +54,6 @@ def suggest(folder: str | Path) -> str:
         _set(config, "search.seed_points", points)
     reasons = {key: _said(sweep.config, key, reason) for key, (_, reason) in wanted.items()}
     return "\n".join([*_head(sweep, board, advice), *_emit(config, reasons)]) + "\n"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = Parser("python -m analysis.suggest", "The next sweep, as a config that runs.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
-    parser.add_argument("--to", metavar="FILE", type=Path, help="write it here; default: print it")
-    given = parser.parse_args(arguments)
-
-    def command() -> int:
-        with opened(given.folder) as folder:
-            text = suggest(folder)
-        if given.to is None:
-            sys.stdout.write(text)
-            return DONE
-        try:
-            with given.to.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            raise UserError(f"--to {given.to}", "must not exist yet", "a file", "name another") from None
-        print(f"next sweep: {given.to}; try it: python -m sweeps.run {given.to} --plan")
-        return DONE
-
-    return run(command)
 
 
 def next_name(name: str) -> str:
@@ -190,7 +157,3 @@ def _scalar(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)  # a JSON string is a double-quoted scalar of YAML
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...").strip()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,6 @@ a sample that is merely odd or hard may be right.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.cli import DONE, Parser, run
-from analysis.records.locate import opened
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.suspects.scores import Epoch, Suspicion, answer_kind, suspicions
 from trainables.errors import UserError
@@ -27,11 +24,6 @@ from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
 SHOWN = 20
 LISTED = 5  # beside a leaderboard
 SHOWN_CHARACTERS = 160
-EXAMPLE = """example:
-  python -m analysis.suspects outputs/demo --top 20           # the list
-  python -m analysis.suspects outputs/demo --kind-key kind    # compare within the metadata key "kind"
-
-exit codes: 0 done, 2 wrong arguments or files"""
 
 
 @dataclass(frozen=True)
@@ -115,29 +107,6 @@ def read_texts(path: Path) -> dict[str, Text]:
     return {row["id"]: Text(row["prompt"], row["response"], json.loads(row["meta"])) for row in rows}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m analysis.suspects`; returns its exit code."""
-    parser = Parser("python -m analysis.suspects", "Training samples to look at: likely wrong answers.", EXAMPLE)
-    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
-    parser.add_argument("--top", type=int, default=SHOWN, help=f"how many samples (default: {SHOWN})")
-    parser.add_argument("--kind-key", help="metadata key that says the kind of answer (default: the answer's form)")
-    parser.add_argument("--json", action="store_true", help="print them as JSON")
-    given = parser.parse_args(arguments)
-    if given.top < 1:
-        parser.error("--top must be 1 or more")
-
-    def command() -> int:
-        with opened(given.folder) as folder:
-            found = find_suspects(folder, given.top, given.kind_key)
-        if given.json:
-            print(json.dumps([suspect.as_json() for suspect in found], indent=1, ensure_ascii=False))
-        else:
-            print("\n".join(line for place, suspect in enumerate(found, 1) for line in lines(place, suspect)))
-        return DONE
-
-    return run(command)
-
-
 def lines(place: int, suspect: Suspect) -> list[str]:
     """A suspect for the terminal: its figures, the end of its prompt, its answer."""
     found = suspect.found
@@ -164,7 +133,3 @@ def _kind(name: str, text: Text, key: str | None) -> str:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cli import DONE, Parser, run
 from analysis.rank.leaderboard import leaderboard
+from analysis.records.json_files import read_json
 from analysis.records.sweep import read_sweep
-from analysis.report.elements.material import read_json
 from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole

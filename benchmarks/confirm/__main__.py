@@ -17,10 +17,9 @@ scores to the verdict, with four contenders at most and a budget of four rounds.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +41,7 @@ from benchmarks.confirm.replay import (
     make_rules,
 )
 from benchmarks.confirm.seed_luck import SeedLuck
+from benchmarks.intervals import clustered, coverage, rounded, wilson
 from benchmarks.selection import surfaces
 from benchmarks.selection.grid_surface import Grid, moved_grids
 from benchmarks.selection.grid_surface import space as grid_space
@@ -51,12 +51,8 @@ NOISE_IN_DROPS = (0.25, 1.0, 4.0)
 SEARCHED = 16
 GAP_SDS, WRONG_SDS = 4.0, 0.5
 GRIDS = 5  # moved copies of the trained grid, for each of --seeds
-RESAMPLES = 2000
-NORMAL_975 = 1.959964
 HIGHEST = {"false_separation": 0.05, "ties_at_a_gap_of_4_sds": 0.20, "error_difference": 0.0}
 COVERAGE = (0.90, 0.98)
-
-Figure = dict[str, float]
 
 
 def main() -> None:
@@ -194,47 +190,6 @@ def targets(result: dict[str, Any]) -> dict[str, Any]:
             "met": low <= min(coverages) and max(coverages) <= high,
         },
     }
-
-
-def wilson(hits: Sequence[bool]) -> Figure:
-    """A share with its 95 % interval (Wilson, JASA 22 (1927))."""
-    n, share, z = len(hits), float(np.mean(hits)), NORMAL_975
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {"rate": rounded(share), "lower": rounded(centre - reach), "upper": rounded(centre + reach)}
-
-
-def coverage(intervals: Sequence[Sequence[bool]]) -> Figure | None:
-    """Share of intervals that hold the truth, with its own interval; those of one replay are resampled together."""
-    counts = np.array([[sum(of_replay), len(of_replay)] for of_replay in intervals if of_replay], float)
-    if not len(counts):
-        return None
-    return bootstrap(counts, lambda sums: sums[..., 0] / sums[..., 1], "rate")
-
-
-def clustered(values: np.ndarray, clusters: Sequence[str]) -> Figure:
-    """A mean with its interval, resampled by cluster."""
-    names, index = np.unique(np.array(clusters), return_inverse=True)
-    sums = np.stack([np.bincount(index, values, len(names)), np.bincount(index, minlength=len(names))], axis=1)
-    return bootstrap(sums, lambda total: total[..., 0] / total[..., 1], "mean")
-
-
-def bootstrap(rows: np.ndarray, of_sums: Callable[[np.ndarray], np.ndarray], name: str) -> Figure:
-    """A function of the rows' sums with its 95 % percentile interval.
-
-    Args:
-        rows: (units, columns); units are resampled.
-        of_sums: (…, columns) to (…,).
-        name: Of the figure.
-    """
-    times = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1.0 / len(rows)), size=RESAMPLES)
-    lower, upper = np.quantile(of_sums(times @ rows), [0.025, 0.975])
-    return {name: rounded(of_sums(rows.sum(axis=0))), "lower": rounded(lower), "upper": rounded(upper)}
-
-
-def rounded(value: float) -> float:
-    """Short."""
-    return round(float(value), 4)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 
 from benchmarks.common import parser, print_result, say
 from benchmarks.diagnostics.ground_truth import findings_of, truths
@@ -37,6 +37,7 @@ from benchmarks.diagnostics.recorded import (
     worse_at,
 )
 from benchmarks.diagnostics.synthetic import CLASSES, precision_and_recall
+from benchmarks.intervals import proportion
 from benchmarks.recording.curves import DATA, Curves, load
 
 FALSE_ALARMS_ALLOWED = 0.02
@@ -201,14 +202,6 @@ def count(counts: Counts, spoke: bool, there: bool) -> None:
 def summary(counts: Counts) -> dict[str, Any]:
     """Both proportions with their intervals."""
     return {name: proportion(*pair) for name, pair in counts.items()}
-
-
-def proportion(found: int, of: int) -> dict[str, Any] | None:
-    """A proportion with Wilson's 95 % interval; None of nothing."""
-    if of == 0:
-        return None
-    low, high = binomtest(found, of).proportion_ci(method="wilson")
-    return {"value": round(found / of, 4), "interval": [round(low, 4), round(high, 4)], "found": found, "of": of}
 
 
 def mean_with_interval(values: np.ndarray) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import nn
 from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.lane.warm_state import Bench
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 from trainables.training.loop import Course, Hooks
 
 WARM_UP_TRIALS = 2

@@ -92,7 +92,7 @@ def worker(config: dict[str, Any]) -> None:
     from trainables.config.trial_spec import LaneConfig, TrialSpec
     from trainables.lane.jobs import train_trial
     from trainables.lane.warm_state import Bench
-    from trainables.optim.optimizer import SOLO
+    from trainables.optim.workers import SOLO
     from trainables.tracking.wandb_run import close_service
 
     settings = LaneConfig.model_validate(config["settings"])

@@ -26,7 +26,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import TrialSpec
 from trainables.data.dataset import TokenisedSet
 from trainables.lane.warm_state import Bench
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.engine import Alone
 from trainables.training.loop import Course, Hooks

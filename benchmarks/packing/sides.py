@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCall
 from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import Batch, TokenSequence, collate
-from trainables.data.order import epoch_order, step_indices
+from trainables.data.epoch import epoch_order, step_indices
 from trainables.models.base_model import Base, resolve_precision
 from trainables.models.forward_probe import choose_plan
 from trainables.packing.pack import Pack, StepPart

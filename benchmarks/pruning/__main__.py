@@ -25,12 +25,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import machine, parser, print_result, say
-from benchmarks.diagnostics.__main__ import proportion
+from benchmarks.intervals import proportion, ratio_of_means
 from benchmarks.pruning.decks import Deck, decks, together
 from benchmarks.pruning.replay import Recorded, Rule, Sweep, replay
 from benchmarks.pruning.rules import evidence, nobody, parametrised
 from benchmarks.recording.curves import DATA, load
-from benchmarks.selection.__main__ import ratio_of_means
 from sweeps.pruning.dominance import LEVEL
 
 LANES = (1, 4, 8)

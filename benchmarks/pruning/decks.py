@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.pruning.replay import Recorded, recorded_trials
-from benchmarks.recording.__main__ import GRID_PEAKS, REGIMES
-from benchmarks.recording.curves import Curves
+from benchmarks.recording.curves import GRID_PEAKS, REGIMES, Curves
 
 ROUNDING = 1.001
 """A grid's lowest and highest levels belong to the regimes that end there."""

@@ -30,13 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.recording.curves import PARAMS, PER_SET, load, save, stack, unstack
-
-REGIMES = {"low": (1e-5, 1e-4), "middle": (5e-5, 2e-3), "high": (1e-3, 3e-2)}
-"""Peak LRs of a LoRA: below the recommended bounds, within, above; `--scale` moves them for another model."""
+from benchmarks.recording.curves import GRID_PEAKS, PARAMS, PER_SET, REGIMES, load, save, stack, unstack
 
 SEEDED_PEAKS = np.geomspace(1e-4, 3e-3, 8)
-GRID_PEAKS = np.geomspace(1e-5, 3e-2, 16)
 GRID_WARMUPS = (0.03, 0.06, 0.10)
 GRID_FLOORS = (1e-5, 4.5e-5)
 PLANTED_PEAKS = (1.5e-4, 4e-4, 1e-3)

@@ -136,3 +136,10 @@ def short(values: np.ndarray) -> np.ndarray:
     bits = values.astype(np.float32).view(np.uint32)
     nearest = ((bits + np.uint32(1 << (dropped - 1))) >> dropped) << dropped
     return np.where(np.isfinite(values), nearest.view(np.float32), values)
+
+
+REGIMES = {"low": (1e-5, 1e-4), "middle": (5e-5, 2e-3), "high": (1e-3, 3e-2)}
+"""Peak LRs of a LoRA: below the recommended bounds, within, above; `--scale` moves them for another model."""
+
+
+GRID_PEAKS = np.geomspace(1e-5, 3e-2, 16)

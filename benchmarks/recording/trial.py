@@ -15,7 +15,7 @@ from benchmarks.recording.curves import PARAMS
 from trainables.config.sections import ModelConfig, TrainingConfig
 from trainables.config.trial_spec import TrialSpec
 from trainables.data.dataset import TokenisedSet
-from trainables.data.order import epoch_order
+from trainables.data.epoch import epoch_order
 from trainables.evaluation.heldout import item_losses
 from trainables.models.base_model import load_base
 from trainables.training.loop import Course, Hooks, Loop, Outcome

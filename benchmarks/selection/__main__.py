@@ -27,6 +27,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 
 from benchmarks.common import machine, parser, print_result, say
+from benchmarks.intervals import ratio_of_means
 from benchmarks.selection import surfaces
 from benchmarks.selection.grid_surface import Grid, moved_grids
 from benchmarks.selection.grid_surface import space as grid_space
@@ -37,7 +38,6 @@ NOISE_NATS = (0.0003, 0.001, 0.003)
 TRIALS = (8, 16, 32)
 JUDGED_TRIALS = 16
 GRID_SEEDS = 5  # moved copies of the one grid, for each of --seeds
-RESAMPLES = 4000
 MILLI = 1000.0
 METHODS = ("ours", "tpe_default", "tpe_started", "offset_grid", "project_grid", "random")
 
@@ -151,18 +151,6 @@ def ratios(ours: np.ndarray, other: np.ndarray, clusters: Sequence[str]) -> dict
         "all": (ours, other)
     }
     return {name: ratio_of_means(mine.sum(axis=1), its.sum(axis=1), clusters) for name, (mine, its) in parts.items()}
-
-
-def ratio_of_means(ours: np.ndarray, other: np.ndarray, clusters: Sequence[str]) -> dict[str, float]:
-    """Ratio of two means with its 95 % interval: percentiles of a paired bootstrap over clusters."""
-    names, index = np.unique(np.array(clusters), return_inverse=True)
-    sums = np.stack([np.bincount(index, values, len(names)) for values in (ours, other)])  # (2, clusters)
-    draw = np.random.default_rng(0)
-    times = draw.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=RESAMPLES)
-    resampled = times @ sums.T  # (resamples, 2)
-    lower, upper = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
-    found = {"ratio": sums[0].sum() / sums[1].sum(), "lower": lower, "upper": upper}
-    return {name: round(float(value), 3) for name, value in found.items()}
 
 
 if __name__ == "__main__":

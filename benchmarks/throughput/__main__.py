@@ -26,7 +26,7 @@ from benchmarks.common import machine, parser, prepare, print_result, rounded, s
 from benchmarks.throughput.sides import Clock, heldout_nll, loop_epoch, trainer_epoch
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenisedSet
-from trainables.data.order import epoch_order
+from trainables.data.epoch import epoch_order
 from trainables.models.base_model import load_base, resolve_precision
 
 CONFIG = "conf/demo.yaml"

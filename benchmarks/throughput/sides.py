@@ -24,8 +24,7 @@ from transformers import (
 from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenisedSet
-from trainables.data.epoch import plan_epoch
-from trainables.data.order import epoch_order
+from trainables.data.epoch import epoch_order, plan_epoch
 from trainables.models.base_model import Base, Precision, draw_adapter
 from trainables.optim.lr_schedule import LRSchedule, make_schedule
 from trainables.training.loop import Hooks, train

@@ -73,7 +73,7 @@ def _type(annotation: Any) -> str:
     text = (
         annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
     )
-    text = re.sub(r"typing\.|trainables\.config\.|sweeps\.(config|sections)\.|<class '|'>", "", text)
+    text = re.sub(r"typing\.|(?:trainables|sweeps)\.config\.[a-z_]+\.|<class '|'>", "", text)
     text = re.sub(r"Annotated\[(\w+), FieldInfo\(.*\)\]", r"\1", text)
     text = re.sub(r"Union\[(.*)\]", lambda match: match[1].replace("], ", "] | "), text)
     text = re.sub(r"Literal\[([^\]]*)\]", lambda match: match[1].replace(", ", " or "), text)

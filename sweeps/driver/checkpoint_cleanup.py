@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from sweeps.driver.checkpoint_retention import DROPPED, Ended, Key, kept, marked
+from sweeps.driver.checkpoint_retention import Ended, Key, kept
+from sweeps.ledger.history import DROPPED, marked
 from sweeps.ledger.ledger import Ledger
 from trainables.evaluation.objective import objective
 from trainables.storage.layout import CHECKPOINTS_FOLDER, trial_file

@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trainables.checkpoints.retention import CLOSE_NATS
 
-Record = dict[str, Any]
 Key = tuple[str, int]
 """A checkpoint: its trial's id and its step."""
-
-DROPPED = "checkpoints_dropped"
-"""The ledger's event: `checkpoints`, each with `trial_id` and `step`."""
 
 
 class Ended(NamedTuple):
@@ -62,20 +58,3 @@ def kept(trials: Iterable[Ended], most: int, contenders: Collection[str] = ()) -
     # One that is as good as the last of them might stand before it on the leaderboard.
     stay |= {name for name in ranked[most:] if best[name] <= best[ranked[most - 1]] + CLOSE_NATS}
     return {key for name in stay for key, value in settings[name].items() if value <= best[name] + CLOSE_NATS}
-
-
-def dropped_of(events: Iterable[Record]) -> dict[str, set[int]]:
-    """By trial, the steps of checkpoints that a ledger's events say were dropped after the trial's end."""
-    dropped: dict[str, set[int]] = {}
-    for event in events:
-        for point in event["checkpoints"] if event["event"] == DROPPED else ():
-            dropped.setdefault(point["trial_id"], set()).add(point["step"])
-    return dropped
-
-
-def marked(record: Record, dropped: Collection[int]) -> Record:
-    """A trial's line, saying that its checkpoints at these steps are not kept any more."""
-    if not dropped:
-        return record
-    points = [{**point, "kept": False} if point["step"] in dropped else point for point in record["checkpoints"]]
-    return {**record, "checkpoints": points}

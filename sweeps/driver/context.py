@@ -9,7 +9,7 @@ from rich.console import Console
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.budget import Budget
 from sweeps.driver.interrupt import Interrupt
-from sweeps.folder.resume import Past
+from sweeps.ledger.history import Past
 from sweeps.ledger.ledger import Ledger
 from sweeps.plan.plan import Plan
 from trainables.config.trial_spec import LaneConfig

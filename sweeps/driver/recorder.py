@@ -10,8 +10,8 @@ from typing import Any
 from sweeps.driver.budget import Budget
 from sweeps.driver.checkpoint_cleanup import Keeper
 from sweeps.lanes.lanes import Lanes
+from sweeps.ledger.history import ended_trials, write_trials
 from sweeps.ledger.ledger import Ledger, append_line
-from sweeps.rebuild.__main__ import ended_trials, write_trials
 from trainables.diagnostics.finding import Finding
 from trainables.redaction import redact_all
 from trainables.reliability import fault_injection

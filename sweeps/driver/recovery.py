@@ -9,11 +9,10 @@ from sweeps.driver.budget import Budget
 from sweeps.driver.context import Sweep
 from sweeps.driver.interrupt import Interrupt
 from sweeps.folder.cleanup import sweep_up
-from sweeps.folder.resume import Past, past_of
 from sweeps.lanes.cluster import LanePlan
+from sweeps.ledger.history import Past, last, past_of, write_trials
 from sweeps.ledger.ledger import Ledger
 from sweeps.plan.plan import Plan
-from sweeps.rebuild.__main__ import last, write_trials
 from sweeps.search.study import rebuild_study
 from trainables.errors import UserError
 from trainables.storage.working_copy import WorkingCopy

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeps.config.sweep_config import SweepConfig, load_config
-from sweeps.driver.checkpoint_retention import dropped_of, marked
-from sweeps.ledger.ledger import Event
-from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
 from trainables.storage.working_copy import parent_and_name, place_of
@@ -17,52 +13,6 @@ from trainables.storage.working_copy import parent_and_name, place_of
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
 
 NEEDED = (SWEEP_FILE, PLAN_FILE)
-
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Past:
-    """Trials of earlier starts of the same sweep.
-
-    Attributes:
-        ended: Their records, as in `trials.jsonl`.
-        unfinished: Trials of the search that were proposed and never ended; they run first, under their old ids.
-        submitted: Trials that the search proposed so far, over all starts: the highest number of their ids, so that no
-            id is given twice even where the ledger has lost a line.
-        contenders: Settings that replicates are trained of, the best of the search first; empty before that is decided.
-        device_hours: What all starts together have cost, as far as the ledger knows.
-    """
-
-    ended: list[Record] = field(default_factory=list)
-    unfinished: list[TrialSpec] = field(default_factory=list)
-    submitted: int = 0
-    contenders: tuple[str, ...] = ()
-    device_hours: float = 0.0
-
-    @property
-    def searched(self) -> list[Record]:
-        """Those of the ended trials that the search proposed."""
-        return [record for record in self.ended if record["kind"] == "search"]
-
-
-def past_of(events: list[Event]) -> Past:
-    """What a ledger's events tell of trials."""
-    proposed = (TrialSpec.model_validate(event["spec"]) for event in events if event["event"] == "trial_submitted")
-    specs = {spec.trial_id: spec for spec in proposed}
-    ended = {e["trial"]["trial_id"]: e["trial"] for e in events if e["event"] == "trial_ended"}
-    dropped = dropped_of(events)
-    begun = [spec for trial_id, spec in specs.items() if trial_id not in ended]
-    kinds = {**{s.trial_id: s.kind for s in specs.values()}, **{r["trial_id"]: r["kind"] for r in ended.values()}}
-    searched = [trial_id for trial_id, kind in kinds.items() if kind == "search"]
-    cost = max((event.get("device_hours", 0.0) for event in events), default=0.0)
-    return Past(
-        ended=[marked(record, dropped.get(trial_id, ())) for trial_id, record in ended.items()],
-        unfinished=[spec for spec in begun if spec.kind == "search"],
-        submitted=max((int(trial_id.removeprefix("t")) for trial_id in searched), default=0),
-        contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),
-        device_hours=cost,
-    )
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:

@@ -14,9 +14,9 @@ from sweeps.plan.findings import Finding
 from trainables.config.sections import Scorer
 from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
 from trainables.data.audit.report import SetAudit
+from trainables.data.epoch import epoch_order
 from trainables.data.independence.examine import examine
 from trainables.data.independence.findings import findings as reality_findings
-from trainables.data.order import epoch_order
 from trainables.data.samples import Item, Sample
 from trainables.data.tokenization import Tokenised, tokenise
 from trainables.errors import UserError, UserErrors

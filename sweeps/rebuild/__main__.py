@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,9 +17,9 @@ from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.records.locate import opened
 from sweeps.config.sweep_config import SweepConfig, dump_config
-from sweeps.driver.checkpoint_retention import dropped_of, marked
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
+from sweeps.ledger.history import ended_trials, last, write_trials
 from sweeps.ledger.ledger import Event, Ledger
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
@@ -35,8 +34,6 @@ EXAMPLE = """example:
 exit codes: 0 done, 2 wrong arguments or files, 3 done, but no complete trial with held-out scores"""
 
 MADE_ANEW = (SWEEP_FILE, BASELINE_FILE, TRIALS_FILE, STUDY_FILE, LEADERBOARD_FILE)
-
-Record = dict[str, Any]
 
 
 def rebuild(folder: Path) -> list[str]:
@@ -90,29 +87,6 @@ def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
         raise UserError(str(folder / LEDGER_FILE), rule, type(error).__name__, remedy) from None
     parent, name = parent_and_name(place_of(folder))
     return config.model_copy(update={"name": name, "storage_path": parent})
-
-
-def ended_trials(events: Sequence[Event]) -> list[Record]:
-    """Lines of `trials.jsonl` in the order in which the trials ended; one a trial, its last."""
-    ended = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == "trial_ended"}
-    dropped = dropped_of(events)
-    return [marked(record, dropped.get(name, ())) for name, record in ended.items()]
-
-
-def last(events: Iterable[Event], kind: str) -> Event | None:
-    """The last event of a kind."""
-    found = None
-    for event in events:
-        found = event if event["event"] == kind else found
-    return found
-
-
-def write_trials(folder: Path, ended: Iterable[Record]) -> None:
-    """Replaces `trials.jsonl`; where no trial has ended there is none."""
-    path = folder / TRIALS_FILE
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ended)
-    if text or path.exists():
-        write_whole(path, text)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.folder.resume import past_of
+from sweeps.ledger.history import past_of
 from sweeps.ledger.ledger import EPOCH, Event
 from sweeps.search.search_space import Distribution, distributions
 from sweeps.search.tell import Told, as_trials, frozen

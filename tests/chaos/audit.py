@@ -16,17 +16,17 @@ import torch
 
 from sweeps.config.sweep_config import load_config
 from sweeps.driver.context import lane_settings
+from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Event, Ledger
 from sweeps.plan.plan import Plan
-from sweeps.rebuild.__main__ import ended_trials
 from sweeps.search.study import open_storage
 from tests.chaos.acts import CHECKPOINTS, STEPS, Act, ids
-from trainables.checkpoints.checkpoint import CheckpointError, verify
 from trainables.config.trial_spec import LaneConfig
 from trainables.evaluation.objective import objective
 from trainables.lane.jobs import train_trial
 from trainables.lane.warm_state import Bench
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
+from trainables.storage.sealed_folder import CheckpointError, verify
 
 Record = dict[str, Any]
 

@@ -28,7 +28,7 @@ def test_a_seed_repeats_a_plan_of_more_than_sixty_kills_of_every_kind(seed):
 
 
 def test_every_place_is_in_the_code():
-    written = set(re.findall(r'stages\.reached\w*\(\s*f?"([^"]+)"', SOURCE))
+    written = set(re.findall(r'fault_injection\.reached\w*\(\s*f?"([^"]+)"', SOURCE))
     patterns = [re.sub(r"\{[^}]*\}+", r"\\w+", name) for name in written]
     for kill in [*kills(sixty(1)[0]), *kills(sixty(2)[0])]:
         assert any(re.fullmatch(pattern, kill.stage) for pattern in patterns), kill

@@ -8,35 +8,21 @@ file to its sha256 and `COMPLETE` holds the sha256 of `checksums.json`, so that 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import os
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainables.models.progress_bars import no_progress_bars
-from trainables.reliability import fault_injection, watchdog
-from trainables.storage.atomic import sync
-from trainables.storage.sealed_folder import CHECKSUMS, COMPLETE
+from trainables.storage.sealed_folder import CheckpointError, sealed, verify, write_meta
 
-META = "meta.json"
 ADAPTER = "adapter_model.safetensors"
 
 Tensors = dict[str, torch.Tensor]
-
-
-class CheckpointError(ValueError):
-    """A checkpoint folder that is incomplete or whose content is not what was written."""
 
 
 class Weights(NamedTuple):
@@ -114,77 +100,6 @@ def save_weights(weights: Weights, tensors: Tensors, folder: str | Path, meta: M
     return Path(folder)
 
 
-@contextmanager
-def sealed(folder: Path) -> Iterator[Path]:
-    """Inside, a folder to write to; afterwards it stands at `folder`, whole and vouched for, or not at all.
-
-    Raises:
-        OSError: The disk is full or not writable; nothing is left behind.
-    """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a worker that was killed while saving
-    partial.mkdir(parents=True)
-    what = "/".join(folder.parts[-3:])
-    try:
-        yield partial
-        fault_injection.reached("folder_unsealed", what)
-        _seal(partial)
-        fault_injection.reached("folder_sealed", what)
-        if folder.exists():
-            shutil.rmtree(folder)
-            fault_injection.reached("folder_displaced", what)
-        partial.rename(folder)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, SafetensorError) and (found := re.search(r"\(os error (\d+)\)", str(error))):
-            number = int(found[1])  # safetensors keeps the system's error in its words alone
-            raise OSError(number, os.strerror(number), str(partial)) from error
-        raise
-    sync(folder.parent)
-
-
-def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Writes what `read_meta` reads.
-
-    Raises:
-        TypeError: `meta` holds what JSON can't.
-    """
-    _write_text(folder / META, json.dumps(dict(meta), indent=2, sort_keys=True))
-
-
-def verify(folder: str | Path) -> dict[str, str]:
-    """Checks that a checkpoint is complete and unchanged.
-
-    Args:
-        folder: A folder written by `save`. Files that `save` did not write are not looked at.
-
-    Returns:
-        sha256 of each file, by name.
-
-    Raises:
-        CheckpointError: `COMPLETE` or a file is missing, or a file's bytes are not those that were written.
-    """
-    folder = Path(folder)
-    if not (folder / COMPLETE).is_file():
-        raise CheckpointError(f"{folder}: no {COMPLETE} marker: the checkpoint was not written to its end")
-    if not (folder / CHECKSUMS).is_file():
-        raise CheckpointError(f"{folder}: {CHECKSUMS} is missing")
-    if _sha256(folder / CHECKSUMS).encode() != (folder / COMPLETE).read_bytes().strip():
-        raise CheckpointError(f"{folder}: {CHECKSUMS} is not what {COMPLETE} vouches for")
-    checksums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
-    for name, expected in checksums.items():
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder}: {name} is missing")
-        if _sha256(folder / name) != expected:
-            raise CheckpointError(f"{folder}: {name} is not what was written (its sha256 differs)")
-    return checksums
-
-
-def read_meta(folder: str | Path) -> dict[str, Any]:
-    """The `meta` that a checkpoint was saved with."""
-    return json.loads((Path(folder) / META).read_text())
-
-
 def load(model: nn.Module, folder: str | Path) -> None:
     """Puts a checkpoint's weights into a model of the same kind.
 
@@ -208,26 +123,3 @@ def load(model: nn.Module, folder: str | Path) -> None:
         missing = [name for name in found.missing_keys if state[name].data_ptr() not in given]  # tied ones are there
     if wrong := [*missing, *found.unexpected_keys]:
         raise CheckpointError(f"{folder}: its weights are not those of the model, as {wrong[0]} shows")
-
-
-def _seal(folder: Path) -> None:
-    """Syncs every file, then writes the checksums, then the marker: in this order, each on disk before the next."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        sync(path)
-        watchdog.beat()
-    checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-    _write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2))
-    sync(folder)
-    _write_text(folder / COMPLETE, _sha256(folder / CHECKSUMS) + "\n")
-    sync(folder)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    sync(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

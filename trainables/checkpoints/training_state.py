@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainables.checkpoints import checkpoint
-from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.reliability import fault_injection
+from trainables.storage import sealed_folder
+from trainables.storage.sealed_folder import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def keep(folder: Path, state: TrainingState) -> None:
         OSError: The disk is full or not writable; the state before is still there.
     """
     place = folder / f"step-{state.step}"
-    with checkpoint.sealed(place) as partial:
+    with sealed_folder.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
-        checkpoint.write_meta(partial, {**state.meta, "step": state.step})
+        sealed_folder.write_meta(partial, {**state.meta, "step": state.step})
     fault_injection.reached("state_written", folder.parent.name, state.step)
     for earlier in folder.iterdir():
         if earlier != place:
@@ -72,11 +72,11 @@ def last(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
     places = folder.glob("step-*") if folder.is_dir() else []
     for place in sorted((p for p in places if p.suffix != ".partial"), key=_step, reverse=True):
         try:
-            checkpoint.verify(place)
+            sealed_folder.verify(place)
         except CheckpointError as error:
             logger.warning("%s: the trial goes on from an earlier step", error)
             continue
-        meta = checkpoint.read_meta(place)
+        meta = sealed_folder.read_meta(place)
         if all(meta.get(name) == value for name, value in expected.items()):
             return TrainingState(meta["step"], load_file(place / TENSORS), meta)
         logger.warning("%s was written by another trial or sweep: it is not used", place)

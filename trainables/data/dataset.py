@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from trainables.data.order import epoch_order, split_for_worker, step_indices, steps_in_epoch
+from trainables.data.epoch import epoch_order, split_for_worker, step_indices, steps_in_epoch
 from trainables.data.samples import Item, context_group
 from trainables.data.tokenization import SCHEMA
 from trainables.errors import UserError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainables.config.sections import TrainingConfig
-from trainables.data.order import steps_in_epoch
 
 REPORTS = 20
 """Reports that are spread over an epoch, beside those at its checkpoints."""
@@ -57,3 +58,64 @@ def checkpoint_steps(fractions: Sequence[float], steps: int) -> tuple[int, ...]:
 def report_points(steps: int, reports: int = REPORTS) -> frozenset[int]:
     """Steps, evenly spread, at which the curve is reported: all of a short epoch, and the last of any."""
     return frozenset(-(-part * steps // reports) for part in range(1, reports + 1))
+
+
+NESTING_SEED = 4  # of the one permutation whose beginnings are the parts of a training set; ours
+
+
+def epoch_order(n: int, seed: int, fraction: float = 1.0) -> np.ndarray:
+    """The order of one epoch, the same for equal arguments on every machine (PCG64).
+
+    Args:
+        n: Samples of the training set.
+        seed: The trial's.
+        fraction: Part of the samples, above 0 to 1. A smaller part is held by every larger one, whatever the seed.
+
+    Returns:
+        (samples,) of 0 … n - 1, each once; of a part at least one.
+    """
+    if fraction == 1.0:
+        return _permutation(n, seed)
+    part = _permutation(n, NESTING_SEED)[: max(1, round(n * fraction))]
+    return part[_permutation(len(part), seed)]
+
+
+def _permutation(n: int, seed: int) -> np.ndarray:
+    return np.random.Generator(np.random.PCG64(seed)).permutation(n)
+
+
+def steps_in_epoch(n: int, per_step: int) -> int:
+    """Optimiser steps of an epoch over n samples, `per_step` at a time over all workers; the last may be short."""
+    return -(-n // per_step)
+
+
+def step_indices(order: np.ndarray, step: int, per_step: int) -> np.ndarray:
+    """The samples of a step, over all workers and micro-batches.
+
+    Args:
+        order: The epoch's order, from `epoch_order`.
+        step: 0 to `steps_in_epoch` - 1.
+        per_step: Batch size x accumulation x workers.
+
+    Raises:
+        IndexError: The epoch has no such step.
+    """
+    if not 0 <= step < steps_in_epoch(len(order), per_step):
+        raise IndexError(f"step {step} is not in an epoch of {steps_in_epoch(len(order), per_step)} steps")
+    return order[step * per_step : (step + 1) * per_step]
+
+
+def split_for_worker(indices: np.ndarray, rank: int, workers: int, batch_size: int) -> list[list[int]]:
+    """One worker's micro-batches of a step.
+
+    Each worker takes a contiguous part; parts differ by one sample at most, so in a short last step some workers may
+    get fewer micro-batches than others, or none.
+
+    Args:
+        indices: The step's samples, from `step_indices`.
+        rank: 0 to `workers` - 1.
+        workers: Number of workers.
+        batch_size: Most samples in a micro-batch.
+    """
+    own = np.array_split(indices, workers)[rank].tolist()
+    return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]

@@ -10,20 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import nn
-
-from trainables.data.dataset import TokenisedSet
-from trainables.models.token_losses import token_losses
-from trainables.optim.optimizer import World
-from trainables.reliability import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -111,26 +104,6 @@ def provide(sweep_folder: Path, cache: Path | None, key: str) -> BaseLosses | No
     return shared
 
 
-def compute(model: nn.Module, data: TokenisedSet, world: World, batch_tokens: int) -> dict[str, float]:
-    """Scores the untouched model on every sample; the workers share the samples out, and all get all losses.
-
-    Args:
-        model: `Base.untouched()`.
-        data: The training set.
-        world: The workers, who call this together.
-        batch_tokens: Most tokens scored at once; a longer sample is a batch of its own.
-
-    Returns:
-        Mean loss of each sample's label tokens by id, in nats a token.
-    """
-    # By length, so that a batch needs little padding; every worker gets long and short ones.
-    own = np.argsort(data.lengths, kind="stable")[world.rank :: world.size]
-    nll = np.empty(len(data))
-    for rows, values in world.gather(_losses(model, data, own, batch_tokens)):
-        nll[rows] = values
-    return dict(zip(data.ids, nll.tolist(), strict=True))
-
-
 def keep(losses: BaseLosses, sweep_folder: Path, cache: Path | None) -> None:
     """Writes losses into the sweep's folder, and into the shared one where that can be written."""
     losses.write(sweep_folder / FILE)
@@ -140,29 +113,6 @@ def keep(losses: BaseLosses, sweep_folder: Path, cache: Path | None) -> None:
         losses.write(_shared(cache, losses.key))
     except OSError as error:  # a node may see the sweep's folder and not this one; nothing but time is lost
         logger.warning("base losses are kept for this sweep only: %s", error)
-
-
-def _losses(model: nn.Module, data: TokenisedSet, rows: np.ndarray, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """Samples in ascending order of length, and the mean loss of each."""
-    device = next(model.parameters()).device
-    means = []
-    with torch.no_grad():
-        for indices in _batches(rows, data.lengths, batch_tokens):
-            batch = data.batch(indices).to(device)
-            sums = torch.zeros(len(batch), dtype=torch.float64, device=device)
-            sums.index_add_(0, batch.label_item, token_losses(model, batch).double())
-            means.append(sums / batch.label_item.bincount(minlength=len(batch)))
-            watchdog.beat()
-    return rows, torch.cat(means).cpu().numpy() if means else np.empty(0)
-
-
-def _batches(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """As many samples at a time as fit into `batch_tokens` when padded to the longest, and always one."""
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or (end + 1 - start) * lengths[rows[end]] > batch_tokens:
-            yield rows[start:end]
-            start = end
 
 
 def _shared(cache: Path, key: str) -> Path:

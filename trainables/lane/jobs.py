@@ -12,7 +12,7 @@ from typing import Any
 
 from trainables.checkpoints import checkpoint
 from trainables.config.hyperparameters import with_params
-from trainables.evaluation import base_losses, heldout
+from trainables.evaluation import base_loss_scoring, base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import Bench
@@ -110,7 +110,7 @@ def score_base_losses(bench: Bench, cache: Path | None) -> Report:
     known = bench.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:
         model, batch_tokens = bench.base.untouched(), settings.heldout.batch_tokens
-        nll = base_losses.compute(model, bench.data, bench.world, batch_tokens)
+        nll = base_loss_scoring.compute(model, bench.data, bench.world, batch_tokens)
         if rank == 0:
             base_losses.keep(BaseLosses(key, nll), folder, cache)
     if rank == 0:

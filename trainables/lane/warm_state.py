@@ -17,9 +17,9 @@ from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.heldout import ItemScore
 from trainables.evaluation.scorers import load_scorers
 from trainables.lane.store_sync import LaneStore
-from trainables.lane.strict_json import json_line
+from trainables.lane.trial_files import json_line
 from trainables.models.base_model import Base, load_base
-from trainables.optim.optimizer import World
+from trainables.optim.workers import World
 from trainables.reliability.preemption import Preemption
 from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Loop

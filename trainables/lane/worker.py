@@ -22,7 +22,7 @@ from trainables.lane.jobs import run_job
 from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import Bench
-from trainables.optim.optimizer import World
+from trainables.optim.workers import World
 from trainables.reliability import disk_full, fault_injection
 from trainables.reliability.preemption import Preemption
 from trainables.reliability.watchdog import Watchdog

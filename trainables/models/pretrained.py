@@ -12,7 +12,7 @@ from typing import Any
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
 from trainables.models.safetensors_files import PICKLED, TO_SAFETENSORS, read_json, summarise_weights
-from trainables.storage.folders import build_once
+from trainables.storage.atomic import build_once
 
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]

@@ -15,8 +15,7 @@ import torch
 
 from trainables.config.trial_spec import LaneConfig
 from trainables.data.dataset import TokenisedSet
-from trainables.data.epoch import plan_epoch
-from trainables.data.order import epoch_order, split_for_worker, step_indices
+from trainables.data.epoch import epoch_order, plan_epoch, split_for_worker, step_indices
 from trainables.models.base_model import Base
 from trainables.optim.step import StepPart
 from trainables.packing.pack import Pack

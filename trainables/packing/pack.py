@@ -27,8 +27,8 @@ from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.data.dataset import Batch
 from trainables.errors import UserError
 from trainables.models.base_model import Base
-from trainables.optim.optimizer import SOLO, World, dropout_state
 from trainables.optim.step import BatchLosses, StepPart, Stepped
+from trainables.optim.workers import SOLO, World, dropout_state
 from trainables.packing.adamw import SlotUpdate
 from trainables.packing.adapters import AdapterStack, AdapterState
 from trainables.packing.batches import pack_batches

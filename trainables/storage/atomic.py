@@ -1,4 +1,4 @@
-"""Files that are replaced whole or appended to, and what makes sure that they are on disk.
+"""Files replaced or appended to atomically, and folders built atomically, all synced to disk.
 
 On a full disk a sweep's writes wait for room; see `trainables.reliability.disk_full`.
 """
@@ -6,6 +6,9 @@ On a full disk a sweep's writes wait for room; see `trainables.reliability.disk_
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from trainables.reliability import fault_injection
@@ -61,4 +64,38 @@ def _append(path: Path, data: bytes, durable: bool) -> None:
                 os.fsync(file.fileno())
         except OSError:
             file.truncate(before)
+            raise
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Builds a folder unless it is there.
+
+    The work is done in a sibling that is renamed at the end. Of several processes that build the same folder one wins
+    and the others throw their copy away.
+
+    Args:
+        folder: Where the result goes; parents are made.
+        build: Called with an empty folder to fill.
+
+    Returns:
+        The folder.
+    """
+    if folder.exists():
+        return folder
+    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+    partial.mkdir(parents=True)
+    try:
+        build(partial)
+        if not folder.exists():
+            _rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # gone where the rename took it
+    return folder
+
+
+def _rename(partial: Path, folder: Path) -> None:
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process was first, which is as good
             raise

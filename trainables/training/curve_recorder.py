@@ -13,8 +13,8 @@ import torch
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import LRSchedule
-from trainables.optim.optimizer import World
 from trainables.optim.step import BatchLosses
+from trainables.optim.workers import World
 
 
 @dataclass(frozen=True)

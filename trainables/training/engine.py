@@ -16,8 +16,9 @@ from torch import nn
 
 from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.models.base_model import Base
-from trainables.optim.optimizer import Gradients, Optimiser, World, dropout_state
+from trainables.optim.optimizer import Gradients, Optimiser
 from trainables.optim.step import BatchLosses, StepPart, Stepped
+from trainables.optim.workers import World, dropout_state
 
 
 class Engine(Protocol):

@@ -17,8 +17,8 @@ from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenisedSet
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.models.base_model import Base
-from trainables.optim.optimizer import SOLO, World
 from trainables.optim.step import Stepped
+from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, Parked
 from trainables.reliability import watchdog
 from trainables.training.engine import Alone, Engine

@@ -13,13 +13,12 @@ from torch import nn
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenisedSet
-from trainables.data.epoch import plan_epoch
-from trainables.data.order import epoch_order, split_for_worker, step_indices
+from trainables.data.epoch import epoch_order, plan_epoch, split_for_worker, step_indices
 from trainables.diagnostics import CurveWatch, Finding
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import make_schedule
-from trainables.optim.optimizer import SOLO, World
 from trainables.optim.step import StepPart, Stepped
+from trainables.optim.workers import SOLO, World
 from trainables.reliability.preemption import Preemption
 from trainables.training.curve_recorder import CurveRecorder, StepRecord
 

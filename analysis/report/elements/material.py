@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.rank.leaderboard import leaderboard
-from analysis.records.json_files import read_json_lines
-from analysis.records.json_object import read_json
+from analysis.records.json_files import read_json, read_json_lines
 from analysis.records.sweep import Sweep, Trial, read_sweep
 from analysis.stats.curve_smoothing import Curve, thin
 from analysis.suggest.advice import Advice, advise

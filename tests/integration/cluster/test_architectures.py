@@ -16,10 +16,11 @@ from transformers import (
 )
 
 from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenised, trial
-from trainables.checkpoints.checkpoint import save, verify
+from trainables.checkpoints.checkpoint import save
 from trainables.config.sections import AreaConfig, ModelConfig
 from trainables.evaluation.heldout import score_area, summarise
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.storage.sealed_folder import verify
 from trainables.training.loop import train
 
 COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}

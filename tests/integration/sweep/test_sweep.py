@@ -98,7 +98,7 @@ def test_areas_are_means_of_the_items_written(smoke, trials):
 
 
 def test_checkpoints_are_complete_and_lie_where_the_record_says(smoke, trials):
-    from trainables.checkpoints.checkpoint import verify
+    from trainables.storage.sealed_folder import verify
 
     folder, _ = smoke
     for trial in trials:

@@ -23,14 +23,15 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from sweeps import ending, wandb_summary
-from sweeps.config import load_config
+from sweeps.notify import wandb_summary
+from sweeps.config.sweep_config import load_config
+from sweeps.phases import finish
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 wandb_summary.OPEN_SECONDS = wandb_summary.UPLOAD_SECONDS = seconds
 config = load_config(folder / "sweep.yaml", [f"storage_path={folder.parent}", *sys.argv[3:]])
-board = ending.write_leaderboard(folder)
-ending.tell(config, ending.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
+board = finish.write_leaderboard(folder)
+finish.tell(config, ending.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
 """
 
 

@@ -20,9 +20,9 @@ KEY = "0123456789" * 4
 PRELUDE = """
 import json, logging, os, sys, time
 from types import SimpleNamespace
-from trainables.config import WandbConfig
+from trainables.config.sections import WandbConfig
 from trainables.config.trial_spec import TrialSpec
-from trainables.tracking import Tracker, close_service
+from trainables.tracking.wandb_run import Tracker, close_service
 
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
 clock = time.perf_counter

@@ -30,7 +30,7 @@ from sweeps.search.tell import as_trials
 from trainables.config.trial_spec import TrialSpec
 from trainables.diagnostics import CurveWatch
 from trainables.evaluation.objective import objective
-from trainables.lane.strict_json import json_line
+from trainables.lane.trial_files import json_line
 from trainables.optim.lr_schedule import cap_floor, make_schedule
 from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
 

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from analysis.rank import leaderboard
+from analysis.rank.__main__ import main as rank
 from analysis.report.__main__ import main as report
-from analysis.suspects import find
+from analysis.suspects.__main__ import main as suspects
 from tests.unit.analysis.conftest import FakeTrial
 
 SCORER = "imported_by_a_reader:score"
@@ -20,7 +20,7 @@ def sweep(write_sweep, tmp_path, monkeypatch):
     return write_sweep([FakeTrial("t0001", {8: 0.1, 16: 0.3}), FakeTrial("t0002", {16: 0.1})], areas=areas)
 
 
-@pytest.mark.parametrize("command", [leaderboard.main, report, find.main], ids=["rank", "report", "suspects"])
+@pytest.mark.parametrize("command", [rank, report, suspects], ids=["rank", "report", "suspects"])
 def test_no_command_imports_a_scorer(sweep, command):
     command([str(sweep)])
     assert "imported_by_a_reader" not in sys.modules

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis import show
 from analysis.output.leaderboard_table import print_board
-from analysis.rank import leaderboard as rank
+from analysis.rank import __main__ as rank
 from analysis.rank.leaderboard import leaderboard
 from tests.unit.analysis.conftest import replicate
 

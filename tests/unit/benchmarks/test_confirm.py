@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from benchmarks.confirm.__main__ import clustered, coverage, targets, wilson
+from benchmarks.confirm.__main__ import targets
 from benchmarks.confirm.replay import (
     Luck,
     after_search,
@@ -20,6 +20,7 @@ from benchmarks.confirm.replay import (
     named,
 )
 from benchmarks.confirm.seed_luck import CURVES, NEIGHBOURS, SeedLuck
+from benchmarks.intervals import clustered, coverage, wilson
 from benchmarks.selection.replay import Case, Seen
 from benchmarks.selection.surfaces import Surface, space
 

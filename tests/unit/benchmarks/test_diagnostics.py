@@ -8,15 +8,7 @@ import pytest
 
 from analysis.suspects.scores import answer_kind
 from benchmarks.diagnostics import heldout as diagnostics_heldout
-from benchmarks.diagnostics.__main__ import (
-    count,
-    false_alarms,
-    mean_with_interval,
-    proportion,
-    recorded,
-    summary,
-    worse_than_base,
-)
+from benchmarks.diagnostics.__main__ import count, false_alarms, mean_with_interval, recorded, summary, worse_than_base
 from benchmarks.diagnostics.ground_truth import findings_of, truths
 from benchmarks.diagnostics.planted import TRAIN, answer_kinds, planted_precision
 from benchmarks.diagnostics.recorded import (
@@ -31,6 +23,7 @@ from benchmarks.diagnostics.recorded import (
     worse_at,
 )
 from benchmarks.diagnostics.synthetic import CLASSES, findings
+from benchmarks.intervals import proportion
 from benchmarks.recording.curves import Curves
 from benchmarks.recording.data import plant
 from trainables.config.sections import FieldNames

@@ -7,7 +7,8 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.selection.__main__ import NOISE_NATS, judged, ratio_of_means
+from benchmarks.intervals import ratio_of_means
+from benchmarks.selection.__main__ import NOISE_NATS, judged
 from benchmarks.selection.grid_surface import GRID, Grid, GridSurface
 from benchmarks.selection.grid_surface import space as grid_space
 from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, Seen, draw_noise, regret

@@ -10,9 +10,8 @@ import numpy as np
 from trainables.config.sections import FieldNames
 from trainables.data.audit.dataset_scan import AuditSource, Columns, samples_at
 from trainables.data.audit.duplicates import alike, candidates, conflicts, first_of
-from trainables.data.audit.lengths import unusual_lengths
 from trainables.data.audit.line_scan import compared, question_excerpt
-from trainables.data.audit.outliers import departures
+from trainables.data.audit.outliers import departures, unusual_lengths
 from trainables.data.audit.report import Hit, SetAudit
 from trainables.data.defects import SHOWN_PER_RULE, excerpt, place
 from trainables.data.samples import Sample

@@ -1,4 +1,4 @@
-"""The format that most samples of a data set have, learned from them, and the samples that depart from it."""
+"""Samples that depart from the rest: in the format that most samples have, or in the length of the response."""
 
 from __future__ import annotations
 
@@ -115,3 +115,35 @@ def departures(codes: Flat, names: dict[int, str]) -> dict[int, str]:
         name = names.get(int(codes.values[at]), "a tag of its own")
         reasons[int(row_of[at])].append(f"{name}, as few others have")
     return {row: "; ".join(found) for row, found in reasons.items()}
+
+
+# Ours. The usual cut is 3.5 (Iglewicz & Hoaglin 1993), for lengths that are normal; those of answers have long tails.
+MOST_DEVIATIONS = 6.0
+
+
+LEAST_RATIO = 8.0
+
+
+LEAST_SPREAD = 0.25  # of log lengths: in data of equal lengths a response is no outlier for one word more
+
+
+FEWEST_LENGTHS = 50
+
+
+MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+
+
+def unusual_lengths(characters: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rows whose log length is far from the median, in robust deviations and in plain ratio; and the median length.
+
+    Args:
+        characters: (samples,) lengths of the responses, 1 and up.
+    """
+    if len(characters) < FEWEST_LENGTHS:
+        return np.empty(0, np.int64), 0.0
+    logs = np.log(characters)
+    median = np.median(logs)
+    distance = np.abs(logs - median)
+    spread = max(MAD_TO_DEVIATION * float(np.median(distance)), LEAST_SPREAD)
+    far = (distance > MOST_DEVIATIONS * spread) & (distance > np.log(LEAST_RATIO))
+    return np.flatnonzero(far), float(np.exp(median))

@@ -19,8 +19,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from analysis.cli import NoWinnerError
+from analysis.export.__main__ import main
 from analysis.export.checkpoint_choice import choose
-from analysis.export.export import export, heldout_items, main
+from analysis.export.export import export, heldout_items
 from analysis.export.verification import AreaMeans, Parity, compare_logits
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep
@@ -426,7 +427,7 @@ def test_the_command_says_what_it_wrote(lora_sweep: Path, tmp_path: Path, capsys
 
 def test_help_has_an_example_and_does_not_wait_for_torch() -> None:
     code = (
-        "import sys; from analysis import export\n"
+        "import sys; from analysis.export import __main__ as export\n"
         "try: export.main(['--help'])\n"
         "finally: print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )

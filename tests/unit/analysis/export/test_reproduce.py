@@ -2,8 +2,8 @@
 
 import pytest
 
-from analysis.export.card_parts import licence, schedule_plot
 from analysis.export.checkpoint_choice import BaseModel, choose
+from analysis.export.model_card import licence, schedule_plot
 from analysis.export.reproduce import reproducing_config
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from analysis.rank.leaderboard import leaderboard, main, write_leaderboard
+from analysis.rank.__main__ import main
+from analysis.rank.leaderboard import leaderboard, write_leaderboard
 from analysis.records.sweep import read_sweep
 from trainables.errors import UserError
 

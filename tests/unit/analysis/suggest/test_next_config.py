@@ -10,9 +10,10 @@ import yaml
 
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.lineage import changes as changes_of_sweeps
+from analysis.suggest.__main__ import main
 from analysis.suggest.advice import advise, changes
 from analysis.suggest.evidence import Observed, Setting, Span
-from analysis.suggest.next_config import main, next_name, suggest
+from analysis.suggest.next_config import next_name, suggest
 from sweeps.config.sweep_config import load_config
 from sweeps.run import main as run_sweep
 from tests.unit.analysis.synthetic_sweep import Truth, write_synthetic_sweep

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.suspects.find import find_suspects, main
+from analysis.suspects.__main__ import main
+from analysis.suspects.find import find_suspects
 from trainables.errors import UserError
 
 NAMES = [f"s{index}" for index in range(60)]

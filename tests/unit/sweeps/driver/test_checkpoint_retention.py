@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from sweeps.driver.checkpoint_cleanup import Keeper
 from sweeps.driver.checkpoint_retention import Ended, kept
+from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
-from sweeps.rebuild.__main__ import ended_trials
 from trainables.checkpoints.retention import best_and_last
 from trainables.storage.working_copy import WorkingCopy
 

@@ -8,9 +8,10 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeps.config.sweep_config import load_config
-from sweeps.folder.resume import past_of, resumed_config
+from sweeps.folder.resume import resumed_config
+from sweeps.ledger.history import ended_trials, past_of
 from sweeps.ledger.ledger import Ledger
-from sweeps.rebuild.__main__ import ended_trials, main, rebuild
+from sweeps.rebuild.__main__ import main, rebuild
 from sweeps.search.optuna_search import SweepSearch, tell_replicates
 from sweeps.search.study import open_storage
 from tests.unit.sweeps.config.test_sweep_config import SMALL

@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from trainables.checkpoints.checkpoint import CheckpointError, load, read_meta, save, verify
+from trainables.checkpoints.checkpoint import load, save
+from trainables.storage.sealed_folder import CheckpointError, read_meta, verify
 
 TOKENS = torch.arange(24).reshape(2, 12)
 

@@ -13,10 +13,10 @@ from trainables.checkpoints.training_state import TrainingState
 from trainables.config.sections import ModelConfig
 from trainables.lane.jobs import train_trial
 from trainables.lane.store_sync import LaneStore
-from trainables.lane.strict_json import json_line
+from trainables.lane.trial_files import json_line
 from trainables.lane.warm_state import Bench
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import pull_sealed
 from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Course, Loop

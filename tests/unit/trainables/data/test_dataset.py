@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.trainables.byte_tokenizer import byte_level
 from trainables.data.dataset import TokenisedSet, TokenSequence, collate, pad
-from trainables.data.order import epoch_order, split_for_worker, step_indices, steps_in_epoch
+from trainables.data.epoch import epoch_order, split_for_worker, step_indices, steps_in_epoch
 from trainables.data.samples import Sample
 from trainables.data.tokenization import tokenise
 from trainables.errors import UserError

@@ -219,7 +219,7 @@ def test_many_samples_are_written_in_order_over_several_chunks(tmp_path):
 
 def test_reading_and_tokenising_import_no_framework():
     code = (
-        "import sys, trainables.data.samples, trainables.data.tokenization, trainables.data.order; "
+        "import sys, trainables.data.samples, trainables.data.tokenization, trainables.data.epoch; "
         "sys.exit(', '.join({'torch', 'transformers', 'datasets', 'ray'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -10,12 +10,13 @@ import torch
 
 from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, tokenised, trial
 from trainables.config.sections import ModelConfig
-from trainables.evaluation.base_losses import FILE, BaseLosses, compute, keep, losses_key, provide
+from trainables.evaluation.base_loss_scoring import compute
+from trainables.evaluation.base_losses import FILE, BaseLosses, keep, losses_key, provide
 from trainables.evaluation.heldout import item_losses
 from trainables.lane.jobs import run_job
 from trainables.lane.warm_state import Bench
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.optimizer import SOLO, World
+from trainables.optim.workers import SOLO, World
 from trainables.training.loop import train
 
 TINY = ModelConfig(name="random:tiny-llama")

@@ -12,7 +12,7 @@ from trainables.evaluation.heldout_history import BASELINE_ITEMS
 from trainables.lane.jobs import run_job, train_trial
 from trainables.lane.warm_state import Bench
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 
 TINY = ModelConfig(name="random:tiny-llama")
 

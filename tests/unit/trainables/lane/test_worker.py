@@ -14,7 +14,7 @@ from trainables.config.sections import ModelConfig
 from trainables.lane.warm_state import Bench
 from trainables.lane.worker import SideBySide, serve
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 from trainables.packing.pack import Pack
 
 TINY = ModelConfig(name="random:tiny-llama")

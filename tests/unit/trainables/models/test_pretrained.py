@@ -17,7 +17,7 @@ from trainables.errors import UserError
 from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
 from trainables.models.safetensors_files import summarise_weights
 from trainables.models.tiny_llama import byte_tokenizer
-from trainables.storage.folders import build_once
+from trainables.storage.atomic import build_once
 
 
 def resolve(name, cache, **settings):
@@ -211,7 +211,7 @@ class TestTokenizers:
         folder = resolve("random:tiny-llama", tmp_path)
         code = f"""
 import sys
-from trainables.config import ModelConfig
+from trainables.config.sections import ModelConfig
 from trainables.models.pretrained import load_tokenizer, resolve_model
 folder = resolve_model(ModelConfig(name={str(folder)!r}), "unused")
 tokenizer = load_tokenizer(folder)

@@ -1,4 +1,4 @@
-"""Kills at named stages, each in a process of its own."""
+"""kills at named places, each in a process of its own."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from trainables.reliability.fault_injection import OWN, VARIABLE, Kill, marker, 
 
 TALE = """
 import pathlib
-from trainables import stages
+from trainables.reliability import fault_injection
 for step in (1, 2, 3):
-    stages.reached("steps_written", "t0001", step)
+    fault_injection.reached("steps_written", "t0001", step)
     print(step, flush=True)
-stages.reached_writing("line_torn", "trial_ended t0001", pathlib.Path("line"), b"0123456789")
+fault_injection.reached_writing("line_torn", "trial_ended t0001", pathlib.Path("line"), b"0123456789")
 pathlib.Path("line").write_bytes(b"0123456789")
 """
 

@@ -13,7 +13,7 @@ from trainables.config.sections import ModelConfig
 from trainables.lane.warm_state import Bench
 from trainables.lane.worker import serve
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.optimizer import SOLO
+from trainables.optim.workers import SOLO
 from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
 from trainables.training.loop import Loop
 from trainables.training.trial_run import Course, Hooks

@@ -7,7 +7,7 @@ import torch
 from tests.unit.trainables.training.helpers import Memory, lane, reference, tokenised, trial
 from trainables.config.sections import ModelConfig
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.optimizer import dropout_state
+from trainables.optim.workers import dropout_state
 from trainables.packing.pack import Pack
 from trainables.training.loop import train
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trainables.data.audit.lengths import unusual_lengths
+from trainables.data.audit.outliers import unusual_lengths
 
 
 @pytest.mark.parametrize(

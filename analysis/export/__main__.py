@@ -1,0 +1,61 @@
+"""`python -m analysis.export DIR --to OUT`: the best checkpoint as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import sys
+
+from analysis.cli import DONE, Parser, run
+from analysis.export.export import export
+from analysis.export.hub import check_push, push
+from analysis.records.locate import opened
+from trainables.errors import UserError
+
+EXAMPLE = """example:
+  python -m analysis.export outputs/demo --to demo-adapter               # the winner's adapter
+  python -m analysis.export outputs/demo --to demo-model --merge         # merged, for plain transformers
+  python -m analysis.export outputs/demo --to other --trial ID --step 40
+  python -m analysis.export outputs/demo --to demo-model --merge --push me/demo   # to a private repository
+
+exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `python -m analysis.export`; returns its exit code."""
+    parser = Parser("python -m analysis.export", "Exports a sweep's best checkpoint as a Hugging Face folder.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
+    parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
+    parser.add_argument("--trial", metavar="ID", help="the trial; default: the leaderboard's winner")
+    parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
+    parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model")
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="don't load what was written to compare it (where the model is too large for this machine)",
+    )
+    parser.add_argument(
+        "--push", metavar="REPO", help="then upload the verified folder to this Hugging Face repository, made private"
+    )
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        if given.merge and given.unverified:
+            raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
+        if given.push and given.unverified:
+            raise UserError(
+                "--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved"
+            )
+        if given.push:
+            check_push(given.push)
+        with opened(given.folder) as folder:
+            done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
+        print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
+        print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
+        if given.push:
+            print(f"pushed: {push(done.folder, given.push)}")
+        return DONE
+
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

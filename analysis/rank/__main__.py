@@ -1,0 +1,45 @@
+"""`python -m analysis.rank DIR`: the leaderboard, as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import sys
+
+from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
+from analysis.output.leaderboard_csv import as_csv
+from analysis.output.leaderboard_table import print_board
+from analysis.rank.leaderboard import as_json, write_leaderboard
+from analysis.records.locate import opened
+
+EXAMPLE = """example:
+  python -m analysis.rank outputs/demo          # the table; also writes outputs/demo/leaderboard.json
+  python -m analysis.rank s3://bucket/sweeps/x  # likewise, of a sweep in an object store
+  python -m analysis.rank outputs/demo --json   # the same as JSON
+  python -m analysis.rank outputs/demo --csv    # a line a trial, for a spreadsheet
+
+exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command `python -m analysis.rank`; returns its exit code."""
+    parser = Parser("python -m analysis.rank", "Ranks the trials of a sweep on its held-out areas.", EXAMPLE)
+    parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print the leaderboard as JSON instead of a table")
+    forms.add_argument("--csv", action="store_true", help="print a line a trial as CSV instead of a table")
+    given = parser.parse_args(arguments)
+
+    def command() -> int:
+        with opened(given.folder) as folder:
+            board = write_leaderboard(folder)
+        if given.json or given.csv:
+            sys.stdout.write(as_json(board) if given.json else as_csv(board))
+            sys.stdout.flush()
+        else:
+            print_board(board)
+        return DONE if board["winner"] else NO_COMPLETE_TRIAL
+
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
