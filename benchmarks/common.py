@@ -22,7 +22,7 @@ _STARTED = time.monotonic()
 
 
 def prepare(config_path: str, overrides: list[str], threads: int) -> tuple[SweepConfig, LaneConfig]:
-    """Plans a sweep (model resolved, data tokenised) in its own folder.
+    """Plans a sweep (model resolved, data tokenized) in its own folder.
 
     Args:
         config_path: A config of the project.

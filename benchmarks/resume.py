@@ -33,9 +33,9 @@ from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
-from trainables.training.trial_run import Course, Hooks
+from trainables.training.trial_run import Hooks, TrialRun
 
 PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}
 SIDES = ("beside", "between", "none")
@@ -76,12 +76,12 @@ def stalls(folder: Path, method: str, options: argparse.Namespace) -> Figures:
     points = [k / options.checkpoints for k in range(1, options.checkpoints + 1)]
     settings = lane(folder, f"stalls-{method}", method, points, options)
     torch.set_num_threads(options.threads)
-    bench = Bench.load(settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"), SOLO)
-    epoch(bench, "none", folder)  # warms up
+    lane_state = LaneState.load(settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"), SOLO)
+    epoch(lane_state, "none", folder)  # warms up
     rounds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     for number in range(options.rounds):
         for side in SIDES:
-            rounds[side].append(epoch(bench, side, folder / f"{method}-{side}"))
+            rounds[side].append(epoch(lane_state, side, folder / f"{method}-{side}"))
             say(f"{method}, round {number + 1} of {options.rounds}, {side}: {rounded(rounds[side][-1])}")
     step = statistics.median(seconds for seconds, _ in rounds["none"]) / options.steps
     found: Figures = {"step_seconds": round(step, 4), "steps_a_checkpoint": options.steps / options.checkpoints}
@@ -105,9 +105,9 @@ def lane(folder: Path, name: str, method: str, points: list[float], options: arg
     return prepare(options.model_config, overrides, options.threads)[1]
 
 
-def epoch(bench: Bench, side: str, folder: Path) -> tuple[float, float]:
+def epoch(lane_state: LaneState, side: str, folder: Path) -> tuple[float, float]:
     """Trains a trial; seconds until all of it is written, and those that its loop waited in checkpoints."""
-    stalled, pending = [0.0], Pending(bench.writer)
+    stalled, pending = [0.0], Pending(lane_state.writer)
 
     def write(place: Path, tensors: dict[str, torch.Tensor], act: Callable[[dict[str, torch.Tensor]], object]) -> None:
         pending.submit(place, tensors, act)
@@ -129,12 +129,12 @@ def epoch(bench: Bench, side: str, folder: Path) -> tuple[float, float]:
 
     def on_kept(step: int, learnt: dict[str, torch.Tensor]) -> None:
         states = folder / "state"
-        timed(lambda: write(states, learnt, lambda t: training_state.keep(states, TrainingState(step, t, {}))))
+        timed(lambda: write(states, learnt, lambda t: training_state.save(states, TrainingState(step, t, {}))))
 
     hooks = Hooks(lambda records: None, on_checkpoint, lambda: False, on_kept)
     spec = TrialSpec(trial_id="timed", seed=0, params=PARAMS)
     started = time.perf_counter()
-    outcome = bench.loop.train(Course(bench.data, spec, bench.settings, hooks))
+    outcome = lane_state.loop.train(TrialRun(lane_state.data, spec, lane_state.settings, hooks))
     seconds = time.perf_counter() - started
     pending.settle()
     assert outcome.state == "complete", outcome

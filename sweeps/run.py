@@ -18,7 +18,7 @@ from sweeps.driver.storage_errors import StorageLostError, storage_error, used_p
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
-from sweeps.folder.sweep_folder import claim, drafted
+from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.notify import webhook
 from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
 from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
@@ -88,7 +88,7 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
     """A new sweep, or its plan alone."""
     config = load_config(options.config, options.overrides)
     webhook.address(config.notify)
-    with drafted(config) as draft:
+    with draft_folder(config) as draft:
         plan = make_plan(config, draft)
         print_plan(config, plan, console)
         if options.plan:
@@ -152,7 +152,7 @@ def run_sweep(
         write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
-            claim(draft, copy)
+            claim_folder(draft, copy)
         fault_injection.reached("folder_claimed", config.name)
         sweep = open_sweep(config, plan, copy, lane_plan, interrupt, console, options.open_sealed_again)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
@@ -204,7 +204,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
     from sweeps.driver.supervisor import watching
     from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
     from sweeps.phases.confirm import confirm_winner
-    from sweeps.phases.packing import settle_slots
+    from sweeps.phases.packing import choose_slots
     from sweeps.phases.sealed_areas import open_sealed
     from sweeps.phases.search import search_trials
     from sweeps.phases.subsets import train_on_subsets
@@ -215,17 +215,17 @@ def search(sweep: Sweep, running: Lanes) -> str:
     sweep.ledger.append("baseline", areas=baseline)
     if is_enough(sweep, baseline):
         return "not_needed"
-    with watching(sweep, running, baseline) as watch:
-        score_base_losses(watch)
-        settle_slots(sweep, watch)
-        search_trials(sweep, watch, baseline)
-        if not watch.cut_short:
-            confirm_winner(sweep, watch, baseline)
-        if not watch.cut_short:
-            train_on_subsets(sweep, watch, baseline)
-        if not watch.cut_short:
-            open_sealed(sweep, watch, again=sweep.open_sealed_again)
-    if not watch.cut_short:
+    with watching(sweep, running, baseline) as supervisor:
+        score_base_losses(supervisor)
+        choose_slots(sweep, supervisor)
+        search_trials(sweep, supervisor, baseline)
+        if not supervisor.cut_short:
+            confirm_winner(sweep, supervisor, baseline)
+        if not supervisor.cut_short:
+            train_on_subsets(sweep, supervisor, baseline)
+        if not supervisor.cut_short:
+            open_sealed(sweep, supervisor, again=sweep.open_sealed_again)
+    if not supervisor.cut_short:
         return "complete"
     return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
 

@@ -34,7 +34,7 @@ class Chosen:
 
     @property
     def step(self) -> int:
-        """Optimiser steps done at the checkpoint."""
+        """Optimizer steps done at the checkpoint."""
         return int(self.checkpoint["step"])
 
 

@@ -104,7 +104,7 @@ def export(
 def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     """The held-out items whose losses can be recomputed: all of the areas that select, where they are still there."""
     from analysis.export.verification import Items
-    from trainables.data.dataset import TokenisedSet
+    from trainables.data.dataset import TokenizedSet
 
     trial = next((trial for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
     asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
@@ -113,7 +113,7 @@ def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in sweep.weights}
     gone = [str(path) for path in paths.values() if not path.is_file()]
     missing = f"there is no {gone[0]}" if gone else None
-    sets = {} if missing else {area: TokenisedSet(path) for area, path in paths.items()}
+    sets = {} if missing else {area: TokenizedSet(path) for area, path in paths.items()}
     unscored = [area for area, found in sets.items() if any((area, name) not in recorded for name in found.ids)]
     if unscored:
         sets, missing = {}, f"this checkpoint was not scored on all items of {', '.join(unscored)}"

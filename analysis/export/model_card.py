@@ -68,7 +68,7 @@ def model_card(
     if plot := schedule_plot(sweep, chosen.trial_id):
         parts += ["LR by step:", f"```text\n{plot}\n```"]
     parts += ["## Verification", _verification(kind, parity), "## Data", data_hashes(sweep), "## Licence"]
-    parts.append(licence(base))
+    parts.append(license(base))
     if findings := _findings(sweep, chosen):
         parts += ["## Findings in training", findings]
     return "\n\n".join(parts) + "\n"
@@ -163,7 +163,7 @@ def _findings(sweep: Sweep, chosen: Chosen) -> str:
 PLOT_CELLS, PLOT_LINES = 60, 6
 
 
-LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "USE_POLICY.md")
+LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "USE_POLICY.md")
 
 
 def schedule_plot(sweep: Sweep, trial_id: str) -> str:
@@ -187,15 +187,15 @@ def data_hashes(sweep: Sweep) -> str:
     return "\n".join(["SHA-256 of the files that it was trained and scored on:", "", *lines])
 
 
-def licence(base: BaseModel) -> str:
-    """What the base model's own folder says of its licence; nothing is assumed."""
+def license(base: BaseModel) -> str:
+    """What the base model's own folder says of its license; nothing is assumed."""
     card = base.folder / "README.md"
     if card.is_file():
         head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), flags=re.S)
         named = re.search(r"^license:\s*(\S+)", head.group(1), flags=re.M) if head else None
         if named:
             return f"Of the base model, by its model card: `{named.group(1)}`. It binds this model too."
-    found = [name for name in LICENCE_FILES if (base.folder / name).is_file()]
+    found = [name for name in LICENSE_FILES if (base.folder / name).is_file()]
     if found:
         return f"Of the base model: see its {', '.join(found)}. It binds this model too."
     return "The base model's folder names none: look it up where the model comes from. It binds this model too."

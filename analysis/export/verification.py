@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from analysis.records.sweep import ItemScore
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.errors import UserError
 
 LIMIT = 1e-4
@@ -110,13 +110,13 @@ class Items:
     """Held-out items to recompute.
 
     Attributes:
-        sets: The tokenised areas by name.
+        sets: The tokenized areas by name.
         recorded: The checkpoint's scores by area and id, as the sweep wrote them.
         precision: What the trial was computed in; the sweep's `training.precision` where that was not recorded.
         missing: Why there are none; None where there are.
     """
 
-    sets: Mapping[str, TokenisedSet]
+    sets: Mapping[str, TokenizedSet]
     recorded: Mapping[tuple[str, str], ItemScore]
     precision: str
     missing: str | None = None

@@ -16,12 +16,12 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A checkpoint of a complete trial.
 
     Attributes:
         trial_id: Its trial.
-        step: Optimiser steps done when it was written.
+        step: Optimizer steps done when it was written.
         path: Where it lies, as the sweep wrote it; None where that isn't known.
         scores: Its held-out items by (area, id), of the areas in the objective.
         summaries: Its areas as the sweep summarised them, for the scorers of the user's own.
@@ -46,7 +46,7 @@ class Base:
     sealed: Scores
 
 
-def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Contender], Base]:
+def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:
     """Reads every checkpoint of every complete trial, and the base model's items.
 
     A checkpoint competes only with a finite loss on exactly the items that the base model was scored on (where the
@@ -66,7 +66,7 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Contender], Ba
     if {area for area, _ in base} != set(sweep.weights):
         notes.append("the base model's items are not there for every area: gains have no interval")
         base = {}
-    found: list[Contender] = []
+    found: list[Candidate] = []
     for trial in sweep.trials:
         if trial.state != "complete":
             continue
@@ -77,7 +77,7 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Contender], Ba
             notes.append(f"{trial.trial_id}: scores at steps {unlisted} belong to no checkpoint and are left out")
         for step, checkpoint in sorted(steps.items()):
             scored = heldout.by_step.get(step, {})
-            contender = Contender(
+            contender = Candidate(
                 trial_id=trial.trial_id,
                 step=step,
                 path=checkpoint.get("path"),
@@ -135,7 +135,7 @@ def _of_areas(scores: Scores, areas: Container[str]) -> Scores:
     return {key: score for key, score in scores.items() if key[0] in areas}
 
 
-def _defect(contender: Contender, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
+def _defect(contender: Candidate, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
     if not contender.scores:
         return "no held-out scores"
     if missing := sorted(set(sweep.weights) - {area for area, _ in contender.scores}):

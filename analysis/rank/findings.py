@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.rank.rows import Row
-from analysis.rank.score_matrix import Evidence
+from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.one_area_winner import one_area_winner
 from trainables.diagnostics.finding import Finding
 
 
-def sweep_findings(evidence: Evidence, rows: Sequence[Row], weights: Mapping[str, float]) -> list[Finding]:
+def sweep_findings(evidence: ScoreMatrix, rows: Sequence[Row], weights: Mapping[str, float]) -> list[Finding]:
     """What the ranked settings show together.
 
     Args:
@@ -27,12 +27,12 @@ def sweep_findings(evidence: Evidence, rows: Sequence[Row], weights: Mapping[str
     return [finding] if finding else []
 
 
-def _areas(evidence: Evidence) -> dict[str, list[int]]:
+def _areas(evidence: ScoreMatrix) -> dict[str, list[int]]:
     """Each area's items, as places in the evidence."""
     design = evidence.design
     return {area: (design.area_of == index).nonzero()[0].tolist() for index, area in enumerate(design.areas)}
 
 
-def _items(evidence: Evidence, column: int) -> dict[str, list[float]]:
+def _items(evidence: ScoreMatrix, column: int) -> dict[str, list[float]]:
     """One checkpoint's losses by area."""
     return {area: evidence.nll[rows, column].tolist() for area, rows in _areas(evidence).items()}

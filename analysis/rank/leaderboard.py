@@ -19,7 +19,7 @@ from analysis.rank.candidates import baseline_summary, read_contenders
 from analysis.rank.findings import sweep_findings
 from analysis.rank.ranking import few_clusters, ranking, without_ranking
 from analysis.rank.score_matrix import gather
-from analysis.rank.settings import stand
+from analysis.rank.settings import make_setting_table
 from analysis.rank.subset_trials import SUBSET, what_more_data_brings
 from analysis.rank.verdict import verdict
 from analysis.records.sweep import read_sweep
@@ -56,15 +56,15 @@ def leaderboard(folder: str | Path) -> dict[str, Any]:
     contenders = [contender for contender in everyone if contender.trial_id in competing]
     baseline = baseline_summary(sweep, base.scores)
     able = [contender for contender in contenders if contender.defect is None]
-    evidence = gather(able, base.scores, sweep.weights) if able else None
-    standings = stand(sweep.trials, evidence, sweep.separation, notes) if evidence else None
-    if evidence and standings:
-        parts = ranking(sweep, contenders, base, baseline, evidence, standings)
-        parts["findings"] = sweep_findings(evidence, parts["rows"], sweep.weights)
-        notes += few_clusters(evidence.design)
+    score_matrix = gather(able, base.scores, sweep.weights) if able else None
+    setting_table = make_setting_table(sweep.trials, score_matrix, sweep.separation, notes) if score_matrix else None
+    if score_matrix and setting_table:
+        parts = ranking(sweep, contenders, base, baseline, score_matrix, setting_table)
+        parts["findings"] = sweep_findings(score_matrix, parts["rows"], sweep.weights)
+        notes += few_clusters(score_matrix.design)
     else:
         parts = {**without_ranking(sweep, contenders), "findings": []}
-    seed_sd = standings.seed_sd.single if standings else None
+    seed_sd = setting_table.seed_sd.single if setting_table else None
     parts["more_data"] = what_more_data_brings(whole, everyone, parts["winner_setting"], seed_sd)
     board = {"name": sweep.name, **parts, "baseline": baseline, "weights": sweep.weights, "notes": notes}
     return _plain({**board, "verdict": verdict(board)})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.rank.candidates import Contender, Figures
+from analysis.rank.candidates import Candidate, Figures
 from analysis.rank.sensitivity import HIGHEST_WINS, LOWEST_WINS
-from analysis.rank.settings import Standings
+from analysis.rank.settings import SettingTable
 from analysis.records.sweep import Trial
 
 Row = dict[str, Any]
@@ -16,7 +16,7 @@ MEASURES = ("objective", "gain", "gain_interval", "behind", "behind_interval", *
 
 
 def make_rows(
-    trials: Sequence[Trial], contenders: list[Contender], figures: Mapping[tuple[str, int], Figures]
+    trials: Sequence[Trial], contenders: list[Candidate], figures: Mapping[tuple[str, int], Figures]
 ) -> list[Row]:
     """A row for each trial, without ranks yet; a replicate's lies within its setting's.
 
@@ -33,7 +33,7 @@ def make_rows(
     return [row for name, row in rows.items() if name not in folded]
 
 
-def _row(trial: Trial, contenders: list[Contender], figures: Mapping[tuple[str, int], Figures]) -> Row:
+def _row(trial: Trial, contenders: list[Candidate], figures: Mapping[tuple[str, int], Figures]) -> Row:
     """One trial's row: its best checkpoint's figures, and all checkpoints within."""
     checkpoints = [
         {
@@ -76,22 +76,22 @@ def _row(trial: Trial, contenders: list[Contender], figures: Mapping[tuple[str, 
     }
 
 
-def ordered(rows: list[Row], standings: Standings, means: list[Figures]) -> list[Row]:
+def ordered(rows: list[Row], setting_table: SettingTable, means: list[Figures]) -> list[Row]:
     """The settings' rows with their ranks, by tier and figure; then the rest.
 
     Equals go by id, so that the order of trials can't matter.
 
     Args:
         rows: All rows.
-        standings: The settings.
+        setting_table: The settings.
         means: Their figures, as `analysis.rank.settings.setting_figures` gives them.
     """
     by_id = {row["trial_id"]: row for row in rows}
-    order = sorted(range(len(means)), key=lambda k: (standings.tier(k), means[k]["objective"], k))
+    order = sorted(range(len(means)), key=lambda k: (setting_table.tier(k), means[k]["objective"], k))
     ranked = []
     for rank, k in enumerate(order, start=1):
         tied = rank > 1 and not means[k]["separated"]
-        ranked.append({**by_id.pop(standings.settings[k]), "rank": rank, "tied": tied, "setting": means[k]})
+        ranked.append({**by_id.pop(setting_table.settings[k]), "rank": rank, "tied": tied, "setting": means[k]})
     return ranked + sorted(by_id.values(), key=unranked_place)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.rank.candidates import Contender, Figures, Scores, area_summary, as_interval, finite
+from analysis.rank.candidates import Candidate, Figures, Scores, area_summary, as_interval, finite
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Array
 
@@ -15,7 +15,7 @@ TRIMMED_SHARE = 0.1  # ours: the tenth of an area's items at each end that a tri
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScoreMatrix:
     """What a ranking is made from; a checkpoint is a column.
 
     Attributes:
@@ -28,7 +28,7 @@ class Evidence:
         resampled: (resamples, checkpoints) objectives.
     """
 
-    contenders: tuple[Contender, ...]
+    contenders: tuple[Candidate, ...]
     keys: tuple[tuple[str, str], ...]
     nll: Array
     base_nll: Array
@@ -55,7 +55,7 @@ class Evidence:
         return {"trial_id": self.contenders[column].trial_id, "step": self.contenders[column].step}
 
 
-def gather(contenders: Sequence[Contender], base: Scores, weights: Mapping[str, float]) -> Evidence:
+def gather(contenders: Sequence[Candidate], base: Scores, weights: Mapping[str, float]) -> ScoreMatrix:
     """Puts the contenders' items side by side.
 
     Args:
@@ -69,7 +69,7 @@ def gather(contenders: Sequence[Contender], base: Scores, weights: Mapping[str, 
     design = bootstrap.make_design([area for area, _ in keys], [item.group for item in items], weights)
     nll = np.array([[contender.scores[key].nll for contender in ordered] for key in keys])
     draws = bootstrap.Bootstrap(design)
-    return Evidence(
+    return ScoreMatrix(
         contenders=tuple(ordered),
         keys=tuple(keys),
         nll=nll,
@@ -80,11 +80,11 @@ def gather(contenders: Sequence[Contender], base: Scores, weights: Mapping[str, 
     )
 
 
-def checkpoint_figures(evidence: Evidence, winner: int, baseline: Figures) -> list[Figures]:
+def checkpoint_figures(score_matrix: ScoreMatrix, winner: int, baseline: Figures) -> list[Figures]:
     """Figures of each checkpoint against the base model and against the winner's checkpoint.
 
     Args:
-        evidence: All checkpoints.
+        score_matrix: All checkpoints.
         winner: Column of the winner's checkpoint.
         baseline: The base model's `objective` and `areas`.
 
@@ -93,11 +93,11 @@ def checkpoint_figures(evidence: Evidence, winner: int, baseline: Figures) -> li
         (below 0 only for a checkpoint of a setting that did not win); `token_weighted`, `trimmed`, `exact_match`,
         `token_f1` (means over areas by weight; None where not measured); `areas`. Intervals are over items alone.
     """
-    totals, resampled = evidence.objectives(), evidence.resampled
+    totals, resampled = score_matrix.objectives(), score_matrix.resampled
     behind = bootstrap.percentile_interval(resampled - resampled[:, [winner]])
-    gains = bootstrap.percentile_interval(evidence.draws.objective(evidence.base_nll[:, None]) - resampled)
-    weighted, trimmed = token_weighted(evidence), trimmed_mean(evidence)
-    areas = _area_figures(evidence, baseline)
+    gains = bootstrap.percentile_interval(score_matrix.draws.objective(score_matrix.base_nll[:, None]) - resampled)
+    weighted, trimmed = token_weighted(score_matrix), trimmed_mean(score_matrix)
+    areas = _area_figures(score_matrix, baseline)
     base = baseline["objective"]
     return [
         {
@@ -108,43 +108,43 @@ def checkpoint_figures(evidence: Evidence, winner: int, baseline: Figures) -> li
             "behind_interval": as_interval(behind[:, k]),
             "token_weighted": float(weighted[k]),
             "trimmed": float(trimmed[k]),
-            "exact_match": _over_areas(evidence.design, areas[k], "exact_match"),
-            "token_f1": _over_areas(evidence.design, areas[k], "token_f1"),
+            "exact_match": _over_areas(score_matrix.design, areas[k], "exact_match"),
+            "token_f1": _over_areas(score_matrix.design, areas[k], "token_f1"),
             "areas": areas[k],
         }
-        for k in range(len(evidence.contenders))
+        for k in range(len(score_matrix.contenders))
     ]
 
 
-def token_weighted(evidence: Evidence) -> Array:
+def token_weighted(score_matrix: ScoreMatrix) -> Array:
     """(checkpoints,): as the objective, but within an area each token counts alike instead of each item."""
-    design, weight = evidence.design, evidence.tokens[:, None]
+    design, weight = score_matrix.design, score_matrix.tokens[:, None]
     means = []
     for index in range(len(design.areas)):
         members = design.area_of == index
-        means.append((evidence.nll * weight)[members].sum(axis=0) / evidence.tokens[members].sum())
+        means.append((score_matrix.nll * weight)[members].sum(axis=0) / score_matrix.tokens[members].sum())
     return design.weights @ np.stack(means)
 
 
-def trimmed_mean(evidence: Evidence) -> Array:
+def trimmed_mean(score_matrix: ScoreMatrix) -> Array:
     """(checkpoints,): as the objective, but without the tenth of each area's items at either end."""
-    design = evidence.design
+    design = score_matrix.design
     means = []
     for index in range(len(design.areas)):
-        ordered = np.sort(evidence.nll[design.area_of == index], axis=0)
+        ordered = np.sort(score_matrix.nll[design.area_of == index], axis=0)
         cut = int(TRIMMED_SHARE * len(ordered))
         means.append(ordered[cut : len(ordered) - cut].mean(axis=0))
     return design.weights @ np.stack(means)
 
 
-def _area_figures(evidence: Evidence, baseline: Figures) -> list[dict[str, Figures]]:
-    draws = evidence.draws
-    figures: list[dict[str, Figures]] = [{} for _ in evidence.contenders]
+def _area_figures(score_matrix: ScoreMatrix, baseline: Figures) -> list[dict[str, Figures]]:
+    draws = score_matrix.draws
+    figures: list[dict[str, Figures]] = [{} for _ in score_matrix.contenders]
     for index, area in enumerate(draws.design.areas):
-        differences = draws.area_mean(index, -evidence.gains)
+        differences = draws.area_mean(index, -score_matrix.gains)
         intervals = bootstrap.percentile_interval(differences)
         base_mean = finite(baseline["areas"][area].get("nll"))
-        for k, contender in enumerate(evidence.contenders):
+        for k, contender in enumerate(score_matrix.contenders):
             summary = area_summary(contender.scores, area, contender.summaries.get(area, {}))
             delta = None if base_mean is None else summary["nll"] - base_mean
             figures[k][area] = {**summary, "delta": delta, "delta_interval": as_interval(intervals[:, k])}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.rank.candidates import Figures, finite
-from analysis.rank.score_matrix import Evidence
+from analysis.rank.score_matrix import ScoreMatrix
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import LEVEL, Array
 from analysis.stats.multiple_comparisons import Separation, pair_tail, planned_rounds, round_tail
@@ -23,7 +23,7 @@ from analysis.stats.winner_selection import Indices, Rule
 
 
 @dataclass(frozen=True)
-class Standings:
+class SettingTable:
     """The settings that compete.
 
     Attributes:
@@ -55,12 +55,14 @@ class Standings:
         return self.seeds[setting] > 0 and self.seeds[other] > 0
 
 
-def stand(trials: Sequence[Trial], evidence: Evidence, separation: Separation, notes: list[str]) -> Standings | None:
+def make_setting_table(
+    trials: Sequence[Trial], score_matrix: ScoreMatrix, separation: Separation, notes: list[str]
+) -> SettingTable | None:
     """Finds the settings and their replicates.
 
     Args:
         trials: All that ended.
-        evidence: The checkpoints that can be ranked.
+        score_matrix: The checkpoints that can be ranked.
         separation: When settings are told apart, by the config.
         notes: Replicates that can't be counted are added here.
 
@@ -68,12 +70,12 @@ def stand(trials: Sequence[Trial], evidence: Evidence, separation: Separation, n
         None where no search trial has a checkpoint that can be ranked.
     """
     by_id = {trial.trial_id: trial for trial in trials}
-    ranked = sorted({contender.trial_id for contender in evidence.contenders})
+    ranked = sorted({contender.trial_id for contender in score_matrix.contenders})
     settings = [name for name in ranked if by_id[name].kind != "replicate"]
     if not settings:
         return None
     parent = {name: str(by_id[name].replicate_of) for name in ranked if by_id[name].kind == "replicate"}
-    read_at = {name: _at_its_steps(evidence, name, parent[name]) for name in parent if parent[name] in settings}
+    read_at = {name: _at_its_steps(score_matrix, name, parent[name]) for name in parent if parent[name] in settings}
     fresh = [name for name in read_at if len(read_at[name][0])]
     replicates = arrange([parent[name] for name in fresh], [_seed(by_id[name]) for name in fresh])
     diverged = [sum(t.replicate_of == name and t.state == "diverged" for t in trials) for name in settings]
@@ -81,13 +83,13 @@ def stand(trials: Sequence[Trial], evidence: Evidence, separation: Separation, n
     tiers = [(count > 0, number == 0) for count, number in zip(diverged, seeds, strict=True)]
     place = {name: k for k, name in enumerate(settings)} | {name: settings.index(parent[name]) for name in fresh}
     rule = Rule(
-        trial_of=np.array([ranked.index(contender.trial_id) for contender in evidence.contenders], dtype=np.intp),
+        trial_of=np.array([ranked.index(contender.trial_id) for contender in score_matrix.contenders], dtype=np.intp),
         setting_of=np.array([place.get(name, -1) for name in ranked], dtype=np.intp),
         weights=_weights(settings, ranked, fresh, replicates),
         eligible=np.array([tier == min(tiers) for tier in tiers]),
         read_at={ranked.index(name): read_at[name] for name in fresh},
     )
-    figures = rule.trial_figures(evidence.objectives()[None, :])[0]
+    figures = rule.trial_figures(score_matrix.objectives()[None, :])[0]
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
     notes += [
@@ -105,17 +107,19 @@ def stand(trials: Sequence[Trial], evidence: Evidence, separation: Separation, n
     for name, count in zip(settings, diverged, strict=True):
         if count:
             notes.append(f"{name}: {count} replicates diverged; it ranks behind the settings of which none did")
-    return Standings(tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked, separation)
+    return SettingTable(
+        tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked, separation
+    )
 
 
 def setting_figures(
-    standings: Standings, evidence: Evidence, winner: int, base_objective: float | None
+    setting_table: SettingTable, score_matrix: ScoreMatrix, winner: int, base_objective: float | None
 ) -> list[Figures]:
     """Figures of each setting, seed variance included.
 
     Args:
-        standings: The settings.
-        evidence: Their checkpoints.
+        setting_table: The settings.
+        score_matrix: Their checkpoints.
         winner: Index of the winning setting.
         base_objective: The base model's, nats a token.
 
@@ -127,26 +131,26 @@ def setting_figures(
         `behind_df` are those of a single difference; `behind_se_items` of items alone); `separated`: whether it lies
         above 0. An interval is None where an area has a single cluster.
     """
-    rule, best = standings.rule, standings.rule.trial_columns(evidence.objectives()[None, :])[0]
-    means = rule.setting_figures(evidence.objectives()[None, :])[0]
-    base = evidence.draws.objective(evidence.base_nll[:, None])[:, 0]
-    resampled = evidence.resampled[:, best]  # (resamples, trials)
+    rule, best = setting_table.rule, setting_table.rule.trial_columns(score_matrix.objectives()[None, :])[0]
+    means = rule.setting_figures(score_matrix.objectives()[None, :])[0]
+    base = score_matrix.draws.objective(score_matrix.base_nll[:, None])[:, 0]
+    resampled = score_matrix.resampled[:, best]  # (resamples, trials)
     found = []
     for k, mean in enumerate(means.tolist()):
         gain = None if base_objective is None else base_objective - mean
-        alone = _error(evidence, base - resampled @ rule.weights[k], _own_seeds(standings, k))
-        contrast = _contrast(standings, k, winner)
-        behind = float(contrast @ evidence.objectives()[best])
-        between = _error(evidence, resampled @ contrast, _shared_seeds(standings, k, winner, contrast))
-        interval = None if k == winner else _interval(behind, between, _tail(standings, k, winner))
+        alone = _error(score_matrix, base - resampled @ rule.weights[k], _own_seeds(setting_table, k))
+        contrast = _contrast(setting_table, k, winner)
+        behind = float(contrast @ score_matrix.objectives()[best])
+        between = _error(score_matrix, resampled @ contrast, _shared_seeds(setting_table, k, winner, contrast))
+        interval = None if k == winner else _interval(behind, between, _tail(setting_table, k, winner))
         found.append(
             {
                 "objective": mean,
                 "gain": gain,
                 "gain_interval": None if gain is None else _interval(gain, alone, (1 - LEVEL) / 2),
-                "seeds": max(1, standings.seeds[k]),
-                "replicated": standings.seeds[k] > 0,
-                "diverged_replicates": standings.diverged[k],
+                "seeds": max(1, setting_table.seeds[k]),
+                "replicated": setting_table.seeds[k] > 0,
+                "diverged_replicates": setting_table.diverged[k],
                 "behind": behind,
                 "behind_interval": interval,
                 "behind_se_items": finite(float(np.std(resampled @ contrast, ddof=1))),
@@ -158,45 +162,47 @@ def setting_figures(
     return found
 
 
-def _own_seeds(standings: Standings, setting: int) -> tuple[float, float]:
+def _own_seeds(setting_table: SettingTable, setting: int) -> tuple[float, float]:
     """Standard error over seeds, and its degrees of freedom, of a setting's own figure: their whole spread counts."""
-    sd, weights = standings.seed_sd, standings.rule.weights[setting]
+    sd, weights = setting_table.seed_sd, setting_table.rule.weights[setting]
     return sd.total * float(np.linalg.norm(weights)), sd.total_df
 
 
-def _shared_seeds(standings: Standings, setting: int, winner: int, contrast: Array) -> tuple[float, float]:
+def _shared_seeds(setting_table: SettingTable, setting: int, winner: int, contrast: Array) -> tuple[float, float]:
     """The same of a difference to the winner, on shared seeds."""
-    sd, size = standings.seed_sd, float(np.linalg.norm(contrast))
+    sd, size = setting_table.seed_sd, float(np.linalg.norm(contrast))
     return (
-        (sd.residual * size, sd.residual_df) if standings.confirmed(setting, winner) else (sd.single * size, math.inf)
+        (sd.residual * size, sd.residual_df)
+        if setting_table.confirmed(setting, winner)
+        else (sd.single * size, math.inf)
     )
 
 
-def _tail(standings: Standings, setting: int, winner: int) -> float:
-    stated, seeds = standings.separation, standings.seeds
-    if not standings.confirmed(setting, winner):
-        return pair_tail(len(standings.settings), stated.alpha)
+def _tail(setting_table: SettingTable, setting: int, winner: int) -> float:
+    stated, seeds = setting_table.separation, setting_table.seeds
+    if not setting_table.confirmed(setting, winner):
+        return pair_tail(len(setting_table.settings), stated.alpha)
     replicated = sum(number > 0 for number in seeds)
     rounds = planned_rounds(replicated, stated.rounds, stated.budget)
     return round_tail(replicated, min(seeds[setting], seeds[winner]), rounds, stated.alpha)
 
 
-def _contrast(standings: Standings, setting: int, winner: int) -> Array:
+def _contrast(setting_table: SettingTable, setting: int, winner: int) -> Array:
     """(trials,): how the difference between a setting and the winner is made from the trials' objectives.
 
     Where both have replicates these are compared, blocked by seed. Else their search trials are, which share the
     sweep's seed; what the winner owes to having been picked by its own is paid for by the simultaneous intervals.
     """
-    weights = standings.rule.weights
-    if standings.confirmed(setting, winner):
+    weights = setting_table.rule.weights
+    if setting_table.confirmed(setting, winner):
         return weights[setting] - weights[winner]
-    own = np.array([[trial == standings.settings[k] for trial in standings.trials] for k in (setting, winner)])
+    own = np.array([[trial == setting_table.settings[k] for trial in setting_table.trials] for k in (setting, winner)])
     return own[0].astype(float) - own[1]
 
 
-def _error(evidence: Evidence, resampled: Array, seeds: tuple[float, float]) -> tuple[float, float] | None:
+def _error(score_matrix: ScoreMatrix, resampled: Array, seeds: tuple[float, float]) -> tuple[float, float] | None:
     """Joint standard error of items, from their resamples, and seeds; None where an area has a single cluster."""
-    items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in evidence.design.clusters)
+    items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in score_matrix.design.clusters)
     return standard_error(items, item_df, *seeds) if math.isfinite(items) else None
 
 
@@ -219,13 +225,15 @@ def _weights(settings: list[str], trials: list[str], fresh: list[str], replicate
     return weights
 
 
-def _at_its_steps(evidence: Evidence, replicate: str, search: str) -> tuple[Indices, Indices]:
+def _at_its_steps(score_matrix: ScoreMatrix, replicate: str, search: str) -> tuple[Indices, Indices]:
     """Columns of a replicate and of its search trial at the steps that both were scored at; see `Rule.read_at`.
 
     None where the step that the search trial was best at is not among them.
     """
-    own, its = ({evidence.contenders[k].step: k for k in _columns(evidence, name)} for name in (replicate, search))
-    objectives = evidence.objectives()
+    own, its = (
+        {score_matrix.contenders[k].step: k for k in _columns(score_matrix, name)} for name in (replicate, search)
+    )
+    objectives = score_matrix.objectives()
     best = min(its, key=lambda step: (objectives[its[step]], step))
     steps = sorted(own.keys() & its.keys()) if best in own else []
     return np.array([own[step] for step in steps], dtype=np.intp), np.array(
@@ -233,8 +241,8 @@ def _at_its_steps(evidence: Evidence, replicate: str, search: str) -> tuple[Indi
     )
 
 
-def _columns(evidence: Evidence, trial_id: str) -> list[int]:
-    return [k for k, contender in enumerate(evidence.contenders) if contender.trial_id == trial_id]
+def _columns(score_matrix: ScoreMatrix, trial_id: str) -> list[int]:
+    return [k for k, contender in enumerate(score_matrix.contenders) if contender.trial_id == trial_id]
 
 
 def _seed(trial: Trial) -> str:

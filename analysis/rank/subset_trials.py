@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.rank.candidates import Contender
+from analysis.rank.candidates import Candidate
 from analysis.records.sweep import Sweep, Trial
 from analysis.stats.data_scaling import MoreData, more_data
 from analysis.stats.seed_variance import stated_seed_sd
@@ -16,7 +16,7 @@ SUBSET = "subset"
 
 
 def what_more_data_brings(
-    sweep: Sweep, contenders: list[Contender], setting: str | None, seed_sd: float | None
+    sweep: Sweep, contenders: list[Candidate], setting: str | None, seed_sd: float | None
 ) -> dict[str, Any]:
     """Compares the trials on a quarter and a half of the training set with the full trial that they were made from.
 
@@ -62,15 +62,15 @@ def subset_trials(sweep: Sweep, setting: str | None) -> tuple[Trial, Trial, Tria
     return None
 
 
-def _keys(sweep: Sweep, contender: Contender) -> dict[str, list[tuple[str, str]]]:
+def _keys(sweep: Sweep, contender: Candidate) -> dict[str, list[tuple[str, str]]]:
     return {area: sorted(key for key in contender.scores if key[0] == area) for area in sweep.weights}
 
 
-def _items(sweep: Sweep, contender: Contender) -> Items:
+def _items(sweep: Sweep, contender: Candidate) -> Items:
     return {area: [contender.scores[key].nll for key in keys] for area, keys in _keys(sweep, contender).items()}
 
 
-def _groups(sweep: Sweep, contender: Contender) -> dict[str, list[str]]:
+def _groups(sweep: Sweep, contender: Candidate) -> dict[str, list[str]]:
     return {area: [contender.scores[key].group for key in keys] for area, keys in _keys(sweep, contender).items()}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from analysis.suggest.evidence import Observed, Setting, Span
+from analysis.suggest.evidence import Setting, Span, SweepEvidence
 
 EDGE = 0.2
 """Part of a range, on its scale, that counts as its end."""
@@ -55,7 +55,7 @@ class Advice:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def advise(seen: Observed) -> list[Advice]:
+def advise(seen: SweepEvidence) -> list[Advice]:
     """Everything that the evidence says of the next sweep, the most important first."""
     if not seen.settings:
         return [*_nothing_ranked(seen)]
@@ -71,7 +71,7 @@ def changes(advice: Sequence[Advice]) -> dict[str, tuple[Any, str]]:
     return found
 
 
-def _nothing_ranked(seen: Observed) -> Iterator[Advice]:
+def _nothing_ranked(seen: SweepEvidence) -> Iterator[Advice]:
     lowest = min((params["peak_lr"] for params in seen.diverged if "peak_lr" in params), default=None)
     if lowest is None:
         yield Advice("no_evidence", "no trial has held-out scores: mend what failed, then run the same sweep again")
@@ -80,7 +80,7 @@ def _nothing_ranked(seen: Observed) -> Iterator[Advice]:
     yield Advice("too_high", reason, {**_range("peak_lr", lowest / 20, lowest / 2), **_floor_below(seen, lowest / 2)})
 
 
-def _too_high(seen: Observed) -> Iterator[Advice]:
+def _too_high(seen: SweepEvidence) -> Iterator[Advice]:
     share = len(seen.diverged) / seen.ended if seen.ended else 0.0
     span = seen.space.get("peak_lr")
     if share < MANY_DIVERGED or span is None:
@@ -103,7 +103,7 @@ def _too_high(seen: Observed) -> Iterator[Advice]:
         yield Advice("too_high", reason, {"space.peak_lr.high": high, **_floor_below(seen, high)})
 
 
-def _at_an_end(seen: Observed) -> Iterator[Advice]:
+def _at_an_end(seen: SweepEvidence) -> Iterator[Advice]:
     near = [setting for setting in seen.settings if setting.tied or setting is seen.settings[0]]
     for name, span in seen.space.items():
         others = (s for s in seen.settings if s not in near and name in s.params)
@@ -119,7 +119,7 @@ def _at_an_end(seen: Observed) -> Iterator[Advice]:
             yield _moved(name, span, "low", seen.settings[0])
 
 
-def _like(seen: Observed, setting: Setting) -> bool:
+def _like(seen: SweepEvidence, setting: Setting) -> bool:
     """Whether a setting's peak LR is like the winner's."""
     span, peaks = seen.space.get("peak_lr"), [one.params.get("peak_lr") for one in (seen.settings[0], setting)]
     if span is None or peaks[0] is None or peaks[1] is None:
@@ -143,7 +143,7 @@ def _moved(name: str, span: Span, end: Literal["low", "high"], winner: Setting) 
     return Advice("at_an_end", reason, {f"space.{name}.{end}": value})
 
 
-def _ties(seen: Observed) -> Iterator[Advice]:
+def _ties(seen: SweepEvidence) -> Iterator[Advice]:
     tied = [setting for setting in seen.settings if setting.tied]
     if not tied:
         return
@@ -170,7 +170,7 @@ def _ties(seen: Observed) -> Iterator[Advice]:
     yield Advice("tie", reason, {"confirm.budget": budget} if budget > seen.confirm_budget else {})
 
 
-def _data(seen: Observed) -> Iterator[Advice]:
+def _data(seen: SweepEvidence) -> Iterator[Advice]:
     measured = seen.more_data == "more data helps"
     if not measured and not (seen.still_falling and seen.more_data != "more data hardly helps"):
         return
@@ -182,7 +182,7 @@ def _data(seen: Observed) -> Iterator[Advice]:
     yield Advice("more_data", f"{said}: take {twice:,} samples instead of {seen.data_limit:,}", {"data.limit": twice})
 
 
-def _areas(seen: Observed) -> Iterator[Advice]:
+def _areas(seen: SweepEvidence) -> Iterator[Advice]:
     if not seen.worse:
         return
     winner = seen.settings[0]
@@ -200,7 +200,7 @@ def _areas(seen: Observed) -> Iterator[Advice]:
     yield Advice("worse_areas", f"the winner is worse than the base model in {named}: {remedy}")
 
 
-def _no_gain(seen: Observed) -> Iterator[Advice]:
+def _no_gain(seen: SweepEvidence) -> Iterator[Advice]:
     if seen.gain is not None and seen.gain[0] <= 0:
         yield Advice(
             "no_gain",
@@ -209,11 +209,11 @@ def _no_gain(seen: Observed) -> Iterator[Advice]:
         )
 
 
-def _diverged_above(seen: Observed, name: str, value: float) -> bool:
+def _diverged_above(seen: SweepEvidence, name: str, value: float) -> bool:
     return name == "peak_lr" and any(params.get(name, 0.0) > value for params in seen.diverged)
 
 
-def _floor_below(seen: Observed, peak: float) -> dict[str, Any]:
+def _floor_below(seen: SweepEvidence, peak: float) -> dict[str, Any]:
     """A floor range that reaches above the highest peak would be refused: then a tenth to a fifth of that peak."""
     span = seen.space.get("decay_floor")
     return _range("decay_floor", peak / 10, peak / 5) if span and span.high > peak else {}

@@ -37,7 +37,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Observed:
+class SweepEvidence:
     """What a sweep has shown.
 
     Attributes:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.records.sweep import Sweep, Trial
-from analysis.suggest.evidence import DataVerdict, Observed, Setting, Span
+from analysis.suggest.evidence import DataVerdict, Setting, Span, SweepEvidence
 
 Board = dict[str, Any]
 
 STILL_FALLING = "still_falling"
 
 
-def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> Observed:
+def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> SweepEvidence:
     """Reads what the advice needs.
 
     Args:
@@ -25,7 +25,7 @@ def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> Obser
     ranked = [row for row in board["rows"] if row["rank"] is not None]
     searched_trials = [trial for trial in sweep.trials if trial.kind == "search" and trial.state != "failed"]
     by_id = {trial.trial_id: trial for trial in sweep.trials}
-    return Observed(
+    return SweepEvidence(
         space=space,
         settings=[_setting(row) for row in ranked],
         diverged=[_drawn(trial) for trial in searched_trials if trial.state == "diverged"],

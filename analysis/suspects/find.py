@@ -41,7 +41,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Text:
-    """A training sample as it was tokenised."""
+    """A training sample as it was tokenized."""
 
     prompt: str
     response: str
@@ -60,7 +60,7 @@ def find_suspects(folder: str | Path, top: int = SHOWN, kind_key: str | None = N
         The most suspect first; fewer than `top` only where fewer samples were met.
 
     Raises:
-        UserError: The folder is not a sweep's, no trial has a loss curve, the tokenised training set is missing or its
+        UserError: The folder is not a sweep's, no trial has a loss curve, the tokenized training set is missing or its
             samples lack the key.
     """
     sweep = read_sweep(folder)
@@ -96,14 +96,14 @@ def read_epoch(sweep: Sweep, trial_id: str) -> Epoch | None:
 
 
 def read_texts(path: Path) -> dict[str, Text]:
-    """Prompt, response and metadata of every training sample, from the tokenised set."""
+    """Prompt, response and metadata of every training sample, from the tokenized set."""
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all().select(["id", "prompt", "response", "meta"])
             rows = table.to_pylist()
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         remedy = "run the sweep again with --resume, or restore its cache folder"
-        raise UserError(str(path), "must be the tokenised training set", error, remedy) from error
+        raise UserError(str(path), "must be the tokenized training set", error, remedy) from error
     return {row["id"]: Text(row["prompt"], row["response"], json.loads(row["meta"])) for row in rows}
 
 

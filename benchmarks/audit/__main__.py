@@ -25,13 +25,13 @@ from benchmarks.common import parser, print_result, say
 from trainables.config.defect_rules import RULES
 from trainables.config.sections import ModelConfig
 from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
-from trainables.data.tokenization import tokenise
+from trainables.data.tokenization import tokenize
 
 MOST_GROWTH, MOST_BYTES = 12.0, 2_000_000_000
 # Rules that one pass over a text finds together; figures of lines a second are of the whole pass.
 FOUND_TOGETHER = {
     "lines": "broken lines, wrong types, missing fields, empty texts",
-    "fingerprints": "exact duplicates, repeated ids, conflicting responses, normalised text",
+    "fingerprints": "exact duplicates, repeated ids, conflicting responses, normalized text",
     "near_duplicate": "near duplicates: MinHash",
     "leakage": "leakage",
     "mojibake": "mojibake",
@@ -150,13 +150,13 @@ def against_manifest(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_too_long(done: Audit, train: AuditSource, model: str, max_tokens: int) -> None:
-    """Tokenises what is left, as the pre-flight does."""
+    """Tokenizes what is left, as the pre-flight does."""
     from trainables.models.pretrained import load_tokenizer
 
     tokenizer = load_tokenizer(Path(model), ModelConfig(name=model))
     with tempfile.TemporaryDirectory() as folder:
         samples = kept_samples(train, FIELDS, done.train)
-        kept = tokenise(samples, tokenizer, None, max_tokens, Path(folder) / "train.arrow")
+        kept = tokenize(samples, tokenizer, None, max_tokens, Path(folder) / "train.arrow")
     done.add_too_long("data.train", {item.line: item.tokens for item in kept.too_long}, max_tokens)
 
 

@@ -33,8 +33,8 @@ from benchmarks.confirm.replay import (
     Choice,
     Luck,
     after_search,
+    candidates_of,
     confirm,
-    contenders_of,
     covered,
     drop,
     is_separated,
@@ -90,7 +90,7 @@ def null(kept: SeedLuck, replays: int, stated: bool) -> dict[str, Any]:
         luck, rules = Luck(kept, 1.0, number), make_rules(1.0, stated)
         scores = {f"t{i:02}": float(score) for i, score in enumerate(luck.search(SEARCHED))}
         truth = dict.fromkeys(scores, 0.0)
-        found = confirm(truth, contenders_of(scores, rules), luck, rules)
+        found = confirm(truth, candidates_of(scores, rules), luck, rules)
         separated.append(is_separated(found))
         intervals.append(covered(found, truth))
     return {"false_separation": wilson(separated), "coverage": coverage(intervals)}

@@ -55,7 +55,7 @@ def make_rules(sd: float, stated: bool) -> Rules:
     return Rules(budget=BUDGET, epsilon=EPSILON_SDS * sd, seed_sd=sd if stated else None)
 
 
-def contenders_of(scores: Mapping[str, float], rules: Rules) -> tuple[str, ...]:
+def candidates_of(scores: Mapping[str, float], rules: Rules) -> tuple[str, ...]:
     """Who contends, by the leaderboard's rule for settings with one trial each and no noise of items.
 
     Args:
@@ -138,7 +138,7 @@ def after_search(case: Case, seen: Sequence[Seen], searched: int, luck: Luck, ru
     """
     stable = {f"t{i:02}": one for i, one in enumerate(seen[:searched]) if one.true < case.surface.base}
     truth = {setting: one.true for setting, one in stable.items()}
-    contenders = contenders_of({setting: one.told for setting, one in stable.items()}, rules)
+    contenders = candidates_of({setting: one.told for setting, one in stable.items()}, rules)
     found = confirm(truth, contenders, luck, rules)
     lowest = min(seen[: searched + found.spent], key=lambda one: one.told)
     regrets = [(true - case.lowest) / luck.sd for true in (truth[named(found)], lowest.true)]

@@ -33,14 +33,19 @@ MATTERS = 0.01
 
 def findings_of(curves: Curves, trial: int, base_level: float) -> list[Finding]:
     """All that the rules say of a recorded trial, those on its held-out losses included."""
-    found, watch = follow(samples_of(curves, trial), curves.schedule(trial), base_level)
+    found, monitor = follow(samples_of(curves, trial), curves.schedule(trial), base_level)
     points = _points(curves, trial, RULES_ITEMS)
     if not points or any(finding["severity"] == "error" for finding in found):
         return found
     groups = {area: [str(item) for item in range(len(items))] for area, items in points[-1].items.items()}
     weights = dict.fromkeys(curves.areas, 1.0)
     return found + heldout_findings(
-        points, _by_area(curves, curves.base_heldout, RULES_ITEMS), groups, weights, watch.settings, watch.training_fall
+        points,
+        _by_area(curves, curves.base_heldout, RULES_ITEMS),
+        groups,
+        weights,
+        monitor.settings,
+        monitor.training_fall,
     )
 
 

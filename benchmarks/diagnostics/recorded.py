@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from benchmarks.recording.curves import Curves
-from trainables.diagnostics import CurveWatch, Finding
+from trainables.diagnostics import CurveMonitor, Finding
 from trainables.diagnostics.curve_state import BETA_SAMPLES, fit_beta
 from trainables.diagnostics.finding import Settings
 from trainables.optim.lr_schedule import LRSchedule
@@ -69,9 +69,9 @@ def read(samples: Samples, schedule: LRSchedule, base_level: float | None) -> li
     return follow(samples, schedule, base_level)[0]
 
 
-def follow(samples: Samples, schedule: LRSchedule, base_level: float | None) -> tuple[list[Finding], CurveWatch]:
+def follow(samples: Samples, schedule: LRSchedule, base_level: float | None) -> tuple[list[Finding], CurveMonitor]:
     """The findings of a curve, and what read it."""
-    watch = CurveWatch(schedule, MAX_GRAD_NORM, base_level)
+    monitor = CurveMonitor(schedule, MAX_GRAD_NORM, base_level)
     found: list[Finding] = []
     for step in range(schedule.steps):
         own = samples.step(step)
@@ -80,10 +80,10 @@ def follow(samples: Samples, schedule: LRSchedule, base_level: float | None) -> 
             break
         loss = float(nll @ tokens / tokens.sum())
         base = None if base_level is None else samples.base[own].tolist()
-        found += watch.update(step + 1, loss, float(samples.norms[step]), schedule.lr(step), nll.tolist(), base)
+        found += monitor.update(step + 1, loss, float(samples.norms[step]), schedule.lr(step), nll.tolist(), base)
         if any(finding["severity"] == "error" for finding in found):
             break
-    return found, watch
+    return found, monitor
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainables.diagnostics import RULES, CurveWatch
+from trainables.diagnostics import RULES, CurveMonitor
 from trainables.optim.lr_schedule import LRSchedule
 
 STEPS, BATCH = 160, 8
@@ -149,7 +149,7 @@ def findings(kind: Class, seed: int, with_base: bool) -> set[str]:
     schedule = LRSchedule(PEAK_LR, kind.floor * PEAK_LR, STEPS, kind.warmup)
     level = kind.level(draw)
     base = draw.gamma(BASE_SHAPE, BASE_MEAN / BASE_SHAPE, (STEPS, BATCH))
-    watch = CurveWatch(schedule, 1.0, float(base.mean()) if with_base else None)
+    monitor = CurveMonitor(schedule, 1.0, float(base.mean()) if with_base else None)
     seen = set()
     for step in range(STEPS):
         part = step / STEPS
@@ -157,7 +157,7 @@ def findings(kind: Class, seed: int, with_base: bool) -> set[str]:
         spread = kind.noise * min(1.0, 0.2 + 4.0 * part)  # at its start a model is its base: beta 1 and little noise
         nll = level(part) + beta * (base[step] - base.mean()) + draw.normal(0.0, spread, BATCH)
         norm = kind.norm(part) * float(draw.lognormal(0.0, 0.25))
-        found = watch.update(
+        found = monitor.update(
             step + 1,
             float(nll.mean()),
             norm,

@@ -37,12 +37,12 @@ def main() -> None:
     options = parse()
     result: dict[str, Any] = {"benchmark": "overhead", "machine": machine(), "options": vars(options)}
     with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as folder:
-        bench = Benchmark(Path(folder), options)
+        lane_state = Benchmark(Path(folder), options)
         rounds = []
         for number in range(options.rounds):
             say(f"round {number + 1} of {options.rounds}")
-            rounds.append({"bare": bench.bare(), "lanes": bench.lanes("random"), "stock": bench.stock()})
-        gp = bench.lanes("gp")
+            rounds.append({"bare": lane_state.bare(), "lanes": lane_state.lanes("random"), "stock": lane_state.stock()})
+        gp = lane_state.lanes("gp")
     print_result(result | summary(rounds, gp))
 
 

@@ -91,17 +91,17 @@ def worker(config: dict[str, Any]) -> None:
 
     from trainables.config.trial_spec import LaneConfig, TrialSpec
     from trainables.lane.jobs import train_trial
-    from trainables.lane.warm_state import Bench
+    from trainables.lane.warm_state import LaneState
     from trainables.optim.workers import SOLO
     from trainables.tracking.wandb_run import close_service
 
     settings = LaneConfig.model_validate(config["settings"])
     torch.set_num_threads(settings.threads)
-    bench = Bench.load(settings, get_device(), SOLO)
+    lane_state = LaneState.load(settings, get_device(), SOLO)
     params = {name: config[name] for name in ("peak_lr", "warmup_fraction", "decay_floor")}
     spec = TrialSpec(trial_id=config["trial_id"], seed=0, params=params)
     work = {"do": "trial", "spec": spec.model_dump(), "baseline": {}}
-    end = train_trial(bench, work, report=lambda message: None, should_stop=lambda: False)
+    end = train_trial(lane_state, work, report=lambda message: None, should_stop=lambda: False)
     close_service()
     train.report({"objective": end["checkpoints"][-1]["objective"]})
 

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.common import machine, parser, print_result, rounded, say
 from benchmarks.packing.sides import VOCABULARY, Clock, Pace, Setting, random_base
-from trainables.packing.autotune import settle_slots
+from trainables.packing.autotune import measure_slots
 
 TRIALS = 8
 TARGET_SPEED_UP = 1.8
@@ -79,7 +79,7 @@ class Case:
     def __init__(self, base: Any, tokens: int, options: argparse.Namespace) -> None:
         self.tokens, self.rounds = tokens, options.rounds
         self.setting = Setting(base, tokens, VOCABULARY["tiny"], Pace(0, options.steps, options.batch_size))
-        self.chosen = settle_slots(base, self.setting.samples, self.setting.config, "auto")  # type: ignore[arg-type]
+        self.chosen = measure_slots(base, self.setting.samples, self.setting.config, "auto")  # type: ignore[arg-type]
         self.sides: dict[str, Callable[[], None]] = {
             "packed": lambda: self.setting.side_by_side(TRIALS, TRIALS),
             "one_after_another": lambda: self.setting.side_by_side(TRIALS, 1),

@@ -24,12 +24,12 @@ from benchmarks.common import machine, parser, prepare, print_result, say
 from benchmarks.throughput.sides import heldout_nll
 from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import TrialSpec
-from trainables.data.dataset import TokenisedSet
-from trainables.lane.warm_state import Bench
+from trainables.data.dataset import TokenizedSet
+from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
 from trainables.training.curve_recorder import StepRecord
-from trainables.training.engine import Alone
-from trainables.training.loop import Course, Hooks
+from trainables.training.engine import SingleTrialEngine
+from trainables.training.loop import Hooks, TrialRun
 
 PARAMS = {"peak_lr": 3e-4, "warmup_fraction": 0.1, "decay_floor": 4.5e-5}
 PART_OF_SPREAD = 0.1
@@ -84,36 +84,36 @@ class Parity:
         self.precision, self.folder, self.seeds = precision, folder, range(options.seeds)
         self.settings = prepare(options.config, overrides, options.threads)[1]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bench = Bench.load(self.settings, device, SOLO)
-        self.items = TokenisedSet(self.settings.tokenised_areas["tables"])
+        self.lane_state = LaneState.load(self.settings, device, SOLO)
+        self.items = TokenizedSet(self.settings.tokenized_areas["tables"])
         self.curves: dict[tuple[str, int], list[StepRecord]] = {}
 
     def run(self) -> dict[str, Any]:
         """Trains all, alone and together."""
         for seed in self.seeds:
-            self.by_peft(self.course("alone", seed))
+            self.by_peft(self.trial_run("alone", seed))
             say(f"{self.precision}: seed {seed} alone")
-        loop = self.bench.loop
-        loop.offer(len(self.seeds))
+        loop = self.lane_state.loop
+        loop.set_slots(len(self.seeds))
         for seed in self.seeds:
-            loop.join(self.course("together", seed))
+            loop.join(self.trial_run("together", seed))
         while not loop.is_empty:
             loop.step()
         say(f"{self.precision}: together")
         return self.sums()
 
-    def by_peft(self, course: Course) -> None:
+    def by_peft(self, trial_run: TrialRun) -> None:
         """One trial by PEFT's layers and torch's AdamW: nothing of a pack's."""
-        engine = Alone(self.bench.base, SOLO)
-        slot = engine.join(course.lora, course.training, course.spec.seed)
-        while course.step < course.epoch.steps:
-            (stepped,) = engine.step([course.next_part()])
-            course.took(stepped)
-        with engine.lent(slot) as model:
-            course.hooks.checkpoint(course.step, model)
+        engine = SingleTrialEngine(self.lane_state.base, SOLO)
+        slot = engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
+        while trial_run.step < trial_run.epoch.steps:
+            (stepped,) = engine.step([trial_run.next_step()])
+            trial_run.record_step(stepped)
+        with engine.model_of(slot) as model:
+            trial_run.hooks.checkpoint(trial_run.step, model)
         engine.leave(slot)
 
-    def course(self, side: str, seed: int) -> Course:
+    def trial_run(self, side: str, seed: int) -> TrialRun:
         """A trial that keeps its curve and saves its checkpoint."""
         curve = self.curves[side, seed] = []
 
@@ -122,7 +122,7 @@ class Parity:
 
         spec = TrialSpec(trial_id=f"{side}-{seed}", seed=seed, params=PARAMS)
         hooks = Hooks(steps=curve.extend, checkpoint=save, should_stop=lambda: False)
-        return Course(self.bench.data, spec, self.settings, hooks)
+        return TrialRun(self.lane_state.data, spec, self.settings, hooks)
 
     def sums(self) -> dict[str, Any]:
         """What differs, and what may."""
@@ -137,7 +137,7 @@ class Parity:
         return {
             "trials": len(self.seeds),
             "steps": len(self.curves["alone", 0]),
-            "padding_of_the_pack": round(1 - self.bench.loop.rows[1] / self.bench.loop.rows[0], 3),
+            "padding_of_the_pack": round(1 - self.lane_state.loop.rows[1] / self.lane_state.loop.rows[0], 3),
             "heldout_nll_base_model": heldout_nll(self.settings, None, self.items),
             "heldout_nll": nlls,
             "differences": differences,

@@ -25,7 +25,7 @@ from trainables.models.base_model import Base, resolve_precision
 from trainables.models.forward_probe import choose_plan
 from trainables.packing.pack import Pack, StepPart
 from trainables.training.curve_recorder import StepRecord
-from trainables.training.loop import Course, Hooks, Loop
+from trainables.training.loop import Hooks, Loop, TrialRun
 
 SHAPES = {  # of Qwen2.5; heads of 64 and 128
     "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
@@ -132,24 +132,24 @@ class Setting:
             checkpoint=lambda step, model: clock.stop(),
             should_stop=clock.step_begins,
         )
-        self.loop.train(self.course(seed, LR, hooks))
+        self.loop.train(self.trial_run(seed, LR, hooks))
         return self.timed_tokens(seed)
 
     def side_by_side(self, trials: int, slots: int) -> None:
         """Trials with LRs of their own through the loop, so many at a time."""
         hooks = Hooks(steps=lambda steps: None, checkpoint=lambda step, model: None, should_stop=lambda: False)
-        waiting = [self.course(0, LR / (number + 1), hooks) for number in range(trials)]
-        self.loop.offer(slots)
+        waiting = [self.trial_run(0, LR / (number + 1), hooks) for number in range(trials)]
+        self.loop.set_slots(slots)
         while waiting or not self.loop.is_empty:
             while waiting and self.loop.free:
                 self.loop.join(waiting.pop(0))
             self.loop.step()
 
-    def course(self, seed: int, lr: float, hooks: Hooks) -> Course:
+    def trial_run(self, seed: int, lr: float, hooks: Hooks) -> TrialRun:
         """A trial at a constant LR."""
         params = {"peak_lr": lr, "warmup_fraction": 0.0, "decay_floor": lr}
         spec = TrialSpec(trial_id="trial", seed=seed, params=params)
-        return Course(self.samples, spec, self.config, hooks)  # type: ignore[arg-type]
+        return TrialRun(self.samples, spec, self.config, hooks)  # type: ignore[arg-type]
 
     def packed(self, slots: int, *, own_orders: bool = False) -> Callable[[Clock], int]:
         """So many trials in one pack: with different LRs, or with different orders."""

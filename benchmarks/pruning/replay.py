@@ -15,7 +15,8 @@ from trainables.data.epoch import checkpoint_steps, report_points
 from trainables.diagnostics import Finding
 
 Rule = Callable[[TrialCurve, Sequence[TrialCurve], Sequence[TrialCurve]], bool]
-"""Told of a trial at a report, of those that are complete and of the others that run; says whether it is stopped."""
+"""What is known of a trial at a report, of those that are complete and of the others that run; says whether it is
+stopped."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Recorded:
 
     Attributes:
         stages: The trial as it is known at each report, as far as its training loop would have trained it.
-        steps: Optimiser steps done at each of those reports.
+        steps: Optimizer steps done at each of those reports.
         steps_planned: Steps of its epoch.
         diverged: Whether the loop ended it: its loss was not finite, diverged or was worse than its base model's.
         params: Its setting.

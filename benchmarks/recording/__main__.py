@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
     )
     parts = command.add_subparsers(dest="command", required=True)
     first = parts.add_parser(
-        "prepare", help="tokenise JSON Lines", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        "prepare", help="tokenize JSON Lines", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     first.add_argument("--model", required=True, help="a Hugging Face id, a folder, or random:tiny-llama")
     first.add_argument("--train", required=True, help="the training samples")

@@ -1,4 +1,4 @@
-"""Tokenised sets for `benchmarks.recording.__main__`, and training sets in which some answers are wrong."""
+"""Tokenized sets for `benchmarks.recording.__main__`, and training sets in which some answers are wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.config.sections import FieldNames, ModelConfig
 from trainables.data.samples import Sample, read_samples
-from trainables.data.tokenization import tokenise
+from trainables.data.tokenization import tokenize
 from trainables.models.pretrained import load_tokenizer, resolve_model
 
 PLANTED_FRACTION = 0.05
@@ -27,7 +27,7 @@ def prepare(options: Namespace) -> None:
     tokenizer = load_tokenizer(model)
 
     def write(samples: list[Sample], name: str) -> int:
-        return tokenise(samples, tokenizer, options.template, options.max_tokens, options.to / f"{name}.arrow").samples
+        return tokenize(samples, tokenizer, options.template, options.max_tokens, options.to / f"{name}.arrow").samples
 
     train = some(read_samples(options.train, FieldNames()), options.limit)
     counts = {"train": write(train, "train")}

@@ -14,11 +14,11 @@ import torch
 from benchmarks.recording.curves import PARAMS
 from trainables.config.sections import ModelConfig, TrainingConfig
 from trainables.config.trial_spec import TrialSpec
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order
 from trainables.evaluation.heldout import item_losses
 from trainables.models.base_model import load_base
-from trainables.training.loop import Course, Hooks, Loop, Outcome
+from trainables.training.loop import Hooks, Loop, Outcome, TrialRun
 
 BATCH_TOKENS = 16384
 
@@ -38,7 +38,7 @@ class Recorder:
         self.training = TrainingConfig(batch_size=options.batch_size, checkpoints_at=options.points)
         self.config = SimpleNamespace(training=self.training, model=config)
         self.base = load_base(model, config, "auto", "cuda" if torch.cuda.is_available() else "cpu")
-        self.sets = {path.stem: TokenisedSet(str(path)) for path in sorted(options.data.glob("*.arrow"))}
+        self.sets = {path.stem: TokenizedSet(str(path)) for path in sorted(options.data.glob("*.arrow"))}
         self.areas = [name for name in self.sets if name.startswith("heldout-")]
         self.slots = options.slots
         untouched = self.base.untouched()
@@ -63,16 +63,16 @@ class Recorder:
                 what trials share.
         """
         loop, running, is_open = Loop(self.base), list[Recording](), True
-        loop.offer(self.slots)
+        loop.set_slots(self.slots)
         while is_open or running:
             while is_open and loop.free:
                 job = next_job()
                 is_open = job is not None
                 if job:
                     running.append(Recording(self, **job))
-                    loop.join(running[-1].course)
+                    loop.join(running[-1].trial_run)
             for ended in loop.step() if running else []:
-                recording = next(one for one in running if one.course is ended.course)
+                recording = next(one for one in running if one.trial_run is ended.trial_run)
                 running.remove(recording)
                 if ended.error:
                     raise ended.error
@@ -105,7 +105,7 @@ class Recording:
         study, data, seed, params: Those of `record_curves.Job`.
 
     Attributes:
-        course: Its way through the epoch.
+        trial_run: Its way through the epoch.
         data: The name of its training set.
     """
 
@@ -122,7 +122,7 @@ class Recording:
             should_stop=bool,
         )
         spec = TrialSpec(trial_id="t", seed=seed, params=params)
-        self.course = Course(self._samples, spec, recorder.config, hooks)  # type: ignore[arg-type]
+        self.trial_run = TrialRun(self._samples, spec, recorder.config, hooks)  # type: ignore[arg-type]
 
     def trial(self, outcome: Outcome) -> dict[str, Any]:
         """Its record."""
@@ -130,7 +130,7 @@ class Recording:
         return {
             **self._fields,
             "state": outcome.state,
-            "order": epoch_order(size, self.course.spec.seed).astype(np.int16),
+            "order": epoch_order(size, self.trial_run.spec.seed).astype(np.int16),
             "item_nll": padded([loss for step in self._steps for loss in step.item_nll], (size,)),
             "grad_norm": padded([step.grad_norm for step in self._steps], (outcome.steps_planned,)),
             "heldout": padded(self._points, (len(self._training.checkpoints_at), self._items)),

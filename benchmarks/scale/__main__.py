@@ -31,8 +31,8 @@ from sweeps.driver.recorder import trial_record
 from sweeps.driver.recovery import recover
 from sweeps.ledger.ledger import Ledger, seal
 from sweeps.search.optuna_search import SweepSearch
-from sweeps.search.search_space import Cube, distributions
-from sweeps.search.tell import Told, frozen
+from sweeps.search.search_space import UnitCube, distributions
+from sweeps.search.tell import TrialOutcome, frozen
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.layout import LEDGER_FILE
 from trainables.storage.working_copy import WorkingCopy
@@ -110,11 +110,15 @@ def recovery_seconds(trials: int) -> float:
 def history(config: SweepConfig, done: int) -> list[FrozenTrial]:
     """Ended trials anywhere in the space, with a bowl and noise as objective."""
     space, draw = distributions(config), np.random.default_rng(0)
-    cube, points = Cube(space), draw.random((done, len(space)))
+    cube, points = UnitCube(space), draw.random((done, len(space)))
     values = 2.0 + ((points - 0.4) ** 2).sum(axis=1) + draw.normal(0.0, 0.02, done)
     return [
         frozen(
-            Told(TrialState.COMPLETE, float(value)), cube.from_unit(point), space, {}, {"trial_id": f"t{number:04d}"}
+            TrialOutcome(TrialState.COMPLETE, float(value)),
+            cube.from_unit(point),
+            space,
+            {},
+            {"trial_id": f"t{number:04d}"},
         )
         for number, (point, value) in enumerate(zip(points, values, strict=True), start=1)
     ]

@@ -84,14 +84,14 @@ class Simulation:
 
     async def run(self) -> dict[str, Any]:
         """The whole sweep in real time; returns its figures."""
-        self.desk, self.ledger = Dispatcher(max_failures=0), Ledger(self.config.folder, epoch=1)
+        self.client, self.ledger = Dispatcher(max_failures=0), Ledger(self.config.folder, epoch=1)
         self.search = SweepSearch(self.config, [], BASE, {}, self._submitted)
         self.waiting, self.over = iter(range(self.config.search.trials)), asyncio.Event()
         began, cpu = time.monotonic(), time.process_time()
         helpers = [asyncio.create_task(work) for work in (self._recorder(), self._looker())]
         lanes = [asyncio.create_task(self._lane(f"lane-{number}")) for number in range(self.lanes)]
         await asyncio.gather(*(self._tune_trials() for _ in range(self.lanes)))
-        await self.desk.stop()
+        await self.client.stop()
         self.over.set()
         await asyncio.gather(*lanes, *helpers)
         return self._figures(time.monotonic() - began, time.process_time() - cpu)
@@ -118,7 +118,7 @@ class Simulation:
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         self.calls += 1
-        return await getattr(self.desk, method)(*arguments)
+        return await getattr(self.client, method)(*arguments)
 
     async def _tune_trials(self) -> None:
         """One of Tune's concurrent trials after the other, as `sweeps.search.tune_trial` and Tune's loop do it."""
@@ -151,9 +151,9 @@ class Simulation:
             if answer["do"] == "work":
                 seq += 1
                 work = await self._call("work_of", answer["job_id"], WATCH_SECONDS)
-                watch = asyncio.create_task(self._watch(lane, answer["job_id"]))
+                watching = asyncio.create_task(self._watch(lane, answer["job_id"]))
                 await self._train(lane, answer["job_id"], work["spec"])
-                watch.cancel()
+                watching.cancel()
 
     async def _watch(self, lane: str, job_id: str) -> None:
         while not await self._call("watch", lane, self.incarnations[lane], job_id, 1, WATCH_SECONDS):

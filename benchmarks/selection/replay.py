@@ -15,8 +15,8 @@ from optuna.trial import Trial
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.search.samplers import make_sampler
-from sweeps.search.search_space import Cube, distributions
-from sweeps.search.tell import Told, tell
+from sweeps.search.search_space import UnitCube, distributions
+from sweeps.search.tell import TrialOutcome, outcome_of
 from trainables.config.sections import Params
 
 
@@ -109,7 +109,7 @@ def offset_grid(case: Case, noise: Noise, lanes: int) -> list[Seen]:
     many lanes.
     """
     del lanes
-    cube, draw = Cube(distributions(case.config)), np.random.default_rng([case.number, 1])
+    cube, draw = UnitCube(distributions(case.config)), np.random.default_rng([case.number, 1])
     points = draw.uniform(size=(len(noise), len(cube.space)))
     points[:, list(cube.space).index("peak_lr")] = (np.arange(len(noise)) + draw.uniform()) / len(noise)
     return [_seen(*_told(case, cube.from_unit(point), added)) for point, added in zip(points, noise, strict=True)]
@@ -155,14 +155,14 @@ def _end(case: Case, study: optuna.Study, trial: Trial, noise: Noise) -> Seen:
     return _seen(told, true)
 
 
-def _told(case: Case, params: Params, added: float) -> tuple[Told, float]:
+def _told(case: Case, params: Params, added: float) -> tuple[TrialOutcome, float]:
     """What the search is told of a setting, by the sweep's own rule, and the true objective."""
     true = case.surface.loss(params)
     state = "diverged" if case.surface.diverges(params) else "complete"
-    return tell(state, true + float(added), None, case.surface.base, []), true
+    return outcome_of(state, true + float(added), None, case.surface.base, []), true
 
 
-def _seen(told: Told, true: float) -> Seen:
+def _seen(told: TrialOutcome, true: float) -> Seen:
     assert told.value is not None
     return Seen(told.value, true)
 

@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 from benchmarks.common import machine, parser, prepare, print_result, rounded, say
 from benchmarks.throughput.sides import Clock, heldout_nll, loop_epoch, trainer_epoch
 from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order
 from trainables.models.base_model import load_base, resolve_precision
 
@@ -99,8 +99,8 @@ class Comparison:
             "training.checkpoints_at=[1.0]",
         ]
         self.settings: LaneConfig = prepare(CONFIG, overrides, options.threads)[1]
-        self.data = TokenisedSet(self.settings.tokenised)
-        self.items = TokenisedSet(self.settings.tokenised_areas["tables"])
+        self.data = TokenizedSet(self.settings.tokenized)
+        self.items = TokenizedSet(self.settings.tokenized_areas["tables"])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.precision = resolve_precision(options.precision, self.device)
 

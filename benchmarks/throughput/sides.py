@@ -23,7 +23,7 @@ from transformers import (
 
 from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order, plan_epoch
 from trainables.models.base_model import Base, Precision, draw_adapter
 from trainables.optim.lr_schedule import LRSchedule, make_schedule
@@ -77,7 +77,7 @@ def loop_epoch(base: Base, settings: LaneConfig, spec: TrialSpec, clock: Clock, 
         checkpoint.save(model, folder, {"step": step})
 
     hooks = Hooks(steps=lambda records: None, checkpoint=on_checkpoint, should_stop=should_stop)
-    outcome = train(base, TokenisedSet(settings.tokenised), spec, settings, hooks)
+    outcome = train(base, TokenizedSet(settings.tokenized), spec, settings, hooks)
     assert outcome.state == "complete", outcome
     base.restore()
 
@@ -90,7 +90,7 @@ def trainer_epoch(
     Equal are samples, order, batch size, precision, initial adapter, AdamW's numbers, clipping and LR schedule. Weights
     are float32 under bf16 autocast.
     """
-    data, training = TokenisedSet(settings.tokenised), settings.training
+    data, training = TokenizedSet(settings.tokenized), settings.training
     schedule = make_schedule(spec.params, training.schedule, plan_epoch(len(data), training).steps)
     arguments = TrainingArguments(
         output_dir=str(folder.with_name(folder.name + "-trainer")),
@@ -154,7 +154,7 @@ class ClockCallback(TrainerCallback):
             self.clock.stop()
 
 
-def heldout_nll(settings: LaneConfig, trained: Path | None, items: TokenisedSet) -> float:
+def heldout_nll(settings: LaneConfig, trained: Path | None, items: TokenizedSet) -> float:
     """What plain transformers in float32 makes of a checkpoint: mean over items of their loss, nats a token.
 
     Args:
@@ -196,7 +196,7 @@ def _model(settings: LaneConfig, seed: int) -> nn.Module:
     return adapted
 
 
-def _example(data: TokenisedSet, index: int) -> dict[str, list[int]]:
+def _example(data: TokenizedSet, index: int) -> dict[str, list[int]]:
     tokens = data.input_ids(index)
     labels = np.where(data.label_mask(index), tokens, IGNORED_LABEL)
     return {"input_ids": tokens.tolist(), "attention_mask": [1] * len(tokens), "labels": labels.tolist()}

@@ -16,7 +16,7 @@ from trainables.storage.working_copy import WorkingCopy
 Record = dict[str, Any]
 
 
-class Keeper:
+class CheckpointCleaner:
     """Knows which checkpoints of trials that have ended lie on the disk.
 
     Those that do not have no say: none of them is wanted again.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sweeps.driver.budget import Budget
-from sweeps.driver.checkpoint_cleanup import Keeper
+from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.lanes.lanes import Lanes
 from sweeps.ledger.history import ended_trials, write_trials
 from sweeps.ledger.ledger import Ledger, append_line
@@ -32,7 +32,7 @@ class Recorder(threading.Thread):
         copy: The sweep's folder; what ended goes to its store, if it lies in one, as soon as it is in the ledger.
         budget: What the sweep has cost by the time that a trial ends goes to the ledger with it.
 
-        keeper: Drops the checkpoints that a trial's end leaves without use.
+        cleaner: Drops the checkpoints that a trial's end leaves without use.
 
     Attributes:
         records: The trials that have ended, by id.
@@ -40,10 +40,12 @@ class Recorder(threading.Thread):
         findings: Why they were, likewise, where their own findings do not say it.
     """
 
-    def __init__(self, lanes: Lanes, ledger: Ledger, copy: WorkingCopy, budget: Budget, keeper: Keeper) -> None:
+    def __init__(
+        self, lanes: Lanes, ledger: Ledger, copy: WorkingCopy, budget: Budget, cleaner: CheckpointCleaner
+    ) -> None:
         super().__init__(daemon=True, name="recorder")
         self.lanes, self.ledger, self.copy, self.budget = lanes, ledger, copy, budget
-        self.path, self.keeper = copy.folder / TRIALS_FILE, keeper
+        self.path, self.cleaner = copy.folder / TRIALS_FILE, cleaner
         self.records: dict[str, Record] = {}
         self.predictions: Mapping[str, float] = {}
         self.findings: Mapping[str, Finding] = {}
@@ -98,7 +100,7 @@ class Recorder(threading.Thread):
         if record["state"] == "interrupted":
             self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
             return
-        record, trial = self.keeper.judge(record), f"trials/{record['trial_id']}"
+        record, trial = self.cleaner.judge(record), f"trials/{record['trial_id']}"
         self.copy.fetch(f"{trial}/curve.jsonl", f"{trial}/heldout.jsonl")
         self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"
@@ -106,7 +108,7 @@ class Recorder(threading.Thread):
         append_line(self.path, line, self._writing, what, durable=False)  # made anew from the ledger at every start
         fault_injection.reached("trial_recorded", record["trial_id"])
         self.records[record["trial_id"]] = record
-        self.keeper.ended(record)
+        self.cleaner.ended(record)
         # It has ended for good, by the ledger: what it could have gone on from has served.
         self.copy.drop(f"{trial}/state")
         self.copy.push_top()

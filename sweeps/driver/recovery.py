@@ -8,7 +8,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.budget import Budget
 from sweeps.driver.context import Sweep
 from sweeps.driver.interrupt import Interrupt
-from sweeps.folder.cleanup import sweep_up
+from sweeps.folder.cleanup import remove_leftovers
 from sweeps.lanes.cluster import LanePlan
 from sweeps.ledger.history import Past, last, past_of, write_trials
 from sweeps.ledger.ledger import Ledger
@@ -63,7 +63,7 @@ def recover(config: SweepConfig, copy: WorkingCopy, ledger: Ledger, console: Con
         console.print(f"[yellow]warning[/]: {fault}: it does not count", soft_wrap=True, highlight=False)
     events, _ = ledger.read()
     past = past_of(events)
-    sweep_up(copy, [record["trial_id"] for record in past.ended])
+    remove_leftovers(copy, [record["trial_id"] for record in past.ended])
     write_trials(config.folder, past.ended)
     if last(events, "baseline"):
         rebuild_study(config, events)

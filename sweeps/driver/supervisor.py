@@ -1,4 +1,4 @@
-"""The driver's watch over a running sweep: the live view, what ends, whether lanes still work, when to stop."""
+"""The driver's supervisor over a running sweep: the live view, what ends, whether lanes still work, when to stop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sweeps.driver.checkpoint_cleanup import Keeper
+from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.context import Sweep
 from sweeps.driver.live_view import Progress
 from sweeps.driver.recorder import Recorder
@@ -24,7 +24,7 @@ POLL_SECONDS = 2.0
 Baseline = dict[str, dict[str, Any]]
 
 
-class Watch(threading.Thread):
+class Supervisor(threading.Thread):
     """Looks at the dispatcher's status again and again, on a thread of its own, from `watching` on.
 
     Args:
@@ -36,13 +36,13 @@ class Watch(threading.Thread):
 
     Attributes:
         cut_short: Whether the sweep was told to end before its work was done.
-        slots: Trials that each lane trains side by side; see `settle_slots`.
+        slots: Trials that each lane trains side by side; see `choose_slots`.
     """
 
     def __init__(
         self, sweep: Sweep, lanes: Lanes, recorder: Recorder, progress: Progress, pruner: Pruner | None
     ) -> None:
-        super().__init__(daemon=True, name="watch")
+        super().__init__(daemon=True, name="supervisor")
         self.sweep, self.lanes, self.recorder, self.progress = sweep, lanes, recorder, progress
         self.pruner = pruner
         self.failure: BaseException | None = None
@@ -146,30 +146,30 @@ class Watch(threading.Thread):
         self.progress.show(self.lanes.status())
 
     def check(self) -> None:
-        """Raises here what went wrong on the watch's thread."""
+        """Raises here what went wrong on the supervisor's thread."""
         if self.failure:
             raise self.failure
 
 
 @contextmanager
-def watching(sweep: Sweep, lanes: Lanes, baseline: Baseline) -> Iterator[Watch]:
+def watching(sweep: Sweep, lanes: Lanes, baseline: Baseline) -> Iterator[Supervisor]:
     """Records and shows what the lanes do while the block runs, and stops trials as `search.trial_scheduler` says."""
     config, past = sweep.config, sweep.past
     most, weights = config.resources.keep_checkpoints, config.heldout.weights
-    keeper = Keeper(sweep.copy, sweep.ledger, most, weights, past.ended, past.contenders)
-    recorder = Recorder(lanes, sweep.ledger, sweep.copy, sweep.budget, keeper)
+    cleaner = CheckpointCleaner(sweep.copy, sweep.ledger, most, weights, past.ended, past.contenders)
+    recorder = Recorder(lanes, sweep.ledger, sweep.copy, sweep.budget, cleaner)
     sweep.budget.search_begins()
     with Progress(sweep.console, sweep.budget) as progress:
-        watch = Watch(sweep, lanes, recorder, progress, _pruner(sweep, lanes, recorder, baseline))
+        supervisor = Supervisor(sweep, lanes, recorder, progress, _pruner(sweep, lanes, recorder, baseline))
         recorder.start()
-        watch.start()
+        supervisor.start()
         try:
-            yield watch
+            yield supervisor
         finally:
             lanes.drain()
             recorder.finish()
-            watch.finish()
-    watch.check()
+            supervisor.finish()
+    supervisor.check()
 
 
 def _pruner(sweep: Sweep, lanes: Lanes, recorder: Recorder, baseline: Baseline) -> Pruner | None:

@@ -13,7 +13,7 @@ from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_F
 from trainables.storage.working_copy import WorkingCopy
 
 
-def sweep_up(copy: WorkingCopy, ended: Iterable[str]) -> None:
+def remove_leftovers(copy: WorkingCopy, ended: Iterable[str]) -> None:
     """Removes leftovers; the driver's lock must be held.
 
     Trials that have not ended are left alone: a lane that outlived its driver may still write there, and the next

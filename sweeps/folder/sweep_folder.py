@@ -1,4 +1,4 @@
-"""The sweep's folder: drafted beside its place, claimed in one step, never shared with another sweep."""
+"""The sweep's folder: draft_folder beside its place, claimed in one step, never shared with another sweep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEFORE_IT_BEGINS = (PLAN_FILE, WANDB_ID, f"{CACHE_FOLDER}/", "driver.")
 
 
 @contextmanager
-def drafted(config: SweepConfig) -> Iterator[Path]:
+def draft_folder(config: SweepConfig) -> Iterator[Path]:
     """A temporary folder beside the sweep's, which is gone afterwards unless `claim` has renamed it.
 
     Raises:
@@ -60,7 +60,7 @@ def refuse_existing(copy: WorkingCopy) -> None:
         raise UserError("name", "the sweep's folder must not exist yet", copy.place, remedy)
 
 
-def claim(draft: Path, copy: WorkingCopy) -> None:
+def claim_folder(draft: Path, copy: WorkingCopy) -> None:
     """Makes the draft the sweep's folder, in one step, so that of two sweeps with one name only one gets it.
 
     In an object store the lock sees to that. There `sweep.yaml` goes last: with it a sweep can be resumed.

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 
-from sweeps.lanes.job_queue import Job, Leases, Message
-from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, Bells
+from sweeps.lanes.job_queue import Job, JobQueue, Message
+from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, WaitTopics
 from trainables.reliability import fault_injection
 
 ADOPTION_SECONDS = 5.0
@@ -30,25 +30,25 @@ class Dispatcher:
     """
 
     def __init__(self, max_failures: int, *, restarted: bool = False) -> None:
-        self.leases = Leases(max_failures, self._on_change)
+        self.queue = JobQueue(max_failures, self._on_change)
         self.notices: list[Message] = []
         self.interrupted = False
         self.stopping = False
         self._born = time.time_ns()
         self._recalled = not restarted
         self._no_lease_before = time.monotonic() + (ADOPTION_SECONDS if restarted else 0.0)
-        self._bells = Bells()
+        self._topics = WaitTopics()
 
     # --- the driver and the Tune trials -------------------------------------------------------------------------
 
     async def submit(self, job_id: str, work: Message) -> None:
         """Queues a job, or attaches to the one of that id."""
-        job = self.leases.add(job_id, work)
+        job = self.queue.add(job_id, work)
         if job.work is None:
             job.work = work
-            self._bells.ring(job_id)
+            self._topics.notify(job_id)
         if self.interrupted:
-            self.leases.cancel(job, "interrupted")
+            self.queue.cancel(job, "interrupted")
 
     async def poll(self, job_id: str, after: int, timeout_seconds: float) -> Message:
         """Waits for reports of a job with a `seq` above `after`, or for its end.
@@ -58,30 +58,30 @@ class Dispatcher:
         """
 
         def answer() -> Message | None:
-            job = self.leases.jobs.get(job_id)
+            job = self.queue.jobs.get(job_id)
             if job is None:
                 return {"known": False, "reports": [], "end": None}
             fresh = [report for report in job.reports if report["seq"] > after]
             return {"known": True, "reports": fresh, "end": job.end} if fresh or job.end else None
 
         nothing = {"known": True, "reports": [], "end": None}
-        return await self._bells.first(job_id, answer, timeout_seconds) or nothing
+        return await self._topics.wait_for(job_id, answer, timeout_seconds) or nothing
 
     async def cancel(self, job_id: str, why: str) -> None:
         """Stops a job, once and for all; a later call changes nothing. `why` becomes the state it ends with."""
-        if job := self.leases.jobs.get(job_id):
-            self.leases.cancel(job, why)
+        if job := self.queue.jobs.get(job_id):
+            self.queue.cancel(job, why)
 
     async def interrupt(self) -> None:
         """Cancels every job that has not ended, and those that are still on their way here."""
         self.interrupted = True
-        for job in list(self.leases.jobs.values()):
-            self.leases.cancel(job, "interrupted")
+        for job in list(self.queue.jobs.values()):
+            self.queue.cancel(job, "interrupted")
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Waits until no job is queued or running; False when the time is up before."""
-        leases = self.leases
-        over = await self._bells.first(ENDS, lambda: len(leases.ended) == len(leases.jobs) or None, timeout_seconds)
+        queue = self.queue
+        over = await self._topics.wait_for(ENDS, lambda: len(queue.ended) == len(queue.jobs) or None, timeout_seconds)
         return bool(over)
 
     async def recall(self, submitted: Message, cancelled: dict[str, str], over: list[Message]) -> None:
@@ -95,19 +95,19 @@ class Dispatcher:
         for job_id, work in submitted.items():
             await self.submit(job_id, work)
         for ended in over:
-            job = self.leases.add(ended["job_id"], ended["work"])
+            job = self.queue.add(ended["job_id"], ended["work"])
             if job.state != "ended":
-                self.leases.end(job, ended["end"])
+                self.queue.end(job, ended["end"])
         for job_id, why in cancelled.items():
-            self.leases.cancel(self.leases.add(job_id), why)
+            self.queue.cancel(self.queue.add(job_id), why)
         self._recalled = True
-        self._bells.ring(WORK)
+        self._topics.notify(WORK)
 
     async def stop(self) -> None:
         """Cancels every job and sends every lane home."""
         self.stopping = True
         await self.interrupt()
-        self._bells.ring_all()
+        self._topics.notify_all()
 
     async def ended_since(self, born: int, count: int, timeout_seconds: float) -> Message:
         """Waits for jobs that ended beyond those the caller knows.
@@ -120,8 +120,8 @@ class Dispatcher:
         Returns:
             `born`, and `ended` in order: each with `job_id`, `work`, `attempt`, `preempted` and its `end`.
         """
-        known, ended = count if born == self._born else 0, self.leases.ended
-        await self._bells.first(ENDS, lambda: len(ended) > known or None, timeout_seconds)
+        known, ended = count if born == self._born else 0, self.queue.ended
+        await self._topics.wait_for(ENDS, lambda: len(ended) > known or None, timeout_seconds)
         return {"born": self._born, "ended": [_over(job) for job in ended[known:]]}
 
     async def status(self, born: int = 0, after: int = 0) -> Message:
@@ -132,12 +132,12 @@ class Dispatcher:
             after: The last answer's `changes`: jobs that have not changed since are left out.
         """
         seen = after if born == self._born else 0
-        jobs = {job.job_id: _shown(job) for job in self.leases.jobs.values() if job.changed_at > seen}
+        jobs = {job.job_id: _shown(job) for job in self.queue.jobs.values() if job.changed_at > seen}
         lanes = {
             lane.name: {"idle_incarnations": lane.idle_incarnations, "up": not lane.lost}
-            for lane in self.leases.lanes.values()
+            for lane in self.queue.lanes.values()
         }
-        marks = {"born": self._born, "changes": self.leases.changes}
+        marks = {"born": self._born, "changes": self.queue.changes}
         return {"jobs": jobs, "lanes": lanes, "notices": list(self.notices), **marks}
 
     # --- the lanes ----------------------------------------------------------------------------------------------
@@ -152,18 +152,18 @@ class Dispatcher:
         Returns:
             The incarnation's number; 0 sends it home before it has loaded anything.
         """
-        incarnation = self.leases.join(lane, start)
-        self._bells.ring(WORK)
+        incarnation = self.queue.join(lane, start)
+        self._topics.notify(WORK)
         return 0 if self.stopping else incarnation
 
     async def lost(self, lane: str) -> int:
-        """A lane's worker, or what watches over it, has died; see `Leases.lose`."""
-        return self.leases.lose(lane)
+        """A lane's worker, or what watches over it, has died; see `JobQueue.lose`."""
+        return self.queue.lose(lane)
 
     async def leave(self, lane: str, incarnation: int) -> None:
         """A lane goes, because its node does or it was sent home: jobs that it still holds are queued again."""
-        self.leases.leave(lane, incarnation)
-        self._bells.ring(WORK)
+        self.queue.leave(lane, incarnation)
+        self._topics.notify(WORK)
 
     async def take(self, lane: str, incarnation: int, seq: int, timeout_seconds: float) -> Message:
         """The lane's next job. Asking twice with the same `seq` gives the same job.
@@ -173,17 +173,17 @@ class Dispatcher:
         """
 
         def answer() -> Message | None:
-            known = self.leases.heard(lane, incarnation)
+            known = self.queue.heard(lane, incarnation)
             if self.stopping or known is None:
                 return {"do": "stop"}
             if seq not in known.leases and self._recalled and time.monotonic() >= self._no_lease_before:
-                self.leases.lease_next(known, seq)
-            job = self.leases.jobs.get(known.leases.get(seq, ""))
+                self.queue.lease_next(known, seq)
+            job = self.queue.jobs.get(known.leases.get(seq, ""))
             return {"do": "work", "job_id": job.job_id, "attempt": job.attempt} if job else None
 
         adopting = self._no_lease_before - time.monotonic()
         look_again = adopting if adopting > 0 else LONGEST_WAIT_SECONDS
-        return await self._bells.first(WORK, answer, timeout_seconds, look_again) or {"do": "wait"}
+        return await self._topics.wait_for(WORK, answer, timeout_seconds, look_again) or {"do": "wait"}
 
     async def work_of(self, job_id: str, timeout_seconds: float) -> Message | None:
         """What is to be done for a job; None while it has not been submitted again after a restart.
@@ -192,12 +192,12 @@ class Dispatcher:
         """
 
         def answer() -> Message | None:
-            job = self.leases.jobs.get(job_id)
+            job = self.queue.jobs.get(job_id)
             if job is None or job.work is None:
                 return None
             return {**job.work, "slots": 1} if job.alone else job.work
 
-        return await self._bells.first(job_id, answer, timeout_seconds)
+        return await self._topics.wait_for(job_id, answer, timeout_seconds)
 
     async def post(self, lane: str, incarnation: int, job_id: str, attempt: int, report: Message) -> bool:
         """A lane's report on the job it holds: `kind` is "progress", "areas", "end", "error" or "notice".
@@ -212,24 +212,24 @@ class Dispatcher:
             return True
         step = report.get("step", 0)
         fault_injection.reached(f"{report['kind']}_arrived", job_id, step)
-        job = self.leases.held(lane, incarnation, job_id, attempt)
+        job = self.queue.held(lane, incarnation, job_id, attempt)
         if job is None:
             return False
-        self.leases.lanes[lane].did_work = True
+        self.queue.lanes[lane].did_work = True
         match report["kind"]:
             case "progress":
                 job.latest = report
-                self.leases.touch(job)
+                self.queue.touch(job)
             case "areas":
                 self._relay(job, report)
             case "error":
-                self.leases.try_again(job, report["error"], shared=report.get("shared", False))
+                self.queue.try_again(job, report["error"], shared=report.get("shared", False))
             case "end" if report["end"]["state"] == "preempted" and not job.cancelled:
-                self.leases.put_back(job)
+                self.queue.put_back(job)
             case "end":
                 state = report["end"]["state"]
                 stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
-                self.leases.end(job, {**report["end"], "state": stopped})
+                self.queue.end(job, {**report["end"], "state": stopped})
         fault_injection.reached(f"{report['kind']}_taken", job_id, step)
         return job.cancelled is None and job.state == "running"
 
@@ -237,10 +237,10 @@ class Dispatcher:
         """Waits until the lane should drop the job it holds; False when the time is up and it should go on."""
 
         def answer() -> bool | None:
-            job = self.leases.held(lane, incarnation, job_id, attempt)
+            job = self.queue.held(lane, incarnation, job_id, attempt)
             return True if job is None or job.cancelled else None
 
-        return await self._bells.first(job_id, answer, timeout_seconds) or False
+        return await self._topics.wait_for(job_id, answer, timeout_seconds) or False
 
     async def is_ending(self) -> bool:
         """Whether the sweep is to end: what waits for the disk of a lane gives up then."""
@@ -254,16 +254,16 @@ class Dispatcher:
             return
         job.reports.append(report)
         job.latest = {**job.latest, "areas": report["areas"], "objective": report["objective"]}
-        self.leases.touch(job)
-        self._bells.ring(job.job_id)
+        self.queue.touch(job)
+        self._topics.notify(job.job_id)
 
     def _on_change(self, job: Job) -> None:
         """Wakes those whom a job's new state concerns."""
-        self._bells.ring(job.job_id)
+        self._topics.notify(job.job_id)
         if job.state == "queued":
-            self._bells.ring(WORK)
+            self._topics.notify(WORK)
         elif job.state == "ended":
-            self._bells.ring(ENDS)
+            self._topics.notify(ENDS)
 
 
 def _over(job: Job) -> Message:

@@ -64,7 +64,7 @@ class Lane:
     did_work: bool = False
 
 
-class Leases:
+class JobQueue:
     """Every job and every lane.
 
     Args:

@@ -17,24 +17,24 @@ LONGEST_WAIT_SECONDS = 20.0
 T = TypeVar("T")
 
 
-class Bells:
+class WaitTopics:
     """Who waits for what."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, set[asyncio.Future[None]]] = {}
 
-    def ring(self, *topics: Hashable) -> None:
+    def notify(self, *topics: Hashable) -> None:
         """Has all look again who wait for one of the topics."""
         for topic in topics:
             for waiting in self._waiting.pop(topic, ()):
                 if not waiting.done():
                     waiting.set_result(None)
 
-    def ring_all(self) -> None:
+    def notify_all(self) -> None:
         """Has everybody look again."""
-        self.ring(*list(self._waiting))
+        self.notify(*list(self._waiting))
 
-    async def first(
+    async def wait_for(
         self,
         topic: Hashable,
         look: Callable[[], T | None],

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.ledger.ledger_in_store import Segments
+from sweeps.ledger.ledger_in_store import StoreLedger
 from trainables.errors import UserError
 from trainables.redaction import redact_all
 from trainables.reliability import fault_injection
@@ -54,7 +54,7 @@ class Ledger:
         segments: Where events go beside the file; None for a sweep that lies in its folder.
     """
 
-    def __init__(self, folder: Path, epoch: int = 0, segments: Segments | None = None) -> None:
+    def __init__(self, folder: Path, epoch: int = 0, segments: StoreLedger | None = None) -> None:
         self.path, self.epoch, self._segments = folder / LEDGER_FILE, epoch, segments
         self._lock, self._order = threading.Lock(), threading.Lock()
         self._end_bytes = -1  # of the file, when this driver last looked
@@ -74,7 +74,7 @@ class Ledger:
         own = [(event.get(EPOCH, 0), raw.decode() + "\n") for raw, event in events]
         if remote is None:
             return cls(folder, epoch=max((epoch for epoch, _ in own), default=0) + 1)
-        segments = Segments.of_new_driver(remote, own, seal)
+        segments = StoreLedger.of_new_driver(remote, own, seal)
         join_ledger(remote, here.path)
         return cls(folder, segments.epoch, segments)
 

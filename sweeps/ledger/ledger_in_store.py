@@ -36,7 +36,7 @@ class SupersededError(UserError):
         return type(self), (self.where,)
 
 
-class Segments:
+class StoreLedger:
     """The ledger's objects, as one driver writes them.
 
     Args:
@@ -49,7 +49,7 @@ class Segments:
         self._waiting: list[str] = []
 
     @classmethod
-    def of_new_driver(cls, remote: Remote, own: Iterable[tuple[int, str]], seal: Callable[..., str]) -> Segments:
+    def of_new_driver(cls, remote: Remote, own: Iterable[tuple[int, str]], seal: Callable[..., str]) -> StoreLedger:
         """Takes the next epoch and closes those before.
 
         Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Watch
+from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.lanes import Lanes, LanesFailedError
 from trainables.errors import UserError
 from trainables.evaluation import base_losses
@@ -60,7 +60,7 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
     return areas
 
 
-def score_base_losses(watch: Watch) -> None:
+def score_base_losses(supervisor: Supervisor) -> None:
     """Has a lane compute the base model's loss on every training sample, which single loss curves are read against.
 
     Sweeps with the same model and data share them. Nothing is trained without them; a sweep that is to end before that
@@ -69,8 +69,8 @@ def score_base_losses(watch: Watch) -> None:
     Raises:
         LanesFailedError: They could not be computed.
     """
-    watch.run_jobs({"base-losses": {"do": "base_losses", "cache": str(BASE_LOSSES_CACHE.resolve())}})
-    watch.sweep.copy.fetch(base_losses.FILE)
+    supervisor.run_jobs({"base-losses": {"do": "base_losses", "cache": str(BASE_LOSSES_CACHE.resolve())}})
+    supervisor.sweep.copy.fetch(base_losses.FILE)
 
 
 def is_enough(sweep: Sweep, areas: Areas) -> bool:

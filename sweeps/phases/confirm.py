@@ -11,7 +11,7 @@ from sweeps.confirm.contenders import choose_contenders
 from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Baseline, Watch
+from sweeps.driver.supervisor import Baseline, Supervisor
 from sweeps.search.optuna_search import tell_replicates
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import objective
@@ -19,7 +19,7 @@ from trainables.evaluation.objective import objective
 Record = dict[str, Any]
 
 
-def confirm_winner(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:
+def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Baseline) -> None:
     """Trains replicates until the best setting is known, is known to be tied, or `confirm.budget` is spent.
 
     Who contends is decided once, by the search's leaderboard, and kept in the ledger: a resumed sweep goes on with
@@ -31,23 +31,23 @@ def confirm_winner(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:
     rules = sweep.config.confirm
     if rules.budget == 0:
         return
-    contenders = sweep.past.contenders or _choose(sweep, watch)
+    contenders = sweep.past.contenders or _choose(sweep, supervisor)
     if len(contenders) < 2:
         return
     trained = False
-    while specs := _specs(sweep, watch, contenders):
-        watch.train(specs, baseline)
+    while specs := _specs(sweep, supervisor, contenders):
+        supervisor.train(specs, baseline)
         trained = True
-        if watch.cut_short:
+        if supervisor.cut_short:
             return
-    found = verdict(_state(sweep, watch, contenders))
+    found = verdict(_state(sweep, supervisor, contenders))
     sweep.ledger.append("confirm_ended", **asdict(found))
     if trained:
-        replicates = [record for record in _ended(sweep, watch) if record["kind"] == "replicate"]
+        replicates = [record for record in _ended(sweep, supervisor) if record["kind"] == "replicate"]
         tell_replicates(sweep.config, replicates, objective(baseline, sweep.config.heldout.weights))
 
 
-def _choose(sweep: Sweep, watch: Watch) -> tuple[str, ...]:
+def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
     """The best setting of the search and those that might be better, lowest objective first."""
     board, rules = leaderboard(sweep.config.folder), sweep.config.confirm
     ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
@@ -55,23 +55,23 @@ def _choose(sweep: Sweep, watch: Watch) -> tuple[str, ...]:
     contenders = choose_contenders(ranked, tied, rules.contenders, rules.budget, rules.seed_sd)
     if not contenders:
         return ()
-    watch.recorder.keeper.protect(contenders)
+    supervisor.recorder.cleaner.protect(contenders)
     sweep.ledger.append("confirm_started", contenders=list(contenders), tied=sorted(tied), of=len(ranked))
     if len(contenders) < 2:
-        watch.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")
+        supervisor.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")
     elif tied >= set(contenders[1:]):
-        watch.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
+        supervisor.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
     else:
-        watch.say(
+        supervisor.say(
             f"the spread between seeds is not known (confirm.seed_sd): the best {len(contenders)} settings, "
             f"{', '.join(contenders)}, are trained again with other seeds"
         )
     return contenders
 
 
-def _specs(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> list[TrialSpec]:
+def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> list[TrialSpec]:
     """The trials of the next round, or what is missing of one that had begun."""
-    origin = {record["trial_id"]: record for record in _ended(sweep, watch)}
+    origin = {record["trial_id"]: record for record in _ended(sweep, supervisor)}
     return [
         TrialSpec(
             trial_id=f"{setting}-s{seed}",
@@ -81,12 +81,12 @@ def _specs(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> list[Tria
             kind="replicate",
             replicate_of=setting,
         )
-        for setting, seed in plan_round(_state(sweep, watch, contenders))
+        for setting, seed in plan_round(_state(sweep, supervisor, contenders))
     ]
 
 
-def _state(sweep: Sweep, watch: Watch, contenders: tuple[str, ...]) -> State:
-    records = {record["trial_id"]: record for record in _ended(sweep, watch)}
+def _state(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> State:
+    records = {record["trial_id"]: record for record in _ended(sweep, supervisor)}
     rules = Rules(**sweep.config.confirm.model_dump(exclude={"contenders"}))
     weights = sweep.config.heldout.weights
     steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
@@ -121,5 +121,5 @@ def replicate_of(record: Record, step: int, weights: dict[str, float]) -> Replic
     return Replicate(record["replicate_of"], record["seed"], value, record["state"])
 
 
-def _ended(sweep: Sweep, watch: Watch) -> Iterable[Record]:
-    return [*sweep.past.ended, *watch.recorder.records.values()]
+def _ended(sweep: Sweep, supervisor: Supervisor) -> Iterable[Record]:
+    return [*sweep.past.ended, *supervisor.recorder.records.values()]

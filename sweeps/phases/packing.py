@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Watch
+from sweeps.driver.supervisor import Supervisor
 
 Settled = dict[str, Any]
 
 
-def settle_slots(sweep: Sweep, watch: Watch) -> None:
+def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
     """Has a lane say how many trials can be trained side by side, and measure it where the config says "auto".
 
     Trials that can't be packed are trained one after another, whatever the config says; that is said. What was settled
@@ -22,13 +22,13 @@ def settle_slots(sweep: Sweep, watch: Watch) -> None:
     asked = sweep.config.resources.trials_per_lane
     if asked == 1:
         return
-    ends = watch.run_jobs({"slots": {"do": "slots", "asked": asked}})
+    ends = supervisor.run_jobs({"slots": {"do": "slots", "asked": asked}})
     if ends is None:
         return
     settled = ends["slots"]
-    watch.slots = settled["slots"]
+    supervisor.slots = settled["slots"]
     sweep.ledger.append("slots", asked=asked, **{name: settled[name] for name in ("slots", "obstacle", "speed_up")})
-    watch.say(words(asked, settled))
+    supervisor.say(words(asked, settled))
 
 
 def words(asked: int | str, settled: Settled) -> str:

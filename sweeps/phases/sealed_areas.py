@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.rank.leaderboard import leaderboard
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Watch
+from sweeps.driver.supervisor import Supervisor
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import ITEMS_FILE, TRIALS_FOLDER, trial_file
@@ -18,7 +18,7 @@ OPENED, SCORED = "sealed_opened", "sealed_scored"
 BASE = "baseline"
 
 
-def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
+def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) -> None:
     """Scores the winner and the base model on every sealed area, unless that was done before.
 
     A score that is looked at twice begins to select: a second opening, for another winner, is refused unless forced,
@@ -26,7 +26,7 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
 
     Args:
         sweep: The sweep; all its trials have ended.
-        watch: Does the scoring.
+        supervisor: Does the scoring.
         again: Opens them a second time.
 
     Raises:
@@ -43,7 +43,7 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
     if before and not again and not cut_short:
         first = before[0]
         if first != winner:
-            watch.say(
+            supervisor.say(
                 f"sealed areas were opened for {first['trial_id']} and are not opened again for {winner['trial_id']}; "
                 "force it with --open-sealed-again, which the ledger records"
             )
@@ -55,7 +55,7 @@ def open_sealed(sweep: Sweep, watch: Watch, *, again: bool = False) -> None:
         for area in areas
         for who, trial in ((BASE, None), (winner["trial_id"], _trial(sweep, winner)))
     }
-    ends = watch.run_jobs(jobs)
+    ends = supervisor.run_jobs(jobs)
     if ends is None:
         return
     for who in (BASE, winner["trial_id"]):

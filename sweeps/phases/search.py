@@ -10,7 +10,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Watch
+from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.cluster import NAMESPACE
 from sweeps.lanes.lanes import Lanes
 from sweeps.search.optuna_search import METRIC, NeverRestored, SweepSearch
@@ -22,7 +22,7 @@ from trainables.evaluation.objective import objective
 EPOCH_POINTS = 100
 
 
-def search_trials(sweep: Sweep, watch: Watch, baseline: dict[str, dict[str, Any]]) -> None:
+def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, dict[str, Any]]) -> None:
     """Runs all trials of the search that have not ended yet, or as many as there is time for.
 
     Raises:
@@ -31,24 +31,24 @@ def search_trials(sweep: Sweep, watch: Watch, baseline: dict[str, dict[str, Any]
     trials = sweep.config.search.trials - len(sweep.past.searched)
     if trials <= 0:
         return
-    watch.expect(trials)
-    search = make_search(sweep, watch, baseline)
+    supervisor.expect(trials)
+    search = make_search(sweep, supervisor, baseline)
     try:
-        make_tuner(sweep.config, watch, search, trials).fit()
+        make_tuner(sweep.config, supervisor, search, trials).fit()
     finally:
-        watch.lanes.drain()
-        watch.recorder.collect()
+        supervisor.lanes.drain()
+        supervisor.recorder.collect()
         search.close()
-    watch.check()
+    supervisor.check()
 
 
-def make_search(sweep: Sweep, watch: Watch, baseline: dict[str, Any]) -> SweepSearch:
+def make_search(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, Any]) -> SweepSearch:
     """Optuna over the config's space; each proposal goes to the ledger and the live view."""
     config, past = sweep.config, sweep.past
     base_objective = objective(baseline, config.heldout.weights)
     earlier = read_warm_start(config, baseline)
     for source in earlier:
-        watch.say(source.words())
+        supervisor.say(source.words())
         sweep.ledger.append("warm_start", **source.summary())
     history = [trial for source in earlier for trial in source.trials]
     search = SweepSearch(
@@ -56,31 +56,31 @@ def make_search(sweep: Sweep, watch: Watch, baseline: dict[str, Any]) -> SweepSe
         points=sweep.plan.seed_points,
         base_objective=base_objective,
         trial_config={
-            "lanes": watch.lanes.name,
+            "lanes": supervisor.lanes.name,
             "namespace": NAMESPACE,
-            "work": {"do": "trial", "baseline": baseline, "slots": watch.slots},
+            "work": {"do": "trial", "baseline": baseline, "slots": supervisor.slots},
         },
-        on_submitted=watch.submitted,
+        on_submitted=supervisor.submitted,
         history=[*history, *as_trials(past.ended, config, base_objective, history)],
         unfinished=past.unfinished,
         submitted=past.submitted,
-        room=lambda: watch.lanes.up * watch.slots,
+        room=lambda: supervisor.lanes.up * supervisor.slots,
     )
-    if watch.pruner:
-        search.predictions = watch.pruner.predictions
+    if supervisor.pruner:
+        search.predictions = supervisor.pruner.predictions
     return search
 
 
-def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: int) -> tune.Tuner:
+def make_tuner(config: SweepConfig, supervisor: Supervisor, search: SweepSearch, trials: int) -> tune.Tuner:
     """A Tuner whose trials own nothing: lanes hold the GPUs and CPUs.
 
     Args:
         config: The sweep.
-        watch: Who looks at running trials; its lanes train them.
+        supervisor: Who looks at running trials; its lanes train them.
         search: Who proposes settings.
         trials: Trials that are left to do.
     """
-    lanes = watch.lanes
+    lanes = supervisor.lanes
     trainable = tune.with_resources(SweepTrial, tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]))
     return tune.Tuner(
         trainable,
@@ -88,14 +88,14 @@ def make_tuner(config: SweepConfig, watch: Watch, search: SweepSearch, trials: i
             search_alg=search,
             scheduler=make_trial_scheduler(config),
             num_samples=trials,
-            max_concurrent_trials=trials if lanes.grows else len(lanes.threads) * watch.slots,
+            max_concurrent_trials=trials if lanes.grows else len(lanes.threads) * supervisor.slots,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(lanes.scratch),
             callbacks=[CancelEndedTrials(lanes)],
-            stop=StopAll(watch),
+            stop=StopAll(supervisor),
             failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),  # of Tune's own process
             verbose=0,
         ),
@@ -140,11 +140,11 @@ class StopAll(NeverRestored, tune.Stopper):
     """Ends the search when the user interrupts, the budget is spent or the lanes fail.
 
     Args:
-        watch: Knows whether to stop.
+        supervisor: Knows whether to stop.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never stops a single trial."""
@@ -152,4 +152,4 @@ class StopAll(NeverRestored, tune.Stopper):
 
     def stop_all(self) -> bool:
         """Asked by Tune again and again; lanes are told first, so that trials end as interrupted, not as pruned."""
-        return self.watch.stopped()
+        return self.supervisor.stopped()

@@ -6,11 +6,11 @@ from __future__ import annotations
 from analysis.rank.leaderboard import leaderboard
 from sweeps.config.sections import SUBSET_FRACTIONS
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Baseline, Watch
+from sweeps.driver.supervisor import Baseline, Supervisor
 from trainables.config.trial_spec import TrialSpec
 
 
-def train_on_subsets(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:
+def train_on_subsets(sweep: Sweep, supervisor: Supervisor, baseline: Baseline) -> None:
     """Trains the winner's setting, with its seed and whole schedules, on a quarter and a half of the samples.
 
     The parts are nested, and the same in a resumed sweep; what has ended already is not trained again.
@@ -23,11 +23,11 @@ def train_on_subsets(sweep: Sweep, watch: Watch, baseline: Baseline) -> None:
     setting = leaderboard(sweep.config.folder)["winner_setting"]
     if setting is None:
         return
-    records = {record["trial_id"]: record for record in [*sweep.past.ended, *watch.recorder.records.values()]}
+    records = {record["trial_id"]: record for record in [*sweep.past.ended, *supervisor.recorder.records.values()]}
     specs = [spec for spec in subset_specs(records[setting]) if spec.trial_id not in records]
     if specs:
-        watch.say(f"what more data would bring: {setting} is trained on a quarter and a half of the samples")
-        watch.train(specs, baseline)
+        supervisor.say(f"what more data would bring: {setting} is trained on a quarter and a half of the samples")
+        supervisor.train(specs, baseline)
 
 
 def subset_specs(origin: dict[str, object]) -> list[TrialSpec]:

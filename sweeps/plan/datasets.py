@@ -1,4 +1,4 @@
-"""All data sets of a sweep, audited, compared and tokenised once, into files that every lane maps."""
+"""All data sets of a sweep, audited, compared and tokenized once, into files that every lane maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainables.data.epoch import epoch_order
 from trainables.data.independence.examine import examine
 from trainables.data.independence.findings import findings as reality_findings
 from trainables.data.samples import Item, Sample
-from trainables.data.tokenization import Tokenised, tokenise
+from trainables.data.tokenization import Tokenized, tokenize
 from trainables.errors import UserError, UserErrors
 from trainables.evaluation.scorers import load_scorers, reference_errors
 from trainables.storage.layout import TRAIN_FILE, area_file
@@ -26,7 +26,7 @@ from trainables.storage.layout import TRAIN_FILE, area_file
 
 @dataclass(frozen=True)
 class SetPlan:
-    """One tokenised data set, in numbers."""
+    """One tokenized data set, in numbers."""
 
     path: str
     samples: int
@@ -67,7 +67,7 @@ class Source:
 
 
 def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
-    """Audits every data set, tries all references on their scorers, compares areas with training, and tokenises.
+    """Audits every data set, tries all references on their scorers, compares areas with training, and tokenizes.
 
     Lines that must not be there (`data.on_defect`: fail) are in `Audit.failures`; the counts leave them out where they
     cannot be read or are too long.
@@ -75,7 +75,7 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     Args:
         config: The sweep.
         tokenizer: The model's.
-        cache: Folder for the tokenised files.
+        cache: Folder for the tokenized files.
 
     Raises:
         UserErrors: The mistakes of all data sets together that leave nothing to plan with.
@@ -92,11 +92,11 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     samples = [kept_samples(s.read, config.data.fields, a) for s, a in zip(sources, audits, strict=True)]
     _refuse_empty(samples, found)
     _check_references(sources, samples)
-    done = [_tokenise(s, kept, config, tokenizer, cache) for s, kept in zip(sources, samples, strict=True)]
-    for source, tokenised in zip(sources, done, strict=True):
-        too_long = {item.line: item.tokens for item in tokenised.too_long}
+    done = [_tokenize(s, kept, config, tokenizer, cache) for s, kept in zip(sources, samples, strict=True)]
+    for source, tokenized in zip(sources, done, strict=True):
+        too_long = {item.line: item.tokens for item in tokenized.too_long}
         found.add_too_long(source.read.where, too_long, config.data.max_tokens)
-    _refuse_empty([tokenised.samples for tokenised in done], found)
+    _refuse_empty([tokenized.samples for tokenized in done], found)
     plans = [_set_plan(*parts) for parts in zip(sources, done, audits, strict=True)]
     reports = examine(samples[0], dict(zip(areas, samples[1:], strict=True)))
     return Prepared(
@@ -146,12 +146,12 @@ def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]
         raise UserErrors(errors)
 
 
-def _tokenise(source: Source, samples: list[Sample], config: SweepConfig, tokenizer: Any, cache: Path) -> Tokenised:
+def _tokenize(source: Source, samples: list[Sample], config: SweepConfig, tokenizer: Any, cache: Path) -> Tokenized:
     """Tokens of the samples that are short enough; the others are listed, for the audit to judge."""
-    return tokenise(samples, tokenizer, config.data.template, config.data.max_tokens, cache / source.target)
+    return tokenize(samples, tokenizer, config.data.template, config.data.max_tokens, cache / source.target)
 
 
-def _set_plan(source: Source, done: Tokenised, found: SetAudit) -> SetPlan:
+def _set_plan(source: Source, done: Tokenized, found: SetAudit) -> SetPlan:
     return SetPlan(
         path=source.read.path,
         samples=done.samples,

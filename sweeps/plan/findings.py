@@ -97,7 +97,7 @@ def epoch_findings(config: SweepConfig, steps: int, warmup_steps: tuple[int, int
 
     Args:
         config: The sweep.
-        steps: Optimiser steps of a trial.
+        steps: Optimizer steps of a trial.
         warmup_steps: Fewest and most steps of warm-up that the space allows.
     """
     needed = min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps)

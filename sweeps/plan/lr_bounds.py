@@ -1,6 +1,6 @@
 """Recommended search bounds of the LR schedule, by fine-tuning method and model size, each with its source.
 
-Units: peak and floor are AdamW learning rates (absolute, no ratio); warm-up is a fraction of the epoch's optimiser
+Units: peak and floor are AdamW learning rates (absolute, no ratio); warm-up is a fraction of the epoch's optimizer
 steps; sizes are numbers of parameters of the base model.
 
 The practice that the bounds for full fine-tuning come from writes some learning rates as "0.5 X 10e-5". Read literally

@@ -1,6 +1,6 @@
 """The pre-flight: everything that can be known, and refused, before a lane starts.
 
-Audits and tokenises all data, resolves the model, counts steps, compares the space with the recommended bounds and
+Audits and tokenizes all data, resolves the model, counts steps, compares the space with the recommended bounds and
 forecasts compute, memory and disk. `sweeps.folder` gives it a place to work in.
 """
 
@@ -29,7 +29,7 @@ from trainables.config.sections import LoraConfig
 from trainables.data.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.models.pretrained import load_tokenizer, resolve_model
-from trainables.models.safetensors_files import WeightsSummary, read_json, summarise_weights
+from trainables.models.safetensors_files import WeightsSummary, read_json, summarize_weights
 from trainables.optim.lr_schedule import cap_floor, make_schedule
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE
@@ -52,8 +52,8 @@ class Plan:
         areas: The held-out areas by name.
         audit: What the audit found in "train" and in each of "areas": lines, kept samples, line numbers by rule.
         reality: By area, what `trainables.data.independence` says of it: the training set's own process or not,
-        coverage, power. samples_per_step: Sequences in an optimiser step, over all workers.
-        steps: Optimiser steps of a trial.
+        coverage, power. samples_per_step: Sequences in an optimizer step, over all workers.
+        steps: Optimizer steps of a trial.
         warmup_steps: Fewest and most steps of warm-up that the space allows.
         decay_steps: Fewest and most steps after the warm-up.
         padding: Part of a padded batch that would be padding, as a mean over the epoch; no step computes it.
@@ -100,11 +100,11 @@ class Plan:
 
 
 def make_plan(config: SweepConfig, draft: Path) -> Plan:
-    """Audits, tokenises, counts and forecasts; see `Plan`.
+    """Audits, tokenizes, counts and forecasts; see `Plan`.
 
     Args:
         config: The sweep.
-        draft: Folder for the tokenised data.
+        draft: Folder for the tokenized data.
 
     Raises:
         UserError, UserErrors: There can be no plan: a file or the model cannot be read, nothing is left to train on,
@@ -113,7 +113,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     cache = draft / CACHE_FOLDER
     cache.mkdir()
     model_path = resolve_model(config.model, MODELS_CACHE)
-    weights = summarise_weights(model_path)
+    weights = summarize_weights(model_path)
     data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
     epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))

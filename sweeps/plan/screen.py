@@ -14,7 +14,7 @@ from sweeps.plan.datasets import SetPlan
 from sweeps.plan.findings import Finding
 from sweeps.plan.plan import Plan
 
-COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
+COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
 SHOWN_LINES = 8
 
 
@@ -73,7 +73,7 @@ def _audit_lines(audit: dict[str, Any]) -> Iterator[str]:
             continue
         yield f"audit     {where}: {found['samples_kept']:,} of {found['lines']:,} lines kept; {escape(found['path'])}"
         for rule, hits in found["rules"].items():
-            colour = COLOURS[hits["severity"]]
+            colour = COLORS[hits["severity"]]
             yield f"  [{colour}]{rule}[/] ({hits['action']}): {_lines_words(hits)}"
 
 
@@ -88,7 +88,7 @@ def _lines_words(hits: dict[str, Any]) -> str:
 
 
 def _finding_line(finding: Finding) -> str:
-    return f"[{COLOURS[finding.severity]}]{finding.severity}[/]: {escape(finding.message)}"
+    return f"[{COLORS[finding.severity]}]{finding.severity}[/]: {escape(finding.message)}"
 
 
 def _hours(hours: float) -> str:

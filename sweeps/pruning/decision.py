@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.pruning.dominance import LEVEL, against_best, against_running, place_of, reach
+from sweeps.pruning.dominance import LEVEL, against_best, against_running, beyond_reach_test, locate
 from sweeps.pruning.trial_curve import TrialCurve
 
 AT_ONCE = ("non_finite", "divergence", "worse_than_base")
@@ -81,10 +81,10 @@ def decide(
     if STEADY_RISE in found:
         seen = found[STEADY_RISE]
         return Decision(True, STEADY_RISE, {**progress, "step": seen["step"], **seen["evidence"]})
-    place = place_of(trial, finished)
+    place = locate(trial, finished)
     if place is None:
         return Decision(False, None, {**progress, "finished": 0})
-    evidence = {**progress, **reach(place, level), **against_best(place, level)}
+    evidence = {**progress, **beyond_reach_test(place, level), **against_best(place, level)}
     evidence |= against_running(place, siblings, level)
     behind = [evidence[name] + worth for name in ("behind_best", "behind_running") if name in evidence]
     stop = any(bound > 0.0 for bound in [*behind, evidence.get("out_of_reach", 0.0)])
@@ -94,17 +94,18 @@ def decide(
 def predicted_final(trial: TrialCurve, finished: Sequence[TrialCurve], base_objective: float) -> float:
     """The final objective that a stopped trial is put down with: never a value from the middle of its epoch.
 
-    It is what finished trials foretell, made worse by one standard deviation, so that luck does not make it attractive;
+    It is what finished trials predict, made worse by one standard deviation, so that luck does not make it
+    attractive;
     not below the best finished trial's, for it was stopped as no better; and not above the base model's (gain 0), which
-    stands for trials that diverge, unless even the best is above that. Where finished trials foretell nothing, and for
-    a trial that was stopped for its rising or diverging loss, it is the base model's.
+    stands for trials that diverge, unless even the best is above that. Where finished trials predict nothing,
+    and for a trial that was stopped for its rising or diverging loss, it is the base model's.
 
     Args:
         trial: The stopped trial.
         finished: Complete trials of the sweep.
         base_objective: The base model's, nats a token.
     """
-    place = place_of(trial, finished)
+    place = locate(trial, finished)
     stopped_for_loss = any(finding["rule"] in (*AT_ONCE, STEADY_RISE) for finding in trial.findings)
     if place is None or place.outlook is None or stopped_for_loss:
         return base_objective

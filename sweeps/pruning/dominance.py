@@ -17,12 +17,12 @@ import numpy as np
 from sweeps.pruning.final_prediction import (
     LEAST_LOSS,
     REACH,
-    Outlook,
+    FinalPrediction,
     features_of,
-    foretell,
     late_fall,
-    less,
     out_of_reach,
+    predict_final,
+    relative_features,
     standard_error,
 )
 from sweeps.pruning.trial_curve import Array, TrialCurve
@@ -39,7 +39,7 @@ LEVEL = 0.95
 0.92 made up to 8 % of an LR regime's sweeps choose worse by more than a seed's sd, 0.95 made up to 4 %)."""
 
 FARTHEST = 1.5
-"""Factor by which a trial's mean LR may lie outside those of finished trials for these to foretell it (ours: over
+"""Factor by which a trial's mean LR may lie outside those of finished trials for these to predict it (ours: over
 all 3.5 decades of LR of the tiny model's grid a factor of 3 made 7 % of 16-trial sweeps choose worse, 1.5 made 4 %)."""
 
 LATEST_REACH = 0.5
@@ -48,7 +48,7 @@ told from noise, while stopping saves little (ours)."""
 
 
 @dataclass(frozen=True)
-class Place:
+class RelativePosition:
     """A trial among finished ones, at the place in the epoch that it has come to.
 
     Attributes:
@@ -58,7 +58,7 @@ class Place:
         window: The last samples that the trial was trained on, all after its warm-up.
         heldout_at: The last checkpoint that all have, in samples; None where it is not used.
         own: The trial's features.
-        outlook: What the peers foretell; None where they tell nothing of such a trial.
+        outlook: What the peers predict_final; None where they tell nothing of such a trial.
     """
 
     trial: TrialCurve
@@ -67,7 +67,7 @@ class Place:
     window: slice
     heldout_at: int | None
     own: list[Array]
-    outlook: Outlook | None
+    outlook: FinalPrediction | None
 
     @property
     def best(self) -> TrialCurve:
@@ -80,7 +80,7 @@ class Place:
         return self.trial.nll[self.window] - self.best.nll[self.window]
 
 
-def place_of(trial: TrialCurve, finished: Sequence[TrialCurve]) -> Place | None:
+def locate(trial: TrialCurve, finished: Sequence[TrialCurve]) -> RelativePosition | None:
     """None before anything has finished and before the whole window lies after warm-up."""
     peers = [other for other in finished if _is_paired(trial, other)]
     finals = np.array([_objective(peer) for peer in peers])
@@ -89,11 +89,13 @@ def place_of(trial: TrialCurve, finished: Sequence[TrialCurve]) -> Place | None:
         return None
     heldout_at = _shared_checkpoint(trial, peers)
     own = _features([trial], window, heldout_at)
-    place = Place(trial, peers, finals, window, heldout_at, own, None)
+    place = RelativePosition(trial, peers, finals, window, heldout_at, own, None)
     if not _is_near(trial, peers):
         return place
     noise = standard_error(place.gap) / (np.mean(trial.nll[window]) + LEAST_LOSS)
-    outlook = foretell(less(_features(peers, window, heldout_at), own), finals, np.ones(len(peers)), own_noise=noise)
+    outlook = predict_final(
+        relative_features(_features(peers, window, heldout_at), own), finals, np.ones(len(peers)), own_noise=noise
+    )
     return replace(place, outlook=outlook if math.isfinite(outlook.final) else None)
 
 
@@ -137,7 +139,7 @@ def _losses(trials: Sequence[TrialCurve], window: slice) -> Array:
     return np.stack([trial.nll[window] for trial in trials])
 
 
-def reach(place: Place, level: float) -> dict[str, Any]:
+def beyond_reach_test(place: RelativePosition, level: float) -> dict[str, Any]:
     """The test that one finished trial suffices for, in numbers."""
     trial, window = place.trial, place.window
     evidence = {
@@ -160,7 +162,7 @@ def reach(place: Place, level: float) -> dict[str, Any]:
     }
 
 
-def against_best(place: Place, level: float) -> dict[str, Any]:
+def against_best(place: RelativePosition, level: float) -> dict[str, Any]:
     """What the regression says of the trial and the best finished one, in numbers."""
     if place.outlook is None:
         return {}
@@ -174,7 +176,7 @@ def against_best(place: Place, level: float) -> dict[str, Any]:
     }
 
 
-def against_running(place: Place, siblings: Sequence[TrialCurve], level: float) -> dict[str, Any]:
+def against_running(place: RelativePosition, siblings: Sequence[TrialCurve], level: float) -> dict[str, Any]:
     """The same against the running trial with the best prospects, among those that have come as far."""
     trial, outlook, at = place.trial, place.outlook, place.heldout_at
     if outlook is None:
@@ -183,7 +185,7 @@ def against_running(place: Place, siblings: Sequence[TrialCurve], level: float) 
     for other in siblings:
         ready = other.warmup_samples <= place.window.start and other.seen >= trial.seen and _is_paired(trial, other)
         if ready and np.all(np.isfinite(other.nll)) and (at is None or at in other.heldout):
-            features = less(_features([other], place.window, at), place.own)[0]
+            features = relative_features(_features([other], place.window, at), place.own)[0]
             found.append((float(outlook.lowest_behind(features, level)), other.trial_id))
     if not found:
         return {}

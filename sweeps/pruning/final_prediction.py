@@ -37,8 +37,8 @@ than the benchmark's, a factor of 1 already cost no choice)."""
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """The final objective of a trial, as finished trials foretell it; arrays of the batch's shape.
+class FinalPrediction:
+    """The final objective of a trial, as finished trials predict it; arrays of the batch's shape.
 
     Attributes:
         final: Expected final objective, nats a token; NaN where nothing can be said.
@@ -72,9 +72,9 @@ class Outlook:
         return gap - _quantile(self.df, level) * self.scatter * np.sqrt(2.0 + spread)
 
 
-def foretell(
+def predict_final(
     features: Array, finals: Array, finished: Array, own_noise: Array | float = 0.0, known: int | None = None
-) -> Outlook:
+) -> FinalPrediction:
     """Regresses final objectives on features and reads off the trial in question.
 
     Features are taken up from the first on, as many as leave `LEAST_DF` degrees of freedom: four finished trials tell
@@ -106,7 +106,7 @@ def foretell(
     solution = np.squeeze(inverse @ (across @ target[..., None]), -1)
     residual = target - np.squeeze(design @ solution[..., None], -1)
     scatter = np.sqrt(np.maximum(np.sum(residual**2, axis=-1) / df, (solution[..., 1] * own_noise) ** 2))
-    return Outlook(
+    return FinalPrediction(
         final=np.where(np.isnan(df), np.nan, solution[..., 0]),
         sd=scatter * np.sqrt(1.0 + inverse[..., 0, 0]),
         df=df,
@@ -130,8 +130,8 @@ def features_of(running_loss: Array, lr_mass: Array, heldout: Array | None = Non
     return [np.log(running_loss + LEAST_LOSS), np.log(lr_mass), *([] if heldout is None else [heldout])]
 
 
-def less(features: list[Array], own: list[Array]) -> Array:
-    """(…, features): each trial's less the trial's own, in the order in which `foretell` takes them up.
+def relative_features(features: list[Array], own: list[Array]) -> Array:
+    """(…, features): each trial's less the trial's own, in the order in which `predict_final` takes them up.
 
     Running loss, LR mass, the square of the difference in LR mass, and the held-out score where there is one. The best
     LR lies within the range that is searched, so the final objective is curved in the LR.

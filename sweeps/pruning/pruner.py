@@ -22,7 +22,7 @@ from sweeps.pruning.trial_curve import TrialCurve, read_curve
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import TrialSpec
 from trainables.data.epoch import Epoch, plan_epoch
-from trainables.diagnostics import CurveWatch, Finding
+from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation import base_losses
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.objective import objective
@@ -52,7 +52,7 @@ class Reading:
     attempt: int
     epoch: Epoch
     schedule: LRSchedule
-    watch: CurveWatch
+    watch: CurveMonitor
     lines: list[Record] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     offset: int = 0
@@ -65,7 +65,7 @@ class Reading:
         training, _ = with_params(config.training, config.model.lora, spec.params)
         epoch = plan_epoch(samples, training, config.resources.workers_per_lane)
         schedule = make_schedule(spec.params, training.schedule, epoch.steps)
-        return cls(spec, attempt, epoch, schedule, CurveWatch(schedule, training.max_grad_norm, base_level))
+        return cls(spec, attempt, epoch, schedule, CurveMonitor(schedule, training.max_grad_norm, base_level))
 
     def read_on(self, file: Path) -> bool:
         """Takes in the lines that are new and whole, and says whether there were any."""
@@ -111,7 +111,7 @@ class Pruner:
     Args:
         config: The sweep.
         samples: Samples of the training set.
-        lanes: Told to stop a trial.
+        lanes: TrialOutcome to stop a trial.
         ledger: Where decisions go, with their numbers.
         base_objective: The base model's, nats a token.
         past: Trials of earlier starts that have ended.

@@ -19,7 +19,7 @@ from optuna.samplers import GPSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.search.search_space import Cube, Distribution
+from sweeps.search.search_space import Distribution, UnitCube
 from sweeps.search.tell import DIVERGED
 from trainables.config.sections import Params
 
@@ -29,7 +29,7 @@ FAR_FROM_BEST = 3.0
 LR = "peak_lr"
 
 
-def propose(sampler: GPSampler, trials: Sequence[FrozenTrial], cube: Cube) -> Params:
+def propose(sampler: GPSampler, trials: Sequence[FrozenTrial], cube: UnitCube) -> Params:
     """The sampler's proposal; empty while too few trials have completed.
 
     Args:
@@ -53,7 +53,7 @@ def propose(sampler: GPSampler, trials: Sequence[FrozenTrial], cube: Cube) -> Pa
     return sampler.sample_relative(shadow, shadow.trials[-1], {**shorter})
 
 
-def short_of_divergence(cube: Cube, complete: Sequence[FrozenTrial]) -> dict[str, Distribution]:
+def short_of_divergence(cube: UnitCube, complete: Sequence[FrozenTrial]) -> dict[str, Distribution]:
     """The space with the peak LR's upper end half-way from the highest one that held to the next that diverged.
 
     Half-way on the scale of the range. Where the best settings lie at the edge, trials there move it: up when they

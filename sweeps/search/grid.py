@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from sweeps.search.search_space import SPACING, Cube, taken_points
+from sweeps.search.search_space import SPACING, UnitCube, taken_points
 
 PEAK_LR_LEVELS = 4
 """Levels of the peak LR for each level of any other hyper-parameter: it decides most. Ours."""
@@ -30,7 +30,7 @@ class OffsetGrid(BaseSampler):
         seed: Of the grid's place and order; the same after a restart.
     """
 
-    def __init__(self, cube: Cube, trials: int, seed: int) -> None:
+    def __init__(self, cube: UnitCube, trials: int, seed: int) -> None:
         self.cube, self.trials, self.seed = cube, trials, seed
         self.random = RandomSampler(seed=seed)
 

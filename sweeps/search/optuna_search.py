@@ -20,7 +20,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import Record, as_trials, tell
+from sweeps.search.tell import Record, as_trials, outcome_of
 from trainables.config.trial_spec import TrialSpec
 from trainables.optim.lr_schedule import cap_floor
 from trainables.reliability import fault_injection
@@ -121,7 +121,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         trial, end = self._ot_trials[trial_id], {} if error or result is None else result
         predicted = self.predictions.get(trial.user_attrs.get("trial_id", ""), end.get("predicted"))
         so_far = self.study.get_trials(deepcopy=False)
-        told = tell(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
+        told = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
         fault_injection.reached("trial_telling", trial.user_attrs.get("trial_id", ""))
         for name, value in told.attrs.items():
             trial.set_user_attr(name, value)

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.search.gp import propose
 from sweeps.search.grid import OffsetGrid
-from sweeps.search.search_space import SPACING, Cube, distributions, taken_points
+from sweeps.search.search_space import SPACING, UnitCube, distributions, taken_points
 from trainables.errors import UserError
 
 REDRAWS = 32
@@ -46,12 +46,12 @@ def make_sampler(config: SweepConfig, trials_done: int) -> SweepSampler:
     """
     digest = hashlib.sha256(f"{config.seed}:{trials_done}".encode()).digest()
     seed = int.from_bytes(digest[:4], "big")
-    cube, search = Cube(distributions(config)), config.search
+    cube, search = UnitCube(distributions(config)), config.search
     model = _model(config, cube, seed)
     return SweepSampler(model, cube, search.startup_trials if search.sampler in MODELLING else 0, seed)
 
 
-def _model(config: SweepConfig, cube: Cube, seed: int) -> BaseSampler:
+def _model(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampler:
     startup = config.search.startup_trials
     match config.search.sampler:
         case "gp":
@@ -89,7 +89,7 @@ class SweepSampler(BaseSampler):
         seed: For the quasi-random points, and for proposals that are moved.
     """
 
-    def __init__(self, model: BaseSampler, cube: Cube, startup: int, seed: int) -> None:
+    def __init__(self, model: BaseSampler, cube: UnitCube, startup: int, seed: int) -> None:
         self.model, self.cube, self.startup = model, cube, startup
         self.quasi_random, self.draw = _quasi_random(seed), np.random.default_rng(seed)
 

@@ -40,7 +40,7 @@ def fixed_params(config: SweepConfig) -> Params:
     return {name: value for name, value in config.space.items().items() if not isinstance(value, Range)}
 
 
-class Cube:
+class UnitCube:
     """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is.
 
     Distances in it are Euclidean, so 0.02 is two hundredths of one hyper-parameter's range.
@@ -83,7 +83,7 @@ class Cube:
         return float(np.linalg.norm(np.stack(others) - point, axis=1).min())
 
 
-def taken_points(cube: Cube, trials: Sequence[FrozenTrial]) -> list[np.ndarray]:
+def taken_points(cube: UnitCube, trials: Sequence[FrozenTrial]) -> list[np.ndarray]:
     """Where the sweep's own trials lie, those that run among them.
 
     A trial that failed told nothing, and one of an earlier sweep can't win this one: both may be proposed again.

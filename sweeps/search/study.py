@@ -16,7 +16,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.history import past_of
 from sweeps.ledger.ledger import EPOCH, Event
 from sweeps.search.search_space import Distribution, distributions
-from sweeps.search.tell import Told, as_trials, frozen
+from sweeps.search.tell import TrialOutcome, as_trials, frozen
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import objective
 from trainables.storage.atomic import append_whole
@@ -82,9 +82,9 @@ def _warm_trials(events: list[Event], space: dict[str, Distribution]) -> list[Fr
 
 def _warm_trial(told: dict[str, Any], space: dict[str, Distribution]) -> FrozenTrial:
     points = {int(step): value for step, value in told["points"].items()}
-    return frozen(Told(TrialState.COMPLETE, told["value"]), told["params"], space, points, told["attrs"])
+    return frozen(TrialOutcome(TrialState.COMPLETE, told["value"]), told["params"], space, points, told["attrs"])
 
 
 def _unfinished(spec: TrialSpec, space: dict[str, Distribution]) -> FrozenTrial:
     drawn = spec.params | (spec.drawn or {})
-    return frozen(Told(TrialState.FAIL, None), drawn, space, {}, {"trial_id": spec.trial_id})
+    return frozen(TrialOutcome(TrialState.FAIL, None), drawn, space, {}, {"trial_id": spec.trial_id})

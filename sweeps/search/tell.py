@@ -31,7 +31,7 @@ PRUNED, DIVERGED = "pruned", "diverged_objective"
 
 
 @dataclass(frozen=True)
-class Told:
+class TrialOutcome:
     """One trial's end in Optuna's words.
 
     Attributes:
@@ -45,13 +45,13 @@ class Told:
     attrs: dict[str, Any] = field(default_factory=dict)
 
 
-def tell(
+def outcome_of(
     state: str | None,
     last: float | None,
     predicted: float | None,
     base_objective: float,
     before: Iterable[FrozenTrial],
-) -> Told:
+) -> TrialOutcome:
     """What to tell of a trial.
 
     Args:
@@ -64,13 +64,13 @@ def tell(
             where there is none. Where none has completed, it counts as the base model.
     """
     if state == "diverged":
-        return Told(TrialState.COMPLETE, base_objective, {DIVERGED: str(math.nan if last is None else last)})
+        return TrialOutcome(TrialState.COMPLETE, base_objective, {DIVERGED: str(math.nan if last is None else last)})
     if state == "complete" and last is not None and math.isfinite(last):
-        return Told(TrialState.COMPLETE, last)
+        return TrialOutcome(TrialState.COMPLETE, last)
     if state in ("pruned", "running"):
         known = predicted is not None and math.isfinite(predicted)
-        return Told(TrialState.COMPLETE, predicted if known else worst(before, base_objective), {PRUNED: True})
-    return Told(TrialState.FAIL, None)
+        return TrialOutcome(TrialState.COMPLETE, predicted if known else worst(before, base_objective), {PRUNED: True})
+    return TrialOutcome(TrialState.FAIL, None)
 
 
 def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
@@ -114,7 +114,7 @@ def as_trial(record: Record, config: SweepConfig, base_objective: float, before:
     """
     points = {point["step"]: objective(point["areas"], config.heldout.weights) for point in record["checkpoints"]}
     last = next(reversed(points.values()), None)
-    told = tell(record["state"], last, record.get("predicted"), base_objective, before)
+    told = outcome_of(record["state"], last, record.get("predicted"), base_objective, before)
     attrs = {"trial_id": record["trial_id"], **told.attrs, **repeats(record)}
     return frozen(told, {**record["params"], **(record["drawn"] or {})}, distributions(config), points, attrs)
 
@@ -125,7 +125,7 @@ def repeats(trial: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frozen(
-    told: Told,
+    told: TrialOutcome,
     drawn: Mapping[str, float],
     space: dict[str, Distribution],
     points: Mapping[int, float],

@@ -24,7 +24,7 @@ from tests.chaos.acts import CHECKPOINTS, STEPS, Act, ids
 from trainables.config.trial_spec import LaneConfig
 from trainables.evaluation.objective import objective
 from trainables.lane.jobs import train_trial
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import CheckpointError, verify
 
@@ -123,7 +123,7 @@ def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
     settings = lane_settings(config, plan, threads=1).model_dump()
     settings = LaneConfig.model_validate({**settings, "output_dir": str(beside), "wandb": {"mode": "disabled"}})
     torch.set_num_threads(1)
-    bench = Bench.load(settings, torch.device("cpu"), SOLO)
+    bench = LaneState.load(settings, torch.device("cpu"), SOLO)
     specs = {e["spec"]["trial_id"]: e["spec"] for e in Ledger(folder).read()[0] if e["event"] == "trial_submitted"}
     baseline = json.loads((folder / "baseline.json").read_text())["areas"]
     for record in records:

@@ -1,4 +1,4 @@
-"""What an unfinished trial goes on from: its weights, its optimiser's memory and what it had reported, at a checkpoint.
+"""What an unfinished trial goes on from: its weights, its optimizer's memory and what it had reported, at a checkpoint.
 
 Everything else of a trial follows from its seed and the number of steps done: the samples that come next, the LR, the
 dropout. So a trial that goes on gives the curve that it would have given, to the bit on the same number of CPU threads.
@@ -32,8 +32,8 @@ class TrainingState:
     """A trial at one of its checkpoints.
 
     Attributes:
-        step: Optimiser steps done.
-        tensors: Weights and the optimiser's memory, as the engine gave them.
+        step: Optimizer steps done.
+        tensors: Weights and the optimizer's memory, as the engine gave them.
         meta: What the trial had reported; JSON values.
     """
 
@@ -42,7 +42,7 @@ class TrainingState:
     meta: dict[str, Any]
 
 
-def keep(folder: Path, state: TrainingState) -> None:
+def save(folder: Path, state: TrainingState) -> None:
     """Writes a state; earlier ones of the trial go when it is on disk, whole.
 
     Args:
@@ -62,7 +62,7 @@ def keep(folder: Path, state: TrainingState) -> None:
             shutil.rmtree(earlier)
 
 
-def last(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
+def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
     """The latest whole state of a trial; None if there is none.
 
     Args:

@@ -226,7 +226,7 @@ class TrainingConfig(Section):
 
     Attributes:
         batch_size: Sequences in a batch on each worker, 2 to 16 recommended.
-        gradient_accumulation: Batches added up before an optimiser step.
+        gradient_accumulation: Batches added up before an optimizer step.
         schedule: Shape of the LR schedule; its numbers (peak, warm-up, floor) come from `space`.
         max_grad_norm: Gradients are scaled to this L2 norm at most; 0 means no clipping.
         weight_decay: AdamW's decoupled weight decay; on matrices only, not on biases and norms.

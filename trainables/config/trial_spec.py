@@ -48,8 +48,8 @@ class LaneConfig(Section):
         model, data, heldout, training, wandb: The sections of the sweep's config.
         output_dir: Absolute folder of the sweep; each trial writes to `trials/ID/` in it.
         model_path: Folder from which the model and its tokenizer are loaded.
-        tokenised: Arrow file of the training set, by `trainables.data`.
-        tokenised_areas: Arrow file of each area, by name.
+        tokenized: Arrow file of the training set, by `trainables.data`.
+        tokenized_areas: Arrow file of each area, by name.
         threads: CPU threads for each worker's tensor operations.
         store: URL of the sweep's folder, where it lies in an object store: each worker then has a copy of its own in
             the place of `output_dir`.
@@ -66,8 +66,8 @@ class LaneConfig(Section):
     wandb: WandbConfig
     output_dir: str
     model_path: str
-    tokenised: str
-    tokenised_areas: dict[str, str]
+    tokenized: str
+    tokenized_areas: dict[str, str]
     threads: int = Field(ge=1)
     store: str | None = None
     driver_epoch: int = 0

@@ -1,4 +1,4 @@
-"""What a generated answer says: its normalised words, its number, its list, the option that it names. Pure.
+"""What a generated answer says: its normalized words, its number, its list, the option that it names. Pure.
 
 These readings know nothing of right or wrong; `trainables.evaluation.scorers` compares them with a reference.
 """
@@ -15,7 +15,7 @@ Option = tuple[str | None, str]
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def squad_normalise(text: str) -> str:
+def squad_normalize(text: str) -> str:
     """Lower case, without ASCII punctuation, articles and superfluous white space.
 
     As `normalize_answer` of SQuAD's official `evaluate-v1.1.py`. Signs and decimal points are punctuation: "-1.5" and
@@ -103,7 +103,7 @@ _BULLET = re.compile(r"^\s*(?:[-*•–]|\d+[.)])\s+")
 
 
 def entries(text: str) -> list[str]:
-    """The entries of a list, each as `squad_normalise` leaves it; empty ones are left out.
+    """The entries of a list, each as `squad_normalize` leaves it; empty ones are left out.
 
     Entries are lines; in a single line they are parted by ";", or where there is none by "," and white space. Bullets,
     numbers before entries and an "and" before the last are not part of them.
@@ -111,7 +111,7 @@ def entries(text: str) -> list[str]:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) < 2:
         lines = re.split(r";|,\s" if ";" not in text else ";", text)
-    read = (squad_normalise(re.sub(r"^\s*and\s", "", _BULLET.sub("", line))) for line in lines)
+    read = (squad_normalize(re.sub(r"^\s*and\s", "", _BULLET.sub("", line))) for line in lines)
     return [entry for entry in read if entry]
 
 

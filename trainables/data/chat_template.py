@@ -11,16 +11,16 @@ from trainables.data.samples import Sample
 from trainables.errors import UserError
 
 Tokenizer = Any  # transformers.PreTrainedTokenizerBase, which is not imported here
-Segments = list[tuple[str, bool]]
+StoreLedger = list[tuple[str, bool]]
 
 
-def render(sample: Sample, tokenizer: Tokenizer, template: str | None) -> Segments:
+def render(sample: Sample, tokenizer: Tokenizer, template: str | None) -> StoreLedger:
     """A sample's full text as (text, is label) segments, unlabelled and labelled by turns, none empty.
 
     With the model's chat template, each assistant turn is a label up to and including its end-of-turn token; white
     space behind that is not. With a wrapper, the response, the text behind it and the end-of-text token are the label,
     and so is white space just before `{response}`, which tokenizers join to the word that follows.
-    A beginning-of-text token that the tokenizer adds by itself is not part of a wrapper's text; `tokenise` puts it in.
+    A beginning-of-text token that the tokenizer adds by itself is not part of a wrapper's text; `tokenize` puts it in.
 
     Args:
         sample: The conversation.
@@ -35,11 +35,11 @@ def render(sample: Sample, tokenizer: Tokenizer, template: str | None) -> Segmen
     return _render_wrapper(sample, tokenizer, template)
 
 
-def _render_chat(sample: Sample, tokenizer: Tokenizer) -> Segments:
+def _render_chat(sample: Sample, tokenizer: Tokenizer) -> StoreLedger:
     if not tokenizer.chat_template:
         remedy = 'set a wrapper, such as "<human>: {prompt}\\n<bot>: {response}"'
         raise UserError("data.template", "must be set for a model without a chat template", "null", remedy)
-    segments: Segments = []
+    segments: StoreLedger = []
     done = full = ""
     for i, message in enumerate(sample.messages):
         if message["role"] != "assistant":
@@ -58,7 +58,7 @@ def _render_chat(sample: Sample, tokenizer: Tokenizer) -> Segments:
     return [segment for segment in [*segments, (full[len(done) :], False)] if segment[0]]
 
 
-def _render_wrapper(sample: Sample, tokenizer: Tokenizer, template: str) -> Segments:
+def _render_wrapper(sample: Sample, tokenizer: Tokenizer, template: str) -> StoreLedger:
     roles = [message["role"] for message in sample.messages]
     if roles != ["user", "assistant"]:
         raise unfit(sample, "a wrapper takes one prompt and one response", ", ".join(roles))

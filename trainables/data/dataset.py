@@ -1,4 +1,4 @@
-"""Tokenised samples for training: the memory-mapped set and padding-free batches.
+"""Tokenized samples for training: the memory-mapped set and padding-free batches.
 
 The set is written by `trainables.data.tokenization`, once for a sweep; every lane maps the same file.
 """
@@ -24,7 +24,7 @@ from trainables.errors import UserError
 __all__ = [
     "Batch",
     "TokenSequence",
-    "TokenisedSet",
+    "TokenizedSet",
     "collate",
     "epoch_order",
     "pad",
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class TokenSequence(NamedTuple):
-    """One tokenised sample.
+    """One tokenized sample.
 
     Attributes:
         id: The sample's id.
@@ -134,11 +134,11 @@ def pad(batch: Batch, pad_id: int) -> tuple[torch.Tensor, torch.Tensor, tuple[to
     return input_ids, attention_mask, (batch.label_item, batch.position_ids[batch.label_positions])
 
 
-class TokenisedSet:
-    """The samples of one data file, tokenised, read from a memory-mapped Arrow file.
+class TokenizedSet:
+    """The samples of one data file, tokenized, read from a memory-mapped Arrow file.
 
     Args:
-        path: File written by `trainables.data.tokenization.tokenise`.
+        path: File written by `trainables.data.tokenization.tokenize`.
 
     Raises:
         UserError: The file is missing or is not such a file.
@@ -151,12 +151,12 @@ class TokenisedSet:
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(
                 self.path,
-                "tokenised data must be readable by every worker",
+                "tokenized data must be readable by every worker",
                 error,
                 "keep the sweep's folder on storage that all nodes share",
             ) from error
         if table.schema != SCHEMA:
-            raise UserError(self.path, "must be tokenised data", table.schema.names, "start the sweep in a new folder")
+            raise UserError(self.path, "must be tokenized data", table.schema.names, "start the sweep in a new folder")
         self._table = table
         self._chunks = [
             (ids.offsets.to_numpy(), ids.values.to_numpy(), labels.values)
@@ -168,7 +168,7 @@ class TokenisedSet:
         """Number of samples."""
         return self._table.num_rows
 
-    def __reduce__(self) -> tuple[type[TokenisedSet], tuple[str]]:
+    def __reduce__(self) -> tuple[type[TokenizedSet], tuple[str]]:
         """Sent to another process as its path, which is mapped there too."""
         return type(self), (self.path,)
 

@@ -20,7 +20,7 @@ class Epoch:
     Attributes:
         samples: Samples of the training set, each seen once.
         samples_per_step: Batch size x accumulation x workers; the last step may have fewer.
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         checkpoints: Numbers of steps done at which a checkpoint is written, ascending; the last is `steps`.
         report_points: Numbers of steps done at which the curve is reported; every checkpoint is one of them.
     """
@@ -85,7 +85,7 @@ def _permutation(n: int, seed: int) -> np.ndarray:
 
 
 def steps_in_epoch(n: int, per_step: int) -> int:
-    """Optimiser steps of an epoch over n samples, `per_step` at a time over all workers; the last may be short."""
+    """Optimizer steps of an epoch over n samples, `per_step` at a time over all workers; the last may be short."""
     return -(-n // per_step)
 
 

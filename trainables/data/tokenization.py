@@ -20,7 +20,7 @@ from trainables.data.defects import reason
 from trainables.data.samples import Sample
 from trainables.errors import UserError
 
-__all__ = ["SCHEMA", "Tokenised", "TooLong", "render", "tokenise"]
+__all__ = ["SCHEMA", "Tokenized", "TooLong", "render", "tokenize"]
 
 SAMPLES_AT_ONCE = 512
 SCHEMA = pa.schema(
@@ -46,8 +46,8 @@ class TooLong(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Tokenised:
-    """What `tokenise` wrote.
+class Tokenized:
+    """What `tokenize` wrote.
 
     Attributes:
         path: The Arrow file.
@@ -66,13 +66,13 @@ class Tokenised:
     too_long: tuple[TooLong, ...]
 
 
-def tokenise(
+def tokenize(
     samples: list[Sample],
     tokenizer: Tokenizer,
     template: str | None,
     max_tokens: int,
     path: str | Path,
-) -> Tokenised:
+) -> Tokenized:
     """Writes the samples' tokens to an Arrow file, which appears under its name only when it is whole.
 
     Args:
@@ -103,11 +103,11 @@ def tokenise(
         os.replace(partial, target)
     except OSError as error:
         remedy = "free disk space or choose another storage_path"
-        raise UserError(str(target), "tokenised data must be writable", reason(error), remedy) from error
+        raise UserError(str(target), "tokenized data must be writable", reason(error), remedy) from error
     finally:
         if partial.exists():
             partial.unlink()
-    return Tokenised(
+    return Tokenized(
         path=str(target),
         samples=len(lengths),
         tokens=sum(lengths),
@@ -176,9 +176,9 @@ def _bos_added(tokenizer: Tokenizer) -> list[int]:
 
 
 def _continuation_mark(tokenizer: Tokenizer) -> str:
-    """What to put before a segment so that it is tokenised as the continuation of another; mostly nothing.
+    """What to put before a segment so that it is tokenized as the continuation of another; mostly nothing.
 
-    SentencePiece tokenizers put a space before every text: "Q:" and "b", tokenised apart and joined, read "Q: b".
+    SentencePiece tokenizers put a space before every text: "Q:" and "b", tokenized apart and joined, read "Q: b".
     Behind a special token (or, in older ones, a line end), whose tokens are then taken off, they do not.
     """
     start = _ids(tokenizer, ["Q:"])[0]

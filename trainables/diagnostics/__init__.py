@@ -1,6 +1,6 @@
 """What a trial's curves show: findings with evidence in numbers and advice. Pure, incremental, resumable.
 
-`CurveWatch` reads the training curve step by step; `heldout_findings` compares the held-out scores at a trial's end.
+`CurveMonitor` reads the training curve step by step; `heldout_findings` compares the held-out scores at a trial's end.
 Only a finding of severity "error" ends a trial, as diverged. A confirmed `steady_rise` is a warning here: whether to
 stop for it is the trial scheduler's business.
 """
@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from trainables.diagnostics.finding import Finding, Severity
 from trainables.diagnostics.generalization import HeldoutPoint, heldout_findings
-from trainables.diagnostics.monitor import RULES, CurveWatch
+from trainables.diagnostics.monitor import RULES, CurveMonitor
 
-__all__ = ["RULES", "CurveWatch", "Finding", "HeldoutPoint", "Severity", "heldout_findings"]
+__all__ = ["RULES", "CurveMonitor", "Finding", "HeldoutPoint", "Severity", "heldout_findings"]

@@ -29,7 +29,7 @@ class HeldoutPoint:
     """A checkpoint's held-out scores.
 
     Attributes:
-        step: Optimiser steps done.
+        step: Optimizer steps done.
         items: Each area's items' mean losses, in nats a token.
     """
 
@@ -53,7 +53,7 @@ def heldout_findings(
         groups: Each item's cluster, by area and in the items' order.
         weights: Weight of each area that selects; other areas take no part in the objective.
         settings: The trial's.
-        training_fall: How much the training loss fell between two steps (`CurveWatch.training_fall`).
+        training_fall: How much the training loss fell between two steps (`CurveMonitor.training_fall`).
     """
     found: list[Finding] = []
     if len(points) > 1 and (finding := worse_held_out(points, groups, weights, settings, training_fall)):

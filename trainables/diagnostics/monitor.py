@@ -40,7 +40,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-class CurveWatch:
+class CurveMonitor:
     """Reads a trial's loss curve step by step and says what it sees, each rule once.
 
     Args:
@@ -69,7 +69,7 @@ class CurveWatch:
         """Takes in one step and returns what is new.
 
         Args:
-            step: Optimiser steps done, this one included: 1 for the first. Ascending from call to call.
+            step: Optimizer steps done, this one included: 1 for the first. Ascending from call to call.
             loss: Mean loss over the step's label tokens, in nats a token.
             grad_norm: Total L2 norm of the step's gradient before clipping.
             lr: LR of the step's update.

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.models.token_losses import token_losses
 from trainables.optim.workers import World
 from trainables.reliability import watchdog
 
 
-def compute(model: nn.Module, data: TokenisedSet, world: World, batch_tokens: int) -> dict[str, float]:
+def compute(model: nn.Module, data: TokenizedSet, world: World, batch_tokens: int) -> dict[str, float]:
     """Scores the untouched model on every sample; the workers share the samples out, and all get all losses.
 
     Args:
@@ -34,7 +34,7 @@ def compute(model: nn.Module, data: TokenisedSet, world: World, batch_tokens: in
     return dict(zip(data.ids, nll.tolist(), strict=True))
 
 
-def _losses(model: nn.Module, data: TokenisedSet, rows: np.ndarray, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+def _losses(model: nn.Module, data: TokenizedSet, rows: np.ndarray, batch_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Samples in ascending order of length, and the mean loss of each."""
     device = next(model.parameters()).device
     means = []

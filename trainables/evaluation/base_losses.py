@@ -73,11 +73,11 @@ class BaseLosses:
         return cls((table.schema.metadata or {}).get(b"key", b"").decode(), nll)
 
 
-def losses_key(model_path: str | Path, tokenised: str | Path, precision: str) -> str:
-    """Hash of all that the losses depend on: the model's config and weights, the tokenised samples, the precision."""
+def losses_key(model_path: str | Path, tokenized: str | Path, precision: str) -> str:
+    """Hash of all that the losses depend on: the model's config and weights, the tokenized samples, the precision."""
     folder = Path(model_path)
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-    parts = [RECIPE, precision, _sha256(Path(tokenised))]
+    parts = [RECIPE, precision, _sha256(Path(tokenized))]
     parts += [f"{path.name} {_sha256(path)}" for path in (folder / "config.json", *weights)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from trainables.config.sections import AreaConfig
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Item
 from trainables.evaluation.generation import end_tokens, greedy_answers
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
@@ -57,7 +57,7 @@ class ItemScore:
 def score_area(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    items: TokenisedSet,
+    items: TokenizedSet,
     name: str,
     area: AreaConfig,
     scorers: Mapping[str, ScorerFunction],
@@ -73,7 +73,7 @@ def score_area(
     Args:
         model: What `Base.prepare` gave.
         tokenizer: The model's.
-        items: The area's tokenised items.
+        items: The area's tokenized items.
         name: The area's name.
         area: The area's settings; `max_new_tokens` limits the answers.
         scorers: The area's scorers by name, as `load_scorers` gives them.
@@ -109,7 +109,7 @@ class ItemLoss(NamedTuple):
     foretold: bool
 
 
-def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> list[ItemLoss]:
+def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> list[ItemLoss]:
     """Each item's loss, in the set's order.
 
     Items are batched by length, so that a model that needs padding gets little of it. The losses don't depend on the
@@ -132,7 +132,7 @@ def item_losses(model: nn.Module, items: TokenisedSet, batch_tokens: int) -> lis
     return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
 
 
-def summarise(scores: Sequence[ItemScore]) -> Summary:
+def summarize(scores: Sequence[ItemScore]) -> Summary:
     """An area's means over its items.
 
     Args:
@@ -165,7 +165,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _answers(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    items: TokenisedSet,
+    items: TokenizedSet,
     losses: Sequence[ItemLoss],
     max_new_tokens: int,
     batch_size: int,

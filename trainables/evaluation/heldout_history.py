@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.data.dataset import TokenisedSet
-from trainables.diagnostics import CurveWatch, Finding, HeldoutPoint, heldout_findings
+from trainables.data.dataset import TokenizedSet
+from trainables.diagnostics import CurveMonitor, Finding, HeldoutPoint, heldout_findings
 from trainables.evaluation.heldout import ItemScore
 from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
 
@@ -38,7 +38,7 @@ class HeldoutEvidence:
         self._points += [HeldoutPoint(step, items) for step, items in points.items()]
 
     def findings(
-        self, watch: CurveWatch, areas: Mapping[str, TokenisedSet], weights: Mapping[str, float], sweep_folder: Path
+        self, watch: CurveMonitor, areas: Mapping[str, TokenizedSet], weights: Mapping[str, float], sweep_folder: Path
     ) -> list[Finding]:
         """What the diagnostics make of them.
 
@@ -56,7 +56,7 @@ class HeldoutEvidence:
         return heldout_findings(self._points, base, groups, weights, watch.settings, watch.training_fall)
 
 
-def _baseline(path: Path, areas: Mapping[str, TokenisedSet]) -> dict[str, list[float]] | None:
+def _baseline(path: Path, areas: Mapping[str, TokenizedSet]) -> dict[str, list[float]] | None:
     """The base model's losses in the sets' order."""
     if not path.exists():
         return None

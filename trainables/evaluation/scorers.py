@@ -18,7 +18,7 @@ from itertools import zip_longest
 from typing import Any
 
 from trainables.config.sections import Scorer
-from trainables.data.answer_text import Option, bullets, entries, first_named, numbers_in, options_in, squad_normalise
+from trainables.data.answer_text import Option, bullets, entries, first_named, numbers_in, options_in, squad_normalize
 from trainables.data.samples import Item
 from trainables.errors import UserError
 
@@ -26,16 +26,16 @@ ScorerFunction = Callable[[str, Item], float]
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """1.0 if both texts are the same after `squad_normalise`, else 0.0."""
-    return float(squad_normalise(answer) == squad_normalise(reference))
+    """1.0 if both texts are the same after `squad_normalize`, else 0.0."""
+    return float(squad_normalize(answer) == squad_normalize(reference))
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """F1 of the words that both texts share (as multisets) after `squad_normalise`.
+    """F1 of the words that both texts share (as multisets) after `squad_normalize`.
 
     As in SQuAD's `evaluate-v2.0.py`: where one text has no words, 1.0 if the other has none either, else 0.0.
     """
-    answer_words, reference_words = squad_normalise(answer).split(), squad_normalise(reference).split()
+    answer_words, reference_words = squad_normalize(answer).split(), squad_normalize(reference).split()
     if not answer_words or not reference_words:
         return float(answer_words == reference_words)
     shared = sum((Counter(answer_words) & Counter(reference_words)).values())
@@ -96,7 +96,7 @@ def number_within(tolerance: float) -> ScorerFunction:
 def list_order(answer: str, item: Item) -> float:
     """Share of a list that is there in the right order: longest common subsequence / length of the longer list.
 
-    1.0 only for the same entries (after `squad_normalise`) in the same order; missing and surplus entries count
+    1.0 only for the same entries (after `squad_normalize`) in the same order; missing and surplus entries count
     against it. What an entry is: see `trainables.data.answer_text.entries`. A reference without entries is a
     `UserError`.
     """

@@ -26,19 +26,19 @@ class Lease:
     """A job that this lane holds.
 
     Args:
-        desk: The line to the dispatcher; None on workers that are not rank 0.
+        client: The line to the dispatcher; None on workers that are not rank 0.
         job_id: The job.
         attempt: Which attempt at it this is.
         work: What is to be done.
     """
 
-    def __init__(self, desk: Desk | None, job_id: str, attempt: int, work: dict[str, Any]) -> None:
+    def __init__(self, client: DispatcherClient | None, job_id: str, attempt: int, work: dict[str, Any]) -> None:
         self.job_id, self.attempt, self.work = job_id, attempt, work
-        self._desk = desk
+        self._desk = client
         self._stop, self._released = threading.Event(), False
-        if desk:
-            desk.leases.append(self)
-            threading.Thread(target=self._watch, args=(desk,), daemon=True).start()
+        if client:
+            client.leases.append(self)
+            threading.Thread(target=self._watch, args=(client,), daemon=True).start()
 
     @property
     def is_trial(self) -> bool:
@@ -82,14 +82,14 @@ class Lease:
         """Nothing gets done any more for the job, nor for others of this process, which is about to end."""
         self.report({"kind": "error", "error": text, "shared": shared})
 
-    def _watch(self, desk: Desk) -> None:
+    def _watch(self, client: DispatcherClient) -> None:
         while not self._released:
-            if desk.watch(self.job_id, self.attempt) and not self._released:
+            if client.watch(self.job_id, self.attempt) and not self._released:
                 self._stop.set()
                 return
 
 
-class Desk:
+class DispatcherClient:
     """Rank 0's line to the dispatcher: jobs in, reports out.
 
     Args:
@@ -158,18 +158,18 @@ class Desk:
         return bool(ray.get(self._actor.watch.remote(*self._who, job_id, attempt, POLL_SECONDS)))
 
 
-class Intake:
+class JobSource:
     """The lane's jobs, the same on every rank: rank 0 asks, the others learn of them by broadcast.
 
     The broadcast goes through Ray, not through torch: a torch collective would time out in an idle lane.
 
     Args:
         dispatcher: The dispatcher's actor.
-        desk: The line to it; None on workers that are not rank 0.
+        client: The line to it; None on workers that are not rank 0.
     """
 
-    def __init__(self, dispatcher: Any, desk: Desk | None) -> None:
-        self._dispatcher, self._desk = dispatcher, desk
+    def __init__(self, dispatcher: Any, client: DispatcherClient | None) -> None:
+        self._dispatcher, self._desk = dispatcher, client
         self._kept: list[Lease | None] = []
 
     def next(self) -> Lease | None:
@@ -216,13 +216,13 @@ class LogTail(logging.Handler):
         self.lines.append(f"{record.levelname.lower()} {record.name}: {record.getMessage()}".splitlines()[0])
 
 
-class Notices(logging.Handler):
+class WarningForwarder(logging.Handler):
     """Sends warnings of this process to the dispatcher, and so to the user's terminal."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, client: DispatcherClient) -> None:
         super().__init__(logging.WARNING)
-        self.desk = desk
+        self.client = client
 
     def emit(self, record: logging.LogRecord) -> None:
         """Sends one warning."""
-        self.desk.post("", 0, {"kind": "notice", "level": "warning", "text": record.getMessage()}, wait=False)
+        self.client.post("", 0, {"kind": "notice", "level": "warning", "text": record.getMessage()}, wait=False)

@@ -15,17 +15,17 @@ from trainables.config.hyperparameters import with_params
 from trainables.evaluation import base_loss_scoring, base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.lane.trial_job import Report, TrialJob
-from trainables.lane.warm_state import Bench
-from trainables.packing.autotune import settle_slots
+from trainables.lane.warm_state import LaneState
+from trainables.packing.autotune import measure_slots
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import TRIALS_FOLDER
 
 
-def run_job(bench: Bench, work: dict[str, Any]) -> Report:
+def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
     """Does one job that is no trial.
 
     Args:
-        bench: The warm lane.
+        lane_state: The warm lane.
         work: `{"do": "baseline", "area"}`, `{"do": "base_losses", "cache"}` (a folder that sweeps share, or None),
             `{"do": "sealed", "area", "trial"}` (its params and checkpoint; None for the base model) or
             `{"do": "slots", "asked"}` (a number, or "auto").
@@ -35,25 +35,25 @@ def run_job(bench: Bench, work: dict[str, Any]) -> Report:
     """
     match work["do"]:
         case "baseline":
-            return score_baseline(bench, work["area"])
+            return score_baseline(lane_state, work["area"])
         case "sealed":
-            return score_sealed(bench, work["area"], work["trial"])
+            return score_sealed(lane_state, work["area"], work["trial"])
         case "base_losses":
-            return score_base_losses(bench, Path(work["cache"]) if work.get("cache") else None)
+            return score_base_losses(lane_state, Path(work["cache"]) if work.get("cache") else None)
         case "slots":
-            found = settle_slots(bench.base, bench.data, bench.settings, work["asked"])
+            found = measure_slots(lane_state.base, lane_state.data, lane_state.settings, work["asked"])
             return {"state": "complete", **asdict(found), "speed_up": found.speed_up}
         case unknown:
             raise ValueError(f"no such job: {unknown}")
 
 
 def train_trial(
-    bench: Bench, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
+    lane_state: LaneState, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
 ) -> Report:
     """Trains one trial, alone, to its end.
 
     Args:
-        bench: The warm lane.
+        lane_state: The warm lane.
         work: As for `TrialJob.of`.
         report: Called with "progress" and "areas" reports.
         should_stop: Asked before every step.
@@ -61,9 +61,9 @@ def train_trial(
     Returns:
         What the trial's line in `trials.jsonl` needs.
     """
-    job = TrialJob.of(bench, work, report, should_stop)
+    job = TrialJob.of(lane_state, work, report, should_stop)
     try:
-        end = job.end(bench.loop.train(job.begin()))
+        end = job.end(lane_state.loop.train(job.begin()))
     except BaseException:
         job.failed()
         raise
@@ -72,47 +72,47 @@ def train_trial(
     return end
 
 
-def score_baseline(bench: Bench, area: str) -> Report:
+def score_baseline(lane_state: LaneState, area: str) -> Report:
     """Scores the untouched base model on one area; the items go to `trials/baseline/AREA.jsonl`."""
-    with_answers = bool({"base", "all"} & set(bench.settings.heldout.answers_at))
-    scores = bench.score(bench.base.untouched(), area, with_answers=with_answers)
-    if bench.world.rank == 0:
-        path = Path(bench.settings.output_dir) / TRIALS_FOLDER / "baseline" / f"{area}.jsonl"
+    with_answers = bool({"base", "all"} & set(lane_state.settings.heldout.answers_at))
+    scores = lane_state.score(lane_state.base.untouched(), area, with_answers=with_answers)
+    if lane_state.world.rank == 0:
+        path = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / "baseline" / f"{area}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, bench.lines(area, 0, scores))
-        bench.store.lines(f"trials/baseline/{area}.jsonl")
-    return {"state": "complete", "area": area, "summary": heldout.summarise(scores)}
+        write_whole(path, lane_state.lines(area, 0, scores))
+        lane_state.store.lines(f"trials/baseline/{area}.jsonl")
+    return {"state": "complete", "area": area, "summary": heldout.summarize(scores)}
 
 
-def score_sealed(bench: Bench, area: str, trial: dict[str, Any] | None) -> Report:
+def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None) -> Report:
     """Scores the base model, or a trial's checkpoint, on one sealed area; the driver writes the lines."""
     if trial is None:
-        scores, step = bench.score(bench.base.untouched(), area, with_answers=True), 0
+        scores, step = lane_state.score(lane_state.base.untouched(), area, with_answers=True), 0
     else:
-        _, lora = with_params(bench.settings.training, bench.settings.model.lora, trial["params"])
-        model, step = bench.base.prepare(lora, seed=0), trial["step"]
-        bench.store.need_sealed(trial["path"])
-        checkpoint.load(model, Path(bench.settings.output_dir) / trial["path"])
-        scores = bench.score(model, area, with_answers=True)
-        bench.base.restore()
-    lines = bench.lines(area, step, scores)
-    return {"state": "complete", "area": area, "summary": heldout.summarise(scores), "lines": lines}
+        _, lora = with_params(lane_state.settings.training, lane_state.settings.model.lora, trial["params"])
+        model, step = lane_state.base.prepare(lora, seed=0), trial["step"]
+        lane_state.store.need_sealed(trial["path"])
+        checkpoint.load(model, Path(lane_state.settings.output_dir) / trial["path"])
+        scores = lane_state.score(model, area, with_answers=True)
+        lane_state.base.restore()
+    lines = lane_state.lines(area, step, scores)
+    return {"state": "complete", "area": area, "summary": heldout.summarize(scores), "lines": lines}
 
 
-def score_base_losses(bench: Bench, cache: Path | None) -> Report:
+def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
     """Scores the untouched base model on every training sample, unless that was done before.
 
     The losses go to `cache/base_losses.arrow` in the sweep's folder, and into the folder that sweeps share.
     """
-    settings, folder, rank = bench.settings, Path(bench.settings.output_dir), bench.world.rank
-    bench.store.need(base_losses.FILE)
-    key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenised, bench.base.precision)
-    known = bench.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
+    settings, folder, rank = lane_state.settings, Path(lane_state.settings.output_dir), lane_state.world.rank
+    lane_state.store.need(base_losses.FILE)
+    key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenized, lane_state.base.precision)
+    known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:
-        model, batch_tokens = bench.base.untouched(), settings.heldout.batch_tokens
-        nll = base_loss_scoring.compute(model, bench.data, bench.world, batch_tokens)
+        model, batch_tokens = lane_state.base.untouched(), settings.heldout.batch_tokens
+        nll = base_loss_scoring.compute(model, lane_state.data, lane_state.world, batch_tokens)
         if rank == 0:
             base_losses.keep(BaseLosses(key, nll), folder, cache)
     if rank == 0:
-        bench.store.lines(base_losses.FILE)
-    return {"state": "complete", "samples": len(bench.data), "computed": not known}
+        lane_state.store.lines(base_losses.FILE)
+    return {"state": "complete", "samples": len(lane_state.data), "computed": not known}

@@ -51,14 +51,14 @@ class LaneStore:
         copy = WorkingCopy(copy_folder(settings.store, role), Remote(settings.store))
         _drop_older(copy.folder.parent.parent, f"{lane}-{rank}-of-driver-", settings.driver_epoch)
         before, here = Path(settings.output_dir), copy.folder
-        paths = [settings.tokenised, *settings.tokenised_areas.values()]
+        paths = [settings.tokenized, *settings.tokenized_areas.values()]
         copy.fetch(*(Path(path).relative_to(before).as_posix() for path in paths))
         copy.fetch(WANDB_ID)
         moved = {
             "output_dir": str(here),
-            "tokenised": str(here / Path(settings.tokenised).relative_to(before)),
-            "tokenised_areas": {
-                area: str(here / Path(path).relative_to(before)) for area, path in settings.tokenised_areas.items()
+            "tokenized": str(here / Path(settings.tokenized).relative_to(before)),
+            "tokenized_areas": {
+                area: str(here / Path(path).relative_to(before)) for area, path in settings.tokenized_areas.items()
             },
         }
         if not Path(settings.model_path).is_dir():  # another node than the driver's

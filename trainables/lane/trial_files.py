@@ -12,7 +12,7 @@ from typing import Any
 from trainables.reliability.disk_full import patiently
 from trainables.storage.atomic import append_whole, sync, write_whole
 from trainables.storage.layout import CURVE_FILE, ITEMS_FILE
-from trainables.storage.writer_lock import OneWriter
+from trainables.storage.writer_lock import WriterLock
 from trainables.training.curve_recorder import StepRecord
 
 Lines = list[dict[str, Any]]
@@ -28,7 +28,7 @@ class TrialFiles:
     """
 
     def __init__(self, folder: Path, *, writes: bool, driver_epoch: int) -> None:
-        self._folder, self._writes, self._writer = folder, writes, OneWriter(folder, driver_epoch)
+        self._folder, self._writes, self._writer = folder, writes, WriterLock(folder, driver_epoch)
 
     def begin(self, step: int) -> tuple[Lines, Lines]:
         """Cuts both files after a step; 0 starts them anew.

@@ -19,12 +19,12 @@ from trainables.evaluation import heldout
 from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
 from trainables.evaluation.objective import objective
 from trainables.lane.trial_files import TrialFiles
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.reliability import fault_injection
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
 from trainables.tracking.wandb_run import Tracker
 from trainables.training.curve_recorder import StepRecord
-from trainables.training.trial_run import Course, Hooks, Outcome
+from trainables.training.trial_run import Hooks, Outcome, TrialRun
 
 Report = dict[str, Any]
 Summary = dict[str, Any]
@@ -34,7 +34,7 @@ class TrialJob:
     """One trial on a warm lane: writes `curve.jsonl`, `heldout.jsonl` and the checkpoints while the loop trains it.
 
     Args:
-        bench: The warm lane.
+        lane_state: The warm lane.
         spec: The trial.
         baseline: The base model's summary of each area.
         report: Where progress goes.
@@ -43,37 +43,43 @@ class TrialJob:
 
     def __init__(
         self,
-        bench: Bench,
+        lane_state: LaneState,
         spec: TrialSpec,
         baseline: dict[str, Summary],
         report: Callable[[Report], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self.bench, self.spec, self.baseline, self.report = bench, spec, baseline, report
-        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, bench.preemption)
-        self.course = Course(bench.data, spec, bench.settings, hooks, bench.world, bench.base_losses())
-        self.steps = self.course.epoch.steps
-        self.writes = bench.world.rank == 0
-        self.folder = Path(bench.settings.output_dir) / TRIALS_FOLDER / spec.trial_id
-        self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=bench.settings.driver_epoch)
-        self.pending = Pending(bench.writer)
+        self.lane_state, self.spec, self.baseline, self.report = lane_state, spec, baseline, report
+        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption)
+        self.trial_run = TrialRun(
+            lane_state.data, spec, lane_state.settings, hooks, lane_state.world, lane_state.base_losses()
+        )
+        self.steps = self.trial_run.epoch.steps
+        self.writes = lane_state.world.rank == 0
+        self.folder = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / spec.trial_id
+        self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=lane_state.settings.driver_epoch)
+        self.pending = Pending(lane_state.writer)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
         self.began_at_step = 0
         self.started = time.monotonic()
-        self.rows_before = bench.loop.rows
+        self.rows_before = lane_state.loop.rows
 
     @classmethod
     def of(
-        cls, bench: Bench, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
+        cls,
+        lane_state: LaneState,
+        work: dict[str, Any],
+        report: Callable[[Report], None],
+        should_stop: Callable[[], bool],
     ) -> TrialJob:
         """The trial of a job `{"do": "trial", "spec", "baseline"}`, where "baseline" has each area's summary."""
-        return cls(bench, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop)
+        return cls(lane_state, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop)
 
-    def begin(self) -> Course:
+    def begin(self) -> TrialRun:
         """Starts the trial's files and its W&B run, or goes on with them; returns what the loop trains."""
-        settings, store = self.bench.settings, self.bench.store
+        settings, store = self.lane_state.settings, self.lane_state.store
         store.need(BASELINE_ITEMS)
         store.bring_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
         state = self._last_state()
@@ -84,7 +90,7 @@ class TrialJob:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
             fault_injection.reached("trial_begun", self.spec.trial_id)
-        return self.course
+        return self.trial_run
 
     def end(self, outcome: Outcome) -> Report:
         """The trial's end, for `trials.jsonl`; it counts when `pending` is settled."""
@@ -108,7 +114,7 @@ class TrialJob:
         self.pending.check()
         self.files.add_steps(records)
         fault_injection.reached("steps_written", self.spec.trial_id, last.step)
-        self.bench.store.trial_lines(self.spec.trial_id)
+        self.lane_state.store.trial_lines(self.spec.trial_id)
         if self.tracker:
             self.tracker.steps(records)
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
@@ -116,27 +122,27 @@ class TrialJob:
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Scores a checkpoint on every area and has it written."""
-        answers_at = set(self.bench.settings.heldout.answers_at)
+        answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
         scores = {
-            area: self.bench.score(model, area, with_answers=with_answers)
-            for area in self.bench.settings.heldout.weights
+            area: self.lane_state.score(model, area, with_answers=with_answers)
+            for area in self.lane_state.settings.heldout.weights
         }
         if not self.writes:
             return
         self.evidence.add(step, scores)
         fault_injection.reached("items_due", self.spec.trial_id, step)
-        self.files.add_items(self.bench.lines(area, step, area_scores) for area, area_scores in scores.items())
+        self.files.add_items(self.lane_state.lines(area, step, area_scores) for area, area_scores in scores.items())
         fault_injection.reached("items_written", self.spec.trial_id, step)
-        areas = {area: heldout.summarise(area_scores) for area, area_scores in scores.items()}
-        weights = self.bench.settings.heldout.weights
+        areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
+        weights = self.lane_state.settings.heldout.weights
         value = objective(areas, weights)
         path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
-        self.bench.store.trial_lines(self.spec.trial_id)
+        self.lane_state.store.trial_lines(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
         self.pending.settle()  # never two checkpoints on their way: who is killed goes on from the one before at worst
         self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
-        relative = str(path.relative_to(self.bench.settings.output_dir))
+        relative = str(path.relative_to(self.lane_state.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
         if self.tracker:
             self.tracker.areas(step, areas, self.baseline)
@@ -161,8 +167,8 @@ class TrialJob:
 
         def write(tensors: training_state.Tensors) -> None:
             self.files.sync()
-            training_state.keep(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
-            self.bench.store.state(self.folder / STATES_FOLDER / f"step-{step}")
+            training_state.save(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
+            self.lane_state.store.state(self.folder / STATES_FOLDER / f"step-{step}")
             # Only now: whoever goes on from an earlier state needs what was best by then.
             self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
@@ -172,25 +178,25 @@ class TrialJob:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
         fault_injection.reached("checkpoint_written", self.spec.trial_id, step)
-        self.bench.store.sealed(path)
+        self.lane_state.store.sealed(path)
 
     def _drop_all_but(self, steps: Collection[int]) -> None:
         """Drops checkpoints of a trial that goes on; `sweeps.driver.checkpoint_cleanup` sees to those of trials
         that have ended."""
-        if self.bench.settings.keep_all_checkpoints:
+        if self.lane_state.settings.keep_all_checkpoints:
             return
         key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)
-        self.bench.store.copy.keep_only(key, {f"step-{step}" for step in steps})
+        self.lane_state.store.copy.keep_only(key, {f"step-{step}" for step in steps})
 
     def _last_state(self) -> TrainingState | None:
         """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""
-        state = training_state.last(self.folder / STATES_FOLDER, {"spec": self.spec.model_dump()})
-        steps = self.bench.world.gather(state.step if state else 0)
+        state = training_state.load_latest(self.folder / STATES_FOLDER, {"spec": self.spec.model_dump()})
+        steps = self.lane_state.world.gather(state.step if state else 0)
         return state if len(set(steps)) == 1 else None
 
     def _go_on(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
-        self.course.go_on(state.step, state.tensors, curve)
-        self.course.worker_seconds, before = state.meta["seconds"]
+        self.trial_run.resume_from(state.step, state.tensors, curve)
+        self.trial_run.worker_seconds, before = state.meta["seconds"]
         self.started -= before
         self.checkpoints = state.meta["checkpoints"]
         self.evidence.replay(items)
@@ -200,23 +206,23 @@ class TrialJob:
 
     def _seconds(self) -> tuple[float, float]:
         """Worker and wall seconds so far, of all attempts that counted."""
-        return self.course.worker_seconds, time.monotonic() - self.started
+        return self.trial_run.worker_seconds, time.monotonic() - self.started
 
     def _padding_share(self) -> float | None:
         """Of the rows that the lane computed meanwhile, the part that held no token; None where trials don't pack."""
-        rows, tokens = (now - then for now, then in zip(self.bench.loop.rows, self.rows_before, strict=True))
+        rows, tokens = (now - then for now, then in zip(self.lane_state.loop.rows, self.rows_before, strict=True))
         return 1.0 - tokens / rows if rows else None
 
     def _end(self, outcome: Outcome) -> Report:
         wall = time.monotonic() - self.started
         findings = list(outcome.findings)
         if outcome.state == "complete":
-            weights, folder = self.bench.settings.heldout.weights, Path(self.bench.settings.output_dir)
-            findings += self.evidence.findings(outcome.watch, self.bench.areas, weights, folder)
+            weights, folder = self.lane_state.settings.heldout.weights, Path(self.lane_state.settings.output_dir)
+            findings += self.evidence.findings(outcome.monitor, self.lane_state.areas, weights, folder)
         return {
             "state": outcome.state,
             "spec": self.spec.model_dump(),
-            "precision": self.bench.base.precision,
+            "precision": self.lane_state.base.precision,
             "steps": outcome.steps,
             "steps_planned": outcome.steps_planned,
             "samples_seen": outcome.samples_seen,
@@ -224,7 +230,7 @@ class TrialJob:
             "checkpoints": self.checkpoints,
             "findings": findings,
             "cost": {
-                "device_seconds": outcome.worker_seconds * self.bench.world.size,
+                "device_seconds": outcome.worker_seconds * self.lane_state.world.size,
                 "wall_seconds": wall,
                 "padding_share": self._padding_share(),
             },

@@ -1,4 +1,4 @@
-"""What stays warm in a lane between its jobs: the model, the tokenised data, the scorers."""
+"""What stays warm in a lane between its jobs: the model, the tokenized data, the scorers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.checkpoints.async_writer import Writer
 from trainables.config.trial_spec import LaneConfig
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.evaluation import base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.heldout import ItemScore
@@ -26,14 +26,14 @@ from trainables.training.loop import Loop
 
 
 @dataclass
-class Bench:
+class LaneState:
     """Everything that stays warm between the jobs of a lane."""
 
     settings: LaneConfig
     world: World
     base: Base
-    data: TokenisedSet
-    areas: dict[str, TokenisedSet]
+    data: TokenizedSet
+    areas: dict[str, TokenizedSet]
     scorers: dict[str, dict[str, Any]]
     preemption: Preemption = field(default_factory=Preemption, init=False)
     loop: Loop = field(init=False)
@@ -46,8 +46,8 @@ class Bench:
         self.store = LaneStore(WorkingCopy(Path(self.settings.output_dir)))
 
     @classmethod
-    def load(cls, settings: LaneConfig, device: torch.device, world: World) -> Bench:
-        """Loads the base model, the tokenised data and the scorers, once for all jobs."""
+    def load(cls, settings: LaneConfig, device: torch.device, world: World) -> LaneState:
+        """Loads the base model, the tokenized data and the scorers, once for all jobs."""
         return cls(
             settings=settings,
             world=world,
@@ -58,8 +58,8 @@ class Bench:
                 device,
                 gradient_checkpointing=settings.training.gradient_checkpointing,
             ),
-            data=TokenisedSet(settings.tokenised),
-            areas={name: TokenisedSet(path) for name, path in settings.tokenised_areas.items()},
+            data=TokenizedSet(settings.tokenized),
+            areas={name: TokenizedSet(path) for name, path in settings.tokenized_areas.items()},
             scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},
         )
 
@@ -100,7 +100,7 @@ class Bench:
         return self._base_losses
 
     def recover(self) -> None:
-        """Puts the bench back in order after a job that failed; drops all trials."""
+        """Puts the lane_state back in order after a job that failed; drops all trials."""
         self.loop.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
 """The lane: a Ray Train worker that stays warm and serves one job after another.
 
-`lane_main` is the train function of a `TorchTrainer`. It loads the tokenised data and the base model once, then asks
+`lane_main` is the train function of a `TorchTrainer`. It loads the tokenized data and the base model once, then asks
 the dispatcher for work until it is told to stop. It never calls `ray.train.report`: retention and checkpoints of a Ray
 Train run are per run, and a lane's run serves many trials.
 """
@@ -17,18 +17,18 @@ import ray.train.torch
 import torch
 
 from trainables.config.trial_spec import LaneConfig
-from trainables.lane.dispatcher_client import Desk, Intake, Lease, Notices
+from trainables.lane.dispatcher_client import DispatcherClient, JobSource, Lease, WarningForwarder
 from trainables.lane.jobs import run_job
 from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_job import Report, TrialJob
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import World
 from trainables.reliability import disk_full, fault_injection
 from trainables.reliability.preemption import Preemption
 from trainables.reliability.watchdog import Watchdog
 from trainables.tracking.wandb_run import close_service
 from trainables.training.loop import Ended
-from trainables.training.trial_run import Course
+from trainables.training.trial_run import TrialRun
 
 
 def lane_main(config: dict[str, Any], incarnation: int) -> None:
@@ -44,42 +44,42 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
     settings, store = LaneStore.opened(settings, config["lane"], world.rank)
-    desk = Desk(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
-    bench = Bench.load(settings, ray.train.torch.get_device(), world)
-    bench.store = store
-    bench.preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
-    if desk:
-        logging.getLogger("trainables").addHandler(Notices(desk))
-    intake = Intake(dispatcher, desk)
-    watchdog = Watchdog(settings.hung_after_seconds, desk.hung if desk else lambda text: None)
-    if desk:
+    client = DispatcherClient(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
+    lane_state = LaneState.load(settings, ray.train.torch.get_device(), world)
+    lane_state.store = store
+    lane_state.preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
+    if client:
+        logging.getLogger("trainables").addHandler(WarningForwarder(client))
+    job_source = JobSource(dispatcher, client)
+    watchdog = Watchdog(settings.hung_after_seconds, client.hung if client else lambda text: None)
+    if client:
         watchdog.start()
-    with disk_full.patient(given_up=desk.is_ending) if desk else nullcontext():
+    with disk_full.patient(given_up=client.is_ending) if client else nullcontext():
         try:
-            while not bench.preemption.is_coming and (lease := intake.next()):
+            while not lane_state.preemption.is_coming and (lease := job_source.next()):
                 with watchdog.on_duty():
-                    serve(bench, intake, lease)
-            if desk:
-                desk.leave()
+                    serve(lane_state, job_source, lease)
+            if client:
+                client.leave()
         finally:
             close_service()
 
 
-def serve(bench: Bench, intake: Intake, lease: Lease) -> None:
+def serve(lane_state: LaneState, job_source: JobSource, lease: Lease) -> None:
     """Does a job; beside a trial also the trials that wait for the lane's free slots.
 
     An error of a job ends the job, not the lane, if the lane has one worker. With several an error on one leaves the
     others waiting in a collective: there it ends them all, and Ray Train starts the lane again.
     """
     if lease.is_trial:
-        return SideBySide(bench, intake).run(lease)
+        return SideBySide(lane_state, job_source).run(lease)
     try:
-        lease.end(run_job(bench, lease.work))
+        lease.end(run_job(lane_state, lease.work))
     except Exception as error:
         lease.fail(error)
-        if bench.world.size > 1:
+        if lane_state.world.size > 1:
             raise
-        bench.recover()
+        lane_state.recover()
 
 
 class Closing(NamedTuple):
@@ -102,18 +102,18 @@ class SideBySide:
     """Trials on a lane's slots: from the first until none is left and none waits.
 
     Args:
-        bench: The warm lane.
-        intake: Where waiting trials come from.
+        lane_state: The warm lane.
+        job_source: Where waiting trials come from.
     """
 
-    def __init__(self, bench: Bench, intake: Intake) -> None:
-        self.bench, self.intake = bench, intake
-        self._jobs: dict[Course, tuple[Lease, TrialJob]] = {}
+    def __init__(self, lane_state: LaneState, job_source: JobSource) -> None:
+        self.lane_state, self.job_source = lane_state, job_source
+        self._jobs: dict[TrialRun, tuple[Lease, TrialJob]] = {}
         self._closing: list[Closing] = []
 
     def run(self, first: Lease) -> None:
         """Trains; a slot that gets free is filled at once, at that trial's own first step."""
-        self.bench.loop.offer(first.work.get("slots", 1))
+        self.lane_state.loop.set_slots(first.work.get("slots", 1))
         self._start(first)
         self._train()
         self._close(wait=True)
@@ -121,10 +121,14 @@ class SideBySide:
     def _train(self) -> None:
         while self._jobs:
             self._close(wait=False)
-            while self.bench.loop.free and not self.bench.preemption.is_coming and (lease := self.intake.trial()):
+            while (
+                self.lane_state.loop.free
+                and not self.lane_state.preemption.is_coming
+                and (lease := self.job_source.trial())
+            ):
                 self._start(lease)
             try:
-                ended = self.bench.loop.step()
+                ended = self.lane_state.loop.step()
             except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with every trial
                 self._all_fail(error)
                 return
@@ -133,15 +137,15 @@ class SideBySide:
 
     def _start(self, lease: Lease) -> None:
         try:
-            job = TrialJob.of(self.bench, lease.work, lease.report, lease.wants_stop)
-            self.bench.loop.join(job.begin())
+            job = TrialJob.of(self.lane_state, lease.work, lease.report, lease.wants_stop)
+            self.lane_state.loop.join(job.begin())
         except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
             self._failed(lease, error)
         else:
-            self._jobs[job.course] = lease, job
+            self._jobs[job.trial_run] = lease, job
 
     def _finish(self, end: Ended) -> None:
-        lease, job = self._jobs.pop(end.course)
+        lease, job = self._jobs.pop(end.trial_run)
         try:
             if end.error:
                 raise end.error
@@ -153,7 +157,7 @@ class SideBySide:
     def _all_fail(self, error: Exception) -> None:
         """A step went wrong: whose fault it was is not known where several trials shared it."""
         jobs, self._jobs = list(self._jobs.values()), {}
-        self.bench.recover()
+        self.lane_state.recover()
         self._closing += [Closing(lease, job, error, shared=len(jobs) > 1) for lease, job in jobs]
 
     def _close(self, wait: bool) -> None:
@@ -179,5 +183,5 @@ class SideBySide:
 
     def _failed(self, lease: Lease, error: Exception, *, shared: bool = False) -> None:
         lease.fail(error, shared=shared)
-        if self.bench.world.size > 1:
+        if self.lane_state.world.size > 1:
             raise error

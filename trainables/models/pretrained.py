@@ -11,7 +11,7 @@ from typing import Any
 
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
-from trainables.models.safetensors_files import PICKLED, TO_SAFETENSORS, read_json, summarise_weights
+from trainables.models.safetensors_files import PICKLED, TO_SAFETENSORS, read_json, summarize_weights
 from trainables.storage.atomic import build_once
 
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -64,7 +64,7 @@ def check_folder(folder: Path) -> None:
     if not config.is_file() and not any(folder.glob("*.gguf")):
         remedy = "name the folder of a whole model (an adapter is none)"
         raise UserError("model.name", "must be a folder with a config.json", str(folder), remedy)
-    summarise_weights(folder)
+    summarize_weights(folder)
     if not read_json(config).get("model_type"):
         raise UserError("model.name", "must have a model_type in its config.json", str(folder), "name a causal LM")
 

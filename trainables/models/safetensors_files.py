@@ -31,7 +31,7 @@ class WeightsSummary:
     linear_shapes: list[tuple[int, int]]
 
 
-def summarise_weights(folder: str | Path) -> WeightsSummary:
+def summarize_weights(folder: str | Path) -> WeightsSummary:
     """Counts a model's weights without reading them.
 
     Raises:

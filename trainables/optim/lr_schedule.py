@@ -37,7 +37,7 @@ class LRSchedule:
     Attributes:
         peak_lr: Highest LR, above 0.
         floor_lr: LR of the last step, in 0 to `peak_lr`; an LR, not a ratio.
-        steps: Optimiser steps of the epoch (N), 1 and up.
+        steps: Optimizer steps of the epoch (N), 1 and up.
         warmup_steps: Steps of linear warm-up (W), in 0 to `steps` - 1.
         shape: What the LR does between peak and floor. "linear" and "cosine" decay from the end of the warm-up on;
             "step" is piecewise constant; "wsd" (warm-up, stable, decay) holds the peak and then decays linearly.
@@ -140,7 +140,7 @@ def make_schedule(params: Params, config: ScheduleConfig, steps: int) -> LRSched
         params: The trial's hyper-parameters as used; `peak_lr`, `decay_floor` (an LR) and `warmup_fraction` (0 to
             below 1, of the epoch's steps) are read.
         config: The shape and its settings.
-        steps: Optimiser steps of the epoch, 1 and up.
+        steps: Optimizer steps of the epoch, 1 and up.
 
     Returns:
         A schedule with round(warmup_fraction * steps) warm-up steps.

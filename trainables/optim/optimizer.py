@@ -1,4 +1,4 @@
-"""What turns losses into updates: the workers that share a trial, their gradients, and the optimiser."""
+"""What turns losses into updates: the workers that share a trial, their gradients, and the optimizer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Gradients:
         return sums.index_add_(0, batch.label_item, nll.detach().double())
 
 
-class Optimiser:
+class Optimizer:
     """AdamW (Loshchilov and Hutter 2019) behind a clipped gradient norm, at an LR that each step is given.
 
     Weight decay acts on matrices only, not on biases and norms, as in Hugging Face's `Trainer`.

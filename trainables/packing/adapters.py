@@ -1,4 +1,4 @@
-"""The weights of several adapters in one matrix, a row a slot, with their optimiser's memory beside them."""
+"""The weights of several adapters in one matrix, a row a slot, with their optimizer's memory beside them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class AdapterState:
-    """One adapter and its optimiser's memory, at its own rank.
+    """One adapter and its optimizer's memory, at its own rank.
 
     Attributes:
         layout: How `rows` are laid out.
@@ -148,7 +148,7 @@ class AdapterStack:
         return state
 
     def state(self, index: int) -> AdapterState:
-        """A copy of a slot's adapter and optimiser's memory."""
+        """A copy of a slot's adapter and optimizer's memory."""
         assert self.layout is not None
         rank = self._ranks[index]
         rows = _fit(self.layout, self.rows[:, index : index + 1], rank)[:, 0].clone()

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from trainables.config.trial_spec import LaneConfig
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order, plan_epoch, split_for_worker, step_indices
 from trainables.models.base_model import Base
 from trainables.optim.step import StepPart
@@ -56,7 +56,7 @@ class Slots:
         return self.slots * one / all_of_them if one and all_of_them else None
 
 
-def settle_slots(base: Base, data: TokenisedSet, config: LaneConfig, asked: int | Literal["auto"]) -> Slots:
+def measure_slots(base: Base, data: TokenizedSet, config: LaneConfig, asked: int | Literal["auto"]) -> Slots:
     """How many trials to train side by side; afterwards the base is as it was loaded.
 
     Args:
@@ -87,7 +87,7 @@ def _chosen(seconds: dict[int, float]) -> int:
     return best
 
 
-def _measured(pack: Pack, data: TokenisedSet, config: LaneConfig) -> dict[int, float]:
+def _measured(pack: Pack, data: TokenizedSet, config: LaneConfig) -> dict[int, float]:
     """Seconds of a step by number of slots, up to where more don't help or don't fit."""
     seconds: dict[int, float] = {}
     for slots in CHOICES:
@@ -105,7 +105,7 @@ def _measured(pack: Pack, data: TokenisedSet, config: LaneConfig) -> dict[int, f
     return seconds
 
 
-def _step_seconds(pack: Pack, data: TokenisedSet, config: LaneConfig) -> float | None:
+def _step_seconds(pack: Pack, data: TokenizedSet, config: LaneConfig) -> float | None:
     """Median seconds of a step, each slot at another place in the epoch; None if memory gets short."""
     parts = _parts(data, config)
     longest = sorted(parts, key=lambda part: -sum(batch.tokens for batch in part.micro_batches))
@@ -125,7 +125,7 @@ def _step_seconds(pack: Pack, data: TokenisedSet, config: LaneConfig) -> float |
     return statistics.median(times) if _memory_used(device) <= ROOM else None
 
 
-def _parts(data: TokenisedSet, config: LaneConfig) -> list[StepPart]:
+def _parts(data: TokenizedSet, config: LaneConfig) -> list[StepPart]:
     """Steps of an epoch, at LR 0, as many as are needed."""
     epoch = plan_epoch(len(data), config.training)
     order = epoch_order(len(data), 0)

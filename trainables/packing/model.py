@@ -50,7 +50,7 @@ class PackedModel:
         if self._base.gradient_checkpointing:
             self._model.activation_checkpointing_enable({"use_reentrant": False})
 
-    def lift(self) -> None:
+    def uninstall(self) -> None:
         """Puts the layers back; the base is as it was loaded."""
         for name, (linear, _) in self._layers.items():
             self._model.set_submodule(name, linear)

@@ -7,7 +7,7 @@ of one slot's adapter holds nothing of another's. Slots come and go between step
     pack = Pack(base)
     slot = pack.join(lora, training, seed)
     (stepped,) = pack.step([StepPart(micro_batches, step_tokens, lr)])
-    with pack.lent(slot) as model:
+    with pack.model_of(slot) as model:
         checkpoint.save(model, folder, meta)
     pack.leave(slot)
 """
@@ -36,7 +36,7 @@ from trainables.packing.eligibility import Packable
 from trainables.packing.layers import Dropout
 from trainables.packing.model import PackedModel, read_adapter, write_adapter
 
-__all__ = ["Pack", "Parked", "Slot", "StepPart", "Stepped"]
+__all__ = ["Pack", "Slot", "StepPart", "Stepped", "SuspendedTrial"]
 
 
 @dataclass(eq=False)
@@ -47,7 +47,7 @@ class Slot:
         lora: Its adapter's settings.
         training: Its training section, searched values put in.
         seed: Of its adapter's initial weights and its dropout.
-        steps: Optimiser steps done.
+        steps: Optimizer steps done.
     """
 
     lora: LoraConfig
@@ -56,7 +56,7 @@ class Slot:
     steps: int = 0
 
 
-class Parked(NamedTuple):
+class SuspendedTrial(NamedTuple):
     """A trial that was taken out of a pack and can go on in it, or in another of the same base model."""
 
     slot: Slot
@@ -109,27 +109,27 @@ class Pack:
                 raise UserError("trials_per_lane", "must be 1 for trials that can't be packed", reason, "set it to 1")
             adapter = read_adapter(self._prepared(lora, seed))
             state = AdapterState.fresh(adapter, lora.alpha / lora.r)
-        return self.resume(Parked(Slot(lora, training, seed), state))
+        return self.resume(SuspendedTrial(Slot(lora, training, seed), state))
 
-    def resume(self, parked: Parked) -> Slot:
+    def resume(self, suspended: SuspendedTrial) -> Slot:
         """Adds a slot, as the last, that goes on where it was when it left.
 
         Raises:
             ValueError: It adapts other layers than the slots already here.
         """
         with self._lifted():
-            self._stack.add(parked.state)
-            self.slots.append(parked.slot)
-        return parked.slot
+            self._stack.add(suspended.state)
+            self.slots.append(suspended.slot)
+        return suspended.slot
 
-    def leave(self, slot: Slot) -> Parked:
+    def leave(self, slot: Slot) -> SuspendedTrial:
         """Cuts a slot out: nothing of it, NaN or not, is computed with any more. Those after it move up."""
         with self._lifted():
             place = self.slots.index(slot)
-            return Parked(self.slots.pop(place), self._stack.take(place))
+            return SuspendedTrial(self.slots.pop(place), self._stack.take(place))
 
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
-        """Trains every slot by one optimiser step. Waits for nothing on a GPU.
+        """Trains every slot by one optimizer step. Waits for nothing on a GPU.
 
         When memory runs out, no slot has been changed: each can leave and go on later.
 
@@ -164,7 +164,7 @@ class Pack:
         return [Stepped(*pair) for pair in zip(losses, norms, strict=True)]
 
     @contextmanager
-    def lent(self, slot: Slot) -> Iterator[PeftModel]:
+    def model_of(self, slot: Slot) -> Iterator[PeftModel]:
         """Inside, the base carries this slot's adapter alone, in evaluation mode: to score or to save."""
         state = self._stack.state(self.slots.index(slot))
         with self._lifted():
@@ -183,16 +183,16 @@ class Pack:
             ValueError: It is of another adapter.
         """
         assert slot is self.slots[-1]
-        parked = self.leave(slot)
-        rows = state["rows"].to(parked.state.rows)
-        if rows.shape != parked.state.rows.shape:
+        suspended = self.leave(slot)
+        rows = state["rows"].to(suspended.state.rows)
+        if rows.shape != suspended.state.rows.shape:
             raise ValueError(f"a state of shape {tuple(rows.shape)} is not of this adapter")
         slot.steps = steps
-        self.resume(Parked(slot, replace(parked.state, rows=rows)))
+        self.resume(SuspendedTrial(slot, replace(suspended.state, rows=rows)))
 
     def close(self) -> None:
         """Drops all slots and gives the base back as it was loaded."""
-        self._model.lift()
+        self._model.uninstall()
         self.slots, self._stack = [], AdapterStack()
 
     def _micro_step(
@@ -222,7 +222,7 @@ class Pack:
     @contextmanager
     def _lifted(self) -> Iterator[None]:
         """Inside, the base carries none of the pack's layers."""
-        self._model.lift()
+        self._model.uninstall()
         try:
             yield
         finally:

@@ -33,7 +33,7 @@ class Kill(NamedTuple):
         target: Who dies: `OWN`, or a word that the test understands.
         stage: Where.
         of: What is being done there: a trial's id, a file's or a folder's last parts.
-        step: Optimiser steps done; None for any.
+        step: Optimizer steps done; None for any.
     """
 
     name: str

@@ -23,7 +23,7 @@ class OvertakenError(RuntimeError):
     """Another attempt at the same trial has begun: this one must not write any more."""
 
 
-class OneWriter:
+class WriterLock:
     """The right to write in a trial's folder.
 
     Args:

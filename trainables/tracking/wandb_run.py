@@ -122,7 +122,7 @@ class Tracker:
         """Logs a checkpoint's held-out scores as `heldout/AREA/NAME`, by step.
 
         Args:
-            step: Optimiser steps done at the checkpoint.
+            step: Optimizer steps done at the checkpoint.
             summaries: Scores by area: `nll` in nats a token, `exact_match`, …; None where no answer was generated. The
                 number of `items` goes into the run's summary only.
             baseline: The base model's scores by area. Where given, `heldout/AREA/gain` is the base model's `nll` minus

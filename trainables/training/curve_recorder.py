@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from trainables.diagnostics import CurveWatch, Finding
+from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import LRSchedule
 from trainables.optim.step import BatchLosses
@@ -19,10 +19,10 @@ from trainables.optim.workers import World
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One optimiser step of the curve.
+    """One optimizer step of the curve.
 
     Attributes:
-        step: Optimiser steps done, 1 for the first.
+        step: Optimizer steps done, 1 for the first.
         lr: LR of the step's update.
         loss: Mean loss over the step's label tokens (all micro-batches and workers), in nats; may be NaN or infinite.
         base_loss: The base model's loss on the same tokens; None where it was not computed.
@@ -59,14 +59,14 @@ class CurveRecorder:
 
     Attributes:
         findings: What the diagnostics have seen so far.
-        watch: What reads the curve.
+        monitor: What reads the curve.
     """
 
     def __init__(
         self, schedule: LRSchedule, max_grad_norm: float, world: World, base_losses: BaseLosses | None = None
     ) -> None:
         self.findings: list[Finding] = []
-        self.watch = CurveWatch(schedule, max_grad_norm, base_losses.level if base_losses else None)
+        self.monitor = CurveMonitor(schedule, max_grad_norm, base_losses.level if base_losses else None)
         self._schedule, self._max_grad_norm, self._world = schedule, max_grad_norm, world
         self._base = base_losses.nll if base_losses else None
         self._steps = 0
@@ -91,7 +91,7 @@ class CurveRecorder:
             loss, grad_norm = _number(line["loss"]), _number(line["grad_norm"])
             item_nll = [_number(loss) for loss in line["item_nll"]]
             base = line["item_base_nll"]
-            self.findings += self.watch.update(line["step"], loss, grad_norm, line["lr"], item_nll, base)
+            self.findings += self.monitor.update(line["step"], loss, grad_norm, line["lr"], item_nll, base)
         self._steps += len(records)
 
     def flush(self) -> list[StepRecord]:
@@ -104,7 +104,7 @@ class CurveRecorder:
             return []
         records = [self._record(workers) for workers in zip(*self._world.gather(_to_host(pending)), strict=True)]
         for record in records:
-            self.findings += self.watch.update(
+            self.findings += self.monitor.update(
                 record.step, record.loss, record.grad_norm, record.lr, record.item_nll, record.item_base_nll
             )
         return records

@@ -1,4 +1,4 @@
-"""A trial's course through its epoch: what it trains on next, its curve, and how it ends. Computes no gradient."""
+"""A trial's trial_run through its epoch: what it trains on next, its curve, and how it ends. Computes no gradient."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import nn
 
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order, plan_epoch, split_for_worker, step_indices
-from trainables.diagnostics import CurveWatch, Finding
+from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import make_schedule
 from trainables.optim.step import StepPart, Stepped
@@ -58,11 +58,11 @@ class Outcome:
     Attributes:
         state: "complete", "diverged" (seen at a report point: the result is not usable), "stopped" (as asked) or
             "preempted" (its lane's node is to go; what it can go on from is kept).
-        steps: Optimiser steps done.
-        steps_planned: Optimiser steps of the epoch.
+        steps: Optimizer steps done.
+        steps_planned: Optimizer steps of the epoch.
         samples_seen: Samples trained on, each once.
         findings: What the diagnostics saw in the curve.
-        watch: The diagnostics themselves, for what is compared with the curve later.
+        monitor: The diagnostics themselves, for what is compared with the curve later.
         worker_seconds: What the trial took of each worker, its checkpoints included; trials that were trained together
             share the time of their steps.
     """
@@ -72,11 +72,11 @@ class Outcome:
     steps_planned: int
     samples_seen: int
     findings: list[Finding]
-    watch: CurveWatch = field(compare=False, repr=False)
+    monitor: CurveMonitor = field(compare=False, repr=False)
     worker_seconds: float = field(default=0.0, compare=False)
 
 
-class Course:
+class TrialRun:
     """One trial's way through its epoch.
 
     Args:
@@ -90,7 +90,7 @@ class Course:
     Attributes:
         training, lora: The config's sections with the trial's params in.
         epoch: Its steps.
-        step: Optimiser steps done.
+        step: Optimizer steps done.
         worker_seconds: What it has taken of each worker so far.
         learnt: What the trial goes on from, if it is not from its first step.
         kept_at: The step of what it could go on from by now; 0 if that is its start.
@@ -101,7 +101,7 @@ class Course:
 
     def __init__(
         self,
-        data: TokenisedSet,
+        data: TokenizedSet,
         spec: TrialSpec,
         config: LaneConfig,
         hooks: Hooks,
@@ -119,11 +119,11 @@ class Course:
         self._schedule = make_schedule(spec.params, self.training.schedule, self.epoch.steps)
         self._curve = CurveRecorder(self._schedule, self.training.max_grad_norm, world, base_losses)
 
-    def go_on(self, step: int, learnt: dict[str, torch.Tensor], curve: Sequence[Mapping[str, Any]]) -> None:
+    def resume_from(self, step: int, learnt: dict[str, torch.Tensor], curve: Sequence[Mapping[str, Any]]) -> None:
         """Makes the trial one that goes on, before it joins a loop.
 
         Args:
-            step: Optimiser steps done.
+            step: Optimizer steps done.
             learnt: What `Hooks.keep` was given then.
             curve: The lines of the curve up to then.
         """
@@ -143,7 +143,7 @@ class Course:
         """Whether the diagnostics say, as of the report after this step, that the result is not usable."""
         return self._curve.diverged and self.step in self.epoch.report_points
 
-    def told(self) -> State | None:
+    def requested_end(self) -> State | None:
         """What the trial is to end as now, if it is: "stopped" or "preempted". All workers call this together."""
         preemption = self.hooks.preemption
         vote = STOP if self.hooks.should_stop() else LOOK if preemption.is_due else GO_ON
@@ -152,7 +152,7 @@ class Course:
             return "stopped"
         return "preempted" if agreed == LOOK and preemption.look() else None
 
-    def next_part(self) -> StepPart:
+    def next_step(self) -> StepPart:
         """This worker's part of the next step."""
         indices = step_indices(self._order, self.step, self.epoch.samples_per_step)
         tokens = sum(int(np.count_nonzero(self._data.label_mask(i))) for i in indices)
@@ -161,7 +161,7 @@ class Course:
         spare = None if own else self._data.batch(indices[:1])
         return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step), spare)
 
-    def took(self, stepped: Stepped) -> None:
+    def record_step(self, stepped: Stepped) -> None:
         """Takes in what the step gave; at a report point the curve is brought to the host and handed on."""
         self._curve.add(stepped.losses, stepped.grad_norm)
         self.step += 1
@@ -177,4 +177,4 @@ class Course:
         """How the trial ended."""
         done, epoch, curve = self.step, self.epoch, self._curve
         seen, seconds = epoch.samples_seen(done), self.worker_seconds
-        return Outcome(state, done, epoch.steps, seen, curve.findings, curve.watch, seconds)
+        return Outcome(state, done, epoch.steps, seen, curve.findings, curve.monitor, seconds)

@@ -10,7 +10,7 @@ from analysis.report.elements.material import Material
 from analysis.report.elements.style import BLUE, GREEN, GREY, VERMILLION, chart, plain
 from analysis.report.sections.outcome import cost_sentence
 
-COLOURS = {"complete": BLUE, "pruned": GREEN, "diverged": VERMILLION, "failed": GREY}
+COLORS = {"complete": BLUE, "pruned": GREEN, "diverged": VERMILLION, "failed": GREY}
 PATTERNS = {"complete": "", "pruned": "/", "diverged": "x", "failed": "."}
 NAMED_TRIALS = 40
 
@@ -28,7 +28,7 @@ def section(material: Material) -> Section:
                 go.Bar(
                     x=[plain(trial.trial_id) for trial in own],
                     y=[round(_seconds(trial), 2) for trial in own],
-                    marker={"color": COLOURS[state], "pattern": {"shape": PATTERNS[state]}, "line": {"width": 0}},
+                    marker={"color": COLORS[state], "pattern": {"shape": PATTERNS[state]}, "line": {"width": 0}},
                     name=f"{state} ({len(own)})",
                     hovertemplate="%{x}: %{y:.1f} s<extra></extra>",
                 )

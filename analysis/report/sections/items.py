@@ -85,7 +85,7 @@ def _answers(pairs: list[Pair], better: bool) -> str:
 
 
 def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Prompt and expected response by area and id, from the tokenised areas; those whose file is gone are left out."""
+    """Prompt and expected response by area and id, from the tokenized areas; those whose file is gone are left out."""
     found = {}
     for area in sorted({pair.base.area for pair in pairs}):
         path = material.sweep.folder / CACHE_FOLDER / area_file(area)

@@ -15,10 +15,10 @@ from transformers import (
     Qwen3Config,
 )
 
-from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenised, trial
+from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenized, trial
 from trainables.checkpoints.checkpoint import save
 from trainables.config.sections import AreaConfig, ModelConfig
-from trainables.evaluation.heldout import score_area, summarise
+from trainables.evaluation.heldout import score_area, summarize
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.storage.sealed_folder import verify
 from trainables.training.loop import train
@@ -46,12 +46,12 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tokenizer, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), tokenizer, 11)
+    return tokenized(tmp_path_factory.mktemp("data"), tokenizer, 11)
 
 
 @pytest.fixture(scope="module")
 def items(tokenizer, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), tokenizer, 5, seed=1)
+    return tokenized(tmp_path_factory.mktemp("data"), tokenizer, 5, seed=1)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -80,8 +80,8 @@ def test_a_whole_trial(family, method, tokenizer, data, items, tmp_path):
 
     assert outcome.state == "complete"
     assert seen.losses == pytest.approx(expected.losses, abs=1e-4)
-    assert summarise(scores)["items"] == 5
-    assert summarise(scores)["token_f1"] is not None
+    assert summarize(scores)["items"] == 5
+    assert summarize(scores)["token_f1"] is not None
     verify(tmp_path / "checkpoint")
     loaded = AutoModelForCausalLM.from_pretrained(
         tmp_path / ("base" if method == "lora" else "checkpoint"), dtype=torch.float32, attn_implementation="eager"

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.unit.trainables.training.helpers import Memory, lane, tokenised, trial
+from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
 from trainables.config.sections import ModelConfig
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.training.loop import World, train
 
@@ -51,7 +51,7 @@ def train_all(world, batch_size, path, folder):
         seen.on_checkpoint = lambda _, model, weights=weights: weights.append(
             [weight.detach().clone() for weight in model.parameters() if weight.requires_grad]
         )
-        data = TokenisedSet(Path(folder) / f"sums-{samples}-0.arrow")
+        data = TokenizedSet(Path(folder) / f"sums-{samples}-0.arrow")
         outcome = train(bases[method, recompute], data, spec, config, seen.hooks(), world)
         results[name] = {"outcome": outcome, "records": seen.records, "weights": weights}
     return results
@@ -70,7 +70,7 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
     path = resolve_model(ModelConfig(name="random:tiny-llama"), folder / "cache")
     for samples in {case["samples"] for case in CASES.values()}:
-        tokenised(folder, load_tokenizer(path), samples)
+        tokenized(folder, load_tokenizer(path), samples)
     context = mp.spawn(worker, args=(path, str(folder)), nprocs=WORKERS, join=False)
     try:
         alone = train_all(World(), 2 * WORKERS, path, folder)

@@ -15,8 +15,8 @@ import yaml
 from rich.console import Console
 
 from analysis.output.leaderboard_table import print_board
-from analysis.rank.candidates import Contender
-from analysis.rank.score_matrix import Evidence
+from analysis.rank.candidates import Candidate
+from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.bootstrap import Bootstrap, Design, make_design
 
 
@@ -113,16 +113,16 @@ def printed() -> Callable[..., str]:
 
 
 @pytest.fixture
-def evidence_of() -> Callable[..., Evidence]:
+def evidence_of() -> Callable[..., ScoreMatrix]:
     """Returns a function that makes evidence of each trial's losses (items, checkpoints), laid out as by `halves`."""
 
-    def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> Evidence:
+    def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
         if draws is None:
             draws = Bootstrap(halves(len(base)), 400)
         nll = np.hstack([losses[trial] for trial in sorted(losses)])
-        return Evidence(
+        return ScoreMatrix(
             contenders=tuple(
-                Contender(trial, step, None, {}, {})
+                Candidate(trial, step, None, {}, {})
                 for trial in sorted(losses)
                 for step in range(losses[trial].shape[1])
             ),

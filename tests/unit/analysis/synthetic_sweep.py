@@ -28,7 +28,7 @@ from sweeps.ledger.ledger import Ledger, append_line
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.search.tell import as_trials
 from trainables.config.trial_spec import TrialSpec
-from trainables.diagnostics import CurveWatch
+from trainables.diagnostics import CurveMonitor
 from trainables.evaluation.objective import objective
 from trainables.lane.trial_files import json_line
 from trainables.optim.lr_schedule import cap_floor, make_schedule
@@ -177,7 +177,7 @@ class _Writer:
 
     def _curve(self, spec: TrialSpec, steps: int, gain: float) -> tuple[list[Any], int]:
         schedule = make_schedule(spec.params, self.config.training.schedule, self.plan.steps)
-        watch = CurveWatch(schedule, 1.0, float(self.sample_base.mean()))
+        watch = CurveMonitor(schedule, 1.0, float(self.sample_base.mean()))
         diverges, findings, lines = spec.params["peak_lr"] > self.truth.diverges_above, [], []
         size = self.plan.samples_per_step
         for step in range(1, steps + 1):

@@ -11,8 +11,8 @@ from benchmarks.confirm.__main__ import targets
 from benchmarks.confirm.replay import (
     Luck,
     after_search,
+    candidates_of,
     confirm,
-    contenders_of,
     covered,
     drop,
     is_separated,
@@ -102,9 +102,9 @@ def test_who_contends_follows_the_leaderboards_rule():
     scores = {"a": 0.0, "b": 3.0, "c": 3.3, "d": 9.0}
     reach = scipy.stats.norm.ppf(1 - 0.05 / 12) * math.sqrt(2)
     assert 3.3 < reach < 9.0
-    assert contenders_of(scores, make_rules(1.0, stated=True)) == ("a", "b", "c")
-    assert contenders_of(scores, make_rules(0.1, stated=True)) == ("a",)
-    assert contenders_of(scores, make_rules(0.1, stated=False)) == ("a", "b", "c", "d")
+    assert candidates_of(scores, make_rules(1.0, stated=True)) == ("a", "b", "c")
+    assert candidates_of(scores, make_rules(0.1, stated=True)) == ("a",)
+    assert candidates_of(scores, make_rules(0.1, stated=False)) == ("a", "b", "c", "d")
 
 
 def test_both_choices_cost_the_same_steps(case):

@@ -50,7 +50,7 @@ class Shingles(NamedTuple):
 
 
 def question_shingles(question: str) -> np.ndarray:
-    """(runs,) uint64: every run of five bytes of a normalised question."""
+    """(runs,) uint64: every run of five bytes of a normalized question."""
     return ngrams(_octets(question), QUESTION_BYTES)
 
 
@@ -62,7 +62,7 @@ def band_keys(questions: list[str], contexts: Flat, same: np.ndarray) -> np.ndar
     """(rows, BANDS) uint64: rows that share a key in any column may be near duplicates; 0 where a text is too short.
 
     Args:
-        questions: Normalised.
+        questions: Normalized.
         contexts: Word hashes.
         same: (rows,) uint64: what must be equal in near duplicates.
     """
@@ -118,7 +118,7 @@ def candidates(columns: Iterable[np.ndarray], considered: np.ndarray) -> np.ndar
 
 
 def shingles(question: str, context: np.ndarray) -> Shingles:
-    """The distinct shingles of a normalised question and of a context's word hashes."""
+    """The distinct shingles of a normalized question and of a context's word hashes."""
     together = min(CONTEXT_WORDS, max(len(context), 1))
     return Shingles(question, np.unique(question_shingles(question)), np.unique(ngrams(context, together)))
 

@@ -33,7 +33,7 @@ class Texts(NamedTuple):
 
     Attributes:
         lines: (rows,) int64.
-        exact, norm, prompt: (rows,) uint64 hashes: the text as it is; normalised; the normalised prompt alone.
+        exact, norm, prompt: (rows,) uint64 hashes: the text as it is; normalized; the normalized prompt alone.
         words: Word hashes of prompt and response.
         prompt_words: (rows,) int64: how many of them are the prompt's.
         question_words: (rows,) int64: how many at the end of the prompt are the question's.

@@ -18,7 +18,7 @@ from trainables.config.sections import FieldNames
 from trainables.data.audit.duplicates import Shingles, band_keys, shingles
 from trainables.data.audit.leakage import HeldoutIndex, Match, Texts
 from trainables.data.audit.ngrams import Flat
-from trainables.data.audit.normalization import control_character, garbled, hash64, normalise, word_hashes, words
+from trainables.data.audit.normalization import control_character, garbled, hash64, normalize, word_hashes, words
 from trainables.data.audit.outliers import MarkerCodes, markers
 from trainables.data.audit.report import Hit
 from trainables.data.defects import Defect, excerpt, place
@@ -28,7 +28,7 @@ from trainables.data.samples import Sample, check_record, split_prompt
 Chunk = list[RawLine | Record | Defect]
 
 # One row a sample: its line, the length of its response in characters, and hashes of its id, of its text as it is,
-# of the normalised text, and of the normalised prompt and response alone.
+# of the normalized text, and of the normalized prompt and response alone.
 ROW = np.dtype(
     [
         ("line", np.int64),
@@ -84,7 +84,7 @@ class Scanned:
 
 
 class _Prints(NamedTuple):
-    """A sample's row, its normalised question, and its words: the question's, those of the prompt, the response's."""
+    """A sample's row, its normalized question, and its words: the question's, those of the prompt, the response's."""
 
     row: tuple[int, int, int, int, int, int, int]
     question: str
@@ -183,8 +183,8 @@ def compared(sample: Sample) -> Shingles:
 
 
 def _prints(sample: Sample) -> _Prints:
-    prompt, response = normalise(sample.prompt), normalise(sample.response)
-    question = normalise(split_prompt(sample.prompt)[1]).removeprefix("question:").strip()
+    prompt, response = normalize(sample.prompt), normalize(sample.response)
+    question = normalize(split_prompt(sample.prompt)[1]).removeprefix("question:").strip()
     row = (
         sample.line,
         len(sample.response),

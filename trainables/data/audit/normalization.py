@@ -1,4 +1,4 @@
-"""Texts as the audit compares them: normalised, as words, as hashes; and text that was decoded wrongly."""
+"""Texts as the audit compares them: normalized, as words, as hashes; and text that was decoded wrongly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufff
 REPLACEMENT = "\ufffd"
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """A text without what makes no difference to a reader: case, white space, compatibility forms (Unicode NFKC)."""
     head, tail = text[:MAX_CHARACTERS], text[MAX_CHARACTERS:]
     if not head.isascii():
@@ -34,9 +34,9 @@ def normalise(text: str) -> str:
     return " ".join(head.casefold().split()) + tail
 
 
-def words(normalised: str) -> list[str]:
-    """The words and figures of a normalised text, without punctuation; of a very long one, of its head."""
-    head = normalised[:MAX_CHARACTERS]
+def words(normalized: str) -> list[str]:
+    """The words and figures of a normalized text, without punctuation; of a very long one, of its head."""
+    head = normalized[:MAX_CHARACTERS]
     return (UNSPACED_WORD if not head.isascii() and UNSPACED.search(head) else WORD).findall(head)
 
 

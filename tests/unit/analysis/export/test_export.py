@@ -26,9 +26,9 @@ from analysis.export.verification import AreaMeans, Parity, compare_logits
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep
 from trainables.checkpoints import checkpoint
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
-from trainables.data.tokenization import tokenise
+from trainables.data.tokenization import tokenize
 from trainables.errors import UserError
 from trainables.evaluation.heldout import item_losses
 
@@ -161,7 +161,7 @@ def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(
 
 @pytest.fixture
 def scored_sweep(lora_sweep: Path, base_folder: Path) -> Path:
-    """`lora_sweep` with tokenised areas, and `t1`'s losses at step 10 as the sweep's own scoring finds them."""
+    """`lora_sweep` with tokenized areas, and `t1`'s losses at step 10 as the sweep's own scoring finds them."""
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     adapter = str(lora_sweep / "trials/t1/checkpoints/step-10")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_folder), adapter).eval()
@@ -174,8 +174,8 @@ def scored_sweep(lora_sweep: Path, base_folder: Path) -> Path:
             for k in range(5)
         ]
         path = lora_sweep / "cache" / f"heldout-{area}.arrow"
-        tokenise(samples, tokenizer, "{prompt}\nAnswer: {response}", 256, path)
-        items = TokenisedSet(path)
+        tokenize(samples, tokenizer, "{prompt}\nAnswer: {response}", 256, path)
+        items = TokenizedSet(path)
         losses |= {(area, one): loss.nll for one, loss in zip(items.ids, item_losses(model, items, 512), strict=True)}
     assert len(losses) == 10
     path = lora_sweep / "trials/t1/heldout.jsonl"

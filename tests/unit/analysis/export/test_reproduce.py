@@ -1,9 +1,9 @@
-"""The exported config repeats one trial; the card's licence is what the base model's folder says."""
+"""The exported config repeats one trial; the card's license is what the base model's folder says."""
 
 import pytest
 
 from analysis.export.checkpoint_choice import BaseModel, choose
-from analysis.export.model_card import licence, schedule_plot
+from analysis.export.model_card import license, schedule_plot
 from analysis.export.reproduce import reproducing_config
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep
@@ -46,4 +46,4 @@ def test_the_schedule_is_drawn_from_the_steps_that_were_taken(folder):
 )
 def test_the_licence_is_what_the_base_models_folder_says(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
-    assert said in licence(BaseModel(tmp_path, "x", None, False))
+    assert said in license(BaseModel(tmp_path, "x", None, False))

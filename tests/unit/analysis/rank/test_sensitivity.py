@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.rank.candidates import Base, Contender
+from analysis.rank.candidates import Base, Candidate
 from analysis.rank.score_matrix import token_weighted, trimmed_mean
 from analysis.rank.sensitivity import by_other_measures, leave_one_area_out, lost_items, sealed_figures, variance_shares
 from analysis.records.sweep import ItemScore
@@ -106,7 +106,7 @@ def test_items_that_the_winner_loses_and_others_win(evidence_of: Any) -> None:
 def test_sealed_areas_are_shown_against_the_base_model_where_it_was_scored() -> None:
     mine = {("s", str(i)): scored(0.5 + i / 100, 1.0, "s", str(i)) for i in range(20)}
     theirs = {key: replace(score, nll=score.nll + 0.25 + (int(key[1]) % 2) / 10) for key, score in mine.items()}
-    contender = Contender("t", 9, None, {}, {}, sealed=mine)
+    contender = Candidate("t", 9, None, {}, {}, sealed=mine)
     found = sealed_figures(contender, Base({}, theirs), ["s", "never"])
     assert list(found) == ["s"]
     assert (found["s"]["nll"], found["s"]["delta"]) == (pytest.approx(0.595), pytest.approx(-0.3))

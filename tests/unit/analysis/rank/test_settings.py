@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.rank.settings import setting_figures, stand
+from analysis.rank.settings import make_setting_table, setting_figures
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Bootstrap, percentile_interval
 from analysis.stats.multiple_comparisons import Separation
@@ -46,7 +46,7 @@ def test_a_setting_with_replicates_stands_for_their_mean_and_the_search_trial_no
         copy("r4", "t2", 2),
     ]
     evidence, notes = evidence_of(losses, np.full(ITEMS, 2.0)), []
-    found = stand(trials, evidence, Separation(), notes)
+    found = make_setting_table(trials, evidence, Separation(), notes)
     assert found is not None
     assert (found.settings, found.seeds, found.blocked, notes) == (("t1", "t2"), (2, 2), True, [])
     winner = int(found.rule.best_settings(evidence.objectives()[None, :])[0])
@@ -67,7 +67,7 @@ def test_settings_without_replicates_come_after_those_with_and_unstable_ones_las
     trials = [search(f"t{i}") for i in (1, 2, 3)]
     trials += [copy("r1", "t1", 1), copy("r2", "t3", 1), copy("r3", "t3", 2, state="diverged")]
     evidence, notes = evidence_of(losses, np.full(ITEMS, 2.0)), []
-    found = stand(trials, evidence, Separation(), notes)
+    found = make_setting_table(trials, evidence, Separation(), notes)
     assert found is not None
     assert sorted(range(3), key=found.tier) == [0, 1, 2]
     assert found.rule.eligible.tolist() == [True, False, False]
@@ -79,7 +79,7 @@ def test_settings_without_replicates_come_after_those_with_and_unstable_ones_las
 def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(evidence_of: Any) -> None:
     losses = {"t1": flat(0.3, 0.1), "t2": flat(0.2), "r1": flat(0.05), "r2": flat(0.5, 0.4)}
     trials, notes = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)], []
-    found = stand(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
+    found = make_setting_table(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
     assert found is not None
     assert found.seeds == (1, 0)
     assert any(note.startswith("r1 was not scored at the step that t1 was best at") for note in notes)
@@ -105,7 +105,7 @@ def test_intervals_honour_what_the_config_says_of_confirmation(
             losses[f"{setting}-r{seed}"] = flat(losses[setting].mean() + 0.01 * seed * (setting == "t1"))
             trials.append(copy(f"{setting}-r{seed}", setting, seed))
     evidence = evidence_of(losses, np.ones(ITEMS))
-    found = stand(trials, evidence, stated, [])
+    found = make_setting_table(trials, evidence, stated, [])
     assert found is not None
     figures = setting_figures(found, evidence, 0, 1.0)[1]
     df = math.inf if figures["behind_df"] is None else figures["behind_df"]
@@ -116,7 +116,7 @@ def test_intervals_honour_what_the_config_says_of_confirmation(
 def test_replicates_of_what_has_no_rank_are_said_and_do_not_count(evidence_of: Any) -> None:
     losses = {"t1": flat(0.5), "r1": flat(0.1), "r2": flat(0.2)}
     notes: list[str] = []
-    found = stand(
+    found = make_setting_table(
         [search("t1"), copy("r1", "gone", 1), copy("r2", "r1", 2)],
         evidence_of(losses, np.ones(ITEMS)),
         Separation(),
@@ -125,14 +125,17 @@ def test_replicates_of_what_has_no_rank_are_said_and_do_not_count(evidence_of: A
     assert found is not None
     assert found.rule.choose(np.array([[0.1, 0.2, 0.5]])).tolist() == [2]  # r1, r2, t1
     assert len(notes) == 2
-    assert stand([copy("r1", "gone", 1)], evidence_of({"r1": flat(0.1)}, np.ones(ITEMS)), Separation(), []) is None
+    assert (
+        make_setting_table([copy("r1", "gone", 1)], evidence_of({"r1": flat(0.1)}, np.ones(ITEMS)), Separation(), [])
+        is None
+    )
 
 
 def test_unknown_seeds_are_not_taken_for_shared_ones(evidence_of: Any) -> None:
     losses = {name: flat(0.5) for name in ("t1", "t2", "r1", "r2", "r3", "r4")}
     trials = [search("t1"), search("t2"), *(copy(f"r{i}", f"t{1 + i % 2}", None) for i in range(1, 5))]
     notes: list[str] = []
-    found = stand(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
+    found = make_setting_table(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
     assert found is not None
     assert not found.blocked
     assert "not shared between settings" in notes[0]
@@ -141,7 +144,7 @@ def test_unknown_seeds_are_not_taken_for_shared_ones(evidence_of: Any) -> None:
 @pytest.mark.parametrize(("stated", "separated"), [(None, False), (0.02, False), (0.005, True)])
 def test_items_alone_do_not_separate_settings(evidence_of: Any, stated: float | None, separated: bool) -> None:
     evidence = evidence_of({"t1": flat(0.50), "t2": flat(0.53)}, np.ones(ITEMS))
-    found = stand([search("t1"), search("t2")], evidence, Separation(seed_sd=stated), [])
+    found = make_setting_table([search("t1"), search("t2")], evidence, Separation(seed_sd=stated), [])
     assert found is not None
     figures = setting_figures(found, evidence, 0, 1.0)[1]
     assert figures["behind_se_items"] < 1e-9
@@ -166,7 +169,7 @@ def simulate(rng: np.random.Generator, seeds: int, gap: float, evidence_of: Any,
             if seed:
                 trials.append(copy(name, f"t{setting}", seed))
     evidence = evidence_of(losses, np.full(ITEMS, 2.0), draws)
-    return stand(trials, evidence, Separation(), []), evidence
+    return make_setting_table(trials, evidence, Separation(), []), evidence
 
 
 def test_the_interval_of_a_difference_covers_it_with_items_and_seeds_drawn_anew(evidence_of: Any) -> None:

@@ -12,7 +12,7 @@ from analysis.rank.leaderboard import leaderboard
 from analysis.records.lineage import changes as changes_of_sweeps
 from analysis.suggest.__main__ import main
 from analysis.suggest.advice import advise, changes
-from analysis.suggest.evidence import Observed, Setting, Span
+from analysis.suggest.evidence import Setting, Span, SweepEvidence
 from analysis.suggest.next_config import next_name, suggest
 from sweeps.config.sweep_config import load_config
 from sweeps.run import main as run_sweep
@@ -30,7 +30,7 @@ def seen(*peaks, tied=(), **more):
     """Settings at these peak LRs, the first the winner."""
     settings = [setting(peak, tied=peak in tied) for peak in peaks]
     space = {"peak_lr": PEAK, "decay_floor": FLOOR}
-    return Observed(**{"space": space, "settings": settings, "ended": len(peaks), "gain": (0.4, 0.6), **more})
+    return SweepEvidence(**{"space": space, "settings": settings, "ended": len(peaks), "gain": (0.4, 0.6), **more})
 
 
 def floors(*peaks):

@@ -86,11 +86,11 @@ def test_errors_are_one_line(sweep, capsys, write_sweep, fake_trial):
     with pytest.raises(SystemExit, match="2"):
         main([str(sweep), "--top", "0"])
     empty = write_sweep([fake_trial("t1")], name="empty")
-    with pytest.raises(UserError, match="must be the tokenised training set"):
+    with pytest.raises(UserError, match="must be the tokenized training set"):
         find_suspects(empty)
     (sweep / "cache").rename(empty / "cache")
     with pytest.raises(UserError, match="must hold a trial with a loss curve"):
         find_suspects(empty)
     (empty / "cache" / "train.arrow").write_bytes(b"not arrow")
-    with pytest.raises(UserError, match="must be the tokenised training set"):
+    with pytest.raises(UserError, match="must be the tokenized training set"):
         find_suspects(empty)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.driver.checkpoint_cleanup import Keeper
+from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.checkpoint_retention import Ended, kept
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
@@ -108,19 +108,21 @@ class Folder:
     """A sweep's folder, of which trials end one after another."""
 
     def __init__(self, path):
-        self.path, self.ledger, self.keeper = path, Ledger(path), None
+        self.path, self.ledger, self.cleaner = path, Ledger(path), None
         self.start()
 
     def start(self, most=2, contenders=()):
         events, _ = self.ledger.read()
-        self.keeper = Keeper(WorkingCopy(self.path), self.ledger, most, {"x": 1.0}, ended_trials(events), contenders)
+        self.cleaner = CheckpointCleaner(
+            WorkingCopy(self.path), self.ledger, most, {"x": 1.0}, ended_trials(events), contenders
+        )
 
     def end(self, record):
         for point in record["checkpoints"]:
             (self.path / point["path"]).mkdir(parents=True)
-        record = self.keeper.judge(record)
+        record = self.cleaner.judge(record)
         self.ledger.append("trial_ended", trial=record)
-        self.keeper.ended(record)
+        self.cleaner.ended(record)
 
     def on_disk(self):
         return sorted(f"{place.parts[-3]}{place.name[5:]}" for place in self.path.glob("trials/*/checkpoints/*"))

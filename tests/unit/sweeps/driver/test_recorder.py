@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeps.driver.checkpoint_cleanup import Keeper
+from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.recorder import Recorder
 from sweeps.ledger.ledger import Ledger
 from trainables.config.trial_spec import TrialSpec
@@ -37,8 +37,8 @@ class Lanes:
 
 def recorder_of(lanes, folder):
     copy = WorkingCopy(folder)
-    keeper = Keeper(copy, Ledger(folder), 5, {})
-    return Recorder(lanes, Ledger(folder), copy, SimpleNamespace(spent_hours=lambda: 0.5), keeper)
+    cleaner = CheckpointCleaner(copy, Ledger(folder), 5, {})
+    return Recorder(lanes, Ledger(folder), copy, SimpleNamespace(spent_hours=lambda: 0.5), cleaner)
 
 
 @pytest.fixture

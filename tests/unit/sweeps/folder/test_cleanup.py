@@ -1,6 +1,6 @@
 """What killed processes leave is removed; what others still need is not."""
 
-from sweeps.folder.cleanup import sweep_up
+from sweeps.folder.cleanup import remove_leftovers
 from sweeps.search.study import open_storage
 from trainables.storage.working_copy import WorkingCopy
 
@@ -15,6 +15,6 @@ def test_leftovers_go_and_all_else_stays(tmp_path):
     for name in kept + left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    sweep_up(WorkingCopy(tmp_path), ["t0001"])
+    remove_leftovers(WorkingCopy(tmp_path), ["t0001"])
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
     assert not (tmp_path / "study.log.lock").is_symlink()

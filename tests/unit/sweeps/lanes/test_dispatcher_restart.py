@@ -16,14 +16,14 @@ class Actor:
     """A dispatcher that can be killed; the next call finds another."""
 
     def __init__(self):
-        self.desk = Dispatcher(max_failures=1)
+        self.dispatcher = Dispatcher(max_failures=1)
 
     def kill(self):
-        self.desk = Dispatcher(max_failures=1, restarted=True)
-        self.desk._no_lease_before = 0.0
+        self.dispatcher = Dispatcher(max_failures=1, restarted=True)
+        self.dispatcher._no_lease_before = 0.0
 
     def call(self, method, *args):
-        answer = getattr(self.desk, method)(*args)
+        answer = getattr(self.dispatcher, method)(*args)
         return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
 
@@ -37,7 +37,7 @@ def lanes(monkeypatch):
 
 
 def leased(lanes):
-    return lanes.call("take", "a", 1, len(lanes.dispatcher.desk.leases.ended), 0.0).get("job_id")
+    return lanes.call("take", "a", 1, len(lanes.dispatcher.dispatcher.queue.ended), 0.0).get("job_id")
 
 
 def test_what_the_driver_has_submitted_cancelled_and_seen_end_is_known_again(lanes):

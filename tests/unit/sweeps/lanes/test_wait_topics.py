@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.lanes.dispatcher import Dispatcher
-from sweeps.lanes.wait_topics import Bells
+from sweeps.lanes.wait_topics import WaitTopics
 
 HANGS_AFTER_SECONDS = 20.0
 
 
-class Endless(Bells):
+class Endless(WaitTopics):
     """Waits as long as it takes."""
 
     async def _rung(self, topic, seconds):
@@ -27,8 +27,8 @@ class Play:
     """Lanes, Tune trials, a recorder and who cancels, each pausing as often as it is told between its calls."""
 
     def __init__(self, lanes, jobs, errors, cancelled, restarts, pauses):
-        self.desk = Dispatcher(max_failures=1)
-        self.desk._bells = Endless()
+        self.dispatcher = Dispatcher(max_failures=1)
+        self.dispatcher._topics = Endless()
         self.lanes, self.jobs = lanes, [f"t{number}" for number in range(jobs)]
         self.errors, self.cancelled, self.restarts = set(errors), cancelled, set(restarts)
         self.pauses = itertools.cycle(pauses)
@@ -44,18 +44,18 @@ class Play:
         canceller = asyncio.create_task(self.canceller())
         relayed = await asyncio.gather(*(self.trial(job) for job in self.jobs))
         await canceller
-        assert await self.desk.drain(math.inf)
+        assert await self.dispatcher.drain(math.inf)
         recorded = await recorder
-        await self.desk.stop()
+        await self.dispatcher.stop()
         await asyncio.gather(*lanes)
         return relayed, recorded
 
     async def trial(self, job):
         await self.pause()
-        await self.desk.submit(job, {"do": "trial"})
+        await self.dispatcher.submit(job, {"do": "trial"})
         seen = []
         while True:
-            answer = await self.desk.poll(job, len(seen), math.inf)
+            answer = await self.dispatcher.poll(job, len(seen), math.inf)
             seen += [report["seq"] for report in answer["reports"]]
             if answer["end"]:
                 return seen, answer["end"]["state"]
@@ -64,38 +64,38 @@ class Play:
     async def canceller(self):
         for number in self.cancelled:
             await self.pause()
-            await self.desk.cancel(self.jobs[number % len(self.jobs)], "pruned")
+            await self.dispatcher.cancel(self.jobs[number % len(self.jobs)], "pruned")
 
     async def recorder(self):
         ended, born = [], 0
         while len(ended) < len(self.jobs):
-            answer = await self.desk.ended_since(born, len(ended), math.inf)
+            answer = await self.dispatcher.ended_since(born, len(ended), math.inf)
             born = answer["born"]
             ended += [job["job_id"] for job in answer["ended"]]
             await self.pause()
         return ended
 
     async def lane(self, name):
-        incarnation, seq = await self.desk.join(name, f"{name} 1"), 0
-        while (answer := await self.desk.take(name, incarnation, seq, math.inf))["do"] != "stop":
+        incarnation, seq = await self.dispatcher.join(name, f"{name} 1"), 0
+        while (answer := await self.dispatcher.take(name, incarnation, seq, math.inf))["do"] != "stop":
             seq += 1
             self.taken += 1
             if self.taken in self.restarts:  # the worker is lost; its lane comes up again
                 await self.pause()
-                incarnation, seq = await self.desk.join(name, f"{name} {self.taken}"), 0
+                incarnation, seq = await self.dispatcher.join(name, f"{name} {self.taken}"), 0
                 continue
             await self.train((name, incarnation, answer["job_id"], answer["attempt"]), self.taken in self.errors)
 
     async def train(self, who, goes_wrong):
-        watch = asyncio.create_task(self.desk.watch(*who, math.inf))
+        watch = asyncio.create_task(self.dispatcher.watch(*who, math.inf))
         for seq in (1, 2):
             await self.pause()
-            await self.desk.post(*who, {"kind": "progress", "step": seq})
-            await self.desk.post(*who, {"kind": "areas", "seq": seq, "areas": {}, "objective": 1.0, "step": seq})
+            await self.dispatcher.post(*who, {"kind": "progress", "step": seq})
+            await self.dispatcher.post(*who, {"kind": "areas", "seq": seq, "areas": {}, "objective": 1.0, "step": seq})
         await self.pause()
         stopped = watch.done()
         end = {"kind": "end", "end": {"state": "stopped" if stopped else "complete"}}
-        await self.desk.post(*who, {"kind": "error", "error": "boom"} if goes_wrong else end)
+        await self.dispatcher.post(*who, {"kind": "error", "error": "boom"} if goes_wrong else end)
         assert await watch  # the job is over or no longer this lane's: whoever watched it must hear of it
 
 
@@ -121,26 +121,28 @@ def test_every_wait_ends_and_every_end_is_told_once(lanes, jobs, errors, cancell
 def test_a_report_wakes_those_alone_who_wait_for_its_job():
     woken = []
 
-    class Counting(Bells):
-        def ring(self, *topics):
+    class Counting(WaitTopics):
+        def notify(self, *topics):
             woken.extend(topic for topic in topics if topic in self._waiting)
-            super().ring(*topics)
+            super().notify(*topics)
 
     async def story():
-        desk = Dispatcher(max_failures=0)
-        desk._bells = Counting()
+        dispatcher = Dispatcher(max_failures=0)
+        dispatcher._topics = Counting()
         for number in range(3):
-            await desk.submit(f"t{number}", {})
-            await desk.take(f"lane-{number}", 1, 0, 0.0)
-        waits = [asyncio.create_task(desk.poll(f"t{number}", 0, 1.0)) for number in range(3)]
-        waits += [asyncio.create_task(desk.watch(f"lane-{number}", 1, f"t{number}", 1, 1.0)) for number in range(3)]
+            await dispatcher.submit(f"t{number}", {})
+            await dispatcher.take(f"lane-{number}", 1, 0, 0.0)
+        waits = [asyncio.create_task(dispatcher.poll(f"t{number}", 0, 1.0)) for number in range(3)]
+        waits += [
+            asyncio.create_task(dispatcher.watch(f"lane-{number}", 1, f"t{number}", 1, 1.0)) for number in range(3)
+        ]
         await asyncio.sleep(0)
-        await desk.post("lane-0", 1, "t0", 1, {"kind": "progress", "step": 1})
-        await desk.post("lane-1", 1, "t1", 1, {"kind": "areas", "seq": 1, "areas": {}, "objective": 1.0})
+        await dispatcher.post("lane-0", 1, "t0", 1, {"kind": "progress", "step": 1})
+        await dispatcher.post("lane-1", 1, "t1", 1, {"kind": "areas", "seq": 1, "areas": {}, "objective": 1.0})
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-        return desk._bells._waiting
+        return dispatcher._topics._waiting
 
     assert asyncio.run(story()) == {}, "a wait that is over leaves nothing behind"
     assert woken == ["t1"]
@@ -148,18 +150,18 @@ def test_a_report_wakes_those_alone_who_wait_for_its_job():
 
 def test_the_status_holds_what_has_changed_since():
     async def story():
-        desk = Dispatcher(max_failures=0)
+        dispatcher = Dispatcher(max_failures=0)
         for name in ("one", "two"):
-            await desk.submit(name, {})
-        first = await desk.status()
+            await dispatcher.submit(name, {})
+        first = await dispatcher.status()
         marks = first["born"], first["changes"]
-        nothing = await desk.status(*marks)
-        await desk.cancel("two", "pruned")
+        nothing = await dispatcher.status(*marks)
+        await dispatcher.cancel("two", "pruned")
         return (
             set(first["jobs"]),
             set(nothing["jobs"]),
-            set((await desk.status(*marks))["jobs"]),
-            await desk.status(1, 9),
+            set((await dispatcher.status(*marks))["jobs"]),
+            await dispatcher.status(1, 9),
         )
 
     first, nothing, changed, of_another = asyncio.run(story())

@@ -12,7 +12,7 @@ from trainables.storage.working_copy import WorkingCopy
 AREAS = ["sealed-one", "sealed-two"]
 
 
-class Watch:
+class Supervisor:
     """Scores every job, unless the sweep is cut short, and remembers what was said."""
 
     def __init__(self, cut_short=False):
@@ -59,30 +59,30 @@ def areas_of(sweep, trial):
 
 
 def test_they_are_scored_once_for_the_winner_and_the_base_model(sweep):
-    watch = Watch()
+    supervisor = Supervisor()
     for _ in range(2):
-        sealed_areas.open_sealed(sweep, watch)
-    assert len(watch.jobs) == 1
+        sealed_areas.open_sealed(sweep, supervisor)
+    assert len(supervisor.jobs) == 1
     assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
     assert areas_of(sweep, "t0001") == areas_of(sweep, "baseline") == ["home", *AREAS]
     assert areas_of(sweep, "t0002") == ["home"]
 
 
 def test_an_opening_that_was_cut_short_is_finished_and_no_second_one(sweep):
-    sealed_areas.open_sealed(sweep, Watch(cut_short=True))
+    sealed_areas.open_sealed(sweep, Supervisor(cut_short=True))
     base = sweep.config.folder / "trials" / "baseline" / "heldout.jsonl"
     base.write_text(base.read_text() + line(AREAS[0]))  # killed after it had written these
-    sealed_areas.open_sealed(sweep, Watch())
+    sealed_areas.open_sealed(sweep, Supervisor())
     assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
     assert areas_of(sweep, "baseline") == ["home", *AREAS]
 
 
 def test_another_winner_needs_force_also_after_an_opening_that_was_cut_short(sweep):
-    sealed_areas.open_sealed(sweep, Watch(cut_short=True))
+    sealed_areas.open_sealed(sweep, Supervisor(cut_short=True))
     sweep.best["winner"] = {"trial_id": "t0002", "step": 8}
-    watch = Watch()
-    sealed_areas.open_sealed(sweep, watch)
-    assert watch.jobs == []
-    assert "--open-sealed-again" in watch.said[0]
-    sealed_areas.open_sealed(sweep, watch, again=True)
+    supervisor = Supervisor()
+    sealed_areas.open_sealed(sweep, supervisor)
+    assert supervisor.jobs == []
+    assert "--open-sealed-again" in supervisor.said[0]
+    sealed_areas.open_sealed(sweep, supervisor, again=True)
     assert opened(sweep)[1:] == [("sealed_opened", "t0002"), ("sealed_scored", "t0002")]

@@ -52,10 +52,10 @@ def test_what_is_missing_is_trained_once(load, monkeypatch, subsets, winner, end
     done = []
     past = SimpleNamespace(ended=[ORIGIN, *({**ORIGIN, "trial_id": name, "kind": "subset"} for name in ended)])
     sweep = SimpleNamespace(config=load(f"more_data.subsets={str(subsets).lower()}"), past=past)
-    watch = SimpleNamespace(
+    supervisor = SimpleNamespace(
         recorder=SimpleNamespace(records={}), say=lambda _: None, train=lambda specs, _: done.extend(specs)
     )
-    train_on_subsets(sweep, watch, {})
+    train_on_subsets(sweep, supervisor, {})
     assert [spec.trial_id for spec in done] == trained
 
 

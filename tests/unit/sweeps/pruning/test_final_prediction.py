@@ -1,4 +1,4 @@
-"""What finished trials foretell of a running one: against the textbook's prediction interval."""
+"""What finished trials predict of a running one: against the textbook's prediction interval."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.pruning.final_prediction import LEAST_DF, REACH, features_of, foretell, late_fall, less, out_of_reach
+from sweeps.pruning.final_prediction import (
+    LEAST_DF,
+    REACH,
+    features_of,
+    late_fall,
+    out_of_reach,
+    predict_final,
+    relative_features,
+)
 
 
 def line(n=12, seed=0):
@@ -18,7 +26,7 @@ def line(n=12, seed=0):
 def test_a_line_gives_the_textbooks_prediction_interval() -> None:
     x, y = line()
     new = 0.4
-    found = foretell((x - new)[:, None], y, np.ones(len(x)))
+    found = predict_final((x - new)[:, None], y, np.ones(len(x)))
     fit = stats.linregress(x, y)
     residual = y - fit.intercept - fit.slope * x
     scatter = np.sqrt((residual**2).sum() / (len(x) - 2))
@@ -35,7 +43,7 @@ def test_the_interval_holds_as_often_as_it_says() -> None:
     batch, trials = 4000, 7
     x = draw.normal(size=(batch, trials + 1))
     y = 2.0 - 0.5 * x + 0.3 * draw.normal(size=(batch, trials + 1))
-    found = foretell((x[:, :-1] - x[:, -1:])[..., None], y[:, :-1], np.ones((batch, trials)))
+    found = predict_final((x[:, :-1] - x[:, -1:])[..., None], y[:, :-1], np.ones((batch, trials)))
     held = np.mean(y[:, -1] >= found.lowest(0.9))
     assert held == pytest.approx(0.9, abs=4 * np.sqrt(0.09 / batch))
 
@@ -45,10 +53,10 @@ def test_a_batch_is_what_its_parts_are() -> None:
     features, finals = draw.normal(size=(3, 9, 2)), draw.normal(size=9)
     masks = np.array([[1] * 9, [1] * 7 + [0] * 2, [0] + [1] * 8])
     noise = np.array([0.0, 5.0, 0.1])
-    whole = foretell(features, finals, masks, noise)
+    whole = predict_final(features, finals, masks, noise)
     for row in range(3):
         kept = masks[row] > 0
-        part = foretell(features[row][kept], finals[kept], np.ones(kept.sum()), noise[row])
+        part = predict_final(features[row][kept], finals[kept], np.ones(kept.sum()), noise[row])
         assert whole.final[row] == pytest.approx(float(part.final))
         assert whole.sd[row] == pytest.approx(float(part.sd))
 
@@ -58,7 +66,7 @@ def test_numbers_of_trials_left_out_do_not_matter() -> None:
     mask = np.ones(len(x))
     mask[3] = 0
     x[3], y[3] = np.nan, np.nan
-    found = foretell(x[:, None], y, mask)
+    found = predict_final(x[:, None], y, mask)
     assert np.isfinite(found.final)
     assert found.df == len(x) - 1 - 2
 
@@ -66,7 +74,7 @@ def test_numbers_of_trials_left_out_do_not_matter() -> None:
 @pytest.mark.parametrize(("trials", "known"), [(0, False), (1, False), (LEAST_DF + 1, False), (LEAST_DF + 2, True)])
 def test_few_trials_foretell_nothing(trials, known) -> None:
     x, y = line()
-    found = foretell(x[:trials, None], y[:trials], np.ones(trials))
+    found = predict_final(x[:trials, None], y[:trials], np.ones(trials))
     assert np.isfinite(found.final) == known
     assert np.isfinite(found.lowest(0.9)) == known
 
@@ -75,7 +83,7 @@ def test_few_trials_foretell_nothing(trials, known) -> None:
 def test_features_are_taken_up_as_trials_allow(trials, taken) -> None:
     draw = np.random.default_rng(5)
     features, finals = draw.normal(size=(trials, 4)), draw.normal(size=trials)
-    found = foretell(features, finals, np.ones(trials))
+    found = predict_final(features, finals, np.ones(trials))
     design = np.column_stack([np.ones(trials), features[:, :taken]])
     expected, residual, *_ = np.linalg.lstsq(design, finals, rcond=None)
     assert found.df == trials - 1 - taken
@@ -110,18 +118,18 @@ def test_a_gap_is_held_against_the_greatest_late_fall(gap, falls, expected) -> N
 def test_nothing_is_known_of_a_direction_in_which_no_trial_differs() -> None:
     x, y = line()
     same = np.column_stack([x, np.full(len(x), -3.0)])  # the trial in question lies 3 units away from all
-    assert foretell(same, y, np.ones(len(x))).sd > 100 * foretell(x[:, None], y, np.ones(len(x))).sd
+    assert predict_final(same, y, np.ones(len(x))).sd > 100 * predict_final(x[:, None], y, np.ones(len(x))).sd
 
 
 def test_a_fit_by_luck_is_held_to_the_trials_own_noise() -> None:
     x = np.array([0.0, 1.0, 2.0, 3.0])
-    found = foretell(x[:, None] - 1.0, 2 * x, np.ones(4), own_noise=0.1)
+    found = predict_final(x[:, None] - 1.0, 2 * x, np.ones(4), own_noise=0.1)
     assert found.scatter == pytest.approx(2 * 0.1, rel=1e-3)
 
 
 def test_two_running_trials_are_compared_by_their_difference() -> None:
     x, y = line()
-    found = foretell((x - 1.0)[:, None], y, np.ones(len(x)))
+    found = predict_final((x - 1.0)[:, None], y, np.ones(len(x)))
     same = found.lowest_behind(np.array([0.0]), 0.95)
     assert same == pytest.approx(-stats.t.ppf(0.95, len(x) - 2) * found.scatter * np.sqrt(2))
     assert found.lowest_behind(np.array([-100.0]), 0.95) > 0 > found.lowest_behind(np.array([100.0]), 0.95)
@@ -132,4 +140,4 @@ def test_features_are_taken_relative_to_the_trial() -> None:
     own = features_of(np.array([1.0]), np.array([1e-3]), np.array([3.5]))
     mass = np.log([1e-4, 1e-3]) - np.log(1e-3)
     expected = np.column_stack([np.log([1.001, 2.001]) - np.log(1.001), mass, mass**2, [-0.5, 0.5]])
-    assert less(trials, own) == pytest.approx(expected)
+    assert relative_features(trials, own) == pytest.approx(expected)

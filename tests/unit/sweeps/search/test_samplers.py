@@ -14,7 +14,7 @@ from sweeps.config.sweep_config import load_config
 from sweeps.search.gp import flattened
 from sweeps.search.grid import OffsetGrid, grid, grid_levels
 from sweeps.search.samplers import REDRAWS, make_sampler
-from sweeps.search.search_space import SPACING, WARM_START, Cube, distributions, taken_points
+from sweeps.search.search_space import SPACING, WARM_START, UnitCube, distributions, taken_points
 from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.errors import UserError
 
@@ -36,7 +36,7 @@ def ask(study, config):
 
 
 def points(study, config):
-    cube = Cube(distributions(config))
+    cube = UnitCube(distributions(config))
     return [cube.to_unit(trial.params) for trial in study.get_trials() if trial.params]
 
 
@@ -62,7 +62,7 @@ def test_cmaes_searches_around_the_best(load):
     pytest.importorskip("cmaes")
     config = load("search.sampler=cmaes")
     study = new_study(config)
-    cube = Cube(distributions(config))
+    cube = UnitCube(distributions(config))
     for _ in range(40):
         trial = ask(study, config)
         study.tell(trial, float(np.sum((cube.to_unit(trial.params) - 0.8) ** 2)))
@@ -122,8 +122,8 @@ def test_failed_trials_and_those_of_earlier_sweeps_may_be_proposed_again(load):
     own = create_trial(state=TrialState.COMPLETE, value=1.0, **trial)
     failed = create_trial(state=TrialState.FAIL, **trial)
     earlier = create_trial(state=TrialState.COMPLETE, value=1.0, user_attrs={WARM_START: "first"}, **trial)
-    assert len(taken_points(Cube(space), [own])) == 1
-    assert taken_points(Cube(space), [failed, earlier]) == []
+    assert len(taken_points(UnitCube(space), [own])) == 1
+    assert taken_points(UnitCube(space), [failed, earlier]) == []
 
 
 @pytest.mark.parametrize("name", ["gp", "tpe"])
@@ -155,7 +155,7 @@ def test_the_gp_finds_a_basin_beside_a_cliff(load):
     """A tenth of the range holds settings a hundred times nearer to each other than to the diverged ones."""
     config = load("search.sampler=gp", "space.warmup_fraction=0.05")
     study = new_study(config)
-    cube = Cube(distributions(config))
+    cube = UnitCube(distributions(config))
     for _ in range(14):
         trial = ask(study, config)
         (x,) = cube.to_unit(trial.params)

@@ -16,11 +16,11 @@ CONFIG = {"lanes": "dispatcher", "namespace": "sweeps", "work": {"do": "trial"},
 @pytest.fixture
 def dispatcher(monkeypatch):
     """A dispatcher that answers without Ray."""
-    desk = Dispatcher(max_failures=1)
+    dispatcher = Dispatcher(max_failures=1)
 
     def remote(method):
         def call(*given):
-            answer = getattr(desk, method)(*given)
+            answer = getattr(dispatcher, method)(*given)
             return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
         return SimpleNamespace(remote=call)
@@ -31,7 +31,7 @@ def dispatcher(monkeypatch):
 
     monkeypatch.setattr(ray, "get_actor", lambda name, namespace: Handle())
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    return desk
+    return dispatcher
 
 
 def test_an_actor_that_another_has_replaced_ends_without_its_trial(dispatcher):
@@ -40,13 +40,13 @@ def test_an_actor_that_another_has_replaced_ends_without_its_trial(dispatcher):
     free = SweepTrial(config={**CONFIG, "spec": {"trial_id": "t0001"}})
     assert free.reset(CONFIG)
     started.stop()
-    assert dispatcher.leases.jobs["t0002"].state == "queued"
-    assert dispatcher.leases.jobs["t0002"].cancelled is None
+    assert dispatcher.queue.jobs["t0002"].state == "queued"
+    assert dispatcher.queue.jobs["t0002"].cancelled is None
 
 
 def test_an_actor_that_is_started_again_finds_its_trial_under_way(dispatcher):
     first = SweepTrial(config=CONFIG)
     first.stop()
     SweepTrial(config=CONFIG)
-    assert len(dispatcher.leases.jobs) == 1
-    assert dispatcher.leases.jobs["t0002"].cancelled is None
+    assert len(dispatcher.queue.jobs) == 1
+    assert dispatcher.queue.jobs["t0002"].cancelled is None

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from tests.object_store_helpers import in_memory
-from tests.unit.trainables.training.helpers import Memory, lane, tokenised, trial
+from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.sections import ModelConfig
 from trainables.lane.jobs import train_trial
 from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_files import json_line
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import pull_sealed
 from trainables.storage.working_copy import WorkingCopy
-from trainables.training.loop import Course, Loop
+from trainables.training.loop import Loop, TrialRun
 from trainables.training.trial_run import Hooks
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
 
 
 def fresh(tiny, method="lora"):
@@ -54,21 +54,21 @@ def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropou
     whole = Memory()
 
     def keep(step, learnt):
-        training_state.keep(tmp_path / "state", TrainingState(step, learnt, {"spec": "this"}))
+        training_state.save(tmp_path / "state", TrainingState(step, learnt, {"spec": "this"}))
 
     hooks = whole.hooks()
     uninterrupted = Loop(fresh(tiny, method)).train(
-        Course(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
+        TrialRun(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
     )
-    state = training_state.last(tmp_path / "state", {"spec": "this"})
+    state = training_state.load_latest(tmp_path / "state", {"spec": "this"})
     assert state.step == 7  # of 11; the one after step 3 went when this was whole, and none is kept at the end
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-7"]
 
     base, rest = fresh(tiny, method), Memory()
-    Loop(base).train(Course(data, trial(seed=1), config, Memory().hooks()))
-    course = Course(data, trial(), config, rest.hooks())
-    course.go_on(state.step, state.tensors, as_lines(whole.records[:7]))
-    outcome = Loop(base).train(course)
+    Loop(base).train(TrialRun(data, trial(seed=1), config, Memory().hooks()))
+    trial_run = TrialRun(data, trial(), config, rest.hooks())
+    trial_run.resume_from(state.step, state.tensors, as_lines(whole.records[:7]))
+    outcome = Loop(base).train(trial_run)
     assert rest.records == whole.records[7:]
     assert rest.checkpoints == [11]
     assert (outcome.state, outcome.steps, outcome.samples_seen) == ("complete", 11, 43)
@@ -83,15 +83,15 @@ def test_it_goes_on_beside_others(tiny, data):
         kept[step] = {name: tensor.clone() for name, tensor in learnt.items()}
 
     Loop(fresh(tiny)).train(
-        Course(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
+        TrialRun(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
     )
     loop, rest = Loop(fresh(tiny)), Memory()
-    loop.offer(2)
-    loop.join(Course(data, trial(seed=3, lora_r=7.0), config, Memory().hooks()))
+    loop.set_slots(2)
+    loop.join(TrialRun(data, trial(seed=3, lora_r=7.0), config, Memory().hooks()))
     loop.step()
-    course = Course(data, trial(), config, rest.hooks())
-    course.go_on(6, kept[6], as_lines(whole.records[:6]))
-    loop.join(course)
+    trial_run = TrialRun(data, trial(), config, rest.hooks())
+    trial_run.resume_from(6, kept[6], as_lines(whole.records[:6]))
+    loop.join(trial_run)
     while not loop.is_empty:
         loop.step()
     for ours, theirs in zip(rest.records, whole.records[6:], strict=True):
@@ -101,31 +101,33 @@ def test_it_goes_on_beside_others(tiny, data):
 
 def test_what_does_not_fit_is_refused(tiny, data):
     config = lane()
-    course = Course(data, trial(), config, Memory().hooks())
+    trial_run = TrialRun(data, trial(), config, Memory().hooks())
     with pytest.raises(ValueError, match="a curve of 1 steps is not that of a trial after 2"):
-        course.go_on(2, {}, [{}])
-    course.step, course.learnt = 2, {"rows": torch.zeros(3, 5)}
+        trial_run.resume_from(2, {}, [{}])
+    trial_run.step, trial_run.learnt = 2, {"rows": torch.zeros(3, 5)}
     with pytest.raises(ValueError, match=r"\(3, 5\) is not of this adapter"):
-        Loop(fresh(tiny)).join(course)
+        Loop(fresh(tiny)).join(trial_run)
 
 
 @pytest.fixture
-def bench(tiny, data, tmp_path):
+def lane_state(tiny, data, tmp_path):
     return bench_in(tmp_path, tiny, data)
 
 
 def bench_in(folder, tiny, data):
     folder.mkdir(exist_ok=True)
     settings = lane(checkpoints_at=[0.3, 0.6, 1.0])
-    area = tokenised(folder, load_tokenizer(tiny), 8, seed=1)
+    area = tokenized(folder, load_tokenizer(tiny), 8, seed=1)
     heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
-    return Bench(settings=settings, world=SOLO, base=fresh(tiny), data=data, areas={"sums": area}, scorers={"sums": {}})
+    return LaneState(
+        settings=settings, world=SOLO, base=fresh(tiny), data=data, areas={"sums": area}, scorers={"sums": {}}
+    )
 
 
-def attempt(bench, name, killed_after=None):
-    """Trains a trial; `killed_after` so many steps the worker is gone, and a fresh one takes over the bench."""
+def attempt(lane_state, name, killed_after=None):
+    """Trains a trial; `killed_after` so many steps the worker is gone, and a fresh one takes over the lane_state."""
     asked, reports = [], []
 
     def should_stop():
@@ -136,27 +138,27 @@ def attempt(bench, name, killed_after=None):
 
     work = {"do": "trial", "spec": trial().model_dump() | {"trial_id": name}, "baseline": {}}
     try:
-        return train_trial(bench, work, reports.append, should_stop), reports
+        return train_trial(lane_state, work, reports.append, should_stop), reports
     except Killed:
-        bench.recover()
+        lane_state.recover()
         return None, reports
 
 
-def contents(bench, name):
-    folder = Path(bench.settings.output_dir) / "trials" / name
+def contents(lane_state, name):
+    folder = Path(lane_state.settings.output_dir) / "trials" / name
     files = {path.name: path.read_text() for path in folder.glob("*.jsonl")}
     return files, {path.name for path in (folder / "checkpoints").iterdir()}
 
 
-def folder_of(bench, name):
-    return Path(bench.settings.output_dir) / "trials" / name / "state"
+def folder_of(lane_state, name):
+    return Path(lane_state.settings.output_dir) / "trials" / name / "state"
 
 
 @pytest.mark.parametrize(("killed_after", "from_step"), [(2, None), (3, 3), (6, 3), (7, 7), (10, 7)])
-def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoint(bench, killed_after, from_step):
-    expected, _ = attempt(bench, "whole")
-    assert attempt(bench, "killed", killed_after)[0] is None
-    end, reports = attempt(bench, "killed")
+def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoint(lane_state, killed_after, from_step):
+    expected, _ = attempt(lane_state, "whole")
+    assert attempt(lane_state, "killed", killed_after)[0] is None
+    end, reports = attempt(lane_state, "killed")
     assert end["went_on_from_step"] == from_step
     assert end["state"] == "complete"
     for name in ("steps", "samples_seen", "findings"):
@@ -167,7 +169,7 @@ def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoi
             theirs["areas"],
             theirs["objective"],
         )
-    assert contents(bench, "killed") == contents(bench, "whole")
+    assert contents(lane_state, "killed") == contents(lane_state, "whole")
     assert [r["seq"] for r in reports if r["kind"] == "areas"] == {None: [1, 2, 3], 3: [2, 3], 7: [3]}[from_step]
     told = [r["text"] for r in reports if r["kind"] == "notice"]
     assert told == ([f"killed goes on from step {from_step} of 11"] if from_step else [])
@@ -177,9 +179,9 @@ def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoi
 def test_on_another_node_it_goes_on_from_what_lies_in_a_store(tiny, data, tmp_path, killed_after, from_step):
     remote, nodes = in_memory(), []
     for name in ("here", "there"):
-        bench = bench_in(tmp_path / name, tiny, data)
-        bench.store = LaneStore(WorkingCopy(Path(bench.settings.output_dir), remote), epoch=1)
-        nodes.append(bench)
+        lane_state = bench_in(tmp_path / name, tiny, data)
+        lane_state.store = LaneStore(WorkingCopy(Path(lane_state.settings.output_dir), remote), epoch=1)
+        nodes.append(lane_state)
     expected, _ = attempt(nodes[0], "whole")
     assert attempt(nodes[0], "killed", killed_after)[0] is None
     end, _ = attempt(nodes[1], "killed")
@@ -191,32 +193,32 @@ def test_on_another_node_it_goes_on_from_what_lies_in_a_store(tiny, data, tmp_pa
     for step in steps[1]:
         assert pull_sealed(remote, f"trials/killed/checkpoints/{step}", tmp_path / step)
         checkpoint.verify(tmp_path / step)
-    left = [path for bench in nodes for path in Path(bench.settings.output_dir).rglob("*.safetensors")]
+    left = [path for lane_state in nodes for path in Path(lane_state.settings.output_dir).rglob("*.safetensors")]
     assert [path for path in left if "checkpoints" in path.parts] == [], "uploaded weights do not stay on a node"
 
 
-def test_a_torn_line_and_an_attempt_that_is_killed_again_do_no_harm(bench):
-    attempt(bench, "whole")
-    attempt(bench, "killed", killed_after=8)
-    curve = folder_of(bench, "killed").parent / "curve.jsonl"
+def test_a_torn_line_and_an_attempt_that_is_killed_again_do_no_harm(lane_state):
+    attempt(lane_state, "whole")
+    attempt(lane_state, "killed", killed_after=8)
+    curve = folder_of(lane_state, "killed").parent / "curve.jsonl"
     curve.write_text(curve.read_text()[:-20])
-    attempt(bench, "killed", killed_after=1)
-    end, _ = attempt(bench, "killed")
+    attempt(lane_state, "killed", killed_after=1)
+    end, _ = attempt(lane_state, "killed")
     assert end["went_on_from_step"] == 7
-    assert contents(bench, "killed") == contents(bench, "whole")
+    assert contents(lane_state, "killed") == contents(lane_state, "whole")
 
 
-def test_a_state_that_is_damaged_or_of_another_trial_is_not_used(bench, caplog):
-    attempt(bench, "whole")
-    attempt(bench, "killed", killed_after=4)
-    (state,) = folder_of(bench, "killed").iterdir()
+def test_a_state_that_is_damaged_or_of_another_trial_is_not_used(lane_state, caplog):
+    attempt(lane_state, "whole")
+    attempt(lane_state, "killed", killed_after=4)
+    (state,) = folder_of(lane_state, "killed").iterdir()
     tensors = state / training_state.TENSORS
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"x")
-    end, _ = attempt(bench, "killed")
+    end, _ = attempt(lane_state, "killed")
     assert end["went_on_from_step"] is None
     assert "sha256 differs" in caplog.text
-    assert contents(bench, "killed") == contents(bench, "whole")
+    assert contents(lane_state, "killed") == contents(lane_state, "whole")
 
-    attempt(bench, "other", killed_after=4)
-    assert training_state.last(folder_of(bench, "other"), {"spec": trial().model_dump()}) is None
+    attempt(lane_state, "other", killed_after=4)
+    assert training_state.load_latest(folder_of(lane_state, "other"), {"spec": trial().model_dump()}) is None
     assert "was written by another trial" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.data.answer_text import bullets, entries, numbers_in, options_in, squad_normalise
+from trainables.data.answer_text import bullets, entries, numbers_in, options_in, squad_normalize
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from trainables.data.answer_text import bullets, entries, numbers_in, options_in
     ],
 )
 def test_squad_normalise(text: str, normal: str) -> None:
-    assert squad_normalise(text) == normal
+    assert squad_normalize(text) == normal
 
 
 @pytest.mark.parametrize(

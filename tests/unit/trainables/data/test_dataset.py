@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.trainables.byte_tokenizer import byte_level
-from trainables.data.dataset import TokenisedSet, TokenSequence, collate, pad
+from trainables.data.dataset import TokenizedSet, TokenSequence, collate, pad
 from trainables.data.epoch import epoch_order, split_for_worker, step_indices, steps_in_epoch
 from trainables.data.samples import Sample
-from trainables.data.tokenization import tokenise
+from trainables.data.tokenization import tokenize
 from trainables.errors import UserError
 
 
@@ -151,8 +151,8 @@ def data(tmp_path):
         Sample(f"s{i}", [{"role": "user", "content": p}, {"role": "assistant", "content": "r"}], {"area": "a"}, i)
         for i, p in enumerate(["Table 1\n\nQuestion: a?", "Table  1\n\nQuestion: b?", "Table 2\n\nQuestion: a?"])
     ]
-    tokenise(samples, byte_level(), None, 1000, tmp_path / "set.arrow")
-    return TokenisedSet(tmp_path / "set.arrow")
+    tokenize(samples, byte_level(), None, 1000, tmp_path / "set.arrow")
+    return TokenizedSet(tmp_path / "set.arrow")
 
 
 def test_tokens_are_views_of_the_mapped_file(data):
@@ -196,4 +196,4 @@ def test_files_that_are_not_tokenised_data_are_user_errors(tmp_path):
             writer.write_table(table)
     for name in ("missing.arrow", "text.arrow", "other.arrow", "."):
         with pytest.raises(UserError):
-            TokenisedSet(tmp_path / name)
+            TokenizedSet(tmp_path / name)

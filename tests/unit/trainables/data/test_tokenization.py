@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.trainables.byte_tokenizer import CHATML, byte_level, sentencepiece
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
-from trainables.data.tokenization import render, tokenise
+from trainables.data.tokenization import render, tokenize
 from trainables.errors import UserError
 
 WRAPPER = "<human>: {prompt}\n<bot>: {response}"
@@ -115,8 +115,8 @@ def test_tokens_decode_to_the_rendered_text(tmp_path_factory, pairs, template):
     tokenizer = byte_level()
     case = conversation(*[text for pair in pairs[: 1 if template else 3] for text in pair])
     path = tmp_path_factory.mktemp("tokens") / "set.arrow"
-    summary = tokenise([case], tokenizer, template, 10_000, path)
-    data = TokenisedSet(path)
+    summary = tokenize([case], tokenizer, template, 10_000, path)
+    data = TokenizedSet(path)
     segments = render(case, tokenizer, template)
     ids, labels = data.input_ids(0), data.label_mask(0)
     assert tokenizer.decode(ids) == "".join(text for text, _ in segments)
@@ -131,9 +131,9 @@ def test_tokens_decode_to_the_rendered_text(tmp_path_factory, pairs, template):
 def test_prompt_tokens_are_those_of_the_generation_prompt(tmp_path):
     tokenizer = byte_level()
     case = conversation("what is", "the total", "of 2019?", "1,234.5 million")
-    tokenise([case], tokenizer, None, 10_000, tmp_path / "set.arrow")
+    tokenize([case], tokenizer, None, 10_000, tmp_path / "set.arrow")
     expected = tokenizer.apply_chat_template(case.messages[:-1], add_generation_prompt=True, return_dict=False)
-    assert TokenisedSet(tmp_path / "set.arrow").prompt_ids(0).tolist() == expected
+    assert TokenizedSet(tmp_path / "set.arrow").prompt_ids(0).tolist() == expected
 
 
 @pytest.mark.parametrize(("legacy", "answer"), [(False, "42"), (True, "42"), (True, " 42")])
@@ -143,8 +143,8 @@ def test_sentencepiece_segments_are_joined_without_an_extra_space(tmp_path, lega
     alone = [token for text in (prompt, answer) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
     assert tokenizer.decode(alone) == f"{prompt} {answer}", "the flaw that is guarded against"
     template = "<human>: {prompt}\n<bot>:" + " " * answer.startswith(" ") + "{response}"
-    tokenise([sample()], tokenizer, template, 1000, tmp_path / "set.arrow")
-    ids = TokenisedSet(tmp_path / "set.arrow").input_ids(0).tolist()
+    tokenize([sample()], tokenizer, template, 1000, tmp_path / "set.arrow")
+    ids = TokenizedSet(tmp_path / "set.arrow").input_ids(0).tolist()
     assert tokenizer.decode(ids[1:]) == f"{prompt}{answer}<|im_end|>"
     assert ids == tokenizer(f"{prompt}{answer}<|im_end|>")["input_ids"]
 
@@ -152,8 +152,8 @@ def test_sentencepiece_segments_are_joined_without_an_extra_space(tmp_path, lega
 @pytest.mark.parametrize("add_bos", [True, False])
 def test_a_wrapper_begins_as_the_tokenizer_begins(tmp_path, add_bos):
     tokenizer = byte_level(add_bos=add_bos)
-    tokenise([sample()], tokenizer, WRAPPER, 1000, tmp_path / "set.arrow")
-    data = TokenisedSet(tmp_path / "set.arrow")
+    tokenize([sample()], tokenizer, WRAPPER, 1000, tmp_path / "set.arrow")
+    data = TokenizedSet(tmp_path / "set.arrow")
     assert data.prompt_ids(0).tolist() == tokenizer("<human>: How many?\n<bot>:")["input_ids"]
     assert (data.input_ids(0)[0] == tokenizer.bos_token_id) == add_bos
     assert not data.label_mask(0)[0]
@@ -163,8 +163,8 @@ LONG = [sample(line=1), sample("x" * 200, line=2), sample(line=3), sample("x" * 
 
 
 def test_too_long_samples_are_left_out_whole_and_listed(tmp_path):
-    summary = tokenise(LONG, byte_level(), None, 100, tmp_path / "set.arrow")
-    data = TokenisedSet(tmp_path / "set.arrow")
+    summary = tokenize(LONG, byte_level(), None, 100, tmp_path / "set.arrow")
+    data = TokenizedSet(tmp_path / "set.arrow")
     assert data.ids == ["s1", "s3"]
     assert [(row.id, row.line) for row in summary.too_long] == [("s2", 2), ("s4", 4)]
     assert all(row.tokens > 200 for row in summary.too_long)
@@ -172,18 +172,18 @@ def test_too_long_samples_are_left_out_whole_and_listed(tmp_path):
 
 
 def test_a_sample_of_exactly_max_tokens_is_kept(tmp_path):
-    tokens = tokenise([sample()], byte_level(), None, 1000, tmp_path / "set.arrow").tokens
-    assert tokenise([sample()], byte_level(), None, tokens, tmp_path / "set.arrow").samples == 1
-    assert tokenise([sample()], byte_level(), None, tokens - 1, tmp_path / "set.arrow").samples == 0
+    tokens = tokenize([sample()], byte_level(), None, 1000, tmp_path / "set.arrow").tokens
+    assert tokenize([sample()], byte_level(), None, tokens, tmp_path / "set.arrow").samples == 1
+    assert tokenize([sample()], byte_level(), None, tokens - 1, tmp_path / "set.arrow").samples == 0
 
 
 def test_a_failure_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "set.arrow"
-    tokenise([sample()], byte_level(), None, 1000, path)
+    tokenize([sample()], byte_level(), None, 1000, path)
     before = path.read_bytes()
     unfit = dataclasses.replace(sample(), messages=[{"role": "system", "content": "Be brief."}, *sample().messages])
     with pytest.raises(UserError, match="a wrapper takes one prompt and one response"):
-        tokenise([sample(), unfit], byte_level(), WRAPPER, 1000, path)
+        tokenize([sample(), unfit], byte_level(), WRAPPER, 1000, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["set.arrow"]
 
@@ -192,14 +192,14 @@ def test_unwritable_target_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "set.arrow", tmp_path / "missing" / "set.arrow"):
         with pytest.raises(UserError, match="must be writable"):
-            tokenise([sample()], byte_level(), None, 1000, path)
+            tokenize([sample()], byte_level(), None, 1000, path)
 
 
 def test_metadata_and_groups_are_kept(tmp_path):
     odd = {"date": datetime.date(2020, 1, 2), "lone": "\ud800", "n": {"m": [1, None]}}
     cases = [sample(line=1, group="page-7", **odd), sample(line=2, group=7), sample(line=3)]
-    tokenise(cases, byte_level(), None, 1000, tmp_path / "set.arrow")
-    data = TokenisedSet(tmp_path / "set.arrow")
+    tokenize(cases, byte_level(), None, 1000, tmp_path / "set.arrow")
+    data = TokenizedSet(tmp_path / "set.arrow")
     assert data.item(0).meta == {"group": "page-7", "date": "2020-01-02", "lone": "\ud800", "n": {"m": [1, None]}}
     assert [data.group(0), data.group(1)] == ["page-7", "7"]
     assert data.group(2).startswith("context-")
@@ -208,8 +208,8 @@ def test_metadata_and_groups_are_kept(tmp_path):
 def test_many_samples_are_written_in_order_over_several_chunks(tmp_path):
     cases = [sample(f"q{i}" * (1 + i % 7), f"r{i}", line=i) for i in range(1, 1201)]
     tokenizer = byte_level()
-    tokenise(cases, tokenizer, None, 1000, tmp_path / "set.arrow")
-    data = TokenisedSet(tmp_path / "set.arrow")
+    tokenize(cases, tokenizer, None, 1000, tmp_path / "set.arrow")
+    data = TokenizedSet(tmp_path / "set.arrow")
     assert data.ids == [case.id for case in cases]
     for i in (0, 511, 512, 1023, 1024, 1199):
         assert tokenizer.decode(data.input_ids(i)[data.label_mask(i)]) == f"r{i + 1}<|im_end|>"

@@ -1,10 +1,10 @@
-"""Loss curves with a known truth, sample by sample, read by a `CurveWatch`."""
+"""Loss curves with a known truth, sample by sample, read by a `CurveMonitor`."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from trainables.diagnostics import CurveWatch, Finding
+from trainables.diagnostics import CurveMonitor, Finding
 from trainables.optim.lr_schedule import LRSchedule
 
 BASE_MEAN, BASE_SHAPE = 2.8, 4.0
@@ -26,7 +26,7 @@ def draw(
     beta: float = 0.4,
     norm: Callable[[float], float] = lambda _: 0.5,
     max_grad_norm: float = 1.0,
-    watched: CurveWatch | None = None,
+    watched: CurveMonitor | None = None,
     steps: range | None = None,
 ) -> list[Finding]:
     """Findings of a curve.
@@ -47,7 +47,7 @@ def draw(
     rng = np.random.default_rng(seed)
     base = rng.gamma(BASE_SHAPE, BASE_MEAN / BASE_SHAPE, (lr.steps, batch))
     noise = rng.normal(0.0, sd, (lr.steps, batch))
-    watched = watched or CurveWatch(lr, max_grad_norm, float(base.mean()) if with_base else None)
+    watched = watched or CurveMonitor(lr, max_grad_norm, float(base.mean()) if with_base else None)
     found = []
     for step in steps or range(lr.steps):
         part = step / lr.steps

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from tests.unit.trainables.diagnostics.helpers import schedule
-from trainables.diagnostics import CurveWatch, HeldoutPoint, heldout_findings
+from trainables.diagnostics import CurveMonitor, HeldoutPoint, heldout_findings
 from trainables.diagnostics.finding import Settings
 from trainables.diagnostics.generalization import paired_rise
 from trainables.diagnostics.running_stats import Difference
@@ -114,7 +114,7 @@ def test_the_objective_weighs_areas():
 
 
 def test_training_fall_compares_the_eighths_before_two_steps():
-    watched = CurveWatch(schedule(160), 1.0)
+    watched = CurveMonitor(schedule(160), 1.0)
     for step in range(160):
         watched.update(step + 1, 3.0 - step / 160, 0.5, 1e-4, [3.0 - step / 160 + part for part in (-0.1, 0.1)])
     fall = watched.training_fall(80, 160)
@@ -125,7 +125,7 @@ def test_training_fall_compares_the_eighths_before_two_steps():
 
 
 class Area:
-    """As much of a `TokenisedSet` as the evidence reads."""
+    """As much of a `TokenizedSet` as the evidence reads."""
 
     ids = tuple(f"i{index}" for index in range(ITEMS))
 
@@ -151,11 +151,11 @@ def test_evidence_of_a_trial_is_compared_with_the_baselines_file(tmp_path, has_b
         ]
         (tmp_path / BASELINE_ITEMS).parent.mkdir(parents=True)
         (tmp_path / BASELINE_ITEMS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    watch = SimpleNamespace(settings=SETTINGS, training_fall=fell)
-    found = evidence.findings(watch, {area: Area() for area in AREAS}, WEIGHTS, tmp_path)
+    monitor = SimpleNamespace(settings=SETTINGS, training_fall=fell)
+    found = evidence.findings(monitor, {area: Area() for area in AREAS}, WEIGHTS, tmp_path)
     assert [finding["evidence"]["area"] for finding in found] == (["tables"] if has_baseline else [])
 
 
 def test_a_trial_without_checkpoints_has_no_held_out_findings(tmp_path):
-    watch = SimpleNamespace(settings=SETTINGS, training_fall=fell)
-    assert HeldoutEvidence().findings(watch, {}, WEIGHTS, tmp_path) == []
+    monitor = SimpleNamespace(settings=SETTINGS, training_fall=fell)
+    assert HeldoutEvidence().findings(monitor, {}, WEIGHTS, tmp_path) == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.diagnostics import RULES, CurveWatch, Finding
+from trainables.diagnostics import RULES, CurveMonitor, Finding
 from trainables.optim.lr_schedule import LRSchedule
 
 SCHEDULE = LRSchedule(peak_lr=1e-4, floor_lr=4e-5, steps=100, warmup_steps=5)
@@ -16,11 +16,11 @@ HALF_LR = "lower space.peak_lr: try peak_lr 5.0e-05 (half of this trial's)"
 CLIP = "; clip gradients: try training.max_grad_norm 1.0 (this trial did not clip)"
 
 
-def watch(max_grad_norm: float = 1.0) -> CurveWatch:
-    return CurveWatch(SCHEDULE, max_grad_norm)
+def watch(max_grad_norm: float = 1.0) -> CurveMonitor:
+    return CurveMonitor(SCHEDULE, max_grad_norm)
 
 
-def read(losses: list[float], watched: CurveWatch | None = None, first_step: int = 1) -> list[Finding]:
+def read(losses: list[float], watched: CurveMonitor | None = None, first_step: int = 1) -> list[Finding]:
     watched = watched or watch()
     steps = enumerate(losses, start=first_step)
     return [finding for step, loss in steps for finding in watched.update(step, loss, 1.0, SCHEDULE(step - 1))]

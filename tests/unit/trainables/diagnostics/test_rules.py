@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.unit.trainables.diagnostics.helpers import draw, named, only, rules, schedule
-from trainables.diagnostics import CurveWatch
+from trainables.diagnostics import CurveMonitor
 from trainables.diagnostics.finding import Settings
 from trainables.diagnostics.steady_rise import LOOKS, steady_rise
 
@@ -81,7 +81,7 @@ def test_a_level_above_the_base_models_is_a_rise_since_the_start():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         base = rng.gamma(4, 0.7, (80, 2))
-        watches = [CurveWatch(lr, 1.0, level) for level in (float(base.mean()), None)]
+        watches = [CurveMonitor(lr, 1.0, level) for level in (float(base.mean()), None)]
         for step in range(30):
             nll = 2.0 + 0.6 * base[step] + rng.normal(0, 0.5, 2)  # 0.9 nats above the base model in the mean
             items = (nll.tolist(), base[step].tolist())
@@ -105,7 +105,7 @@ def test_a_falling_beta_is_no_trend():
     lr, rng, alarms = schedule(60), np.random.default_rng(5), 0
     for _ in range(60):
         base = rng.gamma(4, 0.7, (60, 8))
-        watched = CurveWatch(lr, 1.0, float(base.mean()))
+        watched = CurveMonitor(lr, 1.0, float(base.mean()))
         for step in range(60):
             beta = 1.0 - 0.9 * step / 60
             nll = 2.0 + beta * (base[step] - base.mean()) + rng.normal(0, 0.2, 8)
@@ -258,7 +258,7 @@ def test_a_resumed_watch_goes_on_as_if_it_had_never_stopped(level, cut):
     lr = schedule()
     whole = draw(level, lr, norm=lambda part: 0.5 + part)
     base = np.random.default_rng(0).gamma(4.0, 0.7, (100, 8)).mean()
-    first, second = CurveWatch(lr, 1.0, float(base)), CurveWatch(lr, 1.0, float(base))
+    first, second = CurveMonitor(lr, 1.0, float(base)), CurveMonitor(lr, 1.0, float(base))
     shared = {"norm": lambda part: 0.5 + part}
     findings = draw(level, lr, watched=first, steps=range(cut), **shared)
     second.load_state_dict(json.loads(json.dumps(first.state_dict(), allow_nan=False)))
@@ -271,7 +271,7 @@ def test_the_state_does_not_grow_with_the_epoch():
     sizes = []
     for steps in (200, 2000):
         lr = schedule(steps)
-        watched = CurveWatch(lr, 1.0, 2.8)
+        watched = CurveMonitor(lr, 1.0, 2.8)
         draw(settled, lr, watched=watched, batch=2)
         sizes.append(len(json.dumps(watched.state_dict())))
     assert sizes[1] < 1.2 * sizes[0]
@@ -317,10 +317,10 @@ def test_a_trial_that_was_worse_in_its_warm_up_alone_goes_on():
 
 def test_a_resumed_watch_is_as_worse_as_one_that_never_stopped():
     lr, whole = schedule(), []
-    first = CurveWatch(lr, 1.0, 2.8)
+    first = CurveMonitor(lr, 1.0, 2.8)
     whole += draw(lambda _: 3.8, lr, watched=first, steps=range(10))
-    again = CurveWatch(lr, 1.0, 2.8)
+    again = CurveMonitor(lr, 1.0, 2.8)
     again.load_state_dict(json.loads(json.dumps(first.state_dict())))
     whole += draw(lambda _: 3.8, lr, watched=again, steps=range(10, 100))
-    alone = draw(lambda _: 3.8, lr, watched=CurveWatch(lr, 1.0, 2.8))
+    alone = draw(lambda _: 3.8, lr, watched=CurveMonitor(lr, 1.0, 2.8))
     assert only(whole, "worse_than_base") == only(alone, "worse_than_base")

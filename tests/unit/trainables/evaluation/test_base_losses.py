@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, tokenised, trial
+from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.evaluation.base_loss_scoring import compute
 from trainables.evaluation.base_losses import FILE, BaseLosses, keep, losses_key, provide
 from trainables.evaluation.heldout import item_losses
 from trainables.lane.jobs import run_job
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO, World
 from trainables.training.loop import train
@@ -30,7 +30,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 23)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 23)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_workers_share_the_samples_out(base, data):
 
 
 def test_more_workers_than_samples(base, tiny, tmp_path):
-    few = tokenised(tmp_path, load_tokenizer(tiny), 2)
+    few = tokenized(tmp_path, load_tokenizer(tiny), 2)
     gathered = []
     for rank in range(3):
         nll = compute(base.untouched(), few, Share(rank, 3, gathered), 200)
@@ -134,26 +134,26 @@ def test_a_trial_records_them_beside_its_own_and_trains_to_the_same_bits(base, d
         assert (record.loss, record.item_nll, record.ids) == (before.loss, before.item_nll, before.ids)
     # No weight has changed before the first update: the trial's loss is the base model's.
     assert known.records[0].item_nll == pytest.approx(known.records[0].item_base_nll, abs=1e-5)
-    assert outcome.watch.settings.base_level == losses.level
+    assert outcome.monitor.settings.base_level == losses.level
 
 
 @pytest.fixture
-def bench(tiny, base, data, tmp_path):
-    places = {"output_dir": str(tmp_path / "sweep"), "model_path": str(tiny), "tokenised": data.path}
+def lane_state(tiny, base, data, tmp_path):
+    places = {"output_dir": str(tmp_path / "sweep"), "model_path": str(tiny), "tokenized": data.path}
     settings = lane().model_copy(update=places)
-    return Bench(settings=settings, world=SOLO, base=base, data=data, areas={}, scorers={})
+    return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={}, scorers={})
 
 
-def job(bench, cache=None):
-    return run_job(bench, {"do": "base_losses", "cache": cache})
+def job(lane_state, cache=None):
+    return run_job(lane_state, {"do": "base_losses", "cache": cache})
 
 
-def test_the_job_computes_once(data, bench, tmp_path):
-    assert bench.base_losses() is None
+def test_the_job_computes_once(data, lane_state, tmp_path):
+    assert lane_state.base_losses() is None
     cache = str(tmp_path / "shared")
-    assert job(bench, cache) == {"state": "complete", "samples": 23, "computed": True}
-    assert job(bench, cache) == {"state": "complete", "samples": 23, "computed": False}
-    assert list(bench.base_losses().nll) == data.ids
-    bench.settings = bench.settings.model_copy(update={"output_dir": str(tmp_path / "next")})
-    assert job(bench, cache)["computed"] is False
+    assert job(lane_state, cache) == {"state": "complete", "samples": 23, "computed": True}
+    assert job(lane_state, cache) == {"state": "complete", "samples": 23, "computed": False}
+    assert list(lane_state.base_losses().nll) == data.ids
+    lane_state.settings = lane_state.settings.model_copy(update={"output_dir": str(tmp_path / "next")})
+    assert job(lane_state, cache)["computed"] is False
     assert (tmp_path / "next" / FILE).exists()

@@ -5,12 +5,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.unit.trainables.training.helpers import TEMPLATE, padded_nll, sums, tokenised
+from tests.unit.trainables.training.helpers import TEMPLATE, padded_nll, sums, tokenized
 from trainables.config.sections import AreaConfig, LoraConfig, ModelConfig
-from trainables.data.dataset import TokenisedSet
-from trainables.data.tokenization import tokenise
+from trainables.data.dataset import TokenizedSet
+from trainables.data.tokenization import tokenize
 from trainables.evaluation.generation import greedy_answers
-from trainables.evaluation.heldout import ItemScore, score_area, summarise
+from trainables.evaluation.heldout import ItemScore, score_area, summarize
 from trainables.evaluation.objective import objective
 from trainables.evaluation.scorers import exact_match, load_scorers, token_f1
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
@@ -41,7 +41,7 @@ def tokenizer(tiny):
 
 @pytest.fixture(scope="module")
 def items(tokenizer, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), tokenizer, 17, seed=3)
+    return tokenized(tmp_path_factory.mktemp("data"), tokenizer, 17, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +122,11 @@ def test_a_summary_is_the_mean_over_items_not_over_tokens():
         ItemScore("a", "1", 2.0, 10, "x", 1.0, 1.0, {"word_limit": 1.0}),
         ItemScore("a", "2", 1.0, 90, "y", 0.0, 0.5, {"word_limit": 0.0}),
     ]
-    assert summarise(scores) == {"nll": 1.5, "exact_match": 0.5, "token_f1": 0.75, "word_limit": 0.5, "items": 2}
+    assert summarize(scores) == {"nll": 1.5, "exact_match": 0.5, "token_f1": 0.75, "word_limit": 0.5, "items": 2}
 
 
 def test_a_summary_without_answers_has_none():
-    assert summarise([ItemScore("a", "1", 2.0, 10)]) == {"nll": 2.0, "exact_match": None, "token_f1": None, "items": 1}
+    assert summarize([ItemScore("a", "1", 2.0, 10)]) == {"nll": 2.0, "exact_match": None, "token_f1": None, "items": 1}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_objective_is_the_weighted_mean(nll, weights, expected):
 
 def test_a_loss_that_is_not_finite_stays_visible():
     scores = [ItemScore("a", "1", math.nan, 10), ItemScore("a", "2", 1.0, 10)]
-    summary = summarise(scores)
+    summary = summarize(scores)
     assert math.isnan(summary["nll"])
     assert math.isnan(objective({"a": summary, "b": {"nll": 1.0}}, {"a": 1.0, "b": 1.0}))
 
@@ -161,16 +161,16 @@ def parrot(tiny, tokenizer, tmp_path):
             replace(sample, messages=[*sample.messages[:-1], {"role": "assistant", "content": text}])
             for sample, text in zip(sums(8), texts, strict=True)
         ]
-        tokenise(samples, tokenizer, TEMPLATE, 256, tmp_path / f"{name}.arrow")
-    lesson = TokenisedSet(tmp_path / "lesson.arrow").batch(range(8))
+        tokenize(samples, tokenizer, TEMPLATE, 256, tmp_path / f"{name}.arrow")
+    lesson = TokenizedSet(tmp_path / "lesson.arrow").batch(range(8))
     full = ModelConfig(name="random:tiny-llama", method="full")
     model = load_base(tiny, full, "fp32", torch.device("cpu")).prepare(LoraConfig(), 0)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
         token_losses(model, lesson).mean().backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return model, TokenisedSet(tmp_path / "items.arrow")
+        optimizer.step()
+        optimizer.zero_grad()
+    return model, TokenizedSet(tmp_path / "items.arrow")
 
 
 def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, tokenizer, monkeypatch):

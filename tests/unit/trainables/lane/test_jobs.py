@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import lane, tokenised, trial
+from tests.unit.trainables.training.helpers import lane, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.evaluation.heldout_history import BASELINE_ITEMS
 from trainables.lane.jobs import run_job, train_trial
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
 
@@ -18,50 +18,50 @@ TINY = ModelConfig(name="random:tiny-llama")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def lane_state(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     tiny = resolve_model(TINY, folder / "models")
     tokenizer = load_tokenizer(tiny)
-    data, area = tokenised(folder, tokenizer, 43), tokenised(folder, tokenizer, 30, seed=1)
+    data, area = tokenized(folder, tokenizer, 43), tokenized(folder, tokenizer, 30, seed=1)
     settings = lane(checkpoints_at=[0.5, 1.0])
     heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
     base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
-    return Bench(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
+    return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
 
 
-def do(bench, **work):
-    return run_job(bench, work)
+def do(lane_state, **work):
+    return run_job(lane_state, work)
 
 
-def train(bench, name, **params):
+def train(lane_state, name, **params):
     spec = trial(**params).model_dump() | {"trial_id": name}
-    return train_trial(bench, {"do": "trial", "spec": spec, "baseline": {}}, lambda _: None, lambda: False)
+    return train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}}, lambda _: None, lambda: False)
 
 
-def curve(bench, name):
-    path = Path(bench.settings.output_dir) / "trials" / name / "curve.jsonl"
+def curve(lane_state, name):
+    path = Path(lane_state.settings.output_dir) / "trials" / name / "curve.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def trials(bench):
+def trials(lane_state):
     """A trial before the base losses are known, one with them, and one beside a base model that was far better."""
-    before = train(bench, "before")
-    do(bench, do="baseline", area="sums")
-    folder = Path(bench.settings.output_dir)
+    before = train(lane_state, "before")
+    do(lane_state, do="baseline", area="sums")
+    folder = Path(lane_state.settings.output_dir)
     items = folder / BASELINE_ITEMS
     (folder / "trials" / "baseline" / "sums.jsonl").rename(items)  # as the driver leaves them
-    do(bench, do="base_losses", cache=None)
-    after = train(bench, "after")
+    do(lane_state, do="base_losses", cache=None)
+    after = train(lane_state, "after")
     lines = [json.loads(line) for line in items.read_text().splitlines()]
     items.write_text("".join(json.dumps(line | {"nll": line["nll"] / 100}) + "\n" for line in lines))
-    return {"before": before, "after": after, "worse": train(bench, "worse")}
+    return {"before": before, "after": after, "worse": train(lane_state, "worse")}
 
 
-def test_a_curve_holds_base_losses_once_they_are_known(bench, trials):
-    before, after = curve(bench, "before"), curve(bench, "after")
+def test_a_curve_holds_base_losses_once_they_are_known(lane_state, trials):
+    before, after = curve(lane_state, "before"), curve(lane_state, "after")
     assert all((line["base_loss"], line["item_base_nll"]) == (None, None) for line in before)
     assert after[0]["base_loss"] == pytest.approx(after[0]["loss"], abs=1e-5)
     assert [line["item_nll"] for line in after] == [line["item_nll"] for line in before]

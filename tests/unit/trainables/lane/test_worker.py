@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import lane, tokenised, trial
+from tests.unit.trainables.training.helpers import lane, tokenized, trial
 from trainables.checkpoints import checkpoint
 from trainables.config.sections import ModelConfig
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import SideBySide, serve
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
@@ -21,16 +21,16 @@ TINY = ModelConfig(name="random:tiny-llama")
 
 
 @pytest.fixture
-def bench(tmp_path):
+def lane_state(tmp_path):
     tiny = resolve_model(TINY, tmp_path / "models")
     tokenizer = load_tokenizer(tiny)
-    data, area = tokenised(tmp_path, tokenizer, 22), tokenised(tmp_path, tokenizer, 8, seed=1)
+    data, area = tokenized(tmp_path, tokenizer, 22), tokenized(tmp_path, tokenizer, 8, seed=1)
     settings = lane(checkpoints_at=[1.0])
     heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(tmp_path / "out"), "model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+    places = {"output_dir": str(tmp_path / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
     base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
-    return Bench(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
+    return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
 
 
 class Lease:
@@ -56,7 +56,7 @@ class Lease:
         self.error, self.shared = error, shared
 
 
-class Intake:
+class JobSource:
     """Trials that wait."""
 
     def __init__(self, *waiting):
@@ -66,32 +66,32 @@ class Intake:
         return self.waiting.pop(0) if self.waiting else None
 
 
-def curve(bench, name):
-    path = Path(bench.settings.output_dir) / "trials" / name / "curve.jsonl"
+def curve(lane_state, name):
+    path = Path(lane_state.settings.output_dir) / "trials" / name / "curve.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_slot_that_gets_free_is_filled_at_once(bench, monkeypatch):
+def test_a_slot_that_gets_free_is_filled_at_once(lane_state, monkeypatch):
     widths, step = [], Pack.step
     monkeypatch.setattr(Pack, "step", lambda self, parts: (widths.append(len(parts)), step(self, parts))[1])
     # 22 samples, 4 a batch: 6 steps; the second is told to stop after 2.
     leases = [Lease("a", 2), Lease("b", 2, stop_at=2, seed=8), Lease("c", 2, seed=9), Lease("d", 2, seed=10)]
-    serve(bench, Intake(*leases[1:]), leases[0])
+    serve(lane_state, JobSource(*leases[1:]), leases[0])
     assert [lease.ended["state"] for lease in leases] == ["complete", "stopped", "complete", "complete"]
     assert [lease.ended["steps"] for lease in leases] == [6, 2, 6, 6]
     assert widths[:8] == [2] * 8  # c took b's place without a step in between
     for lease in leases:
-        assert [line["step"] for line in curve(bench, lease.job_id)] == list(range(1, lease.ended["steps"] + 1))
+        assert [line["step"] for line in curve(lane_state, lease.job_id)] == list(range(1, lease.ended["steps"] + 1))
         assert lease.ended["cost"]["device_seconds"] <= lease.ended["cost"]["wall_seconds"]
     assert [len(lease.ended["checkpoints"]) for lease in leases] == [1, 0, 1, 1]
 
 
-def test_a_trial_beside_others_writes_what_it_writes_alone(bench):
+def test_a_trial_beside_others_writes_what_it_writes_alone(lane_state):
     alone, beside = Lease("alone"), Lease("beside", 3)
-    serve(bench, Intake(), alone)
+    serve(lane_state, JobSource(), alone)
     assert alone.ended["cost"]["padding_share"] == 0.0
-    serve(bench, Intake(Lease("x", 3, seed=8, batch_size=2.0), Lease("y", 3, seed=9)), beside)
-    for ours, theirs in zip(curve(bench, "beside"), curve(bench, "alone"), strict=True):
+    serve(lane_state, JobSource(Lease("x", 3, seed=8, batch_size=2.0), Lease("y", 3, seed=9)), beside)
+    for ours, theirs in zip(curve(lane_state, "beside"), curve(lane_state, "alone"), strict=True):
         assert ours["ids"] == theirs["ids"]
         assert ours["item_nll"] == pytest.approx(theirs["item_nll"], abs=2e-5)
     assert 0.0 < beside.ended["cost"]["padding_share"] < 0.6
@@ -99,36 +99,36 @@ def test_a_trial_beside_others_writes_what_it_writes_alone(bench):
     assert ours == pytest.approx(theirs, abs=2e-5)
 
 
-def test_a_trial_that_cannot_begin_or_fails_leaves_the_others_alone(bench):
-    folder = Path(bench.settings.output_dir) / "trials"
+def test_a_trial_that_cannot_begin_or_fails_leaves_the_others_alone(lane_state):
+    folder = Path(lane_state.settings.output_dir) / "trials"
     folder.mkdir(parents=True)
     (folder / "in-the-way").write_text("")  # where this trial's folder would be
     first, wrong, blocked = Lease("first", 3), Lease("wrong", 3, lora_r=0.0), Lease("in-the-way", 3)
     late = Lease("late", 3, seed=4)
-    serve(bench, Intake(wrong, blocked, late), first)
+    serve(lane_state, JobSource(wrong, blocked, late), first)
     assert first.ended["state"] == late.ended["state"] == "complete"
     assert "r\n" in str(wrong.error)
     assert isinstance(blocked.error, FileExistsError)
     assert wrong.ended is blocked.ended is None
 
 
-def test_an_error_of_the_step_itself_fails_all_and_the_lane_serves_on(bench, monkeypatch):
+def test_an_error_of_the_step_itself_fails_all_and_the_lane_serves_on(lane_state, monkeypatch):
     step = Pack.step
     monkeypatch.setattr(Pack, "step", lambda self, parts: 1 / 0)
     leases = [Lease("a", 2), Lease("b", 2)]
-    serve(bench, Intake(leases[1]), leases[0])
+    serve(lane_state, JobSource(leases[1]), leases[0])
     assert [type(lease.error) for lease in leases] == [ZeroDivisionError] * 2
     assert [lease.shared for lease in leases] == [True] * 2  # nobody is blamed
     alone = Lease("a", 2)
-    serve(bench, Intake(), alone)
+    serve(lane_state, JobSource(), alone)
     assert (type(alone.error), alone.shared) == (ZeroDivisionError, False)
     monkeypatch.setattr(Pack, "step", step)
     again = Lease("a", 2)
-    SideBySide(bench, Intake()).run(again)
+    SideBySide(lane_state, JobSource()).run(again)
     assert again.ended["state"] == "complete"
 
 
-def test_an_end_is_told_when_all_is_written_and_an_error_of_the_writer_fails_its_trial_alone(bench, monkeypatch):
+def test_an_end_is_told_when_all_is_written_and_an_error_of_the_writer_fails_its_trial_alone(lane_state, monkeypatch):
     save = checkpoint.save_weights
 
     def slowly(weights, tensors, folder, meta):
@@ -141,10 +141,10 @@ def test_an_end_is_told_when_all_is_written_and_an_error_of_the_writer_fails_its
         def end(self, end):
             super().end(end)
             for point in end["checkpoints"]:
-                checkpoint.verify(Path(bench.settings.output_dir) / point["path"])
+                checkpoint.verify(Path(lane_state.settings.output_dir) / point["path"])
 
     monkeypatch.setattr(checkpoint, "save_weights", slowly)
     leases = [Asking("a", 3), Asking("b", 3, seed=3), Asking("c", 3, seed=4)]
-    serve(bench, Intake(*leases[1:]), leases[0])
+    serve(lane_state, JobSource(*leases[1:]), leases[0])
     assert [lease.ended and lease.ended["state"] for lease in leases] == ["complete", None, "complete"]
     assert "the disk is broken" in str(leases[1].error)

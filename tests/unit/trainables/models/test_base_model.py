@@ -41,10 +41,10 @@ def fingerprint(model):
 
 def train_badly(model, lr=0.1, steps=2):
     """Some steps that change every trainable weight."""
-    optimiser = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=lr)
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=lr)
     for step in range(steps):
         token_losses(model, batch_of(seed=step)).sum().backward()
-        optimiser.step()
+        optimizer.step()
 
 
 class TestLora:

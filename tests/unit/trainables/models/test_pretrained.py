@@ -15,7 +15,7 @@ from tests.unit.trainables.models.helpers import save_family
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
 from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
-from trainables.models.safetensors_files import summarise_weights
+from trainables.models.safetensors_files import summarize_weights
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.storage.atomic import build_once
 
@@ -84,11 +84,11 @@ class TestFolders:
         model = AutoModelForCausalLM.from_pretrained(save_family("llama", tmp_path / "whole"))
         model.save_pretrained(tmp_path / "parts", max_shard_size="10KB")
         assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
-        assert summarise_weights(resolve(tmp_path / "parts", tmp_path)) == summarise_weights(tmp_path / "whole")
+        assert summarize_weights(resolve(tmp_path / "parts", tmp_path)) == summarize_weights(tmp_path / "whole")
 
     def test_a_summary_counts_tied_weights_once(self, tmp_path):
         model = AutoModelForCausalLM.from_pretrained(save_family("gemma", tmp_path))
-        summary = summarise_weights(tmp_path)
+        summary = summarize_weights(tmp_path)
         assert model.config.tie_word_embeddings
         assert summary.parameters == sum(weight.numel() for weight in model.parameters())
         head = model.get_output_embeddings()
@@ -186,7 +186,7 @@ class TestTinyLlama:
         assert (first / "model.safetensors").stat().st_mtime_ns == stamp
 
     def test_it_is_tiny_and_no_copy_of_another(self, tmp_path):
-        assert 80_000 < summarise_weights(resolve("random:tiny-llama", tmp_path)).parameters < 150_000
+        assert 80_000 < summarize_weights(resolve("random:tiny-llama", tmp_path)).parameters < 150_000
 
     @pytest.mark.parametrize("text", ["plain", " two  spaces\n", "1,234.5 % — é 漢 🙂", "<|im_start|>x<|im_end|>"])
     def test_its_tokenizer_knows_every_text(self, text, tmp_path):

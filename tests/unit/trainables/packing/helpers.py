@@ -95,7 +95,7 @@ def run_packed(pack, data, trials, at_end=None):
         for slot in list(pack.slots):
             trial = live[slot]
             if slot.steps == len(trial.epoch(len(data))):
-                with pack.lent(slot) as model:
+                with pack.model_of(slot) as model:
                     curves[trial].adapter = lora_weights(model)
                 if at_end:
                     at_end(trial, slot)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import lane, tokenised
+from tests.unit.trainables.training.helpers import lane, tokenized
 from trainables.config.sections import ModelConfig
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.packing import autotune
-from trainables.packing.autotune import Slots, settle_slots
+from trainables.packing.autotune import Slots, measure_slots
 from trainables.packing.pack import Pack
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 20)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 20)
 
 
 def base_of(tiny, method="lora"):
@@ -40,7 +40,7 @@ def base_of(tiny, method="lora"):
 )
 def test_the_choice_is_where_throughput_stops_rising(tiny, data, monkeypatch, seconds, chosen):
     monkeypatch.setattr(autotune, "_step_seconds", lambda pack, *_: seconds.get(len(pack.slots)))
-    found = settle_slots(base_of(tiny), data, lane(), "auto")
+    found = measure_slots(base_of(tiny), data, lane(), "auto")
     assert found == Slots(chosen, None, seconds)
     assert found.speed_up == pytest.approx(chosen * seconds[1] / seconds[chosen])
 
@@ -48,7 +48,7 @@ def test_the_choice_is_where_throughput_stops_rising(tiny, data, monkeypatch, se
 def test_it_is_measured_on_the_sweeps_own_samples_and_leaves_the_base_as_it_was(tiny, data):
     base = base_of(tiny)
     names = list(base.untouched().state_dict())
-    found = settle_slots(base, data, lane(), "auto")
+    found = measure_slots(base, data, lane(), "auto")
     assert found.slots in found.seconds_per_step
     assert all(seconds > 0.0 for seconds in found.seconds_per_step.values())
     assert list(base.untouched().state_dict()) == names
@@ -64,19 +64,19 @@ def test_memory_ends_the_search(tiny, data, monkeypatch):
 
     monkeypatch.setattr(Pack, "step", limited)
     monkeypatch.setattr(autotune, "WORTH", 0.0)  # whatever this machine measures
-    assert list(settle_slots(base_of(tiny), data, lane(), "auto").seconds_per_step) == [1, 2]
+    assert list(measure_slots(base_of(tiny), data, lane(), "auto").seconds_per_step) == [1, 2]
 
 
 def test_room_is_left_in_memory(tiny, data, monkeypatch):
     monkeypatch.setattr(autotune, "WORTH", 0.0)
     monkeypatch.setattr(autotune, "_memory_used", lambda device: 0.95)
-    assert settle_slots(base_of(tiny), data, lane(), "auto") == Slots(1, None, {})
+    assert measure_slots(base_of(tiny), data, lane(), "auto") == Slots(1, None, {})
 
 
 @pytest.mark.parametrize("asked", [6, "auto"])
 def test_what_cannot_be_packed_is_trained_one_after_another(tiny, data, asked):
-    assert settle_slots(base_of(tiny, "full"), data, lane("full"), asked) == Slots(1, "all weights are trained", {})
+    assert measure_slots(base_of(tiny, "full"), data, lane("full"), asked) == Slots(1, "all weights are trained", {})
 
 
 def test_a_number_is_taken_as_it_is(tiny, data):
-    assert settle_slots(base_of(tiny), data, lane(), 6) == Slots(6, None, {})
+    assert measure_slots(base_of(tiny), data, lane(), 6) == Slots(6, None, {})

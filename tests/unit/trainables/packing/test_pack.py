@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 
 from tests.unit.trainables.models.helpers import CPU
 from tests.unit.trainables.packing.helpers import Trial, lora_weights, part_of, run_packed
-from tests.unit.trainables.training.helpers import Memory, lane, tokenised, train_by_peft, trial
+from tests.unit.trainables.training.helpers import Memory, lane, tokenized, train_by_peft, trial
 from trainables.checkpoints import checkpoint
 from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
 from trainables.errors import UserError
@@ -37,7 +37,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny, TINY), 16)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny, TINY), 16)
 
 
 def single(tiny, **settings):
@@ -49,7 +49,7 @@ def initial(base, trial):
 
 
 def adapter(pack, slot):
-    with pack.lent(slot) as model:
+    with pack.model_of(slot) as model:
         return lora_weights(model)
 
 
@@ -79,7 +79,7 @@ def test_a_fresh_slot_holds_the_bits_that_prepare_draws_at_any_rank_of_the_pack(
     pack = Pack(base)
     slots = {pack.join(t.lora, t.section, t.seed): t for t in TRIALS[:4]}
     for slot, t in slots.items():
-        with pack.lent(slot) as model:
+        with pack.model_of(slot) as model:
             found = lora_weights(model)
         expected = initial(single(tiny), t)
         assert found.keys() == expected.keys()
@@ -93,7 +93,7 @@ def test_a_saved_slot_is_the_adapter_that_the_loop_saves(tiny, data, tmp_path):
 
     def save(finished, slot):
         if finished is t:
-            with pack.lent(slot) as model:
+            with pack.model_of(slot) as model:
                 checkpoint.save(model, tmp_path / "pack", {"step": slot.steps})
 
     pack = Pack(base)
@@ -118,11 +118,11 @@ def test_a_parked_trial_goes_on_in_another_pack_as_if_nothing_had_been(tiny, dat
     first = Pack(single(tiny))
     slot = first.join(t.lora, t.section, t.seed)
     sums = [first.step([part_of(t, slot, data)])[0] for _ in range(2)]
-    parked = first.leave(slot)
+    suspended = first.leave(slot)
     assert first.slots == []
     second = Pack(single(tiny))
     other = second.join(TRIALS[2].lora, TRIALS[2].section, TRIALS[2].seed)  # of a higher rank
-    assert second.resume(parked) is slot
+    assert second.resume(suspended) is slot
     while slot.steps < len(t.epoch(len(data))):
         sums.append(second.step([part_of(TRIALS[2], other, data), part_of(t, slot, data)])[1])
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.unit.trainables.models.helpers import CPU, save_family
 from tests.unit.trainables.packing.helpers import Trial, double_base, gaps, lora_weights, run_alone, run_packed
-from tests.unit.trainables.training.helpers import Memory, lane, tokenised, train_by_peft, trial
+from tests.unit.trainables.training.helpers import Memory, lane, tokenized, train_by_peft, trial
 from trainables.config.sections import ModelConfig
 from trainables.models.base_model import Base, load_base, load_tokenizer, resolve_model
 from trainables.models.forward_probe import choose_plan
@@ -37,7 +37,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny, TINY), 16)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny, TINY), 16)
 
 
 @pytest.fixture(scope="module")

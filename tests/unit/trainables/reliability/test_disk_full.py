@@ -14,7 +14,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.search.study import StudyJournal
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.async_writer import Pending, Writer
-from trainables.checkpoints.training_state import TrainingState, keep, last
+from trainables.checkpoints.training_state import TrainingState, load_latest, save
 from trainables.reliability import disk_full
 from trainables.storage.atomic import append_whole, write_whole
 
@@ -75,9 +75,9 @@ def journal(place):
 def state(place):
     pending = Pending(Writer())
     tensors = {"rows": torch.arange(50_000.0)}
-    pending.submit(place / "state", tensors, lambda copy: keep(place / "state", TrainingState(7, copy, {})))
+    pending.submit(place / "state", tensors, lambda copy: save(place / "state", TrainingState(7, copy, {})))
     pending.settle()
-    found = last(place / "state", {})
+    found = load_latest(place / "state", {})
     return found.step, found.tensors["rows"].tolist()
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.trainables.lane.test_worker import Intake, Lease
-from tests.unit.trainables.training.helpers import Memory, lane, tokenised, trial
+from tests.unit.trainables.lane.test_worker import JobSource, Lease
+from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
 from trainables.checkpoints import training_state
 from trainables.config.sections import ModelConfig
-from trainables.lane.warm_state import Bench
+from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import serve
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
 from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
 from trainables.training.loop import Loop
-from trainables.training.trial_run import Course, Hooks
+from trainables.training.trial_run import Hooks, TrialRun
 
 
 class Notice(Preemption):
@@ -53,15 +53,15 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
 
 
 def base(tiny, method="lora"):
     return load_base(tiny, ModelConfig(name="random:tiny-llama", method=method), "fp32", torch.device("cpu"))
 
 
-def train(loop, course):
-    loop.join(course)
+def train(loop, trial_run):
+    loop.join(trial_run)
     while not (ended := loop.step()):
         pass
     return ended[0].outcome
@@ -74,70 +74,74 @@ def train(loop, course):
 def test_the_curve_is_whole_whatever_the_step(tiny, data, method, steps, kept, tmp_path):
     config = lane(method, lora={"r": 4, "alpha": 8.0, "dropout": 0.3}, checkpoints_at=[0.3, 1.0])
     whole, first, rest = Memory(), Memory(), Memory()
-    expected = train(Loop(base(tiny, method)), Course(data, trial(), config, whole.hooks()))
+    expected = train(Loop(base(tiny, method)), TrialRun(data, trial(), config, whole.hooks()))
     written = []
 
     def keep(step, learnt):
         written.append(step)
-        training_state.keep(tmp_path / "state", training_state.TrainingState(step, learnt, {}))
+        training_state.save(tmp_path / "state", training_state.TrainingState(step, learnt, {}))
 
     hooks = first.hooks()
     hooks = Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep, Notice(steps))
-    left = train(Loop(base(tiny, method)), Course(data, trial(), config, hooks))
+    left = train(Loop(base(tiny, method)), TrialRun(data, trial(), config, hooks))
     assert (left.state, left.steps) == ("preempted", steps)
     assert len(written) == len(set(written)), "nothing is kept twice"
 
-    state = training_state.last(tmp_path / "state", {})
+    state = training_state.load_latest(tmp_path / "state", {})
     assert (state.step if state else None) == kept
-    course = Course(data, trial(), config, rest.hooks())
+    trial_run = TrialRun(data, trial(), config, rest.hooks())
     if state:
-        course.go_on(state.step, state.tensors, [json.loads(json.dumps(vars(record))) for record in first.records])
-    outcome = train(Loop(base(tiny, method)), course)
+        trial_run.resume_from(
+            state.step, state.tensors, [json.loads(json.dumps(vars(record))) for record in first.records]
+        )
+    outcome = train(Loop(base(tiny, method)), trial_run)
     assert first.records + rest.records == whole.records
     assert (outcome.state, outcome.findings) == ("complete", expected.findings)
 
 
 @pytest.fixture
-def bench(tiny, data, tmp_path):
+def lane_state(tiny, data, tmp_path):
     settings = lane(checkpoints_at=[0.3, 1.0])
-    area = tokenised(tmp_path, load_tokenizer(tiny), 8, seed=1)
+    area = tokenized(tmp_path, load_tokenizer(tiny), 8, seed=1)
     heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"model_path": str(tiny), "tokenised": data.path, "heldout": heldout}
+    places = {"model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
 
     def make(name):
         own = settings.model_copy(update={**places, "output_dir": str(tmp_path / name)})
-        return Bench(settings=own, world=SOLO, base=base(tiny), data=data, areas={"sums": area}, scorers={"sums": {}})
+        return LaneState(
+            settings=own, world=SOLO, base=base(tiny), data=data, areas={"sums": area}, scorers={"sums": {}}
+        )
 
     return make
 
 
-def files(bench, name):
-    folder = Path(bench.settings.output_dir) / "trials" / name
+def files(lane_state, name):
+    folder = Path(lane_state.settings.output_dir) / "trials" / name
     return {path.name: path.read_text() for path in folder.glob("*heldout.jsonl")}, [
         json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()
     ]
 
 
 @pytest.mark.parametrize("slots", [1, 2])
-def test_a_lane_that_leaves_loses_no_step(bench, slots):
+def test_a_lane_that_leaves_loses_no_step(lane_state, slots):
     """Alone and packed: the trials leave together, take no other trial in, and go on in a lane like it."""
     names = ["a", "b"][:slots]
 
     def leases(seed=7):
         return [Lease(name, slots, seed=seed + number) for number, name in enumerate(names)]
 
-    undisturbed, other = bench("undisturbed"), leases()
-    serve(undisturbed, Intake(*other[1:]), other[0])
+    undisturbed, other = lane_state("undisturbed"), leases()
+    serve(undisturbed, JobSource(*other[1:]), other[0])
 
-    leaving, first = bench("left"), leases()
+    leaving, first = lane_state("left"), leases()
     leaving.preemption = Notice(5 * slots)
-    waiting = Intake(*first[1:], Lease("late", slots))
+    waiting = JobSource(*first[1:], Lease("late", slots))
     serve(leaving, waiting, first[0])
     assert [(lease.ended["state"], lease.ended["steps"]) for lease in first] == [("preempted", 5)] * slots
     assert [lease.job_id for lease in waiting.waiting] == ["late"]
 
-    successor, second = bench("left"), leases()
-    serve(successor, Intake(*second[1:]), second[0])
+    successor, second = lane_state("left"), leases()
+    serve(successor, JobSource(*second[1:]), second[0])
     for lease, alike in zip(second, other, strict=True):
         assert lease.error is None
         assert (lease.ended["state"], lease.ended["went_on_from_step"]) == ("complete", 5)

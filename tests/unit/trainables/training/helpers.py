@@ -20,10 +20,10 @@ from trainables.config.sections import (
     WandbConfig,
 )
 from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.data.dataset import TokenisedSet
+from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
-from trainables.data.tokenization import tokenise
-from trainables.training.loop import Course, Hooks, Loop
+from trainables.data.tokenization import tokenize
+from trainables.training.loop import Hooks, Loop, TrialRun
 
 TEMPLATE = "Q: {prompt}\nA: {response}"
 
@@ -42,10 +42,10 @@ def sums(count, seed=0):
     return samples
 
 
-def tokenised(folder, tokenizer, count, seed=0):
+def tokenized(folder, tokenizer, count, seed=0):
     path = Path(folder) / f"sums-{count}-{seed}.arrow"
-    tokenise(sums(count, seed), tokenizer, TEMPLATE, 256, path)
-    return TokenisedSet(path)
+    tokenize(sums(count, seed), tokenizer, TEMPLATE, 256, path)
+    return TokenizedSet(path)
 
 
 def lane(method="lora", lora=None, **training):
@@ -59,8 +59,8 @@ def lane(method="lora", lora=None, **training):
         wandb=WandbConfig(mode="disabled"),
         output_dir="/nowhere",
         model_path="/nowhere",
-        tokenised="/nowhere",
-        tokenised_areas={},
+        tokenized="/nowhere",
+        tokenized_areas={},
         threads=1,
     )
 
@@ -101,7 +101,7 @@ def train_by_peft(base, data, spec, config, hooks):
     """`train` with PEFT's own layers and torch's AdamW: by the engine of trials that can't be packed."""
     loop = Loop(base)
     loop._pack.obstacle = lambda lora: "not wanted"
-    outcome = loop.train(Course(data, spec, config, hooks))
+    outcome = loop.train(TrialRun(data, spec, config, hooks))
     assert not loop._pack.tokens
     return outcome
 

@@ -4,7 +4,7 @@ import statistics
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, reference, tokenised, trial
+from tests.unit.trainables.training.helpers import Memory, lane, reference, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import dropout_state
@@ -22,7 +22,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
 
 
 def fresh(tiny, config, precision="fp32"):

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, tokenised, trial
+from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.packing.pack import Pack
-from trainables.training.loop import Course, Loop, train
+from trainables.training.loop import Loop, TrialRun, train
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(name="random:tiny-llama")
@@ -23,7 +23,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tiny, tmp_path_factory):
-    return tokenised(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
+    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def run(loop, data, config, specs, memories, starts=None):
     while waiting or not loop.is_empty:
         while waiting and loop.free and waiting[0][0] <= step:
             _, spec, memory = waiting.pop(0)
-            loop.join(Course(data, spec, config, memory.hooks()))
-        ends |= {end.course.spec.trial_id: end for end in loop.step()}
+            loop.join(TrialRun(data, spec, config, memory.hooks()))
+        ends |= {end.trial_run.spec.trial_id: end for end in loop.step()}
         step += 1
     return ends
 
@@ -76,7 +76,7 @@ def test_each_trial_is_as_if_it_were_alone(base, data, slots):
     expected = [train(base, data, spec, config, seen.hooks()) for spec, seen in zip(specs, alone, strict=True)]
 
     loop = Loop(base)
-    loop.offer(slots)
+    loop.set_slots(slots)
     together = [Memory(stop_at=seen.stop_at) for seen in alone]
     ends = run(loop, data, config, specs, together, starts=[0, 0, 0, 1, 3, 4])
 
@@ -93,7 +93,7 @@ def test_each_trial_is_as_if_it_were_alone(base, data, slots):
 
 def test_trials_on_the_same_samples_waste_no_row(base, data):
     loop, config = Loop(base), lane()
-    loop.offer(3)
+    loop.set_slots(3)
     specs = [named(name, peak_lr=lr) for name, lr in [("a", 2e-2), ("b", 1e-2), ("c", 5e-3)]]
     run(loop, data, config, specs, [Memory() for _ in specs])
     rows, tokens = loop.rows
@@ -117,13 +117,13 @@ def test_a_hook_that_raises_ends_its_own_trial_alone(base, data):
     memories = [Memory(), Memory(on_checkpoint=fails), Memory()]
     broken = memories[2].hooks().__class__(steps=fails, checkpoint=fails, should_stop=lambda: False)
     loop = Loop(base)
-    loop.offer(3)
-    loop.join(Course(data, named("fine"), config, memories[0].hooks()))
-    loop.join(Course(data, named("at checkpoint"), config, memories[1].hooks()))
-    loop.join(Course(data, named("at report"), config, broken))
+    loop.set_slots(3)
+    loop.join(TrialRun(data, named("fine"), config, memories[0].hooks()))
+    loop.join(TrialRun(data, named("at checkpoint"), config, memories[1].hooks()))
+    loop.join(TrialRun(data, named("at report"), config, broken))
     ends = {}
     while not loop.is_empty:
-        ends |= {end.course.spec.trial_id: end for end in loop.step()}
+        ends |= {end.trial_run.spec.trial_id: end for end in loop.step()}
     assert ends["fine"].error is None
     close(memories[0].records, expected.records)
     assert isinstance(ends["at checkpoint"].error, FullDiskError)
@@ -151,7 +151,7 @@ def test_out_of_memory_halves_the_slots_and_no_trial_loses_a_step(base, data, mo
         train(base, data, spec, config, seen.hooks())
     memory_for(2, monkeypatch)
     loop = Loop(base)
-    loop.offer(5)
+    loop.set_slots(5)
     together = [Memory() for _ in specs]
     ends = run(loop, data, config, specs, together)
     assert {end.outcome.state for end in ends.values()} == {"complete"}
@@ -160,7 +160,7 @@ def test_out_of_memory_halves_the_slots_and_no_trial_loses_a_step(base, data, mo
         assert seen.checkpoints == one.checkpoints
     assert loop.slots == 2
     assert "memory ran out with 5 trials at a time: the lane goes on with 2" in caplog.text
-    loop.offer(8)
+    loop.set_slots(8)
     assert loop.slots == 2  # what was found out holds for the trials to come
 
 
@@ -168,7 +168,7 @@ def test_a_trial_that_is_too_large_alone_raises_and_the_base_comes_back(base, da
     pristine = {name: weight.clone() for name, weight in base.untouched().state_dict().items()}
     memory_for(0, monkeypatch)
     loop = Loop(base)
-    loop.join(Course(data, named("large"), lane(), Memory().hooks()))
+    loop.join(TrialRun(data, named("large"), lane(), Memory().hooks()))
     with pytest.raises(torch.OutOfMemoryError):
         loop.step()
     loop.clear()
@@ -183,7 +183,7 @@ def test_time_is_shared_out_among_the_trials_of_a_step(base, data, monkeypatch):
     """A clock that moves by a second a look: what the trials are charged adds up to what has passed."""
     now = iter(range(10**6))
     loop, config = Loop(base), lane()
-    loop.offer(2)
+    loop.set_slots(2)
     monkeypatch.setattr("trainables.training.loop.time", SimpleNamespace(monotonic=lambda: next(now)))
     specs = [named("a"), named("b", seed=8, batch_size=8.0)]
     ends = run(loop, data, config, specs, [Memory(), Memory()])

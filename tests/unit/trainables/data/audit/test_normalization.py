@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainables.data.audit import normalization
-from trainables.data.audit.normalization import control_character, garbled, hash64, normalise, word_hashes, words
+from trainables.data.audit.normalization import control_character, garbled, hash64, normalize, word_hashes, words
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from trainables.data.audit.normalization import control_character, garbled, hash
     ],
 )
 def test_normalised_texts_differ_only_where_a_reader_would_see_it(one, other, same):
-    assert (normalise(one) == normalise(other)) == same
+    assert (normalize(one) == normalize(other)) == same
 
 
 def test_the_tail_of_a_huge_text_still_counts(monkeypatch):
     monkeypatch.setattr(normalization, "MAX_CHARACTERS", 4)
-    assert normalise("AB  X") == "abX"
-    assert normalise("AB  X") != normalise("AB  x")
+    assert normalize("AB  X") == "abX"
+    assert normalize("AB  X") != normalize("AB  x")
 
 
 def test_words_are_without_punctuation_and_single_characters_where_there_are_no_spaces():

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.trainables.data.audit.helpers import FIELDS
 from trainables.config.defect_rules import RULES
 from trainables.data.audit.audit import AuditSource, audit, kept_samples
-from trainables.data.tokenization import tokenise
+from trainables.data.tokenization import tokenize
 
 PROJECT = Path(__file__).resolve().parents[5]
 DATA = PROJECT.parent / "shared" / "data" / "fin_tables"
@@ -56,7 +56,7 @@ def test_the_over_long_lines_are_those_that_the_tokenizer_finds(tmp_path):
     actions = {rule: "drop" for rule, one in RULES.items() if one.default == "fail"}
     done = audit(source, {}, FIELDS, actions, processes=1)
     kept = kept_samples(source, FIELDS, done.train)
-    too_long = tokenise(kept, tokenizer, None, 536, tmp_path / "t.arrow").too_long
+    too_long = tokenize(kept, tokenizer, None, 536, tmp_path / "t.arrow").too_long
     done.add_too_long("data.train", {item.line: item.tokens for item in too_long}, 536)
     manifest = json.loads((DATA / "dirty_manifest.json").read_text())
     assert done.train.hits["too_long"].lines.tolist() == manifest["lines_by_defect"]["over_long"]
