@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from analysis.records.sweep import Sweep
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
 from trainables.models.pretrained import resolve_model
+from trainables.storage.checksums import sha256_of
 from trainables.storage.layout import MANIFEST_FILE
 from trainables.storage.object_store import is_url
 
@@ -142,7 +142,6 @@ def check_base(sweep: Sweep, base: BaseModel) -> None:
     """
     written = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("model_sha256") or {}
     for name, expected in written.items():
-        with (base.folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                got = f"another sha256 for {name} than the sweep's manifest.json"
-                raise UserError(str(base.folder), "must be the base model of the sweep", got, "restore that model")
+        if sha256_of(base.folder / name) != expected:
+            got = f"another sha256 for {name} than the sweep's manifest.json"
+            raise UserError(str(base.folder), "must be the base model of the sweep", got, "restore that model")

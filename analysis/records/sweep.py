@@ -7,7 +7,6 @@ is an error.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from analysis.records.json_files import read_json_lines
 from analysis.records.sweep_yaml import RESTORE, read_config, read_ranking
 from analysis.stats.multiple_comparisons import Separation
 from trainables.errors import UserError
+from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
 
 BASELINE = "baseline"
@@ -190,7 +190,7 @@ def _item(record: dict[str, Any], where: str) -> tuple[int, ItemScore]:
             area=str(record["area"]),
             id=str(record["id"]),
             group=str(record["id"] if record.get("group") is None else record["group"]),
-            nll=math.nan if nll is None else float(nll),
+            nll=number_or_nan(nll),
             tokens=int(record["tokens"]),
             answer=record.get("answer"),
             exact_match=record.get("exact_match"),

@@ -19,6 +19,7 @@ import pyarrow as pa
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.suspects.scores import Epoch, Suspicion, answer_kind, suspicions
 from trainables.errors import UserError
+from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
 
 SHOWN = 20
@@ -89,9 +90,9 @@ def read_epoch(sweep: Sweep, trial_id: str) -> Epoch | None:
     ids = [name for record in records for name in record["ids"]]
     if not ids:
         return None
-    nll = [_number(value) for record in records for value in record["item_nll"]]
+    nll = [number_or_nan(value) for record in records for value in record["item_nll"]]
     tokens = np.array([count for record in records for count in record["item_tokens"]], dtype=np.float64)
-    base = [_number(value) for record in records for value in record.get("item_base_nll") or []]
+    base = [number_or_nan(value) for record in records for value in record.get("item_base_nll") or []]
     return Epoch(ids, np.array(nll), tokens, np.array(base) if len(base) == len(ids) else None)
 
 
@@ -129,7 +130,3 @@ def _kind(name: str, text: Text, key: str | None) -> str:
         known = ", ".join(sorted(text.meta)) or "none"
         raise UserError("--kind-key", f"every sample must have it, {name} has not", key, f"its keys are: {known}")
     return str(text.meta[key])
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sweeps.driver.checkpoint_retention import Ended, Key, kept
 from sweeps.ledger.history import DROPPED, marked
 from sweeps.ledger.ledger import Ledger
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import objectives_by_step
 from trainables.storage.layout import CHECKPOINTS_FOLDER, trial_file
 from trainables.storage.working_copy import WorkingCopy
 
@@ -98,7 +98,7 @@ def _ended(record: Record, weights: Mapping[str, float]) -> Ended:
         trial_id=record["trial_id"],
         setting=record["replicate_of"] if record["kind"] == "replicate" else record["trial_id"],
         competes=record["state"] == "complete" and record["kind"] in ("search", "replicate"),
-        objectives={point["step"]: objective(point["areas"], weights) for point in record["checkpoints"]},
+        objectives=objectives_by_step(record, weights),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
+from trainables.storage.checksums import sha256_of
 from trainables.storage.layout import MANIFEST_FILE
 
 PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
@@ -70,9 +70,9 @@ def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> 
         "git_commit": git_commit(Path(__file__).parent),
         "model": config.model.name,
         "model_path": model_path,
-        "model_sha256": {path.name: sha256(path) for path in sorted(Path(model_path).glob("*.safetensors"))},
+        "model_sha256": {path.name: sha256_of(path) for path in sorted(Path(model_path).glob("*.safetensors"))},
         "trust_remote_code": config.model.trust_remote_code,
-        "data_sha256": {name: sha256(Path(path)) for name, path in files.items() if Path(path).is_file()},
+        "data_sha256": {name: sha256_of(Path(path)) for name, path in files.items() if Path(path).is_file()},
         "seed": config.seed,
         "beyond_recommended": config.space.beyond_recommended,
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), **hardware},
@@ -83,12 +83,6 @@ def precisions(ledger: Ledger) -> list[str]:
     """What the trials that ended were computed in, "auto" resolved: one precision, unless lanes differ."""
     ended = [event["trial"] for event in ledger.read()[0] if event["event"] == "trial_ended"]
     return sorted({trial["precision"] for trial in ended if trial.get("precision")})
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_commit(folder: Path) -> str | None:

@@ -25,8 +25,9 @@ from trainables.data.epoch import Epoch, plan_epoch
 from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation import base_losses
 from trainables.evaluation.base_losses import BaseLosses
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import objectives_by_step
 from trainables.optim.lr_schedule import LRSchedule, make_schedule
+from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import CURVE_FILE, TRIALS_FOLDER, trial_file
 from trainables.storage.working_copy import WorkingCopy
 
@@ -78,9 +79,9 @@ class Reading:
         self.offset += len(whole)
         for text in whole.splitlines():
             line = json.loads(text)
-            item_nll = [_number(loss) for loss in line["item_nll"]]
+            item_nll = [number_or_nan(loss) for loss in line["item_nll"]]
             self.lines.append({"step": line["step"], "item_nll": item_nll})
-            loss, grad_norm = _number(line["loss"]), _number(line["grad_norm"])
+            loss, grad_norm = number_or_nan(line["loss"]), number_or_nan(line["grad_norm"])
             base = line.get("item_base_nll")
             self.findings += self.watch.update(line["step"], loss, grad_norm, line["lr"], item_nll, base)
         return bool(whole)
@@ -229,13 +230,8 @@ class Pruner:
         spec = TrialSpec(**{name: record[name] for name in fields})
         reading = Reading.begun(spec, 0, self.config, self.samples, self._base_level)
         reading.read_on(self.config.folder / TRIALS_FOLDER / spec.trial_id / CURVE_FILE)
-        points = {c["step"]: objective(c["areas"], self.config.heldout.weights) for c in record["checkpoints"]}
+        points = objectives_by_step(record, self.config.heldout.weights)
         return reading.curve(points, points[max(points)])
-
-
-def _number(value: float | None) -> float:
-    """A loss that is not finite stands in the file as null."""
-    return math.nan if value is None else value
 
 
 def _points(job: Record) -> dict[int, float]:

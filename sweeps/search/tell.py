@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.search.search_space import Distribution, distributions
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import objectives_by_step
 
 Record = dict[str, Any]
 
@@ -112,7 +112,7 @@ def as_trial(record: Record, config: SweepConfig, base_objective: float, before:
         base_objective: The base model's, nats a token: what stands for a trial that diverged.
         before: Trials that the study has; a stopped one without a prediction counts as the worst of them.
     """
-    points = {point["step"]: objective(point["areas"], config.heldout.weights) for point in record["checkpoints"]}
+    points = objectives_by_step(record, config.heldout.weights)
     last = next(reversed(points.values()), None)
     told = outcome_of(record["state"], last, record.get("predicted"), base_objective, before)
     attrs = {"trial_id": record["trial_id"], **told.attrs, **repeats(record)}

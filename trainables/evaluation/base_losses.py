@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from trainables.storage.checksums import sha256_of
+
 logger = logging.getLogger(__name__)
 
 FILE = "cache/base_losses.arrow"
@@ -77,8 +79,8 @@ def losses_key(model_path: str | Path, tokenized: str | Path, precision: str) ->
     """Hash of all that the losses depend on: the model's config and weights, the tokenized samples, the precision."""
     folder = Path(model_path)
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-    parts = [RECIPE, precision, _sha256(Path(tokenized))]
-    parts += [f"{path.name} {_sha256(path)}" for path in (folder / "config.json", *weights)]
+    parts = [RECIPE, precision, sha256_of(Path(tokenized))]
+    parts += [f"{path.name} {sha256_of(path)}" for path in (folder / "config.json", *weights)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -117,8 +119,3 @@ def keep(losses: BaseLosses, sweep_folder: Path, cache: Path | None) -> None:
 
 def _shared(cache: Path, key: str) -> Path:
     return cache / f"{key}.arrow"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

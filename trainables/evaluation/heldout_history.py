@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from trainables.data.dataset import TokenizedSet
 from trainables.diagnostics import CurveMonitor, Finding, HeldoutPoint, heldout_findings
 from trainables.evaluation.heldout import ItemScore
+from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
 
 BASELINE_ITEMS = trial_file(BASELINE_TRIAL, ITEMS_FILE)
@@ -33,7 +33,7 @@ class HeldoutEvidence:
         """Takes in the lines of `heldout.jsonl` that an earlier start of the trial wrote."""
         points: dict[int, dict[str, list[float]]] = {}
         for line in lines:
-            nll = math.nan if line["nll"] is None else line["nll"]
+            nll = number_or_nan(line["nll"])
             points.setdefault(line["step"], {}).setdefault(line["area"], []).append(nll)
         self._points += [HeldoutPoint(step, items) for step, items in points.items()]
 
@@ -64,5 +64,5 @@ def _baseline(path: Path, areas: Mapping[str, TokenizedSet]) -> dict[str, list[f
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             item = json.loads(line)
-            found[item["area"], item["id"]] = math.nan if item["nll"] is None else item["nll"]
+            found[item["area"], item["id"]] = number_or_nan(item["nll"])
     return {area: [found[area, name] for name in items.ids] for area, items in areas.items()}

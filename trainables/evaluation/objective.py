@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> float:
@@ -20,3 +21,8 @@ def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, fl
     """
     total = sum(weights.values())
     return sum(weight * areas[name]["nll"] for name, weight in weights.items()) / total
+
+
+def objectives_by_step(record: Mapping[str, Any], weights: Mapping[str, float]) -> dict[int, float]:
+    """The objective at each checkpoint of a trial's record, in nats a token."""
+    return {point["step"]: objective(point["areas"], weights) for point in record["checkpoints"]}

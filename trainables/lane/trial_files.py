@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from trainables.reliability.disk_full import patiently
 from trainables.storage.atomic import append_whole, sync, write_whole
+from trainables.storage.json_numbers import json_line
 from trainables.storage.layout import CURVE_FILE, ITEMS_FILE
 from trainables.storage.writer_lock import WriterLock
 from trainables.training.curve_recorder import StepRecord
@@ -88,19 +88,3 @@ class TrialFiles:
                 lines.append(line)
                 texts.append(text)
         return lines, texts
-
-
-def json_line(record: dict[str, Any]) -> str:
-    """One line; a loss that is not finite becomes null."""
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError:
-        return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 
 from trainables.errors import UserError
 from trainables.models.progress_bars import no_progress_bars
+from trainables.storage.checksums import sha256_of
 
 
 def folder_name(file: Path) -> str:
     """Name of the folder for a converted file: its own and the hash of its content."""
-    with file.open("rb") as content:
-        return f"{file.stem}-{hashlib.file_digest(content, 'sha256').hexdigest()[:16]}"
+    return f"{file.stem}-{sha256_of(file)[:16]}"
 
 
 def convert_gguf(file: Path, folder: Path) -> None:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from trainables.reliability import fault_injection, watchdog
 from trainables.storage.atomic import build_once, sync
+from trainables.storage.checksums import sha256_of
 from trainables.storage.object_store import Remote
 
 CHECKSUMS, COMPLETE = "checksums.json", "COMPLETE"
@@ -76,9 +77,8 @@ def _fetch(remote: Remote, key: str, folder: Path, marker: bytes) -> None:
             raise DamagedError(f"{remote.url}/{key}: {CHECKSUMS} names {name}, which lies outside")
         if not remote.fetch(f"{key}/{name}", folder / name):
             raise DamagedError(f"{remote.url}/{key}: {name} is missing")
-        with (folder / name).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise DamagedError(f"{remote.url}/{key}: {name} is not what was written (its sha256 differs)")
+        if sha256_of(folder / name) != expected:
+            raise DamagedError(f"{remote.url}/{key}: {name} is not what was written (its sha256 differs)")
     (folder / CHECKSUMS).write_bytes(checksums)
     (folder / COMPLETE).write_bytes(marker)
 
@@ -145,13 +145,13 @@ def verify(folder: str | Path) -> dict[str, str]:
         raise CheckpointError(f"{folder}: no {COMPLETE} marker: the checkpoint was not written to its end")
     if not (folder / CHECKSUMS).is_file():
         raise CheckpointError(f"{folder}: {CHECKSUMS} is missing")
-    if _sha256(folder / CHECKSUMS).encode() != (folder / COMPLETE).read_bytes().strip():
+    if sha256_of(folder / CHECKSUMS).encode() != (folder / COMPLETE).read_bytes().strip():
         raise CheckpointError(f"{folder}: {CHECKSUMS} is not what {COMPLETE} vouches for")
     checksums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
     for name, expected in checksums.items():
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: {name} is missing")
-        if _sha256(folder / name) != expected:
+        if sha256_of(folder / name) != expected:
             raise CheckpointError(f"{folder}: {name} is not what was written (its sha256 differs)")
     return checksums
 
@@ -167,18 +167,13 @@ def _seal(folder: Path) -> None:
     for path in files:
         sync(path)
         watchdog.beat()
-    checksums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    checksums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     _write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2))
     sync(folder)
-    _write_text(folder / COMPLETE, _sha256(folder / CHECKSUMS) + "\n")
+    _write_text(folder / COMPLETE, sha256_of(folder / CHECKSUMS) + "\n")
     sync(folder)
 
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     sync(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

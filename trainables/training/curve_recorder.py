@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +14,7 @@ from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import LRSchedule
 from trainables.optim.step import BatchLosses
 from trainables.optim.workers import World
+from trainables.storage.json_numbers import number_or_nan
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class CurveRecorder:
             records: The curve's lines from the first step on; a number that is not finite is None.
         """
         for line in records:
-            loss, grad_norm = _number(line["loss"]), _number(line["grad_norm"])
-            item_nll = [_number(loss) for loss in line["item_nll"]]
+            loss, grad_norm = number_or_nan(line["loss"]), number_or_nan(line["grad_norm"])
+            item_nll = [number_or_nan(loss) for loss in line["item_nll"]]
             base = line["item_base_nll"]
             self.findings += self.monitor.update(line["step"], loss, grad_norm, line["lr"], item_nll, base)
         self._steps += len(records)
@@ -139,10 +139,6 @@ class _HostStep(NamedTuple):
     tokens: list[int]
     sums: list[float]
     grad_norm: float
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _mean_loss(item_nll: list[float], item_tokens: list[int]) -> float:
