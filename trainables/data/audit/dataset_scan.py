@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from array import array
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -16,7 +20,6 @@ from trainables.data.audit.leakage import Texts
 from trainables.data.audit.line_scan import ROW, Chunk, Scanned, Scanner, Source
 from trainables.data.audit.ngrams import Flat
 from trainables.data.audit.report import Hit
-from trainables.data.audit.scan_workers import Workers
 from trainables.data.defects import SHOWN_PER_RULE, Defect
 from trainables.data.json_lines import RawLine, Record, parse_line
 from trainables.data.samples import Sample, check_record
@@ -26,6 +29,8 @@ from trainables.errors import UserError
 CHUNK_LINES = 1024
 CHUNK_BYTES = 2**21
 ALONE_CHUNKS = 4  # starting processes takes as long as some thousands of lines
+WAITING_CHUNKS = 2  # for each process, so that none waits for lines
+IDLE_SECONDS = 60  # after which a worker ends by itself, if the audit was killed
 
 
 @dataclass(frozen=True)
@@ -138,23 +143,60 @@ def read_columns(data: AuditSource, source: Source, processes: int) -> Columns:
 
 
 def _share(columns: Columns, source: Source, chunks: Iterator[Chunk], processes: int, scanner: Scanner) -> None:
+    """Scans the chunks, in worker processes if there are any chunks left and `processes` is above 1."""
     if processes < 2:
         for chunk in chunks:
             columns.add(scanner.scan(chunk))
-        return
-    if (next_chunk := next(chunks, None)) is None:
-        return
-    workers = Workers(source, processes)
-    try:
-        for scanned in workers.scan(_with_first(next_chunk, chunks)):
+    elif first := next(chunks, None):
+        for scanned in _scan_in_workers(source, chain([first], chunks), processes):
             columns.add(scanned)
+
+
+def _scan_in_workers(source: Source, chunks: Iterable[Chunk], processes: int) -> Iterator[Scanned]:
+    """Yields what each chunk gave, in order; only a few chunks are read ahead.
+
+    Raises:
+        UserError: A worker died, as when memory runs out.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor  # here, because short files need no workers
+
+    # loky and not multiprocessing, which would import the caller's main module, and its frameworks, into each worker.
+    # One rensa thread each, for the processes are what shares the CPUs.
+    pool = ProcessPoolExecutor(
+        processes,
+        timeout=IDLE_SECONDS,
+        initializer=_start_worker,
+        initargs=(source,),
+        env={"RAYON_NUM_THREADS": "1"},
+    )
+    waiting: deque[Future[Scanned]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_scan_chunk, chunk))
+            if len(waiting) > WAITING_CHUNKS * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        ended = re.search(r"\((-?\d+)\)", str(error))  # loky names the exit codes only in its message
+        remedy = "free memory, or look for an error above"
+        got = f"exit {ended[1]}" if ended else "a worker that ended"
+        raise UserError("audit", "its processes must run to their end", got, remedy) from error
     finally:
-        workers.close()
+        pool.shutdown(kill_workers=True)
 
 
-def _with_first(first: Chunk, others: Iterator[Chunk]) -> Iterator[Chunk]:
-    yield first
-    yield from others
+_worker_scanner: Scanner  # of a worker process, which scans one data set
+
+
+def _start_worker(source: Source) -> None:
+    global _worker_scanner
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends the workers
+    _worker_scanner = Scanner(source)
+
+
+def _scan_chunk(chunk: Chunk) -> Scanned:
+    return _worker_scanner.scan(chunk)
 
 
 def _chunk(records: Iterator[RawLine | Record | Defect], most: int) -> Chunk:
