@@ -10,9 +10,7 @@ import numpy as np
 from analysis.suspects.scores import Epoch, answer_kind, suspicions
 from benchmarks.diagnostics.recorded import samples_of
 from benchmarks.recording.curves import Curves
-from benchmarks.recording.data import plant
-from trainables.config.sections import FieldNames
-from trainables.data.samples import read_samples
+from benchmarks.recording.data import plant, read_samples
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf/data/demo/train.jsonl"
 """The samples of the recorded plantings."""
@@ -26,7 +24,7 @@ def answer_kinds(curves: Curves, data: str) -> dict[str, str]:
     Raises:
         ValueError: That gives other samples than the recorded ones: it was made from other data.
     """
-    by_id = {sample.id: sample for sample in read_samples(str(TRAIN), FieldNames())}
+    by_id = {sample.id: sample for sample in read_samples(str(TRAIN))}
     wrong, exchanged = plant([by_id[name] for name in curves.ids.tolist()], int(data.removeprefix("planted-")))
     recorded = sorted(curves.ids[curves.planted[curves.sets.index(data)]].tolist())
     if exchanged != recorded:
