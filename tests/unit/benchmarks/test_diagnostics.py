@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from analysis.suspects.scores import answer_kind
 from benchmarks.diagnostics import heldout as diagnostics_heldout
 from benchmarks.diagnostics.__main__ import count, false_alarms, mean_with_interval, recorded, summary, worse_than_base
 from benchmarks.diagnostics.ground_truth import findings_of, truths
@@ -26,6 +25,7 @@ from benchmarks.diagnostics.synthetic import CLASSES, findings
 from benchmarks.intervals import proportion
 from benchmarks.recording.curves import Curves
 from benchmarks.recording.data import plant, read_samples
+from trainables.data.answer_text import answer_kind
 
 SAMPLES, BATCH, STEPS = 320, 4, 80
 PEAKS = (1e-5, 3e-4, 5e-4, 1e-2)
