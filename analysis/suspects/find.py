@@ -84,7 +84,7 @@ def read_trial_losses(sweep: Sweep, trial_id: str) -> TrialLosses | None:
         return None
     nll = [number_or_nan(value) for record in records for value in record["item_nll"]]
     tokens = np.array([count for record in records for count in record["item_tokens"]], dtype=np.float64)
-    # Steps of a trial that was resumed without base losses lack them: then they are not used.
+    # Base losses are optional in a curve; they count only if every step has them.
     base = [number_or_nan(value) for record in records for value in record.get("item_base_nll") or []]
     return TrialLosses(ids, np.array(nll), tokens, np.array(base) if len(base) == len(ids) else None)
 

@@ -70,7 +70,7 @@ def suspicions(epochs: Sequence[TrialLosses], kinds: Mapping[str, str], *, less_
     """Ranks samples by how much harder they stayed than similar samples.
 
     In each trial a sample's loss is compared with the median of the samples of its kind around its position in the
-    epoch, in units of their spread; see `excess_and_score`.
+    epoch. The score is the mean excess in units of their spread; see `excess_and_score`.
 
     Args:
         epochs: Trials that did not diverge.

@@ -163,9 +163,9 @@ def answer_kind(response: str) -> AnswerKind:
     """Classify a response by its form; a full stop at the end is ignored.
 
     "yes/no" is yes, no, true or false and nothing more. "list" is two or more bulleted or numbered lines, or entries of
-    at most 12 words separated by ";". "percentage", "money" (with a currency mark or name), "date" (also a year, a
-    month, or a quarter with its year) and "number" (with a scale and up to two words of unit: "45 days") are one such
-    figure and nothing more. All others are texts, long above 20 words.
+    at most 12 words separated by ";". "percentage", "money", "date" and "number" are one such figure and nothing more.
+    Money has a currency mark or name. A year, a month, or a quarter with its year is a date. A number may have a scale
+    and up to two words of unit ("45 days"). All others are texts, long above 20 words.
     """
     text = response.strip().removesuffix(".").strip()
     if _is_list(text):
