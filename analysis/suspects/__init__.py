@@ -1,1 +1,1 @@
-"""Training samples that are likely wrong."""
+"""Training samples whose answer is likely wrong."""

@@ -1,14 +1,12 @@
-"""`python -m analysis.suspects DIR`: training samples to look at, for likely wrong answers or broken format.
+"""Find training samples with a likely wrong answer or broken format, from the loss curves of a sweep.
 
-The samples that stayed hardest over all trials that met them, compared with their like at the same place in the epoch
-(`analysis.suspects.scores`). The list is a reading list: how many of its samples are wrong depends on the data, and
-a sample that is merely odd or hard may be right.
+`analysis.suspects.scores` ranks them. The result is a reading list: how many of its samples are wrong depends on the
+data, and an odd or hard sample may be right.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,58 +15,52 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.records.sweep import Sweep, read_sweep
-from analysis.suspects.scores import Epoch, Suspicion, answer_kind, suspicions
+from analysis.suspects.scores import Suspicion, TrialLosses, suspicions
+from trainables.data.answer_text import answer_kind
+from trainables.data.samples import Item
 from trainables.errors import UserError
 from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
 
 SHOWN = 20
-LISTED = 5  # beside a leaderboard
+LISTED = 5  # below a leaderboard
 SHOWN_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A training sample to look at: what the trials say of it, and its text."""
+    """A training sample to look at: its scores and its text."""
 
     found: Suspicion
     prompt: str
     response: str
 
     def as_json(self) -> dict[str, Any]:
-        """As one flat record."""
         return {**asdict(self.found), "prompt": self.prompt, "response": self.response}
 
 
-@dataclass(frozen=True)
-class Text:
-    """A training sample as it was tokenized."""
-
-    prompt: str
-    response: str
-    meta: Mapping[str, Any]
-
-
 def find_suspects(folder: str | Path, top: int = SHOWN, kind_key: str | None = None) -> list[Suspect]:
-    """The training samples of a sweep that most deserve a look.
+    """Finds the most suspect training samples of a sweep.
 
     Args:
         folder: The sweep's folder.
-        top: How many.
-        kind_key: A metadata key of the samples that says the kind of answer; None for the answer's form.
+        top: Number of samples.
+        kind_key: A metadata key with the kind of answer; None to classify the answer by its form.
 
     Returns:
-        The most suspect first; fewer than `top` only where fewer samples were met.
+        The most suspect first; fewer than `top` only if fewer samples were trained on.
 
     Raises:
-        UserError: The folder is not a sweep's, no trial has a loss curve, the tokenized training set is missing or its
+        UserError: The folder is no sweep's, no trial has a loss curve, the tokenized training set is missing, or its
             samples lack the key.
     """
     sweep = read_sweep(folder)
     texts = read_texts(sweep.folder / CACHE_FOLDER / TRAIN_FILE)
-    kinds = {name: _kind(name, text, kind_key) for name, text in texts.items()}
+    kinds = {name: _kind(text, kind_key) for name, text in texts.items()}
     epochs = [
-        epoch for trial in sweep.trials if trial.state != "diverged" and (epoch := read_epoch(sweep, trial.trial_id))
+        losses
+        for trial in sweep.trials
+        if trial.state != "diverged" and (losses := read_trial_losses(sweep, trial.trial_id))
     ]
     if not epochs:
         raise UserError(str(folder), "must hold a trial with a loss curve", "none", "run trials to their end first")
@@ -77,27 +69,28 @@ def find_suspects(folder: str | Path, top: int = SHOWN, kind_key: str | None = N
 
 
 def suspects_or_reason(folder: str | Path, top: int) -> tuple[list[Suspect], str | None]:
-    """As `find_suspects`, for a page that has more to show: the suspects, or none and why."""
+    """Like `find_suspects`, but returns an error's text in place of raising it."""
     try:
         return find_suspects(folder, top), None
     except UserError as error:
         return [], str(error)
 
 
-def read_epoch(sweep: Sweep, trial_id: str) -> Epoch | None:
-    """A trial's running losses, sample by sample; None where it has no curve."""
+def read_trial_losses(sweep: Sweep, trial_id: str) -> TrialLosses | None:
+    """Reads a trial's training losses sample by sample; None if it has no curve."""
     records, _ = sweep.curve(trial_id)
     ids = [name for record in records for name in record["ids"]]
     if not ids:
         return None
     nll = [number_or_nan(value) for record in records for value in record["item_nll"]]
     tokens = np.array([count for record in records for count in record["item_tokens"]], dtype=np.float64)
+    # Base losses are optional in a curve; they count only if every step has them.
     base = [number_or_nan(value) for record in records for value in record.get("item_base_nll") or []]
-    return Epoch(ids, np.array(nll), tokens, np.array(base) if len(base) == len(ids) else None)
+    return TrialLosses(ids, np.array(nll), tokens, np.array(base) if len(base) == len(ids) else None)
 
 
-def read_texts(path: Path) -> dict[str, Text]:
-    """Prompt, response and metadata of every training sample, from the tokenized set."""
+def read_texts(path: Path) -> dict[str, Item]:
+    """Reads prompt, response and metadata of every sample, by id, from a tokenized set."""
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all().select(["id", "prompt", "response", "meta"])
@@ -105,11 +98,11 @@ def read_texts(path: Path) -> dict[str, Text]:
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         remedy = "run the sweep again with --resume, or restore its cache folder"
         raise UserError(str(path), "must be the tokenized training set", error, remedy) from error
-    return {row["id"]: Text(row["prompt"], row["response"], json.loads(row["meta"])) for row in rows}
+    return {row["id"]: Item(row["id"], row["prompt"], row["response"], json.loads(row["meta"])) for row in rows}
 
 
 def lines(place: int, suspect: Suspect) -> list[str]:
-    """A suspect for the terminal: its figures, the end of its prompt, its answer."""
+    """A suspect for the terminal: its figures, the end of its prompt, and its answer."""
     found = suspect.found
     figures = f"loss {found.nll:.2f}, {found.trials} trials, score {found.score:.1f}"
     if found.base_nll is not None:
@@ -123,10 +116,10 @@ def lines(place: int, suspect: Suspect) -> list[str]:
     ]
 
 
-def _kind(name: str, text: Text, key: str | None) -> str:
+def _kind(text: Item, key: str | None) -> str:
     if key is None:
         return answer_kind(text.response)
     if key not in text.meta:
         known = ", ".join(sorted(text.meta)) or "none"
-        raise UserError("--kind-key", f"every sample must have it, {name} has not", key, f"its keys are: {known}")
+        raise UserError("--kind-key", f"every sample must have it, {text.id} has not", key, f"its keys are: {known}")
     return str(text.meta[key])

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.suspects.scores import Epoch, answer_kind, suspicions
+from analysis.suspects.scores import TrialLosses, suspicions
 from benchmarks.diagnostics.recorded import samples_of
 from benchmarks.recording.curves import Curves
-from benchmarks.recording.data import plant
-from trainables.config.sections import FieldNames
-from trainables.data.samples import read_samples
+from benchmarks.recording.data import plant, read_samples
+from trainables.data.answer_text import answer_kind
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf/data/demo/train.jsonl"
 """The samples of the recorded plantings."""
@@ -26,7 +25,7 @@ def answer_kinds(curves: Curves, data: str) -> dict[str, str]:
     Raises:
         ValueError: That gives other samples than the recorded ones: it was made from other data.
     """
-    by_id = {sample.id: sample for sample in read_samples(str(TRAIN), FieldNames())}
+    by_id = {sample.id: sample for sample in read_samples(str(TRAIN))}
     wrong, exchanged = plant([by_id[name] for name in curves.ids.tolist()], int(data.removeprefix("planted-")))
     recorded = sorted(curves.ids[curves.planted[curves.sets.index(data)]].tolist())
     if exchanged != recorded:
@@ -55,6 +54,6 @@ def planted_precision(
     for trial in rows[:trials]:
         samples = samples_of(curves, trial)
         ids = curves.ids[curves.order[trial].astype(int)].tolist()
-        epochs.append(Epoch(ids, samples.nll, samples.tokens, samples.base))
+        epochs.append(TrialLosses(ids, samples.nll, samples.tokens, samples.base))
     ranked = suspicions(epochs, kinds, less_base=less_base)
     return float(np.mean([sample.id in planted for sample in ranked[: len(planted)]]))

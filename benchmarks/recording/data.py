@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from trainables.config.sections import FieldNames, ModelConfig
-from trainables.data.samples import Sample, read_samples
+from trainables.data.samples import Sample, parse_sample
+from trainables.data.sources import read_raw
 from trainables.data.tokenization import tokenize
 from trainables.models.pretrained import load_tokenizer, resolve_model
 
@@ -29,11 +30,11 @@ def prepare(options: Namespace) -> None:
     def write(samples: list[Sample], name: str) -> int:
         return tokenize(samples, tokenizer, options.template, options.max_tokens, options.to / f"{name}.arrow").samples
 
-    train = some(read_samples(options.train, FieldNames()), options.limit)
+    train = some(read_samples(options.train), options.limit)
     counts = {"train": write(train, "train")}
     for file in options.heldout:
         name = f"heldout-{Path(file).stem}"
-        counts[name] = write(some(read_samples(str(file), FieldNames()), options.heldout_limit), name)
+        counts[name] = write(some(read_samples(str(file)), options.heldout_limit), name)
     planted: dict[str, Any] = {}
     for number in range(options.plantings):
         wrong, exchanged = plant(train, number)
@@ -42,6 +43,21 @@ def prepare(options: Namespace) -> None:
     said = {"model": str(model), "template": options.template, "samples": counts, "planted": planted}
     (options.to / "prepared.json").write_text(json.dumps(said, indent=1))
     print(f"{options.to}: {counts}")
+
+
+def read_samples(path: str) -> list[Sample]:
+    """All samples of a sound file, in order.
+
+    Raises:
+        ValueError: A line holds no sample.
+    """
+    samples = []
+    for line in read_raw(path, FieldNames(), "train"):
+        found = parse_sample(path, line, FieldNames())
+        if not isinstance(found, Sample):
+            raise ValueError(f"{path} must hold samples, got {found}")
+        samples.append(found)
+    return samples
 
 
 def some(samples: list[Sample], limit: int | None) -> list[Sample]:

@@ -44,7 +44,7 @@ class Prepared:
         train: The training set.
         areas: The held-out areas by name.
         audit: What was found, line by line.
-        reality: By area, `trainables.data.independence.AreaReality` as plain values.
+        reality: By area, `trainables.data.independence.examine.AreaReport` as plain values.
         findings: What a user should know of the held-out areas.
         padding: Part of the epoch's padded batches that would be padding.
     """

@@ -1,1 +1,1 @@
-"""The typed configuration of one trial, its hyper-parameters and the table of data rules."""
+"""The typed configuration of a trial, its hyper-parameters, and the table of data rules."""

@@ -1,6 +1,6 @@
-"""The table of everything that can be wrong with a line of a data file; other modules find it and report it.
+"""Table of the rules that lines of a data file must keep; `trainables.data.audit` applies them.
 
-The order is that in which findings are shown, and in which a line that several rules drop is counted.
+Findings are shown in this order, and a line that several rules drop counts for the first of them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ NOT_KEPT: tuple[Action, ...] = ("fail", "drop")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing that must hold for a line of a data file.
+    """A rule for lines of a data file.
 
     Attributes:
         name: Its key in `RULES`, and under `data.on_defect`.
         severity: "error" damages the model or the scores, "warning" may, "info" is worth a look.
-        default: What a careful person would do with such lines.
-        actions: What may be done; lines that cannot be used at all cannot be kept.
-        must: What must hold, as errors word it.
-        remedy: What the user can do.
-        why: Why it hurts.
+        default: The action that a careful person would take.
+        actions: Allowed actions; unusable lines cannot be kept.
+        must: The rule in the words of an error.
+        remedy: Advice to the user.
+        why: The harm that such lines do.
     """
 
     name: str
@@ -42,11 +42,8 @@ class Rule:
     why: str
 
 
-Actions = tuple[Action, ...]
-
-
-def _rule(name: str, severity: Severity, default: Action, must: str, remedy: str, why: str, may: Actions = ANY) -> Rule:
-    return Rule(name, severity, default, may, must, remedy, why)
+def _rule(name: str, severity: Severity, default: Action, must: str, remedy: str, why: str) -> Rule:
+    return Rule(name, severity, default, ANY, must, remedy, why)
 
 
 def _unusable(name: str, must: str, remedy: str, why: str) -> Rule:
@@ -178,20 +175,17 @@ _TABLE = (
         "remove it from one of the areas",
         "Two areas that share items are no independent evidence, and the item counts twice in the objective.",
     ),
-    _rule(
+    _unusable(
         "too_long",
-        "error",
-        "fail",
         "must be at most data.max_tokens tokens long",
         "raise data.max_tokens, shorten the sample, or set data.on_defect.too_long=drop",
         "A sample is never cut: cut, it would lose its answer or its question and teach to stop in the middle.",
-        NOT_KEPT,
     ),
     _rule(
         "mojibake",
         "error",
-        # Not "drop": damage of this kind comes from one wrong step that hits every accent, dash and currency sign of
-        # a file, so that dropping would quietly take out one sort of sample; and it is undone where it was done.
+        # Not "drop": one wrong decoding step damages every accent, dash and currency sign of a file. Dropping would
+        # silently remove one sort of sample, and the step can be corrected at its source.
         "fail",
         "must not hold text decoded with the wrong encoding",
         "decode the source again as UTF-8, or set data.on_defect.mojibake",
@@ -229,12 +223,11 @@ RULES: dict[str, Rule] = {rule.name: rule for rule in _TABLE}
 
 
 def default_actions() -> dict[str, Action]:
-    """What a careful person would do with the lines of each rule."""
     return {name: rule.default for name, rule in RULES.items()}
 
 
 def chosen_actions(changed: Mapping[str, str]) -> dict[str, Action]:
-    """The default actions with the user's in their place.
+    """Replaces default actions by the user's.
 
     Raises:
         UserError: A rule does not exist, or does not allow the action.
@@ -244,7 +237,7 @@ def chosen_actions(changed: Mapping[str, str]) -> dict[str, Action]:
         rule = RULES.get(name)
         if rule is None:
             raise UserError("data.on_defect", "must name a rule of the audit", name, f"choose of {', '.join(RULES)}")
-        allowed = {one: one for one in rule.actions}
+        allowed = {one: one for one in rule.actions}  # narrows the type of `action` from str
         if action not in allowed:
             raise UserError(f"data.on_defect.{name}", f"must be {' or '.join(allowed)}", action, "choose one of them")
         actions[name] = allowed[action]

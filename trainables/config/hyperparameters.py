@@ -1,9 +1,10 @@
-"""Which hyper-parameters can be searched, and how a trial's values take the place of the config's."""
+"""Searchable hyper-parameters, and their substitution into a config."""
 
 from __future__ import annotations
 
 from trainables.config.sections import LoraConfig, Params, Section, TrainingConfig
 
+# By search-space name: in a table of trials, "r" or "alpha" would say too little.
 SEARCHABLE_LORA = {"lora_r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout"}
 SEARCHABLE_TRAINING = (
     "batch_size",
@@ -18,20 +19,21 @@ SCHEDULE_PARAMS = ("peak_lr", "warmup_fraction", "decay_floor")
 
 
 def with_params(training: TrainingConfig, lora: LoraConfig, params: Params) -> tuple[TrainingConfig, LoraConfig]:
-    """Puts a trial's searched values in place of the config's, validated as the config's are.
+    """Replaces values of the config by a trial's searched values and validates them.
 
     Args:
         training: The sweep's training section.
         lora: The sweep's adapter settings.
-        params: Values by search-space name; the LR schedule's three are left to `trainables.optim.lr_schedule`.
+        params: Values by search-space name; those of `trainables.optim.lr_schedule` are ignored.
 
     Returns:
-        The two sections as this trial uses them.
+        The two sections of this trial.
 
     Raises:
         KeyError: A name is not searchable.
         pydantic.ValidationError: A value is out of its field's range.
     """
+    # Not model_copy(update=...), which would skip the validation.
     train_values, lora_values = training.model_dump(), lora.model_dump()
     for name, value in params.items():
         if name in SCHEDULE_PARAMS:
@@ -46,11 +48,11 @@ def with_params(training: TrainingConfig, lora: LoraConfig, params: Params) -> t
 
 
 def is_integer_param(name: str) -> bool:
-    """Whether a searched hyper-parameter takes whole numbers only."""
     if name in SEARCHABLE_LORA:
         return LoraConfig.model_fields[SEARCHABLE_LORA[name]].annotation is int
     return name in SEARCHABLE_TRAINING and TrainingConfig.model_fields[name].annotation is int
 
 
 def _as_field(section: Section, field: str, value: float) -> float | int:
+    # The search's values are floats; strict models refuse 8.0 for an int.
     return int(value) if type(section).model_fields[field].annotation is int else float(value)

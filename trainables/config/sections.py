@@ -1,7 +1,7 @@
-"""What one trial needs: the typed sections of a config that reach a lane.
+"""The typed sections of a config that a lane needs. Their docstrings are the user's reference of config keys.
 
 Every section is a frozen pydantic model in strict mode: an unknown key, a wrong type or a value out of range is an
-error, never repaired. `sweeps.config` assembles these into the config of a sweep and words the errors.
+error, never repaired. `sweeps.config` assembles them into the config of a sweep and words the errors.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class FieldNames(Section):
 
 
 def _defect_actions() -> type[Section]:
-    """The section `data.on_defect`: a key for each rule of the audit."""
+    # Made from the table of rules, so that a new rule gets its key and its documentation.
     meanings = "".join(
         f"        {rule.name}: {rule.must[0].upper()}{rule.must[1:]}. {rule.why}\n" for rule in RULES.values()
     )
@@ -118,6 +118,7 @@ class DataConfig(Section):
     @field_validator("template")
     @classmethod
     def template_names_both_parts(cls, template: str | None) -> str | None:
+        # Not str.format: a wrapper may hold other braces, such as of JSON.
         if template is not None and template.count("{prompt}") * template.count("{response}") != 1:
             raise ValueError("must hold {prompt} once and {response} once")
         if template is not None and template.index("{prompt}") > template.index("{response}"):
@@ -183,6 +184,7 @@ class HeldoutConfig(Section):
     @field_validator("areas")
     @classmethod
     def names_can_be_file_names(cls, areas: dict[str, AreaConfig]) -> dict[str, AreaConfig]:
+        # Areas name files, such as `heldout-AREA.arrow`, and W&B metrics.
         for name in areas:
             if not re.fullmatch(r"[^\W_][\w .-]{0,99}", name):
                 rule = "a name is letters, digits, spaces, `.`, `_` and `-`, a letter or digit first, 100 at most"
@@ -191,12 +193,11 @@ class HeldoutConfig(Section):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weight in the objective of each area that selects."""
+        """Weight in the objective, by name, of each area that selects."""
         return {name: area.weight for name, area in self.areas.items() if area.role == "select"}
 
     @property
     def sealed(self) -> list[str]:
-        """Areas that are scored once, for the winner."""
         return [name for name, area in self.areas.items() if area.role == "sealed"]
 
 

@@ -1,4 +1,4 @@
-"""What a lane is told once, and what it is told of each trial."""
+"""The specification of one trial, and the settings of a lane."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from trainables.config.sections import (
 
 
 class TrialSpec(Section):
-    """One trial: its hyper-parameters, as used, and where they come from.
+    """One trial: its hyper-parameters and their origin.
 
     Attributes:
         trial_id: Unique in the sweep; names the folder `trials/ID/`.
         seed: Seed of the sample order, the adapter's initial weights and dropout.
         params: Hyper-parameters as used, by search-space name (`peak_lr`, `warmup_fraction`, `decay_floor`, …).
-        drawn: The values as drawn where one was adjusted, else None.
+        drawn: The values as drawn, if one of them was adjusted.
         kind: "search"; "replicate", another trial's params with another seed; or "subset", another trial's params and
             seed on a part of the samples.
         replicate_of: The trial that a replicate or subset trial repeats.
-        fraction: Part of the training set that it is trained on; 1 but for subset trials.
+        fraction: Part of the training set that it is trained on; below 1 for subset trials only.
     """
+
+    # The id names a folder, also on object stores.
 
     trial_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int
@@ -41,21 +43,20 @@ class TrialSpec(Section):
 
 
 class LaneConfig(Section):
-    """What a lane is told once, for all trials that it will serve.
+    """Settings of a lane, equal for all its trials.
 
     Attributes:
         sweep: The sweep's name, the group of its W&B runs.
-        model, data, heldout, training, wandb: The sections of the sweep's config.
+        model, data, heldout, training, wandb: Sections of the sweep's config.
         output_dir: Absolute folder of the sweep; each trial writes to `trials/ID/` in it.
-        model_path: Folder from which the model and its tokenizer are loaded.
+        model_path: Folder of the model and its tokenizer.
         tokenized: Arrow file of the training set, by `trainables.data`.
         tokenized_areas: Arrow file of each area, by name.
         threads: CPU threads for each worker's tensor operations.
-        store: URL of the sweep's folder, where it lies in an object store: each worker then has a copy of its own in
-            the place of `output_dir`.
-        driver_epoch: The driver's number; see `sweeps.ledger`.
-        hung_after_seconds: The silence that is taken for a hang; None for a multiple of the trial's own steps.
-        keep_all_checkpoints: Whether a running trial's checkpoints all stay, not the best and the last alone.
+        store: URL of the sweep's folder if it is in an object store. Each worker then has a local copy at `output_dir`.
+        driver_epoch: Number of the driver that started the lane; see `sweeps.ledger`.
+        hung_after_seconds: Time without progress that counts as a hang; None for a multiple of the trial's own steps.
+        keep_all_checkpoints: Keep all checkpoints of a running trial, not only the best and the last.
     """
 
     sweep: str

@@ -1,4 +1,4 @@
-"""A sample's text as the model sees it, and which of it is trained on: the response alone."""
+"""Render a sample as the model sees it, and mark the parts that are trained on: the responses."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from trainables.data.samples import Sample
 from trainables.errors import UserError
 
 Tokenizer = Any  # transformers.PreTrainedTokenizerBase, which is not imported here
-StoreLedger = list[tuple[str, bool]]
+Segments = list[tuple[str, bool]]
 
 
-def render(sample: Sample, tokenizer: Tokenizer, template: str | None) -> StoreLedger:
-    """A sample's full text as (text, is label) segments, unlabelled and labelled by turns, none empty.
+def render(sample: Sample, tokenizer: Tokenizer, template: str | None) -> Segments:
+    """Renders a sample as non-empty (text, is label) segments, alternately unlabeled and labeled.
 
-    With the model's chat template, each assistant turn is a label up to and including its end-of-turn token; white
-    space behind that is not. With a wrapper, the response, the text behind it and the end-of-text token are the label,
-    and so is white space just before `{response}`, which tokenizers join to the word that follows.
-    A beginning-of-text token that the tokenizer adds by itself is not part of a wrapper's text; `tokenize` puts it in.
+    With the model's chat template, a label is an assistant turn up to and including its end-of-turn token, without the
+    white space after it. With a wrapper, the label is the response, the text after it and the end-of-text token.
 
     Args:
         sample: The conversation.
         tokenizer: The model's.
-        template: None for the tokenizer's chat template, or a wrapper with `{prompt}` and, behind it, `{response}`.
+        template: None for the tokenizer's chat template, or a wrapper with `{prompt}` and, later, `{response}`.
 
     Raises:
         UserError: The template cannot render the sample, or the tokenizer lacks a chat template or end-of-text token.
@@ -35,11 +33,11 @@ def render(sample: Sample, tokenizer: Tokenizer, template: str | None) -> StoreL
     return _render_wrapper(sample, tokenizer, template)
 
 
-def _render_chat(sample: Sample, tokenizer: Tokenizer) -> StoreLedger:
+def _render_chat(sample: Sample, tokenizer: Tokenizer) -> Segments:
     if not tokenizer.chat_template:
         remedy = 'set a wrapper, such as "<human>: {prompt}\\n<bot>: {response}"'
         raise UserError("data.template", "must be set for a model without a chat template", "null", remedy)
-    segments: StoreLedger = []
+    segments: Segments = []
     done = full = ""
     for i, message in enumerate(sample.messages):
         if message["role"] != "assistant":
@@ -49,7 +47,9 @@ def _render_chat(sample: Sample, tokenizer: Tokenizer) -> StoreLedger:
             full = tokenizer.apply_chat_template(sample.messages[: i + 1], tokenize=False)
         except (TemplateError, TypeError, ValueError) as error:  # a template's own refusals, and Python's inside it
             raise unfit(sample, "the chat template must take its messages", error) from error
+        # White space after the end-of-turn token belongs to the next turn's header: generation has stopped before it.
         answer = full[len(prompt) :].rstrip()
+        # Some templates rewrite earlier turns, such as by dropping reasoning: then no single text has all labels.
         if not (prompt.startswith(done) and full.startswith(prompt) and answer):
             got = f"another text at messages[{i}]"
             raise unfit(sample, "the chat template must render each turn as a continuation of those before", got)
@@ -58,7 +58,7 @@ def _render_chat(sample: Sample, tokenizer: Tokenizer) -> StoreLedger:
     return [segment for segment in [*segments, (full[len(done) :], False)] if segment[0]]
 
 
-def _render_wrapper(sample: Sample, tokenizer: Tokenizer, template: str) -> StoreLedger:
+def _render_wrapper(sample: Sample, tokenizer: Tokenizer, template: str) -> Segments:
     roles = [message["role"] for message in sample.messages]
     if roles != ["user", "assistant"]:
         raise unfit(sample, "a wrapper takes one prompt and one response", ", ".join(roles))
@@ -68,11 +68,12 @@ def _render_wrapper(sample: Sample, tokenizer: Tokenizer, template: str) -> Stor
     start, _, rest = template.partition("{prompt}")
     middle, _, end = rest.partition("{response}")
     before = start + sample.prompt + middle
+    # White space before the response is part of the label: tokenizers join it to the word that follows.
     prompt = before.rstrip()
     return [(prompt, False), (before[len(prompt) :] + sample.response + end + tokenizer.eos_token, True)]
 
 
 def unfit(sample: Sample, rule: str, got: object) -> UserError:
-    """The error for a sample that the template or tokenizer cannot take."""
+    """The error for a sample that the template or tokenizer cannot process."""
     remedy = "split it into samples of one response each, correct it, or choose another data.template"
     return UserError(f"{sample.where}, sample {excerpt(sample.id)}", rule, got, remedy)

@@ -1,6 +1,6 @@
 """Tokenized samples for training: the memory-mapped set and padding-free batches.
 
-The set is written by `trainables.data.tokenization`, once for a sweep; every lane maps the same file.
+`trainables.data.tokenization` writes the set once for a sweep; every lane maps the same file.
 """
 
 from __future__ import annotations
@@ -16,22 +16,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from trainables.data.epoch import epoch_order, split_for_worker, step_indices, steps_in_epoch
 from trainables.data.samples import Item, context_group
 from trainables.data.tokenization import SCHEMA
 from trainables.errors import UserError
-
-__all__ = [
-    "Batch",
-    "TokenSequence",
-    "TokenizedSet",
-    "collate",
-    "epoch_order",
-    "pad",
-    "split_for_worker",
-    "step_indices",
-    "steps_in_epoch",
-]
 
 
 class TokenSequence(NamedTuple):
@@ -56,11 +43,11 @@ class Batch:
         input_ids: (T,) int64.
         position_ids: (T,) int64; each sequence counts from 0.
         cu_seqlens: (B + 1,) int32; sequence b is tokens cu_seqlens[b] to cu_seqlens[b + 1].
-        label_positions: (L,) int64; where the hidden state that predicts a label is: the label's place in T, less one.
+        label_positions: (L,) int64; the position in T of the hidden state that predicts each label, one before it.
         labels: (L,) int64; the tokens to predict.
-        label_item: (L,) int64, ascending; the sequence, 0 to B - 1, that a label belongs to.
+        label_item: (L,) int64, ascending; the sequence of each label, 0 to B - 1.
         ids: The B samples' ids.
-        max_length: Tokens of the longest sequence; a plain number, so that attention kernels need no device sync.
+        max_length: Tokens of the longest sequence.
     """
 
     input_ids: torch.Tensor
@@ -70,33 +57,30 @@ class Batch:
     labels: torch.Tensor
     label_item: torch.Tensor
     ids: tuple[str, ...]
-    max_length: int
+    max_length: int  # no tensor: attention kernels would wait for the device to read it
 
     def __len__(self) -> int:
-        """Number of sequences, B."""
         return len(self.ids)
 
     @property
     def tokens(self) -> int:
-        """Number of tokens, T."""
         return self.input_ids.shape[0]
 
     @property
     def label_tokens(self) -> int:
-        """Number of labels, L."""
         return self.labels.shape[0]
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device; copies from pinned memory do not block."""
+        """Copies the batch to another device, without blocking where its memory is pinned."""
         tensors = ("input_ids", "position_ids", "cu_seqlens", "label_positions", "labels", "label_item")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in tensors})
 
 
 def collate(sequences: Sequence[TokenSequence]) -> Batch:
-    """Lays sequences end to end.
+    """Concatenates sequences to a batch.
 
     Raises:
-        ValueError: There is no sequence, one is empty, or one begins with a label (nothing could predict it).
+        ValueError: There is no sequence, one is empty, or one begins with a label, which nothing predicts.
     """
     if not sequences or any(len(sequence.input_ids) == 0 or sequence.label_mask[0] for sequence in sequences):
         raise ValueError("a batch needs sequences, each with a first token that is not a label")
@@ -117,15 +101,16 @@ def collate(sequences: Sequence[TokenSequence]) -> Batch:
 
 
 def pad(batch: Batch, pad_id: int) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """The batch as a rectangle, for models that cannot take the flat form; S is its longest sequence.
+    """Pads the batch to a rectangle for models that need one; S is the longest sequence.
 
     Returns:
-        input_ids (B, S), padded on the right; attention_mask (B, S) int64, 1 where there is a token; and the
-        label positions as (row, column), each (L,): `hidden[row, column]` predicts `batch.labels`.
+        input_ids (B, S), padded on the right; attention_mask (B, S) int64, 1 at tokens; and (row, column), each (L,):
+        `hidden[row, column]` predicts `batch.labels`.
     """
     device = batch.input_ids.device
     shape = (len(batch), batch.max_length)
     lengths = batch.cu_seqlens.diff().long()
+    # `output_size` is known here; without it repeat_interleave would wait for the device to sum the lengths.
     rows = torch.arange(len(batch), device=device).repeat_interleave(lengths, output_size=batch.tokens)
     input_ids = torch.full(shape, pad_id, dtype=torch.int64, device=device)
     input_ids[rows, batch.position_ids] = batch.input_ids
@@ -135,13 +120,13 @@ def pad(batch: Batch, pad_id: int) -> tuple[torch.Tensor, torch.Tensor, tuple[to
 
 
 class TokenizedSet:
-    """The samples of one data file, tokenized, read from a memory-mapped Arrow file.
+    """The tokenized samples of one data file, read from a memory-mapped Arrow file.
 
     Args:
         path: File written by `trainables.data.tokenization.tokenize`.
 
     Raises:
-        UserError: The file is missing or is not such a file.
+        UserError: The file is missing, or `tokenize` did not write it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -158,6 +143,7 @@ class TokenizedSet:
         if table.schema != SCHEMA:
             raise UserError(self.path, "must be tokenized data", table.schema.names, "start the sweep in a new folder")
         self._table = table
+        # NumPy views of each record batch: indexing a list column in pyarrow would make objects for each row.
         self._chunks = [
             (ids.offsets.to_numpy(), ids.values.to_numpy(), labels.values)
             for ids, labels in zip(table["input_ids"].chunks, table["label_mask"].chunks, strict=True)
@@ -165,16 +151,14 @@ class TokenizedSet:
         self._first_rows = np.cumsum([0, *(len(starts) - 1 for starts, _, _ in self._chunks)])
 
     def __len__(self) -> int:
-        """Number of samples."""
         return self._table.num_rows
 
     def __reduce__(self) -> tuple[type[TokenizedSet], tuple[str]]:
-        """Sent to another process as its path, which is mapped there too."""
+        # Another process maps the file for itself; pickling the table would copy all tokens.
         return type(self), (self.path,)
 
     @cached_property
     def ids(self) -> list[str]:
-        """The samples' ids, in the file's order."""
         return self._table["id"].to_pylist()
 
     @cached_property
@@ -184,28 +168,25 @@ class TokenizedSet:
 
     def input_ids(self, i: int) -> np.ndarray:
         """(tokens,) int32, a read-only view of the file."""
-        (_, values, _), start, stop = self._place(i)
+        (_, values, _), start, stop = self._locate(i)
         return values[start:stop]
 
     def label_mask(self, i: int) -> np.ndarray:
         """(tokens,) bool: True where the token is trained on."""
-        (_, _, mask), start, stop = self._place(i)
+        (_, _, mask), start, stop = self._locate(i)
         return mask.slice(start, stop - start).to_numpy(zero_copy_only=False)  # bits in the file, so never a view
 
     def prompt_ids(self, i: int) -> np.ndarray:
-        """(prompt tokens,) int32: what an answer is generated from, all before the last labelled segment."""
+        """(prompt tokens,) int32: the input of generation, all tokens before the last labeled segment."""
         return self.input_ids(i)[: self._value("prompt_length", i)]
 
     def sequence(self, i: int) -> TokenSequence:
-        """Sample i, as `collate` takes it."""
         return TokenSequence(self._value("id", i), self.input_ids(i), self.label_mask(i))
 
     def batch(self, indices: Iterable[int]) -> Batch:
-        """Samples by index, collated."""
         return collate([self.sequence(i) for i in indices])
 
     def item(self, i: int) -> Item:
-        """Sample i as scorers see it: its texts and metadata."""
         return Item(
             id=self._value("id", i),
             prompt=self._value("prompt", i),
@@ -214,11 +195,8 @@ class TokenizedSet:
         )
 
     def group(self, i: int) -> str:
-        """The cluster that sample i is resampled with: its `group` key, or else its context.
-
-        Items that ask different questions about one text are not independent; see `samples.context_group` for how the
-        context is found and where a `group` key is needed.
-        """
+        """The cluster of sample i for resampling: its `group` key, or else its `samples.context_group`."""
+        # Items that ask different questions about one text are not independent.
         group = self._value("group", i)
         return context_group(self._value("prompt", i)) if group is None else group
 
@@ -230,8 +208,8 @@ class TokenizedSet:
             raise IndexError(f"sample {i} is not among {len(self)}")
         return int(i)
 
-    def _place(self, i: int) -> tuple[tuple[np.ndarray, np.ndarray, pa.BooleanArray], int, int]:
-        """The chunk that holds sample i, and where its tokens start and stop in it."""
+    def _locate(self, i: int) -> tuple[tuple[np.ndarray, np.ndarray, pa.BooleanArray], int, int]:
+        """The record batch of sample i, and the start and stop of its tokens there."""
         chunk = int(np.searchsorted(self._first_rows, self._checked(i), side="right")) - 1
         starts = self._chunks[chunk][0]
         row = i - self._first_rows[chunk]

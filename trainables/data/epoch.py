@@ -1,4 +1,4 @@
-"""How one epoch falls into steps, checkpoints and reports. PURE: a plan or a forecast needs no framework."""
+"""Plan one epoch: its steps, checkpoints and reports, the order of its samples, and each worker's share. PURE."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from trainables.config.sections import TrainingConfig
 
+# Ours. Reports at checkpoints come on top.
 REPORTS = 20
-"""Reports that are spread over an epoch, beside those at its checkpoints."""
+# Ours: of the one permutation whose beginnings are the parts of a training set, for any seed of a trial.
+NESTING_SEED = 4
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,11 @@ class Epoch:
     """The steps of one epoch.
 
     Attributes:
-        samples: Samples of the training set, each seen once.
+        samples: Samples of the training set, each trained on once.
         samples_per_step: Batch size x accumulation x workers; the last step may have fewer.
         steps: Optimizer steps.
-        checkpoints: Numbers of steps done at which a checkpoint is written, ascending; the last is `steps`.
-        report_points: Numbers of steps done at which the curve is reported; every checkpoint is one of them.
+        checkpoints: Steps after which a checkpoint is written, ascending; the last is `steps`.
+        report_points: Steps after which the curve is reported; they include every checkpoint.
     """
 
     samples: int
@@ -32,16 +34,15 @@ class Epoch:
     report_points: frozenset[int]
 
     def samples_seen(self, steps: int) -> int:
-        """Samples seen after a number of steps."""
         return min(steps * self.samples_per_step, self.samples)
 
 
 def plan_epoch(samples: int, training: TrainingConfig, workers: int = 1) -> Epoch:
-    """Lays out the epoch of a trial.
+    """Plans the epoch of a trial.
 
     Args:
         samples: Samples of the training set.
-        training: The trial's training section, its searched values put in by `with_params`.
+        training: The trial's training section, with its searched values from `with_params`.
         workers: Workers that share the trial.
     """
     samples_per_step = training.batch_size * training.gradient_accumulation * workers
@@ -51,28 +52,26 @@ def plan_epoch(samples: int, training: TrainingConfig, workers: int = 1) -> Epoc
 
 
 def checkpoint_steps(fractions: Sequence[float], steps: int) -> tuple[int, ...]:
-    """The steps that are nearest to fractions of the epoch, none before step 1; in a short epoch some coincide."""
+    """The steps nearest to fractions of the epoch, 1 and up, ascending; in a short epoch some fractions share one."""
     return tuple(sorted({max(1, round(fraction * steps)) for fraction in fractions}))
 
 
 def report_points(steps: int, reports: int = REPORTS) -> frozenset[int]:
-    """Steps, evenly spread, at which the curve is reported: all of a short epoch, and the last of any."""
+    """At most `reports` steps, evenly spread, that end with the last step."""
+    # Ceiling division, so that no point depends on the rounding of floats.
     return frozenset(-(-part * steps // reports) for part in range(1, reports + 1))
 
 
-NESTING_SEED = 4  # of the one permutation whose beginnings are the parts of a training set; ours
-
-
 def epoch_order(n: int, seed: int, fraction: float = 1.0) -> np.ndarray:
-    """The order of one epoch, the same for equal arguments on every machine (PCG64).
+    """The order of one epoch, the same for equal arguments on every machine.
 
     Args:
         n: Samples of the training set.
         seed: The trial's.
-        fraction: Part of the samples, above 0 to 1. A smaller part is held by every larger one, whatever the seed.
+        fraction: Part of the samples, above 0 to 1. A larger part includes every smaller one, for any seeds.
 
     Returns:
-        (samples,) of 0 … n - 1, each once; of a part at least one.
+        (samples,) indices below n, each at most once; at least one.
     """
     if fraction == 1.0:
         return _permutation(n, seed)
@@ -81,16 +80,17 @@ def epoch_order(n: int, seed: int, fraction: float = 1.0) -> np.ndarray:
 
 
 def _permutation(n: int, seed: int) -> np.ndarray:
+    # PCG64 by name: numpy may change the generator behind `default_rng`.
     return np.random.Generator(np.random.PCG64(seed)).permutation(n)
 
 
 def steps_in_epoch(n: int, per_step: int) -> int:
-    """Optimizer steps of an epoch over n samples, `per_step` at a time over all workers; the last may be short."""
+    """Optimizer steps of an epoch over n samples, `per_step` each; the last may have fewer."""
     return -(-n // per_step)
 
 
 def step_indices(order: np.ndarray, step: int, per_step: int) -> np.ndarray:
-    """The samples of a step, over all workers and micro-batches.
+    """The samples of a step, for all workers and micro-batches.
 
     Args:
         order: The epoch's order, from `epoch_order`.
@@ -108,8 +108,8 @@ def step_indices(order: np.ndarray, step: int, per_step: int) -> np.ndarray:
 def split_for_worker(indices: np.ndarray, rank: int, workers: int, batch_size: int) -> list[list[int]]:
     """One worker's micro-batches of a step.
 
-    Each worker takes a contiguous part; parts differ by one sample at most, so in a short last step some workers may
-    get fewer micro-batches than others, or none.
+    Each worker takes a contiguous part, and parts differ by at most one sample. In a short last step a worker may get
+    fewer micro-batches than others, or none.
 
     Args:
         indices: The step's samples, from `step_indices`.

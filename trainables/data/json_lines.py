@@ -1,6 +1,7 @@
-"""JSON Lines, whatever bytes a file holds: a fault of one line is a `Defect`, a fault of the file a `UserError`.
+"""Read JSON Lines from files of any content.
 
-Memory is bounded: a line is never held beyond `MAX_LINE_BYTES`.
+A fault of one line is a `Defect`, a fault of the file a `UserError`. Memory is bounded: no more than `MAX_LINE_BYTES`
+of a line are held.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from trainables.config.defect_rules import MAX_LINE_BYTES
-from trainables.data.defects import Defect, excerpt, kind_of, reason
+from trainables.data.defects import Defect, excerpt, json_type, reason
 from trainables.errors import UserError
 
 MAX_NESTING = 64
 SKIP_BYTES = 2**20
-# Ours: text packs to a third or a tenth, repeated lines to a hundredth; made for it, to a thousandth.
+# Ours: gzip packs text to a third or a tenth, repeated lines to a hundredth, and a bomb to a thousandth.
 MAX_EXPANSION = 200
+# Below these sizes a bomb does no harm, and small files of equal lines pass.
 HARMLESS_BYTES, HARMLESS_LINES = 256 * 2**20, 1_000_000
 LINES_BETWEEN_CHECKS = 1024
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -29,24 +31,24 @@ Value = dict[str, Any]
 
 
 class Record(NamedTuple):
-    """One object of a data file and its line (Parquet and hub: row), counted from 1."""
+    """An object of a data file, and its line (Parquet and hub: row), counted from 1."""
 
     line: int
     value: Value
 
 
 class RawLine(NamedTuple):
-    """One line of a JSON Lines file that is not blank, not yet parsed, and its number, counted from 1."""
+    """An unparsed, non-blank line of a JSON Lines file, and its number, counted from 1."""
 
     line: int
     raw: bytes
 
 
 def read_raw_lines(path: str, compressed: bool) -> Iterator[RawLine | Defect]:
-    """The lines of a JSON Lines file, in order, for `parse_line`; blank lines are passed over.
+    """Yields the non-blank lines of a JSON Lines file in order, for `parse_line`.
 
     Raises:
-        UserError: The file cannot be read to its end, is not text, or expands beyond all measure.
+        UserError: The file cannot be read to its end, is not text, or is a gzip bomb.
     """
     try:
         with _open(path, compressed) as stream:
@@ -54,10 +56,10 @@ def read_raw_lines(path: str, compressed: bool) -> Iterator[RawLine | Defect]:
                 if line == 1:
                     _refuse_other_formats(path, raw or b"")
                 if line == 1 and raw and raw.startswith(UTF8_MARK):
-                    yield Defect(path, line, "byte_order_mark", "one")
+                    yield Defect(line, "byte_order_mark", "one")
                     raw = raw.removeprefix(UTF8_MARK)
                 if raw is None:
-                    yield Defect(path, line, "line_too_long", "a longer one")
+                    yield Defect(line, "line_too_long", "a longer one")
                 elif raw.strip():
                     yield RawLine(line, raw)
     except (OSError, EOFError, zlib.error) as error:
@@ -70,7 +72,7 @@ def _open(path: str, compressed: bool) -> BinaryIO:
 
 
 def _bounded_lines(path: str, stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Line numbers and lines; None for a line over `MAX_LINE_BYTES`, which is read past and never held."""
+    """Yields line numbers and lines; None for a line over `MAX_LINE_BYTES`, which is skipped piece by piece."""
     line = 0
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         line += 1
@@ -84,7 +86,7 @@ def _bounded_lines(path: str, stream: BinaryIO) -> Iterator[tuple[int, bytes | N
 
 
 def _refuse_bombs(path: str, line: int, stream: BinaryIO) -> None:
-    """Stops at gzip data made to fill a machine, or to keep it busy."""
+    """Raises at gzip data made to fill a machine's memory, or to keep it busy."""
     if not isinstance(stream, gzip.GzipFile):
         return
     expanded, packed = stream.tell(), stream.fileobj.tell()
@@ -100,22 +102,22 @@ def _refuse_other_formats(path: str, head: bytes) -> None:
             raise UserError(path, "must be UTF-8 text, one JSON object a line", kind, "convert or rename the file")
 
 
-def parse_line(path: str, line: int, raw: bytes) -> Record | Defect:
-    """The object that a line holds, or what is wrong with the line."""
+def parse_line(line: int, raw: bytes) -> Record | Defect:
+    """Parses the object that a line holds, or returns the line's defect."""
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return Defect(path, line, "not_utf8", f"byte 0x{raw[error.start]:02x} at byte {error.start + 1}")
+        return Defect(line, "not_utf8", f"byte 0x{raw[error.start]:02x} at byte {error.start + 1}")
     except json.JSONDecodeError as error:
-        return Defect(path, line, "broken_json", f"{error.msg} at character {error.pos + 1}")
+        return Defect(line, "broken_json", f"{error.msg} at character {error.pos + 1}")
     except ValueError as error:
-        return Defect(path, line, "broken_json", str(error))
+        return Defect(line, "broken_json", str(error))
     except RecursionError:
-        return Defect(path, line, "broken_json", f"nesting deeper than {MAX_NESTING} levels")
+        return Defect(line, "broken_json", f"nesting deeper than {MAX_NESTING} levels")
     if _nested_too_deep(value):
-        return Defect(path, line, "broken_json", f"nesting deeper than {MAX_NESTING} levels")
+        return Defect(line, "broken_json", f"nesting deeper than {MAX_NESTING} levels")
     if not isinstance(value, dict):
-        return Defect(path, line, "wrong_type", f"a line that is {kind_of(value)}")
+        return Defect(line, "wrong_type", f"a line that is {json_type(value)}")
     return Record(line, value)
 
 
@@ -133,12 +135,12 @@ def _finite(text: str) -> float:
     return number
 
 
-# Not Python's default, which takes NaN and Infinity (no JSON) and, of a key given twice, quietly the last.
+# Python's default decoder accepts NaN and Infinity, which are no JSON, and silently takes the last of equal keys.
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite)
 
 
 def _nested_too_deep(value: object) -> bool:
-    """Whether `MAX_NESTING` is exceeded: what is read here must also be written as JSON from a deeper call stack."""
+    # The C decoder reads deeper objects than `json.dumps` can write from a deeper call stack; so the limit is ours.
     layer = [value]
     for _ in range(MAX_NESTING + 1):
         layer = [

@@ -1,6 +1,6 @@
-"""Samples of a data file, checked line by line. Reading needs neither torch nor transformers.
+"""Samples of data files: parse and check one line, split a prompt into context and question. Imports no framework.
 
-A sample is `{"id", "prompt", "response"}` or `{"id", "messages"}`; where a line has both, `messages` is the sample.
+A record is `{"id", "prompt", "response"}` or `{"id", "messages"}`; where it has both, `messages` is the sample.
 All other keys are kept as metadata.
 """
 
@@ -8,28 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainables.config.defect_rules import RULES
 from trainables.config.sections import FieldNames
-from trainables.data.defects import MAX_DEFECTS, TOO_MANY, DataErrors, Defect, excerpt, kind_of, place
-from trainables.data.json_lines import Record, Value
-from trainables.data.sources import read_records
-from trainables.errors import UserError
-
-__all__ = [
-    "RULES",
-    "DataErrors",
-    "Defect",
-    "Sample",
-    "check_record",
-    "context_group",
-    "read_samples",
-    "scan_samples",
-    "split_prompt",
-]
+from trainables.data.defects import Defect, excerpt, json_type, location
+from trainables.data.json_lines import RawLine, Record, Value, parse_line
 
 CONTEXT_HASH_CHARACTERS = 16
 PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
@@ -56,11 +41,11 @@ class Sample:
     @property
     def where(self) -> str:
         """`FILE line N`, or `FILE row N` where the data has no lines."""
-        return place(self.file, self.line)
+        return location(self.file, self.line)
 
     @property
     def prompt(self) -> str:
-        """Texts of all messages before the last, parted by blank lines."""
+        """Texts of all messages before the last, separated by blank lines."""
         return "\n\n".join(message["content"] for message in self.messages[:-1])
 
     @property
@@ -69,81 +54,52 @@ class Sample:
         return self.messages[-1]["content"]
 
 
-def read_samples(path: str, fields: FieldNames, split: str = "train") -> list[Sample]:
-    """All samples of a file or hub data set, in order.
+@dataclass(frozen=True)
+class Item:
+    """A sample as scorers and reports see it.
 
-    Args:
-        path: A `.jsonl`, `.jsonl.gz` or `.parquet` file, or a Hugging Face data-set id.
-        fields: Names of the keys.
-        split: Split of a hub data set; not read for files.
-
-    Raises:
-        DataErrors: Lines are broken, incomplete, of wrong types, empty, or repeat an id.
-        UserError: The file is missing, unreadable, of another format, or holds no line.
+    Attributes:
+        id: Its id in the file.
+        prompt: The text that the model was given.
+        response: The reference answer.
+        meta: The sample's other keys.
     """
-    samples: list[Sample] = []
-    defects: list[Defect] = []
-    for found in scan_samples(path, fields, split):
-        if isinstance(found, Sample):
-            samples.append(found)
-            continue
-        defects.append(found)
-        if len(defects) == MAX_DEFECTS:
-            defects.append(Defect(path, found.line, TOO_MANY, "more; reading stopped here"))
-            break
-    if defects:
-        raise DataErrors(defects)
-    if not samples:
-        raise UserError(path, "must hold samples", "an empty file", "name a file with a sample on each line")
-    return samples
+
+    id: str
+    prompt: str
+    response: str
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
-def scan_samples(path: str, fields: FieldNames, split: str = "train") -> Iterator[Sample | Defect]:
-    """The samples and defects of a file or hub data set, one by one; a line can have several defects.
-
-    Raises:
-        UserError: The file is missing, unreadable, or of another format.
-    """
-    line_of_id: dict[str, int] = {}
-    for record in read_records(path, fields, split):
-        if isinstance(record, Defect):
-            yield record
-            continue
-        sample = check_record(path, record, fields)
-        if isinstance(sample, list):
-            yield from sample
-            continue
-        first = line_of_id.setdefault(sample.id, sample.line)
-        if first != sample.line:
-            yield Defect(path, sample.line, "repeated_id", f"{excerpt(sample.id)}, the id of line {first}")
-        else:
-            yield sample
-
-
-def check_record(path: str, record: Record, fields: FieldNames) -> Sample | list[Defect]:
-    """The sample that a record holds, or all that keeps it from being one; ids are not compared with other lines."""
+def parse_sample(path: str, raw: RawLine | Record | Defect, fields: FieldNames) -> Sample | list[Defect]:
+    """Returns the sample of a line from `read_raw`, or all its defects; ids are not compared with other lines."""
+    record = parse_line(*raw) if isinstance(raw, RawLine) else raw
+    if isinstance(record, Defect):
+        return [record]
     line, value = record
-    defects = [Defect(path, line, rule, got) for rule, got in _faults(value, fields)]
+    defects = [Defect(line, rule, got) for rule, got in _faults(value, fields)]
     return defects or _sample(value, fields, path, line)
 
 
 def split_prompt(prompt: str) -> tuple[str, str]:
-    """A prompt's context and the question about it; the context is empty where the prompt is a question alone.
+    """Splits a prompt into its context and the question about it, both stripped.
 
-    The context is the text before the last "Question:"; without one, before the last blank line.
+    The question follows the last "Question:", or else the last blank line. A prompt with neither is a question without
+    context.
     """
     before, mark, after = prompt.rpartition("Question:")
-    if not mark:
-        breaks = list(PARAGRAPH_BREAK.finditer(prompt.rstrip()))
-        before, after = (prompt[: breaks[-1].start()], prompt[breaks[-1].end() :]) if breaks else ("", prompt)
-    return (before, after) if before.strip() else ("", prompt)
+    if mark:
+        return before.strip(), after.strip()
+    text = prompt.strip()
+    breaks = list(PARAGRAPH_BREAK.finditer(text))
+    return (text[: breaks[-1].start()], text[breaks[-1].end() :]) if breaks else ("", text)
 
 
 def context_group(prompt: str) -> str:
-    """Name of the context that a prompt asks about, equal for prompts that share it.
+    """Name of the context that a prompt asks about, equal for prompts that share it up to white space.
 
-    The context is that of `split_prompt`, or the whole prompt where that is empty. White space does not count. Prompts
-    that share only a stock instruction before their blank line would all be one group: give such data a `group` key.
+    The context is that of `split_prompt`, or the whole prompt where that is empty. Prompts that share only a stock
+    instruction before their blank line would all be one group: give such data a `group` key.
     """
     context = " ".join((split_prompt(prompt)[0] or prompt).split())
     return f"context-{hashlib.sha256(context.encode()).hexdigest()[:CONTEXT_HASH_CHARACTERS]}"
@@ -166,13 +122,14 @@ Faults = Iterable[tuple[str, str]]
 
 
 def _faults(value: Value, fields: FieldNames) -> Faults:
-    """(rule, what was found) for everything that keeps a record from being a sample."""
+    """Yields (rule, what was found) for each reason why a record is no sample."""
     yield from _text_faults(value, fields.id, "empty_id", fields.id)
     if value.get(fields.messages) is not None:
         yield from _message_faults(value[fields.messages], fields.messages)
     else:
         yield from _text_faults(value, fields.prompt, "empty_prompt", fields.prompt)
         yield from _text_faults(value, fields.response, "empty_response", fields.response)
+    # Other types of `group` are fine: they are written as JSON. Only a text can be empty or broken.
     if isinstance(value.get("group"), str):
         yield from _text_faults(value, "group", "empty_group", "group")
 
@@ -181,7 +138,7 @@ def _text_faults(value: Value, key: str, if_empty: str | None, name: str) -> Fau
     if key not in value:
         yield "missing_field", f"no {name}"
     elif not isinstance(text := value[key], str):
-        yield "wrong_type", f"{name} that is {kind_of(text)}"
+        yield "wrong_type", f"{name} that is {json_type(text)}"
     elif if_empty and not text.strip():
         yield if_empty, excerpt(text)
     elif not _is_unicode(text):
@@ -189,9 +146,8 @@ def _text_faults(value: Value, key: str, if_empty: str | None, name: str) -> Fau
 
 
 def _is_unicode(text: str) -> bool:
-    """False for unpaired surrogates, which JSON can hold as escapes and UTF-8 cannot."""
     try:
-        text.encode()
+        text.encode()  # fails on unpaired surrogates, which JSON can hold as escapes and UTF-8 cannot
     except UnicodeEncodeError:
         return False
     return True
@@ -202,7 +158,7 @@ EMPTY_RULES = {"user": "empty_prompt", "assistant": "empty_response"}
 
 def _message_faults(messages: Any, name: str) -> Faults:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        yield "wrong_type", f"{name} that is {kind_of(messages)}" + " of other things" * isinstance(messages, list)
+        yield "wrong_type", f"{name} that is {json_type(messages)}" + " of other things" * isinstance(messages, list)
         return
     for i, message in enumerate(messages):
         role = message.get("role")
@@ -212,20 +168,3 @@ def _message_faults(messages: Any, name: str) -> Faults:
     roles = [message.get("role") for message in messages]
     if len(roles) < 2 or roles[0] == "assistant" or roles[-1] != "assistant":
         yield "turn_order", f"roles {excerpt(', '.join(str(role) for role in roles))}"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One held-out item.
-
-    Attributes:
-        id: Its id in the area's file.
-        prompt: What the model was asked.
-        response: The reference answer.
-        meta: The item's other keys.
-    """
-
-    id: str
-    prompt: str
-    response: str
-    meta: dict[str, Any] = field(default_factory=dict)

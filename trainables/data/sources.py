@@ -1,4 +1,4 @@
-"""Raw records of a data source: a JSON Lines or Parquet file, or a data set of the Hugging Face hub.
+"""Read the records of a data source: a JSON Lines or Parquet file, or a data set of the Hugging Face hub.
 
 A fault of one line is a `Defect` among the records; a fault of the whole file is a `UserError`.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainables.config.sections import FieldNames
 from trainables.data.defects import JSON_LINES, Defect, reason
-from trainables.data.json_lines import RawLine, Record, parse_line, read_raw_lines
+from trainables.data.json_lines import RawLine, Record, read_raw_lines
 from trainables.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,17 +25,8 @@ FORMATS = (*JSON_LINES, ".parquet")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def read_records(path: str, fields: FieldNames, split: str) -> Iterator[Record | Defect]:
-    """The records of a file or hub data set, in order; blank lines of JSON Lines are passed over.
-
-    Args and errors as for `read_raw`.
-    """
-    for found in read_raw(path, fields, split):
-        yield parse_line(path, *found) if isinstance(found, RawLine) else found
-
-
 def read_raw(path: str, fields: FieldNames, split: str) -> Iterator[RawLine | Record | Defect]:
-    """As `read_records`, with the lines of JSON Lines not yet parsed, so that another process can parse them.
+    """Yields the lines of a data source in order, JSON Lines unparsed, so that another process can parse them.
 
     Args:
         path: A `.jsonl`, `.jsonl.gz` or `.parquet` file, or a Hugging Face data-set id.
@@ -43,7 +34,7 @@ def read_raw(path: str, fields: FieldNames, split: str) -> Iterator[RawLine | Re
         split: Split of a hub data set; not read for files.
 
     Raises:
-        UserError: The file is missing, unreadable, damaged, of another format, or has not the columns.
+        UserError: The file is missing, unreadable, damaged, of another format, or lacks the columns.
     """
     name = path.lower()
     if not _is_file(path):
@@ -56,11 +47,16 @@ def read_raw(path: str, fields: FieldNames, split: str) -> Iterator[RawLine | Re
 
 
 def _is_file(path: str) -> bool:
-    """True for a regular file, False for a name that can be a hub id; everything else is an error."""
+    """True for a regular file, False for a name that can be a hub id.
+
+    Raises:
+        UserError: The path is neither.
+    """
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        # "missing.csv" could be a hub id by its form; a user who writes it means a file.
         if absent and HUB_ID.fullmatch(path) and not path.lower().endswith((*FORMATS, ".json", ".csv", ".txt", ".gz")):
             return False
         raise UserError(path, "data file must exist and be readable", reason(error), "correct the path") from error
@@ -80,7 +76,7 @@ def _check_columns(path: str, names: Iterable[str], fields: FieldNames) -> None:
 
 
 def _parquet_records(path: str, fields: FieldNames) -> Iterator[Record | Defect]:
-    import pyarrow as pa  # here, because reading JSON Lines should not wait for it
+    import pyarrow as pa  # here: reading JSON Lines should not wait for this import
     import pyarrow.parquet as pq
 
     try:
@@ -96,14 +92,15 @@ def _parquet_records(path: str, fields: FieldNames) -> Iterator[Record | Defect]
 
 
 def _rows(path: str, before: int, batch: pa.RecordBatch) -> Iterator[Record | Defect]:
-    """The rows of a batch, one by one only where a value cannot be a Python object (bad UTF-8, a date out of range)."""
     try:
         for line, value in enumerate(batch.to_pylist(), start=before + 1):
             yield Record(line, value)
     except (ValueError, OverflowError) as error:
+        # A value has no Python form (bad UTF-8, a date out of range). pyarrow does not say in which row, so that the
+        # rows are converted one by one.
         if batch.num_rows == 1:
             rule = "not_utf8" if isinstance(error, UnicodeDecodeError) else "wrong_type"
-            yield Defect(path, before + 1, rule, f"a value that cannot be read: {error}")
+            yield Defect(before + 1, rule, f"a value that cannot be read: {error}")
             return
         for i in range(batch.num_rows):
             yield from _rows(path, before + i, batch.slice(i, 1))
@@ -112,6 +109,7 @@ def _rows(path: str, before: int, batch: pa.RecordBatch) -> Iterator[Record | De
 def _hub_records(path: str, fields: FieldNames, split: str) -> Iterator[Record | Defect]:
     rule = "must be a file, or a data set of the Hugging Face hub"
     try:
+        # An optional dependency; by name, so that static checks do not look for it.
         datasets = importlib.import_module("datasets")
     except ImportError as error:
         remedy = "correct the path, or for hub data sets: pip install llm-sweeps[hub]"

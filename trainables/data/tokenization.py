@@ -1,6 +1,6 @@
-"""Samples to tokens, once for a sweep, in an Arrow file that all lanes share.
+"""Tokenize samples once for a sweep, into an Arrow file that all lanes map.
 
-The tokenizer is a Hugging Face tokenizer; it is passed in, so that this module imports no framework.
+The caller passes in a Hugging Face tokenizer, so that this module imports no framework.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from trainables.data.defects import reason
 from trainables.data.samples import Sample
 from trainables.errors import UserError
 
-__all__ = ["SCHEMA", "Tokenized", "TooLong", "render", "tokenize"]
-
-SAMPLES_AT_ONCE = 512
+SAMPLES_AT_ONCE = 512  # fast tokenizers are fast only on many texts at once
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -47,7 +45,7 @@ class TooLong(NamedTuple):
 
 @dataclass(frozen=True)
 class Tokenized:
-    """What `tokenize` wrote.
+    """Summary of a file that `tokenize` wrote.
 
     Attributes:
         path: The Arrow file.
@@ -73,13 +71,13 @@ def tokenize(
     max_tokens: int,
     path: str | Path,
 ) -> Tokenized:
-    """Writes the samples' tokens to an Arrow file, which appears under its name only when it is whole.
+    """Writes the samples' tokens to an Arrow file; the file appears only when it is complete.
 
     Args:
-        samples: From `trainables.data.samples.read_samples`.
+        samples: The samples that the audit kept.
         tokenizer: The model's.
         template: As for `render`.
-        max_tokens: Longest sample in tokens, template included. A longer one is never cut: it is left out and listed.
+        max_tokens: Longest sample in tokens, template included. Longer ones are left out and listed, never cut.
         path: The file to write; an existing one is replaced.
 
     Raises:
@@ -105,7 +103,7 @@ def tokenize(
         remedy = "free disk space or choose another storage_path"
         raise UserError(str(target), "tokenized data must be writable", reason(error), remedy) from error
     finally:
-        if partial.exists():
+        if partial.exists():  # `unlink(missing_ok=True)` raises where a parent is no folder
             partial.unlink()
     return Tokenized(
         path=str(target),
@@ -129,7 +127,7 @@ class _Row(NamedTuple):
 
 
 def _rows(samples: list[Sample], tokenizer: Tokenizer, template: str | None) -> Iterator[list[_Row]]:
-    """The samples' rows, `SAMPLES_AT_ONCE` at a time, for tokenizers are fast only on many texts at once."""
+    # The tokenizer's own beginning-of-text token is not part of a wrapper's text; a chat template writes it itself.
     bos = [] if template is None else _bos_added(tokenizer)
     joint = _continuation_mark(tokenizer)
     for start in range(0, len(samples), SAMPLES_AT_ONCE):
@@ -144,6 +142,7 @@ def _rows(samples: list[Sample], tokenizer: Tokenizer, template: str | None) -> 
 
 
 def _row(sample: Sample, pieces: list[list[int]], labels: list[bool]) -> _Row:
+    # The prompt ends before the last label: in a conversation, earlier answers are part of it.
     last_label = max(i for i, label in enumerate(labels) if label)
     row = _Row(
         sample=sample,
@@ -171,27 +170,27 @@ def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def _bos_added(tokenizer: Tokenizer) -> list[int]:
-    """The beginning-of-text token, where the tokenizer puts one before every text."""
-    return tokenizer("a")["input_ids"][:1] if tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id else []
+    """The beginning-of-text token if the tokenizer puts one before every text, else nothing."""
+    first = tokenizer("a")["input_ids"][:1]
+    return first if first[0] == tokenizer.bos_token_id else []
 
 
 def _continuation_mark(tokenizer: Tokenizer) -> str:
-    """What to put before a segment so that it is tokenized as the continuation of another; mostly nothing.
-
-    SentencePiece tokenizers put a space before every text: "Q:" and "b", tokenized apart and joined, read "Q: b".
-    Behind a special token (or, in older ones, a line end), whose tokens are then taken off, they do not.
-    """
+    """The text to put before a segment so that it is tokenized as the continuation of another; mostly empty."""
+    # SentencePiece tokenizers put a space before every text: "Q:" and "b", tokenized separately, decode to "Q: b".
+    # After a special token (in older ones, after a line end) they do not; that token is removed afterwards.
     start = _ids(tokenizer, ["Q:"])[0]
     wanted = {text: tokenizer.decode(start) + text for text in ("b", " b", "\nb")}
 
-    def rightly_joined(mark: str) -> int:
+    def correct_joins(mark: str) -> int:
         try:
             pieces = _continued_ids(tokenizer, list(wanted), mark)
         except UserError:
             return -1
         return sum(tokenizer.decode(start + ids) == text for ids, text in zip(pieces, wanted.values(), strict=True))
 
-    return max(["", *tokenizer.all_special_tokens, "\n"], key=rightly_joined)  # the first of the best
+    # The first of the best: no mark where none is needed.
+    return max(["", *tokenizer.all_special_tokens, "\n"], key=correct_joins)
 
 
 def _continued_ids(tokenizer: Tokenizer, texts: list[str], mark: str) -> list[list[int]]:
@@ -215,6 +214,7 @@ def _record_batch(rows: list[_Row]) -> pa.RecordBatch:
             pa.array([row.prompt_length for row in rows], pa.int32()),
             pa.array([row.sample.prompt for row in rows], pa.string()),
             pa.array([row.sample.response for row in rows], pa.string()),
+            # `default`: Parquet metadata may hold dates, which JSON lacks.
             pa.array([json.dumps(row.sample.meta, default=str) for row in rows], pa.string()),
             pa.array([_group(row.sample) for row in rows], pa.string()),
         ],
@@ -227,5 +227,6 @@ def _joined(parts: list[np.ndarray], dtype: type) -> pa.Array:
 
 
 def _group(sample: Sample) -> str | None:
+    # Groups are compared as texts; without sorted keys equal objects could differ.
     group = sample.meta.get("group")
     return group if group is None or isinstance(group, str) else json.dumps(group, default=str, sort_keys=True)

@@ -6,7 +6,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from analysis.suspects.scores import answer_kind
 from benchmarks.diagnostics import heldout as diagnostics_heldout
 from benchmarks.diagnostics.__main__ import count, false_alarms, mean_with_interval, recorded, summary, worse_than_base
 from benchmarks.diagnostics.ground_truth import findings_of, truths
@@ -25,9 +24,8 @@ from benchmarks.diagnostics.recorded import (
 from benchmarks.diagnostics.synthetic import CLASSES, findings
 from benchmarks.intervals import proportion
 from benchmarks.recording.curves import Curves
-from benchmarks.recording.data import plant
-from trainables.config.sections import FieldNames
-from trainables.data.samples import read_samples
+from benchmarks.recording.data import plant, read_samples
+from trainables.data.answer_text import answer_kind
 
 SAMPLES, BATCH, STEPS = 320, 4, 80
 PEAKS = (1e-5, 3e-4, 5e-4, 1e-2)
@@ -156,7 +154,7 @@ def test_planted_answers_are_found_and_none_where_nothing_was_changed():
 
 
 def test_kinds_come_from_the_answers_as_planted_and_not_from_ids():
-    samples = read_samples(str(TRAIN), FieldNames())[:60]
+    samples = read_samples(str(TRAIN))[:60]
     wrong, exchanged = plant(samples, 3)
     ids = np.array([sample.id for sample in samples])
     curves = replace(recording(), ids=ids, sets=("planted-3",), planted=np.isin(ids, exchanged)[None])

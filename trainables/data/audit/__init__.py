@@ -1,4 +1,4 @@
-"""What is wrong with a sweep's data, line by line, before anything is trained on it.
+"""Audit a sweep's data line by line before training.
 
-`trainables.config.defect_rules` holds the table of rules, `trainables.data.audit.audit` the story: read it first.
+Start at `trainables.data.audit.audit`; `trainables.config.defect_rules` holds the table of rules.
 """

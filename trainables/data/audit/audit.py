@@ -1,7 +1,7 @@
-"""The audit of a sweep's data: every data set read once, line by line, and compared with itself and the others.
+"""Audit a sweep's data: read every data set once, line by line, and compare it with itself and the others.
 
-Reading needs neither torch nor transformers, and memory that grows by a few hundred bytes a line, whatever the lines
-hold. What depends on the tokenizer, `too_long`, is added by the caller.
+Memory grows by a few hundred bytes a line, for lines of any length. No framework is imported; the caller adds the rule
+that needs the tokenizer, `too_long`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import numpy as np
 from trainables.config.defect_rules import Action, chosen_actions
 from trainables.config.sections import FieldNames
 from trainables.data.audit.cross_line_checks import compare_lines
-from trainables.data.audit.dataset_scan import AuditSource, Columns, read_columns
-from trainables.data.audit.leakage import Area, HeldoutIndex
-from trainables.data.audit.line_scan import Source
+from trainables.data.audit.dataset_scan import AuditSource, DatasetScan, scan_dataset
+from trainables.data.audit.leakage import HeldoutArea, HeldoutIndex
+from trainables.data.audit.line_scan import ScanSpec
 from trainables.data.audit.report import Hit, RuleHits, SetAudit
 from trainables.data.defects import SHOWN_PER_RULE
-from trainables.data.json_lines import Record
-from trainables.data.samples import Sample, check_record
-from trainables.data.sources import read_records
+from trainables.data.samples import Sample, parse_sample
+from trainables.data.sources import read_raw
 from trainables.errors import UserError, UserErrors
 
-__all__ = ["Audit", "AuditSource", "audit", "kept_samples"]
+__all__ = ["Audit", "AuditSource", "audit", "kept_samples"]  # other packages import `AuditSource` from here
 
 
 @dataclass
 class Audit:
-    """What is wrong with the data of a sweep.
+    """Findings in the data of a sweep.
 
     Attributes:
         train: The training set.
@@ -44,12 +43,11 @@ class Audit:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def sets(self) -> Iterator[SetAudit]:
-        """The training set, then the areas."""
         yield self.train
         yield from self.areas.values()
 
     def failures(self) -> list[UserError]:
-        """What keeps a sweep from starting: lines whose rule is to fail, and sets of which nothing is left."""
+        """Errors that keep a sweep from starting: lines whose action is "fail", and sets with no sample left."""
         errors = [error for one in self.sets() for error in one.failures()]
         for one in self.sets():
             if not one.samples_kept:
@@ -58,12 +56,12 @@ class Audit:
         return errors
 
     def add_too_long(self, where: str, tokens: Mapping[int, int], max_tokens: int) -> None:
-        """Adds the samples of a data set that the tokenizer found too long.
+        """Adds the samples of a data set that have more than `max_tokens` tokens.
 
         Args:
             where: The setting that names the data set, as in its `AuditSource`.
-            tokens: Line to tokens, of each sample of more than `max_tokens`.
-            max_tokens: The longest that is allowed.
+            tokens: Tokens of each too long sample, by line.
+            max_tokens: The most that are allowed.
         """
         one = next(one for one in self.sets() if one.where == where)
         longest = sorted(tokens)[:SHOWN_PER_RULE]
@@ -71,7 +69,7 @@ class Audit:
         one.add("too_long", tokens, hits)
 
     def to_json(self) -> dict[str, Any]:
-        """As `plan.json` holds it."""
+        """The audit's part of `plan.json`."""
         return {"train": self.train.to_json(), "areas": {name: one.to_json() for name, one in self.areas.items()}}
 
 
@@ -83,74 +81,73 @@ def audit(
     *,
     processes: int = 2,
 ) -> Audit:
-    """Looks at every line of a sweep's data.
+    """Audits every line of a sweep's data.
 
     Args:
         train: The training set.
-        areas: The held-out areas by name; an item that an earlier area holds too is an `area_overlap` of the later.
+        areas: The held-out areas by name. An item of two areas is an `area_overlap` of the later one.
         fields: Names of the keys.
-        actions: What to do with the lines of a rule, where it is not the rule's default.
+        actions: Actions that replace the rules' defaults.
         processes: Processes that share the work on data sets of more than some thousand lines.
 
     Raises:
-        UserErrors: Files that cannot be read, all of them together, with the lines of the others that must not be
-            there; where all files can be read, these lines are in the result instead.
-        UserError: An action that a rule does not allow.
+        UserErrors: Some files cannot be read: all these errors, and the failures of the other files. If all can be
+            read, failures are in the result instead.
+        UserError: A rule does not allow its action.
     """
-    chosen = chosen_actions(actions)
-    run = _Run(fields, chosen, processes)
-    heldout = {name: run.area(name, source) for name, source in areas.items()}
-    trained = run.train(train)
-    found = {name: one for name, one in heldout.items() if one}
-    if run.errors:
-        readable = [one for one in (trained, *found.values()) if one]
-        raise UserErrors([*run.errors, *(error for one in readable for error in one.failures())])
-    assert trained is not None  # or it would have left an error
-    return Audit(trained, found, run.seconds)
+    auditor = _Auditor(fields, chosen_actions(actions), processes)
+    # The areas come first: the training set is searched for their items, and each area for those of earlier areas.
+    found = {name: auditor.audit_area(name, source) for name, source in areas.items()}
+    trained = auditor.audit_train(train)
+    readable = {name: one for name, one in found.items() if one}
+    if trained is None or auditor.errors:
+        sets = [one for one in (trained, *readable.values()) if one]
+        raise UserErrors([*auditor.errors, *(error for one in sets for error in one.failures())])
+    return Audit(trained, readable, auditor.seconds)
 
 
-class _Run:
-    """The data sets one after the other, their errors collected."""
+class _Auditor:
+    """Audits one data set after the other and collects their errors."""
 
     def __init__(self, fields: FieldNames, actions: Mapping[str, Action], processes: int) -> None:
-        self._fields, self._actions, self._processes = fields, actions, processes
-        self._held: list[Area] = []
+        self._fields = fields
+        self._actions = actions
+        self._processes = processes
+        self._held: list[HeldoutArea] = []
         self.errors: list[UserError] = []
         self.seconds: dict[str, float] = {}
 
-    def area(self, name: str, data: AuditSource) -> SetAudit | None:
-        """Audits a held-out area and remembers its items."""
-        columns, found = self._read(data, "area_overlap", keep_texts=True)
-        if columns:
-            self._held.append(Area(name, data.path, columns.texts()))
+    def audit_area(self, name: str, data: AuditSource) -> SetAudit | None:
+        scan, found = self._read(data, "area_overlap", keep_texts=True)
+        if scan:
+            self._held.append(HeldoutArea(name, data.path, scan.texts()))
         return found
 
-    def train(self, data: AuditSource) -> SetAudit | None:
-        """Audits the training set, with all areas known."""
+    def audit_train(self, data: AuditSource) -> SetAudit | None:
         return self._read(data, "leakage", keep_texts=False)[1]
 
-    def _read(self, data: AuditSource, rule: str, *, keep_texts: bool) -> tuple[Columns | None, SetAudit | None]:
-        source = Source(data.path, self._fields, HeldoutIndex(self._held), rule, keep_texts)
+    def _read(self, data: AuditSource, rule: str, *, keep_texts: bool) -> tuple[DatasetScan | None, SetAudit | None]:
+        spec = ScanSpec(data.path, self._fields, HeldoutIndex(self._held), rule, keep_texts)
         try:
-            columns = read_columns(data, source, self._processes)
-            found = _set_audit(data, columns, rule, self._actions)
+            scan = scan_dataset(data, spec, self._processes)
+            found = _set_audit(data, scan, rule, self._actions)
             start = time.process_time()
-            compare_lines(found, columns, data, self._fields)
-            columns.seconds["compare"] += time.process_time() - start
+            compare_lines(found, scan, data, self._fields)
+            scan.seconds["compare"] += time.process_time() - start
         except UserError as error:
             self.errors.append(error)
             return None, None
-        for kind, spent in columns.seconds.items():
+        for kind, spent in scan.seconds.items():
             self.seconds[kind] = self.seconds.get(kind, 0.0) + spent
-        return columns, found
+        return scan, found
 
 
-def _set_audit(data: AuditSource, columns: Columns, rule: str, actions: Mapping[str, Action]) -> SetAudit:
-    found = SetAudit(data.where, data.path, columns.lines, columns.rows()["line"].copy(), actions)
-    for name, lines in columns.hit_lines.items():
-        found.add(name, np.array(lines, np.int64), columns.examples[name])
+def _set_audit(data: AuditSource, scan: DatasetScan, rule: str, actions: Mapping[str, Action]) -> SetAudit:
+    found = SetAudit(data.where, data.path, scan.lines, scan.rows()["line"].copy(), actions)
+    for name, lines in scan.hit_lines.items():
+        found.add(name, np.array(lines, np.int64), scan.examples[name])
     if rule in found.hits:
-        areas = {area: np.unique(np.array(lines, np.int64)) for area, lines in columns.matched.items()}
+        areas = {area: np.unique(np.array(lines, np.int64)) for area, lines in scan.matched.items()}
         found.hits[rule] = RuleHits(found.hits[rule].lines, found.hits[rule].examples, areas)
     return found
 
@@ -160,22 +157,20 @@ def _counts(one: SetAudit) -> str:
 
 
 def kept_samples(source: AuditSource, fields: FieldNames, found: SetAudit) -> list[Sample]:
-    """The samples of a data set that its audit leaves, in order; the file is read again.
+    """Reads a file again and returns the samples that its audit did not drop, in order.
 
     Raises:
-        UserError: The file was changed since it was audited.
+        UserError: The file was changed since the audit.
     """
     dropped = set(found.dropped_lines.tolist())
     expected = set(found.samples.tolist()) - dropped
     last = max(expected, default=0)
     samples: list[Sample] = []
-    for record in read_records(source.path, fields, source.split):
-        if record.line > last:
+    for raw in read_raw(source.path, fields, source.split):
+        if raw.line > last:  # beyond `limit`: lines there were never audited
             break
-        if isinstance(record, Record) and record.line in expected:
-            sample = check_record(source.path, record, fields)
-            if isinstance(sample, Sample):
-                samples.append(sample)
+        if raw.line in expected and isinstance(sample := parse_sample(source.path, raw, fields), Sample):
+            samples.append(sample)
     if len(samples) != len(expected):
         raise UserError(source.path, "must not change after its audit", f"{len(samples)} samples", "start again")
     return samples

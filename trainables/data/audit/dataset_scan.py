@@ -1,31 +1,36 @@
-"""A data set read to its end: a few numbers for each sample, and the findings of single lines."""
+"""Scan a data set to its end: a few numbers for each sample, and the findings of single lines."""
 
 from __future__ import annotations
 
+import re
+import signal
 from array import array
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
 from trainables.config.sections import FieldNames
 from trainables.data.audit.duplicates import BANDS
-from trainables.data.audit.leakage import Texts
-from trainables.data.audit.line_scan import ROW, Chunk, Scanned, Scanner, Source
+from trainables.data.audit.leakage import HashedTexts
+from trainables.data.audit.line_scan import ROW, Chunk, ChunkScan, Scanner, ScanSpec
 from trainables.data.audit.ngrams import Flat
 from trainables.data.audit.report import Hit
-from trainables.data.audit.scan_workers import Workers
 from trainables.data.defects import SHOWN_PER_RULE, Defect
-from trainables.data.json_lines import RawLine, Record, parse_line
-from trainables.data.samples import Sample, check_record
+from trainables.data.json_lines import RawLine, Record
+from trainables.data.samples import Sample, parse_sample
 from trainables.data.sources import read_raw
 from trainables.errors import UserError
 
 CHUNK_LINES = 1024
 CHUNK_BYTES = 2**21
-ALONE_CHUNKS = 4  # starting processes takes as long as some thousands of lines
+SHORT_FILE_CHUNKS = 4  # starting processes takes as long as scanning some thousands of lines
+WAITING_CHUNKS = 2  # for each process, so that none waits for lines
+IDLE_SECONDS = 60  # after which a worker ends by itself, if the audit was killed
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class AuditSource:
     Attributes:
         where: The setting that names it: `data.train` or `heldout.areas.NAME`.
         path: The file or hub id, as the config names it.
-        limit: Only the first this many samples of the file are looked at and used; None for all.
+        limit: Audit and use only the first this many samples; None for all.
         split: Split of a hub data set; not read for files.
     """
 
@@ -46,15 +51,17 @@ class AuditSource:
 
 
 @dataclass
-class Columns:
-    """What was scanned of one data set; memory grows by 200 to 400 bytes a line.
+class DatasetScan:
+    """Scan of one data set; memory grows by 200 to 400 bytes a line.
 
     Attributes:
-        lines: Lines that are not blank.
-        hit_lines: Lines by rule, as they came.
+        lines: Number of non-blank lines.
+        hit_lines: Lines by rule, in no order.
         examples: The first hits of each rule.
-        matched: (rule's area, line) of held-out items that were found, by area.
+        matched: Lines with a held-out item, by area.
         seconds: CPU time of each kind of rule, over all processes.
+        names: Format markers by their code.
+        samples: Number of samples.
     """
 
     lines: int = 0
@@ -67,10 +74,9 @@ class Columns:
     _rows: list[np.ndarray] = field(default_factory=list)
     _bands: list[np.ndarray] = field(default_factory=list)
     _markers: list[Flat] = field(default_factory=list)
-    _texts: list[Texts] = field(default_factory=list)
+    _texts: list[HashedTexts] = field(default_factory=list)
 
-    def add(self, scanned: Scanned) -> None:
-        """Takes in what the next chunk gave."""
+    def add(self, scanned: ChunkScan) -> None:
         self.lines += scanned.lines
         self.samples += len(scanned.rows)
         for hit in scanned.hits:
@@ -93,72 +99,96 @@ class Columns:
         return np.concatenate([np.empty(0, ROW), *self._rows])
 
     def bands(self) -> Iterator[np.ndarray]:
-        """(samples,) uint64, band by band."""
+        """Yields (samples,) uint64 keys of each band."""
+        # One band at a time: all of them joined would double the memory.
         for band in range(BANDS):
             yield np.concatenate([np.empty(0, np.uint64), *(part[:, band] for part in self._bands)])
 
     def markers(self) -> Flat:
-        """Codes of each sample's format."""
         return Flat.joined(self._markers)
 
-    def texts(self) -> Texts:
-        """The words of all samples, where they were kept."""
-        return Texts.joined(self._texts)
+    def texts(self) -> HashedTexts:
+        return HashedTexts.joined(self._texts)
 
 
-def read_columns(data: AuditSource, source: Source, processes: int) -> Columns:
-    """Scans a data set, in other processes too where it is long.
+def scan_dataset(data: AuditSource, spec: ScanSpec, processes: int) -> DatasetScan:
+    """Scans a data set, a long one in worker processes.
 
     Raises:
         UserError: The file cannot be read, or holds no line.
     """
-    columns = Columns()
-    records = read_raw(data.path, source.fields, data.split)
-    scanner = Scanner(source)
+    scan = DatasetScan()
+    records = read_raw(data.path, spec.fields, data.split)
+    scanner = Scanner(spec)
 
     def chunks(most: int | None) -> Iterator[Chunk]:
-        """As many lines as can be read without reading more samples than wanted."""
+        # A line holds at most one sample, so that reading `most` lines cannot read more samples than wanted.
         taken = 0
         while chunk := _chunk(records, CHUNK_LINES if most is None else min(CHUNK_LINES, most - taken)):
             taken += len(chunk)
             yield chunk
 
-    first = chunks(data.limit)
-    for chunk in islice(first, ALONE_CHUNKS):
-        columns.add(scanner.scan(chunk))
-    _share(columns, source, first, processes, scanner)
-    while data.limit is not None and columns.samples < data.limit:  # lines of the first so many held no sample
-        missing = data.limit - columns.samples
-        if not (chunk := _chunk(records, min(CHUNK_LINES, missing))):
+    rest = chunks(data.limit)
+    for chunk in rest if processes < 2 else islice(rest, SHORT_FILE_CHUNKS):
+        scan.add(scanner.scan(chunk))
+    if first := next(rest, None):
+        for scanned in _scan_in_workers(spec, chain([first], rest), processes):
+            scan.add(scanned)
+    # Some of the first `limit` lines held no sample: read on, no further than is needed.
+    while data.limit is not None and scan.samples < data.limit:
+        if not (chunk := _chunk(records, min(CHUNK_LINES, data.limit - scan.samples))):
             break
-        columns.add(scanner.scan(chunk))
-    if not columns.lines:
+        scan.add(scanner.scan(chunk))
+    if not scan.lines:
         raise UserError(data.path, "must hold samples", "an empty file", "name a file with a sample on each line")
-    return columns
+    return scan
 
 
-def _share(columns: Columns, source: Source, chunks: Iterator[Chunk], processes: int, scanner: Scanner) -> None:
-    if processes < 2:
-        for chunk in chunks:
-            columns.add(scanner.scan(chunk))
-        return
-    if (next_chunk := next(chunks, None)) is None:
-        return
-    workers = Workers(source, processes)
+def _scan_in_workers(spec: ScanSpec, chunks: Iterable[Chunk], processes: int) -> Iterator[ChunkScan]:
+    """Yields the scans of the chunks in order; only a few chunks are read ahead.
+
+    Raises:
+        UserError: A worker died, as when memory runs out.
+    """
+    from joblib.externals.loky import ProcessPoolExecutor  # here: short files need no workers
+
+    # multiprocessing would import the caller's main module, with its frameworks, into each worker; loky does not.
+    # One thread of rensa in each: the processes share the CPUs already.
+    pool = ProcessPoolExecutor(
+        processes, timeout=IDLE_SECONDS, initializer=_start_worker, initargs=(spec,), env={"RAYON_NUM_THREADS": "1"}
+    )
+    waiting: deque[Future[ChunkScan]] = deque()
     try:
-        for scanned in workers.scan(_with_first(next_chunk, chunks)):
-            columns.add(scanned)
+        for chunk in chunks:
+            waiting.append(pool.submit(_scan_chunk, chunk))
+            if len(waiting) > WAITING_CHUNKS * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        ended = re.search(r"\((-?\d+)\)", str(error))  # loky names the exit codes only in its message
+        remedy = "free memory, or look for an error above"
+        got = f"exit {ended[1]}" if ended else "a worker that ended"
+        raise UserError("audit", "its processes must run to their end", got, remedy) from error
     finally:
-        workers.close()
+        pool.shutdown(kill_workers=True)
 
 
-def _with_first(first: Chunk, others: Iterator[Chunk]) -> Iterator[Chunk]:
-    yield first
-    yield from others
+_worker_scanner: Scanner  # of a worker process, which scans one data set
+
+
+def _start_worker(spec: ScanSpec) -> None:
+    global _worker_scanner
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends the workers
+    _worker_scanner = Scanner(spec)
+
+
+def _scan_chunk(chunk: Chunk) -> ChunkScan:
+    return _worker_scanner.scan(chunk)
 
 
 def _chunk(records: Iterator[RawLine | Record | Defect], most: int) -> Chunk:
-    """The next lines, at most so many and about `CHUNK_BYTES`."""
+    """Takes the next lines, at most `most` and about `CHUNK_BYTES`."""
     chunk: Chunk = []
     size = 0
     while len(chunk) < most and size < CHUNK_BYTES and (record := next(records, None)) is not None:
@@ -168,7 +198,7 @@ def _chunk(records: Iterator[RawLine | Record | Defect], most: int) -> Chunk:
 
 
 def samples_at(data: AuditSource, fields: FieldNames, lines: np.ndarray) -> Iterator[Sample]:
-    """Reads the samples on some lines again; the file is read no further than the last.
+    """Reads the samples on some lines again, and the file no further than the last of them.
 
     Args:
         data: The data set.
@@ -185,8 +215,7 @@ def samples_at(data: AuditSource, fields: FieldNames, lines: np.ndarray) -> Iter
             return
         if found.line < line or isinstance(found, Defect):
             continue
-        record = parse_line(data.path, *found) if isinstance(found, RawLine) else found
-        sample = check_record(data.path, record, fields) if isinstance(record, Record) else None
+        sample = parse_sample(data.path, found, fields)
         if found.line != line or not isinstance(sample, Sample):
             break
         yield sample

@@ -1,12 +1,11 @@
-"""Held-out items that a data set holds: as they are, but for spaces and case, or inside a longer text.
+"""Find held-out items in a data set: exact, up to spaces and case, or inside a longer text.
 
-A shared context alone is no leak, nor is a shared question or a stock phrase: an item has leaked when nearly all words
-of its prompt occur in long runs, and its question among them.
+A shared context, question or stock phrase is no leak. An item has leaked if the text has nearly all words of its
+prompt in long runs, and the question among them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,29 +13,29 @@ import numpy as np
 from trainables.data.audit.ngrams import Flat, matches, ngrams, row_ngrams
 from trainables.data.audit.normalization import mixed
 
-# Runs of 13 words are the usual mark of contamination (Brown et al. 2020, appendix C); the share of words is ours.
+# Runs of 13 words are the usual sign of contamination (Brown et al. 2020, appendix C); the share of words is ours.
 RUN_WORDS = 13
 LEAST_SHARE = 0.8
-# Ours: shorter items are found only where the whole prompt is equal, for so few words recur by chance.
+# Ours: a shorter prompt must be equal as a whole, since so few words recur by chance.
 FEWEST_WORDS = 8
-# Ours: a run that so many items have in common (a shared context, a stock phrase) does not tell them apart.
+# Ours: a run that more items have (a shared context, a stock phrase) does not identify an item.
 MOST_SHARING = 32
-MOST_TRIED = 16
-SLOTS_PER_RUN = 16
+MOST_TRIED = 16  # items for each row, those with the most runs in common first
+SLOTS_PER_RUN = 16  # of the filter: at most one unknown run in 16 passes it
 MOST_SLOTS = 2**26
 
 COPY, SAME, SAME_PROMPT, CONTAINED = range(4)
 
 
-class Texts(NamedTuple):
-    """What matching needs of the samples of a chunk, or of a whole area.
+class HashedTexts(NamedTuple):
+    """Hashes of the samples of a chunk or of a whole area.
 
     Attributes:
         lines: (rows,) int64.
-        exact, norm, prompt: (rows,) uint64 hashes: the text as it is; normalized; the normalized prompt alone.
+        exact, norm, prompt: (rows,) uint64 hashes of the exact text, the normalized text, the normalized prompt.
         words: Word hashes of prompt and response.
-        prompt_words: (rows,) int64: how many of them are the prompt's.
-        question_words: (rows,) int64: how many at the end of the prompt are the question's.
+        prompt_words: (rows,) int64: number of the prompt's words.
+        question_words: (rows,) int64: number of the question's words, which end the prompt.
     """
 
     lines: np.ndarray
@@ -48,12 +47,10 @@ class Texts(NamedTuple):
     question_words: np.ndarray
 
     def prompt_of(self, row: int) -> np.ndarray:
-        """The word hashes of a row's prompt."""
         return self.words.row(row)[: self.prompt_words[row]]
 
     @classmethod
-    def joined(cls, parts: list[Texts]) -> Texts:
-        """The rows of all parts, in order."""
+    def joined(cls, parts: list[HashedTexts]) -> HashedTexts:
         joined = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in ("lines", "exact", "norm", "prompt", "prompt_words", "question_words")
@@ -61,23 +58,23 @@ class Texts(NamedTuple):
         return cls(words=Flat.joined([part.words for part in parts]), **joined)
 
 
-class Area(NamedTuple):
-    """A held-out area's name, file and items."""
+class HeldoutArea(NamedTuple):
+    """A held-out area: its name, file and items."""
 
     name: str
     path: str
-    texts: Texts
+    texts: HashedTexts
 
 
 class Match(NamedTuple):
-    """A row that holds a held-out item.
+    """A held-out item in a sample.
 
     Attributes:
         row: Index of the sample in its chunk.
         area: Index of the area.
         item: Index of the item in its area.
-        kind: `COPY`, `SAME`, `SAME_PROMPT` or `CONTAINED`, the closest first.
-        share: Of the item's prompt, the share of words that was found; 1 for all kinds but the last.
+        kind: `COPY`, `SAME`, `SAME_PROMPT` or `CONTAINED`, from closest to loosest.
+        share: Share of the prompt's words that was found; 1 for all kinds but `CONTAINED`.
     """
 
     row: int
@@ -86,8 +83,7 @@ class Match(NamedTuple):
     kind: int
     share: float
 
-    def in_words(self) -> str:
-        """What the row and the item have in common."""
+    def describe(self) -> str:
         return (
             "the same text",
             "the same text but for spaces or case",
@@ -97,7 +93,7 @@ class Match(NamedTuple):
 
 
 class _Table(NamedTuple):
-    """Hashes in ascending order, each with the item that it belongs to."""
+    """Hashes in ascending order, and the item of each."""
 
     keys: np.ndarray
     items: np.ndarray
@@ -108,42 +104,37 @@ class _Table(NamedTuple):
         return cls(keys[order], items[order])
 
     def find(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs (index into the queries, item)."""
+        """All pairs of equal hashes: indices into `queries`, and items."""
         query, at = matches(self.keys, queries)
         return query, self.items[at]
 
 
-@dataclass
 class HeldoutIndex:
-    """All items of some areas, so that what a sample has in common with them is found without trying each.
+    """Index of the items of some areas, to find those in a sample without trying each.
 
-    Attributes:
-        areas: The areas; memory grows with their words, so that they must be small beside the training set.
+    Args:
+        areas: The areas. Memory grows with their words, so that they must be small next to the training set.
     """
 
-    areas: list[Area]
-    _first: np.ndarray = field(init=False)  # (areas,) number of each area's first item
-    _exact: _Table = field(init=False)
-    _norm: _Table = field(init=False)
-    _prompt: _Table = field(init=False)
-    _end_sizes: np.ndarray = field(init=False)
-    _ends: np.ndarray = field(init=False)
-    _runs: dict[int, _Table] = field(init=False)  # length of the runs in words -> their hashes
-    _seen: np.ndarray = field(init=False)  # a Bloom filter of the longest runs, for most runs of a sample are unknown
-
-    def __post_init__(self) -> None:
-        sizes = [len(area.texts.lines) for area in self.areas]
-        self._first = np.cumsum([0, *sizes])[:-1]
-        numbers = np.arange(sum(sizes))
-        for name in ("exact", "norm", "prompt"):
-            keys = [getattr(area.texts, name) for area in self.areas]
-            setattr(self, f"_{name}", _Table.of(np.concatenate([np.empty(0, np.uint64), *keys]), numbers))
-        self._end_sizes, self._ends = _question_ends(self.areas)
-        self._runs = self._index_runs()
+    def __init__(self, areas: list[HeldoutArea]) -> None:
+        self.areas = areas
+        sizes = [len(area.texts.lines) for area in areas]
+        self._first = np.cumsum([0, *sizes])[:-1]  # (areas,) number of each area's first item
+        self._exact, self._norm, self._prompt = (
+            _Table.of(np.concatenate([np.empty(0, np.uint64), *keys]), np.arange(sum(sizes)))
+            for keys in (
+                [area.texts.exact for area in areas],
+                [area.texts.norm for area in areas],
+                [area.texts.prompt for area in areas],
+            )
+        )
+        self._end_sizes, self._ends = _question_ends(areas)
+        self._runs = self._index_runs()  # length of the runs in words -> their hashes
+        # A Bloom filter of the longest runs: most runs of a sample are unknown, and a search for each takes longer.
         longest = self._runs[RUN_WORDS].keys
         slots = min(MOST_SLOTS, 1 << (SLOTS_PER_RUN * len(longest) + 1).bit_length())
-        self._seen = np.zeros(slots, bool)
-        self._seen[longest & np.uint64(slots - 1)] = True
+        self._maybe_known = np.zeros(slots, bool)
+        self._maybe_known[longest & np.uint64(slots - 1)] = True
 
     def _index_runs(self) -> dict[int, _Table]:
         parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {RUN_WORDS: []}
@@ -158,16 +149,16 @@ class HeldoutIndex:
                     parts.setdefault(length, []).append((keys, first + rows))
         return {length: _distinguishing(found) for length, found in parts.items()}
 
-    def find(self, texts: Texts) -> list[Match]:
-        """The closest item of each area that each row holds, rows ascending."""
+    def find(self, texts: HashedTexts) -> list[Match]:
+        """The closest match of each row in each area, rows ascending."""
         best: dict[tuple[int, int], Match] = {}
-        for match in self._all(texts):
+        for match in self._matches(texts):
             key = match.row, match.area
             if key not in best or (match.kind, -match.share) < (best[key].kind, -best[key].share):
                 best[key] = match
         return [best[key] for key in sorted(best)]
 
-    def _all(self, texts: Texts) -> list[Match]:
+    def _matches(self, texts: HashedTexts) -> list[Match]:
         found = []
         for kind, table, queries in (
             (COPY, self._exact, texts.exact),
@@ -187,13 +178,13 @@ class HeldoutIndex:
         area = int(np.searchsorted(self._first, item, "right")) - 1
         return area, int(item - self._first[area])
 
-    def _sharing_runs(self, texts: Texts) -> np.ndarray:
-        """(pairs, 2) row and item that have runs in common; of each row, those with the most of them."""
+    def _sharing_runs(self, texts: HashedTexts) -> np.ndarray:
+        """(pairs, 2) rows and items with common runs; of each row the `MOST_TRIED` items with the most of them."""
         pairs = []
         for length, table in self._runs.items():
             runs, row_of = row_ngrams(texts.words, length)
             if length == RUN_WORDS:
-                known = self._seen[runs & np.uint64(len(self._seen) - 1)]
+                known = self._maybe_known[runs & np.uint64(len(self._maybe_known) - 1)]
                 runs, row_of = runs[known], row_of[known]
             at, items = table.find(runs)
             pairs.append(np.stack([row_of[at], items], axis=1))
@@ -203,8 +194,8 @@ class HeldoutIndex:
         rank = np.arange(len(ranked)) - np.searchsorted(ranked[:, 0], ranked[:, 0], "left")
         return ranked[rank < MOST_TRIED]
 
-    def _with_question(self, texts: Texts, pairs: np.ndarray) -> np.ndarray:
-        """The pairs in which the row holds the end of the item's question, up to `RUN_WORDS` words, as one run."""
+    def _with_question(self, texts: HashedTexts, pairs: np.ndarray) -> np.ndarray:
+        """The pairs whose row has the end of the item's question, up to `RUN_WORDS` words, as one run."""
         sizes, ends = self._end_sizes[pairs[:, 1]], self._ends[pairs[:, 1]]
         wanted = _in_row(ends, pairs[:, 0])
         held = sizes == 0
@@ -215,21 +206,22 @@ class HeldoutIndex:
         return pairs[held]
 
     def _share(self, words: np.ndarray, item: int) -> float:
-        """Of an item's prompt, the share of words in runs that the text has too."""
+        """Share of an item's prompt words that are in runs of the text, 0 to 1."""
         area, row = self._locate(item)
         prompt = self.areas[area].texts.prompt_of(row)
         length = min(RUN_WORDS, len(prompt))
         common = np.isin(ngrams(prompt, length), ngrams(words, length))
-        begun = np.convolve(common, np.ones(length, np.int64))
-        return float((begun > 0).mean())
+        # A word counts if any of the `length` runs over it is common.
+        runs_over_word = np.convolve(common, np.ones(length, np.int64))
+        return float((runs_over_word > 0).mean())
 
 
 def _in_row(runs: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(runs,) uint64: one number for a run and its row."""
+    """(runs,) uint64: one hash for a run and its row."""
     return mixed(runs ^ mixed(rows.astype(np.uint64)))
 
 
-def _question_ends(areas: list[Area]) -> tuple[np.ndarray, np.ndarray]:
+def _question_ends(areas: list[HeldoutArea]) -> tuple[np.ndarray, np.ndarray]:
     """(items,) lengths in words and hashes of the ends of all questions, at most `RUN_WORDS` words each."""
     sizes = np.concatenate([np.empty(0, np.int64), *(area.texts.question_words for area in areas)]).clip(max=RUN_WORDS)
     prompts = [area.texts.prompt_of(row) for area in areas for row in range(len(area.texts.lines))]
@@ -238,7 +230,7 @@ def _question_ends(areas: list[Area]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinguishing(parts: list[tuple[np.ndarray, np.ndarray]]) -> _Table:
-    """The runs that few items have, each once an item."""
+    """The runs of at most `MOST_SHARING` items, once for each item."""
     keys = np.concatenate([np.empty(0, np.uint64), *(keys for keys, _ in parts)])
     items = np.concatenate([np.empty(0, np.int64), *(items for _, items in parts)])
     table = _Table.of(keys, items)

@@ -1,6 +1,6 @@
-"""Some lines of a data file at a time: everything that one line alone shows, and the numbers that compare it to others.
+"""Scan a chunk of lines: the findings of single lines, and the numbers that compare them with other lines.
 
-This is the work that worker processes share; what crosses between processes are lines, and arrays of numbers.
+Worker processes share this work. Only lines and arrays of numbers cross between processes.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 
 from trainables.config.sections import FieldNames
 from trainables.data.audit.duplicates import Shingles, band_keys, shingles
-from trainables.data.audit.leakage import HeldoutIndex, Match, Texts
+from trainables.data.audit.leakage import HashedTexts, HeldoutIndex, Match
 from trainables.data.audit.ngrams import Flat
 from trainables.data.audit.normalization import control_character, garbled, hash64, normalize, word_hashes, words
 from trainables.data.audit.outliers import MarkerCodes, markers
 from trainables.data.audit.report import Hit
-from trainables.data.defects import Defect, excerpt, place
-from trainables.data.json_lines import RawLine, Record, parse_line
-from trainables.data.samples import Sample, check_record, split_prompt
+from trainables.data.defects import Defect, excerpt, location
+from trainables.data.json_lines import RawLine, Record
+from trainables.data.samples import Sample, parse_sample, split_prompt
 
 Chunk = list[RawLine | Record | Defect]
 
-# One row a sample: its line, the length of its response in characters, and hashes of its id, of its text as it is,
-# of the normalized text, and of the normalized prompt and response alone.
+# One row a sample: its line, the length of its response in characters, and hashes of its id, of its exact text, of the
+# normalized text, and of the normalized prompt and response.
 ROW = np.dtype(
     [
         ("line", np.int64),
@@ -38,15 +38,15 @@ ROW = np.dtype(
 )
 
 
-class Source(NamedTuple):
-    """What a worker must know of the data set that its lines come from.
+class ScanSpec(NamedTuple):
+    """Everything that a worker needs to scan lines of one data set.
 
     Attributes:
         path: The file as the config names it.
         fields: Names of the keys.
         heldout: The held-out items to look for.
-        rule: What holding one breaks, `leakage` or `area_overlap`.
-        keep_texts: Whether the texts' words are wanted, as those of a held-out area are.
+        rule: The rule that a held-out item breaks, `leakage` or `area_overlap`.
+        keep_texts: Whether to return the texts' hashes, which a held-out area's index is built from.
     """
 
     path: str
@@ -57,18 +57,18 @@ class Source(NamedTuple):
 
 
 @dataclass
-class Scanned:
-    """What some lines gave; `hits` are those that one line alone shows.
+class ChunkScan:
+    """Scan of one chunk.
 
     Attributes:
-        lines: Lines read.
-        hits: In no order.
+        lines: Number of lines.
+        hits: Findings of single lines, in no order.
         matched: (area, line) of every held-out item that was found.
         rows: (samples,) of `ROW`.
-        bands: (samples, bands) uint64, for near duplicates.
+        bands: (samples, bands) uint64 keys for near duplicates.
         markers: Codes of each sample's format.
-        names: Markers by code, those first seen here.
-        texts: The words of the samples, where they are wanted.
+        names: Format markers by code, those new in this chunk.
+        texts: The samples' hashed texts, if `ScanSpec.keep_texts`.
         seconds: CPU time of each kind of rule.
     """
 
@@ -78,39 +78,33 @@ class Scanned:
     bands: np.ndarray
     markers: Flat
     names: dict[int, str]
-    texts: Texts | None = None
+    texts: HashedTexts | None = None
     matched: list[tuple[str, int]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class _Prints(NamedTuple):
-    """A sample's row, its normalized question, and its words: the question's, those of the prompt, the response's."""
+class _Fingerprint(NamedTuple):
+    """A sample's row, its normalized question, and the words of question, prompt and response."""
 
     row: tuple[int, int, int, int, int, int, int]
     question: str
-    asked: list[str]
-    prompt: list[str]
-    response: list[str]
+    question_words: list[str]
+    prompt_words: list[str]
+    response_words: list[str]
 
     @property
-    def told(self) -> list[str]:
-        """The context's words."""
-        return self.prompt[: max(0, len(self.prompt) - len(self.asked))]
+    def context_words(self) -> list[str]:
+        return self.prompt_words[: max(0, len(self.prompt_words) - len(self.question_words))]
 
 
 class Scanner:
-    """Looks at lines of one data set.
+    """Scans lines of one data set."""
 
-    Args:
-        source: Where the lines come from, and what to look for.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, spec: ScanSpec) -> None:
+        self._spec = spec
         self._codes = MarkerCodes()
 
-    def scan(self, chunk: Chunk) -> Scanned:
-        """Everything about some lines."""
+    def scan(self, chunk: Chunk) -> ChunkScan:
         seconds: dict[str, float] = {}
         with _timed(seconds, "lines"):
             samples, hits = self._samples(chunk)
@@ -119,25 +113,25 @@ class Scanner:
         with _timed(seconds, "control_characters"):
             hits += self._text_hits(samples, "control_characters")
         with _timed(seconds, "fingerprints"):
-            prints = [_prints(sample) for sample in samples]
+            prints = [_fingerprint(sample) for sample in samples]
             rows = np.array([one.row for one in prints], ROW)
             texts = _texts(prints, rows)
         with _timed(seconds, "near_duplicate"):
             bands = _bands(prints, texts)
         with _timed(seconds, "leakage"):
-            matches = self._source.heldout.find(texts)
+            matches = self._spec.heldout.find(texts)
             hits += [self._hit(match, samples[match.row]) for match in matches]
         with _timed(seconds, "format_departure"):
             codes = [sorted(map(self._codes.code, markers(sample))) for sample in samples]
-        areas = self._source.heldout.areas
-        return Scanned(
+        areas = self._spec.heldout.areas
+        return ChunkScan(
             lines=len({one.line for one in chunk}),
             hits=hits,
             rows=rows,
             bands=bands,
             markers=Flat.of([np.array(one, np.uint64) for one in codes]),
-            names=self._codes.taken(),
-            texts=texts if self._source.keep_texts else None,
+            names=self._codes.pop_new_names(),
+            texts=texts if self._spec.keep_texts else None,
             matched=[(areas[match.area].name, samples[match.row].line) for match in matches],
             seconds=seconds,
         )
@@ -145,64 +139,61 @@ class Scanner:
     def _samples(self, chunk: Chunk) -> tuple[list[Sample], list[Hit]]:
         samples: list[Sample] = []
         defects: list[Defect] = []
-        for one in chunk:
-            found = parse_line(self._source.path, *one) if isinstance(one, RawLine) else one
-            if isinstance(found, Record):
-                checked = check_record(self._source.path, found, self._source.fields)
-                if isinstance(checked, Sample):
-                    samples.append(checked)
-                    continue
-                defects += checked
+        for raw in chunk:
+            found = parse_sample(self._spec.path, raw, self._spec.fields)
+            if isinstance(found, Sample):
+                samples.append(found)
             else:
-                defects.append(found)
+                defects += found
         return samples, [Hit(defect.rule, defect.line, defect.got) for defect in defects]
 
     def _text_hits(self, samples: list[Sample], rule: str) -> Iterator[Hit]:
-        look = garbled if rule == "mojibake" else control_character
+        excerpt_of = garbled if rule == "mojibake" else control_character
         for sample in samples:
-            got = next(filter(None, (look(message["content"]) for message in sample.messages)), None)
+            got = next(filter(None, (excerpt_of(message["content"]) for message in sample.messages)), None)
             if got is not None:
                 yield Hit(rule, sample.line, got)
 
     def _hit(self, match: Match, sample: Sample) -> Hit:
-        area = self._source.heldout.areas[match.area]
-        related = f"{place(area.path, int(area.texts.lines[match.item]))} (area {area.name})"
-        got = f"{question_excerpt(sample)}, {match.in_words()}"
-        return Hit(self._source.rule, sample.line, got, related)
+        area = self._spec.heldout.areas[match.area]
+        related = f"{location(area.path, int(area.texts.lines[match.item]))} (area {area.name})"
+        got = f"{question_excerpt(sample)}, {match.describe()}"
+        return Hit(self._spec.rule, sample.line, got, related)
 
 
 def question_excerpt(sample: Sample) -> str:
-    """The start of a sample's question, which tells samples of one context apart."""
-    return excerpt(split_prompt(sample.prompt)[1].strip())
+    """The start of a sample's question, by which a user recognizes samples of one context."""
+    return excerpt(split_prompt(sample.prompt)[1])
 
 
-def compared(sample: Sample) -> Shingles:
-    """What of a sample tells whether it is a near duplicate of another."""
-    prints = _prints(sample)
-    return shingles(prints.question, word_hashes(prints.told))
+def sample_shingles(sample: Sample) -> Shingles:
+    """The shingles that decide whether a sample is a near duplicate of another."""
+    fingerprint = _fingerprint(sample)
+    return shingles(fingerprint.question, word_hashes(fingerprint.context_words))
 
 
-def _prints(sample: Sample) -> _Prints:
+def _fingerprint(sample: Sample) -> _Fingerprint:
     prompt, response = normalize(sample.prompt), normalize(sample.response)
+    # `split_prompt` knows "Question:" only in this case; normalized, all cases of it are one.
     question = normalize(split_prompt(sample.prompt)[1]).removeprefix("question:").strip()
     row = (
         sample.line,
         len(sample.response),
         hash64(sample.id),
-        hash64(_as_is(sample)),
+        hash64(_exact_text(sample)),
         hash64(f"{prompt}\0{response}"),
         hash64(prompt),
         hash64(response),
     )
-    return _Prints(row, question, words(question), words(prompt), words(response))
+    return _Fingerprint(row, question, words(question), words(prompt), words(response))
 
 
-def _texts(prints: list[_Prints], rows: np.ndarray) -> Texts:
-    parts = [(one.prompt, one.response) for one in prints]
-    asked = np.array([len(one.asked) for one in prints], np.int64)
+def _texts(prints: list[_Fingerprint], rows: np.ndarray) -> HashedTexts:
+    parts = [(one.prompt_words, one.response_words) for one in prints]
+    asked = np.array([len(one.question_words) for one in prints], np.int64)
     sizes = np.array([[len(part) for part in both] for both in parts], np.int64).reshape(-1, 2)
     hashes = word_hashes(chain.from_iterable(chain.from_iterable(parts)))
-    return Texts(
+    return HashedTexts(
         lines=rows["line"],
         exact=rows["exact"],
         norm=rows["norm"],
@@ -213,15 +204,16 @@ def _texts(prints: list[_Prints], rows: np.ndarray) -> Texts:
     )
 
 
-def _bands(prints: list[_Prints], texts: Texts) -> np.ndarray:
-    figures = [hash64(" ".join(word for word in one.prompt if word.isdecimal())) for one in prints]
+def _bands(prints: list[_Fingerprint], texts: HashedTexts) -> np.ndarray:
+    # Near duplicates must agree in their figures and in the response, which is the last hash of a row.
+    figures = [hash64(" ".join(word for word in one.prompt_words if word.isdecimal())) for one in prints]
     same = np.array([one.row[-1] ^ figure for one, figure in zip(prints, figures, strict=True)], np.uint64)
-    told = texts.prompt_words - texts.question_words
-    contexts = Flat.of([texts.words.row(i)[:size] for i, size in enumerate(told)])
+    context_sizes = texts.prompt_words - texts.question_words
+    contexts = Flat.of([texts.words.row(i)[:size] for i, size in enumerate(context_sizes)])
     return band_keys([one.question for one in prints], contexts, same)
 
 
-def _as_is(sample: Sample) -> str:
+def _exact_text(sample: Sample) -> str:
     return "\0".join(f"{key}\0{message[key]}" for message in sample.messages for key in sorted(message))
 
 

@@ -1,4 +1,4 @@
-"""Runs of words as numbers: all n-grams of many texts at once."""
+"""Hash all n-grams of many texts at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # of a 64-bit linear congruential ge
 
 
 class Flat(NamedTuple):
-    """Rows of differing length in one array.
+    """Rows of different lengths in one array.
 
     Attributes:
         values: (total,) uint64.
@@ -22,20 +22,17 @@ class Flat(NamedTuple):
 
     @classmethod
     def of(cls, parts: list[np.ndarray]) -> Flat:
-        """Rows from one array each."""
         values = np.concatenate([np.empty(0, np.uint64), *parts])
         return cls(values, np.cumsum([len(part) for part in parts], dtype=np.int64))
 
     @classmethod
     def joined(cls, parts: list[Flat]) -> Flat:
-        """The rows of all parts, in order."""
         before = np.cumsum([0, *(len(part.values) for part in parts)])
         ends = [part.ends + start for part, start in zip(parts, before[:-1], strict=True)]
         values = [part.values for part in parts]
         return cls(np.concatenate([np.empty(0, np.uint64), *values]), np.concatenate([np.empty(0, np.int64), *ends]))
 
     def row(self, i: int) -> np.ndarray:
-        """The values of one row."""
         return self.values[self.ends[i - 1] if i else 0 : self.ends[i]]
 
     @property
@@ -50,7 +47,8 @@ class Flat(NamedTuple):
 
 
 def ngrams(words: np.ndarray, n: int) -> np.ndarray:
-    """(len(words) - n + 1,) uint64: a hash of every run of `n` words, by Horner's rule modulo 2**64."""
+    """(len(words) - n + 1,) uint64: a hash of every run of `n` words."""
+    # Horner's rule modulo 2**64, on all runs at once.
     size = max(0, len(words) - n + 1)
     runs = words[:size].copy()
     for offset in range(1, n):
@@ -60,7 +58,7 @@ def ngrams(words: np.ndarray, n: int) -> np.ndarray:
 
 
 def row_ngrams(rows: Flat, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The n-grams that lie within one row: their hashes, and the row of each, ascending."""
+    """The n-grams within one row: their hashes, and the row of each, ascending."""
     runs = ngrams(rows.values, n)
     row_of = rows.row_of[: len(runs)]
     inside = np.arange(len(runs)) + n <= rows.ends[row_of]

@@ -1,4 +1,4 @@
-"""Samples that depart from the rest: in the format that most samples have, or in the length of the response."""
+"""Outliers of a data set: samples without the common format, and responses of unusual length."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from trainables.data.audit.ngrams import Flat
 from trainables.data.audit.normalization import hash64
 from trainables.data.samples import Sample
 
-# Ours: with fewer samples one odd one is no twentieth.
+# Ours: a marker is common from 0.95 of the samples; among fewer than 20, one sample is more than the other 0.05.
 FEWEST_SAMPLES = 20
 COMMON, RARE = 0.95, 0.05
+# Limits on memory and time, for hostile or generated data.
 MOST_LABELS = 16
 MOST_NAMES = 50_000
 MOST_CUE_CHARACTERS = 40
 SEARCHED_CHARACTERS = 100_000
+FEWEST_LENGTHS = 50
+# Ours. The usual cut is 3.5 (Iglewicz & Hoaglin 1993), for lengths that are normal; those of answers have long tails.
+MOST_DEVIATIONS = 6.0
+LEAST_RATIO = 8.0
+LEAST_SPREAD = 0.25  # of log lengths: where all lengths are equal, one more word is no outlier
+MAD_TO_DEVIATION = 1.4826  # median absolute deviation to standard deviation, for a normal distribution
 
-# Tags of the wrappers and chat templates in use, which no plain text holds.
+# Tags of the wrappers and chat templates in use, which plain text does not hold.
 TAG = re.compile(
     r"\[/?INST\]|<</?SYS>>|</?s>|<(?:human|bot|user|assistant|system)>:?|<(?:start|end)_of_turn>"
     r"|<\|(?:im_start|im_end|im_sep|user|assistant|system|end|eot_id|start_header_id|end_header_id|endoftext"
@@ -36,11 +43,11 @@ class Marker(NamedTuple):
     """One feature of a sample's format.
 
     Attributes:
-        words: What it is, as in "has …".
-        is_tag: Whether it is a departure too when few samples have it, as with the tags of another wrapper.
+        description: The feature in words, such as "a line 'Note:' in the prompt".
+        is_tag: Whether a sample departs by having it where few others do, as with the tags of another wrapper.
     """
 
-    words: str
+    description: str
     is_tag: bool
 
 
@@ -61,7 +68,7 @@ def markers(sample: Sample) -> set[Marker]:
 
 
 def _roles(sample: Sample) -> str:
-    """The roles in order, turns that come again written once."""
+    """The roles in order; repeated turns are listed once, so that longer conversations have the same format."""
     roles = [str(message["role"])[:MOST_CUE_CHARACTERS] for message in sample.messages]
     head = roles[:1] if roles[0] == "system" else []
     turns = list(dict.fromkeys(zip(roles[len(head) :: 2], roles[len(head) + 1 :: 2], strict=False)))
@@ -70,34 +77,37 @@ def _roles(sample: Sample) -> str:
 
 
 class MarkerCodes:
-    """Markers as numbers of 64 bits; the lowest bit says whether it is a tag."""
+    """Encodes markers as 64-bit numbers whose lowest bit marks tags."""
 
     def __init__(self) -> None:
         self._codes: dict[Marker, int] = {}
-        self._fresh: dict[int, str] = {}
+        self._new_names: dict[int, str] = {}
 
-    def taken(self) -> dict[int, str]:
-        """Names of the codes that were first seen since this was last asked."""
-        names, self._fresh = self._fresh, {}
+    def pop_new_names(self) -> dict[int, str]:
+        """The descriptions of codes that were new since the last call."""
+        names, self._new_names = self._new_names, {}
         return names
 
     def code(self, marker: Marker) -> int:
-        """The number of a marker, the same in every process."""
+        """The code of a marker, the same in every process."""
         if (known := self._codes.get(marker)) is not None:
             return known
-        code = hash64(marker.words) & ~1 | marker.is_tag
+        code = hash64(marker.description) & ~1 | marker.is_tag
         if len(self._codes) < MOST_NAMES:
             self._codes[marker] = code
-            self._fresh[code] = marker.words
+            self._new_names[code] = marker.description
         return code
 
 
 def departures(codes: Flat, names: dict[int, str]) -> dict[int, str]:
-    """Rows that lack what nearly all others have, or have a tag that hardly any other has, and what that is.
+    """Finds rows that lack a common marker or have a rare tag.
 
     Args:
         codes: The markers of each sample, each at most once.
-        names: What the markers are.
+        names: Descriptions of the markers.
+
+    Returns:
+        The reasons in words, by row.
     """
     samples = len(codes.ends)
     if samples < FEWEST_SAMPLES:
@@ -117,27 +127,14 @@ def departures(codes: Flat, names: dict[int, str]) -> dict[int, str]:
     return {row: "; ".join(found) for row, found in reasons.items()}
 
 
-# Ours. The usual cut is 3.5 (Iglewicz & Hoaglin 1993), for lengths that are normal; those of answers have long tails.
-MOST_DEVIATIONS = 6.0
-
-
-LEAST_RATIO = 8.0
-
-
-LEAST_SPREAD = 0.25  # of log lengths: in data of equal lengths a response is no outlier for one word more
-
-
-FEWEST_LENGTHS = 50
-
-
-MAD_TO_DEVIATION = 1.4826  # of a normal distribution
-
-
 def unusual_lengths(characters: np.ndarray) -> tuple[np.ndarray, float]:
-    """Rows whose log length is far from the median, in robust deviations and in plain ratio; and the median length.
+    """Finds responses whose length is far from the median, in robust deviations of log length and in plain ratio.
 
     Args:
         characters: (samples,) lengths of the responses, 1 and up.
+
+    Returns:
+        The rows, and the median length.
     """
     if len(characters) < FEWEST_LENGTHS:
         return np.empty(0, np.int64), 0.0

@@ -1,4 +1,4 @@
-"""What an audit found in one data set: which lines break which rule, and which of them are left out."""
+"""Audit of one data set: the lines that break each rule, and those that are dropped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainables.config.defect_rules import RULES, Action
-from trainables.data.defects import SHOWN_PER_RULE, place
+from trainables.data.defects import SHOWN_PER_RULE, location
 from trainables.errors import UserError
 
 
 class Hit(NamedTuple):
-    """One line that breaks a rule.
+    """A line that breaks a rule.
 
     Attributes:
         rule: A key of `RULES`.
@@ -29,10 +29,9 @@ class Hit(NamedTuple):
     related: str | None = None
 
     def as_error(self, path: str) -> UserError:
-        """The finding in the form of all user errors."""
         rule = RULES[self.rule]
         got = self.got if self.related is None else f"{self.got}, see {self.related}"
-        return UserError(place(path, self.line), rule.must, got, rule.remedy)
+        return UserError(location(path, self.line), rule.must, got, rule.remedy)
 
 
 @dataclass
@@ -42,7 +41,7 @@ class RuleHits:
     Attributes:
         lines: (count,) int64, ascending, each once.
         examples: The first few of them.
-        areas: For `leakage` and `area_overlap`: the lines by held-out area.
+        areas: Lines by held-out area, for `leakage` and `area_overlap` only.
     """
 
     lines: np.ndarray
@@ -52,15 +51,15 @@ class RuleHits:
 
 @dataclass
 class SetAudit:
-    """What is wrong with one data set, and what is left of it.
+    """Broken rules of one data set, and the samples that remain.
 
     Attributes:
         where: The setting that names it, such as `data.train`.
         path: The file as the config names it.
-        lines: Lines that are not blank (Parquet, hub: rows), as far as they were read.
-        samples: (samples_read,) int64: those of them that hold a sample, ascending.
-        actions: What to do with the lines of each rule.
-        hits: Rule name to its lines, only rules with any.
+        lines: Number of non-blank lines (Parquet, hub: rows) that were read.
+        samples: (samples_read,) int64: line numbers that hold a sample, ascending.
+        actions: Action for the lines of each rule.
+        hits: Lines by name of the rule, only for broken rules.
     """
 
     where: str
@@ -71,7 +70,7 @@ class SetAudit:
     hits: dict[str, RuleHits] = field(default_factory=dict)
 
     def add(self, rule: str, lines: Iterable[int] | np.ndarray, examples: Iterable[Hit]) -> None:
-        """Adds lines that break a rule; of the examples the first few are kept."""
+        """Adds lines that break a rule; only the first few examples are kept."""
         found = np.unique(np.fromiter(lines, np.int64) if not isinstance(lines, np.ndarray) else lines.astype(np.int64))
         if not len(found):
             return
@@ -81,48 +80,47 @@ class SetAudit:
 
     @property
     def samples_read(self) -> int:
-        """Samples that could be read."""
         return len(self.samples)
 
     @property
     def samples_kept(self) -> int:
-        """Samples that are left when the dropped ones are taken out."""
         return self.samples_read - int(np.isin(self.samples, self.dropped_lines).sum())
 
     @property
     def dropped_lines(self) -> np.ndarray:
-        """(dropped,) int64: the lines that are left out, ascending, whether or not they hold a sample."""
+        """(dropped,) int64: dropped lines, ascending, with and without a sample."""
         parts = [self.hits[rule].lines for rule in self._dropping()]
         return np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Lines left out by each rule; a line that several rules drop counts for the first of them in `RULES`."""
+        """Number of lines that each rule drops; a line of several rules counts for the first in `RULES`."""
         counts: dict[str, int] = {}
         before = np.empty(0, np.int64)
         for rule in self._dropping():
-            together = np.union1d(before, self.hits[rule].lines)
-            if len(together) > len(before):
-                counts[rule] = len(together) - len(before)
-            before = together
+            total = np.union1d(before, self.hits[rule].lines)
+            if len(total) > len(before):
+                counts[rule] = len(total) - len(before)
+            before = total
         return counts
 
     def _dropping(self) -> list[str]:
         return [rule for rule in RULES if rule in self.hits and self.actions[rule] == "drop"]
 
     def failures(self) -> Iterator[UserError]:
-        """One error a line that must not be there, at most `SHOWN_PER_RULE` of a rule and then the count of all."""
+        """Yields an error for each line whose action is "fail": at most `SHOWN_PER_RULE` of a rule, then a count."""
         for rule, wording in RULES.items():
             if rule not in self.hits or self.actions[rule] != "fail":
                 continue
             found = self.hits[rule]
             yield from (hit.as_error(self.path) for hit in found.examples)
+            # A line can break a rule twice, as with two empty texts: then there are more examples than lines.
             if len(found.lines) > len({hit.line for hit in found.examples}):
                 got = f"{len(found.lines)} such lines, {len(found.examples)} of them above"
                 yield UserError(self.path, wording.must, got, wording.remedy)
 
     def to_json(self) -> dict[str, Any]:
-        """The set as `plan.json` holds it."""
+        """The set's part of `plan.json`."""
         return {
             "path": self.path,
             "lines": self.lines,

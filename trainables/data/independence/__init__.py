@@ -1,1 +1,1 @@
-"""Is a held-out set real? What an area shares with the training set, what it asks beyond it, what it can show. Pure."""
+"""Check whether a held-out area is independent of the training set, what it asks beyond it, and its power. Pure."""

@@ -1,27 +1,23 @@
-"""What a held-out area asks beyond the training set, and what its prompts do not support."""
+"""Items of a held-out area far from all training samples, and responses that their prompt does not support."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainables.data.independence.texts import Text
-from trainables.data.independence.two_sample import CLIP_CHARACTERS, FEATURES, MOST_AREA, whole_groups
+from trainables.data.independence.texts import SampleText
+from trainables.data.independence.two_sample import COMPARED_CHARACTERS, FEATURES, MOST_AREA, whole_groups
 
+# Ours: training samples that items are compared with, in whole contexts.
 MOST_INDEX = 4000
-"""Training samples that items are compared with (ours), whole contexts at a time."""
-
+# Ours: training samples whose own distances give the threshold.
 MOST_PROBES = 1000
-"""Training samples whose own distances give the threshold (ours)."""
-
+# Ours: share of training samples that are nearer to a sample of another context than a far item is to any sample.
 FAR_BEYOND = 0.99
-"""Share of training samples that are nearer to a sample of another context than a far item is to any (ours)."""
-
 MOST_IDS = 20
 
 
@@ -31,9 +27,9 @@ class FarItems:
 
     Attributes:
         count: Their number.
-        share: Their share of the items looked at.
+        share: Their share of the compared items.
         ids: The farthest, at most 20.
-        looked_at: Items looked at.
+        looked_at: Number of compared items.
         threshold: Cosine similarity to the nearest training sample below which an item is far, 0 to 1.
     """
 
@@ -46,7 +42,7 @@ class FarItems:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """Responses none of whose words or figures occur in their prompt: knowledge or arithmetic, not a pattern.
+    """Responses without a word or figure of their prompt: they need knowledge or arithmetic.
 
     Attributes:
         count: Items of the area.
@@ -61,59 +57,49 @@ class Unsupported:
     train_share: float
 
 
-def far_items(train: Sequence[Text], areas: Mapping[str, Sequence[Text]], seed: int) -> dict[str, FarItems | None]:
-    """For each area its items far from every training sample, by the cosine of tf-idf vectors of character n-grams.
+def far_items(
+    train: Sequence[SampleText], areas: Mapping[str, Sequence[SampleText]], seed: int
+) -> dict[str, FarItems | None]:
+    """Finds each area's items far from every training sample, by the cosine of tf-idf vectors of character n-grams.
 
-    The threshold is the training set's own: the first percentile of the similarity of a training sample to the
-    nearest one of another context. About 1 % of an area that is drawn as the training set was lies beyond it.
+    The threshold is the first percentile of the similarity of a training sample to the nearest one of another context.
+    About 1 % of an area that is drawn like the training set is beyond it.
 
     Returns:
-        None for all areas where the training set has no two contexts.
+        The far items of each area; None for all areas if the training set has a single context.
     """
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer  # here: slow to import
+    from sklearn.pipeline import make_pipeline
+
     rng = np.random.default_rng(seed)
     index = whole_groups(train, MOST_INDEX, rng)
     groups = np.unique([text.group for text in index], return_inverse=True)[1]
     if len(index) == 0 or groups.max() == 0:
         return dict.fromkeys(areas)
-    vectorize = _Vectors(index)
+    counts = HashingVectorizer(
+        analyzer="char", ngram_range=(3, 4), n_features=FEATURES, alternate_sign=False, lowercase=False, norm=None
+    )
+    vectorizer = make_pipeline(counts, TfidfTransformer(sublinear_tf=True))
+    vectors = vectorizer.fit_transform(_compared(index))
     probes = rng.permutation(len(index))[:MOST_PROBES]
-    own = _similarities(vectorize.index[probes], vectorize.index)
-    own[groups[probes][:, None] == groups] = -1.0
+    own = (vectors[probes] @ vectors.T).toarray()  # cosines: the rows are unit vectors
+    own[groups[probes][:, None] == groups] = -1.0  # samples of one context are near each other by their context
     threshold = float(np.quantile(own.max(axis=1), 1 - FAR_BEYOND))
     found: dict[str, FarItems | None] = {}
     for name, area in areas.items():
         items = whole_groups(area, MOST_AREA, rng)
-        nearest = _similarities(vectorize(items), vectorize.index).max(axis=1)
+        nearest = (vectorizer.transform(_compared(items)) @ vectors.T).toarray().max(axis=1)
         far = [int(i) for i in np.argsort(nearest, kind="stable") if nearest[i] < threshold]
         ids = [items[i].id for i in far[:MOST_IDS]]
         found[name] = FarItems(len(far), len(far) / len(items), ids, len(items), threshold)
     return found
 
 
-class _Vectors:
-    """tf-idf vectors of texts; the frequencies are those of the index."""
-
-    def __init__(self, index: Sequence[Text]) -> None:
-        from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-
-        self._counts = HashingVectorizer(
-            analyzer="char", ngram_range=(3, 4), n_features=FEATURES, alternate_sign=False, lowercase=False, norm=None
-        )
-        self._weights = TfidfTransformer(sublinear_tf=True)
-        self.index = self._weights.fit_transform(self._count(index))
-
-    def __call__(self, texts: Sequence[Text]) -> Any:
-        return self._weights.transform(self._count(texts))
-
-    def _count(self, texts: Sequence[Text]) -> Any:
-        return self._counts.transform(text.whole[-CLIP_CHARACTERS:] for text in texts)
+def _compared(texts: Sequence[SampleText]) -> list[str]:
+    return [text.whole[-COMPARED_CHARACTERS:] for text in texts]
 
 
-def _similarities(items: Any, index: Any) -> NDArray[np.float64]:
-    """(items, index) cosines of rows of two sparse matrices of unit rows."""
-    return np.asarray((items @ index.T).toarray())
-
-
+# Words without content: they support no answer, and an answer of nothing else needs no support.
 _STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -126,34 +112,27 @@ _STOP_WORDS = frozenset(
 )
 
 
-def unsupported(area: Sequence[Text], train_share: float) -> Unsupported:
-    """The area's unsupported responses (see `is_unsupported`) beside the training set's share."""
+def unsupported(area: Sequence[SampleText], train_share: float) -> Unsupported:
+    """Finds the area's unsupported responses (see `is_unsupported`)."""
     found = [text.id for text in area if is_unsupported(text)]
     return Unsupported(len(found), len(found) / len(area), found[:MOST_IDS], train_share)
 
 
-def unsupported_share(texts: Sequence[Text]) -> float:
-    """Share of unsupported responses, 0 to 1."""
+def unsupported_share(texts: Sequence[SampleText]) -> float:
     return sum(map(is_unsupported, texts)) / len(texts)
 
 
-def is_unsupported(text: Text) -> bool:
-    """True where a response has content words or figures and none of them occurs in its prompt.
+def is_unsupported(text: SampleText) -> bool:
+    """True if a response has content words or figures and none of them occurs in its prompt.
 
-    Case, a plural "s", thousands commas, signs and trailing zeros do not count; words such as "the", "yes" or
-    "million" are no content, so that "Yes" is never unsupported.
+    Ignored are case, a plural "s", thousands commas, signs and trailing zeros. Words such as "the", "yes" or "million"
+    are no content, so that "Yes" is never unsupported.
     """
-    said = _content(text.response)
-    return bool(said) and said.isdisjoint(_content(f"{text.context}\n{text.question}"))
+    content = _content(text.response)
+    return bool(content) and content.isdisjoint(_content(f"{text.context}\n{text.question}"))
 
 
-def _content(text: str) -> set[str]:
-    figures = {_figure(found) for found in re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+", text)}
+def _content(text: str) -> set[str | Decimal]:
+    figures = {Decimal(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+", text)}
     words = {word for word in re.findall(r"[^\W\d_]{2,}", text.lower()) if word not in _STOP_WORDS}
     return figures | {word.removesuffix("s") for word in words}
-
-
-def _figure(text: str) -> str:
-    whole, point, decimals = text.replace(",", "").partition(".")
-    decimals = decimals.rstrip("0")
-    return f"{whole.lstrip('0') or '0'}{point if decimals else ''}{decimals}"

@@ -1,7 +1,8 @@
-"""Is the held-out set real? A held-out area measures generalisation only if another process made it.
+"""Examine whether held-out areas are independent of the training set.
 
-For each area: can it be told from the training set, what do they share, what does it ask beyond training, and how
-small a difference can it show. Nothing here proves that an area is real; each check can only speak against it.
+An area measures generalization only if another process made it. The checks: can a classifier separate it from training,
+what do both share, what does it ask beyond training, and how small a difference can it show. A check can speak against
+an area; none proves that it is independent.
 """
 
 from __future__ import annotations
@@ -9,48 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainables.data.independence.answer_kinds import kind_shares, one_sided
+from trainables.data.independence.answer_kinds import AnswerKinds, compare_kinds, kind_shares
 from trainables.data.independence.coverage import FarItems, Unsupported, far_items, unsupported, unsupported_share
 from trainables.data.independence.power import Power, assumed_power
 from trainables.data.independence.question_templates import TemplateOverlap, TrainTemplates
 from trainables.data.independence.shared_sources import SharedRuns, SharedSource, shared_runs, shared_sources
-from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, read_texts
+from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, sample_texts
 from trainables.data.independence.two_sample import TwoSample, compare
 from trainables.data.samples import Sample
 
 
 @dataclass(frozen=True)
-class AnswerKinds:
-    """Kinds of answers on both sides.
-
-    Attributes:
-        train: Share of each kind among training responses.
-        area: Share of each kind among the area's responses.
-        only_in_area: Kinds that the area has and training (almost) lacks.
-        only_in_train: Kinds that training has and the area (almost) lacks.
-    """
-
-    train: dict[str, float]
-    area: dict[str, float]
-    only_in_area: list[str]
-    only_in_train: list[str]
-
-
-@dataclass(frozen=True)
-class AreaReality:
-    """What was found about one area; `dataclasses.asdict` gives JSON.
+class AreaReport:
+    """Results of all checks of one area; `dataclasses.asdict` gives the JSON of `plan.json`.
 
     Attributes:
         items: Items of the area.
-        items_looked_at: Items that the checks saw, a random part of a very large area.
+        items_looked_at: Items that were checked, a random part of a very large area.
         train_samples: Training samples.
-        train_looked_at: Training samples that the checks saw, a random part of a very large set.
-        two_sample: Can it be told from the training set?
+        train_looked_at: Training samples that were checked, a random part of a very large set.
+        two_sample: Whether a classifier separates it from the training set.
         shared_sources: Values of `source` on both sides.
         template_overlap: Question templates on both sides.
         shared_runs: Stretches of context on both sides.
-        answer_kinds: Kinds of answers on either side.
-        far_items: Items unlike all training samples; None where the training set has a single context.
+        answer_kinds: Kinds of answers on each side.
+        far_items: Items unlike all training samples; None if the training set has a single context.
         unsupported: Responses that nothing in their prompt supports.
         power: The smallest difference that the area can show.
     """
@@ -69,16 +53,15 @@ class AreaReality:
     power: Power
 
 
-def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, seed: int = 0) -> dict[str, AreaReality]:
+def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, seed: int = 0) -> dict[str, AreaReport]:
     """Examines every held-out area against the training set.
 
-    The cost is bounded: a random part is looked at of more than 20,000 training samples (or 20 million characters)
-    and of more than 5,000 items (or 5 million characters).
+    The cost is bounded by `TRAIN_LIMITS` and `AREA_LIMITS`: of larger sets a random part is checked.
 
     Args:
         train: Training samples; at least one.
         areas: Samples of each area; at least one each.
-        seed: Seed of everything that is drawn; the same seed and samples give the same result.
+        seed: Seed of all draws; the same seed and samples give the same result.
 
     Raises:
         ValueError: The training set or an area is empty.
@@ -86,15 +69,15 @@ def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, s
     empty = [name for name, samples in {"the training set": train, **areas}.items() if not samples]
     if empty:
         raise ValueError(f"must hold samples: {', '.join(empty)}")
-    trained = read_texts(train, TRAIN_LIMITS, seed)
-    texts = {name: read_texts(samples, AREA_LIMITS, seed) for name, samples in areas.items()}
+    trained = sample_texts(train, TRAIN_LIMITS, seed)
+    texts = {name: sample_texts(samples, AREA_LIMITS, seed) for name, samples in areas.items()}
     templates = TrainTemplates(trained)
     runs = shared_runs(trained, texts)
     far = far_items(trained, texts, seed)
     trained_kinds = kind_shares(text.response for text in trained)
     trained_unsupported = unsupported_share(trained)
     return {
-        name: AreaReality(
+        name: AreaReport(
             items=len(areas[name]),
             items_looked_at=len(area),
             train_samples=len(train),
@@ -103,14 +86,10 @@ def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, s
             shared_sources=shared_sources(trained, area),
             template_overlap=templates.overlap(area),
             shared_runs=runs[name],
-            answer_kinds=_answer_kinds(trained_kinds, kind_shares(text.response for text in area)),
+            answer_kinds=compare_kinds(trained_kinds, kind_shares(text.response for text in area)),
             far_items=far[name],
             unsupported=unsupported(area, trained_unsupported),
             power=assumed_power(len({group_of(sample) for sample in areas[name]})),
         )
         for name, area in texts.items()
     }
-
-
-def _answer_kinds(train: dict[str, float], area: dict[str, float]) -> AnswerKinds:
-    return AnswerKinds(train, area, one_sided(area, train), one_sided(train, area))

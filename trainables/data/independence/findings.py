@@ -1,4 +1,4 @@
-"""What the pre-flight's screen says about the held-out areas, in plain words."""
+"""Word the findings about the held-out areas for the plan's screen."""
 
 from __future__ import annotations
 
@@ -9,41 +9,35 @@ from trainables.data.defects import excerpt
 from trainables.data.independence.two_sample import FEWEST_GROUPS, SAME_PROCESS_BELOW
 
 if TYPE_CHECKING:
-    from trainables.data.independence.examine import AreaReality
+    from trainables.data.independence.examine import AreaReport
 
-TELLING_SHARE = 0.05
-"""Share of an area's items from which shared templates or runs of context are a warning, and from which far items or
-unsupported responses are mentioned (ours)."""
-
+# Ours: from this share of an area's items shared templates or runs are a warning, and far items or unsupported
+# responses are mentioned.
+NOTABLE_SHARE = 0.05
 FEWEST_TEMPLATE_ITEMS = 5
+# Ours: shared templates are a warning from this multiple of the share among training contexts. On financial reports the
+# multiple is 0.92 for the training set's own process and 0.21 for another annotator's questions.
 NATURAL_TEMPLATES = 0.5
-"""Shared templates are a warning from this multiple of the share that training contexts have of each other (ours: on
-financial reports 0.92 for the training set's own process, 0.21 for another annotator's questions)."""
-
 MOST_SOURCES = 3
 
-Words = tuple[str, str, str]
-"""Rule, severity ("warning" or "info") and message of a finding."""
+AreaFinding = tuple[str, str, str]  # rule, severity ("warning" or "info") and message
 
 
-def findings(reports: Mapping[str, AreaReality]) -> list[Words]:
-    """What a user should know about the held-out areas, the warnings of each area first, then what is informational.
+def findings(reports: Mapping[str, AreaReport]) -> list[AreaFinding]:
+    """The findings about each area, then the informational ones about all areas.
 
     Args:
-        reports: What `examine` found, by area.
-
-    Returns:
-        (rule, severity, message) each; an area that no check speaks against is never called real.
+        reports: The results of `examine`.
     """
     if not reports:
         return []
-    found = [words for name, report in reports.items() for words in _against(name, report)]
+    found = [finding for name, report in reports.items() for finding in _against(name, report)]
     found += [*_unproven(reports), *_answer_kinds(reports), *_far_items(reports), *_unsupported(reports)]
     return [*found, _power(reports)]
 
 
-def _against(name: str, report: AreaReality) -> Iterator[Words]:
-    """What speaks against an area as a held-out set."""
+def _against(name: str, report: AreaReport) -> Iterator[AreaFinding]:
+    """Yields the evidence that an area is not independent of the training set."""
     check = report.two_sample
     if check.verdict == "same_process":
         yield (
@@ -68,8 +62,8 @@ def _against(name: str, report: AreaReality) -> Iterator[Words]:
         )
     overlap = report.template_overlap
     natural = NATURAL_TEMPLATES * overlap.within_train
-    stock = check.compared == "prompt and response"  # there all samples have one question, which is the task
-    if overlap.items >= FEWEST_TEMPLATE_ITEMS and overlap.share >= max(TELLING_SHARE, natural) and not stock:
+    stock = check.compared == "prompt and response"  # one question for all samples is the task, not a template
+    if overlap.items >= FEWEST_TEMPLATE_ITEMS and overlap.share >= max(NOTABLE_SHARE, natural) and not stock:
         first = overlap.examples[0]
         yield (
             "shared_templates",
@@ -84,15 +78,15 @@ def _against(name: str, report: AreaReality) -> Iterator[Words]:
         example = runs.examples[0]
         yield (
             "shared_context",
-            "warning" if runs.share >= TELLING_SHARE else "info",
+            "warning" if runs.share >= NOTABLE_SHARE else "info",
             f"held-out area {name} has {runs.items} items ({runs.share:.0%}) whose context shares a run of 13 words or "
             f"more with a training context, the longest of {runs.longest} words (item "
             f"{excerpt(example['id'])}: {excerpt(example['run'])}); drop them unless it is a stock phrase",
         )
 
 
-def _unproven(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
-    """Areas that the two-sample check says nothing about."""
+def _unproven(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
+    # No wording here may call an area independent or real: the test cannot show it.
     checks = {name: report.two_sample for name, report in reports.items()}
     small = [
         f"{name} ({check.groups} contexts against {check.train_groups})"
@@ -117,7 +111,7 @@ def _unproven(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
         )
 
 
-def _answer_kinds(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+def _answer_kinds(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
     kinds = {name: report.answer_kinds for name, report in reports.items()}
     unseen = [
         f"{name} ({', '.join(f'{kind} {found.area[kind]:.0%}' for kind in found.only_in_area)})"
@@ -143,11 +137,11 @@ def _answer_kinds(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
         )
 
 
-def _far_items(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+def _far_items(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
     far = [
         f"{name} {found.count} of {found.looked_at}"
         for name, report in reports.items()
-        if (found := report.far_items) and found.share >= TELLING_SHARE
+        if (found := report.far_items) and found.share >= NOTABLE_SHARE
     ]
     if far:
         yield (
@@ -158,10 +152,10 @@ def _far_items(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
         )
 
 
-def _unsupported(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
+def _unsupported(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
     trained = next(iter(reports.values())).unsupported.train_share
     shares = {"training": trained} | {name: report.unsupported.share for name, report in reports.items()}
-    if max(shares.values()) >= TELLING_SHARE:
+    if max(shares.values()) >= NOTABLE_SHARE:
         listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         yield (
             "unsupported_responses",
@@ -171,7 +165,7 @@ def _unsupported(reports: Mapping[str, AreaReality]) -> Iterator[Words]:
         )
 
 
-def _power(reports: Mapping[str, AreaReality]) -> Words:
+def _power(reports: Mapping[str, AreaReport]) -> AreaFinding:
     smallest = [
         f"{name} {'none' if (least := report.power.smallest_nll_difference) is None else f'{least:.2f}'} "
         f"({report.power.clusters} contexts)"

@@ -1,4 +1,4 @@
-"""Question templates: questions with figures, names and phrases of their context masked."""
+"""Question templates: questions with their figures, names and phrases of the context masked."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trainables.data.independence.texts import Text
+from trainables.data.independence.texts import SampleText
 
+# Ours: a longer question is no template. It repeats only where it is copied, which the audit finds. The limit in
+# characters is for texts without spaces.
 MOST_QUESTION_WORDS = 60
-"""A longer question is no template (ours): it repeats only where it is copied, which other rules find."""
-
 MOST_QUESTION_CHARACTERS = 1000
-"""Likewise, for texts without spaces."""
-
+# Ours: words that a template needs besides its masks; all annotators write short ones such as "what was the @ in #". On
+# financial reports the share of items with a training template is then 0.26 for the training set's own process and 0.06
+# for another annotator's; with all templates 0.38 and 0.19.
 FEWEST_LITERAL_WORDS = 5
-"""Words that a template needs besides its masks to count (ours): short ones such as "what was the @ in #" come from
-everybody. On financial reports the share of items with a training template is then 0.26 for the training set's own
-process and 0.06 for another annotator's; with all templates 0.38 and 0.19."""
 
 LONGEST_PHRASE = 12
 FIGURE, PHRASE = "#", "@"
@@ -34,10 +32,9 @@ class TemplateOverlap:
         share: Share of the area's items with a template of at least `FEWEST_LITERAL_WORDS` literal words that occurs
             in training.
         items: Their number.
-        within_train: The same share for training samples, looked for in other contexts of the training set: what is
-            natural for one process.
-        generic: Further items, whose template occurs in training but is short.
-        examples: The commonest: {"template", "items", "train"}, with the number of each side's questions.
+        within_train: The same share for training samples and other contexts of the training set, as one process has.
+        generic: Number of other items, whose template occurs in training but is short.
+        examples: The most common: {"template", "items", "train"}, with the number of questions on each side.
     """
 
     share: float
@@ -48,49 +45,44 @@ class TemplateOverlap:
 
 
 class TrainTemplates:
-    """The templates of a training set.
+    """The question templates of a training set."""
 
-    Args:
-        texts: The training samples.
-    """
-
-    def __init__(self, texts: Sequence[Text]) -> None:
-        templates = [template(text.question, text.context) for text in texts]
+    def __init__(self, texts: Sequence[SampleText]) -> None:
+        templates = [question_template(text.question, text.context) for text in texts]
         self._counts = Counter(found for found in templates if found)
         groups: dict[str, set[str]] = {}
         for text, found in zip(texts, templates, strict=True):
             if found:
                 groups.setdefault(found, set()).add(text.group)
-        repeated = sum(found is not None and is_telling(found) and len(groups[found]) > 1 for found in templates)
+        repeated = sum(found is not None and is_specific(found) and len(groups[found]) > 1 for found in templates)
         self.within = repeated / len(texts)
 
-    def overlap(self, area: Sequence[Text]) -> TemplateOverlap:
-        """What an area's questions share with the training set's."""
+    def overlap(self, area: Sequence[SampleText]) -> TemplateOverlap:
         shared = Counter(found for found in _templates(area) if found in self._counts)
-        telling = Counter({found: count for found, count in shared.items() if is_telling(found)})
+        specific = Counter({found: count for found, count in shared.items() if is_specific(found)})
         return TemplateOverlap(
-            share=telling.total() / len(area),
-            items=telling.total(),
+            share=specific.total() / len(area),
+            items=specific.total(),
             within_train=self.within,
-            generic=shared.total() - telling.total(),
+            generic=shared.total() - specific.total(),
             examples=[
                 {"template": found, "items": count, "train": self._counts[found]}
-                for found, count in telling.most_common(EXAMPLES)
+                for found, count in specific.most_common(EXAMPLES)
             ],
         )
 
 
-def is_telling(found: str) -> bool:
-    """True for a template that is too long to be everybody's."""
+def is_specific(found: str) -> bool:
+    """Whether a template is long enough to be typical of one process."""
     return sum(word not in MASKS for word in found.split()) >= FEWEST_LITERAL_WORDS
 
 
-def template(question: str, context: str) -> str | None:
-    """A question in lower case, without punctuation, with masks; None for one that is empty or very long.
+def question_template(question: str, context: str) -> str | None:
+    """A question in lower case, without punctuation, with masks; None for an empty or very long one.
 
-    "#" stands for words with a digit, "@" for capitalised words after the first and for phrases of two words or more
-    that the context has too; a run of one mask is one mask. "What was Acme's net income in 2019?" over a table with
-    a row "Net income" is "what was @ in #".
+    "#" replaces words with a digit; "@" replaces capitalized words after the first, and phrases of two or more words
+    that the context has too. Equal masks in a row become one. "What was Acme's net income in 2019?" on a table with a
+    row "Net income" becomes "what was @ in #".
     """
     if len(question) > MOST_QUESTION_CHARACTERS:
         return None
@@ -104,8 +96,8 @@ def template(question: str, context: str) -> str | None:
     return " ".join(kept)
 
 
-def _templates(texts: Iterable[Text]) -> list[str]:
-    return [found for text in texts if (found := template(text.question, text.context))]
+def _templates(texts: Iterable[SampleText]) -> list[str]:
+    return [found for text in texts if (found := question_template(text.question, text.context))]
 
 
 def _mask(word: str, first: bool) -> str:

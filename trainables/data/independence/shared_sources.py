@@ -1,4 +1,4 @@
-"""What a held-out area has in common with the training set in its making: sources and stretches of context."""
+"""Traces of a common origin of a held-out area and the training set: sources and stretches of context."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainables.data.independence.texts import Text
+from trainables.data.independence.texts import SampleText
 
+# Words of a shared run, as in the contamination checks of GPT-3 (Brown et al., 2020, app. C).
 RUN_WORDS = 13
-"""Words of a run that two contexts share, as in the contamination checks of GPT-3 (Brown et al., 2020, app. C)."""
-
 EXAMPLES = 5
-EXCERPT_CHARACTERS = 160
+SHOWN_RUN_CHARACTERS = 160
 
-Run = int
-"""A run of words by its hash, which takes a fifth of the memory; 64 bits do not collide here."""
+Run = int  # the hash of a run's words: a fifth of the memory, and 64 bits do not collide here
 
 
 @dataclass(frozen=True)
 class SharedSource:
-    """A value of `source` that both sides have.
+    """A value of `source` on both sides.
 
     Attributes:
         source: The value.
-        items: Items of the area that have it.
-        train: Training samples that have it.
+        items: Items of the area with it.
+        train: Training samples with it.
     """
 
     source: str
@@ -36,12 +34,12 @@ class SharedSource:
 
 @dataclass(frozen=True)
 class SharedRuns:
-    """Items whose context shares a run of at least 13 words with a training context; case and punctuation are ignored.
+    """Items whose context shares a run of 13 or more words with a training context, up to case and punctuation.
 
     Attributes:
         items: Their number.
         share: Their share of the area.
-        longest: Words of the longest stretch of a context that such runs cover without a gap.
+        longest: Words of the longest stretch of a context that shared runs cover without a gap.
         examples: {"id", "run"}: items with their longest stretch, longest first.
     """
 
@@ -51,8 +49,8 @@ class SharedRuns:
     examples: list[dict[str, str]]
 
 
-def shared_sources(train: Sequence[Text], area: Sequence[Text]) -> list[SharedSource]:
-    """The sources that both sides name, the area's commonest first."""
+def shared_sources(train: Sequence[SampleText], area: Sequence[SampleText]) -> list[SharedSource]:
+    """The sources on both sides, the area's most common first."""
     trained = Counter(text.source for text in train)
     return [
         SharedSource(source, count, trained[source])
@@ -61,11 +59,9 @@ def shared_sources(train: Sequence[Text], area: Sequence[Text]) -> list[SharedSo
     ]
 
 
-def shared_runs(train: Sequence[Text], areas: Mapping[str, Sequence[Text]]) -> dict[str, SharedRuns]:
-    """For each area what its contexts share with training contexts; a prompt without context is taken whole.
-
-    Training contexts are read once against the areas' runs, so that memory grows with the areas only.
-    """
+def shared_runs(train: Sequence[SampleText], areas: Mapping[str, Sequence[SampleText]]) -> dict[str, SharedRuns]:
+    """Finds the runs that each area's contexts share with training contexts; a prompt without context counts whole."""
+    # Training contexts are read once against the areas' runs, so that memory grows with the areas only.
     words = {name: [_words(text) for text in area] for name, area in areas.items()}
     wanted = {run for area in words.values() for item in area for run in _runs(item)}
     shared: set[Run] = set()
@@ -75,7 +71,7 @@ def shared_runs(train: Sequence[Text], areas: Mapping[str, Sequence[Text]]) -> d
     return {name: _summary(areas[name], words[name], shared) for name in areas}
 
 
-def _summary(area: Sequence[Text], words: list[list[str]], shared: set[Run]) -> SharedRuns:
+def _summary(area: Sequence[SampleText], words: list[list[str]], shared: set[Run]) -> SharedRuns:
     stretches = [
         (*_longest_stretch(item, shared), text.id, item) for text, item in zip(area, words, strict=True) if shared
     ]
@@ -104,7 +100,7 @@ def _longest_stretch(words: list[str], shared: set[Run]) -> tuple[int, int]:
     return best
 
 
-def _words(text: Text) -> list[str]:
+def _words(text: SampleText) -> list[str]:
     return _split(text.context or text.question)
 
 
@@ -117,4 +113,4 @@ def _runs(words: list[str]) -> list[Run]:
 
 
 def _excerpt(text: str) -> str:
-    return text if len(text) <= EXCERPT_CHARACTERS else text[: EXCERPT_CHARACTERS - 1] + "…"
+    return text if len(text) <= SHOWN_RUN_CHARACTERS else text[: SHOWN_RUN_CHARACTERS - 1] + "…"

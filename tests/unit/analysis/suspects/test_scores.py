@@ -5,10 +5,9 @@ import pytest
 from scipy.ndimage import median_filter
 
 from analysis.suspects.scores import (
-    NEIGHBOURS,
+    NEIGHBORS,
     OTHERS,
-    Epoch,
-    answer_kind,
+    TrialLosses,
     excess_and_score,
     local_median,
     merge_rare,
@@ -37,7 +36,7 @@ def epochs(trials=3, with_base=False, effect=1.5):
         wrong = np.array([effect * (index in planted) for index in order])
         nll = level + kind + 0.8 * difficulty[order] + wrong + rng.normal(0, 0.2, SAMPLES)
         base = difficulty[order] + kind if with_base else None
-        found.append(Epoch([IDS[index] for index in order], nll, np.full(SAMPLES, 4.0), base))
+        found.append(TrialLosses([IDS[index] for index in order], nll, np.full(SAMPLES, 4.0), base))
     return found
 
 
@@ -81,7 +80,7 @@ def test_the_place_in_the_epoch_is_not_suspect():
     """The first samples have the highest losses, for nothing was learnt yet."""
     rng = np.random.default_rng(0)
     nll = 1.0 + 2.0 * np.exp(-np.arange(SAMPLES) / 60) + rng.normal(0, 0.3, SAMPLES)
-    ranked = suspicions([Epoch(IDS, nll, np.ones(SAMPLES))], dict.fromkeys(IDS, "all"))
+    ranked = suspicions([TrialLosses(IDS, nll, np.ones(SAMPLES))], dict.fromkeys(IDS, "all"))
     early = np.mean([int(sample.id[1:]) < 60 for sample in ranked[:60]])
     assert early < 0.4
 
@@ -106,12 +105,12 @@ def test_losses_that_are_not_finite_are_left_out():
 
 def test_the_local_median_is_scipys():
     values = np.random.default_rng(1).normal(0, 1, 200)
-    expected = median_filter(values, NEIGHBOURS)
-    half = NEIGHBOURS // 2
+    expected = median_filter(values, NEIGHBORS)
+    half = NEIGHBORS // 2
     found = local_median(values)
     assert found[half:-half] == pytest.approx(expected[half:-half])
-    assert found[:half] == pytest.approx(np.median(values[:NEIGHBOURS]))
-    assert found[-half:] == pytest.approx(np.median(values[-NEIGHBOURS:]))
+    assert found[:half] == pytest.approx(np.median(values[:NEIGHBORS]))
+    assert found[-half:] == pytest.approx(np.median(values[-NEIGHBORS:]))
     assert local_median(values[:5]) == pytest.approx([np.median(values[:5])] * 5)
 
 
@@ -136,7 +135,7 @@ def test_what_many_tokens_say_counts_more():
     assert np.std(score[tokens == 1]) == pytest.approx(np.std(score[tokens == 16]), rel=0.35)
 
 
-def test_where_nothing_was_learnt_yet_an_outlier_counts_less():
+def test_where_nothing_was_learned_yet_an_outlier_counts_less():
     """The first fortieth of the epoch is at the base model's losses, two nats up and down."""
     rng = np.random.default_rng(7)
     nll = 1.0 + rng.normal(0, 0.2, 400)
@@ -150,26 +149,6 @@ def test_equal_losses_are_no_error():
     excess, score = excess_and_score(np.ones(20), np.ones(20), np.ones(20), ["one"] * 20)
     assert not excess.any()
     assert not score.any()
-
-
-@pytest.mark.parametrize(
-    ("response", "kind"),
-    [
-        ("Yes", "yes or no"),
-        ("no.", "yes or no"),
-        ("$9.7 billion", "number"),
-        ("(10.1)", "number"),
-        ("2008", "number"),
-        ("-12.6%", "number"),
-        ("2018; 2019", "list"),
-        ("Head office", "words"),
-        ("the rights that were granted during the period", "text"),
-        ("3 of the 12 sites closed", "text"),
-        (" ", "empty"),
-    ],
-)
-def test_the_form_of_an_answer(response, kind):
-    assert answer_kind(response) == kind
 
 
 def test_rare_kinds_are_taken_together():

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.data.answer_text import bullets, entries, numbers_in, options_in, squad_normalize
+from trainables.data.answer_text import (
+    LONGEST_FIGURE,
+    answer_kind,
+    bullets,
+    entries,
+    numbers_in,
+    options_in,
+    squad_normalize,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,65 +31,55 @@ from trainables.data.answer_text import bullets, entries, numbers_in, options_in
         ("The", ""),
     ],
 )
-def test_squad_normalise(text: str, normal: str) -> None:
+def test_squad_normalize(text: str, normal: str) -> None:
     assert squad_normalize(text) == normal
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("5", "5"),
-        ("-5.25", "-5.25"),
-        ("−5.25", "-5.25"),
-        (".5", "0.5"),
-        ("$1,496.5 million", "1496500000"),
-        ("The total was US$ 1,496.5 million in 2019.", "1496500000"),
-        ("RM14.20", "14.20"),
-        ("EUR 3 bn", "3000000000"),
-        ("1.2bn", "1200000000"),
-        ("$5M", "5000000"),
-        ("12 thousand", "12000"),
-        ("5-million", "5000000"),
-        ("2 millions", "2000000"),
-        ("3 trillion", "3000000000000"),
-        ("58.71%", "0.5871"),
-        ("12 percent", "0.12"),
-        ("12 per cent", "0.12"),
-        ("(10.1)", "-10.1"),
-        ("$(10.1)", "-10.1"),
-        ("($10.1)", "-10.1"),
-        ("(5.3)%", "-0.053"),
-        ("(5.3%)", "-0.053"),
-        ("(5.3) million", "-5300000"),
-        ("-$4", "-4"),
-        ("$-4", "-4"),
-        ("1,00,000", "100000"),
-        ("2018-2019", "2018"),
-        ("- 5 items", "5"),
-        ("Q3 was 7", "7"),
-        ("grew (by 4 in all)", "4"),
-        ("it is 5.", "5"),
-        ("5 metres", "5"),
-        ("5 minutes", "5"),
-        ("none", None),
-        ("", None),
-        ("Q3", None),
-        ("5,25", None),
-        ("10.05.2018", None),
-        ("1.2.3", None),
-    ],
-)
-def test_first_number(text: str, value: str | None) -> None:
-    assert numbers_in(text)[:1] == ([] if value is None else [Decimal(value)])
 
 
 @pytest.mark.parametrize(
     ("text", "values"),
     [
+        ("5", ["5"]),
+        ("-5.25", ["-5.25"]),
+        ("−5.25", ["-5.25"]),
+        (".5", ["0.5"]),
+        ("$1,496.5 million", ["1496500000"]),
+        ("The total was US$ 1,496.5 million in 2019.", ["1496500000", "2019"]),
+        ("RM14.20", ["14.20"]),
+        ("EUR 3 bn", ["3000000000"]),
+        ("1.2bn", ["1200000000"]),
+        ("$5M", ["5000000"]),
+        ("12 thousand", ["12000"]),
+        ("5-million", ["5000000"]),
+        ("2 millions", ["2000000"]),
+        ("3 trillion", ["3000000000000"]),
+        ("58.71%", ["0.5871"]),
+        ("12 percent", ["0.12"]),
+        ("12 per cent", ["0.12"]),
+        ("(10.1)", ["-10.1"]),
+        ("$(10.1)", ["-10.1"]),
+        ("($10.1)", ["-10.1"]),
+        ("(5.3)%", ["-0.053"]),
+        ("(5.3%)", ["-0.053"]),
+        ("(5.3) million", ["-5300000"]),
+        ("-$4", ["-4"]),
+        ("$-4", ["-4"]),
+        ("1,00,000", ["100000"]),
+        ("2018-2019", ["2018", "2019"]),
+        ("- 5 items", ["5"]),
+        ("Q3 was 7", ["7"]),
+        ("grew (by 4 in all)", ["4"]),
+        ("it is 5.", ["5"]),
+        ("5 metres", ["5"]),
+        ("5 minutes", ["5"]),
+        ("none", []),
+        ("", []),
+        ("Q3", []),
+        ("5,25", []),
+        ("10.05.2018", []),
+        ("1.2.3", []),
         ("30,303; 303,793", ["30303", "303793"]),
         ("32%; (13%)", ["0.32", "-0.13"]),
         ("$1.5 million, down from $2 million", ["1500000", "2000000"]),
-        ("2018-2019", ["2018", "2019"]),
         ("09/05/2018", ["9", "5", "2018"]),
     ],
 )
@@ -136,3 +134,39 @@ def test_entries(text: str, read: list[str]) -> None:
 
 def test_bullets() -> None:
     assert bullets("Here:\n- one\n  * two\n3. three\n4) four\n• five\n-six\n7.5 seven") == 5
+
+
+KINDS = [
+    ("yes/no", ["Yes", "no", "Yes.", "TRUE", " false "]),
+    ("number", ["5", "1,496.5", "-12", "−12", "(5.3)", ".5", "38 thousand", "12.5 million", "3.2bn", "45 days"]),
+    ("number", ["60 calendar days", "4.5 years", "12-month", "~ 7", "0", "2020.5", "2,019", "1850"]),
+    ("money", ["$9.7 billion", "€75.0 million", "$(12.3) million", "-$5", "($5.3)", "£12", "US$ 1,000", "RM 45.00"]),
+    ("money", ["Rs. 500", "45.00 USD", "120 euros", "5 million dollars", "$3k", "-$1,496.5 million", "£12 million."]),
+    ("percentage", ["12.6%", "-12.6 %", "(5.3)%", "(5.3%)", "8 percent", "8 per cent", "2 percentage points"]),
+    ("percentage", ["25 bps"]),
+    ("date", ["2008", "FY2019", "fiscal 2019", "Q3 2019", "2019 Q3", "2019-01-31", "21/10/2017", "31.12.19"]),
+    ("date", ["January 7, 2019", "7 January 2019", "14 June", "June 14th", "March", "Sept. 2017"]),
+    ("date", ["1st day of May, 2018", "31-Dec-2019", "31 DEC 18"]),
+    ("list", ["2019; 2018", "apples; pears; plums", "- one\n- two", "1. one\n2. two", "* a thing\n* another thing"]),
+    ("list", ["$5 million; $6 million"]),
+    ("short text", ["Isle crossing", "wool blankets", "Dr Anna Feld", "Yes, in writing", "$5 and $6"]),
+    ("short text", ["2019 and 2018", "12 High Street, London", "5%-6%", "maybe", "May the best win", "Q3", "B"]),
+    ("short text", ["...", "- one bullet", "21/10.2017", "one;"]),
+    ("long text", ["word " * 21, "The agreement ends when either party gives notice " * 3]),
+]
+
+
+@pytest.mark.parametrize(("kind", "response"), [(kind, text) for kind, texts in KINDS for text in texts])
+def test_answer_kind(kind: str, response: str) -> None:
+    assert answer_kind(response) == kind
+
+
+def test_answer_kinds_have_limits() -> None:
+    assert answer_kind("word " * 20) == "short text"
+    assert answer_kind("9" * LONGEST_FIGURE) == "number"
+    assert answer_kind("9" * 1_000_000) == "short text"
+
+
+@given(st.text())
+def test_every_text_has_a_kind(response: str) -> None:
+    assert answer_kind(response) in dict(KINDS)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from tests.unit.trainables.byte_tokenizer import byte_level
 from trainables.data.dataset import TokenizedSet, TokenSequence, collate, pad
-from trainables.data.epoch import epoch_order, split_for_worker, step_indices, steps_in_epoch
 from trainables.data.samples import Sample
 from trainables.data.tokenization import tokenize
 from trainables.errors import UserError
@@ -85,66 +84,6 @@ def test_batch_moves_to_a_device():
     assert moved.ids == ("s",)
 
 
-@given(st.integers(0, 300), st.integers(0, 2**64))
-def test_epoch_order_is_a_permutation_that_its_seed_repeats(n, seed):
-    order = epoch_order(n, seed)
-    assert sorted(order.tolist()) == list(range(n))
-    assert np.array_equal(order, epoch_order(n, seed))
-
-
-@given(n=st.integers(1, 300), seed=st.integers(0, 5), other=st.integers(0, 5))
-def test_parts_of_a_training_set_are_nested_whatever_the_seed(n, seed, other):
-    quarter, half = epoch_order(n, seed, 0.25), epoch_order(n, other, 0.5)
-    assert set(quarter) <= set(half) <= set(range(n))
-    assert (len(set(quarter)), len(half)) == (len(quarter), max(1, round(n / 2)))
-    assert np.array_equal(np.sort(quarter), np.sort(epoch_order(n, other, 0.25)))
-    assert np.array_equal(epoch_order(n, seed, 1.0), epoch_order(n, seed))
-
-
-def test_a_part_is_no_block_of_the_file_and_its_order_is_the_seeds():
-    part = epoch_order(400, 0, 0.5)
-    assert abs(part.mean() - 199.5) < 20
-    assert not np.array_equal(part, epoch_order(400, 1, 0.5))
-
-
-def test_epoch_order_is_the_same_on_every_machine():
-    assert epoch_order(8, 0).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
-    assert not np.array_equal(epoch_order(50, 0), epoch_order(50, 1))
-
-
-epochs = st.tuples(st.integers(1, 120), st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(0, 9))
-
-
-@given(epochs)
-def test_an_epoch_trains_each_sample_exactly_once(epoch):
-    n, workers, batch_size, accumulation, seed = epoch
-    order, per_step = epoch_order(n, seed), workers * batch_size * accumulation
-    steps = steps_in_epoch(n, per_step)
-    assert (steps - 1) * per_step < n <= steps * per_step
-    seen = []
-    for step in range(steps):
-        indices = step_indices(order, step, per_step)
-        parts = [split_for_worker(indices, rank, workers, batch_size) for rank in range(workers)]
-        assert len(indices) == per_step or step == steps - 1
-        assert [i for part in parts for micro in part for i in micro] == indices.tolist()
-        assert all(1 <= len(micro) <= batch_size for part in parts for micro in part)
-        assert all(len(part) <= accumulation for part in parts)
-        sizes = [sum(len(micro) for micro in part) for part in parts]
-        assert max(sizes) - min(sizes) <= 1
-        seen += indices.tolist()
-    assert sorted(seen) == list(range(n))
-
-
-@pytest.mark.parametrize("step", [-1, 3])
-def test_a_step_outside_the_epoch_is_an_error(step):
-    with pytest.raises(IndexError):
-        step_indices(epoch_order(10, 0), step, 4)
-
-
-def test_a_short_last_step_can_leave_workers_without_samples():
-    assert [split_for_worker(np.array([7, 3]), rank, 3, 2) for rank in range(3)] == [[[7]], [[3]], []]
-
-
 @pytest.fixture
 def data(tmp_path):
     samples = [
@@ -188,7 +127,7 @@ def test_a_set_can_be_sent_to_another_process(data):
     assert pickle.loads(pickle.dumps(data)).ids == data.ids
 
 
-def test_files_that_are_not_tokenised_data_are_user_errors(tmp_path):
+def test_files_that_are_not_tokenized_data_are_user_errors(tmp_path):
     (tmp_path / "text.arrow").write_text("no Arrow file")
     with pa.OSFile(str(tmp_path / "other.arrow"), "wb") as sink:
         table = pa.table({"x": [1]})

@@ -1,9 +1,18 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.config.sections import TrainingConfig
-from trainables.data.epoch import checkpoint_steps, plan_epoch, report_points
+from trainables.data.epoch import (
+    checkpoint_steps,
+    epoch_order,
+    plan_epoch,
+    report_points,
+    split_for_worker,
+    step_indices,
+    steps_in_epoch,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +52,60 @@ def test_an_epoch_sees_every_sample_and_ends_with_a_checkpoint(samples, batch_si
     assert epoch.samples_seen(epoch.steps - 1) == (epoch.steps - 1) * epoch.samples_per_step < samples
     assert epoch.checkpoints[-1] == epoch.steps
     assert set(epoch.checkpoints) <= epoch.report_points
+
+
+@given(st.integers(0, 300), st.integers(0, 2**64))
+def test_epoch_order_is_a_permutation_that_its_seed_repeats(n, seed):
+    order = epoch_order(n, seed)
+    assert sorted(order.tolist()) == list(range(n))
+    assert np.array_equal(order, epoch_order(n, seed))
+
+
+@given(n=st.integers(1, 300), seed=st.integers(0, 5), other=st.integers(0, 5))
+def test_parts_of_a_training_set_are_nested_for_all_seeds(n, seed, other):
+    quarter, half = epoch_order(n, seed, 0.25), epoch_order(n, other, 0.5)
+    assert set(quarter) <= set(half) <= set(range(n))
+    assert (len(set(quarter)), len(half)) == (len(quarter), max(1, round(n / 2)))
+    assert np.array_equal(np.sort(quarter), np.sort(epoch_order(n, other, 0.25)))
+    assert np.array_equal(epoch_order(n, seed, 1.0), epoch_order(n, seed))
+
+
+def test_orders_depend_on_the_seed_only_and_a_part_is_spread_over_the_file():
+    assert epoch_order(8, 0).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]  # on every machine
+    assert not np.array_equal(epoch_order(50, 0), epoch_order(50, 1))
+    part = epoch_order(400, 0, 0.5)
+    assert abs(part.mean() - 199.5) < 20
+    assert not np.array_equal(part, epoch_order(400, 1, 0.5))
+
+
+epochs = st.tuples(st.integers(1, 120), st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(0, 9))
+
+
+@given(epochs)
+def test_an_epoch_trains_each_sample_exactly_once(epoch):
+    n, workers, batch_size, accumulation, seed = epoch
+    order, per_step = epoch_order(n, seed), workers * batch_size * accumulation
+    steps = steps_in_epoch(n, per_step)
+    assert (steps - 1) * per_step < n <= steps * per_step
+    seen = []
+    for step in range(steps):
+        indices = step_indices(order, step, per_step)
+        parts = [split_for_worker(indices, rank, workers, batch_size) for rank in range(workers)]
+        assert len(indices) == per_step or step == steps - 1
+        assert [i for part in parts for micro in part for i in micro] == indices.tolist()
+        assert all(1 <= len(micro) <= batch_size for part in parts for micro in part)
+        assert all(len(part) <= accumulation for part in parts)
+        sizes = [sum(len(micro) for micro in part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        seen += indices.tolist()
+    assert sorted(seen) == list(range(n))
+
+
+@pytest.mark.parametrize("step", [-1, 3])
+def test_a_step_outside_the_epoch_is_an_error(step):
+    with pytest.raises(IndexError):
+        step_indices(epoch_order(10, 0), step, 4)
+
+
+def test_a_short_last_step_can_leave_workers_without_samples():
+    assert [split_for_worker(np.array([7, 3]), rank, 3, 2) for rank in range(3)] == [[[7]], [[3]], []]

@@ -1,7 +1,6 @@
 import gzip
 import json
 import os
-import pickle
 import sys
 import tracemalloc
 import types
@@ -13,10 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trainables.config.defect_rules import RULES
 from trainables.config.sections import FieldNames
 from trainables.data import json_lines
-from trainables.data.samples import RULES, DataErrors, Sample, context_group, read_samples, scan_samples
-from trainables.errors import UserError, UserErrors
+from trainables.data.defects import location
+from trainables.data.samples import Sample, context_group, parse_sample, split_prompt
+from trainables.data.sources import read_raw
+from trainables.errors import UserError
 
 FIELDS = FieldNames()
 GOOD = b'{"id": "a", "prompt": "p", "response": "r", "area": "x", "n": [1, null]}'
@@ -37,14 +39,17 @@ def write(folder, content, name="data.jsonl"):
     return str(folder / name)
 
 
-def rules_of(path, fields=FIELDS):
-    with pytest.raises(DataErrors) as caught:
-        read_samples(path, fields)
-    return [(defect.line, defect.rule) for defect in caught.value.defects]
+def read(path, fields=FIELDS, split="train"):
+    """The samples and defects of a file, in order."""
+    found = []
+    for raw in read_raw(path, fields, split):
+        parsed = parse_sample(path, raw, fields)
+        found += parsed if isinstance(parsed, list) else [parsed]
+    return found
 
 
 def test_a_prompt_and_response_become_two_messages_and_the_rest_is_metadata(tmp_path):
-    (sample,) = read_samples(write(tmp_path, GOOD), FIELDS)
+    (sample,) = read(write(tmp_path, GOOD))
     assert sample == Sample(
         id="a",
         messages=[{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}],
@@ -58,7 +63,7 @@ def test_a_prompt_and_response_become_two_messages_and_the_rest_is_metadata(tmp_
 
 def test_messages_are_kept_and_win_over_a_prompt(tmp_path):
     both = CHAT | {"prompt": "p1", "response": None}
-    (sample,) = read_samples(write(tmp_path, json.dumps(both).encode()), FIELDS)
+    (sample,) = read(write(tmp_path, json.dumps(both).encode()))
     assert sample.messages == CHAT["messages"]
     assert (sample.prompt, sample.response) == ("\n\np1\n\nr1\n\np2", "r2")
     assert sample.meta == {"prompt": "p1", "response": None}
@@ -66,13 +71,13 @@ def test_messages_are_kept_and_win_over_a_prompt(tmp_path):
 
 def test_field_names_can_be_mapped(tmp_path):
     path = write(tmp_path, b'{"key": "a", "q": "p", "a": "r", "id": 7}')
-    (sample,) = read_samples(path, FieldNames(id="key", prompt="q", response="a"))
+    (sample,) = read(path, FieldNames(id="key", prompt="q", response="a"))
     assert (sample.id, sample.prompt, sample.response, sample.meta) == ("a", "p", "r", {"id": 7})
 
 
 def test_lines_are_counted_with_blank_ones_and_any_line_end(tmp_path):
     second = GOOD.replace(b'"a"', b'"b"')
-    samples = read_samples(write(tmp_path, GOOD + b"\r\n \t\n\n" + second), FIELDS)
+    samples = read(write(tmp_path, GOOD + b"\r\n \t\n\n" + second))
     assert [(sample.id, sample.line) for sample in samples] == [("a", 1), ("b", 4)]
 
 
@@ -119,42 +124,10 @@ def test_lines_are_counted_with_blank_ones_and_any_line_end(tmp_path):
 )  # fmt: skip
 def test_a_bad_line_is_a_defect_and_its_neighbours_are_read(tmp_path, line, rules):
     content = line + b"\n" + GOOD.replace(b'"a"', b'"after"', 1)
-    found = list(scan_samples(write(tmp_path, content), FIELDS))
+    found = read(write(tmp_path, content))
     assert [(defect.line, defect.rule) for defect in found if not isinstance(defect, Sample)] == [(1, r) for r in rules]
     assert found[-1].id == "after"
-    assert rules_of(str(tmp_path / "data.jsonl")) == [(1, rule) for rule in rules]
     assert set(rules) <= set(RULES)
-
-
-def test_a_repeated_id_names_the_first_sound_line_that_has_it(tmp_path):
-    broken = b'{"id": "a", "prompt": "p", "response": ""}'
-    path = write(tmp_path, b"\n".join([broken, GOOD, GOOD, GOOD]))
-    assert rules_of(path) == [(1, "empty_response"), (3, "repeated_id"), (4, "repeated_id")]
-    with pytest.raises(
-        DataErrors, match=r"data.jsonl line 4: ids must be unique in a file, got 'a', the id of line 2; "
-    ):
-        read_samples(path, FIELDS)
-
-
-def test_all_defects_are_reported_at_once_and_at_most_twenty_of_a_rule_shown(tmp_path):
-    lines = [b"{"] * 25 + [b"[]"] * 20 + [GOOD]
-    with pytest.raises(DataErrors) as caught:
-        read_samples(write(tmp_path, b"\n".join(lines)), FIELDS)
-    error = caught.value
-    assert isinstance(error, UserErrors)
-    assert error.counts == {"broken_json": 25, "wrong_type": 20}
-    assert len(error.defects) == 45
-    shown = str(error).splitlines()
-    assert len(shown) == 20 + 1 + 20
-    assert shown[0].startswith(f"{tmp_path}/data.jsonl line 1: must be one JSON object, got ")
-    assert shown[20].endswith("got 25 such lines, 20 of them above; correct or remove the line")
-    copy = pickle.loads(pickle.dumps(error))
-    assert (copy.defects, str(copy)) == (error.defects, str(error))
-
-
-def test_reading_stops_at_a_file_that_is_nothing_but_defects(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainables.data.samples.MAX_DEFECTS", 10)
-    assert rules_of(write(tmp_path, b"x\n" * 1000))[-1] == (10, "too_many_defects")
 
 
 @pytest.mark.parametrize(("length", "sound"), [(200, True), (201, False), (5000, False)])
@@ -162,9 +135,9 @@ def test_a_line_over_the_cap_is_passed_over(tmp_path, monkeypatch, length, sound
     monkeypatch.setattr(json_lines, "MAX_LINE_BYTES", 200)
     monkeypatch.setattr(json_lines, "SKIP_BYTES", 64)
     long = GOOD + b" " * (length - len(GOOD))
-    found = list(scan_samples(write(tmp_path, b"\n".join([long, GOOD.replace(b'"a"', b'"b"', 1), long])), FIELDS))
+    found = read(write(tmp_path, b"\n".join([long, GOOD.replace(b'"a"', b'"b"', 1), long])))
     if sound:
-        assert [getattr(one, "id", None) for one in found] == ["a", "b", None]
+        assert [getattr(one, "id", None) for one in found] == ["a", "b", "a"]
     else:
         assert [(one.line, getattr(one, "rule", None)) for one in found] == [
             (1, "line_too_long"),
@@ -181,7 +154,7 @@ def test_memory_stays_bounded_on_a_gzip_bomb_of_one_line(tmp_path):
         stream.write(b"\n" + GOOD)
     tracemalloc.start()
     try:
-        found = list(scan_samples(path, FIELDS))
+        found = read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -203,8 +176,7 @@ def test_the_formats_give_the_same_samples(tmp_path):
         parquet(tmp_path, pa.Table.from_pylist(rows)),
     ]
     plain, zipped, table = (
-        [(sample.id, sample.messages, sample.meta, sample.line) for sample in read_samples(path, FIELDS)]
-        for path in paths
+        [(sample.id, sample.messages, sample.meta, sample.line) for sample in read(path)] for path in paths
     )
     assert plain == zipped == table
 
@@ -212,25 +184,22 @@ def test_the_formats_give_the_same_samples(tmp_path):
 def test_parquet_messages_and_row_numbers(tmp_path):
     rows = [CHAT, CHAT | {"id": "d", "messages": CHAT["messages"][:2]}]
     path = parquet(tmp_path, pa.Table.from_pylist(rows))
-    found = list(scan_samples(path, FIELDS))
+    found = read(path)
     assert found[0].messages == CHAT["messages"]
-    assert (found[1].rule, found[1].where) == ("turn_order", f"{path} row 2")
+    assert (found[1].rule, location(path, found[1].line)) == ("turn_order", f"{path} row 2")
 
 
 def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
     bad = pa.array([b"p", b"\xff", b"q"]).cast(pa.binary()).view(pa.string())
     dates = pa.array([0, 0, 2**31 - 1], pa.int32()).view(pa.date32())
     table = pa.table({"id": ["a", "b", "c"], "prompt": bad, "response": ["r"] * 3, "day": dates})
-    found = list(scan_samples(parquet(tmp_path, table), FIELDS))
+    found = read(parquet(tmp_path, table))
     assert [getattr(one, "rule", None) for one in found] == [None, "not_utf8", "wrong_type"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("data.jsonl", b"", "must hold samples, got an empty file"),
-        ("data.jsonl", b"\n \n", "must hold samples, got an empty file"),
-        ("data.jsonl.gz", gzip.compress(b""), "must hold samples, got an empty file"),
         ("data.jsonl.gz", gzip.compress(GOOD * 100)[:-20], "data file must be readable to its end"),
         ("data.jsonl.gz", gzip.compress(GOOD) + b"rest", "data file must be readable to its end"),
         ("data.jsonl.gz", GOOD, "data file must be readable to its end, got Not a gzipped file"),
@@ -245,7 +214,7 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
 )
 def test_a_bad_file_is_one_user_error(tmp_path, name, content, message):
     with pytest.raises(UserError) as caught:
-        read_samples(write(tmp_path, content, name), FIELDS)
+        read(write(tmp_path, content, name))
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / name))
 
@@ -256,7 +225,7 @@ def test_a_bad_file_is_one_user_error(tmp_path, name, content, message):
 def test_parquet_without_the_columns_names_those_it_has(tmp_path, columns):
     path = parquet(tmp_path, pa.table(columns))
     with pytest.raises(UserError) as caught:
-        read_samples(path, FIELDS)
+        read(path)
     assert f"must have columns id, and messages or prompt and response, each once, got {', '.join(columns)};" in str(
         caught.value
     )
@@ -278,11 +247,11 @@ def test_paths_that_are_no_readable_file(tmp_path, monkeypatch):
         "x" * 5000: "got File name too long",
     }.items():
         with pytest.raises(UserError) as caught:
-            read_samples(path, FIELDS)
+            read(path)
         assert got in str(caught.value)
     if sys.platform == "linux":
         with pytest.raises(UserError, match="must be readable"):
-            read_samples("unreadable.jsonl", FIELDS)
+            read("unreadable.jsonl")
 
 
 def hub(monkeypatch, load_dataset):
@@ -299,7 +268,7 @@ class Rows(list):
 
 def test_hub_data_is_read_by_split(monkeypatch):
     hub(monkeypatch, lambda path, split: Rows([json.loads(GOOD) | {"area": f"{path} {split}"}]))
-    (sample,) = read_samples("owner/name", FIELDS, "test")
+    (sample,) = read("owner/name", split="test")
     assert (sample.id, sample.line, sample.meta["area"]) == ("a", 1, "owner/name test")
 
 
@@ -310,7 +279,7 @@ def test_hub_errors_are_user_errors(monkeypatch, kind):
 
     module = hub(monkeypatch, fails)
     with pytest.raises(UserError, match="a data set of the Hugging Face hub, got split test: no owner/name test; "):
-        read_samples("owner/name", FIELDS, "test")
+        read("owner/name", split="test")
 
 
 def test_hub_data_without_the_columns_names_those_it_has(monkeypatch):
@@ -319,13 +288,13 @@ def test_hub_data_without_the_columns_names_those_it_has(monkeypatch):
 
     hub(monkeypatch, lambda path, split: Texts([{"text": path + split}]))
     with pytest.raises(UserError, match=r"must have columns .* got text"):
-        read_samples("owner/name", FIELDS)
+        read("owner/name")
 
 
 def test_without_the_hub_package_the_error_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install llm-sweeps\[hub\]"):
-        read_samples("owner/name", FIELDS)
+        read("owner/name")
 
 
 json_values = st.recursive(
@@ -350,8 +319,8 @@ lines = st.one_of(st.binary(max_size=40), json_values.map(lambda value: json.dum
 def test_no_bytes_give_anything_but_samples_or_a_user_error(tmp_path_factory, content, name):
     path = write(tmp_path_factory.getbasetemp(), content, name)
     try:
-        samples = read_samples(path, FIELDS)
-    except (UserError, UserErrors) as error:
+        samples = [one for one in read(path) if isinstance(one, Sample)]
+    except UserError as error:
         str(error).encode()
     else:
         assert all(sample.id and sample.prompt.strip() and sample.response.strip() for sample in samples)
@@ -372,8 +341,8 @@ def test_damaged_files_give_nothing_but_samples_or_a_user_error(tmp_path_factory
         content[int(place * len(content))] = byte
     Path(path).write_bytes(content)
     try:
-        read_samples(path, FIELDS)
-    except (UserError, UserErrors) as error:
+        read(path)
+    except UserError as error:
         str(error).encode()
 
 
@@ -393,3 +362,20 @@ def test_damaged_files_give_nothing_but_samples_or_a_user_error(tmp_path_factory
 )
 def test_prompts_with_the_same_context_share_a_group(one, other, same):
     assert (context_group(one) == context_group(other)) == same
+
+
+@pytest.mark.parametrize(
+    ("prompt", "context", "question"),
+    [
+        ("a table\n\nQuestion: how much?", "a table", "how much?"),
+        ("a\n\nb\n \nhow much?", "a\n\nb", "how much?"),
+        ("how much?", "", "how much?"),
+        ("Question: how much?", "", "how much?"),
+        ("Question: a? Question: b?", "Question: a?", "b?"),
+        ("\n\n how much?\n\n", "", "how much?"),
+    ],
+)
+def test_split_prompt_agrees_with_the_groups(prompt, context, question):
+    assert split_prompt(prompt) == (context, question)
+    if context:
+        assert context_group(f"{context}\n\nQuestion: another?") == context_group(prompt)

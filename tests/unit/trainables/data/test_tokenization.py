@@ -14,6 +14,7 @@ from trainables.data.samples import Sample
 from trainables.data.tokenization import render, tokenize
 from trainables.errors import UserError
 
+ASKED = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 WRAPPER = "<human>: {prompt}\n<bot>: {response}"
 
 
@@ -33,19 +34,15 @@ def conversation(*turns):
         (
             sample(),
             None,
-            [
-                ("<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n", False),
-                ("42<|im_end|>", True),
-                ("\n", False),
-            ],
+            [(ASKED.format("How many?"), False), ("42<|im_end|>", True), ("\n", False)],
         ),
         (
             conversation("a", "b", "c", "d"),
             None,
             [
-                ("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n", False),
+                (ASKED.format("a"), False),
                 ("b<|im_end|>", True),
-                ("\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n", False),
+                ("\n" + ASKED.format("c"), False),
                 ("d<|im_end|>", True),
                 ("\n", False),
             ],
@@ -79,19 +76,9 @@ DROPS_ANSWERS = "{% for m in messages if m.role == 'user' %}{{ m.content }};{% e
     [
         (sample(line=7), ECHO_LAST, None, "a.jsonl line 7, sample 's7': the chat template must render each turn"),
         (conversation("a", "b", "c", "d"), DROPS_ANSWERS, None, "continuation"),
-        (
-            sample(line=7),
-            REFUSES,
-            None,
-            "a.jsonl line 7, sample 's7': the chat template must take its messages, got roles",
-        ),
+        (sample(line=7), REFUSES, None, "line 7, sample 's7': the chat template must take its messages, got roles"),
         (sample(), None, None, "data.template: must be set for a model without a chat template"),
-        (
-            conversation("a", "b", "c", "d"),
-            CHATML,
-            WRAPPER,
-            "a wrapper takes one prompt and one response, got user, assi",
-        ),
+        (conversation("a", "b", "c", "d"), CHATML, WRAPPER, "takes one prompt and one response, got user, assi"),
     ],
 )
 def test_templates_that_do_not_fit_are_user_errors(case, chat_template, template, message):
@@ -217,7 +204,7 @@ def test_many_samples_are_written_in_order_over_several_chunks(tmp_path):
     assert np.array_equal(data.lengths, [len(data.input_ids(i)) for i in range(1200)])
 
 
-def test_reading_and_tokenising_import_no_framework():
+def test_reading_and_tokenizing_import_no_framework():
     code = (
         "import sys, trainables.data.samples, trainables.data.tokenization, trainables.data.epoch; "
         "sys.exit(', '.join({'torch', 'transformers', 'datasets', 'ray'} & set(sys.modules)) or 0)"

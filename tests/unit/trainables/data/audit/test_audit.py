@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.trainables.data.audit.helpers import FIELDS, TABLE, as_bytes, audited, sample, sources, written
 from trainables.data import json_lines
-from trainables.data.audit import dataset_scan, scan_workers
+from trainables.data.audit import dataset_scan
 from trainables.data.audit.audit import AuditSource, audit, kept_samples
 from trainables.errors import UserError, UserErrors
 
@@ -57,20 +57,39 @@ def test_chunks_and_processes_change_nothing(tmp_path, monkeypatch, processes):
     train, areas = sources(tmp_path, [*SOUND, *FAULTY, *ITEMS], {"area": ITEMS, "other": [*SOUND[:2], ITEMS[0]]})
     whole = audit(train, areas, FIELDS, ACTIONS, processes=1).to_json()
     monkeypatch.setattr(dataset_scan, "CHUNK_LINES", 7)
-    monkeypatch.setattr(dataset_scan, "ALONE_CHUNKS", 1)
+    monkeypatch.setattr(dataset_scan, "SHORT_FILE_CHUNKS", 1)
     started = []
-    monkeypatch.setattr(dataset_scan, "Workers", lambda *given: started.append(given) or scan_workers.Workers(*given))
+    scan = dataset_scan._scan_in_workers
+    monkeypatch.setattr(dataset_scan, "_scan_in_workers", lambda *given: started.append(given) or scan(*given))
     parts = audit(train, areas, FIELDS, ACTIONS, processes=processes).to_json()
     assert json.dumps(parts) == json.dumps(whole)
     assert len(started) == (processes == 2)  # for the training set alone: the areas are short
 
 
+def exit_with_7(_):
+    os._exit(7)
+
+
 def test_a_worker_that_dies_is_a_user_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_scan, "ALONE_CHUNKS", 0)
-    monkeypatch.setattr(scan_workers, "COMMAND", [sys.executable, "-c", "raise SystemExit(7)"])
+    monkeypatch.setattr(dataset_scan, "SHORT_FILE_CHUNKS", 0)
+    monkeypatch.setattr(dataset_scan, "_scan_chunk", exit_with_7)
     train, _ = sources(tmp_path, SOUND, {})
     with pytest.raises(UserErrors, match="audit: its processes must run to their end, got exit 7; "):
         audit(train, {}, FIELDS, {})
+
+
+def test_workers_do_not_import_the_callers_main_module(tmp_path):
+    train = AuditSource("data.train", written(tmp_path, SOUND))
+    script = tmp_path / "caller.py"
+    script.write_text(
+        "print('main is imported', flush=True)\n"
+        "from trainables.data.audit import audit, dataset_scan\n"
+        "from trainables.config.sections import FieldNames\n"
+        "dataset_scan.SHORT_FILE_CHUNKS = 0\n"
+        f"print(audit.audit(audit.{train}, {{}}, FieldNames(), {{}}).train.samples_kept)"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"main is imported\n{len(SOUND)}\n"
 
 
 def test_a_limit_takes_the_first_samples_and_reads_no_further(tmp_path):
@@ -80,11 +99,8 @@ def test_a_limit_takes_the_first_samples_and_reads_no_further(tmp_path):
     assert done.train.samples.tolist() == [2, 3, 4, 6, 7, 8]
     assert (done.train.lines, done.failures()) == (8, [])
     assert [one.id for one in kept_samples(train, FIELDS, done.train)] == [f"s{i}" for i in range(6)]
-
-
-def test_a_limit_beyond_the_end_is_the_whole_file(tmp_path):
-    train = AuditSource("data.train", written(tmp_path, SOUND[:3]), limit=6)
-    assert audit(train, {}, FIELDS, {}).train.samples_kept == 3
+    beyond = AuditSource("data.train", written(tmp_path, SOUND[:3]), limit=6)
+    assert audit(beyond, {}, FIELDS, {}).train.samples_kept == 3
 
 
 def test_files_that_cannot_be_read_are_reported_together(tmp_path):

@@ -76,23 +76,17 @@ def test_a_long_text_may_have_a_word_more():
     assert hits(sample("a", f"{text} by", "yes"), sample("b", f"{text} to", "yes")) == {}
 
 
-def test_short_contexts_are_compared_word_by_word():
+def test_a_shared_context_or_question_makes_no_duplicate():
     asked = "Question: which country is it the capital of, and since when?"
     assert hits(sample("a", f"Paris\n\n{asked}", "none"), sample("b", f"Lyon\n\n{asked}", "none")) == {}
-
-
-def test_many_questions_about_one_long_context_are_no_duplicates():
-    lines = [sample(f"{i}", f"{TABLE * 20}Question: {w} {w} {w}?", "yes") for i, w in enumerate("abcdefghijklmnop")]
-    assert hits(*lines) == {}
-
-
-def test_the_same_question_about_many_contexts_is_no_duplicate():
+    one_context = [sample(w, f"{TABLE * 20}Question: {w} {w} {w}?", "yes") for w in "abcdefghijklmnop"]
+    assert hits(*one_context) == {}
     words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
-    lines = [
+    one_question = [
         sample(str(i), f"{' '.join(three)}\n\nQuestion: which of the named intents fits this message best?", "yes")
         for i, three in enumerate(itertools.permutations(words, 3))
     ]
-    assert hits(*lines) == {}
+    assert hits(*one_question) == {}
 
 
 def test_two_responses_to_one_prompt_contradict_each_other():

@@ -61,16 +61,8 @@ def test_stock_phrases_are_no_leak():
     [
         ("Who wrote the play Hamlet?", "Who wrote the play HAMLET?", True),
         ("Who wrote the play Hamlet?", "Tell me: who wrote the play Hamlet? And when?", False),
-        (
-            "Who wrote the play that is called Hamlet?",
-            "Tell me: who wrote the play that is called Hamlet? And when?",
-            True,
-        ),
-        (
-            "Who wrote the play that is called Hamlet?",
-            "Tell me: who wrote the play that is called Macbeth? When?",
-            False,
-        ),
+        ("Who wrote the play that is called Hamlet?", "Say: who wrote the play that is called Hamlet? When?", True),
+        ("Who wrote the play that is called Hamlet?", "Say: who wrote the play that is called Macbeth? When?", False),
     ],
 )
 def test_a_prompt_of_few_words_leaks_only_as_a_whole(prompt, text, leaked):
@@ -85,17 +77,12 @@ def test_of_many_items_on_one_context_the_right_one_is_found():
     assert leaks(sample("t", f"{TABLE}Question: what does the entry numbered z tell us of it?", "it"), *items) is None
 
 
-def test_a_line_can_be_a_copy_and_a_leak():
-    audit = audited([ITEM, *OTHERS, ITEM | {"id": "t"}], {"area": [ITEM]})
-    assert audit.train.hits["leakage"].lines.tolist() == [1, 5]
-    assert audit.train.hits["exact_duplicate"].lines.tolist() == [5]
-
-
-def test_a_leak_into_two_areas_is_reported_for_both():
-    audit = audited([*OTHERS, ITEM], {"one": [ITEM], "two": [sample("x"), ITEM]})
+def test_a_line_can_be_a_copy_and_a_leak_into_two_areas():
+    audit = audited([ITEM, *OTHERS, ITEM | {"id": "t"}], {"one": [ITEM], "two": [sample("x"), ITEM]})
     found = audit.train.hits["leakage"]
-    assert {area: lines.tolist() for area, lines in found.areas.items()} == {"one": [4], "two": [4]}
-    assert found.lines.tolist() == [4]
+    assert {area: lines.tolist() for area, lines in found.areas.items()} == {"one": [1, 5], "two": [1, 5]}
+    assert found.lines.tolist() == [1, 5]
+    assert audit.train.hits["exact_duplicate"].lines.tolist() == [5]
 
 
 def test_an_item_of_two_areas_is_an_overlap_of_the_later_one():

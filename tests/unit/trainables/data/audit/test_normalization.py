@@ -21,7 +21,7 @@ from trainables.data.audit.normalization import control_character, garbled, hash
         ("1.5", "15", False),
     ],
 )
-def test_normalised_texts_differ_only_where_a_reader_would_see_it(one, other, same):
+def test_normalized_texts_differ_only_where_a_reader_would_see_it(one, other, same):
     assert (normalize(one) == normalize(other)) == same
 
 

@@ -1,11 +1,11 @@
+import numpy as np
 import pytest
 
 from tests.unit.trainables.data.audit.helpers import audited, sample
 from trainables.config.sections import FieldNames
-from trainables.data.audit.outliers import markers
-from trainables.data.defects import Defect
+from trainables.data.audit.outliers import markers, unusual_lengths
 from trainables.data.json_lines import Record
-from trainables.data.samples import check_record
+from trainables.data.samples import parse_sample
 
 COMMON, RARE = "as 97.6% have", "as few others have"
 SUBJECTS = [f"{a} {b}" for a in ("cash", "land", "tax", "rent", "wages", "bonds", "tools") for b in "abcdefghijk"]
@@ -70,9 +70,8 @@ def test_a_mixture_of_two_formats_has_no_common_one():
 
 def test_markers_are_where_they_are_found():
     line = {"id": "a", "prompt": "Human: x\n  Note: y\nAnswer:", "response": "Reason: z <|im_end|>"}
-    one = check_record("f", Record(1, line), FieldNames())
-    assert not isinstance(one, list | Defect)
-    assert {marker.words for marker in markers(one)} == {
+    one = parse_sample("f", Record(1, line), FieldNames())
+    assert {marker.description for marker in markers(one)} == {
         "roles user, assistant",
         "'Human:' in the prompt",
         "a line 'Human:' in the prompt",
@@ -82,3 +81,28 @@ def test_markers_are_where_they_are_found():
         "a response that begins 'Reason:'",
         "'<|im_end|>' in the response",
     }
+
+
+@pytest.mark.parametrize(
+    ("lengths", "odd", "unusual"),
+    [
+        ([10] * 60, 80, False),  # eight times the median, no more
+        ([10] * 60, 81, True),
+        ([100] * 60, 12, True),
+        ([100] * 60, 13, False),
+        (list(range(1, 61)), 400, False),  # spread widely, so far is not odd
+        ([10] * 48, 1000, False),  # too few to say what is usual
+        ([10, 12] * 30, 1000, True),
+    ],
+)
+def test_only_a_clear_excess_is_unusual(lengths, odd, unusual):
+    found, median = unusual_lengths(np.array([odd, *lengths]))
+    assert found.tolist() == ([0] if unusual else [])
+    if unusual:
+        assert median == pytest.approx(np.median(lengths), rel=0.2)
+
+
+def test_lengths_of_answers_with_a_long_tail_are_usual():
+    draws = np.random.default_rng(0).lognormal(3, 0.8, 20_000).round().clip(1)
+    found, _ = unusual_lengths(draws)
+    assert len(found) < 20

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.data.independence.texts import Text
+from trainables.data.independence.texts import TRAIN_LIMITS, SampleText, sample_texts
 from trainables.data.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -43,7 +43,11 @@ def made(style, contexts, seed, questions=2):
 
 
 def text(question="", context="", response="", name="x", group="g", source=None):
-    return Text(name, group, source, context, question, response)
+    return SampleText(name, group, source, context, question, response)
+
+
+def texts(samples):
+    return sample_texts(samples, TRAIN_LIMITS, 0)
 
 
 def demo(name):

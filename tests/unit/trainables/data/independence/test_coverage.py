@@ -2,14 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.trainables.data.independence.helpers import demo, halves, made, sample, text
+from tests.unit.trainables.data.independence.helpers import demo, halves, made, sample, text, texts
 from trainables.data.independence import coverage
 from trainables.data.independence.coverage import far_items, is_unsupported, unsupported, unsupported_share
-from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, read_texts
-
-
-def texts(samples):
-    return read_texts(samples, TRAIN_LIMITS, 0)
+from trainables.data.independence.texts import group_of
 
 
 def far(train, area, seed=0):
@@ -80,7 +76,7 @@ def test_a_response_without_a_word_or_figure_of_its_prompt_is_unsupported(respon
     assert is_unsupported(text("How much was it?", CONTEXT, response)) == missing
 
 
-def test_unsupported_of_an_area_beside_the_training_sets():
+def test_unsupported_shares_of_area_and_training_set():
     items = [text("What is two and two?", "", answer, name=answer) for answer in ("four", "two", "five", "yes")]
     found = unsupported(items, unsupported_share(items[:2]))
     assert (found.count, found.share, found.ids, found.train_share) == (2, 0.5, ["four", "five"], 0.5)
@@ -94,5 +90,5 @@ def test_what_the_prompt_says_is_supported(prompt, response):
 def test_demo_arithmetic_is_what_is_unsupported():
     """24 held-out answers of the demo are computed; the others stand in their text or are Yes or No."""
     found = [t for area in ("tables", "invoices", "contracts", "reports") for t in demo(f"heldout/{area}.jsonl")]
-    count = sum(map(is_unsupported, read_texts(found, AREA_LIMITS, 0)))
+    count = sum(map(is_unsupported, texts(found)))
     assert 20 <= count <= 28

@@ -7,19 +7,20 @@ from dataclasses import asdict, replace
 import pytest
 
 from tests.unit.trainables.data.independence.helpers import ROOT, demo, halves, made, needs_shared, sample, shared
-from trainables.data.independence import examine as realness
+from trainables.data.independence import examine as examine_module
+from trainables.data.independence.answer_kinds import AnswerKinds
 from trainables.data.independence.coverage import FarItems, Unsupported
-from trainables.data.independence.examine import AnswerKinds, AreaReality, examine
+from trainables.data.independence.examine import AreaReport, examine
 from trainables.data.independence.findings import findings
 from trainables.data.independence.power import assumed_power
 from trainables.data.independence.question_templates import TemplateOverlap
 from trainables.data.independence.shared_sources import SharedRuns, SharedSource
-from trainables.data.independence.texts import Limits, group_of, read_texts, split_prompt
+from trainables.data.independence.texts import Limits, group_of, sample_texts
 from trainables.data.independence.two_sample import TwoSample
 from trainables.data.samples import context_group
 
 AREAS = ("tables", "invoices", "contracts", "reports")
-SILENT = AreaReality(
+SILENT = AreaReport(
     items=60,
     items_looked_at=60,
     train_samples=400,
@@ -72,6 +73,7 @@ def test_a_half_of_a_training_set_is_a_warning_with_its_figures():
 def test_same_seed_same_result():
     train, area = made("plain", 30, seed=1), {"a": made("plain", 25, seed=2)}
     assert examine(train, area, seed=3) == examine(train, area, seed=3)
+    assert examine(train, {}) == {}
 
 
 @pytest.mark.parametrize(("train", "areas"), [([], {"a": [1]}), ([1], {"a": []})])
@@ -81,13 +83,12 @@ def test_empty_sets_are_refused(train, areas):
         examine(some if train else [], {name: some if items else [] for name, items in areas.items()})
 
 
-def test_no_areas_no_findings():
-    assert examine(made("plain", 2, seed=1), {}) == {}
-    assert findings({}) == []
-
-
-def test_a_silent_report_is_unproven_and_has_its_power():
+def test_a_silent_report_is_unproven_and_never_called_real():
     assert rules(SILENT) == {"no_evidence": "info", "power": "info"}
+    text = " ".join(message for _, _, message in findings({"a": SILENT}))
+    assert "no proof" in text
+    assert not re.search(r"\breal\b|is independent|passed", text)
+    assert findings({}) == []
 
 
 RUN = [{"id": "x", "run": "w " * 13}]
@@ -159,34 +160,11 @@ def test_messages_are_one_line_name_the_area_and_say_what_to_do():
     assert "and 2 more" in found[1][2]
 
 
-def test_a_high_auc_is_never_called_real():
-    said = " ".join(message for _, _, message in findings({"a": SILENT}))
-    assert "no proof" in said
-    assert not re.search(r"\breal\b|is independent|passed", said)
-
-
 def test_kinds_that_another_area_tests_are_not_missed():
     kinds = AnswerKinds({"money": 0.5, "list": 0.5}, {"money": 1.0}, [], ["list"])
     both = {"a": replace(SILENT, answer_kinds=kinds), "b": SILENT}
     assert "untested_answer_kinds" in {rule for rule, _, _ in findings({"a": both["a"]})}
     assert "untested_answer_kinds" not in {rule for rule, _, _ in findings(both)}
-
-
-@pytest.mark.parametrize(
-    ("prompt", "context", "question"),
-    [
-        ("a table\n\nQuestion: how much?", "a table", "how much?"),
-        ("a\n\nb\n \nhow much?", "a\n\nb", "how much?"),
-        ("how much?", "", "how much?"),
-        ("Question: how much?", "", "how much?"),
-        ("Question: a? Question: b?", "Question: a?", "b?"),
-        ("\n\n how much?\n\n", "", "how much?"),
-    ],
-)
-def test_prompts_are_parted_as_context_groups_are(prompt, context, question):
-    assert split_prompt(prompt) == (context, question)
-    if context:
-        assert context_group(f"{context}\n\nQuestion: another?") == context_group(prompt)
 
 
 def test_a_group_key_comes_before_the_context():
@@ -197,14 +175,14 @@ def test_a_group_key_comes_before_the_context():
 @pytest.mark.parametrize(("limits", "taken"), [((10, 10**9), 10), ((10**9, 1), 1), ((10**9, 10**9), 60)])
 def test_of_a_large_set_a_random_part_in_order(limits, taken):
     samples = made("plain", 30, seed=1)
-    found = [text.id for text in read_texts(samples, Limits(*limits), 0)]
+    found = [text.id for text in sample_texts(samples, Limits(*limits), 0)]
     assert len(found) == taken
     assert found == [s.id for s in samples if s.id in set(found)]
-    assert taken == 60 or found != [text.id for text in read_texts(samples, Limits(*limits), 1)]
+    assert taken == 60 or found != [text.id for text in sample_texts(samples, Limits(*limits), 1)]
 
 
 def test_a_huge_training_set_costs_no_more(monkeypatch):
-    monkeypatch.setattr(realness, "TRAIN_LIMITS", Limits(100, 10**9))
+    monkeypatch.setattr(examine_module, "TRAIN_LIMITS", Limits(100, 10**9))
     train = made("plain", 60, seed=1)
     report = examine(train * 2000, {"a": made("plain", 25, seed=2)})["a"]
     assert (report.train_samples, report.train_looked_at) == (240_000, 100)

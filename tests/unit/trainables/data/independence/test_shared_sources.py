@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.trainables.data.independence.helpers import needs_shared, shared, text
-from trainables.data.independence.question_templates import TrainTemplates, is_telling, template
+from tests.unit.trainables.data.independence.helpers import needs_shared, shared, text, texts
+from trainables.data.independence.question_templates import TrainTemplates, is_specific, question_template
 from trainables.data.independence.shared_sources import RUN_WORDS, SharedSource, shared_runs, shared_sources
-from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, read_texts
 
 WORDS = [f"w{i}" for i in range(60)]
 
@@ -105,24 +104,24 @@ def test_runs_are_those_of_the_slow_way(contexts, words):
     ],
 )
 def test_template(question, about, found):
-    assert template(question, about) == found
+    assert question_template(question, about) == found
 
 
 def test_a_question_of_dots_takes_no_time():
     start = time.process_time()
-    assert template("." * 1_000_000 + "a", "") is None
+    assert question_template("." * 1_000_000 + "a", "") is None
     assert time.process_time() - start < 1
 
 
 @given(st.text(), st.text())
 def test_no_text_breaks_a_template(question, about):
-    found = template(question, about)
+    found = question_template(question, about)
     assert found is None or found == found.strip() != ""
 
 
-def test_short_templates_are_everybodys():
-    assert not is_telling("what was the @ in #")  # four words and two masks
-    assert is_telling("what was the change in @")
+def test_short_templates_are_not_specific():
+    assert not is_specific("what was the @ in #")  # four words and two masks
+    assert is_specific("what was the change in @")
 
 
 def test_overlap_counts_items_examples_and_what_is_natural():
@@ -150,9 +149,9 @@ def test_overlap_counts_items_examples_and_what_is_natural():
 
 @needs_shared
 def test_real_areas_share_what_their_making_says():
-    train = read_texts(shared("train.jsonl"), TRAIN_LIMITS, 0)
+    train = texts(shared("train.jsonl"))
     names = ("fin_tables", "fin_reports", "contracts", "receipts", "intent")
-    areas = {name: read_texts(shared(f"heldout/{name}.jsonl"), AREA_LIMITS, 0) for name in names}
+    areas = {name: texts(shared(f"heldout/{name}.jsonl")) for name in names}
     found = shared_runs(train, areas)
     assert 10 <= found["fin_tables"].items <= 15  # stock phrases of notes to accounts
     assert found["fin_reports"].items == 3  # one stock phrase

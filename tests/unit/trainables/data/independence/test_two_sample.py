@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tests.unit.trainables.data.independence.helpers import demo, halves, made, needs_shared, sample, shared
+from tests.unit.trainables.data.independence.helpers import demo, halves, made, needs_shared, sample, shared, texts
 from trainables.data.independence import two_sample
-from trainables.data.independence.texts import TRAIN_LIMITS, group_of, read_texts
+from trainables.data.independence.texts import group_of
 from trainables.data.independence.two_sample import (
     FEWEST_GROUPS,
     RESAMPLES,
@@ -15,10 +15,6 @@ from trainables.data.independence.two_sample import (
     grouped_auc,
     whole_groups,
 )
-
-
-def texts(samples):
-    return read_texts(samples, TRAIN_LIMITS, 0)
 
 
 def check(train, area, seed=0):
@@ -67,7 +63,7 @@ def test_an_area_of_one_group_leaves_no_fold_to_learn_from():
     assert grouped_auc(["a b c"] * 10, ["a b d"] * 10, [f"g{i}" for i in range(10)], ["one"] * 10) is None
 
 
-def test_without_groups_a_training_set_is_told_from_itself():
+def test_without_groups_two_parts_of_a_training_set_are_separated():
     """A context of many questions is remembered by its words, unless it stays in one fold."""
     train, area = (texts(made("plain", 30, seed, questions=4)) for seed in (1, 2))
     wholes = [text.whole for text in train], [text.whole for text in area]
@@ -133,23 +129,20 @@ def test_where_all_ask_the_same_the_whole_prompt_is_compared():
     assert (other.verdict, same.verdict) == ("no_evidence", "same_process")
 
 
-def test_the_demo_areas_are_not_flagged_and_halves_of_its_training_set_are():
+def test_the_demo_areas_are_not_flagged():
     train = demo("train.jsonl")
     for name in ("tables", "invoices", "contracts", "reports"):
         assert check(train, demo(f"heldout/{name}.jsonl")).verdict == "no_evidence", name
+
+
+@pytest.mark.parametrize("read", [demo, pytest.param(shared, marks=needs_shared)])
+def test_halves_of_a_training_set_are_flagged(read):
     for seed in range(3):
-        assert check(*halves(train, group_of, seed), seed=seed).verdict == "same_process", seed
+        assert check(*halves(read("train.jsonl"), group_of, seed), seed=seed).verdict == "same_process", seed
 
 
 @needs_shared
-def test_halves_of_a_real_training_set_are_flagged():
-    train = shared("train.jsonl")
-    for seed in range(3):
-        assert check(*halves(train, group_of, seed), seed=seed).verdict == "same_process", seed
-
-
-@needs_shared
-def test_real_training_set_is_told_from_itself_without_groups():
+def test_without_groups_two_parts_of_a_real_training_set_are_separated():
     rng = np.random.default_rng(0)
     left, right = (whole_groups(texts(half), 500, rng) for half in halves(shared("train.jsonl"), group_of, 0))
     wholes = [text.whole for text in left], [text.whole for text in right]
