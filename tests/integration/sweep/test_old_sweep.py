@@ -1,7 +1,7 @@
 """A sweep folder that version 0.1.0 wrote, before its packages were moved, is ranked, reported, exported and resumed.
 
-`tests/data/sweep_of_0_1` was interrupted with two trials complete, one begun and one not yet proposed. Its base model's path
-is written as MODEL_PATH there; the test builds that model, the same to the bit.
+`tests/data/sweep_of_0_1` was interrupted with two trials complete, one begun and one not yet proposed. Its base model's
+path is written as MODEL_PATH there; the test builds that model, the same to the bit.
 """
 
 import json
