@@ -137,15 +137,16 @@ def _intervals(checkpoints: int, gain: Figures | None) -> dict[str, Any]:
 
 def _separation(setting_table: SettingTable) -> dict[str, Any]:
     sd = setting_table.seed_sd
+    shown, shown_df = sd.shown
     return {
         "level": 1 - setting_table.separation.alpha,
         "method": "t-intervals over items and seeds; Bonferroni over pairs of settings, and over rounds of replicates",
         "comparisons": len(setting_table.settings) - 1,
-        "seed_sd": sd.residual,
+        "seed_sd": shown,
         "seed_sd_unblocked": sd.total,
         "seed_sd_single": sd.single,
         "seed_sd_source": sd.source,
-        "seed_sd_df": finite(sd.residual_df),
+        "seed_sd_df": finite(shown_df),
         "seed_sd_unblocked_df": finite(sd.total_df),
         "blocked_by_seed": setting_table.blocked,
     }

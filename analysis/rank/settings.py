@@ -168,14 +168,14 @@ def _own_seeds(setting_table: SettingTable, setting: int) -> tuple[float, float]
     return sd.total * float(np.linalg.norm(weights)), sd.total_df
 
 
-def _shared_seeds(setting_table: SettingTable, setting: int, winner: int, contrast: Array) -> tuple[float, float]:
-    """The same of a difference to the winner, on shared seeds."""
+def _shared_seeds(
+    setting_table: SettingTable, setting: int, winner: int, contrast: Array
+) -> tuple[float, float] | None:
+    """The same of a difference to the winner, on shared seeds; None where their spread is unknown."""
     sd, size = setting_table.seed_sd, float(np.linalg.norm(contrast))
-    return (
-        (sd.residual * size, sd.residual_df)
-        if setting_table.confirmed(setting, winner)
-        else (sd.single * size, math.inf)
-    )
+    if not setting_table.confirmed(setting, winner):
+        return sd.single * size, sd.single_df
+    return None if sd.residual is None else (sd.residual * size, sd.residual_df)
 
 
 def _tail(setting_table: SettingTable, setting: int, winner: int) -> float:
@@ -200,10 +200,12 @@ def _contrast(setting_table: SettingTable, setting: int, winner: int) -> Array:
     return own[0].astype(float) - own[1]
 
 
-def _error(score_matrix: ScoreMatrix, resampled: Array, seeds: tuple[float, float]) -> tuple[float, float] | None:
-    """Joint standard error of items, from their resamples, and seeds; None where an area has a single cluster."""
+def _error(
+    score_matrix: ScoreMatrix, resampled: Array, seeds: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Joint standard error of items (from their resamples) and seeds, and its df; None where either is unknown."""
     items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in score_matrix.design.clusters)
-    return standard_error(items, item_df, *seeds) if math.isfinite(items) else None
+    return standard_error(items, item_df, *seeds) if seeds and math.isfinite(items) else None
 
 
 def _interval(value: float, error: tuple[float, float] | None, tail: float) -> list[float] | None:

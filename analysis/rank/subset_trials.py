@@ -8,7 +8,7 @@ from typing import Any
 from analysis.rank.candidates import Candidate
 from analysis.records.sweep import Sweep, Trial
 from analysis.stats.data_scaling import MoreData, more_data
-from analysis.stats.seed_variance import stated_seed_sd
+from analysis.stats.seed_variance import assumed_seed_sd
 from trainables.diagnostics.generalization import Items
 
 QUARTER, HALF = 0.25, 0.5
@@ -35,7 +35,7 @@ def what_more_data_brings(
     found, used = MoreData("not measured"), {}
     if trials is not None and all(trial.trial_id in last for trial in trials):
         chosen = [last[trial.trial_id] for trial in trials]
-        sd = stated_seed_sd(sweep.separation.seed_sd).single if seed_sd is None else seed_sd
+        sd = assumed_seed_sd(sweep.separation.seed_sd) if seed_sd is None else seed_sd
         quarter, half, full = (_items(sweep, contender) for contender in chosen)
         found = more_data(quarter, half, full, _groups(sweep, chosen[0]), sweep.weights, sd)
         used = {name: c.trial_id for name, c in zip(("quarter", "half", "full"), chosen, strict=True)}

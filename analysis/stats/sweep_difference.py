@@ -25,7 +25,7 @@ class Winner:
         nll: Its loss on each item, nats a token, by area and id.
         groups: Each item's cluster.
         seed_sd: Standard deviation of its objective between seeds, nats a token.
-        seed_df: Degrees of freedom of that; infinite for a stated one.
+        seed_df: Degrees of freedom of that; infinite for the prior.
     """
 
     nll: Mapping[tuple[str, str], float]

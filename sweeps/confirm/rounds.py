@@ -122,7 +122,7 @@ class Verdict:
     standings: tuple[Standing, ...]
     rounds: int
     sd: float | None
-    df: int
+    df: float
     half_width: float | None
     spent: int
 
@@ -156,7 +156,7 @@ def verdict(state: State) -> Verdict:
         rounds=course.rounds,
         sd=fit.sd,
         df=fit.df,
-        half_width=fit.half_width(_level(state, course.rounds), course.rounds) if several else None,
+        half_width=fit.half_width(_tail(state, course.rounds), course.rounds) if several else None,
         spent=len(state.replicates),
     )
 
@@ -203,7 +203,7 @@ def _ended(state: State, course: _Course, next_is_whole: bool) -> Ended:
     if len(course.left) <= 1:
         return "separated"
     if course.rounds:
-        width = _fit_of(state, course.rounds).half_width(_level(state, course.rounds), course.rounds)
+        width = _fit_of(state, course.rounds).half_width(_tail(state, course.rounds), course.rounds)
         if width is not None and width <= rules.epsilon:
             return "tie"
     if course.rounds >= _planned(state):
@@ -222,7 +222,7 @@ def _worse(state: State, course: _Course) -> list[str]:
     worse = []
     for setting in known:
         behind, shared = fit.difference(setting, first)
-        width = fit.half_width(_level(state, course.rounds), shared)
+        width = fit.half_width(_tail(state, course.rounds), shared)
         if setting != first and width is not None and behind > width:
             worse.append(setting)
     return worse
@@ -238,15 +238,15 @@ def _planned(state: State) -> int:
     return planned_rounds(len(state.contenders), state.rules.rounds, state.rules.budget)
 
 
-def _level(state: State, round_: int) -> float:
+def _tail(state: State, round_: int) -> float:
     """Of the test that drops contenders after a round."""
-    return 1.0 - round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha)
+    return round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha)
 
 
 def _standing(fit: Fit, setting: str, first: str | None, dropped: tuple[int, Why] | None) -> Standing:
     mean = fit.mean(setting)
     behind, shared = fit.difference(setting, first) if first else (math.nan, 0)
-    width = fit.half_width(0.5 + INTERVAL / 2, shared) if setting != first else None
+    width = fit.half_width((1 - INTERVAL) / 2, shared) if setting != first else None
     return Standing(
         setting=setting,
         replicates=len(fit.seeds(setting)),

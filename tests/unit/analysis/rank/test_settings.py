@@ -12,7 +12,9 @@ from analysis.rank.settings import make_setting_table, setting_figures
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Bootstrap, percentile_interval
 from analysis.stats.multiple_comparisons import Separation
-from analysis.stats.seed_variance import critical_value
+from analysis.stats.seed_variance import STATED_DF, critical_value
+from sweeps.confirm.replicates import Replicate, fit_replicates
+from sweeps.confirm.rounds import Rules, State, verdict
 from tests.unit.analysis.conftest import halves
 
 ITEMS = 80
@@ -151,10 +153,36 @@ def test_items_alone_do_not_separate_settings(evidence_of: Any, stated: float | 
     low = percentile_interval(evidence.resampled[:, 1] - evidence.resampled[:, 0])[0]
     assert low > 0.02  # two checkpoints differ for certain
     assert figures["separated"] is separated
-    sd = 0.012 if stated is None else stated
-    assert figures["behind_interval"] == pytest.approx(
-        [0.03 - 1.96 * sd * math.sqrt(2), 0.03 + 1.96 * sd * math.sqrt(2)], rel=1e-3
-    )
+    sd, df = (0.012, math.inf) if stated is None else (stated, STATED_DF)
+    reach = critical_value(0.025, df) * sd * math.sqrt(2)
+    assert figures["behind_interval"] == pytest.approx([0.03 - reach, 0.03 + reach], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "stated", "separated"),
+    [(1, None, False), (1, 0.01, True), (2, None, True), (2, 0.01, True), (3, None, True), (3, 1.0, False)],
+)
+def test_leaderboard_and_confirmation_agree_on_a_tie(
+    evidence_of: Any, rounds: int, stated: float | None, separated: bool
+) -> None:
+    luck = [0.001, -0.002, 0.001]
+    measured = {"t1": [0.5] * rounds, "t2": [0.8 + x for x in luck[:rounds]]}
+    losses, trials = {"t1": flat(0.5), "t2": flat(0.8)}, [search("t1"), search("t2")]
+    for name, values in measured.items():
+        losses |= {f"{name}-s{seed}": flat(value) for seed, value in enumerate(values, 1)}
+        trials += [copy(f"{name}-s{seed}", name, seed) for seed in range(1, rounds + 1)]
+    matrix = evidence_of(losses, np.ones(ITEMS))
+    table = make_setting_table(trials, matrix, Separation(seed_sd=stated), [])
+    assert table is not None
+    replicates = tuple(Replicate(n, seed, x) for n, values in measured.items() for seed, x in enumerate(values, 1))
+    fit = fit_replicates(replicates, stated)
+    assert table.seed_sd.residual == (None if fit.sd is None else pytest.approx(fit.sd, rel=1e-6))
+    assert table.seed_sd.residual_df == fit.df
+    figures = setting_figures(table, matrix, 0, 1.0)[1]
+    assert figures["separated"] is separated
+    assert (figures["behind_interval"] is None) == (fit.sd is None)
+    found = verdict(State(("t1", "t2"), 0, replicates, Rules(budget=8, seed_sd=stated)))
+    assert (found.winner == "t1") == separated
 
 
 def simulate(rng: np.random.Generator, seeds: int, gap: float, evidence_of: Any, draws: Bootstrap) -> tuple[Any, Any]:
