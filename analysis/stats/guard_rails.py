@@ -12,7 +12,6 @@ Scandinavian Journal of Statistics 6 (1979).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +20,7 @@ import numpy as np
 import scipy.special  # not scipy.stats, which takes a second to import
 
 from analysis.stats.bootstrap import Array, Design
+from trainables.diagnostics.generalization import paired_rise
 
 Outcome = Literal["pass", "fail", "undecided"]
 
@@ -48,23 +48,6 @@ class GuardRail:
     upper: float | None
     p_pass: float
     p_fail: float
-
-
-def cluster_mean(values: Array, clusters: Sequence[int] | np.ndarray) -> tuple[float, float, int]:
-    """Mean of items, its standard error over clusters, and the degrees of freedom (clusters − 1).
-
-    Args:
-        values: (items,)
-        clusters: (items,) each one's cluster, from 0, none left out.
-    """
-    sizes = np.bincount(clusters).astype(float)
-    sums = np.bincount(clusters, weights=values)
-    mean = float(values.mean())
-    number = len(sizes)
-    if number < 2:
-        return mean, math.nan, 0
-    spread = math.sqrt(number / (number - 1) * float(np.sum((sums - mean * sizes) ** 2)))
-    return mean, spread / len(values), number - 1
 
 
 def guard_rails(design: Design, differences: Array, allowed: Mapping[str, float]) -> dict[str, GuardRail]:
@@ -105,14 +88,15 @@ def _test(
     design: Design, differences: Array, area: str, allowed: float
 ) -> tuple[float, float | None, float | None, float, float]:
     members = design.area_of == design.areas.index(area)
-    delta, error, df = cluster_mean(differences[members], design.cluster_of[members])
-    if df < 1:
-        return delta, None, None, 1.0, 1.0
-    reach = float(scipy.special.stdtrit(df, 1 - ALPHA)) * error
-    if error == 0:  # all clusters agree exactly: nothing is left to chance
+    values = differences[members].tolist()
+    rise = paired_rise(values, [0.0] * len(values), [str(cluster) for cluster in design.cluster_of[members]])
+    if rise is None:
+        return float(np.mean(values)), None, None, 1.0, 1.0
+    delta, reach = rise.value, rise.bound(1 - ALPHA)
+    if rise.error == 0:  # all clusters agree exactly: nothing is left to chance
         return delta, delta, delta, float(delta >= allowed), float(delta <= allowed)
-    score = (delta - allowed) / error
-    below, above = (float(scipy.special.stdtr(df, x)) for x in (score, -score))
+    score = (delta - allowed) / rise.error
+    below, above = (float(scipy.special.stdtr(rise.df, x)) for x in (score, -score))
     return delta, delta - reach, delta + reach, below, above
 
 
