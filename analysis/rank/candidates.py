@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.records.sweep import BASELINE, ItemScore, Sweep
+from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
 
-Scores = dict[tuple[str, str], ItemScore]
+Scores = dict[tuple[str, str], HeldoutScore]
 Figures = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ class Base:
     sealed: Scores
 
 
-def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:
+def read_candidates(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:
     """Reads every checkpoint of every complete trial, and the base model's items.
 
     A checkpoint competes only with a finite loss on exactly the items that the base model was scored on (where the
@@ -57,7 +57,7 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Ba
         notes: What was found wrong in the files is added here.
 
     Returns:
-        The contenders, sorted by trial and step, and the base model's items.
+        The candidates, sorted by trial and step, and the base model's items.
     """
     heldout = sweep.heldout(BASELINE)
     notes += heldout.notes
@@ -77,7 +77,7 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Ba
             notes.append(f"{trial.trial_id}: scores at steps {unlisted} belong to no checkpoint and are left out")
         for step, checkpoint in sorted(steps.items()):
             scored = heldout.by_step.get(step, {})
-            contender = Candidate(
+            candidate = Candidate(
                 trial_id=trial.trial_id,
                 step=step,
                 path=checkpoint.get("path"),
@@ -85,9 +85,9 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Ba
                 summaries=checkpoint.get("areas") or {},
                 sealed=_of_areas(scored, sweep.sealed),
             )
-            found.append(contender)
-    wanted = set(base) or {key for contender in found for key in contender.scores}
-    ranked = [replace(contender, defect=_defect(contender, wanted, sweep)) for contender in found]
+            found.append(candidate)
+    wanted = set(base) or {key for candidate in found for key in candidate.scores}
+    ranked = [replace(candidate, defect=_defect(candidate, wanted, sweep)) for candidate in found]
     return ranked, Base(base, sealed)
 
 
@@ -135,14 +135,14 @@ def _of_areas(scores: Scores, areas: Container[str]) -> Scores:
     return {key: score for key, score in scores.items() if key[0] in areas}
 
 
-def _defect(contender: Candidate, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
-    if not contender.scores:
+def _defect(candidate: Candidate, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
+    if not candidate.scores:
         return "no held-out scores"
-    if missing := sorted(set(sweep.weights) - {area for area, _ in contender.scores}):
+    if missing := sorted(set(sweep.weights) - {area for area, _ in candidate.scores}):
         return f"no held-out scores in {', '.join(missing)}"
-    have = set(contender.scores)
+    have = set(candidate.scores)
     if have != wanted:
         return f"scored on other items: {len(wanted - have)} missing, {len(have - wanted)} unknown"
-    if broken := sum(not math.isfinite(score.nll) for score in contender.scores.values()):
+    if broken := sum(not math.isfinite(score.nll) for score in candidate.scores.values()):
         return f"the loss is not finite on {broken} items"
     return None

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.rank.candidates import baseline_summary, read_contenders
+from analysis.rank.candidates import baseline_summary, read_candidates
 from analysis.rank.findings import sweep_findings
 from analysis.rank.ranking import few_clusters, ranking, without_ranking
 from analysis.rank.score_matrix import gather
@@ -50,20 +50,20 @@ def leaderboard(folder: str | Path) -> dict[str, Any]:
     """
     whole = read_sweep(folder)
     notes = list(whole.notes)
-    everyone, base = read_contenders(whole, notes)
+    everyone, base = read_candidates(whole, notes)
     sweep = replace(whole, trials=[trial for trial in whole.trials if trial.kind != SUBSET])
     competing = {trial.trial_id for trial in sweep.trials}
-    contenders = [contender for contender in everyone if contender.trial_id in competing]
+    candidates = [candidate for candidate in everyone if candidate.trial_id in competing]
     baseline = baseline_summary(sweep, base.scores)
-    able = [contender for contender in contenders if contender.defect is None]
+    able = [candidate for candidate in candidates if candidate.defect is None]
     score_matrix = gather(able, base.scores, sweep.weights) if able else None
     setting_table = make_setting_table(sweep.trials, score_matrix, sweep.separation, notes) if score_matrix else None
     if score_matrix and setting_table:
-        parts = ranking(sweep, contenders, base, baseline, score_matrix, setting_table)
+        parts = ranking(sweep, candidates, base, baseline, score_matrix, setting_table)
         parts["findings"] = sweep_findings(score_matrix, parts["rows"], sweep.weights)
         notes += few_clusters(score_matrix.design)
     else:
-        parts = {**without_ranking(sweep, contenders), "findings": []}
+        parts = {**without_ranking(sweep, candidates), "findings": []}
     seed_sd = setting_table.seed_sd.single if setting_table else None
     parts["more_data"] = what_more_data_brings(whole, everyone, parts["winner_setting"], seed_sd)
     board = {"name": sweep.name, **parts, "baseline": baseline, "weights": sweep.weights, "notes": notes}

@@ -1,4 +1,4 @@
-"""From the evidence to the leaderboard's parts: winner, ties, guard-rails and what is shown beside them."""
+"""From the score_matrix to the leaderboard's parts: winner, ties, guard-rails and what is shown beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCOPE = "items, not seeds"
 
 def ranking(
     sweep: Sweep,
-    contenders: list[Candidate],
+    candidates: list[Candidate],
     base: Base,
     baseline: Figures,
     score_matrix: ScoreMatrix,
@@ -34,7 +34,7 @@ def ranking(
 
     Args:
         sweep: The sweep.
-        contenders: All checkpoints of complete trials.
+        candidates: All checkpoints of complete trials.
         base: The base model's items.
         baseline: Its `objective` and `areas`.
         score_matrix: The checkpoints that can be ranked.
@@ -44,8 +44,8 @@ def ranking(
     setting = int(rule.best_settings(totals)[0])
     best = [int(rule.best_checkpoints(totals, np.array([k]))[0]) for k in range(len(setting_table.settings))]
     figures = checkpoint_figures(score_matrix, best[setting], baseline)
-    by_pair = {(c.trial_id, c.step): figure for c, figure in zip(score_matrix.contenders, figures, strict=True)}
-    rows = make_rows(sweep.trials, contenders, by_pair)
+    by_pair = {(c.trial_id, c.step): figure for c, figure in zip(score_matrix.candidates, figures, strict=True)}
+    rows = make_rows(sweep.trials, candidates, by_pair)
     _add_guard_rails(rows, score_matrix, dict(zip(setting_table.settings, best, strict=True)), sweep.not_worse_by)
     rows = ordered(rows, setting_table, setting_figures(setting_table, score_matrix, setting, baseline["objective"]))
     passing = next((row for row in rows if row["guard_rail"] == "pass"), None)
@@ -57,7 +57,7 @@ def ranking(
         "tied": [pair(row) for row in rows if row["tied"]],
         "verdict": "",
         "rows": rows,
-        "intervals": _intervals(len(score_matrix.contenders), gain),
+        "intervals": _intervals(len(score_matrix.candidates), gain),
         "separation": _separation(setting_table),
         "guard_rails": {
             "allowed": dict(sweep.not_worse_by),
@@ -73,13 +73,13 @@ def ranking(
             "leave_one_area_out": sensitivity.leave_one_area_out(score_matrix, rule),
             "lost_items": sensitivity.lost_items(score_matrix, best[setting], best[:setting] + best[setting + 1 :]),
         },
-        "sealed": sensitivity.sealed_figures(score_matrix.contenders[best[setting]], base, sweep.sealed),
+        "sealed": sensitivity.sealed_figures(score_matrix.candidates[best[setting]], base, sweep.sealed),
     }
 
 
-def without_ranking(sweep: Sweep, contenders: list[Candidate]) -> dict[str, Any]:
+def without_ranking(sweep: Sweep, candidates: list[Candidate]) -> dict[str, Any]:
     """The same parts where nothing can be ranked."""
-    rows = sorted(make_rows(sweep.trials, contenders, {}), key=unranked_place)
+    rows = sorted(make_rows(sweep.trials, candidates, {}), key=unranked_place)
     nothing = {"winner": None, "winner_setting": None, "winner_gain": None, "tied": [], "verdict": "", "rows": rows}
     return {
         **nothing,
@@ -154,4 +154,4 @@ def _separation(setting_table: SettingTable) -> dict[str, Any]:
 
 def _competing(score_matrix: ScoreMatrix, setting_table: SettingTable) -> list[int]:
     rule = setting_table.rule
-    return [k for k in range(len(score_matrix.contenders)) if rule.setting_of[rule.trial_of[k]] >= 0]
+    return [k for k in range(len(score_matrix.candidates)) if rule.setting_of[rule.trial_of[k]] >= 0]

@@ -16,16 +16,16 @@ MEASURES = ("objective", "gain", "gain_interval", "behind", "behind_interval", *
 
 
 def make_rows(
-    trials: Sequence[Trial], contenders: list[Candidate], figures: Mapping[tuple[str, int], Figures]
+    trials: Sequence[Trial], candidates: list[Candidate], figures: Mapping[tuple[str, int], Figures]
 ) -> list[Row]:
     """A row for each trial, without ranks yet; a replicate's lies within its setting's.
 
     Args:
         trials: All that ended; a replicate of a trial that is not among them has a row of its own.
-        contenders: All checkpoints of complete trials.
+        candidates: All checkpoints of complete trials.
         figures: By (trial, step), of those that can be ranked.
     """
-    rows = {trial.trial_id: _row(trial, contenders, figures) for trial in trials}
+    rows = {trial.trial_id: _row(trial, candidates, figures) for trial in trials}
     searched = {trial.trial_id for trial in trials if trial.kind != "replicate"}
     folded = sorted(t.trial_id for t in trials if t.kind == "replicate" and t.replicate_of in searched)
     for name in folded:
@@ -33,7 +33,7 @@ def make_rows(
     return [row for name, row in rows.items() if name not in folded]
 
 
-def _row(trial: Trial, contenders: list[Candidate], figures: Mapping[tuple[str, int], Figures]) -> Row:
+def _row(trial: Trial, candidates: list[Candidate], figures: Mapping[tuple[str, int], Figures]) -> Row:
     """One trial's row: its best checkpoint's figures, and all checkpoints within."""
     checkpoints = [
         {
@@ -42,7 +42,7 @@ def _row(trial: Trial, contenders: list[Candidate], figures: Mapping[tuple[str, 
             "defect": c.defect,
             **figures.get((trial.trial_id, c.step), {"objective": None}),
         }
-        for c in contenders
+        for c in candidates
         if c.trial_id == trial.trial_id
     ]
     scored = [c for c in checkpoints if c["objective"] is not None]

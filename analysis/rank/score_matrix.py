@@ -19,7 +19,7 @@ class ScoreMatrix:
     """What a ranking is made from; a checkpoint is a column.
 
     Attributes:
-        contenders: The checkpoints, sorted by trial and step.
+        candidates: The checkpoints, sorted by trial and step.
         keys: (items,) area and id of each item.
         nll: (items, checkpoints), nats a token.
         base_nll: (items,) of the base model; NaN where it was not scored.
@@ -28,7 +28,7 @@ class ScoreMatrix:
         resampled: (resamples, checkpoints) objectives.
     """
 
-    contenders: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
     keys: tuple[tuple[str, str], ...]
     nll: Array
     base_nll: Array
@@ -52,25 +52,25 @@ class ScoreMatrix:
 
     def pair(self, column: int) -> dict[str, object]:
         """A checkpoint as the leaderboard names it."""
-        return {"trial_id": self.contenders[column].trial_id, "step": self.contenders[column].step}
+        return {"trial_id": self.candidates[column].trial_id, "step": self.candidates[column].step}
 
 
-def gather(contenders: Sequence[Candidate], base: Scores, weights: Mapping[str, float]) -> ScoreMatrix:
-    """Puts the contenders' items side by side.
+def gather(candidates: Sequence[Candidate], base: Scores, weights: Mapping[str, float]) -> ScoreMatrix:
+    """Puts the candidates' items side by side.
 
     Args:
-        contenders: At least one, all without a defect (so that they were scored on the same items).
+        candidates: At least one, all without a defect (so that they were scored on the same items).
         base: The base model's items; empty where it has none.
         weights: Of the areas.
     """
-    ordered = sorted(contenders, key=lambda contender: (contender.trial_id, contender.step))
+    ordered = sorted(candidates, key=lambda candidate: (candidate.trial_id, candidate.step))
     keys = sorted(ordered[0].scores)
     items = [ordered[0].scores[key] for key in keys]
     design = bootstrap.make_design([area for area, _ in keys], [item.group for item in items], weights)
-    nll = np.array([[contender.scores[key].nll for contender in ordered] for key in keys])
+    nll = np.array([[candidate.scores[key].nll for candidate in ordered] for key in keys])
     draws = bootstrap.Bootstrap(design)
     return ScoreMatrix(
-        contenders=tuple(ordered),
+        candidates=tuple(ordered),
         keys=tuple(keys),
         nll=nll,
         base_nll=np.array([base[key].nll for key in keys]) if base else np.full(len(keys), np.nan),
@@ -112,7 +112,7 @@ def checkpoint_figures(score_matrix: ScoreMatrix, winner: int, baseline: Figures
             "token_f1": _over_areas(score_matrix.design, areas[k], "token_f1"),
             "areas": areas[k],
         }
-        for k in range(len(score_matrix.contenders))
+        for k in range(len(score_matrix.candidates))
     ]
 
 
@@ -139,13 +139,13 @@ def trimmed_mean(score_matrix: ScoreMatrix) -> Array:
 
 def _area_figures(score_matrix: ScoreMatrix, baseline: Figures) -> list[dict[str, Figures]]:
     draws = score_matrix.draws
-    figures: list[dict[str, Figures]] = [{} for _ in score_matrix.contenders]
+    figures: list[dict[str, Figures]] = [{} for _ in score_matrix.candidates]
     for index, area in enumerate(draws.design.areas):
         differences = draws.area_mean(index, -score_matrix.gains)
         intervals = bootstrap.percentile_interval(differences)
         base_mean = finite(baseline["areas"][area].get("nll"))
-        for k, contender in enumerate(score_matrix.contenders):
-            summary = area_summary(contender.scores, area, contender.summaries.get(area, {}))
+        for k, candidate in enumerate(score_matrix.candidates):
+            summary = area_summary(candidate.scores, area, candidate.summaries.get(area, {}))
             delta = None if base_mean is None else summary["nll"] - base_mean
             figures[k][area] = {**summary, "delta": delta, "delta_interval": as_interval(intervals[:, k])}
     return figures

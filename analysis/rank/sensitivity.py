@@ -101,12 +101,12 @@ def lost_items(score_matrix: ScoreMatrix, winner: int, columns: Sequence[int]) -
         for i in worst:
             area, name = score_matrix.keys[i]
             figures = {"gap": mine[i] - best[i], "nll": mine[i], "base_nll": base[i], "best_nll": best[i]}
-            who = score_matrix.contenders[columns[int(np.argmin(others[i]))]].trial_id
+            who = score_matrix.candidates[columns[int(np.argmin(others[i]))]].trial_id
             items.append({"area": area, "id": name, **{k: float(v) for k, v in figures.items()}, "best": who})
     return {"loss": counts, "answer": _lost_answers(score_matrix, winner, columns), "items": items}
 
 
-def sealed_figures(contender: Candidate, base: Base, areas: Sequence[str]) -> dict[str, Figures]:
+def sealed_figures(candidate: Candidate, base: Base, areas: Sequence[str]) -> dict[str, Figures]:
     """The winner's scores in sealed areas, where it was scored there; they have no part in anything else.
 
     Returns:
@@ -114,7 +114,7 @@ def sealed_figures(contender: Candidate, base: Base, areas: Sequence[str]) -> di
     """
     found: dict[str, Figures] = {}
     for area in areas:
-        mine = {key: score for key, score in contender.sealed.items() if key[0] == area}
+        mine = {key: score for key, score in candidate.sealed.items() if key[0] == area}
         if not mine:
             continue
         theirs = {key: score for key, score in base.sealed.items() if key[0] == area}
@@ -138,7 +138,7 @@ def _lost_answers(score_matrix: ScoreMatrix, winner: int, columns: Sequence[int]
 
 def _right(score_matrix: ScoreMatrix, column: int) -> Array:
     """(items,) exact match; NaN where no answer was generated."""
-    scores = score_matrix.contenders[column].scores
+    scores = score_matrix.candidates[column].scores
     return np.array(
         [np.nan if scores[key].exact_match is None else scores[key].exact_match for key in score_matrix.keys]
     )

@@ -70,7 +70,7 @@ def make_setting_table(
         None where no search trial has a checkpoint that can be ranked.
     """
     by_id = {trial.trial_id: trial for trial in trials}
-    ranked = sorted({contender.trial_id for contender in score_matrix.contenders})
+    ranked = sorted({candidate.trial_id for candidate in score_matrix.candidates})
     settings = [name for name in ranked if by_id[name].kind != "replicate"]
     if not settings:
         return None
@@ -83,7 +83,7 @@ def make_setting_table(
     tiers = [(count > 0, number == 0) for count, number in zip(diverged, seeds, strict=True)]
     place = {name: k for k, name in enumerate(settings)} | {name: settings.index(parent[name]) for name in fresh}
     rule = Rule(
-        trial_of=np.array([ranked.index(contender.trial_id) for contender in score_matrix.contenders], dtype=np.intp),
+        trial_of=np.array([ranked.index(candidate.trial_id) for candidate in score_matrix.candidates], dtype=np.intp),
         setting_of=np.array([place.get(name, -1) for name in ranked], dtype=np.intp),
         weights=_weights(settings, ranked, fresh, replicates),
         eligible=np.array([tier == min(tiers) for tier in tiers]),
@@ -233,7 +233,7 @@ def _at_its_steps(score_matrix: ScoreMatrix, replicate: str, search: str) -> tup
     None where the step that the search trial was best at is not among them.
     """
     own, its = (
-        {score_matrix.contenders[k].step: k for k in _columns(score_matrix, name)} for name in (replicate, search)
+        {score_matrix.candidates[k].step: k for k in _columns(score_matrix, name)} for name in (replicate, search)
     )
     objectives = score_matrix.objectives()
     best = min(its, key=lambda step: (objectives[its[step]], step))
@@ -244,7 +244,7 @@ def _at_its_steps(score_matrix: ScoreMatrix, replicate: str, search: str) -> tup
 
 
 def _columns(score_matrix: ScoreMatrix, trial_id: str) -> list[int]:
-    return [k for k, contender in enumerate(score_matrix.contenders) if contender.trial_id == trial_id]
+    return [k for k, candidate in enumerate(score_matrix.candidates) if candidate.trial_id == trial_id]
 
 
 def _seed(trial: Trial) -> str:

@@ -1,4 +1,4 @@
-"""The sweep's outcome in a few sentences, none of which says more than the evidence carries."""
+"""The sweep's outcome in a few sentences, none of which says more than the score_matrix carries."""
 
 from __future__ import annotations
 

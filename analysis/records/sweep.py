@@ -24,7 +24,7 @@ STATES = ("complete", "pruned", "diverged", "failed")
 
 
 @dataclass(frozen=True, slots=True)
-class ItemScore:
+class HeldoutScore:
     """One held-out item as one checkpoint (or the base model, at step 0) scored it.
 
     Attributes:
@@ -52,7 +52,7 @@ class ItemScore:
 class Heldout:
     """A `heldout.jsonl`: scores by step, then by (area, id); `notes` say what was left out or repeated."""
 
-    by_step: dict[int, dict[tuple[str, str], ItemScore]]
+    by_step: dict[int, dict[tuple[str, str], HeldoutScore]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -171,7 +171,7 @@ def read_heldout(path: Path) -> Heldout:
         UserError: A line is no JSON object or lacks a field.
     """
     lines, notes = read_json_lines(path)
-    by_step: dict[int, dict[tuple[str, str], ItemScore]] = {}
+    by_step: dict[int, dict[tuple[str, str], HeldoutScore]] = {}
     repeated = 0
     for number, record in lines:
         step, score = _item(record, f"{path} line {number}")
@@ -183,10 +183,10 @@ def read_heldout(path: Path) -> Heldout:
     return Heldout(by_step, notes)
 
 
-def _item(record: dict[str, Any], where: str) -> tuple[int, ItemScore]:
+def _item(record: dict[str, Any], where: str) -> tuple[int, HeldoutScore]:
     try:
         nll = record["nll"]
-        return int(record["step"]), ItemScore(
+        return int(record["step"]), HeldoutScore(
             area=str(record["area"]),
             id=str(record["id"]),
             group=str(record["id"] if record.get("group") is None else record["group"]),

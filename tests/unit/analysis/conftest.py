@@ -113,15 +113,15 @@ def printed() -> Callable[..., str]:
 
 
 @pytest.fixture
-def evidence_of() -> Callable[..., ScoreMatrix]:
-    """Returns a function that makes evidence of each trial's losses (items, checkpoints), laid out as by `halves`."""
+def score_matrix_of() -> Callable[..., ScoreMatrix]:
+    """Returns a function that makes score_matrix of each trial's losses (items, checkpoints), laid out as by `halves`."""
 
     def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
         if draws is None:
             draws = Bootstrap(halves(len(base)), 400)
         nll = np.hstack([losses[trial] for trial in sorted(losses)])
         return ScoreMatrix(
-            contenders=tuple(
+            candidates=tuple(
                 Candidate(trial, step, None, {}, {})
                 for trial in sorted(losses)
                 for step in range(losses[trial].shape[1])
