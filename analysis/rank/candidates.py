@@ -1,4 +1,4 @@
-"""Which checkpoints compete, what they scored, and why others can't be ranked."""
+"""Candidates: the checkpoints that compete, their scores, and why others can't be ranked."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis.output.leaderboard import Figures, Interval
 from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
 
 Scores = dict[tuple[str, str], HeldoutScore]
-Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Candidate:
     Attributes:
         trial_id: Its trial.
         step: Optimizer steps done when it was written.
-        path: Where it lies, as the sweep wrote it; None where that isn't known.
+        path: Its path as the sweep wrote it; None if unknown.
         scores: Its held-out items by (area, id), of the areas in the objective.
-        summaries: Its areas as the sweep summarised them, for the scorers of the user's own.
+        summaries: Its areas as the sweep summarized them, for the user's own scorers.
         defect: Why it can't be ranked; None if it can.
-        sealed: Its items of sealed areas, which have no part in the ranking.
+        sealed: Its items of sealed areas, which never count in the ranking.
     """
 
     trial_id: str
@@ -40,24 +40,28 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Base:
-    """The base model's items by (area, id): of the areas in the objective (empty if not all are there), and sealed."""
+    """The base model.
+
+    Attributes:
+        scores: Its items by (area, id), of the areas in the objective; empty if one area lacks them.
+        sealed: Its items of sealed areas.
+        summary: Its `objective` and `areas`, each None where unknown.
+    """
 
     scores: Scores
     sealed: Scores
+    summary: Figures = field(default_factory=dict)
 
 
 def read_candidates(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:
     """Reads every checkpoint of every complete trial, and the base model's items.
 
-    A checkpoint competes only with a finite loss on exactly the items that the base model was scored on (where the
-    base model lacks scores: on every item that any checkpoint was scored on), so that all are compared on the same.
-
     Args:
         sweep: The sweep.
-        notes: What was found wrong in the files is added here.
+        notes: Faults of the files are added here.
 
     Returns:
-        The candidates, sorted by trial and step, and the base model's items.
+        The candidates, sorted by trial and step, and the base model.
     """
     heldout = sweep.heldout(BASELINE)
     notes += heldout.notes
@@ -86,13 +90,13 @@ def read_candidates(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Ba
                 sealed=_of_areas(scored, sweep.sealed),
             )
             found.append(candidate)
+    # All are compared on the same items: the base model's, or, without these, all that any checkpoint was scored on.
     wanted = set(base) or {key for candidate in found for key in candidate.scores}
     ranked = [replace(candidate, defect=_defect(candidate, wanted, sweep)) for candidate in found]
-    return ranked, Base(base, sealed)
+    return ranked, Base(base, sealed, _base_summary(sweep, base))
 
 
-def baseline_summary(sweep: Sweep, base: Scores) -> Figures:
-    """The base model's `objective` and `areas`, from its items, else from `baseline.json`; None where unknown."""
+def _base_summary(sweep: Sweep, base: Scores) -> Figures:
     areas = {}
     for area in sweep.weights:
         written = (sweep.baseline or {}).get(area, {})
@@ -105,18 +109,18 @@ def baseline_summary(sweep: Sweep, base: Scores) -> Figures:
     return {"objective": total, "areas": areas}
 
 
-def as_interval(bounds: np.ndarray) -> list[float] | None:
-    """(2,) low and high as a list; None where they are not known (NaN)."""
+def as_interval(bounds: np.ndarray) -> Interval | None:
+    """(2,) low and high as a list; None where they are unknown (NaN)."""
     return [float(bounds[0]), float(bounds[1])] if np.all(np.isfinite(bounds)) else None
 
 
 def finite(value: object) -> float | None:
-    """The value as a float; None where it is no finite number."""
+    """The value as a float; None unless it is a finite number."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
-    """An area's means; what the sweep summarised beyond them (the user's own scorers) is passed on."""
+    """An area's means from its items, plus what only the sweep's summary has (the user's own scorers)."""
     items = [score for (name, _), score in sorted(scores.items()) if name == area]
     own = {
         "nll": _mean([item.nll for item in items]),
@@ -128,6 +132,7 @@ def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
 
 
 def _mean(values: list[float]) -> float | None:
+    # fsum is exact, so that the order of the items can't change a mean.
     return math.fsum(values) / len(values) if values else None
 
 

@@ -1,5 +1,4 @@
-"""What more data would bring, read from a sweep's subset trials; see `analysis.stats.data_scaling` for the
-comparison."""
+"""What more data would bring, read from a sweep's subset trials; see `analysis.stats.data_scaling`."""
 
 from __future__ import annotations
 
@@ -18,19 +17,20 @@ SUBSET = "subset"
 def what_more_data_brings(
     sweep: Sweep, candidates: list[Candidate], setting: str | None, seed_sd: float | None
 ) -> dict[str, Any]:
-    """Compares the trials on a quarter and a half of the training set with the full trial that they were made from.
+    """Compares the trials on a quarter and a half of the training set with the full trial of their setting.
 
     Args:
         sweep: The sweep, its subset trials among its trials.
         candidates: All checkpoints of complete trials, those of subset trials among them.
         setting: The winner's search trial; where it has no subset trials, another's that has.
-        seed_sd: Standard deviation between seeds, nats a token; None for the stated one.
+        seed_sd: Standard deviation between seeds, nats a token; None for the assumed one.
 
     Returns:
         `verdict`, `sentence`, the two gains with their intervals, `next_doubling`, and the `trials` compared; "not
-        measured" where one of them is missing, for a single curve's late fall is the LR decay's.
+        measured" where one of them is missing.
     """
     trials = subset_trials(sweep, setting)
+    # The last checkpoint, not the best: only a finished LR schedule shows what the data gave.
     last = {c.trial_id: c for c in sorted(candidates, key=lambda c: c.step) if c.defect is None}
     found, used = MoreData("not measured"), {}
     if trials is not None and all(trial.trial_id in last for trial in trials):

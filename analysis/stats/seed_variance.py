@@ -1,8 +1,8 @@
 """PURE. How much of a difference between two settings is the luck of the training seed.
 
-A setting's objective under seed s is modeled as `setting + seed + residual`. Replicates that share a seed (sample order,
-initial adapter weights) share its effect: differences between settings are blocked by seed, and only the residual
-counts. Its standard deviation is pooled over all replicated settings by least squares. Leaderboard and
+A setting's objective under seed s is modeled as `setting + seed + residual`. Replicates that share a seed (order of
+samples, initial adapter weights) share its effect: differences between settings are blocked by seed, and only the
+residual counts. Its standard deviation is pooled over all replicated settings by least squares. Leaderboard and
 `sweeps.confirm` both take it from here, so that they can't disagree about a tie.
 
 Sources: Box, Hunter & Hunter, Statistics for Experimenters (2nd ed.), ch. 4 (randomized blocks); Satterthwaite,

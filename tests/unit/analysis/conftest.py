@@ -113,8 +113,8 @@ def printed() -> Callable[..., str]:
 
 
 @pytest.fixture
-def score_matrix_of() -> Callable[..., ScoreMatrix]:
-    """Returns a function that makes score_matrix of each trial's losses (items, checkpoints), laid out as by `halves`."""
+def matrix_of() -> Callable[..., ScoreMatrix]:
+    """Returns a function that makes a score matrix of each trial's losses (items, checkpoints), laid out as by `halves`."""
 
     def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
         if draws is None:

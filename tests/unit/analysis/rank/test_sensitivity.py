@@ -23,33 +23,33 @@ def two_areas(*means: tuple[float, float]) -> np.ndarray:
     return np.vstack([np.tile([[a for a, _ in means]], (HALF, 1)), np.tile([[b for _, b in means]], (HALF, 1))])
 
 
-def test_token_weighted_and_trimmed_means(score_matrix_of: Any) -> None:
+def test_token_weighted_and_trimmed_means(matrix_of: Any) -> None:
     rng = np.random.default_rng(0)
     nll, tokens = rng.gamma(2.0, 1.0, (40, 3)), rng.integers(1, 30, 40).astype(float)
-    score_matrix = replace(score_matrix_of({"t": nll}, np.ones(40)), tokens=tokens)
+    matrix = replace(matrix_of({"t": nll}, np.ones(40)), tokens=tokens)
     areas = (slice(0, HALF), slice(HALF, None))
     expected = [np.average(nll[area], axis=0, weights=tokens[area]) for area in areas]
-    np.testing.assert_allclose(token_weighted(score_matrix), np.mean(expected, axis=0))
+    np.testing.assert_allclose(token_weighted(matrix), np.mean(expected, axis=0))
     expected = [scipy.stats.trim_mean(nll[area], 0.1, axis=0) for area in areas]
-    np.testing.assert_allclose(trimmed_mean(score_matrix), np.mean(expected, axis=0))
+    np.testing.assert_allclose(trimmed_mean(matrix), np.mean(expected, axis=0))
 
 
-def test_shares_of_the_variance_add_up_and_tell_where_settings_differ(score_matrix_of: Any) -> None:
+def test_shares_of_the_variance_add_up_and_tell_where_settings_differ(matrix_of: Any) -> None:
     means = [(1.0, 0.5), (1.6, 0.5), (1.3, 0.8)]
-    score_matrix = score_matrix_of({f"t{i}": two_areas(mean) for i, mean in enumerate(means)}, np.ones(40))
-    shares = variance_shares(score_matrix, [0, 1, 2])
+    matrix = matrix_of({f"t{i}": two_areas(mean) for i, mean in enumerate(means)}, np.ones(40))
+    shares = variance_shares(matrix, [0, 1, 2])
     a, b = np.var(np.array(means), axis=0)
     assert shares == {"a": pytest.approx(a / (a + b)), "b": pytest.approx(b / (a + b))}
     assert sum(shares.values()) == pytest.approx(1)
-    assert variance_shares(score_matrix, [0, 1]) == {"a": pytest.approx(1), "b": pytest.approx(0)}
-    assert variance_shares(score_matrix, [0]) is None
-    assert variance_shares(score_matrix, [0, 0]) is None
+    assert variance_shares(matrix, [0, 1]) == {"a": pytest.approx(1), "b": pytest.approx(0)}
+    assert variance_shares(matrix, [0]) is None
+    assert variance_shares(matrix, [0, 0]) is None
 
 
-def test_another_winner_without_an_area_is_named(score_matrix_of: Any) -> None:
+def test_another_winner_without_an_area_is_named(matrix_of: Any) -> None:
     losses = {"t0": two_areas((1.0, 1.0), (0.9, 1.5)), "t1": two_areas((2.0, 0.8))}
     rule = Rule(np.array([0, 0, 1]), np.array([0, 1]), np.eye(2), np.array([True, True]))
-    found = leave_one_area_out(score_matrix_of(losses, np.ones(40)), rule)
+    found = leave_one_area_out(matrix_of(losses, np.ones(40)), rule)
     assert found == {"a": {"trial_id": "t1", "step": 0}, "b": {"trial_id": "t0", "step": 1}}
 
 
@@ -76,7 +76,7 @@ def scored(nll: float, right: float | None = None, area: str = "a", name: str = 
     return HeldoutScore(area, name, name, nll, 3, exact_match=right)
 
 
-def test_items_that_the_winner_loses_and_others_win(score_matrix_of: Any) -> None:
+def test_items_that_the_winner_loses_and_others_win(matrix_of: Any) -> None:
     base = np.ones(40)
     mine, other, third = np.full(40, 0.5), np.full(40, 0.7), np.full(40, 0.6)
     mine[[3, 30, 31]] = [1.2, 1.9, 1.1]  # worse than the base model on three
@@ -84,12 +84,12 @@ def test_items_that_the_winner_loses_and_others_win(score_matrix_of: Any) -> Non
     third[[30, 31]] = [0.9, 1.3]
     other[31] = 1.05  # nobody wins item 31
     losses = {"t0": mine[:, None], "t1": other[:, None], "t2": third[:, None]}
-    score_matrix = score_matrix_of(losses, base)
+    matrix = matrix_of(losses, base)
     answers = {"t0": 0.0, "t1": 1.0, "t2": None}
     candidates = [
-        replace(c, scores={key: scored(1.0, answers[c.trial_id]) for key in score_matrix.keys}) for c in score_matrix.candidates
+        replace(c, scores={key: scored(1.0, answers[c.trial_id]) for key in matrix.keys}) for c in matrix.candidates
     ]
-    found = lost_items(replace(score_matrix, candidates=tuple(candidates)), 0, [1, 2])
+    found = lost_items(replace(matrix, candidates=tuple(candidates)), 0, [1, 2])
     assert found["loss"] == {"a": 1, "b": 1}
     assert [(item["area"], item["id"], item["best"]) for item in found["items"]] == [
         ("b", "30", "t1"),
@@ -97,7 +97,7 @@ def test_items_that_the_winner_loses_and_others_win(score_matrix_of: Any) -> Non
     ]
     assert found["items"][0]["gap"] == pytest.approx(1.1)
     assert found["answer"] == {"a": 20, "b": 20}
-    silent = replace(score_matrix, candidates=tuple(replace(c, scores=candidates[2].scores) for c in candidates))
+    silent = replace(matrix, candidates=tuple(replace(c, scores=candidates[2].scores) for c in candidates))
     assert lost_items(silent, 0, [1, 2])["answer"] is None
     assert lost_items(silent, 0, [])["loss"] is None
     assert lost_items(replace(silent, base_nll=np.full(40, np.nan)), 0, [1])["loss"] is None
