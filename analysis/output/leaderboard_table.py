@@ -84,7 +84,7 @@ def _sections(board: Leaderboard, bars: bool = False) -> Iterator[tuple[str, lis
     for area in sorted(board["weights"]):
         found = [areas.get(area, {}) for areas in everyone]
         losses.append(Column(f"{area}\nnll   EM", [_loss_and_match(summary) for summary in found]))
-        marks = [MARKS.get((row.get("guard_rails") or {}).get(area, {}).get("outcome"), "") for row in ranked]
+        marks = [MARKS.get(str((row.get("guard_rails") or {}).get(area, {}).get("outcome")), "") for row in ranked]
         texts = [f"{_area_gain(summary)}{mark}" for summary, mark in zip(found[1:], marks, strict=True)]
         gains.append(Column(area, [UNKNOWN, *texts]))
     yield "Areas", ranked, losses
@@ -126,8 +126,8 @@ def _row_notes(board: Leaderboard) -> Iterator[str]:
         for checkpoint in row["checkpoints"]:
             if checkpoint.get("defect"):
                 yield f"{row['trial_id']} step {checkpoint['step']} has no rank: {checkpoint['defect']}"
-        if (row["error"] or "").strip():
-            yield f"{row['trial_id']} {row['state']}: {row['error'].strip().splitlines()[-1]}"
+        if error := (row["error"] or "").strip():
+            yield f"{row['trial_id']} {row['state']}: {error.splitlines()[-1]}"
 
 
 def _style(row: LeaderboardRow) -> str:
@@ -146,8 +146,8 @@ def _gain_bars(rows: list[LeaderboardRow]) -> Iterator[Column]:
     reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
     if reach[0] < reach[1]:
         cells = [
-            interval_bar(row["gain_interval"][0], row["gain"], row["gain_interval"][1], reach, BAR_CELLS)
-            if row["gain_interval"]
+            interval_bar(interval[0], row["gain"], interval[1], reach, BAR_CELLS)
+            if (interval := row["gain_interval"]) and row["gain"] is not None
             else ""
             for row in rows
         ]

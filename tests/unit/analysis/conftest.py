@@ -114,7 +114,7 @@ def printed() -> Callable[..., str]:
 
 @pytest.fixture
 def matrix_of() -> Callable[..., ScoreMatrix]:
-    """Returns a function that makes a score matrix of each trial's losses (items, checkpoints), laid out as by `halves`."""
+    """Returns a function that makes a score matrix of losses (items, checkpoints) by trial, laid out as by `halves`."""
 
     def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
         if draws is None:
