@@ -17,40 +17,24 @@ Scores = dict[tuple[str, str], HeldoutScore]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint of a complete trial.
+    """A checkpoint of a complete trial."""
 
-    Attributes:
-        trial_id: Its trial.
-        step: Optimizer steps done when it was written.
-        path: Its path as the sweep wrote it; None if unknown.
-        scores: Its held-out items by (area, id), of the areas in the objective.
-        summaries: Its areas as the sweep summarized them, for the user's own scorers.
-        defect: Why it can't be ranked; None if it can.
-        sealed: Its items of sealed areas, which never count in the ranking.
-    """
-
-    trial_id: str
-    step: int
-    path: str | None
-    scores: Scores
-    summaries: dict[str, Any]
-    defect: str | None = None
-    sealed: Scores = field(default_factory=dict)
+    trial_id: str  # its trial
+    step: int  # optimizer steps done when it was written
+    path: str | None  # its path as the sweep wrote it; None if unknown
+    scores: Scores  # its held-out items by (area, id), of the areas in the objective
+    summaries: dict[str, Any]  # its areas as the sweep summarized them, for the user's own scorers
+    defect: str | None = None  # why it can't be ranked; None if it can
+    sealed: Scores = field(default_factory=dict)  # its items of sealed areas, which never count in the ranking
 
 
 @dataclass(frozen=True)
 class Base:
-    """The base model.
+    """The base model."""
 
-    Attributes:
-        scores: Its items by (area, id), of the areas in the objective; empty if one area lacks them.
-        sealed: Its items of sealed areas.
-        summary: Its `objective` and `areas`, each None where unknown.
-    """
-
-    scores: Scores
-    sealed: Scores
-    summary: Figures = field(default_factory=dict)
+    scores: Scores  # its items by (area, id), of the areas in the objective; empty if one area lacks them
+    sealed: Scores  # its items of sealed areas
+    summary: Figures = field(default_factory=dict)  # its `objective` and `areas`, each None where unknown
 
 
 def read_candidates(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:

@@ -17,25 +17,15 @@ TRIMMED_SHARE = 0.1  # ours: the tenth of an area's items at each end that a tri
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """Losses of all candidates on all items; a checkpoint is a column.
+    """Losses of all candidates on all items; a checkpoint is a column."""
 
-    Attributes:
-        candidates: The checkpoints, sorted by trial and step.
-        keys: (items,) area and id of each item.
-        nll: (items, checkpoints), nats a token.
-        base_nll: (items,) of the base model; NaN where it was not scored.
-        tokens: (items,) response tokens.
-        draws: The resamples, shared by all comparisons.
-        resampled: (resamples, checkpoints) objectives.
-    """
-
-    candidates: tuple[Candidate, ...]
-    keys: tuple[tuple[str, str], ...]
-    nll: Array
-    base_nll: Array
-    tokens: Array
-    draws: bootstrap.Bootstrap
-    resampled: Array
+    candidates: tuple[Candidate, ...]  # the checkpoints, sorted by trial and step
+    keys: tuple[tuple[str, str], ...]  # (items,) area and id of each item
+    nll: Array  # (items, checkpoints), nats a token
+    base_nll: Array  # (items,) of the base model; NaN where it was not scored
+    tokens: Array  # (items,) response tokens
+    draws: bootstrap.Bootstrap  # the resamples, shared by all comparisons
+    resampled: Array  # (resamples, checkpoints) objectives
 
     @property
     def design(self) -> bootstrap.Design:

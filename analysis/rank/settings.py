@@ -27,29 +27,17 @@ Error = tuple[float, float]  # a standard error and its degrees of freedom
 
 @dataclass(frozen=True)
 class SettingTable:
-    """The settings that compete.
+    """The settings that compete."""
 
-    Attributes:
-        matrix: The candidates that can be ranked.
-        settings: Their search trials, sorted.
-        trials: (trials,) ids in the order of `rule`: search trials and replicates with a candidate.
-        rule: How a winner is chosen.
-        seeds: (settings,) number of complete replicates; 0 for a setting that has only its search trial.
-        diverged: (settings,) number of replicates that diverged.
-        seed_sd: Spread between seeds, and its source.
-        blocked: Whether the replicated settings' means are adjusted for seeds.
-        separation: When settings count as different, by the config.
-    """
-
-    matrix: ScoreMatrix
-    settings: tuple[str, ...]
-    trials: tuple[str, ...]
-    rule: Rule
-    seeds: tuple[int, ...]
-    diverged: tuple[int, ...]
-    seed_sd: SeedSd
-    blocked: bool
-    separation: Separation
+    matrix: ScoreMatrix  # the candidates that can be ranked
+    settings: tuple[str, ...]  # their search trials, sorted
+    trials: tuple[str, ...]  # (trials,) ids in the order of `rule`: search trials and replicates with a candidate
+    rule: Rule  # how a winner is chosen
+    seeds: tuple[int, ...]  # (settings,) number of complete replicates; 0 for a setting that has only its search trial
+    diverged: tuple[int, ...]  # (settings,) number of replicates that diverged
+    seed_sd: SeedSd  # spread between seeds, and its source
+    blocked: bool  # whether the replicated settings' means are adjusted for seeds
+    separation: Separation  # when settings count as different, by the config
 
     def tier(self, setting: int) -> tuple[bool, bool]:
         """Sort key that precedes the objective: stable settings first, then replicated ones."""

@@ -26,23 +26,15 @@ SHOWN_CHANGES = 4
 
 @dataclass(frozen=True)
 class Kin:
-    """A sweep in a family tree.
+    """A sweep in a family tree."""
 
-    Attributes:
-        folder: Where it lies.
-        name: Its name.
-        id: Its own id; None for sweeps of versions that gave none.
-        parent: Its parent's `name`, `id` and `folder`, each None where unknown; None for a sweep without a parent.
-        config: Its config, as plain YAML reads it.
-        said: What the tree says of it, such as its winner's loss.
-    """
-
-    folder: Path
-    name: str
-    id: str | None
+    folder: Path  # where it lies
+    name: str  # its name
+    id: str | None  # its own id; None for sweeps of versions that gave none
+    # its parent's `name`, `id` and `folder`, each None where unknown; None for a sweep without a parent
     parent: Mapping[str, Any] | None
-    config: Mapping[str, Any]
-    said: str = ""
+    config: Mapping[str, Any]  # its config, as plain YAML reads it
+    said: str = ""  # what the tree says of it, such as its winner's loss
 
     def is_child_of(self, other: Kin) -> bool:
         """By id where both sides know one, else by folder."""

@@ -25,27 +25,16 @@ STATES = ("complete", "pruned", "diverged", "failed")
 
 @dataclass(frozen=True, slots=True)
 class HeldoutScore:
-    """One held-out item as one checkpoint (or the base model, at step 0) scored it.
+    """One held-out item as one checkpoint (or the base model, at step 0) scored it."""
 
-    Attributes:
-        area: Name of the held-out area.
-        id: The item's id, unique in its area.
-        group: Cluster of items that share a context; the item's own id where the data names none.
-        nll: Summed loss of the item's response tokens divided by their number, nats a token; NaN where null.
-        tokens: Response tokens that the loss was taken on.
-        answer: The generated answer; None where none was generated.
-        exact_match: 0 or 1 by SQuAD's normalisation; None where no answer was generated.
-        token_f1: 0 to 1, likewise.
-    """
-
-    area: str
-    id: str
-    group: str
-    nll: float
-    tokens: int
-    answer: str | None = None
-    exact_match: float | None = None
-    token_f1: float | None = None
+    area: str  # name of the held-out area
+    id: str  # the item's id, unique in its area
+    group: str  # cluster of items that share a context; the item's own id where the data names none
+    nll: float  # summed loss of the item's response tokens divided by their number, nats a token; NaN where null
+    tokens: int  # response tokens that the loss was taken on
+    answer: str | None = None  # the generated answer; None where none was generated
+    exact_match: float | None = None  # 0 or 1 by SQuAD's normalisation; None where no answer was generated
+    token_f1: float | None = None  # 0 to 1, likewise
 
 
 @dataclass(frozen=True)
@@ -84,29 +73,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder, read.
+    """A sweep's folder, read."""
 
-    Attributes:
-        folder: Where it lies.
-        config: `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
-        weights: Weight in the objective of each held-out area that selects, above 0.
-        baseline: The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored.
-        trials: Trials that ended, sorted by id.
-        notes: What was left out or repeated in the files, as sentences.
-        sealed: Held-out areas that are scored once, at the end, and never count.
-        not_worse_by: Guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`.
-        separation: When settings are told apart, by the config.
-    """
-
-    folder: Path
-    config: dict[str, Any]
-    weights: dict[str, float]
+    folder: Path  # where it lies
+    config: dict[str, Any]  # `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
+    weights: dict[str, float]  # weight in the objective of each held-out area that selects, above 0
+    # the base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored
     baseline: dict[str, dict[str, Any]] | None
-    trials: list[Trial]
-    notes: list[str]
-    sealed: tuple[str, ...] = ()
+    trials: list[Trial]  # trials that ended, sorted by id
+    notes: list[str]  # what was left out or repeated in the files, as sentences
+    sealed: tuple[str, ...] = ()  # held-out areas that are scored once, at the end, and never count
+    # guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`
     not_worse_by: Mapping[str, float] = field(default_factory=dict)
-    separation: Separation = field(default_factory=Separation)
+    separation: Separation = field(default_factory=Separation)  # when settings are told apart, by the config
 
     @property
     def name(self) -> str:

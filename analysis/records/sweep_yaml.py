@@ -21,20 +21,14 @@ ROLES = ("select", "sealed")
 
 @dataclass(frozen=True)
 class RankingConfig:
-    """The held-out areas' part in the decision.
+    """The held-out areas' part in the decision."""
 
-    Attributes:
-        weights: Weight of each area that selects, above 0.
-        sealed: Areas that never count in the ranking.
-        not_worse_by: Guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that
-            selects; areas without one are left out.
-        separation: When settings are told apart.
-    """
-
-    weights: dict[str, float]
-    sealed: tuple[str, ...] = ()
+    weights: dict[str, float]  # weight of each area that selects, above 0
+    sealed: tuple[str, ...] = ()  # areas that never count in the ranking
+    # guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that selects; areas
+    # without one are left out
     not_worse_by: dict[str, float] = field(default_factory=dict)
-    separation: Separation = field(default_factory=Separation)
+    separation: Separation = field(default_factory=Separation)  # when settings are told apart
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -28,21 +28,13 @@ FEW_CLUSTERS = 20
 
 @dataclass(frozen=True)
 class Design:
-    """The area and cluster of each held-out item, in the order of the NLL matrices' rows.
+    """The area and cluster of each held-out item, in the order of the NLL matrices' rows."""
 
-    Attributes:
-        areas: Names of the areas, sorted.
-        weights: (areas,) shares of the areas in the objective; they sum to 1.
-        area_of: (items,) index of each item's area.
-        cluster_of: (items,) index of each item's cluster within its area, from 0.
-        clusters: Number of clusters in each area.
-    """
-
-    areas: tuple[str, ...]
-    weights: Array
-    area_of: NDArray[np.intp]
-    cluster_of: NDArray[np.intp]
-    clusters: tuple[int, ...]
+    areas: tuple[str, ...]  # names of the areas, sorted
+    weights: Array  # (areas,) shares of the areas in the objective; they sum to 1
+    area_of: NDArray[np.intp]  # (items,) index of each item's area
+    cluster_of: NDArray[np.intp]  # (items,) index of each item's cluster within its area, from 0
+    clusters: tuple[int, ...]  # number of clusters in each area
 
 
 def make_design(areas: Sequence[str], groups: Sequence[str], weights: Mapping[str, float]) -> Design:

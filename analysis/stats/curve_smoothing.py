@@ -18,22 +18,16 @@ FEWEST_SMOOTHED = 3
 
 @dataclass(frozen=True)
 class Curve:
-    """A trial's curve, smoothed, at some of its steps.
+    """A trial's curve, smoothed, at some of its steps."""
 
-    Attributes:
-        steps: (points,) the steps.
-        loss: (points,) mean training loss over the label tokens of the steps that end there, nats a token; None where
-            one of them is not finite.
-        relative: (points,) the same less the base model's on the same tokens; None where that was not computed.
-        lr: (points,) LR of the step.
-        planned: Steps of the whole epoch; None where not known.
-    """
-
-    steps: list[int]
+    steps: list[int]  # (points,) the steps
+    # (points,) mean training loss over the label tokens of the steps that end there, nats a token; None where one of
+    # them is not finite
     loss: list[float | None]
+    # (points,) the same less the base model's on the same tokens; None where that was not computed
     relative: list[float | None]
-    lr: list[float]
-    planned: int | None = None
+    lr: list[float]  # (points,) LR of the step
+    planned: int | None = None  # steps of the whole epoch; None where not known
 
     @property
     def has_base(self) -> bool:

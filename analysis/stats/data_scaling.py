@@ -26,19 +26,14 @@ Verdict = Literal["not measured", "more data helps", "more data hardly helps", "
 
 @dataclass(frozen=True)
 class MoreData:
-    """What doubling the data brought, and may bring.
+    """What doubling the data brought, and may bring."""
 
-    Attributes:
-        verdict: In a word.
-        from_quarter: Gain from a quarter to a half, nats a token, with its interval; None where not measured.
-        from_half: Gain from a half to all, likewise.
-        next_doubling: Gain to be expected of twice the data if the gains go on falling by the same ratio: (estimate,
-            most). None where the gains so far don't say.
-    """
-
-    verdict: Verdict
+    verdict: Verdict  # in a word
+    # gain from a quarter to a half, nats a token, with its interval; None where not measured
     from_quarter: tuple[float, float, float] | None = None
-    from_half: tuple[float, float, float] | None = None
+    from_half: tuple[float, float, float] | None = None  # gain from a half to all, likewise
+    # Gain to be expected of twice the data if the gains go on falling by the same ratio: (estimate, most). None where
+    # the gains so far don't say.
     next_doubling: tuple[float, float] | None = None
 
     def sentence(self) -> str:

@@ -29,25 +29,15 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class GuardRail:
-    """How one checkpoint fares in one area.
+    """How one checkpoint fares in one area."""
 
-    Attributes:
-        outcome: `pass`, `fail` or `undecided`.
-        allowed: How much worse than the base model it may be, nats a token.
-        delta: Its mean NLL minus the base model's, nats a token.
-        lower: One-sided 95 % limit from below, of this area alone; None with fewer than two clusters.
-        upper: Likewise from above.
-        p_pass: Holm-adjusted p of the hypothesis that it is worse by `allowed` or more.
-        p_fail: Holm-adjusted p of the hypothesis that it is worse by `allowed` or less.
-    """
-
-    outcome: Outcome
-    allowed: float
-    delta: float
-    lower: float | None
-    upper: float | None
-    p_pass: float
-    p_fail: float
+    outcome: Outcome  # `pass`, `fail` or `undecided`
+    allowed: float  # how much worse than the base model it may be, nats a token
+    delta: float  # its mean NLL minus the base model's, nats a token
+    lower: float | None  # one-sided 95 % limit from below, of this area alone; None with fewer than two clusters
+    upper: float | None  # likewise from above
+    p_pass: float  # holm-adjusted p of the hypothesis that it is worse by `allowed` or more
+    p_fail: float  # holm-adjusted p of the hypothesis that it is worse by `allowed` or less
 
 
 def guard_rails(design: Design, differences: Array, allowed: Mapping[str, float]) -> dict[str, GuardRail]:

@@ -24,19 +24,13 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Separation:
-    """What a sweep's config says of telling settings apart; `confirm.*`.
+    """What a sweep's config says of telling settings apart; `confirm.*`."""
 
-    Attributes:
-        alpha: Probability of calling one of two equal settings worse, over all settings and rounds.
-        seed_sd: Stated standard deviation of a setting's objective between seeds, nats a token; None where unknown.
-        rounds: Rounds of replicates at most, 1 to `ROUNDS`.
-        budget: Replicates at most; None where the config doesn't say.
-    """
-
-    alpha: float = ALPHA
+    alpha: float = ALPHA  # probability of calling one of two equal settings worse, over all settings and rounds
+    # stated standard deviation of a setting's objective between seeds, nats a token; None where unknown
     seed_sd: float | None = None
-    rounds: int = ROUNDS
-    budget: int | None = None
+    rounds: int = ROUNDS  # rounds of replicates at most, 1 to `ROUNDS`
+    budget: int | None = None  # replicates at most; None where the config doesn't say
 
 
 def pair_tail(settings: int, alpha: float = ALPHA) -> float:

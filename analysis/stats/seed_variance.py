@@ -33,27 +33,19 @@ STATED_DF = 4
 
 @dataclass(frozen=True)
 class SeedSd:
-    """Standard deviations between seeds, nats a token.
+    """Standard deviations between seeds, nats a token."""
 
-    Attributes:
-        total: Of a setting's objective.
-        total_df: Its degrees of freedom; infinite for the prior.
-        residual: What is left of it, for each of the two settings, in a difference on shared seeds. None where neither
-            replicates nor the config tell it: then no two replicated settings may be called different.
-        residual_df: Its degrees of freedom; 0 where unknown.
-        single: As `residual`, for settings with one search trial each: the larger of what is stated (else the prior)
-            and what replicates of other settings gave.
-        single_df: Its degrees of freedom; infinite where none is stated.
-        source: `replicates`, `config` or `prior`.
-    """
-
-    total: float
-    total_df: float
+    total: float  # of a setting's objective
+    total_df: float  # its degrees of freedom; infinite for the prior
+    # What is left of it, for each of the two settings, in a difference on shared seeds. None where neither replicates
+    # nor the config tell it: then no two replicated settings may be called different.
     residual: float | None
-    residual_df: float
+    residual_df: float  # its degrees of freedom; 0 where unknown
+    # as `residual`, for settings with one search trial each: the larger of what is stated (else the prior) and what
+    # replicates of other settings gave
     single: float
-    single_df: float
-    source: str
+    single_df: float  # its degrees of freedom; infinite where none is stated
+    source: str  # `replicates`, `config` or `prior`
 
     @property
     def shown(self) -> tuple[float, float]:
@@ -63,22 +55,15 @@ class SeedSd:
 
 @dataclass(frozen=True)
 class Replicates:
-    """The layout of replicates by setting and seed.
+    """The layout of replicates by setting and seed."""
 
-    Attributes:
-        settings: The settings, sorted.
-        weights: (settings, replicates); `weights @ objectives` are the settings' means, as over all seeds used.
-        blocked: Whether the means are adjusted for seeds. They are plain means, and bear the seeds' whole spread, where
-            no chain of shared seeds joins all settings.
-        residual_df: Degrees of freedom of what setting and seed leave.
-        total_df: Degrees of freedom within settings.
-    """
-
-    settings: tuple[str, ...]
-    weights: Array
+    settings: tuple[str, ...]  # the settings, sorted
+    weights: Array  # (settings, replicates); `weights @ objectives` are the settings' means, as over all seeds used
+    # Whether the means are adjusted for seeds. They are plain means, and bear the seeds' whole spread, where no chain
+    # of shared seeds joins all settings.
     blocked: bool
-    residual_df: int
-    total_df: int
+    residual_df: int  # degrees of freedom of what setting and seed leave
+    total_df: int  # degrees of freedom within settings
     _within: Array
     _left: Array
 

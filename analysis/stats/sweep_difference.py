@@ -19,38 +19,23 @@ from analysis.stats.seed_variance import critical_value, standard_error
 
 @dataclass(frozen=True)
 class Winner:
-    """A sweep's winner, for a comparison.
+    """A sweep's winner, for a comparison."""
 
-    Attributes:
-        nll: Its loss on each item, nats a token, by area and id.
-        groups: Each item's cluster.
-        seed_sd: Standard deviation of its objective between seeds, nats a token.
-        seed_df: Degrees of freedom of that; infinite for the prior.
-    """
-
-    nll: Mapping[tuple[str, str], float]
-    groups: Mapping[tuple[str, str], str]
-    seed_sd: float
-    seed_df: float
+    nll: Mapping[tuple[str, str], float]  # its loss on each item, nats a token, by area and id
+    groups: Mapping[tuple[str, str], str]  # each item's cluster
+    seed_sd: float  # standard deviation of its objective between seeds, nats a token
+    seed_df: float  # degrees of freedom of that; infinite for the prior
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The second winner's objective less the first's: below 0 the second is better.
+    """The second winner's objective less the first's: below 0 the second is better."""
 
-    Attributes:
-        value: Nats a token.
-        low: Lower end of the 95 % interval over items and seeds; None where an area has a single cluster.
-        high: Upper end.
-        areas: Difference of each area's mean.
-        items: Items compared.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    areas: Mapping[str, float]
-    items: int
+    value: float  # nats a token
+    low: float | None  # lower end of the 95 % interval over items and seeds; None where an area has a single cluster
+    high: float | None  # upper end
+    areas: Mapping[str, float]  # difference of each area's mean
+    items: int  # items compared
 
     @property
     def verdict(self) -> str:

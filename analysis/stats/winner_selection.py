@@ -28,21 +28,14 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Rule:
-    """The competing trials, and how a setting's figure follows from them.
+    """The competing trials, and how a setting's figure follows from them."""
 
-    Attributes:
-        trial_of: (checkpoints,) index of each one's trial.
-        setting_of: (trials,) index of each one's setting; -1 for a trial that doesn't compete.
-        weights: (settings, trials); `weights @ trials' figures` are the settings' figures.
-        eligible: (settings,) which may win; at least one.
-        read_at: By index of a replicate: its own columns, and in the same order those of its search trial at the same
-            steps. All other trials are read where they are lowest themselves.
-    """
-
-    trial_of: Indices
-    setting_of: Indices
-    weights: Array
-    eligible: NDArray[np.bool_]
+    trial_of: Indices  # (checkpoints,) index of each one's trial
+    setting_of: Indices  # (trials,) index of each one's setting; -1 for a trial that doesn't compete
+    weights: Array  # (settings, trials); `weights @ trials' figures` are the settings' figures
+    eligible: NDArray[np.bool_]  # (settings,) which may win; at least one
+    # By index of a replicate: its own columns, and in the same order those of its search trial at the same steps. All
+    # other trials are read where they are lowest themselves.
     read_at: Mapping[int, tuple[Indices, Indices]] = field(default_factory=dict)
 
     def trial_columns(self, objectives: Array) -> Indices:

@@ -14,34 +14,23 @@ from analysis.stats.seed_variance import arrange, critical_value
 
 @dataclass(frozen=True)
 class Replicate:
-    """A setting trained once more.
+    """A setting trained once more."""
 
-    Attributes:
-        setting: The contender that it repeats.
-        seed: Its seed.
-        objective: At the step at which the search trial of its setting was best, nats a token; None unless complete.
-        state: A failed one (the machine's fault) counts only against the budget.
-    """
-
-    setting: str
-    seed: int
+    setting: str  # the contender that it repeats
+    seed: int  # its seed
+    # at the step at which the search trial of its setting was best, nats a token; None unless complete
     objective: float | None
+    # a failed one (the machine's fault) counts only against the budget
     state: Literal["complete", "diverged", "failed"] = "complete"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Objectives by setting and seed, and the sd of what settings and seeds leave unexplained.
+    """Objectives by setting and seed, and the sd of what settings and seeds leave unexplained."""
 
-    Attributes:
-        objectives: Of complete replicates, nats a token.
-        sd: Residual sd of one replicate, pooled over settings; None where nothing tells it.
-        df: Its degrees of freedom.
-    """
-
-    objectives: dict[str, dict[int, float]]
-    sd: float | None
-    df: float
+    objectives: dict[str, dict[int, float]]  # of complete replicates, nats a token
+    sd: float | None  # residual sd of one replicate, pooled over settings; None where nothing tells it
+    df: float  # its degrees of freedom
 
     def seeds(self, setting: str) -> set[int]:
         """The seeds of a setting's complete replicates."""

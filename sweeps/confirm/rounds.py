@@ -28,38 +28,25 @@ Why = Literal["worse", "diverged"]
 
 @dataclass(frozen=True)
 class Rules:
-    """When a confirmation ends; `confirm.*` of the config.
+    """When a confirmation ends; `confirm.*` of the config."""
 
-    Attributes:
-        budget: Replicates at most.
-        rounds: Rounds at most, 1 to 4.
-        epsilon: Nats a token; contenders that are compared as closely as this without a difference are a tie.
-        alpha: Probability of a wrong separation, over all contenders and rounds.
-        seed_sd: Stated sd of a setting's objective between seeds, nats a token; None if only replicates tell it.
-    """
-
-    budget: int
-    rounds: int = ROUNDS
+    budget: int  # replicates at most
+    rounds: int = ROUNDS  # rounds at most, 1 to 4
+    # nats a token; contenders that are compared as closely as this without a difference are a tie
     epsilon: float = 0.01
-    alpha: float = ALPHA
+    alpha: float = ALPHA  # probability of a wrong separation, over all contenders and rounds
+    # stated sd of a setting's objective between seeds, nats a token; None if only replicates tell it
     seed_sd: float | None = None
 
 
 @dataclass(frozen=True)
 class State:
-    """A confirmation so far.
+    """A confirmation so far."""
 
-    Attributes:
-        contenders: The settings, the best score of the search first.
-        search_seed: The search's seed; round r uses the seed `search_seed` + r.
-        replicates: All that have ended, in any order.
-        rules: When it ends.
-    """
-
-    contenders: tuple[str, ...]
-    search_seed: int
-    replicates: tuple[Replicate, ...]
-    rules: Rules
+    contenders: tuple[str, ...]  # the settings, the best score of the search first
+    search_seed: int  # the search's seed; round r uses the seed `search_seed` + r
+    replicates: tuple[Replicate, ...]  # all that have ended, in any order
+    rules: Rules  # when it ends
 
     def __post_init__(self) -> None:
         strangers = {replicate.setting for replicate in self.replicates} - set(self.contenders)
@@ -77,53 +64,32 @@ class State:
 
 @dataclass(frozen=True)
 class Standing:
-    """One contender's figures, objectives in nats a token.
+    """One contender's figures, objectives in nats a token."""
 
-    Attributes:
-        setting: The contender.
-        replicates: Fresh replicates behind its mean.
-        mean: Mean objective; None without a replicate.
-        behind: Difference to the first, on the seeds that both have; None where they share none.
-        interval: Of `behind`, at 95 %, for this one difference; None where the sd is unknown.
-        dropped_in: Round after which it dropped out; None while it remains.
-        why: Why it dropped out.
-    """
-
-    setting: str
-    replicates: int
-    mean: float | None
-    behind: float | None
-    interval: tuple[float, float] | None
-    dropped_in: int | None
-    why: Why | None
+    setting: str  # the contender
+    replicates: int  # fresh replicates behind its mean
+    mean: float | None  # mean objective; None without a replicate
+    behind: float | None  # difference to the first, on the seeds that both have; None where they share none
+    interval: tuple[float, float] | None  # of `behind`, at 95 %, for this one difference; None where the sd is unknown
+    dropped_in: int | None  # round after which it dropped out; None while it remains
+    why: Why | None  # why it dropped out
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome so far, and why it ended.
+    """The outcome so far, and why it ended."""
 
-    Attributes:
-        ended: "running" while a round is to be trained; "separated" (at most one remains); "tie" (compared closely
-            enough without a difference); "rounds" or "budget" (spent before that).
-        winner: The only one that remains; None where several do, or none.
-        tied: All that remain where there are several, lowest mean first.
-        standings: Of every contender: those that remain first, by mean.
-        rounds: Complete rounds.
-        sd: Residual sd of one replicate after settings and seeds, nats a token; None if unknown.
-        df: Its degrees of freedom.
-        half_width: Of the test that drops contenders, at the last round; None if the sd is unknown.
-        spent: Replicates trained.
-    """
-
+    # "running" while a round is to be trained; "separated" (at most one remains); "tie" (compared closely enough
+    # without a difference); "rounds" or "budget" (spent before that)
     ended: Ended
-    winner: str | None
-    tied: tuple[str, ...]
-    standings: tuple[Standing, ...]
-    rounds: int
-    sd: float | None
-    df: float
-    half_width: float | None
-    spent: int
+    winner: str | None  # the only one that remains; None where several do, or none
+    tied: tuple[str, ...]  # all that remain where there are several, lowest mean first
+    standings: tuple[Standing, ...]  # of every contender: those that remain first, by mean
+    rounds: int  # complete rounds
+    sd: float | None  # residual sd of one replicate after settings and seeds, nats a token; None if unknown
+    df: float  # its degrees of freedom
+    half_width: float | None  # of the test that drops contenders, at the last round; None if the sd is unknown
+    spent: int  # replicates trained
 
 
 @dataclass
