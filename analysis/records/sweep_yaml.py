@@ -1,4 +1,4 @@
-"""What the ranking needs of `sweep.yaml`, read as plain YAML: sweeps of earlier versions lack some of the keys."""
+"""The ranking's part of `sweep.yaml`, read as plain YAML: sweeps of earlier versions lack some of the keys."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ ROLES = ("select", "sealed")
 
 @dataclass(frozen=True)
 class RankingConfig:
-    """The held-out areas' part in the decision."""
+    """The held-out areas' roles in the ranking."""
 
     weights: dict[str, float]  # weight of each area that selects, above 0
     sealed: tuple[str, ...] = ()  # areas that never count in the ranking
     # guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that selects; areas
     # without one are left out
     not_worse_by: dict[str, float] = field(default_factory=dict)
-    separation: Separation = field(default_factory=Separation)  # when settings are told apart
+    separation: Separation = field(default_factory=Separation)  # when settings count as different
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
+    """Reads `sweep.yaml`. Careful: plain YAML gives `1e-4` as a string.
 
     Raises:
         UserError: The folder is no sweep's, or the file can't be read.
@@ -53,7 +53,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
-    """The areas' weights, roles and guard-rails, and when settings are told apart.
+    """The areas' weights, roles and guard-rails, and when settings count as different.
 
     A key that an earlier version's config doesn't have means what it meant then: every area selects, none has a
     guard-rail, no seed variance is stated; the rest is as `Separation` has it.
@@ -87,7 +87,6 @@ def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
 
 
 def _separation(section: Any, path: Path) -> Separation:
-    """The section `confirm`, of which earlier versions lack all or some."""
     given = section if isinstance(section, dict) else {}
     found = {key: given[key] for key in ("alpha", "seed_sd", "rounds", "budget") if given.get(key) is not None}
     numbers = {key: _number(value, f"{path} confirm.{key}", zero=key == "budget") for key, value in found.items()}

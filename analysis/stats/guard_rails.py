@@ -1,11 +1,10 @@
 """PURE. Guard-rails: is a checkpoint worse than the base model in some area, by more than the config allows?
 
-Each area asks two one-sided questions about the mean paired difference d to the base model, with the allowed loss ε:
-d < ε (then it passes) and d > ε (then it fails). Where neither can be said the area is undecided: too few items, or too
-near to ε. Both families are held together over the areas by Holm's method, so that the chance of a wrong pass anywhere,
-and of a wrong fail anywhere, is 5 % each.
+Each area gets two one-sided tests on the mean paired difference d to the base model, with the allowed loss ε: d < ε
+(pass) and d > ε (fail). With neither the area is undecided: too few items, or d too near to ε. Holm's method holds both
+families over the areas, so that a wrong pass anywhere, and a wrong fail anywhere, has 5 % each.
 
-Sources: the difference's standard error is the linearised one of a ratio of cluster totals (Cochran, Sampling
+Sources: the difference's standard error is the linearized one of a ratio of cluster totals (Cochran, Sampling
 Techniques, 3rd ed., §9A.1), with t on clusters − 1; with one item a cluster it is the paired t-test. Holm,
 Scandinavian Journal of Statistics 6 (1979).
 """
@@ -29,15 +28,15 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class GuardRail:
-    """How one checkpoint fares in one area."""
+    """One checkpoint's result in one area; losses in nats a token."""
 
-    outcome: Outcome  # `pass`, `fail` or `undecided`
-    allowed: float  # how much worse than the base model it may be, nats a token
-    delta: float  # its mean NLL minus the base model's, nats a token
-    lower: float | None  # one-sided 95 % limit from below, of this area alone; None with fewer than two clusters
-    upper: float | None  # likewise from above
-    p_pass: float  # holm-adjusted p of the hypothesis that it is worse by `allowed` or more
-    p_fail: float  # holm-adjusted p of the hypothesis that it is worse by `allowed` or less
+    outcome: Outcome
+    allowed: float  # how much worse than the base model it may be
+    delta: float  # its mean NLL minus the base model's
+    lower: float | None  # one-sided 95 % limit of this area's delta; None with fewer than two clusters
+    upper: float | None
+    p_pass: float  # Holm-adjusted p of the hypothesis that it is worse by `allowed` or more
+    p_fail: float  # Holm-adjusted p of the hypothesis that it is worse by `allowed` or less
 
 
 def guard_rails(design: Design, differences: Array, allowed: Mapping[str, float]) -> dict[str, GuardRail]:

@@ -1,8 +1,8 @@
 """PURE. The difference of two sweeps' winners on the same held-out items, with an interval that covers seeds.
 
-Item by item the two checkpoints are paired, which takes the items' difficulty out; what is left is resampled by
-clusters. But each winner is one training run, and another seed would have scored otherwise: the spread between seeds
-counts once for each. Without it a small iteration is read as progress that the next seed takes back.
+The two checkpoints are paired item by item, which cancels the items' difficulty; the rest is resampled by clusters. Each
+winner is one training run, so the spread between seeds counts once for each. Without it a small difference would pass
+for progress that the next seed takes back.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Winner:
 
 @dataclass(frozen=True)
 class Difference:
-    """The second winner's objective less the first's: below 0 the second is better."""
+    """The second winner's objective minus the first's, in nats a token: below 0 the second is better."""
 
-    value: float  # nats a token
-    low: float | None  # lower end of the 95 % interval over items and seeds; None where an area has a single cluster
-    high: float | None  # upper end
+    value: float
+    low: float | None  # of the 95 % interval over items and seeds; None where an area has a single cluster
+    high: float | None
     areas: Mapping[str, float]  # difference of each area's mean
     items: int  # items compared
 
@@ -68,7 +68,7 @@ def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> D
     if math.isfinite(items):
         item_df = sum(clusters - 1 for clusters in design.clusters)
         seeds = math.hypot(first.seed_sd, second.seed_sd)
-        # both spreads as if known as badly as the worse known one: wider, if anything, than Satterthwaite's
+        # Both spreads get the lower of the two degrees of freedom: wider, if anything, than Satterthwaite's.
         error, df = standard_error(items, item_df, seeds, min(first.seed_df, second.seed_df))
         reach = critical_value((1 - bootstrap.LEVEL) / 2, df) * error
         low, high = value - reach, value + reach
