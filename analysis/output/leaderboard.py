@@ -80,16 +80,6 @@ class WinnerGain(TypedDict):
     corrected_interval: Interval | None
 
 
-class IntervalMethod(TypedDict):
-    """How the intervals of checkpoints were made, and what they leave out."""
-
-    level: float
-    method: str
-    resamples: int
-    scope: str
-    winner: str
-
-
 class SeparationMethod(TypedDict):
     """When settings count as different, and the seed variance behind it."""
 
@@ -124,7 +114,7 @@ class Leaderboard(TypedDict):
     tied: list[CheckpointName]
     verdict: str
     rows: list[LeaderboardRow]
-    intervals: IntervalMethod
+    intervals: Figures  # of checkpoints: `level`, `method`, `resamples`, and what they leave out
     separation: SeparationMethod | None
     guard_rails: GuardRailOutcome | None
     beside: dict[str, Any] | None

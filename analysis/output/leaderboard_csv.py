@@ -15,9 +15,6 @@ MEASURES = ("objective", "gain", "exact_match", "token_f1", "token_weighted", "t
 def as_csv(board: Leaderboard) -> str:
     """The rows of a leaderboard with a header line; unknown values are empty.
 
-    Args:
-        board: What `analysis.rank.leaderboard.leaderboard` returns.
-
     Returns:
         RFC 4180 with bare line feeds. Columns: the trial, its measures with the ends of the gain's interval, its
         setting's mean over seeds and its difference to the first, `param.NAME`, and by area `AREA.nll`,

@@ -38,10 +38,6 @@ def print_board(board: Leaderboard, console: Console | None = None) -> None:
 
     Columns that don't fit into the width go into a further table below, with rank and trial repeated; a cell wider than
     the terminal is folded. Colors, and gains as bars, only in a terminal.
-
-    Args:
-        board: What `analysis.rank.leaderboard.leaderboard` returns.
-        console: Where to print; standard output by default.
     """
     console = console or Console(highlight=False, markup=False, emoji=False)
     bars = console.is_terminal and console.encoding.startswith("utf")

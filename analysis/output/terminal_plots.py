@@ -42,14 +42,7 @@ def interval_bar(low: float, value: float, high: float, reach: tuple[float, floa
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A curve in one line of bars, one a value: `█▆▃▁`; the lowest value is the lowest bar.
-
-    Args:
-        values: One that is not finite is drawn as `×`.
-
-    Returns:
-        A character for each value.
-    """
+    """A curve in one line, a bar a value: `█▆▃▁`; one that is not finite is drawn as `×`."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
 

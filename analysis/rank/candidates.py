@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.output.leaderboard import Figures, Interval
 from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
+from trainables.evaluation.objective import objective
 
 Scores = dict[tuple[str, str], HeldoutScore]
 
@@ -85,12 +86,8 @@ def _base_summary(sweep: Sweep, base: Scores) -> Figures:
     for area in sweep.weights:
         written = (sweep.baseline or {}).get(area, {})
         areas[area] = area_summary(base, area, written) if base else dict(written)
-    losses = [finite(areas[area].get("nll")) for area in sweep.weights]
-    known = [loss for loss in losses if loss is not None]
-    weights = list(sweep.weights.values())
-    complete = len(known) == len(weights)
-    total = sum(w * loss for w, loss in zip(weights, known, strict=True)) / sum(weights) if complete else None
-    return {"objective": total, "areas": areas}
+    known = all(finite(areas[area].get("nll")) is not None for area in sweep.weights)
+    return {"objective": objective(areas, sweep.weights) if known else None, "areas": areas}
 
 
 def as_interval(bounds: np.ndarray) -> Interval | None:

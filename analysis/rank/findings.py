@@ -11,13 +11,7 @@ from trainables.diagnostics.finding import Finding
 
 
 def sweep_findings(matrix: ScoreMatrix, rows: Sequence[LeaderboardRow], weights: Mapping[str, float]) -> list[Finding]:
-    """Findings on the ranked settings.
-
-    Args:
-        matrix: All candidates.
-        rows: The leaderboard's, ranked ones first.
-        weights: Weight of each area that selects.
-    """
+    """Findings on the ranked settings; `rows` are the leaderboard's, ranked ones first."""
     column = {(c.trial_id, c.step): k for k, c in enumerate(matrix.candidates)}
     design = matrix.design
     members = {area: (design.area_of == index).nonzero()[0] for index, area in enumerate(design.areas)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.output.leaderboard import Figures, IntervalMethod, LeaderboardRow, SeparationMethod, WinnerGain
+from analysis.output.leaderboard import Figures, LeaderboardRow, SeparationMethod, WinnerGain
 from analysis.rank import sensitivity
 from analysis.rank.candidates import Base, Candidate, finite
 from analysis.rank.rows import make_rows, ordered, pair, unranked_place
@@ -114,7 +114,7 @@ def _winner_gain(table: SettingTable, figures: Figures) -> WinnerGain | None:
     return {"plain": plain, "plain_interval": interval, "corrected": corrected, "corrected_interval": moved}
 
 
-def _intervals(checkpoints: int, gain: WinnerGain | None) -> IntervalMethod:
+def _intervals(checkpoints: int, gain: WinnerGain | None) -> Figures:
     corrected = None if gain is None else gain["corrected"]
     figure = "not corrected" if corrected is None else f"{corrected:.3f} when corrected"
     of_winner = f"optimistic: the lowest of {checkpoints} checkpoints; {figure} for having been selected"

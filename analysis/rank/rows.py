@@ -14,15 +14,10 @@ from analysis.records.sweep import Trial
 def make_rows(
     trials: Sequence[Trial], candidates: list[Candidate], figures: Mapping[tuple[str, int], Figures]
 ) -> list[LeaderboardRow]:
-    """A row for each trial, without ranks yet; a replicate's is put into its setting's.
-
-    Args:
-        trials: All that ended; a replicate of a trial that is not among them has a row of its own.
-        candidates: All checkpoints of complete trials.
-        figures: By (trial, step), of those that can be ranked.
-    """
+    """A row for each trial, without ranks yet; `figures` by (trial, step) are of the candidates that can be ranked."""
     rows = {trial.trial_id: _row(trial, candidates, figures) for trial in trials}
     searched = {trial.trial_id for trial in trials if trial.kind != "replicate"}
+    # A replicate's row is put into its setting's; one of an unknown trial stays a row of its own.
     folded = {t.trial_id: t.replicate_of for t in trials if t.kind == "replicate" and t.replicate_of in searched}
     for name, setting in sorted(folded.items()):
         rows[str(setting)]["replicates"].append(rows[name])
@@ -76,13 +71,7 @@ def _row(trial: Trial, candidates: list[Candidate], figures: Mapping[tuple[str, 
 
 
 def ordered(rows: list[LeaderboardRow], table: SettingTable, means: list[SettingFigures]) -> list[LeaderboardRow]:
-    """The settings' rows with their ranks, by tier and objective; then the rest.
-
-    Args:
-        rows: All rows.
-        table: The settings.
-        means: Their figures, as `analysis.rank.settings.setting_figures` gives them.
-    """
+    """The settings' rows with their ranks, by tier and objective (`means` gives their figures); then the rest."""
     by_id = {row["trial_id"]: row for row in rows}
     # Equals go by id (settings are sorted), so that the order of trials can't matter.
     order = sorted(range(len(means)), key=lambda k: (table.tier(k), means[k]["objective"], k))

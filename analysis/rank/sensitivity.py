@@ -55,12 +55,7 @@ def leave_one_area_out(matrix: ScoreMatrix, rule: Rule) -> dict[str, CheckpointN
 def variance_shares(matrix: ScoreMatrix, columns: Sequence[int]) -> dict[str, float] | None:
     """Each area's share in the spread between settings (item noise included): 0 to 1, and 1 in all.
 
-    Args:
-        matrix: All candidates.
-        columns: One checkpoint of each setting.
-
-    Returns:
-        By area; None with fewer than two settings or where they do not differ.
+    `columns` names one checkpoint of each setting. None with fewer than two settings or where they do not differ.
     """
     design = matrix.design
     parts = design.weights[:, None] * bootstrap.area_means(design, matrix.nll[:, list(columns)])

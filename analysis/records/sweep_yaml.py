@@ -53,18 +53,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
-    """The areas' weights, roles and guard-rails, and when settings count as different.
-
-    A key that an earlier version's config doesn't have means what it meant then: every area selects, none has a
-    guard-rail, no seed variance is stated; the rest is as `Separation` has it.
-
-    Args:
-        config: What `read_config` gave.
-        path: Of the file, for errors.
+    """Reads the areas' weights, roles and guard-rails, and `confirm`; `path` is the file's, for errors.
 
     Raises:
-        UserError: No area selects, or a value can't be what it must be.
+        UserError: No area selects, or a value is out of range.
     """
+    # A missing key means what it meant to the version that wrote the config: every area selects, none has a guard-rail,
+    # no seed variance is stated.
     section = config.get("heldout")
     areas = section.get("areas") if isinstance(section, dict) else None
     if not isinstance(areas, dict) or not areas:

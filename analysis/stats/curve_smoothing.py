@@ -32,13 +32,7 @@ class Curve:
 
 
 def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, points: int = POINTS) -> Curve:
-    """Takes moving means over a twentieth of the steps (three at least), at evenly spaced steps.
-
-    Args:
-        records: Lines of `curve.jsonl`, in order.
-        planned: Steps of the whole epoch.
-        points: Points at most.
-    """
+    """Takes moving means of `curve.jsonl` over a twentieth of the steps (three at least), at evenly spaced steps."""
     steps = [_step(record) for record in records]
     if not steps:
         return Curve([], [], [], [], planned)

@@ -1,7 +1,7 @@
 """PURE. What more data would bring, from complete schedules on nested parts of the training set.
 
-A single curve can't tell: its late fall is the LR decay's. Trials on a quarter, on a half that holds the quarter, and on
-all samples can, each with its whole schedule and the same settings. They cost three quarters of a trial more, so they
+A single curve can't tell: its late fall is the LR decay's. Trials on a quarter, on a half that holds it, and on all
+samples can, each with its whole schedule and the same settings. They cost three quarters of a trial more, so they
 run only on request.
 """
 

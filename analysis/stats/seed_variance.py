@@ -90,11 +90,7 @@ class Replicates:
 
 
 def arrange(settings: Sequence[str], seeds: Sequence[str]) -> Replicates:
-    """Lays out replicates for the two-way additive model, fitted by least squares.
-
-    Args:
-        settings: Each replicate's setting.
-        seeds: Each replicate's seed.
+    """Lays out replicates, by each one's setting and seed, for the two-way additive model fitted by least squares.
 
     Raises:
         ValueError: Lengths differ.

@@ -1,8 +1,8 @@
 """PURE. The difference of two sweeps' winners on the same held-out items, with an interval that covers seeds.
 
-The two checkpoints are paired item by item, which cancels the items' difficulty; the rest is resampled by clusters. Each
-winner is one training run, so the spread between seeds counts once for each. Without it a small difference would pass
-for progress that the next seed takes back.
+The two checkpoints are paired item by item, which cancels the items' difficulty; the rest is resampled by clusters.
+Each winner is one training run, so the spread between seeds counts once for each. Without it a small difference would
+pass for progress that the next seed takes back.
 """
 
 from __future__ import annotations
@@ -46,12 +46,7 @@ class Difference:
 
 
 def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> Difference:
-    """Compares two winners.
-
-    Args:
-        first: Of the earlier sweep.
-        second: Of the later one; its items are the first's.
-        weights: Of the areas, in both sweeps.
+    """Compares the winners of an earlier and a later sweep, which have the same `weights` of areas.
 
     Raises:
         ValueError: They were scored on different items.

@@ -48,24 +48,14 @@ class Fit:
         return (float(np.mean(values)) if values else math.nan), len(shared)
 
     def half_width(self, tail: float, replicates: int) -> float | None:
-        """Student's t s sqrt(2 / replicates), for a difference of means over the same seeds.
-
-        Args:
-            tail: One-sided probability, below 0.5.
-            replicates: Seeds that both settings have; 0 gives None, as does an unknown sd.
-        """
+        """Student's t s sqrt(2 / replicates), one-sided, for a difference of means over so many shared seeds."""
         if self.sd is None or replicates == 0:
             return None
         return critical_value(tail, self.df) * self.sd * math.sqrt(2.0 / replicates)
 
 
 def fit_replicates(replicates: Iterable[Replicate], stated_sd: float | None = None) -> Fit:
-    """Pools the residual sd over settings by the leaderboard's rule; see `analysis.stats.seed_variance`.
-
-    Args:
-        replicates: Of which the complete ones count; at most one of a setting and seed.
-        stated_sd: The config's sd between seeds, nats a token.
-    """
+    """Pools the residual sd of complete replicates by the leaderboard's rule; see `analysis.stats.seed_variance`."""
     objectives: dict[str, dict[int, float]] = {}
     # Sorted, so that the order of the records can't change how sums are rounded.
     for replicate in sorted(replicates, key=lambda found: (found.setting, found.seed)):

@@ -185,6 +185,18 @@ def write_items(folder: Path, name: str, step: int, losses: dict[str, np.ndarray
             )
 
 
+def rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Passes each record of a JSON Lines file through `change`; None leaves it out."""
+    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records if record is not None))
+
+
+def worse_in(folder: Path, trial: str, **areas: float) -> None:
+    """Raises a trial's held-out losses by so much in each area."""
+    path = folder / "trials" / trial / "heldout.jsonl"
+    rewrite(path, lambda item: {**item, "nll": item["nll"] + areas.get(item["area"], 0.0)})
+
+
 def append(path: Path, record: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
