@@ -1,4 +1,4 @@
-"""Boards of earlier versions are still told and shown; a board with all there is keeps its width."""
+"""Boards of earlier versions are still told and shown; a full board keeps its width."""
 
 from __future__ import annotations
 

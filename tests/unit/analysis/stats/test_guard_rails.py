@@ -28,13 +28,6 @@ def test_with_one_item_a_cluster_it_is_the_paired_t_test() -> None:
     assert (rail.lower, rail.upper) == (pytest.approx(low), pytest.approx(high))
 
 
-def test_equal_clusters_count_as_one_item_each() -> None:
-    shared = np.random.default_rng(2).normal(size=12)
-    items, clusters = np.repeat(shared, 5).tolist(), [str(i // 5) for i in range(60)]
-    mean, error, df = paired_rise(items, [0.0] * 60, clusters)  # type: ignore[misc]
-    assert (mean, error, df) == (pytest.approx(shared.mean()), pytest.approx(scipy.stats.sem(shared)), 11)
-
-
 def test_unequal_clusters_have_the_spread_that_they_are_drawn_with() -> None:
     rng = np.random.default_rng(3)
     means, errors = [], []
