@@ -113,7 +113,7 @@ def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
 
 
 def _mean(values: list[float]) -> float | None:
-    # fsum is exact, so that the order of the items can't change a mean.
+    # math.fsum is exact, so that the order of the items can't change a mean.
     return math.fsum(values) / len(values) if values else None
 
 

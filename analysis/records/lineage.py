@@ -31,7 +31,7 @@ class Kin:
     folder: Path
     name: str
     id: str | None  # its own id; None for sweeps of versions that gave none
-    # its parent's `name`, `id` and `folder`, each None where unknown; None for a sweep without a parent
+    # Its parent's `name`, `id` and `folder`, each None where unknown; None for a sweep without a parent
     parent: Mapping[str, Any] | None
     config: Mapping[str, Any]  # its config, as plain YAML reads it
     said: str = ""  # what the tree says of it, such as its winner's loss

@@ -73,12 +73,12 @@ class Sweep:
     folder: Path
     config: dict[str, Any]  # `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
     weights: dict[str, float]  # weight in the objective of each held-out area that selects, above 0
-    # the base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored
+    # The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored
     baseline: dict[str, dict[str, Any]] | None
     trials: list[Trial]  # trials that ended, sorted by id
     notes: list[str]  # what was left out or repeated in the files, as sentences
     sealed: tuple[str, ...] = ()  # held-out areas that are scored once, at the end, and never count
-    # guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`
+    # Guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`
     not_worse_by: Mapping[str, float] = field(default_factory=dict)
     separation: Separation = field(default_factory=Separation)  # when settings count as different, by the config
 

@@ -25,7 +25,7 @@ class RankingConfig:
 
     weights: dict[str, float]  # weight of each area that selects, above 0
     sealed: tuple[str, ...] = ()  # areas that never count in the ranking
-    # guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that selects; areas
+    # Guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that selects; areas
     # without one are left out
     not_worse_by: dict[str, float] = field(default_factory=dict)
     separation: Separation = field(default_factory=Separation)  # when settings count as different

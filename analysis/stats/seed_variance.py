@@ -41,16 +41,13 @@ class SeedSd:
     # nor the config tell it: then no two replicated settings may be called different.
     residual: float | None
     residual_df: float  # its degrees of freedom; 0 where unknown
-    # as `residual`, for settings with one search trial each: the larger of what is stated (else the prior) and what
+    # As `residual`, for settings with one search trial each: the larger of what is stated (else the prior) and what
     # replicates of other settings gave
     single: float
     single_df: float  # its degrees of freedom; infinite where none is stated
+    # To print, with its degrees of freedom: the residual sd, or the total one where replicates leave no residual.
+    shown: tuple[float, float]
     source: str  # `replicates`, `config` or `prior`
-
-    @property
-    def shown(self) -> tuple[float, float]:
-        """The sd to print and its degrees of freedom: the residual one, or its upper bound where that is unknown."""
-        return (self.total, self.total_df) if self.residual is None else (self.residual, self.residual_df)
 
 
 @dataclass(frozen=True)
@@ -76,15 +73,17 @@ class Replicates:
         """
         total, total_df = _pooled(self._within @ objectives, self.total_df, stated)
         residual, residual_df = _pooled(self._left @ objectives, self.residual_df, stated)
+        total, total_df = (PRIOR_SEED_SD, math.inf) if total is None else (total, total_df)
         # With one replicated setting, say, the spread within it is an upper bound of the residual.
-        measured, measured_df = (residual, residual_df) if self.residual_df else (total, total_df)
+        measured, df = (total, total_df) if residual is None or not self.residual_df else (residual, residual_df)
         return SeedSd(
-            total=PRIOR_SEED_SD if total is None else total,
-            total_df=math.inf if total is None else total_df,
+            total=total,
+            total_df=total_df,
             residual=residual,
             residual_df=residual_df,
-            single=max(PRIOR_SEED_SD if stated is None else stated, measured or 0.0),
-            single_df=math.inf if stated is None else measured_df,
+            single=max(PRIOR_SEED_SD if stated is None else stated, measured),
+            single_df=math.inf if stated is None else df,
+            shown=(measured, df),
             source="replicates" if self.total_df else "prior" if stated is None else "config",
         )
 
@@ -143,7 +142,7 @@ def critical_value(tail: float, df: float) -> float:
     return float(scipy.special.stdtrit(df, 1 - tail))
 
 
-def _pooled(residuals: Array, df: int, stated: float | None) -> tuple[float | None, int]:
+def _pooled(residuals: Array, df: int, stated: float | None) -> tuple[float | None, float]:
     # Without a degree of freedom the residuals are rounding errors.
     squares = float(residuals @ residuals) if df else 0.0
     if stated is not None:

@@ -18,9 +18,9 @@ class Replicate:
 
     setting: str  # the contender that it repeats
     seed: int  # its seed
-    # at the step at which the search trial of its setting was best, nats a token; None unless complete
+    # At the step at which the search trial of its setting was best, nats a token; None unless complete
     objective: float | None
-    # a failed one (the machine's fault) counts only against the budget
+    # A failed one (the machine's fault) counts only against the budget
     state: Literal["complete", "diverged", "failed"] = "complete"
 
 

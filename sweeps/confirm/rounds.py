@@ -32,10 +32,10 @@ class Rules:
 
     budget: int  # replicates at most
     rounds: int = ROUNDS  # rounds at most, 1 to 4
-    # nats a token; contenders that are compared as closely as this without a difference are a tie
+    # Nats a token; contenders that are compared as closely as this without a difference are a tie
     epsilon: float = 0.01
     alpha: float = ALPHA  # probability of a wrong separation, over all contenders and rounds
-    # stated sd of a setting's objective between seeds, nats a token; None if only replicates tell it
+    # Stated sd of a setting's objective between seeds, nats a token; None if only replicates tell it
     seed_sd: float | None = None
 
 
