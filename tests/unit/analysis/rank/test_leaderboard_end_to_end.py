@@ -109,9 +109,3 @@ def test_samples_to_look_at_stand_beside_the_leaderboard(write_sweep: Any, print
     assert first["excess_nats"] == pytest.approx(3.0, abs=0.3)
     assert "s17 +" in printed(board)
     assert json.loads((folder / "leaderboard.json").read_text())["suspects"] == board["suspects"]
-
-
-def test_boards_of_earlier_versions_are_still_shown(write_sweep: Any, printed: Printed) -> None:
-    board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.5})]))
-    older = {key: value for key, value in board.items() if key not in ("findings", "more_data")}
-    assert "more data" not in printed(older)
