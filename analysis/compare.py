@@ -57,7 +57,7 @@ class Entry:
         pair, separation = self.board["winner"], self.board["separation"]
         scored = self.sweep.heldout(pair["trial_id"]).by_step[pair["step"]]
         items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
-        df = separation["seed_sd_df"] if separation["seed_sd_source"] == "replicates" else None
+        df = separation["seed_sd_df"]
         return Winner(
             nll={key: item.nll for key, item in items.items()},
             groups={key: item.group for key, item in items.items()},

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from analysis.records.sweep import ItemScore
+from analysis.records.sweep import HeldoutScore
 from trainables.data.dataset import TokenizedSet
 from trainables.errors import UserError
 
@@ -117,7 +117,7 @@ class Items:
     """
 
     sets: Mapping[str, TokenizedSet]
-    recorded: Mapping[tuple[str, str], ItemScore]
+    recorded: Mapping[tuple[str, str], HeldoutScore]
     precision: str
     missing: str | None = None
 

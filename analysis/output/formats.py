@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from analysis.output.leaderboard import Interval, SeparationMethod
 
 UNKNOWN = "-"
 
@@ -12,11 +15,16 @@ def nats(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3f}"
 
 
-def with_interval(value: float | None, interval: list[float] | None) -> str:
+def with_interval(value: float | None, interval: Interval | None) -> str:
     """A value and its interval: `0.500 [0.400, 0.600]`."""
     if value is None:
         return UNKNOWN
     return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else f"{value:.3f} [unknown]"
+
+
+def negated(interval: Interval | None) -> Interval | None:
+    """The interval of a gain, given that of a loss."""
+    return [-interval[1], -interval[0]] if interval else None
 
 
 def number(value: float | None) -> str:
@@ -29,13 +37,13 @@ def percent(share: float | None) -> str:
     return UNKNOWN if share is None else f"{100 * share:.0f} %"
 
 
-def checkpoint(pair: dict[str, Any]) -> str:
+def checkpoint(pair: Mapping[str, Any]) -> str:
     """A checkpoint by trial and step."""
     return f"{pair['trial_id']} step {pair['step']}"
 
 
-def seed_source(separation: dict[str, Any]) -> str:
-    """The spread between seeds, and where it is known from."""
+def seed_source(separation: SeparationMethod) -> str:
+    """The spread between seeds and its source."""
     sources = {
         "prior": "by this project's prior, not measured",
         "config": "by the config",

@@ -1,13 +1,12 @@
-"""What the terminal says below the tables of a leaderboard, a line each."""
+"""The lines that the terminal prints below the tables of a leaderboard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.output.formats import checkpoint, nats, percent, seed_source, with_interval
-
-Board = dict[str, Any]
+from analysis.output.formats import checkpoint, nats, negated, percent, seed_source, with_interval
+from analysis.output.leaderboard import Board, Figures, LeaderboardRow
 
 MEASURES = {
     "token_weighted": "token-weighted loss",
@@ -18,7 +17,7 @@ MEASURES = {
 
 
 def legend(board: Board) -> str:
-    """What the columns of the tables mean."""
+    """The meaning of the tables' columns."""
     intervals, separation = board["intervals"], board.get("separation")
     parts = [
         "nll: weighted mean over areas of the items' mean loss, nats a token (lowest wins).",
@@ -28,7 +27,8 @@ def legend(board: Board) -> str:
     if separation:
         parts.append(f"behind the first: of settings, intervals that hold together, {seed_source(separation)}.")
     parts.append("=: tied with the first.")
-    if (board.get("guard_rails") or {}).get("allowed"):
+    guard_rails = board.get("guard_rails")
+    if guard_rails and guard_rails["allowed"]:
         parts.append(
             "guard-rails: not worse than the base model by more than is allowed; by area: ! fails, ? undecided."
         )
@@ -36,14 +36,16 @@ def legend(board: Board) -> str:
 
 
 def lines_below(board: Board) -> Iterator[str]:
-    """Replicates, what other measures and areas say, findings, more data, suspects, sealed areas.
-
-    Nothing of what a board of an earlier version lacks.
-    """
+    """Replicates, other measures and areas, findings, more data, suspects, sealed areas: those that the board has."""
     for row in board["rows"]:
-        if row["rank"] and (row.get("setting") or {}).get("replicated"):
-            yield _replicates(row)
-    yield from _beside(board.get("beside") or {})
+        setting = row.get("setting")
+        if row["rank"] and setting and setting["replicated"]:
+            # Each replicate counts at the step that its search trial was best at.
+            shown = ", ".join(f"{r['trial_id']} (seed {r['seed']}) {_state(r, row['step'])}" for r in row["replicates"])
+            gain = with_interval(setting["gain"], setting["gain_interval"])
+            mean = f"mean nll {nats(setting['objective'])}, gain {gain}"
+            yield f"Replicates of {row['trial_id']}: {shown}; {mean} (items and seeds)"
+    yield from _sensitivity(board.get("beside") or {})
     for finding in board.get("findings") or []:
         yield f"{finding['rule']} ({finding['severity']}): {finding['advice']}"
     if more := board.get("more_data"):
@@ -51,34 +53,25 @@ def lines_below(board: Board) -> Iterator[str]:
     if board.get("suspects"):
         yield _suspects(board["suspects"])
     for area, scores in sorted((board.get("sealed") or {}).items()):
-        delta, interval = scores["delta"], scores["delta_interval"]
-        gain = None if delta is None else -delta
-        moved = None if interval is None else [-interval[1], -interval[0]]
-        text = f"nll {nats(scores['nll'])}, gain {with_interval(gain, moved)}, EM {percent(scores['exact_match'])}"
+        delta = scores["delta"]
+        gain = with_interval(None if delta is None else -delta, negated(scores["delta_interval"]))
+        text = f"nll {nats(scores['nll'])}, gain {gain}, EM {percent(scores['exact_match'])}"
         yield f"Sealed area {area} (no part in the ranking): {text}"
 
 
-def _replicates(row: dict[str, Any]) -> str:
-    """Each replicate at the step that its search trial was best at, by which it counts, and their mean."""
-    shown = ", ".join(f"{r['trial_id']} (seed {r['seed']}) {_state(r, row['step'])}" for r in row["replicates"])
-    setting = row["setting"]
-    mean = f"mean nll {nats(setting['objective'])}, gain {with_interval(setting['gain'], setting['gain_interval'])}"
-    return f"Replicates of {row['trial_id']}: {shown}; {mean} (items and seeds)"
-
-
-def _suspects(suspects: dict[str, Any]) -> str:
+def _suspects(suspects: Figures) -> str:
     if suspects["unknown_because"]:
         return f"Training samples to look at: not known ({suspects['unknown_because']})"
     shown = _joined((one["id"], f"{one['excess_nats']:+.2f} nats") for one in suspects["samples"])
     return f"Training samples to look at (above their like, over all trials): {shown}; python -m analysis.suspects"
 
 
-def _state(replicate: dict[str, Any], step: int) -> str:
+def _state(replicate: LeaderboardRow, step: int | None) -> str:
     scored = {point["step"]: point["objective"] for point in replicate["checkpoints"]}
     return nats(scored.get(step)) if replicate["state"] == "complete" else str(replicate["state"])
 
 
-def _beside(found: dict[str, Any]) -> Iterator[str]:
+def _sensitivity(found: Figures) -> Iterator[str]:
     if left_out := found.get("leave_one_area_out"):
         yield f"Winner with one area left out: {_joined((area, pair['trial_id']) for area, pair in left_out.items())}"
     measures = {name: pair for name, pair in (found.get("other_measures") or {}).items() if pair}
@@ -92,7 +85,7 @@ def _beside(found: dict[str, Any]) -> Iterator[str]:
         yield from _lost(lost)
 
 
-def _lost(lost: dict[str, Any]) -> Iterator[str]:
+def _lost(lost: Figures) -> Iterator[str]:
     if lost["loss"] and sum(lost["loss"].values()):
         counts = _joined((area, str(count)) for area, count in lost["loss"].items())
         widest = _joined(

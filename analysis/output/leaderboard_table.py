@@ -1,21 +1,19 @@
-"""The leaderboard in a terminal: never cut off, whatever the width; plain text where the output is no terminal."""
+"""The leaderboard in a terminal: whole at any width; plain text where the output is no terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.output.formats import UNKNOWN, nats, number, percent, with_interval
+from analysis.output.formats import UNKNOWN, nats, negated, number, percent, with_interval
+from analysis.output.leaderboard import Figures, Leaderboard, LeaderboardRow
 from analysis.output.leaderboard_notes import legend, lines_below
 from analysis.output.terminal_plots import interval_bar
-
-Row = dict[str, Any]
 
 GAP = 2  # blanks between columns
 BAR_CELLS = 24
@@ -31,19 +29,15 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Terminal cells that it needs."""
+        """Its width in terminal cells."""
         return max(cell_len(text) for text in [*self.header.splitlines(), *self.cells])
 
 
-def print_board(board: dict[str, Any], console: Console | None = None) -> None:
+def print_board(board: Leaderboard, console: Console | None = None) -> None:
     """Prints a leaderboard: base model first, then the trials by rank; then notes and the verdict.
 
-    Columns that don't fit beside each other go into a further table below, each with rank and trial repeated; a cell
-    wider than the terminal is folded. Colours, and gains as bars, only in a terminal.
-
-    Args:
-        board: What `analysis.rank.leaderboard.leaderboard` returns.
-        console: Where to print; standard output by default.
+    Columns that don't fit into the width go into a further table below, with rank and trial repeated; a cell wider than
+    the terminal is folded. Colors, and gains as bars, only in a terminal.
     """
     console = console or Console(highlight=False, markup=False, emoji=False)
     bars = console.is_terminal and console.encoding.startswith("utf")
@@ -61,8 +55,8 @@ def print_board(board: dict[str, Any], console: Console | None = None) -> None:
     console.print(Text(board["verdict"], style="bold"))
 
 
-def _sections(board: dict[str, Any], bars: bool = False) -> Iterator[tuple[str, list[Row], list[Column]]]:
-    """Title, rows and columns of each table; trials without a rank have nothing to show in those on areas."""
+def _sections(board: Leaderboard, bars: bool = False) -> Iterator[tuple[str, list[LeaderboardRow], list[Column]]]:
+    """Title, rows and columns of each table."""
     rows, baseline = board["rows"], board["baseline"]
     outcome = [
         Column("step", ["0", *(_whole(row["step"]) for row in rows)]),
@@ -80,13 +74,13 @@ def _sections(board: dict[str, Any], bars: bool = False) -> Iterator[tuple[str, 
     seconds = [row["cost"].get("device_seconds") for row in rows]
     settings.append(Column("seconds", [UNKNOWN, *(UNKNOWN if s is None else f"{s:.0f}" for s in seconds)]))
     yield "Settings, findings, device seconds", rows, settings
-    ranked = [row for row in rows if row["rank"]]
+    ranked = [row for row in rows if row["rank"]]  # only these have scores by area
     everyone = [baseline["areas"], *(row["areas"] for row in ranked)]
     losses, gains = [], []
     for area in sorted(board["weights"]):
         found = [areas.get(area, {}) for areas in everyone]
         losses.append(Column(f"{area}\nnll   EM", [_loss_and_match(summary) for summary in found]))
-        marks = [MARKS.get((row.get("guard_rails") or {}).get(area, {}).get("outcome"), "") for row in ranked]
+        marks = [MARKS.get(str((row.get("guard_rails") or {}).get(area, {}).get("outcome")), "") for row in ranked]
         texts = [f"{_area_gain(summary)}{mark}" for summary, mark in zip(found[1:], marks, strict=True)]
         gains.append(Column(area, [UNKNOWN, *texts]))
     yield "Areas", ranked, losses
@@ -94,13 +88,13 @@ def _sections(board: dict[str, Any], bars: bool = False) -> Iterator[tuple[str, 
         yield "Gain over the base model by area", ranked, gains
 
 
-def _key_columns(rows: list[Row]) -> list[Column]:
+def _key_columns(rows: list[LeaderboardRow]) -> list[Column]:
     places = [f"{row['rank'] or _unranked(row)}{'=' if row['tied'] else ''}" for row in rows]
     return [Column("rank", ["base", *places]), Column("trial", ["(untouched)", *(row["trial_id"] for row in rows)])]
 
 
 def _fitting(key: list[Column], columns: list[Column], width: int) -> Iterator[list[Column]]:
-    """Cuts the columns into runs that fit beside the key columns; a column too wide for any line stands alone."""
+    """Splits the columns into runs that fit next to the key columns; a column too wide for any line is its own run."""
     room = width - sum(column.width + GAP for column in key)
     block: list[Column] = []
     for column in columns:
@@ -123,49 +117,48 @@ def _print_table(console: Console, title: str, columns: list[Column], styles: li
     console.print()
 
 
-def _row_notes(board: dict[str, Any]) -> Iterator[str]:
+def _row_notes(board: Leaderboard) -> Iterator[str]:
     for row in board["rows"]:
         for checkpoint in row["checkpoints"]:
             if checkpoint.get("defect"):
                 yield f"{row['trial_id']} step {checkpoint['step']} has no rank: {checkpoint['defect']}"
-        if (row["error"] or "").strip():
-            yield f"{row['trial_id']} {row['state']}: {row['error'].strip().splitlines()[-1]}"
+        if error := (row["error"] or "").strip():
+            yield f"{row['trial_id']} {row['state']}: {error.splitlines()[-1]}"
 
 
-def _style(row: Row) -> str:
+def _style(row: LeaderboardRow) -> str:
     if row["rank"] is None:
         return "dim"
     return "bold green" if row["rank"] == 1 else "yellow" if row["tied"] else ""
 
 
-def _unranked(row: Row) -> str:
+def _unranked(row: LeaderboardRow) -> str:
     return "unscored" if row["state"] == "complete" else str(row["state"])
 
 
-def _gain_bars(rows: list[Row]) -> Iterator[Column]:
-    """Gains and their intervals as bars on one scale, which holds 0; nothing where no interval is known."""
+def _gain_bars(rows: list[LeaderboardRow]) -> Iterator[Column]:
+    # One scale for all rows, which holds 0.
     ends = [end for row in rows if row["gain_interval"] for end in row["gain_interval"]]
     reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
     if reach[0] < reach[1]:
         cells = [
-            interval_bar(row["gain_interval"][0], row["gain"], row["gain_interval"][1], reach, BAR_CELLS)
-            if row["gain_interval"]
+            interval_bar(interval[0], row["gain"], interval[1], reach, BAR_CELLS)
+            if (interval := row["gain_interval"]) and row["gain"] is not None
             else ""
             for row in rows
         ]
         yield Column("0 to the most" if reach[0] == 0 else "least to most", ["", *cells])
 
 
-def _over_seeds(rows: list[Row]) -> Iterator[Column]:
-    """Means over replicates, where any setting has some."""
-    settings = [row.get("setting") or {} for row in rows]
-    if any(setting.get("replicated") for setting in settings):
-        means = [nats(setting["objective"]) if setting.get("replicated") else UNKNOWN for setting in settings]
-        yield Column("seeds", [UNKNOWN, *(_whole(setting.get("seeds")) for setting in settings)])
+def _over_seeds(rows: list[LeaderboardRow]) -> Iterator[Column]:
+    settings = [row.get("setting") for row in rows]
+    if any(setting and setting["replicated"] for setting in settings):
+        means = [nats(setting["objective"]) if setting and setting["replicated"] else UNKNOWN for setting in settings]
+        yield Column("seeds", [UNKNOWN, *(_whole(setting and setting["seeds"]) for setting in settings)])
         yield Column("mean nll", [UNKNOWN, *means])
 
 
-def _guard_rails(rows: list[Row]) -> Iterator[Column]:
+def _guard_rails(rows: list[LeaderboardRow]) -> Iterator[Column]:
     if not any(row.get("guard_rail") for row in rows):
         return
     cells = []
@@ -177,20 +170,18 @@ def _guard_rails(rows: list[Row]) -> Iterator[Column]:
     yield Column("guard-rails", [UNKNOWN, *cells])
 
 
-def _behind(row: Row) -> str:
-    """The setting's difference to the first, seeds included; in boards of earlier versions the checkpoint's."""
+def _behind(row: LeaderboardRow) -> str:
+    # Boards of the first versions have no settings, only the checkpoint's own difference.
     figures = row.get("setting") or row
     return nats(figures["behind"]) if row["rank"] == 1 else with_interval(figures["behind"], figures["behind_interval"])
 
 
-def _area_gain(area: dict[str, Any]) -> str:
-    delta, interval = area.get("delta"), area.get("delta_interval")
-    if delta is None:
-        return UNKNOWN
-    return with_interval(-delta, [-interval[1], -interval[0]] if interval else None)
+def _area_gain(area: Figures) -> str:
+    delta = area.get("delta")
+    return UNKNOWN if delta is None else with_interval(-delta, negated(area.get("delta_interval")))
 
 
-def _loss_and_match(summary: dict[str, Any]) -> str:
+def _loss_and_match(summary: Figures) -> str:
     return f"{nats(summary.get('nll'))} {percent(summary.get('exact_match')):>5}"
 
 

@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 BARS = "▁▂▃▄▅▆▇█"
 BRAILLE = 0x2800
+# Bit of each dot of a braille character: two columns of four, from the top (Unicode 15, block Braille Patterns).
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-"""Bit of each dot of a braille character: two columns of four, from the top (Unicode 15, block Braille Patterns)."""
 
 
 def interval_bar(low: float, value: float, high: float, reach: tuple[float, float], width: int) -> str:
-    """An interval on a line: `│   ├──●─┤   `, with a bar where 0 lies.
+    """An interval on a line: `│   ├──●─┤   `, with a bar at 0.
 
     Args:
         low: Lower end.
         value: Drawn as a dot.
         high: Upper end.
-        reach: What the line's ends stand for; the second above the first.
+        reach: Values at the line's ends; the second above the first.
         width: Characters, 2 and up.
 
     Returns:
-        `width` characters; what lies beyond the reach is drawn at the edge.
+        `width` characters; a value beyond the reach is drawn at the edge.
     """
     first, last = reach
     if last <= first or width < 2:
@@ -42,14 +42,7 @@ def interval_bar(low: float, value: float, high: float, reach: tuple[float, floa
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A curve in one line of bars, one a value: `█▆▃▁`; the lowest value is the lowest bar.
-
-    Args:
-        values: One that is not finite is drawn as `×`.
-
-    Returns:
-        A character for each value.
-    """
+    """A curve in one line, a bar a value: `█▆▃▁`; one that is not finite is drawn as `×`."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
 
@@ -75,8 +68,7 @@ def plot(
         y: In parallel; None leaves a gap.
         width: Characters.
         height: Lines.
-        ends: What the lowest and the highest dot stand for; by default the curve's own ends. What lies beyond is left
-            out.
+        ends: Values of the lowest and the highest dot; by default the curve's own ends. Values beyond are left out.
 
     Returns:
         `height` lines of `width` characters; empty ones where no value is known.
@@ -99,13 +91,11 @@ def plot(
 
 
 def _dot(value: float, ends: tuple[float, float], dots: int) -> int:
-    """Which of so many dots in a row a value falls on; a range of no width is its middle."""
-    low, high = ends
+    low, high = ends  # a range of no width is drawn in the middle
     return dots // 2 if high <= low else round((value - low) / (high - low) * (dots - 1))
 
 
 def _line(start: tuple[int, int], end: tuple[int, int]) -> list[tuple[int, int]]:
-    """The dots from one to the other, both included."""
     steps = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1)
     return [
         (round(start[0] + (end[0] - start[0]) * k / steps), round(start[1] + (end[1] - start[1]) * k / steps))

@@ -20,7 +20,7 @@ exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-ou
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m analysis.rank`; returns its exit code."""
+    """Runs the command and returns its exit code."""
     parser = Parser("python -m analysis.rank", "Ranks the trials of a sweep on its held-out areas.", EXAMPLE)
     parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     forms = parser.add_mutually_exclusive_group()

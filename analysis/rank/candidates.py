@@ -1,4 +1,4 @@
-"""Which checkpoints compete, what they scored, and why others can't be ranked."""
+"""Candidates: the checkpoints that compete, their scores, and why others can't be ranked."""
 
 from __future__ import annotations
 
@@ -9,55 +9,44 @@ from typing import Any
 
 import numpy as np
 
-from analysis.records.sweep import BASELINE, ItemScore, Sweep
+from analysis.output.leaderboard import Figures, Interval
+from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
+from trainables.evaluation.objective import objective
 
-Scores = dict[tuple[str, str], ItemScore]
-Figures = dict[str, Any]
+Scores = dict[tuple[str, str], HeldoutScore]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A checkpoint of a complete trial.
+    """A checkpoint of a complete trial."""
 
-    Attributes:
-        trial_id: Its trial.
-        step: Optimizer steps done when it was written.
-        path: Where it lies, as the sweep wrote it; None where that isn't known.
-        scores: Its held-out items by (area, id), of the areas in the objective.
-        summaries: Its areas as the sweep summarised them, for the scorers of the user's own.
-        defect: Why it can't be ranked; None if it can.
-        sealed: Its items of sealed areas, which have no part in the ranking.
-    """
-
-    trial_id: str
-    step: int
-    path: str | None
-    scores: Scores
-    summaries: dict[str, Any]
-    defect: str | None = None
-    sealed: Scores = field(default_factory=dict)
+    trial_id: str  # its trial
+    step: int  # optimizer steps done when it was written
+    path: str | None  # its path as the sweep wrote it; None if unknown
+    scores: Scores  # its held-out items by (area, id), of the areas in the objective
+    summaries: dict[str, Any]  # its areas as the sweep summarized them, for the user's own scorers
+    defect: str | None = None  # why it can't be ranked; None if it can
+    sealed: Scores = field(default_factory=dict)  # its items of sealed areas, which never count in the ranking
 
 
 @dataclass(frozen=True)
 class Base:
-    """The base model's items by (area, id): of the areas in the objective (empty if not all are there), and sealed."""
+    """The base model."""
 
-    scores: Scores
-    sealed: Scores
+    scores: Scores  # its items by (area, id), of the areas in the objective; empty if one area lacks them
+    sealed: Scores  # its items of sealed areas
+    summary: Figures = field(default_factory=dict)  # its `objective` and `areas`, each None where unknown
 
 
-def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:
+def read_candidates(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Base]:
     """Reads every checkpoint of every complete trial, and the base model's items.
-
-    A checkpoint competes only with a finite loss on exactly the items that the base model was scored on (where the
-    base model lacks scores: on every item that any checkpoint was scored on), so that all are compared on the same.
 
     Args:
         sweep: The sweep.
-        notes: What was found wrong in the files is added here.
+        notes: Faults of the files are added here.
 
     Returns:
-        The contenders, sorted by trial and step, and the base model's items.
+        The candidates, sorted by trial and step, and the base model.
     """
     heldout = sweep.heldout(BASELINE)
     notes += heldout.notes
@@ -77,7 +66,7 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Ba
             notes.append(f"{trial.trial_id}: scores at steps {unlisted} belong to no checkpoint and are left out")
         for step, checkpoint in sorted(steps.items()):
             scored = heldout.by_step.get(step, {})
-            contender = Candidate(
+            candidate = Candidate(
                 trial_id=trial.trial_id,
                 step=step,
                 path=checkpoint.get("path"),
@@ -85,38 +74,34 @@ def read_contenders(sweep: Sweep, notes: list[str]) -> tuple[list[Candidate], Ba
                 summaries=checkpoint.get("areas") or {},
                 sealed=_of_areas(scored, sweep.sealed),
             )
-            found.append(contender)
-    wanted = set(base) or {key for contender in found for key in contender.scores}
-    ranked = [replace(contender, defect=_defect(contender, wanted, sweep)) for contender in found]
-    return ranked, Base(base, sealed)
+            found.append(candidate)
+    # All are compared on the same items: the base model's, or, without these, all that any checkpoint was scored on.
+    wanted = set(base) or {key for candidate in found for key in candidate.scores}
+    ranked = [replace(candidate, defect=_defect(candidate, wanted, sweep)) for candidate in found]
+    return ranked, Base(base, sealed, _base_summary(sweep, base))
 
 
-def baseline_summary(sweep: Sweep, base: Scores) -> Figures:
-    """The base model's `objective` and `areas`, from its items, else from `baseline.json`; None where unknown."""
+def _base_summary(sweep: Sweep, base: Scores) -> Figures:
     areas = {}
     for area in sweep.weights:
         written = (sweep.baseline or {}).get(area, {})
         areas[area] = area_summary(base, area, written) if base else dict(written)
-    losses = [finite(areas[area].get("nll")) for area in sweep.weights]
-    known = [loss for loss in losses if loss is not None]
-    weights = list(sweep.weights.values())
-    complete = len(known) == len(weights)
-    total = sum(w * loss for w, loss in zip(weights, known, strict=True)) / sum(weights) if complete else None
-    return {"objective": total, "areas": areas}
+    known = all(finite(areas[area].get("nll")) is not None for area in sweep.weights)
+    return {"objective": objective(areas, sweep.weights) if known else None, "areas": areas}
 
 
-def as_interval(bounds: np.ndarray) -> list[float] | None:
-    """(2,) low and high as a list; None where they are not known (NaN)."""
+def as_interval(bounds: np.ndarray) -> Interval | None:
+    """(2,) low and high as a list; None where they are unknown (NaN)."""
     return [float(bounds[0]), float(bounds[1])] if np.all(np.isfinite(bounds)) else None
 
 
 def finite(value: object) -> float | None:
-    """The value as a float; None where it is no finite number."""
+    """The value as a float; None unless it is a finite number."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
-    """An area's means; what the sweep summarised beyond them (the user's own scorers) is passed on."""
+    """An area's means from its items, plus what only the sweep's summary has (the user's own scorers)."""
     items = [score for (name, _), score in sorted(scores.items()) if name == area]
     own = {
         "nll": _mean([item.nll for item in items]),
@@ -128,6 +113,7 @@ def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
 
 
 def _mean(values: list[float]) -> float | None:
+    # math.fsum is exact, so that the order of the items can't change a mean.
     return math.fsum(values) / len(values) if values else None
 
 
@@ -135,14 +121,14 @@ def _of_areas(scores: Scores, areas: Container[str]) -> Scores:
     return {key: score for key, score in scores.items() if key[0] in areas}
 
 
-def _defect(contender: Candidate, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
-    if not contender.scores:
+def _defect(candidate: Candidate, wanted: set[tuple[str, str]], sweep: Sweep) -> str | None:
+    if not candidate.scores:
         return "no held-out scores"
-    if missing := sorted(set(sweep.weights) - {area for area, _ in contender.scores}):
+    if missing := sorted(set(sweep.weights) - {area for area, _ in candidate.scores}):
         return f"no held-out scores in {', '.join(missing)}"
-    have = set(contender.scores)
+    have = set(candidate.scores)
     if have != wanted:
         return f"scored on other items: {len(wanted - have)} missing, {len(have - wanted)} unknown"
-    if broken := sum(not math.isfinite(score.nll) for score in contender.scores.values()):
+    if broken := sum(not math.isfinite(score.nll) for score in candidate.scores.values()):
         return f"the loss is not finite on {broken} items"
     return None

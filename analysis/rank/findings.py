@@ -1,38 +1,26 @@
-"""Findings that take all trials of a sweep: what no single curve shows."""
+"""Findings over all trials of a sweep: what no single curve shows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.rank.rows import Row
+from analysis.output.leaderboard import LeaderboardRow
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.one_area_winner import one_area_winner
 from trainables.diagnostics.finding import Finding
 
 
-def sweep_findings(evidence: ScoreMatrix, rows: Sequence[Row], weights: Mapping[str, float]) -> list[Finding]:
-    """What the ranked settings show together.
-
-    Args:
-        evidence: All checkpoints.
-        rows: The leaderboard's, ranked ones first; each ranked one names its `best` checkpoint.
-        weights: Weight of each area that selects.
-    """
-    column = {(c.trial_id, c.step): k for k, c in enumerate(evidence.contenders)}
-    ranked = [row["best"] for row in rows if row["rank"]]
-    items = [_items(evidence, column[best["trial_id"], best["step"]]) for best in ranked]
+def sweep_findings(matrix: ScoreMatrix, rows: Sequence[LeaderboardRow], weights: Mapping[str, float]) -> list[Finding]:
+    """Findings on the ranked settings; `rows` are the leaderboard's, ranked ones first."""
+    column = {(c.trial_id, c.step): k for k, c in enumerate(matrix.candidates)}
+    design = matrix.design
+    members = {area: (design.area_of == index).nonzero()[0] for index, area in enumerate(design.areas)}
+    ranked = [best for row in rows if row["rank"] and (best := row["best"])]
+    items = [
+        {area: matrix.nll[own, column[best["trial_id"], best["step"]]].tolist() for area, own in members.items()}
+        for best in ranked
+    ]
     others = {best["trial_id"]: found for best, found in zip(ranked[1:], items[1:], strict=True)}
-    groups = {area: [str(k) for k in evidence.design.cluster_of[rows_of]] for area, rows_of in _areas(evidence).items()}
-    finding = one_area_winner(int(ranked[0]["step"]), items[0], others, groups, weights)
+    groups = {area: [str(k) for k in design.cluster_of[own]] for area, own in members.items()}
+    finding = one_area_winner(ranked[0]["step"], items[0], others, groups, weights)
     return [finding] if finding else []
-
-
-def _areas(evidence: ScoreMatrix) -> dict[str, list[int]]:
-    """Each area's items, as places in the evidence."""
-    design = evidence.design
-    return {area: (design.area_of == index).nonzero()[0].tolist() for index, area in enumerate(design.areas)}
-
-
-def _items(evidence: ScoreMatrix, column: int) -> dict[str, list[float]]:
-    """One checkpoint's losses by area."""
-    return {area: evidence.nll[rows, column].tolist() for area, rows in _areas(evidence).items()}

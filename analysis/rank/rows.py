@@ -1,52 +1,38 @@
-"""The leaderboard's rows: one a setting, with its checkpoints and its replicates."""
+"""The leaderboard's rows: one a setting, with its checkpoints and replicates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
-from analysis.rank.candidates import Candidate, Figures
-from analysis.rank.sensitivity import HIGHEST_WINS, LOWEST_WINS
+from analysis.output.leaderboard import CheckpointName, Figures, LeaderboardRow, SettingFigures
+from analysis.rank.candidates import Candidate
 from analysis.rank.settings import SettingTable
 from analysis.records.sweep import Trial
 
-Row = dict[str, Any]
-
-MEASURES = ("objective", "gain", "gain_interval", "behind", "behind_interval", *LOWEST_WINS, *HIGHEST_WINS)
-
 
 def make_rows(
-    trials: Sequence[Trial], contenders: list[Candidate], figures: Mapping[tuple[str, int], Figures]
-) -> list[Row]:
-    """A row for each trial, without ranks yet; a replicate's lies within its setting's.
-
-    Args:
-        trials: All that ended; a replicate of a trial that is not among them has a row of its own.
-        contenders: All checkpoints of complete trials.
-        figures: By (trial, step), of those that can be ranked.
-    """
-    rows = {trial.trial_id: _row(trial, contenders, figures) for trial in trials}
+    trials: Sequence[Trial], candidates: list[Candidate], figures: Mapping[tuple[str, int], Figures]
+) -> list[LeaderboardRow]:
+    """A row for each trial, without ranks yet; `figures` by (trial, step) are of the candidates that can be ranked."""
+    rows = {trial.trial_id: _row(trial, candidates, figures) for trial in trials}
     searched = {trial.trial_id for trial in trials if trial.kind != "replicate"}
-    folded = sorted(t.trial_id for t in trials if t.kind == "replicate" and t.replicate_of in searched)
-    for name in folded:
-        rows[rows[name]["replicate_of"]]["replicates"].append(rows[name])
+    # A replicate's row is put into its setting's; one of an unknown trial stays a row of its own.
+    folded = {t.trial_id: t.replicate_of for t in trials if t.kind == "replicate" and t.replicate_of in searched}
+    for name, setting in sorted(folded.items()):
+        rows[str(setting)]["replicates"].append(rows[name])
     return [row for name, row in rows.items() if name not in folded]
 
 
-def _row(trial: Trial, contenders: list[Candidate], figures: Mapping[tuple[str, int], Figures]) -> Row:
-    """One trial's row: its best checkpoint's figures, and all checkpoints within."""
+def _row(trial: Trial, candidates: list[Candidate], figures: Mapping[tuple[str, int], Figures]) -> LeaderboardRow:
+    unscored: Figures = {"objective": None}
     checkpoints = [
-        {
-            "step": c.step,
-            "path": c.path,
-            "defect": c.defect,
-            **figures.get((trial.trial_id, c.step), {"objective": None}),
-        }
-        for c in contenders
+        {"step": c.step, "path": c.path, "defect": c.defect, **figures.get((trial.trial_id, c.step), unscored)}
+        for c in candidates
         if c.trial_id == trial.trial_id
     ]
     scored = [c for c in checkpoints if c["objective"] is not None]
-    best = min(scored, key=lambda c: (c["objective"], c["step"])) if scored else {}
+    best: Figures = min(scored, key=lambda c: (c["objective"], c["step"])) if scored else {}
     if trial.state != "complete":
         checkpoints = [{"step": c.get("step"), "path": c.get("path"), "objective": None} for c in trial.checkpoints]
     return {
@@ -60,7 +46,15 @@ def _row(trial: Trial, contenders: list[Candidate], figures: Mapping[tuple[str, 
         "seed": trial.seed,
         "params": dict(trial.params),
         "drawn": dict(trial.drawn) if trial.drawn else None,
-        **{name: best.get(name) for name in MEASURES},
+        "objective": best.get("objective"),
+        "gain": best.get("gain"),
+        "gain_interval": best.get("gain_interval"),
+        "behind": best.get("behind"),
+        "behind_interval": best.get("behind_interval"),
+        "token_weighted": best.get("token_weighted"),
+        "trimmed": best.get("trimmed"),
+        "exact_match": best.get("exact_match"),
+        "token_f1": best.get("token_f1"),
         "areas": best.get("areas", {}),
         "checkpoints": checkpoints,
         "setting": None,
@@ -76,30 +70,25 @@ def _row(trial: Trial, contenders: list[Candidate], figures: Mapping[tuple[str, 
     }
 
 
-def ordered(rows: list[Row], setting_table: SettingTable, means: list[Figures]) -> list[Row]:
-    """The settings' rows with their ranks, by tier and figure; then the rest.
-
-    Equals go by id, so that the order of trials can't matter.
-
-    Args:
-        rows: All rows.
-        setting_table: The settings.
-        means: Their figures, as `analysis.rank.settings.setting_figures` gives them.
-    """
+def ordered(rows: list[LeaderboardRow], table: SettingTable, means: list[SettingFigures]) -> list[LeaderboardRow]:
+    """The settings' rows with their ranks, by tier and objective (`means` gives their figures); then the rest."""
     by_id = {row["trial_id"]: row for row in rows}
-    order = sorted(range(len(means)), key=lambda k: (setting_table.tier(k), means[k]["objective"], k))
+    # Equals go by id (settings are sorted), so that the order of trials can't matter.
+    order = sorted(range(len(means)), key=lambda k: (table.tier(k), means[k]["objective"], k))
     ranked = []
     for rank, k in enumerate(order, start=1):
-        tied = rank > 1 and not means[k]["separated"]
-        ranked.append({**by_id.pop(setting_table.settings[k]), "rank": rank, "tied": tied, "setting": means[k]})
+        row = by_id.pop(table.settings[k])
+        row["rank"], row["setting"] = rank, means[k]
+        row["tied"] = rank > 1 and not means[k]["separated"]
+        ranked.append(row)
     return ranked + sorted(by_id.values(), key=unranked_place)
 
 
-def unranked_place(row: Row) -> tuple[bool, str, str]:
-    """Sorts rows without a rank: complete ones first, then by state."""
+def unranked_place(row: LeaderboardRow) -> tuple[bool, str, str]:
+    """Sort key of rows without a rank: complete ones first, then by state."""
     return row["state"] != "complete", row["state"], row["trial_id"]
 
 
-def pair(row: Row) -> dict[str, Any]:
-    """A row's own trial and its best checkpoint."""
-    return {"trial_id": row["trial_id"], "step": row["step"]}
+def pair(row: LeaderboardRow) -> CheckpointName:
+    """A ranked row's own trial and its best checkpoint."""
+    return {"trial_id": row["trial_id"], "step": cast(int, row["step"])}

@@ -1,4 +1,4 @@
-"""The held-out items of all checkpoints that can be ranked, side by side, and each checkpoint's figures."""
+"""Held-out items by checkpoint, for all candidates that can be ranked, and each candidate's figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.rank.candidates import Candidate, Figures, Scores, area_summary, as_interval, finite
+from analysis.output.leaderboard import CheckpointName, Figures
+from analysis.rank.candidates import Candidate, Scores, area_summary, as_interval, finite
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Array
 
@@ -16,25 +17,15 @@ TRIMMED_SHARE = 0.1  # ours: the tenth of an area's items at each end that a tri
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """What a ranking is made from; a checkpoint is a column.
+    """Losses of all candidates on all items; a checkpoint is a column."""
 
-    Attributes:
-        contenders: The checkpoints, sorted by trial and step.
-        keys: (items,) area and id of each item.
-        nll: (items, checkpoints), nats a token.
-        base_nll: (items,) of the base model; NaN where it was not scored.
-        tokens: (items,) response tokens.
-        draws: The resamples, shared by everything that is compared.
-        resampled: (resamples, checkpoints) objectives.
-    """
-
-    contenders: tuple[Candidate, ...]
-    keys: tuple[tuple[str, str], ...]
-    nll: Array
-    base_nll: Array
-    tokens: Array
-    draws: bootstrap.Bootstrap
-    resampled: Array
+    candidates: tuple[Candidate, ...]  # the checkpoints, sorted by trial and step
+    keys: tuple[tuple[str, str], ...]  # (items,) area and id of each item
+    nll: Array  # (items, checkpoints), nats a token
+    base_nll: Array  # (items,) of the base model; NaN where it was not scored
+    tokens: Array  # (items,) response tokens
+    draws: bootstrap.Bootstrap  # the resamples, shared by all comparisons
+    resampled: Array  # (resamples, checkpoints) objectives
 
     @property
     def design(self) -> bootstrap.Design:
@@ -50,27 +41,27 @@ class ScoreMatrix:
         """(checkpoints,), nats a token."""
         return bootstrap.objective(self.design, self.nll)
 
-    def pair(self, column: int) -> dict[str, object]:
+    def pair(self, column: int) -> CheckpointName:
         """A checkpoint as the leaderboard names it."""
-        return {"trial_id": self.contenders[column].trial_id, "step": self.contenders[column].step}
+        return {"trial_id": self.candidates[column].trial_id, "step": self.candidates[column].step}
 
 
-def gather(contenders: Sequence[Candidate], base: Scores, weights: Mapping[str, float]) -> ScoreMatrix:
-    """Puts the contenders' items side by side.
+def make_score_matrix(candidates: Sequence[Candidate], base: Scores, weights: Mapping[str, float]) -> ScoreMatrix:
+    """Lays out the candidates' items.
 
     Args:
-        contenders: At least one, all without a defect (so that they were scored on the same items).
+        candidates: At least one, all without a defect (so that they were scored on the same items).
         base: The base model's items; empty where it has none.
         weights: Of the areas.
     """
-    ordered = sorted(contenders, key=lambda contender: (contender.trial_id, contender.step))
+    ordered = sorted(candidates, key=lambda candidate: (candidate.trial_id, candidate.step))
     keys = sorted(ordered[0].scores)
     items = [ordered[0].scores[key] for key in keys]
     design = bootstrap.make_design([area for area, _ in keys], [item.group for item in items], weights)
-    nll = np.array([[contender.scores[key].nll for contender in ordered] for key in keys])
+    nll = np.array([[candidate.scores[key].nll for candidate in ordered] for key in keys])
     draws = bootstrap.Bootstrap(design)
     return ScoreMatrix(
-        contenders=tuple(ordered),
+        candidates=tuple(ordered),
         keys=tuple(keys),
         nll=nll,
         base_nll=np.array([base[key].nll for key in keys]) if base else np.full(len(keys), np.nan),
@@ -80,24 +71,24 @@ def gather(contenders: Sequence[Candidate], base: Scores, weights: Mapping[str, 
     )
 
 
-def checkpoint_figures(score_matrix: ScoreMatrix, winner: int, baseline: Figures) -> list[Figures]:
+def checkpoint_figures(matrix: ScoreMatrix, winner: int, baseline: Figures) -> list[Figures]:
     """Figures of each checkpoint against the base model and against the winner's checkpoint.
 
     Args:
-        score_matrix: All checkpoints.
+        matrix: All candidates.
         winner: Column of the winner's checkpoint.
         baseline: The base model's `objective` and `areas`.
 
     Returns:
         For each column `objective`; `gain` over the base model (above 0 is better); `behind` the winner's checkpoint
         (below 0 only for a checkpoint of a setting that did not win); `token_weighted`, `trimmed`, `exact_match`,
-        `token_f1` (means over areas by weight; None where not measured); `areas`. Intervals are over items alone.
+        `token_f1` (means over areas by weight; None where not measured); `areas`. Intervals cover items, not seeds.
     """
-    totals, resampled = score_matrix.objectives(), score_matrix.resampled
+    totals, resampled = matrix.objectives(), matrix.resampled
     behind = bootstrap.percentile_interval(resampled - resampled[:, [winner]])
-    gains = bootstrap.percentile_interval(score_matrix.draws.objective(score_matrix.base_nll[:, None]) - resampled)
-    weighted, trimmed = token_weighted(score_matrix), trimmed_mean(score_matrix)
-    areas = _area_figures(score_matrix, baseline)
+    gains = bootstrap.percentile_interval(matrix.draws.objective(matrix.base_nll[:, None]) - resampled)
+    weighted, trimmed = token_weighted(matrix), trimmed_mean(matrix)
+    areas = _area_figures(matrix, baseline)
     base = baseline["objective"]
     return [
         {
@@ -108,44 +99,42 @@ def checkpoint_figures(score_matrix: ScoreMatrix, winner: int, baseline: Figures
             "behind_interval": as_interval(behind[:, k]),
             "token_weighted": float(weighted[k]),
             "trimmed": float(trimmed[k]),
-            "exact_match": _over_areas(score_matrix.design, areas[k], "exact_match"),
-            "token_f1": _over_areas(score_matrix.design, areas[k], "token_f1"),
+            "exact_match": _over_areas(matrix.design, areas[k], "exact_match"),
+            "token_f1": _over_areas(matrix.design, areas[k], "token_f1"),
             "areas": areas[k],
         }
-        for k in range(len(score_matrix.contenders))
+        for k in range(len(matrix.candidates))
     ]
 
 
-def token_weighted(score_matrix: ScoreMatrix) -> Array:
-    """(checkpoints,): as the objective, but within an area each token counts alike instead of each item."""
-    design, weight = score_matrix.design, score_matrix.tokens[:, None]
+def token_weighted(matrix: ScoreMatrix) -> Array:
+    """(checkpoints,): the objective with each token of an area weighted equally, instead of each item."""
+    design, weight = matrix.design, matrix.tokens[:, None]
     means = []
     for index in range(len(design.areas)):
         members = design.area_of == index
-        means.append((score_matrix.nll * weight)[members].sum(axis=0) / score_matrix.tokens[members].sum())
+        means.append((matrix.nll * weight)[members].sum(axis=0) / matrix.tokens[members].sum())
     return design.weights @ np.stack(means)
 
 
-def trimmed_mean(score_matrix: ScoreMatrix) -> Array:
-    """(checkpoints,): as the objective, but without the tenth of each area's items at either end."""
-    design = score_matrix.design
+def trimmed_mean(matrix: ScoreMatrix) -> Array:
+    """(checkpoints,): the objective without the lowest and highest tenth of each area's items."""
+    design = matrix.design
     means = []
     for index in range(len(design.areas)):
-        ordered = np.sort(score_matrix.nll[design.area_of == index], axis=0)
+        ordered = np.sort(matrix.nll[design.area_of == index], axis=0)
         cut = int(TRIMMED_SHARE * len(ordered))
         means.append(ordered[cut : len(ordered) - cut].mean(axis=0))
     return design.weights @ np.stack(means)
 
 
-def _area_figures(score_matrix: ScoreMatrix, baseline: Figures) -> list[dict[str, Figures]]:
-    draws = score_matrix.draws
-    figures: list[dict[str, Figures]] = [{} for _ in score_matrix.contenders]
-    for index, area in enumerate(draws.design.areas):
-        differences = draws.area_mean(index, -score_matrix.gains)
-        intervals = bootstrap.percentile_interval(differences)
+def _area_figures(matrix: ScoreMatrix, baseline: Figures) -> list[dict[str, Figures]]:
+    figures: list[dict[str, Figures]] = [{} for _ in matrix.candidates]
+    for index, area in enumerate(matrix.design.areas):
+        intervals = bootstrap.percentile_interval(matrix.draws.area_mean(index, -matrix.gains))
         base_mean = finite(baseline["areas"][area].get("nll"))
-        for k, contender in enumerate(score_matrix.contenders):
-            summary = area_summary(contender.scores, area, contender.summaries.get(area, {}))
+        for k, candidate in enumerate(matrix.candidates):
+            summary = area_summary(candidate.scores, area, candidate.summaries.get(area, {}))
             delta = None if base_mean is None else summary["nll"] - base_mean
             figures[k][area] = {**summary, "delta": delta, "delta_interval": as_interval(intervals[:, k])}
     return figures
@@ -153,5 +142,5 @@ def _area_figures(score_matrix: ScoreMatrix, baseline: Figures) -> list[dict[str
 
 def _over_areas(design: bootstrap.Design, areas: dict[str, Figures], name: str) -> float | None:
     scores = [areas[area][name] for area in design.areas]
-    known = [score for score in scores if score is not None]
-    return float(design.weights @ np.array(known)) if len(known) == len(scores) else None
+    # A mean over some of the areas would compare settings on different weights.
+    return None if None in scores else float(design.weights @ np.array(scores))

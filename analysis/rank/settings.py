@@ -1,8 +1,8 @@
-"""How the settings stand: which trials speak for each, and which differences exceed the luck of items and seeds.
+"""The setting table: which trials count for each setting, and which differences exceed the noise of items and seeds.
 
 A setting is named by its search trial. Its complete replicates (`kind: replicate`, another seed) are folded into it:
-once it has one, they alone speak for it. Settings with a replicate come before those without, for a single score that
-was picked as the lowest of many flatters; a setting of which a replicate diverged comes after all that are stable.
+once it has one, only they count. Settings with a replicate rank before those without, because a single score that was
+picked as the lowest of many is biased low. Settings of which a replicate diverged rank after all stable ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.rank.candidates import Figures, finite
+from analysis.output.leaderboard import Interval, SettingFigures
+from analysis.rank.candidates import finite
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import LEVEL, Array
@@ -21,33 +22,25 @@ from analysis.stats.multiple_comparisons import Separation, pair_tail, planned_r
 from analysis.stats.seed_variance import Replicates, SeedSd, arrange, critical_value, standard_error
 from analysis.stats.winner_selection import Indices, Rule
 
+Error = tuple[float, float]  # a standard error and its degrees of freedom
+
 
 @dataclass(frozen=True)
 class SettingTable:
-    """The settings that compete.
+    """The settings that compete."""
 
-    Attributes:
-        settings: Their search trials, sorted.
-        trials: (trials,) ids in the order of `rule`: search trials and replicates with a checkpoint that can be ranked.
-        rule: How a winner is chosen.
-        seeds: (settings,) number of complete replicates; 0 for a setting that its search trial speaks for.
-        diverged: (settings,) number of replicates that diverged.
-        seed_sd: Spread between seeds, and where it is known from.
-        blocked: Whether the replicated settings' means are adjusted for seeds.
-        separation: When settings are told apart, by the config.
-    """
-
-    settings: tuple[str, ...]
-    trials: tuple[str, ...]
-    rule: Rule
-    seeds: tuple[int, ...]
-    diverged: tuple[int, ...]
-    seed_sd: SeedSd
-    blocked: bool
-    separation: Separation
+    matrix: ScoreMatrix  # the candidates that can be ranked
+    settings: tuple[str, ...]  # their search trials, sorted
+    trials: tuple[str, ...]  # (trials,) ids in the order of `rule`: search trials and replicates with a candidate
+    rule: Rule  # how a winner is chosen
+    seeds: tuple[int, ...]  # (settings,) number of complete replicates; 0 for a setting that has only its search trial
+    diverged: tuple[int, ...]  # (settings,) number of replicates that diverged
+    seed_sd: SeedSd  # spread between seeds, and its source
+    blocked: bool  # whether the replicated settings' means are adjusted for seeds
+    separation: Separation  # when settings count as different, by the config
 
     def tier(self, setting: int) -> tuple[bool, bool]:
-        """What ranks before any figure: stable settings first, then replicated ones."""
+        """Sort key that precedes the objective: stable settings first, then replicated ones."""
         return self.diverged[setting] > 0, self.seeds[setting] == 0
 
     def confirmed(self, setting: int, other: int) -> bool:
@@ -56,26 +49,26 @@ class SettingTable:
 
 
 def make_setting_table(
-    trials: Sequence[Trial], score_matrix: ScoreMatrix, separation: Separation, notes: list[str]
+    trials: Sequence[Trial], matrix: ScoreMatrix, separation: Separation, notes: list[str]
 ) -> SettingTable | None:
     """Finds the settings and their replicates.
 
     Args:
         trials: All that ended.
-        score_matrix: The checkpoints that can be ranked.
-        separation: When settings are told apart, by the config.
+        matrix: The candidates that can be ranked.
+        separation: When settings count as different, by the config.
         notes: Replicates that can't be counted are added here.
 
     Returns:
         None where no search trial has a checkpoint that can be ranked.
     """
     by_id = {trial.trial_id: trial for trial in trials}
-    ranked = sorted({contender.trial_id for contender in score_matrix.contenders})
+    ranked = sorted({candidate.trial_id for candidate in matrix.candidates})
     settings = [name for name in ranked if by_id[name].kind != "replicate"]
     if not settings:
         return None
     parent = {name: str(by_id[name].replicate_of) for name in ranked if by_id[name].kind == "replicate"}
-    read_at = {name: _at_its_steps(score_matrix, name, parent[name]) for name in parent if parent[name] in settings}
+    read_at = {name: _shared_steps(matrix, name, parent[name]) for name in parent if parent[name] in settings}
     fresh = [name for name in read_at if len(read_at[name][0])]
     replicates = arrange([parent[name] for name in fresh], [_seed(by_id[name]) for name in fresh])
     diverged = [sum(t.replicate_of == name and t.state == "diverged" for t in trials) for name in settings]
@@ -83,130 +76,117 @@ def make_setting_table(
     tiers = [(count > 0, number == 0) for count, number in zip(diverged, seeds, strict=True)]
     place = {name: k for k, name in enumerate(settings)} | {name: settings.index(parent[name]) for name in fresh}
     rule = Rule(
-        trial_of=np.array([ranked.index(contender.trial_id) for contender in score_matrix.contenders], dtype=np.intp),
+        trial_of=np.array([ranked.index(candidate.trial_id) for candidate in matrix.candidates], dtype=np.intp),
         setting_of=np.array([place.get(name, -1) for name in ranked], dtype=np.intp),
         weights=_weights(settings, ranked, fresh, replicates),
         eligible=np.array([tier == min(tiers) for tier in tiers]),
         read_at={ranked.index(name): read_at[name] for name in fresh},
     )
-    figures = rule.trial_figures(score_matrix.objectives()[None, :])[0]
+    figures = rule.trial_figures(matrix.objectives()[None, :])[0]
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
-    notes += [
-        f"{name} replicates {parent[name]}, which has no rank, and does not count"
-        for name in parent
-        if name not in read_at
-    ]
-    notes += [
-        f"{name} was not scored at the step that {parent[name]} was best at, and does not count"
-        for name in read_at
-        if name not in fresh
-    ]
+    for name in parent:
+        if name not in read_at:
+            notes.append(f"{name} replicates {parent[name]}, which has no rank, and does not count")
+        elif name not in fresh:
+            notes.append(f"{name} was not scored at the step that {parent[name]} was best at, and does not count")
     if fresh and not blocked:
         notes.append("the replicates' seeds are not shared between settings: their means are not adjusted for seeds")
     for name, count in zip(settings, diverged, strict=True):
         if count:
             notes.append(f"{name}: {count} replicates diverged; it ranks behind the settings of which none did")
     return SettingTable(
-        tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked, separation
+        matrix, tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked, separation
     )
 
 
-def setting_figures(
-    setting_table: SettingTable, score_matrix: ScoreMatrix, winner: int, base_objective: float | None
-) -> list[Figures]:
+def setting_figures(table: SettingTable, winner: int, base_objective: float | None) -> list[SettingFigures]:
     """Figures of each setting, seed variance included.
 
     Args:
-        setting_table: The settings.
-        score_matrix: Their checkpoints.
+        table: The settings.
         winner: Index of the winning setting.
         base_objective: The base model's, nats a token.
 
     Returns:
         For each setting `objective` (its mean over replicates, else its search trial's), `gain` and `gain_interval` of
-        it as they would be with other items and seeds; `seeds` that it rests on; `behind` the winner, by the replicates
-        where both have some, else by the two search trials, with `behind_interval`, which holds for all replicated
-        settings at once, and for all at once that are compared by search trials (`behind_se`, over items and seeds, and
-        `behind_df` are those of a single difference; `behind_se_items` of items alone); `separated`: whether it lies
-        above 0. An interval is None where an area has a single cluster.
+        it as they would be with other items and seeds, and its number of `seeds`. `behind` the winner is taken from
+        replicates where both have some, else from the two search trials. `behind_interval` holds for all replicated
+        settings at once, and for all at once that are compared by search trials; `separated`: whether it lies above 0.
+        `behind_se`, over items and seeds, and `behind_df` are of a single difference; `behind_se_items` covers items
+        only. An interval is None where an area has a single cluster or the seeds' spread is unknown.
     """
-    rule, best = setting_table.rule, setting_table.rule.trial_columns(score_matrix.objectives()[None, :])[0]
-    means = rule.setting_figures(score_matrix.objectives()[None, :])[0]
-    base = score_matrix.draws.objective(score_matrix.base_nll[:, None])[:, 0]
-    resampled = score_matrix.resampled[:, best]  # (resamples, trials)
-    found = []
-    for k, mean in enumerate(means.tolist()):
+    matrix, rule = table.matrix, table.rule
+    totals = matrix.objectives()
+    best = rule.trial_columns(totals[None, :])[0]
+    base = matrix.draws.objective(matrix.base_nll[:, None])[:, 0]
+    resampled = matrix.resampled[:, best]  # (resamples, trials)
+    found: list[SettingFigures] = []
+    for k, mean in enumerate(rule.setting_figures(totals[None, :])[0].tolist()):
         gain = None if base_objective is None else base_objective - mean
-        alone = _error(score_matrix, base - resampled @ rule.weights[k], _own_seeds(setting_table, k))
-        contrast = _contrast(setting_table, k, winner)
-        behind = float(contrast @ score_matrix.objectives()[best])
-        between = _error(score_matrix, resampled @ contrast, _shared_seeds(setting_table, k, winner, contrast))
-        interval = None if k == winner else _interval(behind, between, _tail(setting_table, k, winner))
+        own = _error(matrix, base - resampled @ rule.weights[k], _own_seeds(table, k))
+        contrast = _contrast(table, k, winner)
+        behind = float(contrast @ totals[best])
+        error = _error(matrix, resampled @ contrast, _shared_seeds(table, k, winner, contrast))
+        interval = None if k == winner else _interval(behind, error, _tail(table, k, winner))
         found.append(
             {
                 "objective": mean,
                 "gain": gain,
-                "gain_interval": None if gain is None else _interval(gain, alone, (1 - LEVEL) / 2),
-                "seeds": max(1, setting_table.seeds[k]),
-                "replicated": setting_table.seeds[k] > 0,
-                "diverged_replicates": setting_table.diverged[k],
+                "gain_interval": None if gain is None else _interval(gain, own, (1 - LEVEL) / 2),
+                "seeds": max(1, table.seeds[k]),
+                "replicated": table.seeds[k] > 0,
+                "diverged_replicates": table.diverged[k],
                 "behind": behind,
                 "behind_interval": interval,
                 "behind_se_items": finite(float(np.std(resampled @ contrast, ddof=1))),
-                "behind_se": between[0] if between else None,
-                "behind_df": finite(between[1]) if between else None,
+                "behind_se": error[0] if error else None,
+                "behind_df": finite(error[1]) if error else None,
                 "separated": interval is not None and interval[0] > 0,
             }
         )
     return found
 
 
-def _own_seeds(setting_table: SettingTable, setting: int) -> tuple[float, float]:
-    """Standard error over seeds, and its degrees of freedom, of a setting's own figure: their whole spread counts."""
-    sd, weights = setting_table.seed_sd, setting_table.rule.weights[setting]
+def _own_seeds(table: SettingTable, setting: int) -> Error:
+    # A setting's own figure bears the whole spread between seeds: no shared seed takes any of it out.
+    sd, weights = table.seed_sd, table.rule.weights[setting]
     return sd.total * float(np.linalg.norm(weights)), sd.total_df
 
 
-def _shared_seeds(setting_table: SettingTable, setting: int, winner: int, contrast: Array) -> tuple[float, float]:
-    """The same of a difference to the winner, on shared seeds."""
-    sd, size = setting_table.seed_sd, float(np.linalg.norm(contrast))
-    return (
-        (sd.residual * size, sd.residual_df)
-        if setting_table.confirmed(setting, winner)
-        else (sd.single * size, math.inf)
-    )
+def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Array) -> Error | None:
+    sd, size = table.seed_sd, float(np.linalg.norm(contrast))
+    if not table.confirmed(setting, winner):
+        return sd.single * size, sd.single_df
+    return None if sd.residual is None else (sd.residual * size, sd.residual_df)
 
 
-def _tail(setting_table: SettingTable, setting: int, winner: int) -> float:
-    stated, seeds = setting_table.separation, setting_table.seeds
-    if not setting_table.confirmed(setting, winner):
-        return pair_tail(len(setting_table.settings), stated.alpha)
+def _tail(table: SettingTable, setting: int, winner: int) -> float:
+    stated, seeds = table.separation, table.seeds
+    if not table.confirmed(setting, winner):
+        return pair_tail(len(table.settings), stated.alpha)
     replicated = sum(number > 0 for number in seeds)
     rounds = planned_rounds(replicated, stated.rounds, stated.budget)
     return round_tail(replicated, min(seeds[setting], seeds[winner]), rounds, stated.alpha)
 
 
-def _contrast(setting_table: SettingTable, setting: int, winner: int) -> Array:
-    """(trials,): how the difference between a setting and the winner is made from the trials' objectives.
-
-    Where both have replicates these are compared, blocked by seed. Else their search trials are, which share the
-    sweep's seed; what the winner owes to having been picked by its own is paid for by the simultaneous intervals.
-    """
-    weights = setting_table.rule.weights
-    if setting_table.confirmed(setting, winner):
+def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
+    """(trials,) coefficients of the trials' objectives in the difference of a setting to the winner."""
+    weights = table.rule.weights
+    if table.confirmed(setting, winner):
         return weights[setting] - weights[winner]
-    own = np.array([[trial == setting_table.settings[k] for trial in setting_table.trials] for k in (setting, winner)])
+    # Search trials share the sweep's seed. The winner was picked by its own; the simultaneous intervals pay for that.
+    own = np.array([[trial == table.settings[k] for trial in table.trials] for k in (setting, winner)])
     return own[0].astype(float) - own[1]
 
 
-def _error(score_matrix: ScoreMatrix, resampled: Array, seeds: tuple[float, float]) -> tuple[float, float] | None:
-    """Joint standard error of items, from their resamples, and seeds; None where an area has a single cluster."""
-    items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in score_matrix.design.clusters)
-    return standard_error(items, item_df, *seeds) if math.isfinite(items) else None
+def _error(matrix: ScoreMatrix, resampled: Array, seeds: Error | None) -> Error | None:
+    """Joint error of items (from their resamples) and seeds; None where either is unknown."""
+    items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in matrix.design.clusters)
+    return standard_error(items, item_df, *seeds) if seeds and math.isfinite(items) else None
 
 
-def _interval(value: float, error: tuple[float, float] | None, tail: float) -> list[float] | None:
+def _interval(value: float, error: Error | None, tail: float) -> Interval | None:
     if error is None:
         return None
     reach = critical_value(tail, error[1]) * error[0]
@@ -225,25 +205,21 @@ def _weights(settings: list[str], trials: list[str], fresh: list[str], replicate
     return weights
 
 
-def _at_its_steps(score_matrix: ScoreMatrix, replicate: str, search: str) -> tuple[Indices, Indices]:
+def _shared_steps(matrix: ScoreMatrix, replicate: str, search: str) -> tuple[Indices, Indices]:
     """Columns of a replicate and of its search trial at the steps that both were scored at; see `Rule.read_at`.
 
-    None where the step that the search trial was best at is not among them.
+    Empty where the step that the search trial was best at is not among them.
     """
     own, its = (
-        {score_matrix.contenders[k].step: k for k in _columns(score_matrix, name)} for name in (replicate, search)
+        {candidate.step: k for k, candidate in enumerate(matrix.candidates) if candidate.trial_id == name}
+        for name in (replicate, search)
     )
-    objectives = score_matrix.objectives()
+    objectives = matrix.objectives()
     best = min(its, key=lambda step: (objectives[its[step]], step))
     steps = sorted(own.keys() & its.keys()) if best in own else []
-    return np.array([own[step] for step in steps], dtype=np.intp), np.array(
-        [its[step] for step in steps], dtype=np.intp
-    )
-
-
-def _columns(score_matrix: ScoreMatrix, trial_id: str) -> list[int]:
-    return [k for k, contender in enumerate(score_matrix.contenders) if contender.trial_id == trial_id]
+    return np.array([own[step] for step in steps], np.intp), np.array([its[step] for step in steps], np.intp)
 
 
 def _seed(trial: Trial) -> str:
+    # An unknown seed is shared with no other trial.
     return f"unknown, of {trial.trial_id}" if trial.seed is None else str(trial.seed)

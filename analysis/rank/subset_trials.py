@@ -1,5 +1,4 @@
-"""What more data would bring, read from a sweep's subset trials; see `analysis.stats.data_scaling` for the
-comparison."""
+"""What more data would bring, read from a sweep's subset trials; see `analysis.stats.data_scaling`."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from typing import Any
 from analysis.rank.candidates import Candidate
 from analysis.records.sweep import Sweep, Trial
 from analysis.stats.data_scaling import MoreData, more_data
-from analysis.stats.seed_variance import stated_seed_sd
+from analysis.stats.seed_variance import assumed_seed_sd
 from trainables.diagnostics.generalization import Items
 
 QUARTER, HALF = 0.25, 0.5
@@ -16,27 +15,28 @@ SUBSET = "subset"
 
 
 def what_more_data_brings(
-    sweep: Sweep, contenders: list[Candidate], setting: str | None, seed_sd: float | None
+    sweep: Sweep, candidates: list[Candidate], setting: str | None, seed_sd: float | None
 ) -> dict[str, Any]:
-    """Compares the trials on a quarter and a half of the training set with the full trial that they were made from.
+    """Compares the trials on a quarter and a half of the training set with the full trial of their setting.
 
     Args:
         sweep: The sweep, its subset trials among its trials.
-        contenders: All checkpoints of complete trials, those of subset trials among them.
+        candidates: All checkpoints of complete trials, those of subset trials among them.
         setting: The winner's search trial; where it has no subset trials, another's that has.
-        seed_sd: Standard deviation between seeds, nats a token; None for the stated one.
+        seed_sd: Standard deviation between seeds, nats a token; None for the assumed one.
 
     Returns:
         `verdict`, `sentence`, the two gains with their intervals, `next_doubling`, and the `trials` compared; "not
-        measured" where one of them is missing, for a single curve's late fall is the LR decay's.
+        measured" where one of them is missing.
     """
     trials = subset_trials(sweep, setting)
-    last = {c.trial_id: c for c in sorted(contenders, key=lambda c: c.step) if c.defect is None}
+    # The last checkpoint, not the best: only a finished LR schedule shows what the data gave.
+    last = {c.trial_id: c for c in sorted(candidates, key=lambda c: c.step) if c.defect is None}
     found, used = MoreData("not measured"), {}
     if trials is not None and all(trial.trial_id in last for trial in trials):
         chosen = [last[trial.trial_id] for trial in trials]
-        sd = stated_seed_sd(sweep.separation.seed_sd).single if seed_sd is None else seed_sd
-        quarter, half, full = (_items(sweep, contender) for contender in chosen)
+        sd = assumed_seed_sd(sweep.separation.seed_sd) if seed_sd is None else seed_sd
+        quarter, half, full = (_items(sweep, candidate) for candidate in chosen)
         found = more_data(quarter, half, full, _groups(sweep, chosen[0]), sweep.weights, sd)
         used = {name: c.trial_id for name, c in zip(("quarter", "half", "full"), chosen, strict=True)}
     return {
@@ -62,16 +62,16 @@ def subset_trials(sweep: Sweep, setting: str | None) -> tuple[Trial, Trial, Tria
     return None
 
 
-def _keys(sweep: Sweep, contender: Candidate) -> dict[str, list[tuple[str, str]]]:
-    return {area: sorted(key for key in contender.scores if key[0] == area) for area in sweep.weights}
+def _keys(sweep: Sweep, candidate: Candidate) -> dict[str, list[tuple[str, str]]]:
+    return {area: sorted(key for key in candidate.scores if key[0] == area) for area in sweep.weights}
 
 
-def _items(sweep: Sweep, contender: Candidate) -> Items:
-    return {area: [contender.scores[key].nll for key in keys] for area, keys in _keys(sweep, contender).items()}
+def _items(sweep: Sweep, candidate: Candidate) -> Items:
+    return {area: [candidate.scores[key].nll for key in keys] for area, keys in _keys(sweep, candidate).items()}
 
 
-def _groups(sweep: Sweep, contender: Candidate) -> dict[str, list[str]]:
-    return {area: [contender.scores[key].group for key in keys] for area, keys in _keys(sweep, contender).items()}
+def _groups(sweep: Sweep, candidate: Candidate) -> dict[str, list[str]]:
+    return {area: [candidate.scores[key].group for key in keys] for area, keys in _keys(sweep, candidate).items()}
 
 
 def _as_list(values: tuple[float, ...] | None) -> list[float] | None:

@@ -1,20 +1,17 @@
-"""The sweep's outcome in a few sentences, none of which says more than the evidence carries."""
+"""The sweep's outcome in a few sentences, which claim no more than the data support."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from analysis.output.formats import nats, seed_source, with_interval
-
-Board = dict[str, Any]
-Row = dict[str, Any]
+from analysis.output.leaderboard import CheckpointName, Leaderboard, LeaderboardRow
 
 SHOWN_TIES = 5
 
 
-def verdict(board: Board) -> str:
-    """The winner and its gain, a tie, or why there is neither; then replicates and guard-rails, where there are any.
+def verdict(board: Leaderboard) -> str:
+    """The winner and its gain, a tie, or why there is neither; then replicates and guard-rails, if any.
 
     Args:
         board: What `analysis.rank.leaderboard.leaderboard` returns, of this version or an earlier one.
@@ -24,12 +21,12 @@ def verdict(board: Board) -> str:
         counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no trial has ended"
         reason = "No complete trial has held-out scores" if states["complete"] else "No complete trial"
         return f"{reason}: nothing to rank ({counted})."
-    return " ".join(part for part in (_outcome(board), _over_seeds(board), _guard_rails(board)) if part)
+    name = _checkpoint(board["winner"])
+    return " ".join(part for part in (_outcome(board, name), _over_seeds(board), _guard_rails(board)) if part)
 
 
-def _outcome(board: Board) -> str:
-    winner, separation = board["winner"], board.get("separation")
-    name = f"{winner['trial_id']} at step {winner['step']}"
+def _outcome(board: Leaderboard, name: str) -> str:
+    separation = board.get("separation")
     tied = [row for row in board["rows"] if row["tied"]]
     scope = f"items and {seed_source(separation)}" if separation else board["intervals"]["scope"]
     if separation and not separation["comparisons"]:
@@ -41,8 +38,8 @@ def _outcome(board: Board) -> str:
     return f"Winner: {name}, {f'told apart from all others ({scope})' if separation else scope}; {_gain(board)}."
 
 
-def _confirmed(board: Board, name: str, single: list[Row], scope: str) -> str:
-    """The outcome where replicates decide; what was never replicated is said apart."""
+def _confirmed(board: Leaderboard, name: str, single: list[LeaderboardRow], scope: str) -> str:
+    # Replicates decide; ties with settings that were never replicated are said after them.
     rows = [row for row in board["rows"][1:] if _replicated(row)]
     tied = [row for row in rows if row["tied"]]
     if tied:
@@ -51,31 +48,36 @@ def _confirmed(board: Board, name: str, single: list[Row], scope: str) -> str:
         text = f"Winner: {name}, its setting told apart from the others that were replicated, {_names(rows)}"
     else:
         text = f"Winner: {name}, of the only setting that was replicated"
-    beside = f"; not told apart by the search alone and never replicated: {_names(single)}" if single else ""
-    return f"{text} ({scope}){beside}; {_gain(board)}."
+    more = f"; not told apart by the search alone and never replicated: {_names(single)}" if single else ""
+    return f"{text} ({scope}){more}; {_gain(board)}."
 
 
-def _replicated(row: Row) -> bool:
-    return bool((row.get("setting") or {}).get("replicated"))
+def _checkpoint(pair: CheckpointName) -> str:
+    return f"{pair['trial_id']} at step {pair['step']}"
 
 
-def _names(rows: list[Row]) -> str:
+def _replicated(row: LeaderboardRow) -> bool:
+    setting = row.get("setting")
+    return bool(setting and setting["replicated"])
+
+
+def _names(rows: list[LeaderboardRow]) -> str:
     names = [row["trial_id"] for row in rows]
     if len(names) > SHOWN_TIES:
         names[SHOWN_TIES:] = [f"{len(names) - SHOWN_TIES} more"]
     return ", ".join(names)
 
 
-def _gain(board: Board) -> str:
+def _gain(board: Leaderboard) -> str:
     best, gains = board["rows"][0], board.get("winner_gain")
     plain, interval = (gains["plain"], gains["plain_interval"]) if gains else (best["gain"], best["gain_interval"])
     corrected = gains["corrected"] if gains else None
     if plain is None:
         return "the base model was not scored"
-    if corrected is None or corrected == plain:
+    if gains is None or corrected is None or corrected == plain:
         text = f"gain over the base model {with_interval(plain, interval)} nats a token"
     else:
-        interval = gains["corrected_interval"] if gains else None
+        interval = gains["corrected_interval"]
         text = f"gain over the base model {with_interval(corrected, interval)} nats a token, corrected for having been "
         text += f"selected (plain and optimistic: {nats(plain)})"
     if interval is not None and interval[0] <= 0:
@@ -83,31 +85,26 @@ def _gain(board: Board) -> str:
     return text
 
 
-def _over_seeds(board: Board) -> str:
-    if not _replicated(board["rows"][0]):
+def _over_seeds(board: Leaderboard) -> str:
+    setting = board["rows"][0].get("setting")
+    if not setting or not setting["replicated"]:
         return ""
-    setting = board["rows"][0]["setting"]
-    seeds = setting["seeds"]
-    gain = with_interval(setting["gain"], setting["gain_interval"])
+    seeds, gain = setting["seeds"], with_interval(setting["gain"], setting["gain_interval"])
     return f"Its setting gains {gain} over {seeds} fresh seed{'s' if seeds > 1 else ''}."
 
 
-def _guard_rails(board: Board) -> str:
+def _guard_rails(board: Leaderboard) -> str:
     rails, row = board.get("guard_rails"), board["rows"][0]
     if not rails or rails["winner"] in (None, "pass"):
         return ""
-    found = {outcome: _areas(row, outcome) for outcome in ("fail", "undecided")}
     if rails["winner"] == "undecided":
-        return f"Guard-rails undecided: {found['undecided']}."
+        return f"Guard-rails undecided: {_areas(row, 'undecided')}."
     best = rails["best_passing"]
-    beside = (
-        f"the best that passes all is {best['trial_id']} at step {best['step']}" if best else "no setting passes all"
-    )
-    return f"It FAILS its guard-rails: {found['fail']}; {beside}."
+    passing = f"the best that passes all is {_checkpoint(best)}" if best else "no setting passes all"
+    return f"It FAILS its guard-rails: {_areas(row, 'fail')}; {passing}."
 
 
-def _areas(row: dict[str, Any], outcome: str) -> str:
-    """Each area with that outcome, and its loss against the base model beside what is allowed."""
+def _areas(row: LeaderboardRow, outcome: str) -> str:
     return ", ".join(
         f"{area} {rail['delta']:+.3f} against the base model, allowed {rail['allowed']:+.3f}"
         for area, rail in sorted(row["guard_rails"].items())

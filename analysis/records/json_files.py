@@ -1,4 +1,4 @@
-"""Reads JSON and JSON Lines files that a sweep is, or was until it was killed, writing to."""
+"""Reads JSON and JSON Lines files of a sweep that may be running or was killed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ from trainables.errors import UserError
 def read_json_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
     """Reads a JSON Lines file in which lines may have been cut off.
 
-    A writer that is killed leaves half a line at the end; after a resume, whole lines may follow it.
-
-    Args:
-        path: The file; a missing one counts as empty, for a sweep that has only begun has none.
-
     Returns:
-        (line number from 1, object) for each line, and a note for each line that was cut off: these are left out.
+        (line number from 1, object) for each line, and a note for each cut-off line, which is left out.
 
     Raises:
         UserError: A line isn't a JSON object in UTF-8 and wasn't cut off.
     """
-    if not path.exists():
+    if not path.exists():  # a sweep that has only begun
         return [], []
     raw_lines = path.read_bytes().split(b"\n")
     records: list[tuple[int, dict[str, Any]]] = []
@@ -37,6 +32,7 @@ def read_json_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[
             record = None
         if isinstance(record, dict):
             records.append((number, record))
+        # A killed writer leaves half a line at the end; after a resume, whole lines follow it.
         elif record is None and (number == len(raw_lines) or _is_cut_off(raw)):
             notes.append(f"{path.parent.name}/{path.name}: line {number} was cut off and is left out")
         else:
@@ -46,7 +42,8 @@ def read_json_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[
 
 
 def _is_cut_off(raw: bytes) -> bool:
-    """Whether the line starts an object and ends inside it: in a string, or with a bracket still open."""
+    # An object that ends inside a string or with a bracket still open. json's error position can't tell that apart
+    # from a line that is broken otherwise.
     depth, in_string, escaped = 0, False, False
     for character in raw.decode("utf-8", "replace").strip():
         if escaped:
@@ -62,7 +59,7 @@ def _is_cut_off(raw: bytes) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object's file; None where there is none.
+    """Reads a file with one JSON object; None where there is none.
 
     Raises:
         UserError: It holds something else.

@@ -1,4 +1,4 @@
-"""Who came from whom: sweeps name their parent in the config, and the manifest remembers its id."""
+"""Lineage of sweeps: a config names the parent, and the manifest keeps its id."""
 
 from __future__ import annotations
 
@@ -15,34 +15,26 @@ from trainables.storage.layout import MANIFEST_FILE
 from trainables.storage.object_store import is_url
 from trainables.storage.working_copy import parent_and_name, place_of
 
+# `NAME@ID`: a sweep in any place.
 LINK = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)@(?P<id>[0-9a-f]{12})")
-"""A sweep wherever it lies: `NAME@ID`."""
 
+# Keys that differ between any two sweeps and say nothing of what was tried.
 MOVED = ("name", "parent", "storage_path", "search.warm_start", "search.seed_points", "space.beyond_recommended")
-"""What differs between any two sweeps, and says nothing of what was tried."""
 
 SHOWN_CHANGES = 4
 
 
 @dataclass(frozen=True)
 class Kin:
-    """A sweep in a family tree.
-
-    Attributes:
-        folder: Where it lies.
-        name: Its name.
-        id: Its own id; None for sweeps of versions that gave none.
-        parent: Its parent's `name`, `id` and `folder`, each None where unknown; None for a sweep without a parent.
-        config: Its config, as plain YAML reads it.
-        said: What the tree says of it, such as its winner's loss.
-    """
+    """A sweep in a family tree."""
 
     folder: Path
     name: str
-    id: str | None
+    id: str | None  # its own id; None for sweeps of versions that gave none
+    # Its parent's `name`, `id` and `folder`, each None where unknown; None for a sweep without a parent
     parent: Mapping[str, Any] | None
-    config: Mapping[str, Any]
-    said: str = ""
+    config: Mapping[str, Any]  # its config, as plain YAML reads it
+    said: str = ""  # what the tree says of it, such as its winner's loss
 
     def is_child_of(self, other: Kin) -> bool:
         """By id where both sides know one, else by folder."""
@@ -55,11 +47,7 @@ class Kin:
 
 
 def named_parent(text: str) -> dict[str, Any]:
-    """What a config's `parent` names.
-
-    Args:
-        text: A sweep's folder or URL, or its `NAME@ID`.
-    """
+    """Resolves a config's `parent`, a sweep's folder, URL or `NAME@ID`, to its `name`, `id` and `folder`."""
     if link := LINK.fullmatch(text):
         return {**link.groupdict(), "folder": None}
     place = full_place(text)
@@ -67,7 +55,7 @@ def named_parent(text: str) -> dict[str, Any]:
 
 
 def link_to(folder: Path, name: str) -> str:
-    """How a config names this sweep as its parent: `NAME@ID`, or its folder where it has no id."""
+    """The value of `parent` that names this sweep: `NAME@ID`, or its folder where it has no id."""
     own = sweep_id(folder)
     return f"{name}@{own}" if own else place_of(folder)
 
@@ -90,18 +78,19 @@ def sweep_id(folder: Path) -> str | None:
 
 
 def parent_of(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """A sweep's parent: the manifest's, else the config's, else, as before there was one, the first warm start."""
+    """A sweep's parent: the manifest's, else the config's, else the first warm start."""
     if manifest.get("parent"):
         return dict(manifest["parent"])
     if config.get("parent"):
         return named_parent(str(config["parent"]))
+    # Before configs had a `parent`, a warm start was the only link.
     search = config.get("search")
     warm = (search.get("warm_start") if isinstance(search, dict) else None) or []
     return named_parent(str(warm[0])) if warm else None
 
 
 def tree(sweeps: Sequence[Kin]) -> Iterator[str]:
-    """The sweeps as a tree, each beneath its parent with what it changed; one given sweep a line."""
+    """Renders the sweeps as a tree, a line each: below its parent, with its changes."""
     above = {id(one): next((other for other in sweeps if one.is_child_of(other)), None) for one in sweeps}
 
     def branch(one: Kin, depth: int) -> Iterator[str]:
@@ -118,7 +107,7 @@ def tree(sweeps: Sequence[Kin]) -> Iterator[str]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Config values that differ, by dotted key: the parent's and the child's; names and places are left out."""
+    """Config values that differ, by dotted key: (parent's, child's), without names and places."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     return {
         key: (old.get(key), new.get(key))
@@ -136,7 +125,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _as_number(value: Any) -> Any:
-    """Plain YAML reads `1e-4` as a text; a number is a number however it is spelled."""
+    # Plain YAML reads `1e-4` as a text.
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -153,6 +142,3 @@ def _changes_in_words(parent: Kin, child: Kin) -> str:
 
 def _words(parent: Mapping[str, Any]) -> str:
     return parent["folder"] or "@".join(filter(None, (parent["name"], parent["id"])))
-
-
-__all__ = ["LINK", "Kin", "changes", "full_place", "link_to", "named_parent", "parent_of", "sweep_id", "tree"]

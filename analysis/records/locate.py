@@ -1,4 +1,4 @@
-"""Sweeps that a command is asked to read: a folder, or a URL, of which this machine then has a copy."""
+"""Opens the sweeps that a command reads: a folder, or a URL, which is copied to this machine."""
 
 from __future__ import annotations
 
@@ -11,22 +11,19 @@ from trainables.storage.object_store import Remote, is_url
 from trainables.storage.sealed_folder import DamagedError, pull_sealed
 from trainables.storage.working_copy import READER, WorkingCopy, join_ledger, place_of, top
 
-WRITTEN = (LEADERBOARD_FILE, REPORT_FILE)
-"""What `analysis` writes into a sweep's folder."""
+WRITTEN = (LEADERBOARD_FILE, REPORT_FILE)  # by `analysis` into a sweep's folder
 
 
 @contextmanager
 def opened(place: str | Path, written: Sequence[str] = WRITTEN) -> Iterator[Path]:
-    """The folder of a sweep; what is written into it while the block runs goes to its store, if it lies in one.
-
-    Of a store everything comes but checkpoints and training states; `bring_checkpoint` fetches one.
+    """Context manager: the folder of a sweep, without checkpoints and training states if it is in an object store.
 
     Args:
-        place: What the user gave.
-        written: Files that may be written.
+        place: Folder or URL.
+        written: Files that the block may write; they are uploaded at its end.
 
     Raises:
-        UserError: The place is a URL, but none of an object store.
+        UserError: The place is a URL, but not of an object store.
         StoreError: The store can't be used.
     """
     copy = WorkingCopy.of(str(place), READER)
@@ -38,17 +35,17 @@ def opened(place: str | Path, written: Sequence[str] = WRITTEN) -> Iterator[Path
 
 
 def top_of(place: str) -> Path:
-    """The folder of a sweep, of which only what lies in the folder itself is sure to be there."""
+    """The folder of a sweep with at least its top-level files."""
     copy = WorkingCopy.of(place, READER)
     copy.pull(top)
     return copy.folder
 
 
 def bring_checkpoint(folder: Path, key: str) -> None:
-    """Fetches a checkpoint of a sweep that lies in a store; a folder that is no copy has what it has.
+    """Fetches a checkpoint of a sweep in an object store; does nothing for a local sweep.
 
     Raises:
-        DamagedError: A file of it is missing or is not what was written.
+        DamagedError: A file of it is missing or differs from the one written.
     """
     if is_url(place := place_of(folder)):
         pull_sealed(Remote(place), key, folder / key)

@@ -1,7 +1,6 @@
 """Reads a sweep's folder as typed records, without Ray or torch.
 
-A line that was cut off while it was being written is left out and said in `notes`; every other line that can't be read
-is an error.
+A line that a killed writer cut off is left out and noted; every other line that can't be read is an error.
 """
 
 from __future__ import annotations
@@ -24,53 +23,38 @@ STATES = ("complete", "pruned", "diverged", "failed")
 
 
 @dataclass(frozen=True, slots=True)
-class ItemScore:
-    """One held-out item as one checkpoint (or the base model, at step 0) scored it.
-
-    Attributes:
-        area: Name of the held-out area.
-        id: The item's id, unique in its area.
-        group: Cluster of items that share a context; the item's own id where the data names none.
-        nll: Summed loss of the item's response tokens divided by their number, nats a token; NaN where null.
-        tokens: Response tokens that the loss was taken on.
-        answer: The generated answer; None where none was generated.
-        exact_match: 0 or 1 by SQuAD's normalisation; None where no answer was generated.
-        token_f1: 0 to 1, likewise.
-    """
+class HeldoutScore:
+    """A line of `heldout.jsonl`: one item as one checkpoint (or the base model, at step 0) scored it."""
 
     area: str
-    id: str
-    group: str
-    nll: float
-    tokens: int
-    answer: str | None = None
-    exact_match: float | None = None
-    token_f1: float | None = None
+    id: str  # unique in its area
+    group: str  # cluster of items that share a context; the item's own id where the data names none
+    nll: float  # summed loss of the item's response tokens divided by their number, nats a token; NaN where null
+    tokens: int  # response tokens that the loss was taken on
+    answer: str | None = None  # the generated answer; None where none was generated
+    exact_match: float | None = None  # 0 or 1 by SQuAD's normalization; None where no answer was generated
+    token_f1: float | None = None  # 0 to 1; None in the same cases
 
 
 @dataclass(frozen=True)
 class Heldout:
-    """A `heldout.jsonl`: scores by step, then by (area, id); `notes` say what was left out or repeated."""
+    """A `heldout.jsonl`: scores by step, then by (area, id), and notes on lines left out or repeated."""
 
-    by_step: dict[int, dict[tuple[str, str], ItemScore]]
+    by_step: dict[int, dict[tuple[str, str], HeldoutScore]]
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A line of `trials.jsonl`: one trial that ended, with the fields that the sweep wrote there.
-
-    `precision` is what it was computed in, "fp32" or "bf16"; None in sweeps that did not write it.
-    A trial of kind "subset" is trained on a `fraction` of the samples, with the setting of `replicate_of`.
-    """
+    """A line of `trials.jsonl`: one trial that ended."""
 
     trial_id: str
     state: str
     kind: str = "search"
     replicate_of: str | None = None
-    fraction: float | None = None
+    fraction: float | None = None  # of the samples, for a trial of kind "subset" with the setting of `replicate_of`
     seed: int | None = None
-    precision: str | None = None
+    precision: str | None = None  # "fp32" or "bf16"; None in sweeps that did not write it
     params: Mapping[str, float] = field(default_factory=dict)
     drawn: Mapping[str, float] | None = None
     steps: int | None = None
@@ -84,38 +68,29 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder, read.
-
-    Attributes:
-        folder: Where it lies.
-        config: `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
-        weights: Weight in the objective of each held-out area that selects, above 0.
-        baseline: The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored.
-        trials: Trials that ended, sorted by id.
-        notes: What was left out or repeated in the files, as sentences.
-        sealed: Held-out areas that are scored once, at the end, and never count.
-        not_worse_by: Guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`.
-        separation: When settings are told apart, by the config.
-    """
+    """A sweep's folder, read."""
 
     folder: Path
-    config: dict[str, Any]
-    weights: dict[str, float]
+    config: dict[str, Any]  # `sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
+    weights: dict[str, float]  # weight in the objective of each held-out area that selects, above 0
+    # The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored
     baseline: dict[str, dict[str, Any]] | None
-    trials: list[Trial]
-    notes: list[str]
-    sealed: tuple[str, ...] = ()
+    trials: list[Trial]  # trials that ended, sorted by id
+    notes: list[str]  # what was left out or repeated in the files, as sentences
+    sealed: tuple[str, ...] = ()  # held-out areas that are scored once, at the end, and never count
+    # Guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`
     not_worse_by: Mapping[str, float] = field(default_factory=dict)
-    separation: Separation = field(default_factory=Separation)
+    separation: Separation = field(default_factory=Separation)  # when settings count as different, by the config
 
     @property
     def name(self) -> str:
-        """The sweep's name: the config's, else the folder's."""
+        """The config's name, else the folder's."""
         return str(self.config.get("name") or self.folder.name)
 
     @property
     def statement(self) -> str:
-        """What the sweep is for, as its config says; empty where it doesn't."""
+        """The sweep's purpose, as its config states it; empty where it doesn't."""
+        # Newer configs have a section here, older ones a text.
         objective = self.config.get("objective") or ""
         return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
 
@@ -133,7 +108,7 @@ def read_sweep(folder: str | Path) -> Sweep:
     """Reads `sweep.yaml`, `baseline.json` and `trials.jsonl`; items and curves are read on demand.
 
     Args:
-        folder: `<storage_path>/<name>` of a sweep, ended or under way.
+        folder: `<storage_path>/<name>` of a sweep, finished or running.
 
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
@@ -164,18 +139,16 @@ def read_sweep(folder: str | Path) -> Sweep:
 def read_heldout(path: Path) -> Heldout:
     """Reads a `heldout.jsonl`; a missing file gives no scores.
 
-    An item that stands there twice at one step (a trial that was run again after its lane died) counts by its last
-    line, and a note says so.
-
     Raises:
         UserError: A line is no JSON object or lacks a field.
     """
     lines, notes = read_json_lines(path)
-    by_step: dict[int, dict[tuple[str, str], ItemScore]] = {}
+    by_step: dict[int, dict[tuple[str, str], HeldoutScore]] = {}
     repeated = 0
     for number, record in lines:
         step, score = _item(record, f"{path} line {number}")
         scores = by_step.setdefault(step, {})
+        # A trial that was run again after its lane died repeats items; the last line counts.
         repeated += (score.area, score.id) in scores
         scores[score.area, score.id] = score
     if repeated:
@@ -183,14 +156,13 @@ def read_heldout(path: Path) -> Heldout:
     return Heldout(by_step, notes)
 
 
-def _item(record: dict[str, Any], where: str) -> tuple[int, ItemScore]:
+def _item(record: dict[str, Any], where: str) -> tuple[int, HeldoutScore]:
     try:
-        nll = record["nll"]
-        return int(record["step"]), ItemScore(
+        return int(record["step"]), HeldoutScore(
             area=str(record["area"]),
             id=str(record["id"]),
             group=str(record["id"] if record.get("group") is None else record["group"]),
-            nll=number_or_nan(nll),
+            nll=number_or_nan(record["nll"]),
             tokens=int(record["tokens"]),
             answer=record.get("answer"),
             exact_match=record.get("exact_match"),

@@ -1,4 +1,4 @@
-"""What the ranking needs of `sweep.yaml`, read as plain YAML: sweeps of earlier versions lack some of the keys."""
+"""The ranking's part of `sweep.yaml`, read as plain YAML: sweeps of earlier versions lack some of the keys."""
 
 from __future__ import annotations
 
@@ -21,24 +21,18 @@ ROLES = ("select", "sealed")
 
 @dataclass(frozen=True)
 class RankingConfig:
-    """The held-out areas' part in the decision.
+    """The held-out areas' roles in the ranking."""
 
-    Attributes:
-        weights: Weight of each area that selects, above 0.
-        sealed: Areas that never count in the ranking.
-        not_worse_by: Guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that
-            selects; areas without one are left out.
-        separation: When settings are told apart.
-    """
-
-    weights: dict[str, float]
-    sealed: tuple[str, ...] = ()
+    weights: dict[str, float]  # weight of each area that selects, above 0
+    sealed: tuple[str, ...] = ()  # areas that never count in the ranking
+    # Guard-rails: nats a token by which a checkpoint may be worse than the base model in an area that selects; areas
+    # without one are left out
     not_worse_by: dict[str, float] = field(default_factory=dict)
-    separation: Separation = field(default_factory=Separation)
+    separation: Separation = field(default_factory=Separation)  # when settings count as different
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`sweep.yaml` as YAML reads it. Careful: plain YAML gives `1e-4` as a string.
+    """Reads `sweep.yaml`. Careful: plain YAML gives `1e-4` as a string.
 
     Raises:
         UserError: The folder is no sweep's, or the file can't be read.
@@ -59,18 +53,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
-    """The areas' weights, roles and guard-rails, and when settings are told apart.
-
-    A key that an earlier version's config doesn't have means what it meant then: every area selects, none has a
-    guard-rail, no seed variance is stated; the rest is as `Separation` has it.
-
-    Args:
-        config: What `read_config` gave.
-        path: Of the file, for errors.
+    """Reads the areas' weights, roles and guard-rails, and `confirm`; `path` is the file's, for errors.
 
     Raises:
-        UserError: No area selects, or a value can't be what it must be.
+        UserError: No area selects, or a value is out of range.
     """
+    # A missing key means what it meant to the version that wrote the config: every area selects, none has a guard-rail,
+    # no seed variance is stated.
     section = config.get("heldout")
     areas = section.get("areas") if isinstance(section, dict) else None
     if not isinstance(areas, dict) or not areas:
@@ -93,7 +82,6 @@ def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
 
 
 def _separation(section: Any, path: Path) -> Separation:
-    """The section `confirm`, of which earlier versions lack all or some."""
     given = section if isinstance(section, dict) else {}
     found = {key: given[key] for key in ("alpha", "seed_sd", "rounds", "budget") if given.get(key) is not None}
     numbers = {key: _number(value, f"{path} confirm.{key}", zero=key == "budget") for key, value in found.items()}

@@ -1,17 +1,12 @@
-"""PURE. How sure are we: a paired cluster bootstrap of the held-out objective.
+"""PURE. A paired cluster bootstrap of the held-out objective.
 
-The objective of a checkpoint is the weighted mean over areas of its items' mean NLL. Its uncertainty comes from which
-items happened to be in the held-out sets, so whole clusters of items (those that share a context are not independent)
-are drawn anew, with replacement, within each area (the areas are given, not drawn). Every checkpoint sees the same
-draws, so differences between checkpoints are paired item by item.
-
-What the intervals do not cover: another seed of the training. Two *settings* differ for certain only if their
-difference also exceeds seed variance; `analysis.stats.seed_variance` has that.
+The objective is the weighted mean over areas of the items' mean NLL. Whole clusters of items (items that share a
+context are not independent) are resampled with replacement within each area. Every checkpoint sees the same resamples,
+so differences between checkpoints are paired item by item. The intervals don't cover another training seed
+(`analysis.stats.seed_variance`).
 
 Sources: Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 (percentile interval); Davison & Hinkley,
-Bootstrap Methods and their Application (1997), §3.2 (strata) and §3.8 (clusters). Percentile intervals are somewhat
-too narrow with few clusters: by √(1 − 1/C) and the tails of t against the normal, so that of 95 % intervals over C = 10
-clusters about 90 % hold, over 20 about 93 % (`FEW_CLUSTERS`, ours, is where the leaderboard begins to say so).
+Bootstrap Methods and their Application (1997), §3.2 (strata) and §3.8 (clusters).
 """
 
 from __future__ import annotations
@@ -26,26 +21,20 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
+# Ours: where the leaderboard begins to say that intervals are too narrow. With C clusters, percentile intervals are so
+# by √(1 − 1/C) and the tails of t against the normal: of 95 % intervals about 90 % hold with C = 10, 93 % with 20.
 FEW_CLUSTERS = 20
 
 
 @dataclass(frozen=True)
 class Design:
-    """Which held-out item lies in which area and cluster. Order of items as in the NLL matrices that it is used with.
+    """The area and cluster of each held-out item, in the order of the NLL matrices' rows."""
 
-    Attributes:
-        areas: Names of the areas, sorted.
-        weights: (areas,) shares of the areas in the objective; they sum to 1.
-        area_of: (items,) index of each item's area.
-        cluster_of: (items,) index of each item's cluster within its area, from 0.
-        clusters: Number of clusters in each area.
-    """
-
-    areas: tuple[str, ...]
-    weights: Array
-    area_of: NDArray[np.intp]
-    cluster_of: NDArray[np.intp]
-    clusters: tuple[int, ...]
+    areas: tuple[str, ...]  # names of the areas, sorted
+    weights: Array  # (areas,) shares of the areas in the objective; they sum to 1
+    area_of: NDArray[np.intp]  # (items,) index of each item's area
+    cluster_of: NDArray[np.intp]  # (items,) index of each item's cluster within its area, from 0
+    clusters: tuple[int, ...]  # number of clusters in each area
 
 
 def make_design(areas: Sequence[str], groups: Sequence[str], weights: Mapping[str, float]) -> Design:
@@ -67,27 +56,19 @@ def make_design(areas: Sequence[str], groups: Sequence[str], weights: Mapping[st
     share = np.array([weights[name] for name in names], dtype=float)
     if not np.all((share > 0) & np.isfinite(share)):
         raise ValueError(f"weights must be above 0 and finite, got {dict(weights)}")
-    rank = {name: index for index, name in enumerate(names)}
-    area_of = np.array([rank[area] for area in areas], dtype=np.intp)
-    cluster_of = np.zeros(len(areas), dtype=np.intp)
-    counts = []
+    area_of = np.searchsorted(names, areas)
+    cluster_of, counts = np.zeros(len(areas), dtype=np.intp), []
     for index in range(len(names)):
-        members = [int(i) for i in np.flatnonzero(area_of == index)]
-        number = {name: i for i, name in enumerate(sorted({groups[i] for i in members}))}
-        cluster_of[members] = [number[groups[i]] for i in members]
-        counts.append(len(number))
+        members = area_of == index
+        clusters, cluster_of[members] = np.unique(np.asarray(groups)[members], return_inverse=True)
+        counts.append(len(clusters))
     return Design(names, share / share.sum(), area_of, cluster_of, tuple(counts))
 
 
 def area_means(design: Design, nll: Array) -> Array:
-    """Mean NLL of each area's items.
+    """Mean NLL of each area's items: (items, checkpoints) to (areas, checkpoints), nats a token.
 
-    Args:
-        design: The items' areas.
-        nll: (items, checkpoints), nats a token. A NaN reaches only its own checkpoint.
-
-    Returns:
-        (areas, checkpoints)
+    A NaN reaches only its own checkpoint.
     """
     return np.stack([nll[design.area_of == index].mean(axis=0) for index in range(len(design.areas))])
 
@@ -100,9 +81,6 @@ def objective(design: Design, nll: Array) -> Array:
 class Bootstrap:
     """Resamples of one design, drawn once and applied to every checkpoint.
 
-    A resample of C clusters out of C with replacement is a draw of multinomial counts, so the resampled mean of an
-    area is (counts @ cluster sums) / (counts @ cluster sizes): two matrix products for all checkpoints together.
-
     Args:
         design: The items' areas and clusters.
         resamples: Number of resamples, 2 and up.
@@ -114,6 +92,8 @@ class Bootstrap:
             raise ValueError(f"resamples must be at least 2, got {resamples}")
         self.design = design
         self.resamples = resamples
+        # C clusters out of C with replacement are multinomial counts. The resampled mean of an area is then
+        # (counts @ cluster sums) / (counts @ cluster sizes): two matrix products for all checkpoints together.
         generators = [np.random.default_rng([seed, index]) for index in range(len(design.areas))]
         self._counts = [
             generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
@@ -121,19 +101,14 @@ class Bootstrap:
         ]
 
     def area_mean(self, index: int, nll: Array) -> Array:
-        """Resampled mean NLL of one area.
+        """Resampled mean NLL of one area of `design.areas`: (items of all areas, checkpoints) to (resamples, …).
 
-        Args:
-            index: Which area of `design.areas`.
-            nll: (items, checkpoints) of all areas' items.
-
-        Returns:
-            (resamples, checkpoints); all NaN for an area of one cluster, which says nothing about its own spread.
+        All NaN for an area of one cluster, which says nothing about its own spread.
         """
         return self._mean(index, nll, self._counts[index])
 
     def _mean(self, index: int, nll: Array, counts: Array) -> Array:
-        """Means of an area in which each cluster counts (resamples, clusters) times; NaN where none does."""
+        """Means of an area in which clusters count (resamples, clusters) times; NaN where none does."""
         if self.design.clusters[index] < 2:
             return np.full((self.resamples, nll.shape[1]), np.nan)
         members = self.design.area_of == index
@@ -146,31 +121,26 @@ class Bootstrap:
 
     def objective(self, nll: Array) -> Array:
         """Resampled objective: (items, checkpoints) to (resamples, checkpoints); see `area_mean` for NaN."""
-        total = np.zeros((self.resamples, nll.shape[1]))
-        for index, weight in enumerate(self.design.weights):
-            total += weight * self.area_mean(index, nll)
-        return total
+        return self._objective(nll, self._counts)
 
     def out_of_bag(self, nll: Array) -> Array:
-        """Objective over the clusters that a resample did not draw (some 37 %): (items, checkpoints) to (resamples, …).
+        """Objective over the clusters that a resample left out (about 37 %): (items, checkpoints) to (resamples, …).
 
         All NaN for a resample that drew every cluster of some area, which happens only with few clusters.
         """
+        return self._objective(nll, [(counts == 0).astype(float) for counts in self._counts])
+
+    def _objective(self, nll: Array, counts: Sequence[Array]) -> Array:
         total = np.zeros((self.resamples, nll.shape[1]))
         for index, weight in enumerate(self.design.weights):
-            total += weight * self._mean(index, nll, (self._counts[index] == 0).astype(float))
+            total += weight * self._mean(index, nll, counts[index])
         return total
 
 
 def percentile_interval(samples: Array, level: float = LEVEL) -> Array:
-    """Equal-tailed percentile interval of bootstrap samples.
+    """Equal-tailed percentile interval of bootstrap samples: (resamples, …) to (2, …), low and high.
 
-    Args:
-        samples: (resamples, …)
-        level: Coverage aimed at, between 0 and 1.
-
-    Returns:
-        (2, …): low and high; NaN where a sample is NaN.
+    NaN where a sample is NaN. `level` is the coverage aimed at, between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")

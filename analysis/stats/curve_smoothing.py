@@ -1,4 +1,4 @@
-"""PURE. A loss curve made small enough to draw, without hiding where it went."""
+"""PURE. A loss curve reduced to a few points for drawing."""
 
 from __future__ import annotations
 
@@ -7,33 +7,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-POINTS = 120
-"""Points at most that a curve is drawn with: a page 700 pixels wide shows no more of a mean over neighbours. Ours."""
-
-SMOOTHED_SHARE = 0.05
-"""Part of the steps that a mean is taken over: the eye sees a trend, and not the samples' difficulty. Ours."""
-
+# All ours.
+POINTS = 120  # points of a curve at most: a page 700 pixels wide shows no more of a moving mean
+SMOOTHED_SHARE = 0.05  # of the steps, for the moving mean: it shows the trend, not the samples' difficulty
 FEWEST_SMOOTHED = 3
+
+Step = tuple[int, float, float | None, float | None, float]  # step, LR, loss, loss minus base loss, tokens
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A trial's curve, smoothed, at some of its steps.
+    """A trial's smoothed curve at some of its steps; losses are means over label tokens, nats a token."""
 
-    Attributes:
-        steps: (points,) the steps.
-        loss: (points,) mean training loss over the label tokens of the steps that end there, nats a token; None where
-            one of them is not finite.
-        relative: (points,) the same less the base model's on the same tokens; None where that was not computed.
-        lr: (points,) LR of the step.
-        planned: Steps of the whole epoch; None where not known.
-    """
-
-    steps: list[int]
-    loss: list[float | None]
-    relative: list[float | None]
-    lr: list[float]
-    planned: int | None = None
+    steps: list[int]  # (points,)
+    loss: list[float | None]  # (points,) training loss; None where one of the steps' is not finite
+    relative: list[float | None]  # (points,) minus the base model's on the same tokens; None where unknown
+    lr: list[float]  # (points,)
+    planned: int | None = None  # steps of the whole epoch; None where unknown
 
     @property
     def has_base(self) -> bool:
@@ -42,47 +32,32 @@ class Curve:
 
 
 def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, points: int = POINTS) -> Curve:
-    """Means over a window of a twentieth of the steps (three at least), read off at equally many steps each.
-
-    Args:
-        records: Lines of `curve.jsonl`, in order.
-        planned: Steps of the whole epoch.
-        points: Points at most.
-    """
+    """Takes moving means of `curve.jsonl` over a twentieth of the steps (three at least), at evenly spaced steps."""
     steps = [_step(record) for record in records]
     if not steps:
         return Curve([], [], [], [], planned)
     size = math.ceil(len(steps) / points)
-    ends = list(range(size, len(steps) + 1, size))
-    if not ends or ends[-1] != len(steps):
-        ends.append(len(steps))
+    # The last step is always drawn, even after a shorter gap.
+    ends = [*range(size, len(steps), size), len(steps)]
     width = max(size, FEWEST_SMOOTHED, round(SMOOTHED_SHARE * len(steps)))
     bins = [steps[max(0, end - width) : end] for end in ends]
     return Curve(
         steps=[part[-1][0] for part in bins],
         loss=[_mean([(loss, tokens) for _, _, loss, _, tokens in part]) for part in bins],
-        relative=[_mean([(_less(loss, base), tokens) for _, _, loss, base, tokens in part]) for part in bins],
+        relative=[_mean([(relative, tokens) for _, _, _, relative, tokens in part]) for part in bins],
         lr=[part[-1][1] for part in bins],
         planned=planned,
     )
 
 
-def _step(record: Mapping[str, Any]) -> tuple[int, float, float | None, float | None, float]:
-    return (
-        int(record["step"]),
-        float(record["lr"]),
-        _finite(record.get("loss")),
-        _finite(record.get("base_loss")),
-        float(record.get("tokens") or 1),
-    )
-
-
-def _less(loss: float | None, base: float | None) -> float | None:
-    return None if loss is None or base is None else loss - base
+def _step(record: Mapping[str, Any]) -> Step:
+    loss, base = _finite(record.get("loss")), _finite(record.get("base_loss"))
+    relative = None if loss is None or base is None else loss - base
+    return int(record["step"]), float(record["lr"]), loss, relative, float(record.get("tokens") or 1)
 
 
 def _mean(values: list[tuple[float | None, float]]) -> float | None:
-    """Mean by tokens; None where a value is missing."""
+    # A missing value leaves a gap in the curve: a mean over the rest would hide it.
     known = [(value, tokens) for value, tokens in values if value is not None]
     if len(known) < len(values):
         return None
@@ -90,5 +65,5 @@ def _mean(values: list[tuple[float | None, float]]) -> float | None:
 
 
 def _finite(value: Any) -> float | None:
-    """The number; None where it is missing, not finite, or written as the text "nan"."""
+    # Some versions wrote the text "nan".
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,8 +1,8 @@
 """PURE. What more data would bring, from complete schedules on nested parts of the training set.
 
-One curve can't tell: its late fall is the LR decay's. Trials on a quarter, on a half that holds the quarter, and on all
-of the samples, each with its whole schedule and the same settings, can; they cost three quarters of a trial beside the
-full one, so they are run only when asked for.
+A single curve can't tell: its late fall is the LR decay's. Trials on a quarter, on a half that holds it, and on all
+samples can, each with its whole schedule and the same settings. They cost three quarters of a trial more, so they
+run only on request.
 """
 
 from __future__ import annotations
@@ -15,31 +15,20 @@ from typing import Literal
 from trainables.diagnostics.generalization import Items, objective_rise
 from trainables.diagnostics.running_stats import Difference
 
-CONFIDENCE = 0.975
-"""Of each of the two bounds of an interval."""
-
-WORTH = 0.01
-"""A doubling that brings less than this part of the loss is not worth the data. Ours."""
+CONFIDENCE = 0.975  # of each of the two bounds of an interval
+WORTH = 0.01  # ours: a doubling that brings less than this share of the loss is not worth the data
 
 Verdict = Literal["not measured", "more data helps", "more data hardly helps", "undecided"]
 
 
 @dataclass(frozen=True)
 class MoreData:
-    """What doubling the data brought, and may bring.
-
-    Attributes:
-        verdict: In a word.
-        from_quarter: Gain from a quarter to a half, nats a token, with its interval; None where not measured.
-        from_half: Gain from a half to all, likewise.
-        next_doubling: Gain to be expected of twice the data if the gains go on falling by the same ratio: (estimate,
-            most). None where the gains so far don't say.
-    """
+    """The gains of doubling the data, in nats a token; (gain, low, high), None where not measured."""
 
     verdict: Verdict
     from_quarter: tuple[float, float, float] | None = None
     from_half: tuple[float, float, float] | None = None
-    next_doubling: tuple[float, float] | None = None
+    next_doubling: tuple[float, float] | None = None  # (expected, most); None where the gains so far don't say
 
     def sentence(self) -> str:
         """The verdict for a reader."""
@@ -64,17 +53,15 @@ def more_data(
 
     Args:
         quarter: Each area's items' mean losses after a complete schedule on a quarter of the samples; None if not run.
-        half: Likewise on a half.
-        full: Likewise on all.
+        half: The same on a half.
+        full: The same on all.
         groups: Each item's cluster, by area and in the items' order.
         weights: Weight of each area that selects.
-        seed_sd: Standard deviation of the objective between seeds, in nats a token; each trial has its own luck.
+        seed_sd: Standard deviation of the objective between seeds, in nats a token.
 
     Returns:
-        "more data helps" if the gain from a half to all is certainly above 0, "more data hardly helps" if it is
-        certainly below 1 % of the loss, else "undecided". With the ratio r of the two gains in 0 to 1 (a power law
-        loses the same factor with each doubling), the next doubling is expected to bring r times the last, and at most
-        as much as the upper bound of the last.
+        "more data helps" if the gain from a half to all is significantly above 0, "more data hardly helps" if it is
+        significantly below 1 % of the loss, else "undecided".
     """
     if quarter is None or half is None or full is None:
         return MoreData("not measured")
@@ -82,7 +69,7 @@ def more_data(
         _with_seeds(objective_rise(less, more, groups, weights), seed_sd)
         for less, more in ((quarter, half), (half, full))
     )
-    low, high = second.value - second.bound(CONFIDENCE), second.value + second.bound(CONFIDENCE)
+    gain, low, high = _bounds(second)
     total = sum(weights.values())
     level = sum(weight / total * sum(full[area]) / len(full[area]) for area, weight in weights.items())
     verdict: Verdict = "undecided"
@@ -91,14 +78,17 @@ def more_data(
     elif high < WORTH * level:
         verdict = "more data hardly helps"
     expected = None
-    if first.value > 0.0 and second.value > 0.0:
-        expected = (second.value * min(1.0, second.value / first.value), max(0.0, high))
-    bound = first.bound(CONFIDENCE)
-    return MoreData(
-        verdict, (first.value, first.value - bound, first.value + bound), (second.value, low, high), expected
-    )
+    if first.value > 0.0 and gain > 0.0:
+        # A power law loses the same factor with each doubling. At most the next brings as much as the last may have.
+        expected = (gain * min(1.0, gain / first.value), max(0.0, high))
+    return MoreData(verdict, _bounds(first), (gain, low, high), expected)
+
+
+def _bounds(gain: Difference) -> tuple[float, float, float]:
+    bound = gain.bound(CONFIDENCE)
+    return gain.value, gain.value - bound, gain.value + bound
 
 
 def _with_seeds(rise: Difference, seed_sd: float) -> Difference:
-    """Two trials differ by two draws of the seed as well; as if the sd were known (degrees of freedom kept)."""
+    # Two trials are two draws of the seed. Their sd counts as known: the degrees of freedom stay the items'.
     return Difference(rise.value, math.sqrt(rise.error**2 + 2.0 * seed_sd**2), rise.df)

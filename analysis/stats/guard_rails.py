@@ -1,18 +1,16 @@
 """PURE. Guard-rails: is a checkpoint worse than the base model in some area, by more than the config allows?
 
-Each area asks two one-sided questions about the mean paired difference d to the base model, with the allowed loss ε:
-d < ε (then it passes) and d > ε (then it fails). Where neither can be said the area is undecided: too few items, or too
-near to ε. Both families are held together over the areas by Holm's method, so that the chance of a wrong pass anywhere,
-and of a wrong fail anywhere, is 5 % each.
+Each area gets two one-sided tests on the mean paired difference d to the base model, with the allowed loss ε: d < ε
+(pass) and d > ε (fail). With neither the area is undecided: too few items, or d too near to ε. Holm's method holds both
+families over the areas, so that a wrong pass anywhere, and a wrong fail anywhere, has 5 % each.
 
-Sources: the difference's standard error is the linearised one of a ratio of cluster totals (Cochran, Sampling
+Sources: the difference's standard error is the linearized one of a ratio of cluster totals (Cochran, Sampling
 Techniques, 3rd ed., §9A.1), with t on clusters − 1; with one item a cluster it is the paired t-test. Holm,
 Scandinavian Journal of Statistics 6 (1979).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +19,7 @@ import numpy as np
 import scipy.special  # not scipy.stats, which takes a second to import
 
 from analysis.stats.bootstrap import Array, Design
+from trainables.diagnostics.generalization import paired_rise
 
 Outcome = Literal["pass", "fail", "undecided"]
 
@@ -29,42 +28,15 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class GuardRail:
-    """How one checkpoint fares in one area.
-
-    Attributes:
-        outcome: `pass`, `fail` or `undecided`.
-        allowed: How much worse than the base model it may be, nats a token.
-        delta: Its mean NLL minus the base model's, nats a token.
-        lower: One-sided 95 % limit from below, of this area alone; None with fewer than two clusters.
-        upper: Likewise from above.
-        p_pass: Holm-adjusted p of the hypothesis that it is worse by `allowed` or more.
-        p_fail: Holm-adjusted p of the hypothesis that it is worse by `allowed` or less.
-    """
+    """One checkpoint's result in one area; losses in nats a token."""
 
     outcome: Outcome
-    allowed: float
-    delta: float
-    lower: float | None
+    allowed: float  # how much worse than the base model it may be
+    delta: float  # its mean NLL minus the base model's
+    lower: float | None  # one-sided 95 % limit of this area's delta; None with fewer than two clusters
     upper: float | None
-    p_pass: float
-    p_fail: float
-
-
-def cluster_mean(values: Array, clusters: Sequence[int] | np.ndarray) -> tuple[float, float, int]:
-    """Mean of items, its standard error over clusters, and the degrees of freedom (clusters − 1).
-
-    Args:
-        values: (items,)
-        clusters: (items,) each one's cluster, from 0, none left out.
-    """
-    sizes = np.bincount(clusters).astype(float)
-    sums = np.bincount(clusters, weights=values)
-    mean = float(values.mean())
-    number = len(sizes)
-    if number < 2:
-        return mean, math.nan, 0
-    spread = math.sqrt(number / (number - 1) * float(np.sum((sums - mean * sizes) ** 2)))
-    return mean, spread / len(values), number - 1
+    p_pass: float  # Holm-adjusted p of the hypothesis that it is worse by `allowed` or more
+    p_fail: float  # Holm-adjusted p of the hypothesis that it is worse by `allowed` or less
 
 
 def guard_rails(design: Design, differences: Array, allowed: Mapping[str, float]) -> dict[str, GuardRail]:
@@ -105,14 +77,15 @@ def _test(
     design: Design, differences: Array, area: str, allowed: float
 ) -> tuple[float, float | None, float | None, float, float]:
     members = design.area_of == design.areas.index(area)
-    delta, error, df = cluster_mean(differences[members], design.cluster_of[members])
-    if df < 1:
-        return delta, None, None, 1.0, 1.0
-    reach = float(scipy.special.stdtrit(df, 1 - ALPHA)) * error
-    if error == 0:  # all clusters agree exactly: nothing is left to chance
+    values = differences[members].tolist()
+    rise = paired_rise(values, [0.0] * len(values), [str(cluster) for cluster in design.cluster_of[members]])
+    if rise is None:
+        return float(np.mean(values)), None, None, 1.0, 1.0
+    delta, reach = rise.value, rise.bound(1 - ALPHA)
+    if rise.error == 0:  # all clusters agree exactly: nothing is left to chance
         return delta, delta, delta, float(delta >= allowed), float(delta <= allowed)
-    score = (delta - allowed) / error
-    below, above = (float(scipy.special.stdtr(df, x)) for x in (score, -score))
+    score = (delta - allowed) / rise.error
+    below, above = (float(scipy.special.stdtr(rise.df, x)) for x in (score, -score))
     return delta, delta - reach, delta + reach, below, above
 
 

@@ -1,46 +1,33 @@
-"""PURE. How sure must it be that one setting is worse than another? One rule, for the search and for replicates.
+"""PURE. How sure it must be that one setting is worse than another: one rule, for the search and for replicates.
 
-Which setting is lowest is known only when all are scored, so every ordered pair of settings is a comparison that might
-have been made. Each gets an equal part of `alpha` (Bonferroni), hence: whatever is compared with whatever, one of two
-equal settings is called worse with probability `alpha` at most, and the truly best one is called worse than the lowest
-with that probability at most.
+The lowest setting is known only once all are scored, so every ordered pair of settings is a comparison that might have
+been made. Each gets an equal part of `alpha` (Bonferroni). One of two equal settings is then called worse with
+probability `alpha` at most, over all comparisons; and so is the truly best one against the lowest.
 
-Replicates are looked at after each round. The looks share `alpha` too, unequally (the error spending of Lan & DeMets,
-Biometrika 70 (1983)): a part that grows with the square of the round. Equal parts waste half of it: before the third
-round a standard deviation of one to three degrees of freedom lets no likely difference through
-(`docs/decisions/0009-confirm-and-search.md`).
+Replicates are tested after each round. The tests share `alpha` too, by error spending (Lan & DeMets, Biometrika 70
+(1983)): each gets a part that grows with the square of the round.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROUNDS = 4
-"""Rounds of replicates at most."""
-
-ALPHA = 0.05
-"""`confirm.alpha` where the config doesn't say."""
+ROUNDS = 4  # rounds of replicates at most
+ALPHA = 0.05  # `confirm.alpha` where the config doesn't say
 
 
 @dataclass(frozen=True)
 class Separation:
-    """What a sweep's config says of telling settings apart; `confirm.*`.
+    """When settings count as different, by the config's `confirm.*`."""
 
-    Attributes:
-        alpha: Probability of calling one of two equal settings worse, over all settings and rounds.
-        seed_sd: Stated standard deviation of a setting's objective between seeds, nats a token; None where unknown.
-        rounds: Rounds of replicates at most, 1 to `ROUNDS`.
-        budget: Replicates at most; None where the config doesn't say.
-    """
-
-    alpha: float = ALPHA
-    seed_sd: float | None = None
-    rounds: int = ROUNDS
-    budget: int | None = None
+    alpha: float = ALPHA  # probability of calling one of two equal settings worse, over all settings and rounds
+    seed_sd: float | None = None  # stated sd of a setting's objective between seeds, nats a token; None where unknown
+    rounds: int = ROUNDS  # rounds of replicates at most, 1 to `ROUNDS`
+    budget: int | None = None  # replicates at most; None where the config doesn't say
 
 
 def pair_tail(settings: int, alpha: float = ALPHA) -> float:
-    """Tail probability of each of the one-sided comparisons between settings; the ends of intervals that hold together.
+    """Tail probability of each one-sided comparison between settings, for intervals that hold simultaneously.
 
     Args:
         settings: Settings that compete, 1 and up; a single one has as wide an interval as one of two.
@@ -50,14 +37,16 @@ def pair_tail(settings: int, alpha: float = ALPHA) -> float:
 
 
 def round_tail(settings: int, round_: int, rounds: int, alpha: float = ALPHA) -> float:
-    """The same for a look at the replicates of settings that had `round_` rounds each.
+    """The same for a test of settings that have replicates of `round_` rounds each.
 
     Args:
         settings: Settings that replicates were begun of, 1 and up.
         round_: The round, from 1; beyond `rounds` it counts as the last.
         rounds: Rounds planned, 1 and up.
-        alpha: For all comparisons and all looks together.
+        alpha: For all comparisons and all rounds together.
     """
+    # Equal parts would waste half of alpha: before the third round an sd of one to three degrees of freedom lets no
+    # likely difference through (docs/decisions/0009-confirm-and-search.md).
     whole = sum(number**2 for number in range(1, rounds + 1))
     return pair_tail(settings, alpha) * min(round_, rounds) ** 2 / whole
 

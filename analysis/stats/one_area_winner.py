@@ -1,4 +1,4 @@
-"""PURE. A winner that wins by one area alone and loses on the rest: a finding that takes several trials."""
+"""PURE. A finding over several trials: the winner owes its win to one area and loses on the rest."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 from trainables.diagnostics.finding import Evidence, Finding
 from trainables.diagnostics.generalization import Items, paired_rise
 
-ALPHA = 0.01
-"""One-sided, shared out among the areas (Bonferroni)."""
+ALPHA = 0.01  # one-sided, shared out among the areas (Bonferroni)
 
 
 def one_area_winner(
@@ -20,17 +19,17 @@ def one_area_winner(
     groups: Mapping[str, Sequence[str]],
     weights: Mapping[str, float],
 ) -> Finding | None:
-    """The winner is certainly better than the others' mean on one area, and on no other; on one at least it is worse.
+    """Finds a winner that is significantly better than the others' mean on one area only, and worse on some other.
 
     Args:
         step: Of the winning checkpoint.
         winner: Each selecting area's items' mean losses of the winning checkpoint.
-        others: Likewise of the other trials' best checkpoints, by trial.
+        others: The same of the other trials' best checkpoints, by trial.
         groups: Each item's cluster, by area and in the items' order.
         weights: Weight of each area in the objective, for the advice.
 
     Returns:
-        None as well where there are fewer than two areas or no other trial.
+        None also with fewer than two areas or no other trial.
     """
     if len(winner) < 2 or not others:
         return None
@@ -49,7 +48,7 @@ def one_area_winner(
         elif loss.above_zero_p < level:
             worse.append(area)
         elif gain.value > 0.0:
-            return None  # neither won nor lost for certain, but not lost: no one-sided winner
+            return None  # not significant, but not lost either
     if len(better) != 1 or not worse:
         return None
     won = better[0]

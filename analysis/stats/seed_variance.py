@@ -1,11 +1,11 @@
-"""PURE. How much of a difference between two settings is the luck of the training's seed.
+"""PURE. How much of a difference between two settings is the luck of the training seed.
 
-Items tell two checkpoints apart; only seeds tell two settings apart. A setting's objective under seed s is modelled as
-`setting + seed + rest`: replicates that share a seed (data order, adapter's initial weights) share its luck, so that
-differences between settings are blocked by seed and only the rest counts. Its standard deviation is pooled over all
-replicated settings; where there are no replicates it is stated: by the config, else by this project's prior.
+A setting's objective under seed s is modeled as `setting + seed + residual`. Replicates that share a seed (order of
+samples, initial adapter weights) share its effect: differences between settings are blocked by seed, and only the
+residual counts. Its standard deviation is pooled over all replicated settings by least squares. Leaderboard and
+`sweeps.confirm` both take it from here, so that they can't disagree about a tie.
 
-Sources: Box, Hunter & Hunter, Statistics for Experimenters (2nd ed.), ch. 4 (randomised blocks); Satterthwaite,
+Sources: Box, Hunter & Hunter, Statistics for Experimenters (2nd ed.), ch. 4 (randomized blocks); Satterthwaite,
 Biometrics Bulletin 2 (1946) (degrees of freedom of a sum of variances). How sure a difference must be:
 `analysis.stats.multiple_comparisons`.
 """
@@ -21,56 +21,46 @@ import scipy.special  # not scipy.stats, which takes a second to import
 
 from analysis.stats.bootstrap import Array
 
-# Ours, nats a token. From the two pairs of runs of SmolLM2-135M that differ in their seed alone (docs/performance.md):
+# Ours, nats a token. From the two pairs of runs of SmolLM2-135M that differ only in their seed (docs/performance.md):
 # held-out NLL 2.4149 and 2.3934 with LoRA, 2.0006 and 1.9920 in full; sqrt((0.0215² + 0.0086²) / 4) = 0.0116. Two
 # degrees of freedom are little: a sweep that must decide measures its own (`confirm`).
 PRIOR_SEED_SD = 0.012
 
-# Ours: degrees of freedom that a config's statement counts for beside replicates: as many as three settings in three
-# rounds give. The prior counts for none: once there are replicates, it is forgotten.
+# Ours: degrees of freedom that a config's statement counts for, with replicates or without: as many as three settings
+# in three rounds give. The prior counts for none: it is never pooled with replicates.
 STATED_DF = 4
 
 
 @dataclass(frozen=True)
 class SeedSd:
-    """Standard deviations between seeds, nats a token.
+    """Standard deviations between seeds, nats a token."""
 
-    Attributes:
-        total: Of a setting's objective.
-        residual: What is left of it in a difference between settings of one seed, for each of the two.
-        total_df: Degrees of freedom of `total`; infinite for a stated one.
-        residual_df: Likewise.
-        source: `replicates`, `config` or `prior`.
-        single: As `residual`, for settings that have one search trial each: taken as known, the larger of what is
-            stated and what replicates (of other settings) gave.
-    """
-
-    total: float
-    residual: float
-    total_df: float
-    residual_df: float
-    source: str
+    total: float  # of a setting's objective
+    total_df: float  # its degrees of freedom; infinite for the prior
+    # What is left of it, for each of the two settings, in a difference on shared seeds. None where neither replicates
+    # nor the config tell it: then no two replicated settings may be called different.
+    residual: float | None
+    residual_df: float  # its degrees of freedom; 0 where unknown
+    # As `residual`, for settings with one search trial each: the larger of what is stated (else the prior) and what
+    # replicates of other settings gave
     single: float
+    single_df: float  # its degrees of freedom; infinite where none is stated
+    # To print, with its degrees of freedom: the residual sd, or the total one where replicates leave no residual.
+    shown: tuple[float, float]
+    source: str  # `replicates`, `config` or `prior`
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Which replicate is of which setting and seed, and what follows from that alone.
+    """The layout of replicates by setting and seed."""
 
-    Attributes:
-        settings: The settings, sorted.
-        weights: (settings, replicates); `weights @ objectives` are the settings' means, as over all seeds used.
-        blocked: Whether the means are adjusted for seeds. They are plain means where no chain of shared seeds joins
-            all settings.
-        residual_df: Degrees of freedom of what setting and seed leave.
-        total_df: Degrees of freedom within settings.
-    """
-
-    settings: tuple[str, ...]
-    weights: Array
+    settings: tuple[str, ...]  # the settings, sorted
+    weights: Array  # (settings, replicates); `weights @ objectives` are the settings' means, as over all seeds used
+    # Whether the means are adjusted for seeds. They are plain means, and bear the seeds' whole spread, where no chain
+    # of shared seeds joins all settings.
     blocked: bool
-    residual_df: int
-    total_df: int
+    residual_df: int  # degrees of freedom of what setting and seed leave
+    total_df: int  # degrees of freedom within settings
     _within: Array
     _left: Array
 
@@ -79,31 +69,27 @@ class Replicates:
 
         Args:
             objectives: (replicates,), nats a token.
-            stated: What the config says; alone where the replicates leave no degree of freedom, else pooled with
-                theirs as `STATED_DF` of them.
+            stated: What the config says; pooled with the replicates as `STATED_DF` degrees of freedom.
         """
-        known = stated_seed_sd(stated)
-        if self.total_df < 1:
-            return known
         total, total_df = _pooled(self._within @ objectives, self.total_df, stated)
-        if self.residual_df < 1:  # one replicated setting, say: its spread is an upper bound of the rest's
-            return SeedSd(total, total, total_df, total_df, "replicates", max(known.single, total))
-        residual, df = _pooled(self._left @ objectives, self.residual_df, stated)
-        return SeedSd(total, residual, total_df, df, "replicates", max(known.single, residual))
-
-
-def stated_seed_sd(stated: float | None) -> SeedSd:
-    """A standard deviation that was not measured here and is taken as known: the config's, else the prior."""
-    sd = PRIOR_SEED_SD if stated is None else stated
-    return SeedSd(sd, sd, math.inf, math.inf, "prior" if stated is None else "config", sd)
+        residual, residual_df = _pooled(self._left @ objectives, self.residual_df, stated)
+        total, total_df = (PRIOR_SEED_SD, math.inf) if total is None else (total, total_df)
+        # With one replicated setting, say, the spread within it is an upper bound of the residual.
+        measured, df = (total, total_df) if residual is None or not self.residual_df else (residual, residual_df)
+        return SeedSd(
+            total=total,
+            total_df=total_df,
+            residual=residual,
+            residual_df=residual_df,
+            single=max(PRIOR_SEED_SD if stated is None else stated, measured),
+            single_df=math.inf if stated is None else df,
+            shown=(measured, df),
+            source="replicates" if self.total_df else "prior" if stated is None else "config",
+        )
 
 
 def arrange(settings: Sequence[str], seeds: Sequence[str]) -> Replicates:
-    """Lays out replicates for the two-way additive model, fitted by least squares.
-
-    Args:
-        settings: Each replicate's setting.
-        seeds: Each replicate's seed.
+    """Lays out replicates, by each one's setting and seed, for the two-way additive model fitted by least squares.
 
     Raises:
         ValueError: Lengths differ.
@@ -117,20 +103,25 @@ def arrange(settings: Sequence[str], seeds: Sequence[str]) -> Replicates:
     both = np.hstack([of_setting, of_seed.reshape(len(seeds), len(blocks))])
     plain = (of_setting / np.maximum(1, of_setting.sum(axis=0))).T
     within = np.eye(len(settings)) - of_setting @ plain
-    # settings and seeds that shared trials join into one whole lack exactly one degree of freedom: the overall level
+    total_df = len(settings) - len(names)
+    # A connected design lacks exactly one degree of freedom: the overall level.
     blocked = len(settings) > 0 and int(np.linalg.matrix_rank(both)) == len(names) + len(blocks) - 1
     if not blocked:
-        df = len(settings) - len(names)
-        return Replicates(names, plain, False, df, df, within, within)
+        return Replicates(names, plain, False, total_df, total_df, within, within)
     fitted = np.linalg.pinv(both)
     means = np.hstack([np.eye(len(names)), np.full((len(names), len(blocks)), 1 / len(blocks))]) @ fitted
-    left = np.eye(len(settings)) - both @ fitted
-    df = len(settings) - len(names) - len(blocks) + 1
-    return Replicates(names, means, True, df, len(settings) - len(names), within, left)
+    return Replicates(
+        names, means, True, total_df - len(blocks) + 1, total_df, within, np.eye(len(settings)) - both @ fitted
+    )
+
+
+def assumed_seed_sd(stated: float | None) -> float:
+    """The standard deviation without any replicate: the config's, else the prior."""
+    return arrange([], []).seed_sd(np.array([]), stated).single
 
 
 def standard_error(items: float, item_df: float, seeds: float, seed_df: float) -> tuple[float, float]:
-    """Joins the two independent reasons why a figure could have come out otherwise.
+    """Joins the two independent sources of error of a figure: the held-out items and the seeds.
 
     Args:
         items: Standard error over items.
@@ -151,9 +142,9 @@ def critical_value(tail: float, df: float) -> float:
     return float(scipy.special.stdtrit(df, 1 - tail))
 
 
-def _pooled(residuals: Array, df: int, stated: float | None) -> tuple[float, float]:
-    """Standard deviation and degrees of freedom of residuals, a statement counted in."""
-    squares, counted = float(residuals @ residuals), 0
+def _pooled(residuals: Array, df: int, stated: float | None) -> tuple[float | None, float]:
+    # Without a degree of freedom the residuals are rounding errors.
+    squares = float(residuals @ residuals) if df else 0.0
     if stated is not None:
-        squares, counted = squares + STATED_DF * stated**2, STATED_DF
-    return math.sqrt(squares / (df + counted)), df + counted
+        squares, df = squares + STATED_DF * stated**2, df + STATED_DF
+    return math.sqrt(squares / df) if df else None, df

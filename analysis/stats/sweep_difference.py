@@ -1,8 +1,8 @@
 """PURE. The difference of two sweeps' winners on the same held-out items, with an interval that covers seeds.
 
-Item by item the two checkpoints are paired, which takes the items' difficulty out; what is left is resampled by
-clusters. But each winner is one training run, and another seed would have scored otherwise: the spread between seeds
-counts once for each. Without it a small iteration is read as progress that the next seed takes back.
+The two checkpoints are paired item by item, which cancels the items' difficulty; the rest is resampled by clusters.
+Each winner is one training run, so the spread between seeds counts once for each. Without it a small difference would
+pass for progress that the next seed takes back.
 """
 
 from __future__ import annotations
@@ -19,38 +19,23 @@ from analysis.stats.seed_variance import critical_value, standard_error
 
 @dataclass(frozen=True)
 class Winner:
-    """A sweep's winner, for a comparison.
+    """A sweep's winner, for a comparison."""
 
-    Attributes:
-        nll: Its loss on each item, nats a token, by area and id.
-        groups: Each item's cluster.
-        seed_sd: Standard deviation of its objective between seeds, nats a token.
-        seed_df: Degrees of freedom of that; infinite for a stated one.
-    """
-
-    nll: Mapping[tuple[str, str], float]
-    groups: Mapping[tuple[str, str], str]
-    seed_sd: float
-    seed_df: float
+    nll: Mapping[tuple[str, str], float]  # its loss on each item, nats a token, by area and id
+    groups: Mapping[tuple[str, str], str]  # each item's cluster
+    seed_sd: float  # standard deviation of its objective between seeds, nats a token
+    seed_df: float  # degrees of freedom of that; infinite for the prior
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The second winner's objective less the first's: below 0 the second is better.
-
-    Attributes:
-        value: Nats a token.
-        low: Lower end of the 95 % interval over items and seeds; None where an area has a single cluster.
-        high: Upper end.
-        areas: Difference of each area's mean.
-        items: Items compared.
-    """
+    """The second winner's objective minus the first's, in nats a token: below 0 the second is better."""
 
     value: float
-    low: float | None
+    low: float | None  # of the 95 % interval over items and seeds; None where an area has a single cluster
     high: float | None
-    areas: Mapping[str, float]
-    items: int
+    areas: Mapping[str, float]  # difference of each area's mean
+    items: int  # items compared
 
     @property
     def verdict(self) -> str:
@@ -61,12 +46,7 @@ class Difference:
 
 
 def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> Difference:
-    """Compares two winners.
-
-    Args:
-        first: Of the earlier sweep.
-        second: Of the later one; its items are the first's.
-        weights: Of the areas, in both sweeps.
+    """Compares the winners of an earlier and a later sweep, which have the same `weights` of areas.
 
     Raises:
         ValueError: They were scored on different items.
@@ -83,7 +63,7 @@ def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> D
     if math.isfinite(items):
         item_df = sum(clusters - 1 for clusters in design.clusters)
         seeds = math.hypot(first.seed_sd, second.seed_sd)
-        # both spreads as if known as badly as the worse known one: wider, if anything, than Satterthwaite's
+        # Both spreads get the lower of the two degrees of freedom: wider, if anything, than Satterthwaite's.
         error, df = standard_error(items, item_df, seeds, min(first.seed_df, second.seed_df))
         reach = critical_value((1 - bootstrap.LEVEL) / 2, df) * error
         low, high = value - reach, value + reach

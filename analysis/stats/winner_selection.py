@@ -1,16 +1,15 @@
-"""PURE. The rule by which a winner is chosen, as a function of the objectives: so that it can be applied again.
+"""PURE. The rule that chooses a winner, as a function of the objectives, so that it can be applied to resamples.
 
-A search trial stands for its lowest checkpoint. A setting stands for its search trial, or, once it has been replicated,
-for the mean over its replicates alone (the search trial is what it was picked by, and therefore flatters it). A
-replicate stands for its checkpoint at the step that the search trial was best at: that was chosen before it was
-trained, whereas its own lowest checkpoint would flatter it again. The lowest eligible setting wins, and of all its
-trials' checkpoints the lowest is the one to export.
+A search trial counts by its lowest checkpoint. A setting counts by its search trial, or, once replicated, only by the
+mean over its replicates: the search trial was picked by its score, which is therefore biased low. A replicate counts by
+its checkpoint at the step that the search trial was best at: that step was chosen before the replicate was trained. The
+lowest eligible setting wins, and the lowest checkpoint of all its trials is exported.
 
-Choosing the lowest of many flatters the winner: what it was helped by among these items it need not meet elsewhere. So
-the whole choice is made again in each bootstrap resample and scored on the clusters that the resample did not draw.
+The minimum of many noisy scores is biased low: the winner's luck on these items will not repeat. So the whole choice is
+made again in each bootstrap resample and scored on the clusters that the resample left out.
 
 Source of the correction: Efron & Tibshirani, An Introduction to the Bootstrap (1993), §17.7 (the leave-one-out
-bootstrap). As a resample holds only 63 % of the clusters, it chooses somewhat worse than the full data: where the
+bootstrap). A resample holds only 63 % of the clusters, so it chooses somewhat worse than the full data: where the
 checkpoints truly differ the corrected gain errs low, never high.
 """
 
@@ -29,25 +28,18 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Rule:
-    """Who competes, and how a setting's figure follows from its trials'.
+    """The competing trials, and how a setting's figure follows from them."""
 
-    Attributes:
-        trial_of: (checkpoints,) index of each one's trial.
-        setting_of: (trials,) index of each one's setting; -1 for a trial that doesn't compete.
-        weights: (settings, trials); `weights @ trials' lowest objectives` are the settings' figures.
-        eligible: (settings,) which may win; at least one.
-        read_at: By index of a trial that is read where another is lowest: its own columns, and in the same order those
-            of the other at the same steps. All others are read where they are lowest themselves.
-    """
-
-    trial_of: Indices
-    setting_of: Indices
-    weights: Array
-    eligible: NDArray[np.bool_]
+    trial_of: Indices  # (checkpoints,) index of each one's trial
+    setting_of: Indices  # (trials,) index of each one's setting; -1 for a trial that doesn't compete
+    weights: Array  # (settings, trials); `weights @ trials' figures` are the settings' figures
+    eligible: NDArray[np.bool_]  # (settings,) which may win; at least one
+    # By index of a replicate: its own columns, and in the same order those of its search trial at the same steps. All
+    # other trials are read where they are lowest themselves.
     read_at: Mapping[int, tuple[Indices, Indices]] = field(default_factory=dict)
 
     def trial_columns(self, objectives: Array) -> Indices:
-        """The checkpoint that each trial stands for: (resamples, checkpoints) to (resamples, trials)."""
+        """The checkpoint that each trial counts by: (resamples, checkpoints) to (resamples, trials)."""
         chosen = []
         for trial in range(len(self.setting_of)):
             own = np.flatnonzero(self.trial_of == trial)
@@ -56,7 +48,7 @@ class Rule:
         return np.stack(chosen, axis=1)
 
     def trial_figures(self, objectives: Array) -> Array:
-        """The objective that each trial stands for: (resamples, checkpoints) to (resamples, trials)."""
+        """The objective that each trial counts by: (resamples, checkpoints) to (resamples, trials)."""
         return np.take_along_axis(objectives, self.trial_columns(objectives), axis=1)
 
     def setting_figures(self, objectives: Array) -> Array:
@@ -78,11 +70,7 @@ class Rule:
 
 
 def corrected_gain(rule: Rule, draws: Bootstrap, gains: Array) -> float:
-    """The gain of the checkpoint that the rule chooses, on clusters that had no part in the choice.
-
-    It is the winner's plain gain, less what the checkpoint chosen in a resample falls short of the winner on the
-    clusters left out, on average. (The winner's own mean there is its plain gain, but for the luck of the draws, which
-    cancels in this way; so a single checkpoint, which nobody chose, keeps its gain.)
+    """The gain of the checkpoint that the rule chooses, corrected for the choice.
 
     Args:
         rule: How the winner is chosen.
@@ -96,6 +84,8 @@ def corrected_gain(rule: Rule, draws: Bootstrap, gains: Array) -> float:
     winner = int(rule.choose(-totals[None, :])[0])
     chosen = rule.choose(-draws.objective(gains))
     left_out = draws.out_of_bag(gains)
+    # What the checkpoint chosen in a resample lacks against the winner on the same left-out clusters. The winner's own
+    # mean there is its plain gain but for noise, which cancels: a single checkpoint, never selected, keeps its gain.
     short = left_out[:, winner] - left_out[np.arange(len(chosen)), chosen]
     known = short[np.isfinite(short)]
     return float(totals[winner] - known.mean()) if len(known) else float("nan")

@@ -14,9 +14,8 @@ from wandb_workspaces.reports import v2 as wr
 from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace
 
 from analysis.output.formats import checkpoint, nats, number, percent, with_interval
+from analysis.output.leaderboard import Leaderboard as Board
 from analysis.records.sweep import Sweep
-
-Board = dict[str, Any]
 
 STEP, RELATIVE_LOSS, LR = "step", "train/loss_minus_base", "train/lr"
 OBJECTIVE, STATE = "verdict.objective", "verdict.state"

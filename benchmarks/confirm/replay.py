@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats.qmc import Sobol
 
 from analysis.stats.multiple_comparisons import pair_tail
-from analysis.stats.seed_variance import PRIOR_SEED_SD, critical_value
+from analysis.stats.seed_variance import STATED_DF, assumed_seed_sd, critical_value
 from benchmarks.confirm.seed_luck import SeedLuck
 from benchmarks.selection.replay import Case, Seen
 from sweeps.confirm.contenders import choose_contenders
@@ -63,8 +63,8 @@ def candidates_of(scores: Mapping[str, float], rules: Rules) -> tuple[str, ...]:
         rules: Of the confirmation.
     """
     ranked = sorted(scores, key=lambda setting: (scores[setting], setting))
-    sd = PRIOR_SEED_SD if rules.seed_sd is None else rules.seed_sd
-    reach = critical_value(pair_tail(len(ranked), rules.alpha), math.inf) * math.sqrt(2.0) * sd
+    df = math.inf if rules.seed_sd is None else STATED_DF
+    reach = critical_value(pair_tail(len(ranked), rules.alpha), df) * math.sqrt(2.0) * assumed_seed_sd(rules.seed_sd)
     tied = {setting for setting in ranked[1:] if scores[setting] - scores[ranked[0]] <= reach}
     return choose_contenders(ranked, tied, CONTENDERS, rules.budget, rules.seed_sd)
 

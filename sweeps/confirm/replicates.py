@@ -1,114 +1,67 @@
-"""What replicates say of settings: means, differences on shared seeds, and one residual sd for all. Pure.
-
-A seed is a block: all settings that are trained with it share its sample order and its adapter's first weights
-(randomised blocks: Montgomery, Design and Analysis of Experiments, ch. 4).
-"""
+"""PURE. What replicates say of settings: means, differences on shared seeds, and one residual sd for all."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
-PRIOR_DF = 4
-"""Degrees of freedom that a stated seed sd counts for (ours): as many as three settings in three rounds give."""
+from analysis.stats.seed_variance import arrange, critical_value
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """A setting trained once more.
+    """A setting trained once more."""
 
-    Attributes:
-        setting: The contender that it repeats.
-        seed: Its seed.
-        objective: At the step at which the search trial of its setting was best, nats a token; None unless complete.
-        state: "failed" ones (the machine's fault) are as if they had never been, but for the budget.
-    """
-
-    setting: str
-    seed: int
+    setting: str  # the contender that it repeats
+    seed: int  # its seed
+    # At the step at which the search trial of its setting was best, nats a token; None unless complete
     objective: float | None
+    # A failed one (the machine's fault) counts only against the budget
     state: Literal["complete", "diverged", "failed"] = "complete"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Objectives by setting and seed, and the sd of what settings and seeds leave unexplained.
+    """Objectives by setting and seed, and the sd of what settings and seeds leave unexplained."""
 
-    Attributes:
-        objectives: Of complete replicates, nats a token.
-        sd: Residual sd of one replicate, pooled over settings; None where nothing tells it.
-        df: Its degrees of freedom.
-    """
-
-    objectives: dict[str, dict[int, float]]
-    sd: float | None
-    df: int
+    objectives: dict[str, dict[int, float]]  # of complete replicates, nats a token
+    sd: float | None  # residual sd of one replicate, pooled over settings; None where nothing tells it
+    df: float  # its degrees of freedom
 
     def seeds(self, setting: str) -> set[int]:
         """The seeds of a setting's complete replicates."""
         return set(self.objectives.get(setting, ()))
 
     def mean(self, setting: str) -> float:
-        """Mean objective of a setting; infinite without a replicate, so that it stands last."""
+        """Mean objective of a setting; infinite without a replicate, which sorts it last."""
         values = self.objectives.get(setting)
         return float(np.mean(list(values.values()))) if values else math.inf
 
     def difference(self, setting: str, other: str) -> tuple[float, int]:
-        """Mean of setting - other over the seeds that both have, and how many these are; NaN for none."""
+        """Mean of setting - other over the seeds that both have, and their number; NaN for none."""
         shared = sorted(self.seeds(setting) & self.seeds(other))
         values = [self.objectives[setting][seed] - self.objectives[other][seed] for seed in shared]
         return (float(np.mean(values)) if values else math.nan), len(shared)
 
-    def half_width(self, level: float, replicates: int) -> float | None:
-        """Student's t(level) s sqrt(2 / replicates), for a difference of means over the same seeds.
-
-        Args:
-            level: One-sided, above 0.5.
-            replicates: Seeds that both settings have; 0 gives None, as does an unknown sd.
-        """
+    def half_width(self, tail: float, replicates: int) -> float | None:
+        """Student's t s sqrt(2 / replicates), one-sided, for a difference of means over so many shared seeds."""
         if self.sd is None or replicates == 0:
             return None
-        return float(stdtrit(self.df, level)) * self.sd * math.sqrt(2.0 / replicates)
+        return critical_value(tail, self.df) * self.sd * math.sqrt(2.0 / replicates)
 
 
 def fit_replicates(replicates: Iterable[Replicate], stated_sd: float | None = None) -> Fit:
-    """Pools the residual sd over settings: least squares of objective = setting + seed.
-
-    Args:
-        replicates: Of which the complete ones are taken; at most one of a setting and seed.
-        stated_sd: A sd between seeds that is known from elsewhere; it counts for `PRIOR_DF` degrees of freedom.
-    """
+    """Pools the residual sd of complete replicates by the leaderboard's rule; see `analysis.stats.seed_variance`."""
     objectives: dict[str, dict[int, float]] = {}
-    # Sorted, so that sums are rounded alike whatever the order of the records.
+    # Sorted, so that the order of the records can't change how sums are rounded.
     for replicate in sorted(replicates, key=lambda found: (found.setting, found.seed)):
         if replicate.objective is not None:
             objectives.setdefault(replicate.setting, {})[replicate.seed] = replicate.objective
-    cells = [(setting, seed) for setting, by_seed in objectives.items() for seed in by_seed]
-    squares, df = additive_residuals(cells, [objectives[setting][seed] for setting, seed in cells])
-    if stated_sd is not None:
-        squares, df = squares + PRIOR_DF * stated_sd**2, df + PRIOR_DF
-    return Fit(objectives, math.sqrt(squares / df) if df else None, df)
-
-
-def additive_residuals(cells: Sequence[tuple[str, int]], values: Sequence[float]) -> tuple[float, int]:
-    """Sum of squared residuals of value = setting + seed by least squares, and its degrees of freedom.
-
-    Args:
-        cells: Setting and seed of each value.
-        values: Parallel to `cells`.
-    """
-    if not cells:
-        return 0.0, 0
-    settings, seeds = sorted({cell[0] for cell in cells}), sorted({cell[1] for cell in cells})
-    design = np.zeros((len(cells), len(settings) + len(seeds)))
-    for row, (setting, seed) in enumerate(cells):
-        design[row, settings.index(setting)] = design[row, len(settings) + seeds.index(seed)] = 1.0
-    centred = np.asarray(values) - np.mean(values)
-    solution, _, rank, _ = np.linalg.lstsq(design, centred, rcond=None)
-    df = len(cells) - int(rank)
-    return (float(np.sum((centred - design @ solution) ** 2)) if df else 0.0), df
+    cells = [(setting, str(seed)) for setting, by_seed in objectives.items() for seed in by_seed]
+    values = np.array([value for by_seed in objectives.values() for value in by_seed.values()])
+    found = arrange([setting for setting, _ in cells], [seed for _, seed in cells]).seed_sd(values, stated_sd)
+    return Fit(objectives, found.residual, found.residual_df)

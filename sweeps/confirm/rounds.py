@@ -1,15 +1,14 @@
-"""Which replicates to train next, and when settings are told apart, or tied. Pure.
+"""PURE. Which replicates to train next, and when settings are separated or tied.
 
-Scores of the search choose the contenders and decide nothing else: the lowest of many noisy scores is low by luck too.
-What decides are fresh replicates. Each round gives all contenders that are left the same new seed (sample order and
-adapter), so that what a seed does to all of them cancels (a randomised block design: Montgomery, Design and Analysis of
-Experiments, ch. 4). Rounds drop the contenders that are worse for certain (sequential elimination: Paulson 1964, Annals
-of Mathematical Statistics 35(1), 174-180; here with Bonferroni's bound over rounds and pairs of contenders).
+Scores of the search choose the contenders and decide nothing else: the lowest of many noisy scores is biased low. Fresh
+replicates decide. Each round gives all remaining contenders the same new seed (sample order and adapter), so that its
+common effect cancels (randomized blocks: Montgomery, Design and Analysis of Experiments, ch. 4). A round drops the
+contenders that are significantly worse (sequential elimination: Paulson 1964, Annals of Mathematical Statistics 35(1),
+174-180; here with Bonferroni's bound over rounds and pairs of contenders).
 
-How certain is the leaderboard's rule (`analysis.stats.multiple_comparisons`). Here it is asked of the spread between
-seeds alone, for no replicate narrows what the held-out items leave open; the leaderboard then asks it of both together.
-
-Everything follows from the replicates that there are, so a sweep that was interrupted goes on from its ledger.
+The test is the leaderboard's (`analysis.stats.multiple_comparisons`), but on the spread between seeds only: no
+replicate narrows the error of the held-out items. The leaderboard then tests with both. All state follows from the
+replicates, so an interrupted sweep goes on from its ledger.
 """
 
 from __future__ import annotations
@@ -21,46 +20,33 @@ from typing import Literal
 from analysis.stats.multiple_comparisons import ALPHA, ROUNDS, planned_rounds, round_tail
 from sweeps.confirm.replicates import Fit, Replicate, fit_replicates
 
-INTERVAL = 0.95
-"""Level of the intervals that a verdict shows."""
+INTERVAL = 0.95  # level of the intervals that a verdict shows
 
 Ended = Literal["running", "separated", "tie", "rounds", "budget"]
+Why = Literal["worse", "diverged"]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """When a confirmation ends; `confirm.*` of the config.
+    """When a confirmation ends; `confirm.*` of the config."""
 
-    Attributes:
-        budget: Replicates at most.
-        rounds: Rounds at most, 1 to 4.
-        epsilon: Nats a token; once settings are compared as closely as this, those that are left are a tie.
-        alpha: Probability of a wrong separation, over all contenders and rounds.
-        seed_sd: Stated sd of a setting's objective between seeds, nats a token; None where replicates alone tell it.
-    """
-
-    budget: int
-    rounds: int = ROUNDS
+    budget: int  # replicates at most
+    rounds: int = ROUNDS  # rounds at most, 1 to 4
+    # Nats a token; contenders that are compared as closely as this without a difference are a tie
     epsilon: float = 0.01
-    alpha: float = ALPHA
+    alpha: float = ALPHA  # probability of a wrong separation, over all contenders and rounds
+    # Stated sd of a setting's objective between seeds, nats a token; None if only replicates tell it
     seed_sd: float | None = None
 
 
 @dataclass(frozen=True)
 class State:
-    """A confirmation as far as it has come.
+    """A confirmation so far."""
 
-    Attributes:
-        contenders: The settings, the best score of the search first.
-        search_seed: The search's seed; round r uses the seed `search_seed` + r.
-        replicates: All that have ended, in any order.
-        rules: When it ends.
-    """
-
-    contenders: tuple[str, ...]
-    search_seed: int
-    replicates: tuple[Replicate, ...]
-    rules: Rules
+    contenders: tuple[str, ...]  # the settings, the best score of the search first
+    search_seed: int  # the search's seed; round r uses the seed `search_seed` + r
+    replicates: tuple[Replicate, ...]  # all that have ended, in any order
+    rules: Rules  # when it ends
 
     def __post_init__(self) -> None:
         strangers = {replicate.setting for replicate in self.replicates} - set(self.contenders)
@@ -78,59 +64,48 @@ class State:
 
 @dataclass(frozen=True)
 class Standing:
-    """What replicates say of one contender.
+    """One contender's figures, objectives in nats a token."""
 
-    Attributes:
-        setting: The contender.
-        replicates: Fresh replicates that its mean is taken from.
-        mean: Mean objective, nats a token; None without a replicate.
-        behind: How much worse than the first, on the seeds that both have; None where they share none.
-        interval: Of `behind`, at 95 %, for this one difference; None where the sd isn't known.
-        dropped_in: Round after which it dropped out; None while it is left.
-        why: Why it dropped out.
-    """
-
-    setting: str
-    replicates: int
-    mean: float | None
-    behind: float | None
-    interval: tuple[float, float] | None
-    dropped_in: int | None
-    why: Literal["worse", "diverged"] | None
+    setting: str  # the contender
+    replicates: int  # fresh replicates behind its mean
+    mean: float | None  # mean objective; None without a replicate
+    behind: float | None  # difference to the first, on the seeds that both have; None where they share none
+    interval: tuple[float, float] | None  # of `behind`, at 95 %, for this one difference; None where the sd is unknown
+    dropped_in: int | None  # round after which it dropped out; None while it remains
+    why: Why | None  # why it dropped out
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known, and why it ended.
+    """The outcome so far, and why it ended."""
 
-    Attributes:
-        ended: "running" while a round is to be trained; "separated" (at most one is left); "tie" (compared closely
-            enough, and still not told apart); "rounds" or "budget" (spent before that).
-        winner: The one that is left; None where several are, or none.
-        tied: All that are left where there are several, lowest mean first.
-        standings: Of every contender: those that are left first, by mean.
-        rounds: Rounds that are whole.
-        sd: Residual sd of one replicate after settings and seeds are accounted for, nats a token; None if not known.
-        df: Its degrees of freedom.
-        half_width: Of the test that drops contenders, at the last round; None if the sd isn't known.
-        spent: Replicates trained.
-    """
-
+    # "running" while a round is to be trained; "separated" (at most one remains); "tie" (compared closely enough
+    # without a difference); "rounds" or "budget" (spent before that)
     ended: Ended
-    winner: str | None
-    tied: tuple[str, ...]
-    standings: tuple[Standing, ...]
+    winner: str | None  # the only one that remains; None where several do, or none
+    tied: tuple[str, ...]  # all that remain where there are several, lowest mean first
+    standings: tuple[Standing, ...]  # of every contender: those that remain first, by mean
+    rounds: int  # complete rounds
+    sd: float | None  # residual sd of one replicate after settings and seeds, nats a token; None if unknown
+    df: float  # its degrees of freedom
+    half_width: float | None  # of the test that drops contenders, at the last round; None if the sd is unknown
+    spent: int  # replicates trained
+
+
+@dataclass
+class _Course:
+    """The rounds so far: remaining contenders, and (round, reason) of those dropped."""
+
+    left: list[str]
+    dropped: dict[str, tuple[int, Why]]
     rounds: int
-    sd: float | None
-    df: int
-    half_width: float | None
-    spent: int
+    ended: Ended
 
 
 def plan_round(state: State) -> list[tuple[str, int]]:
-    """The replicates to train next, as (setting, seed): what is missing of the round that has begun, else the next.
+    """The replicates to train next, as (setting, seed): the rest of a round that has begun, else the next round.
 
-    Empty once the confirmation has ended; a round that the budget can't pay whole isn't begun.
+    Empty once the confirmation has ended.
     """
     course = _follow(state)
     if course.ended != "running":
@@ -141,7 +116,7 @@ def plan_round(state: State) -> list[tuple[str, int]]:
 
 
 def verdict(state: State) -> Verdict:
-    """What the replicates of all whole rounds say; those of a round that is not whole are not looked at."""
+    """What the replicates of all complete rounds say; an incomplete round is ignored."""
     course = _follow(state)
     fit = _fit_of(state, course.rounds)
     left = sorted(course.left, key=lambda setting: (fit.mean(setting), state.contenders.index(setting)))
@@ -156,26 +131,13 @@ def verdict(state: State) -> Verdict:
         rounds=course.rounds,
         sd=fit.sd,
         df=fit.df,
-        half_width=fit.half_width(_level(state, course.rounds), course.rounds) if several else None,
+        half_width=fit.half_width(_tail(state, course.rounds), course.rounds) if several else None,
         spent=len(state.replicates),
     )
 
 
-Why = Literal["worse", "diverged"]
-
-
-@dataclass
-class _Course:
-    """How the rounds went: who is left, who dropped out when and why."""
-
-    left: list[str]
-    dropped: dict[str, tuple[int, Why]]
-    rounds: int
-    ended: Ended
-
-
 def _follow(state: State) -> _Course:
-    """Goes through the rounds as they were decided, one after the other."""
+    # Replays the decisions round by round: a later replicate must not change what an earlier round decided.
     course = _Course(list(state.contenders), {}, 0, "running")
     have = {(replicate.setting, replicate.seed): replicate for replicate in state.replicates}
     while True:
@@ -185,35 +147,34 @@ def _follow(state: State) -> _Course:
         if course.ended != "running" or not whole:
             return course
         course.rounds += 1
-        for setting in list(course.left):
-            if have[setting, seed].state == "diverged":
-                _drop(course, setting, "diverged")
-        for setting in _worse(state, course):
-            _drop(course, setting, "worse")
+        diverged = [setting for setting in course.left if have[setting, seed].state == "diverged"]
+        _drop(course, diverged, "diverged")
+        _drop(course, _worse(state, course), "worse")
 
 
-def _drop(course: _Course, setting: str, why: Why) -> None:
-    course.left.remove(setting)
-    course.dropped[setting] = (course.rounds, why)
+def _drop(course: _Course, settings: list[str], why: Why) -> None:
+    for setting in settings:
+        course.left.remove(setting)
+        course.dropped[setting] = (course.rounds, why)
 
 
 def _ended(state: State, course: _Course, next_is_whole: bool) -> Ended:
-    """Whether to go on; a round that has been trained is looked at whatever the budget says now."""
     rules = state.rules
     if len(course.left) <= 1:
         return "separated"
     if course.rounds:
-        width = _fit_of(state, course.rounds).half_width(_level(state, course.rounds), course.rounds)
+        width = _fit_of(state, course.rounds).half_width(_tail(state, course.rounds), course.rounds)
         if width is not None and width <= rules.epsilon:
             return "tie"
     if course.rounds >= _planned(state):
         return "rounds" if course.rounds >= rules.rounds else "budget"
+    # A round that the budget can't pay whole isn't begun; one that has been trained counts whatever the budget is now.
     spent = sum(replicate.seed <= state.search_seed + course.rounds for replicate in state.replicates)
     return "budget" if not next_is_whole and spent + len(course.left) > rules.budget else "running"
 
 
 def _worse(state: State, course: _Course) -> list[str]:
-    """Those left that are worse than the lowest by more than t s sqrt(2 / r), t at this round's level."""
+    """The remaining contenders that are worse than the lowest by more than t s sqrt(2 / r)."""
     fit = _fit_of(state, course.rounds)
     known = [setting for setting in course.left if fit.seeds(setting)]
     if not known:
@@ -222,14 +183,13 @@ def _worse(state: State, course: _Course) -> list[str]:
     worse = []
     for setting in known:
         behind, shared = fit.difference(setting, first)
-        width = fit.half_width(_level(state, course.rounds), shared)
+        width = fit.half_width(_tail(state, course.rounds), shared)
         if setting != first and width is not None and behind > width:
             worse.append(setting)
     return worse
 
 
 def _fit_of(state: State, rounds: int) -> Fit:
-    """Of the replicates of whole rounds."""
     last = state.search_seed + rounds
     return fit_replicates((found for found in state.replicates if found.seed <= last), state.rules.seed_sd)
 
@@ -238,21 +198,21 @@ def _planned(state: State) -> int:
     return planned_rounds(len(state.contenders), state.rules.rounds, state.rules.budget)
 
 
-def _level(state: State, round_: int) -> float:
-    """Of the test that drops contenders after a round."""
-    return 1.0 - round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha)
+def _tail(state: State, round_: int) -> float:
+    return round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha)
 
 
 def _standing(fit: Fit, setting: str, first: str | None, dropped: tuple[int, Why] | None) -> Standing:
     mean = fit.mean(setting)
     behind, shared = fit.difference(setting, first) if first else (math.nan, 0)
-    width = fit.half_width(0.5 + INTERVAL / 2, shared) if setting != first else None
+    width = fit.half_width((1 - INTERVAL) / 2, shared) if setting != first else None
+    dropped_in, why = dropped or (None, None)
     return Standing(
         setting=setting,
         replicates=len(fit.seeds(setting)),
         mean=mean if math.isfinite(mean) else None,
         behind=behind if shared else None,
         interval=None if width is None else (behind - width, behind + width),
-        dropped_in=dropped[0] if dropped else None,
-        why=dropped[1] if dropped else None,
+        dropped_in=dropped_in,
+        why=why,
     )

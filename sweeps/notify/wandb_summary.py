@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.export.checkpoint_choice import checkpoint_folder, choose
+from analysis.output.leaderboard import Board
 from analysis.records.sweep import read_sweep
 from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
@@ -19,7 +20,6 @@ OPEN_SECONDS = 20.0
 UPLOAD_SECONDS = 600.0
 """Longest time for uploading one artifact; what takes longer stays on disk, for `wandb sync`. Ours."""
 
-Board = dict[str, Any]
 News = dict[str, Any]
 
 

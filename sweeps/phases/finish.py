@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.output.leaderboard import Leaderboard as Board
 from analysis.output.leaderboard_table import print_board
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
@@ -19,7 +20,6 @@ from trainables.storage.working_copy import DRIVER, WorkingCopy
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 
-Board = dict[str, Any]
 News = dict[str, Any]
 
 
@@ -73,15 +73,14 @@ def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: 
         having been selected where that is known), `cost` (`device_hours`) and `folder`.
     """
     verdict = board["verdict"] if board else "no trial has ended"
-    gain = (board or {}).get("winner_gain") or {}
-    corrected = gain.get("corrected")
+    gain = board.get("winner_gain") if board else None
     news = {
         "sweep": config.name,
         "state": state,
         "objective": config.objective.statement,
         "verdict": verdict,
         "winner": board["winner"] if board else None,
-        "gain": {"value": corrected, "interval": gain.get("corrected_interval")},
+        "gain": {"value": gain and gain["corrected"], "interval": gain and gain["corrected_interval"]},
         "cost": {"device_hours": round(device_hours, 4)},
         "folder": config.place,
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.output.leaderboard import CheckpointName
 from analysis.rank.leaderboard import leaderboard
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
@@ -72,7 +73,7 @@ def without(items: Path, areas: Sequence[str]) -> str:
     return "".join(line for line in lines if json.loads(line)["area"] not in areas)
 
 
-def _trial(sweep: Sweep, winner: dict[str, Any]) -> dict[str, Any]:
+def _trial(sweep: Sweep, winner: CheckpointName) -> dict[str, Any]:
     """What a lane needs to load the winner's checkpoint."""
     events, _ = Ledger(sweep.config.folder).read()
     ended = (event["trial"] for event in events if event["event"] == "trial_ended")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.records.sweep import BASELINE, ItemScore
+from analysis.records.sweep import BASELINE, HeldoutScore
 from analysis.report.elements.blocks import Block, Card, Cards, Section, Table, Text
 from analysis.report.elements.material import Material
 from analysis.suspects.find import read_texts
@@ -18,8 +18,8 @@ TEXT_CHARACTERS = 1200
 class Pair:
     """An item as the base model and the winner scored it."""
 
-    base: ItemScore
-    winner: ItemScore
+    base: HeldoutScore
+    winner: HeldoutScore
 
     @property
     def gain(self) -> float:

@@ -113,15 +113,15 @@ def printed() -> Callable[..., str]:
 
 
 @pytest.fixture
-def evidence_of() -> Callable[..., ScoreMatrix]:
-    """Returns a function that makes evidence of each trial's losses (items, checkpoints), laid out as by `halves`."""
+def matrix_of() -> Callable[..., ScoreMatrix]:
+    """Returns a function that makes a score matrix of losses (items, checkpoints) by trial, laid out as by `halves`."""
 
     def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
         if draws is None:
             draws = Bootstrap(halves(len(base)), 400)
         nll = np.hstack([losses[trial] for trial in sorted(losses)])
         return ScoreMatrix(
-            contenders=tuple(
+            candidates=tuple(
                 Candidate(trial, step, None, {}, {})
                 for trial in sorted(losses)
                 for step in range(losses[trial].shape[1])
@@ -183,6 +183,18 @@ def write_items(folder: Path, name: str, step: int, losses: dict[str, np.ndarray
                     "token_f1": 0.5 if answers else None,
                 },
             )
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Passes each record of a JSON Lines file through `change`; None leaves it out."""
+    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records if record is not None))
+
+
+def worse_in(folder: Path, trial: str, **areas: float) -> None:
+    """Raises a trial's held-out losses by so much in each area."""
+    path = folder / "trials" / trial / "heldout.jsonl"
+    rewrite(path, lambda item: {**item, "nll": item["nll"] + areas.get(item["area"], 0.0)})
 
 
 def append(path: Path, record: dict[str, Any]) -> None:

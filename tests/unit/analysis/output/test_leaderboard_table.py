@@ -1,4 +1,4 @@
-"""Boards of earlier versions are still told and shown; a board with all there is keeps its width."""
+"""Boards of earlier versions are still told and shown; a full board keeps its width."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def test_a_board_of_the_first_version_is_still_told_and_shown(printed: Printed) 
     shown = printed({**OLD, "verdict": sentence})
     assert "0.000 [-0.100, 0.100]" in shown
     assert "guard-rails" not in shown
+    assert "more data" not in shown
 
 
 def test_the_written_board_is_read_back_and_shown_alike(confirmed: Path, printed: Printed) -> None:

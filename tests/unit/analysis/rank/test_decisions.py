@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.rank.leaderboard import leaderboard
-from tests.unit.analysis.conftest import FakeTrial, append, replicate, trial_line, write_items
+from tests.unit.analysis.conftest import FakeTrial, append, replicate, trial_line, worse_in, write_items
 
 Printed = Callable[..., str]
-
-
-def rewrite(path: Path, change: Any) -> None:
-    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def worse_in(area: str, by: float) -> Any:
-    return lambda item: {**item, "nll": item["nll"] + by * (item["area"] == area)}
 
 
 def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winning_setting(
@@ -87,7 +77,7 @@ def test_a_winner_that_fails_a_guard_rail_is_named_with_the_best_that_passes(
     folder = write_sweep(
         [fake_trial("t1", {9: 0.9}), fake_trial("t2", {9: 0.2}), fake_trial("t3", {9: 0.1})], areas=RAILS
     )
-    rewrite(folder / "trials" / "t1" / "heldout.jsonl", worse_in("tables", 1.2))
+    worse_in(folder, "t1", tables=1.2)
     board = leaderboard(folder)
     assert board["winner"]["trial_id"] == "t1"
     assert [row["guard_rail"] for row in board["rows"]] == ["fail", "pass", "pass"]
@@ -123,7 +113,7 @@ def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep: Any, fake_tr
     weights = {"invoices": 1.0, "tables": 1.0, "intent": 1.0}
     areas = {"intent": {"role": "sealed", "not_worse_by": 0.0}}
     folder = write_sweep([fake_trial("t1", {9: 0.5}), fake_trial("t2", {9: 0.3})], weights, areas=areas)
-    rewrite(folder / "trials" / "t1" / "heldout.jsonl", worse_in("intent", 5.0))
+    worse_in(folder, "t1", intent=5.0)
     for path in folder.glob("trials/t2/heldout.jsonl"):  # as it is: only the winner is ever scored there
         path.write_text("".join(line for line in path.read_text().splitlines(True) if '"area": "intent"' not in line))
     board = leaderboard(folder)
@@ -138,8 +128,8 @@ def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep: Any, fake_tr
 
 def test_the_winner_without_an_area_is_said(write_sweep: Any, fake_trial: Any, printed: Printed) -> None:
     folder = write_sweep([fake_trial("t1", {9: 0.5}), fake_trial("t2", {9: 0.5})])
-    rewrite(folder / "trials" / "t1" / "heldout.jsonl", worse_in("tables", -0.5))
-    rewrite(folder / "trials" / "t2" / "heldout.jsonl", worse_in("invoices", -0.2))
+    worse_in(folder, "t1", tables=-0.5)
+    worse_in(folder, "t2", invoices=-0.2)
     board = leaderboard(folder)
     left_out = {area: pair["trial_id"] for area, pair in board["beside"]["leave_one_area_out"].items()}
     assert left_out == {"invoices": "t1", "tables": "t2"}
@@ -154,21 +144,15 @@ def test_few_clusters_are_said(write_sweep: Any, fake_trial: Any) -> None:
     assert leaderboard(write_sweep([fake_trial("t1", {9: 0.5})], items=40, name="enough"))["notes"] == []
 
 
-def test_a_replicate_never_wins_for_a_trial_that_has_no_rank(write_sweep: Any) -> None:
-    folder = write_sweep(
-        [FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {}, state="diverged"), replicate("t2", 1, {9: 0.9})]
-    )
-    board = leaderboard(folder)
-    assert board["winner"]["trial_id"] == "t1"
-    row = board["rows"][1]
-    assert (row["trial_id"], row["rank"], len(row["replicates"])) == ("t2", None, 1)
+def test_a_replicate_of_a_trial_without_rank_never_wins(write_sweep: Any) -> None:
+    trials = [FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {}, state="diverged"), replicate("t2", 1, {9: 0.9})]
+    board = leaderboard(write_sweep([*trials, replicate("gone", 1, {9: 0.9})]))
+    assert [(r["trial_id"], r["rank"], len(r["replicates"])) for r in board["rows"]] == [
+        ("t1", 1, 0),
+        ("gone-s1", None, 0),
+        ("t2", None, 1),
+    ]
     assert any("t2-s1 replicates t2, which has no rank" in note for note in board["notes"])
-
-
-def test_a_replicate_of_an_unknown_trial_has_a_row_without_rank(write_sweep: Any) -> None:
-    folder = write_sweep([FakeTrial("t1", {9: 0.2}), replicate("gone", 1, {9: 0.9})])
-    board = leaderboard(folder)
-    assert [(row["trial_id"], row["rank"]) for row in board["rows"]] == [("t1", 1), ("gone-s1", None)]
 
 
 def ended_in(order: tuple[int, ...], folder: Path) -> dict[str, Any]:

@@ -16,19 +16,13 @@ import pytest
 from analysis.rank.__main__ import main
 from analysis.rank.leaderboard import leaderboard, write_leaderboard
 from analysis.records.sweep import read_sweep
-from trainables.errors import UserError
+from tests.unit.analysis.conftest import rewrite, worse_in
 
 ROOT = Path(__file__).parents[4]
 
 
 def row_of(board: dict[str, Any], trial_id: str) -> dict[str, Any]:
     return next(row for row in board["rows"] if row["trial_id"] == trial_id)
-
-
-def rewrite(path: Path, change: Any) -> None:
-    """Passes each record of a JSON Lines file through `change`; None leaves it out."""
-    records = [change(json.loads(line)) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records if record is not None))
 
 
 def rank_command(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
@@ -85,9 +79,8 @@ def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep: 
 def test_weights_decide_between_areas(write_sweep: Any, fake_trial: Any) -> None:
     def in_one_area(weights: dict[str, float], name: str) -> str:
         folder = write_sweep([fake_trial("t1", {9: 0.5}), fake_trial("t2", {9: 0.5})], weights, name=name)
-        for trial, area in (("t1", "invoices"), ("t2", "tables")):  # each is 0.2 better on its own area
-            path = folder / "trials" / trial / "heldout.jsonl"
-            rewrite(path, lambda item, area=area: {**item, "nll": item["nll"] - 0.2 * (item["area"] == area)})
+        worse_in(folder, "t1", invoices=-0.2)
+        worse_in(folder, "t2", tables=-0.2)
         return leaderboard(folder)["winner"]["trial_id"]
 
     assert in_one_area({"invoices": 3.0, "tables": 1.0}, "one") == "t1"
@@ -178,14 +171,10 @@ def test_without_base_scores_there_is_a_rank_but_no_gain(write_sweep: Any, fake_
     assert (board["rows"][0]["gain"], board["rows"][0]["gain_interval"]) == (None, None)
     assert board["rows"][1]["behind_interval"][0] > 0
     assert "not scored" in board["verdict"]
-
-
-def test_base_summaries_without_items_give_a_gain_without_interval(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial("t1", {9: 0.2})])
-    (folder / "trials" / "baseline" / "heldout.jsonl").unlink()
-    row = leaderboard(folder)["rows"][0]
-    assert row["gain"] == pytest.approx(0.2, abs=0.02)
-    assert row["areas"]["tables"]["delta"] == pytest.approx(-0.2, abs=0.02)
+    summaries_only = write_sweep([fake_trial("t1", {9: 0.2})], name="summaries")
+    (summaries_only / "trials" / "baseline" / "heldout.jsonl").unlink()
+    row = leaderboard(summaries_only)["rows"][0]
+    assert (row["gain"], row["areas"]["tables"]["delta"]) == pytest.approx((0.2, -0.2), abs=0.02)
     assert row["gain_interval"] is None
 
 
@@ -213,20 +202,22 @@ def test_the_verdict_says_whether_the_base_model_was_beaten(
     assert re.search(words, leaderboard(write_sweep([fake_trial("t1", {9: gain}, noise=noise)]))["verdict"])
 
 
-def test_no_complete_trial_means_no_winner_and_exit_code_3(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial("t1", {9: 0.5}, state="pruned"), fake_trial("t2", state="diverged")])
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        (["pruned", "diverged"], "to rank (1 diverged, 1 pruned)."),
+        ([], "no trial has ended"),
+    ],
+)
+def test_no_complete_trial_means_no_winner_and_exit_code_3(
+    write_sweep: Any, fake_trial: Any, states: list[str], words: str
+) -> None:
+    folder = write_sweep([fake_trial(f"t{i}", {9: 0.5}, state=state) for i, state in enumerate(states)])
     done = rank_command(str(folder))
-    assert done.returncode == 3
-    assert "No complete trial: nothing to rank (1 diverged, 1 pruned)." in done.stdout
+    assert (done.returncode, done.stderr) == (3, "")
+    assert words in done.stdout
     written = json.loads((folder / "leaderboard.json").read_text())
-    assert (written["winner"], written["tied"], len(written["rows"])) == (None, [], 2)
-
-
-def test_a_sweep_without_any_trial_yet_exits_with_3(write_sweep: Any) -> None:
-    done = rank_command(str(write_sweep([])))
-    assert done.returncode == 3
-    assert "no trial has ended" in done.stdout
-    assert done.stderr == ""
+    assert (written["winner"], written["tied"], len(written["rows"])) == (None, [], len(states))
 
 
 def test_json_on_stdout_is_the_file_and_carries_the_contracts_keys(write_sweep: Any, fake_trial: Any) -> None:
@@ -301,11 +292,6 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments: list[str], message: st
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(message + "\n", done.stderr)
-
-
-def test_a_missing_folder_raises_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError):
-        write_leaderboard(tmp_path / "none")
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

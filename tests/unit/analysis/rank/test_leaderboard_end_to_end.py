@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from analysis.rank.leaderboard import leaderboard, write_leaderboard
-from tests.unit.analysis.conftest import FakeTrial
+from tests.unit.analysis.conftest import FakeTrial, worse_in
 from trainables.data.tokenization import SCHEMA
 
 Printed = Callable[..., str]
@@ -23,13 +22,6 @@ def part(of: str, fraction: float, gain: float, **more: Any) -> FakeTrial:
     """A trial on a part of the samples."""
     extra = {"kind": "subset", "replicate_of": of, "fraction": fraction, **more}
     return FakeTrial(f"{of}-part{round(100 * fraction)}", {9: gain}, extra=extra)
-
-
-def worse_in(folder: Path, trial: str, **areas: float) -> None:
-    path = folder / "trials" / trial / "heldout.jsonl"
-    items = [json.loads(line) for line in path.read_text().splitlines()]
-    moved = [{**item, "nll": item["nll"] + areas.get(item["area"], 0.0)} for item in items]
-    path.write_text("".join(json.dumps(item) + "\n" for item in moved))
 
 
 def test_a_winner_by_one_area_alone_is_said(write_sweep: Any, printed: Printed) -> None:
@@ -117,9 +109,3 @@ def test_samples_to_look_at_stand_beside_the_leaderboard(write_sweep: Any, print
     assert first["excess_nats"] == pytest.approx(3.0, abs=0.3)
     assert "s17 +" in printed(board)
     assert json.loads((folder / "leaderboard.json").read_text())["suspects"] == board["suspects"]
-
-
-def test_boards_of_earlier_versions_are_still_shown(write_sweep: Any, printed: Printed) -> None:
-    board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.5})]))
-    older = {key: value for key, value in board.items() if key not in ("findings", "more_data")}
-    assert "more data" not in printed(older)

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.rank.settings import make_setting_table, setting_figures
+from analysis.rank.settings import SettingTable, make_setting_table, setting_figures
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Bootstrap, percentile_interval
 from analysis.stats.multiple_comparisons import Separation
-from analysis.stats.seed_variance import critical_value
+from analysis.stats.seed_variance import STATED_DF, critical_value
+from sweeps.confirm.replicates import Replicate, fit_replicates
+from sweeps.confirm.rounds import Rules, State, verdict
 from tests.unit.analysis.conftest import halves
 
 ITEMS = 80
+UNSTATED = Separation()
 
 
 def search(name: str, **more: Any) -> Trial:
@@ -26,6 +29,14 @@ def copy(name: str, of: str, seed: int | None, state: str = "complete") -> Trial
     return Trial(name, state, kind="replicate", replicate_of=of, seed=seed)
 
 
+def table_of(trials: list[Trial], matrix: Any, stated: Separation = UNSTATED) -> tuple[SettingTable, list[str]]:
+    """The setting table, of which there must be one, and the notes."""
+    notes: list[str] = []
+    found = make_setting_table(trials, matrix, stated, notes)
+    assert found is not None
+    return found, notes
+
+
 def flat(*objectives: float, noise: float = 0.01) -> np.ndarray:
     """(items, checkpoints) with just these means; all checkpoints share their noise, so that differences are exact."""
     wiggle = np.random.default_rng(0).normal(0, noise, ITEMS)
@@ -33,54 +44,42 @@ def flat(*objectives: float, noise: float = 0.01) -> np.ndarray:
 
 
 def test_a_setting_with_replicates_stands_for_their_mean_and_the_search_trial_no_longer_counts(
-    evidence_of: Any,
+    matrix_of: Any,
 ) -> None:
     t1 = {"t1": flat(0.3, 0.1), "r1": flat(0.4, 0.5), "r2": flat(0.2, 0.7)}  # lowest at step 1 in the search
     losses = {**t1, "t2": flat(0.2), "r3": flat(0.4), "r4": flat(0.6)}
-    trials = [
-        search("t1"),
-        search("t2"),
-        copy("r1", "t1", 1),
-        copy("r2", "t1", 2),
-        copy("r3", "t2", 1),
-        copy("r4", "t2", 2),
-    ]
-    evidence, notes = evidence_of(losses, np.full(ITEMS, 2.0)), []
-    found = make_setting_table(trials, evidence, Separation(), notes)
-    assert found is not None
+    trials = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)]
+    trials += [copy("r3", "t2", 1), copy("r4", "t2", 2)]
+    matrix = matrix_of(losses, np.full(ITEMS, 2.0))
+    found, notes = table_of(trials, matrix)
     assert (found.settings, found.seeds, found.blocked, notes) == (("t1", "t2"), (2, 2), True, [])
-    winner = int(found.rule.best_settings(evidence.objectives()[None, :])[0])
+    winner = int(found.rule.best_settings(matrix.objectives()[None, :])[0])
     assert found.settings[winner] == "t2"
-    first, second = setting_figures(found, evidence, winner, 2.0)
+    first, second = setting_figures(found, winner, 2.0)
     assert (first["objective"], second["objective"]) == (pytest.approx(0.6), pytest.approx(0.5))  # r1 and r2 at step 1
     assert (first["behind"], second["behind"], second["behind_interval"]) == (pytest.approx(0.1), 0.0, None)
     assert (first["gain"], first["seeds"], first["replicated"]) == (pytest.approx(1.4), 2, True)
-    assert (found.seed_sd.source, found.seed_sd.residual, found.seed_sd.residual_df) == (
-        "replicates",
-        pytest.approx(0.0),
-        1,
-    )
+    assert (found.seed_sd.source, found.seed_sd.residual_df) == ("replicates", 1)
+    assert found.seed_sd.residual == pytest.approx(0.0)
 
 
-def test_settings_without_replicates_come_after_those_with_and_unstable_ones_last(evidence_of: Any) -> None:
+def test_settings_without_replicates_come_after_those_with_and_unstable_ones_last(matrix_of: Any) -> None:
     losses = {"t1": flat(0.5), "t2": flat(0.4), "t3": flat(0.3), "r1": flat(0.6), "r2": flat(0.1)}
     trials = [search(f"t{i}") for i in (1, 2, 3)]
     trials += [copy("r1", "t1", 1), copy("r2", "t3", 1), copy("r3", "t3", 2, state="diverged")]
-    evidence, notes = evidence_of(losses, np.full(ITEMS, 2.0)), []
-    found = make_setting_table(trials, evidence, Separation(), notes)
-    assert found is not None
+    matrix = matrix_of(losses, np.full(ITEMS, 2.0))
+    found, notes = table_of(trials, matrix)
     assert sorted(range(3), key=found.tier) == [0, 1, 2]
     assert found.rule.eligible.tolist() == [True, False, False]
     assert "t3: 1 replicates diverged" in notes[0]
     # t2 has no replicate: it is compared by the search trials, which share their seed
-    assert setting_figures(found, evidence, 0, 2.0)[1]["behind"] == pytest.approx(0.4 - 0.5)
+    assert setting_figures(found, 0, 2.0)[1]["behind"] == pytest.approx(0.4 - 0.5)
 
 
-def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(evidence_of: Any) -> None:
+def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(matrix_of: Any) -> None:
     losses = {"t1": flat(0.3, 0.1), "t2": flat(0.2), "r1": flat(0.05), "r2": flat(0.5, 0.4)}
-    trials, notes = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)], []
-    found = make_setting_table(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
-    assert found is not None
+    trials = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)]
+    found, notes = table_of(trials, matrix_of(losses, np.ones(ITEMS)))
     assert found.seeds == (1, 0)
     assert any(note.startswith("r1 was not scored at the step that t1 was best at") for note in notes)
 
@@ -96,7 +95,7 @@ def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(evid
     ],
 )
 def test_intervals_honour_what_the_config_says_of_confirmation(
-    evidence_of: Any, stated: Separation, seeds: int, tail: float
+    matrix_of: Any, stated: Separation, seeds: int, tail: float
 ) -> None:
     losses = {"t1": flat(0.50), "t2": flat(0.53), "t3": flat(0.9)}
     trials = [search(name) for name in losses]
@@ -104,60 +103,73 @@ def test_intervals_honour_what_the_config_says_of_confirmation(
         for seed in range(1, seeds + 1):
             losses[f"{setting}-r{seed}"] = flat(losses[setting].mean() + 0.01 * seed * (setting == "t1"))
             trials.append(copy(f"{setting}-r{seed}", setting, seed))
-    evidence = evidence_of(losses, np.ones(ITEMS))
-    found = make_setting_table(trials, evidence, stated, [])
-    assert found is not None
-    figures = setting_figures(found, evidence, 0, 1.0)[1]
+    matrix = matrix_of(losses, np.ones(ITEMS))
+    found, _ = table_of(trials, matrix, stated)
+    figures = setting_figures(found, 0, 1.0)[1]
     df = math.inf if figures["behind_df"] is None else figures["behind_df"]
     reach = critical_value(tail, df) * figures["behind_se"]
     assert figures["behind_interval"] == pytest.approx([figures["behind"] - reach, figures["behind"] + reach])
 
 
-def test_replicates_of_what_has_no_rank_are_said_and_do_not_count(evidence_of: Any) -> None:
+def test_replicates_of_what_has_no_rank_are_said_and_do_not_count(matrix_of: Any) -> None:
     losses = {"t1": flat(0.5), "r1": flat(0.1), "r2": flat(0.2)}
-    notes: list[str] = []
-    found = make_setting_table(
-        [search("t1"), copy("r1", "gone", 1), copy("r2", "r1", 2)],
-        evidence_of(losses, np.ones(ITEMS)),
-        Separation(),
-        notes,
-    )
-    assert found is not None
+    trials = [search("t1"), copy("r1", "gone", 1), copy("r2", "r1", 2)]
+    found, notes = table_of(trials, matrix_of(losses, np.ones(ITEMS)))
     assert found.rule.choose(np.array([[0.1, 0.2, 0.5]])).tolist() == [2]  # r1, r2, t1
     assert len(notes) == 2
-    assert (
-        make_setting_table([copy("r1", "gone", 1)], evidence_of({"r1": flat(0.1)}, np.ones(ITEMS)), Separation(), [])
-        is None
-    )
+    orphan = matrix_of({"r1": flat(0.1)}, np.ones(ITEMS))
+    assert make_setting_table([copy("r1", "gone", 1)], orphan, Separation(), []) is None
 
 
-def test_unknown_seeds_are_not_taken_for_shared_ones(evidence_of: Any) -> None:
+def test_unknown_seeds_are_not_taken_for_shared_ones(matrix_of: Any) -> None:
     losses = {name: flat(0.5) for name in ("t1", "t2", "r1", "r2", "r3", "r4")}
     trials = [search("t1"), search("t2"), *(copy(f"r{i}", f"t{1 + i % 2}", None) for i in range(1, 5))]
-    notes: list[str] = []
-    found = make_setting_table(trials, evidence_of(losses, np.ones(ITEMS)), Separation(), notes)
-    assert found is not None
+    found, notes = table_of(trials, matrix_of(losses, np.ones(ITEMS)))
     assert not found.blocked
     assert "not shared between settings" in notes[0]
 
 
 @pytest.mark.parametrize(("stated", "separated"), [(None, False), (0.02, False), (0.005, True)])
-def test_items_alone_do_not_separate_settings(evidence_of: Any, stated: float | None, separated: bool) -> None:
-    evidence = evidence_of({"t1": flat(0.50), "t2": flat(0.53)}, np.ones(ITEMS))
-    found = make_setting_table([search("t1"), search("t2")], evidence, Separation(seed_sd=stated), [])
-    assert found is not None
-    figures = setting_figures(found, evidence, 0, 1.0)[1]
+def test_items_alone_do_not_separate_settings(matrix_of: Any, stated: float | None, separated: bool) -> None:
+    matrix = matrix_of({"t1": flat(0.50), "t2": flat(0.53)}, np.ones(ITEMS))
+    found, _ = table_of([search("t1"), search("t2")], matrix, Separation(seed_sd=stated))
+    figures = setting_figures(found, 0, 1.0)[1]
     assert figures["behind_se_items"] < 1e-9
-    low = percentile_interval(evidence.resampled[:, 1] - evidence.resampled[:, 0])[0]
+    low = percentile_interval(matrix.resampled[:, 1] - matrix.resampled[:, 0])[0]
     assert low > 0.02  # two checkpoints differ for certain
     assert figures["separated"] is separated
-    sd = 0.012 if stated is None else stated
-    assert figures["behind_interval"] == pytest.approx(
-        [0.03 - 1.96 * sd * math.sqrt(2), 0.03 + 1.96 * sd * math.sqrt(2)], rel=1e-3
-    )
+    sd, df = (0.012, math.inf) if stated is None else (stated, STATED_DF)
+    reach = critical_value(0.025, df) * sd * math.sqrt(2)
+    assert figures["behind_interval"] == pytest.approx([0.03 - reach, 0.03 + reach], rel=1e-3)
 
 
-def simulate(rng: np.random.Generator, seeds: int, gap: float, evidence_of: Any, draws: Bootstrap) -> tuple[Any, Any]:
+@pytest.mark.parametrize(
+    ("rounds", "stated", "separated"),
+    [(1, None, False), (1, 0.01, True), (2, None, True), (2, 0.01, True), (3, None, True), (3, 1.0, False)],
+)
+def test_leaderboard_and_confirmation_agree_on_a_tie(
+    matrix_of: Any, rounds: int, stated: float | None, separated: bool
+) -> None:
+    luck = [0.001, -0.002, 0.001]
+    measured = {"t1": [0.5] * rounds, "t2": [0.8 + x for x in luck[:rounds]]}
+    losses, trials = {"t1": flat(0.5), "t2": flat(0.8)}, [search("t1"), search("t2")]
+    for name, values in measured.items():
+        losses |= {f"{name}-s{seed}": flat(value) for seed, value in enumerate(values, 1)}
+        trials += [copy(f"{name}-s{seed}", name, seed) for seed in range(1, rounds + 1)]
+    matrix = matrix_of(losses, np.ones(ITEMS))
+    table, _ = table_of(trials, matrix, Separation(seed_sd=stated))
+    replicates = tuple(Replicate(n, seed, x) for n, values in measured.items() for seed, x in enumerate(values, 1))
+    fit = fit_replicates(replicates, stated)
+    assert table.seed_sd.residual == (None if fit.sd is None else pytest.approx(fit.sd, rel=1e-6))
+    assert table.seed_sd.residual_df == fit.df
+    figures = setting_figures(table, 0, 1.0)[1]
+    assert figures["separated"] is separated
+    assert (figures["behind_interval"] is None) == (fit.sd is None)
+    found = verdict(State(("t1", "t2"), 0, replicates, Rules(budget=8, seed_sd=stated)))
+    assert (found.winner == "t1") == separated
+
+
+def simulate(rng: np.random.Generator, seeds: int, gap: float, matrix_of: Any, draws: Bootstrap) -> tuple[Any, Any]:
     """Two settings with `seeds` replicates each: seed effect 0.03, the setting's own 0.02, item noise 0.1."""
     losses, trials = {}, [search("t0"), search("t1")]
     blocks = rng.normal(0, 0.03, seeds + 1)
@@ -168,19 +180,19 @@ def simulate(rng: np.random.Generator, seeds: int, gap: float, evidence_of: Any,
             losses[name] = (level + rng.normal(0, 0.1, ITEMS))[:, None]
             if seed:
                 trials.append(copy(name, f"t{setting}", seed))
-    evidence = evidence_of(losses, np.full(ITEMS, 2.0), draws)
-    return make_setting_table(trials, evidence, Separation(), []), evidence
+    matrix = matrix_of(losses, np.full(ITEMS, 2.0), draws)
+    return table_of(trials, matrix)[0], matrix
 
 
-def test_the_interval_of_a_difference_covers_it_with_items_and_seeds_drawn_anew(evidence_of: Any) -> None:
+def test_the_interval_of_a_difference_covers_it_with_items_and_seeds_drawn_anew(matrix_of: Any) -> None:
     rng, sims, draws = np.random.default_rng(7), 400, Bootstrap(halves(ITEMS), 200)
     covered = wrong = 0
     for _ in range(sims):
-        found, evidence = simulate(rng, 3, 0.05, evidence_of, draws)
-        figures = setting_figures(found, evidence, 0, 2.0)[1]
+        found, matrix = simulate(rng, 3, 0.05, matrix_of, draws)
+        figures = setting_figures(found, 0, 2.0)[1]
         covered += abs(figures["behind"] - 0.05) <= critical_value(0.025, figures["behind_df"]) * figures["behind_se"]
-        found, evidence = simulate(rng, 3, 0.0, evidence_of, draws)
-        winner = int(found.rule.best_settings(evidence.objectives()[None, :])[0])
-        wrong += setting_figures(found, evidence, winner, 2.0)[1 - winner]["separated"]
+        found, matrix = simulate(rng, 3, 0.0, matrix_of, draws)
+        winner = int(found.rule.best_settings(matrix.objectives()[None, :])[0])
+        wrong += setting_figures(found, winner, 2.0)[1 - winner]["separated"]
     assert 0.92 <= covered / sims <= 0.985  # of a single difference; those shown hold together and are wider
     assert wrong / sims <= 0.025

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.records.json_files import read_json_lines
-from analysis.records.sweep import read_heldout, read_sweep
+from analysis.records.sweep import Heldout, read_heldout, read_sweep
 from analysis.stats.multiple_comparisons import Separation
 from trainables.errors import UserError
 
@@ -66,18 +66,16 @@ def test_a_line_torn_anywhere_is_left_out_and_said(length: int) -> None:
             assert "line 2 was cut off" in notes[0]
 
 
-def test_notes_of_torn_items_reach_the_reader(tmp_path: Path) -> None:
+def heldout_of(tmp_path: Path, *lines: str) -> Heldout:
     path = tmp_path / "heldout.jsonl"
-    path.write_text(json.dumps(ITEM) + '\n{"step": 4, "ar')
-    heldout = read_heldout(path)
-    assert list(heldout.by_step) == [4]
-    assert len(heldout.notes) == 1
+    path.write_text("\n".join(lines))
+    return read_heldout(path)
 
 
-def test_a_last_line_that_lacks_only_its_line_end_counts(tmp_path: Path) -> None:
-    path = tmp_path / "heldout.jsonl"
-    path.write_text(json.dumps(ITEM))
-    assert read_heldout(path).by_step[4]["a", "1"].nll == 0.5
+def test_a_last_line_counts_without_its_line_end_and_is_noted_where_it_is_torn(tmp_path: Path) -> None:
+    heldout = heldout_of(tmp_path, json.dumps(ITEM), '{"step": 4, "ar')
+    assert (list(heldout.by_step), len(heldout.notes)) == ([4], 1)
+    assert heldout_of(tmp_path, json.dumps(ITEM)).by_step[4]["a", "1"].nll == 0.5
 
 
 @pytest.mark.parametrize("broken", ["[1]", "\xff\xfe", "12", "null", '{"a": 1}}', "{'a': 1}"])
@@ -90,24 +88,19 @@ def test_a_broken_line_elsewhere_is_an_error_that_names_it(tmp_path: Path, broke
 
 @pytest.mark.parametrize("field", ["step", "area", "id", "nll", "tokens"])
 def test_an_item_without_a_field_is_an_error(tmp_path: Path, field: str) -> None:
-    path = tmp_path / "heldout.jsonl"
-    path.write_text(json.dumps({key: value for key, value in ITEM.items() if key != field}) + "\n")
     with pytest.raises(UserError, match=f"line 1.*{field}"):
-        read_heldout(path)
+        heldout_of(tmp_path, json.dumps({key: value for key, value in ITEM.items() if key != field}))
 
 
 def test_null_and_nan_losses_stay_nan_and_items_without_group_are_their_own(tmp_path: Path) -> None:
-    path = tmp_path / "heldout.jsonl"
-    path.write_text(json.dumps({**ITEM, "nll": None}) + "\n" + json.dumps({**ITEM, "id": "2", "nll": math.nan}) + "\n")
-    scores = read_heldout(path).by_step[4]
+    lines = [json.dumps({**ITEM, "nll": None}), json.dumps({**ITEM, "id": "2", "nll": math.nan})]
+    scores = heldout_of(tmp_path, *lines).by_step[4]
     assert all(math.isnan(score.nll) for score in scores.values())
     assert [score.group for score in scores.values()] == ["1", "2"]
 
 
 def test_an_item_scored_twice_counts_once_and_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "heldout.jsonl"
-    path.write_text(json.dumps(ITEM) + "\n" + json.dumps({**ITEM, "nll": 0.75}) + "\n")
-    heldout = read_heldout(path)
+    heldout = heldout_of(tmp_path, json.dumps(ITEM), json.dumps({**ITEM, "nll": 0.75}))
     assert heldout.by_step[4]["a", "1"].nll == 0.75
     assert "1 items stand there more than once" in heldout.notes[0]
 

@@ -7,7 +7,8 @@ import pytest
 import scipy.stats
 
 from analysis.stats.bootstrap import make_design
-from analysis.stats.guard_rails import cluster_mean, guard_rails, holm, overall
+from analysis.stats.guard_rails import guard_rails, holm, overall
+from trainables.diagnostics.generalization import paired_rise
 
 
 def one_area(differences: np.ndarray, groups: list[str] | None = None) -> tuple:
@@ -27,20 +28,14 @@ def test_with_one_item_a_cluster_it_is_the_paired_t_test() -> None:
     assert (rail.lower, rail.upper) == (pytest.approx(low), pytest.approx(high))
 
 
-def test_equal_clusters_count_as_one_item_each() -> None:
-    shared = np.random.default_rng(2).normal(size=12)
-    items = np.repeat(shared, 5)
-    mean, error, df = cluster_mean(items, np.repeat(np.arange(12), 5))
-    assert (mean, error, df) == (pytest.approx(shared.mean()), pytest.approx(scipy.stats.sem(shared)), 11)
-
-
 def test_unequal_clusters_have_the_spread_that_they_are_drawn_with() -> None:
     rng = np.random.default_rng(3)
     means, errors = [], []
     for _ in range(1500):
         sizes = rng.integers(1, 6, 40)
         values = np.repeat(rng.normal(0, 1, 40), sizes) + rng.normal(0, 0.5, sizes.sum())
-        mean, error, _ = cluster_mean(values, np.repeat(np.arange(40), sizes))
+        clusters = np.repeat(np.arange(40), sizes).astype(str).tolist()
+        mean, error, _ = paired_rise(values.tolist(), [0.0] * len(values), clusters)  # type: ignore[misc]
         means.append(mean)
         errors.append(error)
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(means), rel=0.06)

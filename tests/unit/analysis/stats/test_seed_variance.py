@@ -1,4 +1,4 @@
-"""Seed variance against closed forms and scipy; and that noise is not called a difference."""
+"""Seed variance against closed forms, numpy's least squares and scipy; what a stated sd counts for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analysis.stats.seed_variance import PRIOR_SEED_SD, arrange, critical_value, standard_error, stated_seed_sd
+from analysis.stats.seed_variance import (
+    PRIOR_SEED_SD,
+    STATED_DF,
+    arrange,
+    assumed_seed_sd,
+    critical_value,
+    standard_error,
+)
+from sweeps.confirm.replicates import Replicate, fit_replicates
 
 BALANCED = ([name for name in "abc" for _ in range(4)], ["1", "2", "3", "4"] * 3)
 
@@ -25,12 +35,29 @@ def test_a_balanced_block_design_gives_plain_means_and_the_two_way_residual() ->
     assert (sd.residual_df, sd.total_df, sd.source) == (6, 9, "replicates")
 
 
+@given(cells=st.sets(st.tuples(st.sampled_from("abc"), st.sampled_from("1234")), min_size=1), seed=st.integers(0, 99))
+def test_any_connected_design_has_the_residual_of_numpys_least_squares(cells: set[tuple[str, str]], seed: int) -> None:
+    rows = sorted(cells)
+    values = np.random.default_rng(seed).normal(size=len(rows))
+    names = sorted({name for cell in rows for name in cell})
+    design = np.array([[float(name in cell) for name in names] for cell in rows])
+    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    found = arrange([cell[0] for cell in rows], [cell[1] for cell in rows])
+    sd, df = found.seed_sd(values), len(rows) - rank
+    assert found.blocked == (rank == len(names) - 1)
+    if found.blocked:
+        assert sd.residual_df == df
+        expected = math.sqrt(((values - design @ solution) ** 2).sum() / df) if df else None
+        assert sd.residual == (pytest.approx(expected) if df else None)
+
+
 def test_with_two_settings_it_is_the_paired_t_test() -> None:
     a, b = np.random.default_rng(2).normal(size=(2, 5))
     found = arrange(["a"] * 5 + ["b"] * 5, list("12345") * 2)
     values = np.concatenate([a, b])
     sd = found.seed_sd(values)
     contrast = found.weights[0] - found.weights[1]
+    assert sd.residual is not None
     error = sd.residual * np.linalg.norm(contrast)
     reference = scipy.stats.ttest_rel(a, b)
     assert contrast @ values / error == pytest.approx(reference.statistic)
@@ -55,19 +82,64 @@ def test_seeds_that_no_two_settings_share_leave_plain_means() -> None:
     assert (sd.residual, sd.residual_df) == (pytest.approx(math.sqrt((2 + 8) / 2)), 2)
 
 
-@pytest.mark.parametrize("settings", [[], ["a"], ["a", "b", "c"]])
-def test_without_a_degree_of_freedom_the_stated_sd_counts_and_says_so(settings: list[str]) -> None:
-    values = np.arange(float(len(settings)))
-    found = arrange(settings, ["1"] * len(settings))
-    assert found.seed_sd(values, 0.5) == stated_seed_sd(0.5)
-    assert (stated_seed_sd(0.5).source, stated_seed_sd(0.5).residual) == ("config", 0.5)
-    assert (found.seed_sd(values).source, found.seed_sd(values).residual) == ("prior", PRIOR_SEED_SD)
-    assert math.isinf(stated_seed_sd(None).residual_df)
+# One residual degree of freedom, and none: with it the sum of squares of x = [[1, 2], [5, 5.5]] is 0.5²/4.
+TWO_BY_TWO = {("a", 1): 1.0, ("a", 2): 2.0, ("b", 1): 5.0, ("b", 2): 5.5}
+ONE_ROUND = {("a", 1): 1.0, ("b", 1): 2.0}
+ONE_SETTING = {("a", 1): 1.0, ("a", 2): 2.0, ("a", 3): 4.0}
+CHAIN = {("a", 1): 1.0, ("a", 2): 2.0, ("b", 1): 5.0}
 
 
-def test_one_replicated_setting_gives_its_whole_spread() -> None:
-    sd = arrange(["a"] * 3, ["1", "2", "3"]).seed_sd(np.array([1.0, 2.0, 4.0]))
-    assert (sd.total, sd.residual, sd.residual_df) == (pytest.approx(np.std([1, 2, 4], ddof=1)), sd.total, 2)
+@pytest.mark.parametrize(
+    ("cells", "stated", "residual", "df", "source"),
+    [
+        (TWO_BY_TWO, None, math.sqrt(0.5**2 / 4), 1, "replicates"),
+        (TWO_BY_TWO, 0.3, math.sqrt((0.5**2 / 4 + 4 * 0.3**2) / 5), 5, "replicates"),
+        ({}, None, None, 0, "prior"),
+        ({("a", 1): 1.0}, None, None, 0, "prior"),
+        (ONE_ROUND, None, None, 0, "prior"),  # the leaderboard took the prior as known
+        (ONE_SETTING, None, None, 0, "replicates"),  # the leaderboard took the whole spread
+        (CHAIN, None, None, 0, "replicates"),
+        ({}, 0.3, 0.3, STATED_DF, "config"),  # the leaderboard took it as known
+        (ONE_ROUND, 0.3, 0.3, STATED_DF, "config"),
+        (ONE_SETTING, 0.3, 0.3, STATED_DF, "replicates"),
+        (CHAIN, 0.3, 0.3, STATED_DF, "replicates"),
+    ],
+)
+def test_one_rule_for_leaderboard_and_confirmation(
+    cells: dict[tuple[str, int], float], stated: float | None, residual: float | None, df: int, source: str
+) -> None:
+    found = arrange([name for name, _ in cells], [str(seed) for _, seed in cells])
+    sd = found.seed_sd(np.array(list(cells.values())), stated)
+    assert sd.residual == (None if residual is None else pytest.approx(residual))
+    assert (sd.residual_df, sd.source) == (df, source)
+    fit = fit_replicates([Replicate(*cell, value) for cell, value in cells.items()], stated)
+    assert (fit.sd, fit.df) == (sd.residual, sd.residual_df)
+    assert (fit.half_width(0.025, 2) is None) == (residual is None)
+
+
+@pytest.mark.parametrize(
+    ("cells", "stated", "single", "df"),
+    [
+        ({}, None, PRIOR_SEED_SD, math.inf),
+        ({}, 0.3, 0.3, STATED_DF),
+        (TWO_BY_TWO, None, 0.25, math.inf),
+        (TWO_BY_TWO, 0.3, 0.3, 5),
+        (TWO_BY_TWO, 0.01, math.sqrt((0.5**2 / 4 + 4 * 0.01**2) / 5), 5),
+        ({**TWO_BY_TWO, ("b", 2): 6.0}, None, PRIOR_SEED_SD, math.inf),  # replicates that agree exactly
+        (ONE_SETTING, None, np.std([1, 2, 4], ddof=1), math.inf),  # an upper bound of the residual
+        (ONE_SETTING, 0.01, math.sqrt((2 * np.var([1, 2, 4], ddof=1) + 4 * 0.01**2) / 6), 6),
+    ],
+)
+def test_search_trials_are_compared_by_the_larger_of_assumed_and_measured(
+    cells: dict[tuple[str, int], float], stated: float | None, single: float, df: float
+) -> None:
+    found = arrange([name for name, _ in cells], [str(seed) for _, seed in cells])
+    sd = found.seed_sd(np.array(list(cells.values())), stated)
+    assert (sd.single, sd.single_df) == (pytest.approx(single), df)
+    if not cells:
+        assert (sd.total, sd.total_df, assumed_seed_sd(stated)) == (single, df, single)
+    if found.residual_df == 0:  # shown is the upper bound
+        assert sd.shown == (sd.total, sd.total_df)
 
 
 def test_the_prior_is_what_the_two_pairs_of_runs_give() -> None:
@@ -75,7 +147,7 @@ def test_the_prior_is_what_the_two_pairs_of_runs_give() -> None:
     assert math.sqrt(sum((x - y) ** 2 for x, y in pairs) / 4) == pytest.approx(PRIOR_SEED_SD, rel=0.05)
 
 
-def test_joint_error_follows_welch() -> None:
+def test_joint_error_follows_welch_and_critical_values_are_those_of_t() -> None:
     x, y = np.random.default_rng(3).normal(size=12), 3 * np.random.default_rng(4).normal(size=5)
     error, df = standard_error(x.std(ddof=1) / math.sqrt(12), 11, y.std(ddof=1) / math.sqrt(5), 4)
     reference = scipy.stats.ttest_ind(x, y, equal_var=False)
@@ -83,23 +155,8 @@ def test_joint_error_follows_welch() -> None:
     assert df == pytest.approx(reference.df)
     assert standard_error(3.0, 10, 4.0, math.inf) == (pytest.approx(5.0), pytest.approx(625 / 8.1))
     assert standard_error(0.0, 10, 0.0, math.inf) == (0.0, math.inf)
-
-
-def test_critical_values_are_those_of_t_and_of_the_normal() -> None:
     assert critical_value(0.025, math.inf) == pytest.approx(1.959964)
     assert critical_value(0.003, 6) == pytest.approx(scipy.stats.t.ppf(0.997, 6))
-
-
-def test_a_statement_counts_as_four_degrees_of_freedom_beside_replicates() -> None:
-    values = np.array([1.0, 2.0, 5.0, 5.5])  # two settings, two seeds: one residual degree of freedom
-    found = arrange(["a", "a", "b", "b"], ["1", "2", "1", "2"])
-    alone, both = found.seed_sd(values), found.seed_sd(values, 0.3)
-    assert alone.residual**2 == pytest.approx(0.5**2 / 4)
-    assert both.residual**2 == pytest.approx((0.5**2 / 4 + 4 * 0.3**2) / 5)
-    assert (alone.residual_df, both.residual_df, both.total_df) == (1, 5, 6)
-    assert (alone.single, both.single) == (alone.residual, max(0.3, both.residual))
-    quiet = found.seed_sd(np.array([1.0, 2.0, 5.0, 6.0]))
-    assert (quiet.residual, quiet.single) == (pytest.approx(0.0, abs=1e-12), PRIOR_SEED_SD)
 
 
 def test_lengths_that_differ_are_refused() -> None:

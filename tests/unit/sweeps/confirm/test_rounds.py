@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from sweeps.confirm.contenders import choose_contenders
-from sweeps.confirm.replicates import PRIOR_DF, Replicate, additive_residuals, fit_replicates
+from sweeps.confirm.replicates import Replicate, fit_replicates
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 
 NAMES = ("a", "b", "c", "d")
@@ -35,42 +35,6 @@ def simulate(means, noise, draw, contenders=NAMES, **rules):
             return verdict(now)
         block = draw.normal(0, 3 * noise)
         found += [Replicate(name, seed, means[name] + block + draw.normal(0, noise)) for name, seed in planned]
-
-
-# --- the fit
-
-
-def test_balanced_residuals_are_those_of_the_two_way_table() -> None:
-    table = np.random.default_rng(0).normal(size=(4, 3))
-    cells = [(name, seed) for name in NAMES for seed in range(3)]
-    residual = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
-    squares, df = additive_residuals(cells, table.ravel().tolist())
-    assert df == (4 - 1) * (3 - 1)
-    assert squares == pytest.approx(float((residual**2).sum()), rel=1e-12)
-
-
-def test_a_seed_that_one_setting_has_alone_adds_nothing() -> None:
-    cells = [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
-    values = [1.0, 2.0, 1.5, 2.1]
-    assert additive_residuals([*cells, ("a", 3)], [*values, 9.0]) == pytest.approx(additive_residuals(cells, values))
-
-
-@pytest.mark.parametrize("cells", [[], [("a", 1)], [("a", 1), ("b", 1)], [("a", 1), ("b", 2)]])
-def test_too_few_cells_tell_no_sd(cells) -> None:
-    assert additive_residuals(cells, [float(i) for i in range(len(cells))]) == (0.0, 0)
-    fit = fit_replicates([Replicate(*cell, 1.0) for cell in cells])
-    assert (fit.sd, fit.half_width(0.975, 2)) == (None, None)
-
-
-def test_a_stated_sd_counts_as_a_few_replicates() -> None:
-    alone = fit_replicates([], stated_sd=0.02)
-    assert (alone.sd, alone.df) == (pytest.approx(0.02), PRIOR_DF)
-    both = fit_replicates(
-        [Replicate(n, s, v) for (n, s), v in zip([("a", 1), ("b", 1), ("a", 2), ("b", 2)], [0, 0, 1, 2], strict=True)],
-        0.02,
-    )
-    assert both.df == PRIOR_DF + 1
-    assert both.sd == pytest.approx(np.sqrt((PRIOR_DF * 0.02**2 + 0.25) / (PRIOR_DF + 1)))
 
 
 # --- rounds
