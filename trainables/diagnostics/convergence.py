@@ -12,29 +12,25 @@ from trainables.diagnostics.curve_state import BLOCKS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings
 from trainables.diagnostics.running_stats import Difference, Sums, difference, difference_to
 
-CONFIDENCE = 0.995
-"""One-sided, of every bound here."""
+CONFIDENCE = 0.995  # One-sided, of every bound here
 
-HARDLY = 0.05
-"""Less than this part of the level at the start is hardly a change. Ours."""
+HARDLY = 0.05  # Less than this part of the level at the start is hardly a change. Ours
 
+# Step up that is advised where the LR is too low: half a decade, as a coarse search would take it. Ours.
 RAISE_PEAK = 3.0
-"""Step up that is advised where the LR is too low: half a decade, as a coarse search would take it. Ours."""
 
 QUARTER = BLOCKS // 4
 
+# A fall is steep at the end when a quarter of the epoch has at least this part of the whole fall: on a straight line
+# it has more than a quarter, and a curve that has settled falls mostly early. Ours.
 STEEP_PART = 0.2
-"""A fall is steep at the end when a quarter of the epoch has at least this part of the whole fall: on a straight line
-it has more than a quarter, and a curve that has settled falls mostly early. Ours."""
 
+# ... and this many times what the LR's decline can have brought; see `still_falling`. Ours.
 BEYOND_DECAY = 1.5
-"""... and this many times what the LR's decline can have brought; see `still_falling`. Ours."""
 
-LOW_LR = 0.5
-"""Below this part of the peak an LR is looked at by `nothing_gained_below`. Ours."""
+LOW_LR = 0.5  # Below this part of the peak an LR is looked at by `nothing_gained_below`. Ours
 
-NOTHING = 0.1
-"""Less than this part of the whole fall is nothing. Ours."""
+NOTHING = 0.1  # Less than this part of the whole fall is nothing. Ours
 
 
 def barely_moving(curve: Curve, settings: Settings) -> Finding | None:

@@ -18,26 +18,21 @@ from typing import Any
 from trainables.diagnostics.finding import Settings, json_number
 from trainables.diagnostics.running_stats import Sums
 
-WINDOW_STEPS = 8
-"""Steps that a level of the loss or of the gradient norm is taken from."""
+WINDOW_STEPS = 8  # Steps that a level of the loss or of the gradient norm is taken from
 
-BLOCKS = 16
-"""Equal parts of the epoch in which levels are kept."""
+BLOCKS = 16  # Equal parts of the epoch in which levels are kept
 
-PEAK_PARTS = 20
-"""Equal parts of the phase at peak in which trends are kept."""
+PEAK_PARTS = 20  # Equal parts of the phase at peak in which trends are kept
 
+# Trailing samples that beta is fitted on; ours: at 8 a step 32 steps, in which beta hardly moves.
 BETA_SAMPLES = 256
-"""Trailing samples that beta is fitted on; ours: at 8 a step 32 steps, in which beta hardly moves."""
 
-LEAST_BETA_SAMPLES = 16
-"""With fewer samples before it, beta is 1: at the start the model is the base model."""
+LEAST_BETA_SAMPLES = 16  # With fewer samples before it, beta is 1: at the start the model is the base model
 
-SPIKE_STEPS = 4
-"""Steps that a spike is read from."""
+SPIKE_STEPS = 4  # Steps that a spike is read from
 
+# Bins of the histogram of gradient norms: a quantile is known to within 2^(1/4), 19 %.
 NORM_BINS_PER_DOUBLING = 4
-"""Bins of the histogram of gradient norms: a quantile is known to within 2^(1/4), 19 %."""
 
 
 @dataclass

@@ -15,11 +15,10 @@ import numpy as np
 from trainables.diagnostics.finding import Evidence, Finding, Settings, lower_lr_advice
 from trainables.diagnostics.running_stats import Difference
 
-ALPHA = 0.01
-"""One-sided, shared out among the comparisons that a rule makes (Bonferroni)."""
+ALPHA = 0.01  # One-sided, shared out among the comparisons that a rule makes (Bonferroni)
 
+# The items' mean losses by area, in one and the same order for all checkpoints.
 Items = Mapping[str, Sequence[float]]
-"""The items' mean losses by area, in one and the same order for all checkpoints."""
 
 TrainingFall = Callable[[int, int], Difference | None]
 

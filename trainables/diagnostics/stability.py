@@ -9,36 +9,31 @@ from trainables.diagnostics.curve_state import SPIKE_STEPS, WINDOW_STEPS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
 from trainables.diagnostics.running_stats import Sums, difference, difference_from
 
-DIVERGED_RATIO = 2.0
-"""The loss level has diverged when it is above this multiple of the start's ..."""
+DIVERGED_RATIO = 2.0  # The loss level has diverged when it is above this multiple of the start's
 
+# ... and above the start's by more than this many nats a token, so that a level near 0 is judged by its rise.
 DIVERGED_NATS = 2.0
-"""... and above the start's by more than this many nats a token, so that a level near 0 is judged by its rise."""
 
-WORSE_PART = 0.1
-"""Part of the base model's level by which a trial is worse than the base model. Ours."""
+WORSE_PART = 0.1  # Part of the base model's level by which a trial is worse than the base model. Ours
 
+# One-sided, as 4 standard errors of a normal; tested at every step after the warm-up, hence so small. Ours.
 WORSE_ALPHA = 3e-5
-"""One-sided, as 4 standard errors of a normal; tested at every step after the warm-up, hence so small. Ours."""
 
+# Part of the epoch, counted from the end of the warm-up, for which a trial must have been worse; 4 steps at least, so
+# that a spike is left time to come back. Ours.
 WORSE_LASTS = 0.05
-"""Part of the epoch, counted from the end of the warm-up, for which a trial must have been worse; 4 steps at least, so
-that a spike is left time to come back. Ours."""
 
+# One-sided; the test is made at every step of the warm-up and of as many after it, hence so small. Ours.
 SPIKE_ALPHA = 1e-4
-"""One-sided; the test is made at every step of the warm-up and of as many after it, hence so small. Ours."""
 
-SPIKE_PART = 0.1
-"""A spike rises by at least this part of the level before it. Ours."""
+SPIKE_PART = 0.1  # A spike rises by at least this part of the level before it. Ours
 
+# The norm grows when the median of 8 steps is this multiple of the first 8 after warm-up. Ours.
 NORM_GROWTH = 4.0
-"""The norm grows when the median of 8 steps is this multiple of the first 8 after warm-up. Ours."""
 
-CLIPPED_PART = 0.5
-"""Clipping is the rule when more than this part of the steps after warm-up is clipped."""
+CLIPPED_PART = 0.5  # Clipping is the rule when more than this part of the steps after warm-up is clipped
 
-LEAST_NORM_STEPS = 20
-"""Steps after warm-up that say something of clipping. Ours."""
+LEAST_NORM_STEPS = 20  # Steps after warm-up that say something of clipping. Ours
 
 
 def non_finite(curve: Curve, settings: Settings) -> Finding | None:

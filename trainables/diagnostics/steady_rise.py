@@ -6,24 +6,23 @@ from trainables.diagnostics.curve_state import PEAK_PARTS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
 from trainables.diagnostics.running_stats import Sums, difference_from, fit_line
 
+# Looks, in twentieths of the phase at peak: four, always at the same places. A test that is repeated at every report
+# point alarms on 17 % of flat curves (measured).
 LOOKS = (8, 12, 16, 20)
-"""Looks, in twentieths of the phase at peak: four, always at the same places. A test that is repeated at every report
-point alarms on 17 % of flat curves (measured)."""
 
-LOOK_ALPHA = 0.005
-"""One-sided, for each look: four of them alarm on at most 2 % of flat curves (Bonferroni)."""
+LOOK_ALPHA = 0.005  # One-sided, for each look: four of them alarm on at most 2 % of flat curves (Bonferroni)
 
+# A look takes in the whole phase at peak so far and, where that is longer, its last so many twentieths too, so that a
+# fall before a rise does not hide it. Ours.
 LATE_PARTS = 12
-"""A look takes in the whole phase at peak so far and, where that is longer, its last so many twentieths too, so that a
-fall before a rise does not hide it. Ours."""
 
 LEAST_STEPS = 6
+# A look that sees less says nothing. Ours: a slope from fewer steps is an accident of a few batches.
 LEAST_SAMPLES = 12
-"""A look that sees less says nothing. Ours: a slope from fewer steps is an accident of a few batches."""
 
+# The rise must be this part of the level, so that a very long phase at peak does not alarm for a rise that means
+# nothing. Ours.
 LEAST_RISE = 0.02
-"""The rise must be this part of the level, so that a very long phase at peak does not alarm for a rise that means
-nothing. Ours."""
 
 
 def steady_rise(curve: Curve, settings: Settings) -> Finding | None:

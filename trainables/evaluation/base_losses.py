@@ -22,11 +22,10 @@ from trainables.storage.checksums import sha256_of
 
 logger = logging.getLogger(__name__)
 
-FILE = "cache/base_losses.arrow"
-"""Its place in the sweep's folder."""
+FILE = "cache/base_losses.arrow"  # Its place in the sweep's folder
 
+# Part of the key; counts up when the losses would come out differently for another reason.
 RECIPE = "base-losses-1"
-"""Part of the key; counts up when the losses would come out differently for another reason."""
 
 SCHEMA = pa.schema([("id", pa.string()), ("nll", pa.float64())])
 

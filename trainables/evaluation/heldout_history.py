@@ -13,8 +13,8 @@ from trainables.evaluation.heldout import ItemScore
 from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
 
+# The base model's items, in the sweep's folder; written before the first trial starts.
 BASELINE_ITEMS = trial_file(BASELINE_TRIAL, ITEMS_FILE)
-"""The base model's items, in the sweep's folder; written before the first trial starts."""
 
 
 class HeldoutEvidence:

@@ -24,8 +24,7 @@ from trainables.training.curve_recorder import CurveRecorder, StepRecord
 
 State = Literal["complete", "diverged", "stopped", "preempted"]
 
-GO_ON, LOOK, STOP = 0, 1, 2
-"""What a worker votes for before a step; the highest vote counts."""
+GO_ON, LOOK, STOP = 0, 1, 2  # What a worker votes for before a step; the highest vote counts
 
 
 @dataclass(frozen=True)
