@@ -90,12 +90,8 @@ class Base:
         model: The loaded model, with a `ForwardPlan`.
         tokenizer: Its tokenizer.
         method: "lora" or "full".
-        precision: Of the matrix products.
+        precision: Of the matrix products, which run under `autocast` in bfloat16 for "bf16".
         gradient_checkpointing: Recompute activations in the backward pass.
-
-    Attributes:
-        device: Device of the model.
-        autocast: Type in which matrix products are computed; None for float32.
     """
 
     def __init__(

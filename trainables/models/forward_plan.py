@@ -14,19 +14,12 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class ForwardPlan:
-    """The shortcuts that a model's forward pass can take. The default is right for every causal LM.
+    """The shortcuts that a model's forward pass can take. The default is right for every causal LM."""
 
-    Attributes:
-        longest_flat: The longest sequence that may be laid end to end with others; longer batches are padded.
-        head_at_labels: Whether the output head may get the hidden states at labels only.
-        autocast: Type in which matrix products are computed; None for the weights' own.
-        pad_id: Padding token; any will do, it is masked.
-    """
-
-    longest_flat: int = 0
-    head_at_labels: bool = False
-    autocast: torch.dtype | None = None
-    pad_id: int = 0
+    longest_flat: int = 0  # the longest sequence that may be laid end to end with others; longer batches are padded
+    head_at_labels: bool = False  # whether the output head may get the hidden states at labels only
+    autocast: torch.dtype | None = None  # type in which matrix products are computed; None for the weights' own
+    pad_id: int = 0  # padding token; any will do, it is masked
 
     @staticmethod
     def of(model: nn.Module) -> ForwardPlan:

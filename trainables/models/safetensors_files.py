@@ -20,15 +20,10 @@ NOT_LINEAR = ("embed", "lm_head", "wte", "wpe", "norm")
 
 @dataclass(frozen=True)
 class WeightsSummary:
-    """A model's size, read from the headers of its files.
+    """A model's size, read from the headers of its files."""
 
-    Attributes:
-        parameters: All weights; tied ones count once.
-        linear_shapes: (rows, columns) of each matrix except embeddings and output head.
-    """
-
-    parameters: int
-    linear_shapes: list[tuple[int, int]]
+    parameters: int  # all weights; tied ones count once
+    linear_shapes: list[tuple[int, int]]  # (rows, columns) of each matrix except embeddings and output head
 
 
 def summarize_weights(folder: str | Path) -> WeightsSummary:

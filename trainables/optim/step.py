@@ -12,45 +12,28 @@ from trainables.data.dataset import Batch
 
 
 class StepPart(NamedTuple):
-    """One trial's input to a step.
+    """One trial's input to a step."""
 
-    Attributes:
-        micro_batches: This worker's, on the host; none if a short last step leaves it without samples.
-        step_tokens: Label tokens of the trial's whole step, over all its micro-batches and workers.
-        lr: LR of the update.
-        spare: A batch for a worker without one, to run at weight 0 where the collective needs every worker.
-    """
-
-    micro_batches: Sequence[Batch]
-    step_tokens: int
-    lr: float
+    micro_batches: Sequence[Batch]  # this worker's, on the host; none if a short last step leaves it without samples
+    step_tokens: int  # label tokens of the trial's whole step, over all its micro-batches and workers
+    lr: float  # LR of the update
+    # A batch for a worker without one, to run at weight 0 where the collective needs every worker.
     spare: Batch | None = None
 
 
 class Stepped(NamedTuple):
-    """Result of a trial's step, still on the device.
+    """Result of a trial's step, still on the device."""
 
-    Attributes:
-        losses: Of this worker's micro-batches.
-        grad_norm: Scalar; the gradient's total L2 norm before clipping.
-    """
-
-    losses: list[BatchLosses]
-    grad_norm: torch.Tensor
+    losses: list[BatchLosses]  # of this worker's micro-batches
+    grad_norm: torch.Tensor  # scalar; the gradient's total L2 norm before clipping
 
 
 class BatchLosses(NamedTuple):
-    """Losses of a micro-batch.
+    """Losses of a micro-batch."""
 
-    Attributes:
-        ids: Its B samples.
-        tokens: Label tokens of each.
-        sums: (B,) float64 on the device; summed loss of each, in nats.
-    """
-
-    ids: tuple[str, ...]
-    tokens: list[int]
-    sums: torch.Tensor
+    ids: tuple[str, ...]  # its B samples
+    tokens: list[int]  # label tokens of each
+    sums: torch.Tensor  # (B,) float64 on the device; summed loss of each, in nats
 
     @classmethod
     def of(cls, batch: Batch, sums: torch.Tensor) -> BatchLosses:

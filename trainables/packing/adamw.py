@@ -12,22 +12,15 @@ import torch
 
 
 class SlotUpdate(NamedTuple):
-    """One slot's next update; names and meanings as in `TrainingConfig`.
+    """One slot's next update; names and meanings as in `TrainingConfig`."""
 
-    Attributes:
-        step: Number of this update in the slot's own count, 1 for the first.
-        lr: LR of this update.
-        beta1, beta2, eps, weight_decay: Settings of AdamW.
-        max_grad_norm: Clipping threshold; 0 means no clipping.
-    """
-
-    step: int
-    lr: float
-    beta1: float
+    step: int  # number of this update in the slot's own count, 1 for the first
+    lr: float  # LR of this update
+    beta1: float  # settings of AdamW
     beta2: float
     eps: float
     weight_decay: float
-    max_grad_norm: float
+    max_grad_norm: float  # clipping threshold; 0 means no clipping
 
 
 def update_(

@@ -19,14 +19,10 @@ class Layout:
     """Position of an adapter's weights in its row: every layer's A, then every layer's B.
 
     A row may be laid out for a larger rank than its adapter's; the padding is zero.
-
-    Attributes:
-        features: Features in and out by layer.
-        rank: Rank of the layout.
     """
 
-    features: Mapping[str, tuple[int, int]]
-    rank: int
+    features: Mapping[str, tuple[int, int]]  # features in and out by layer
+    rank: int  # rank of the layout
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -77,17 +73,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class AdapterState:
-    """One adapter and its optimizer state, at its own rank.
+    """One adapter and its optimizer state, at its own rank."""
 
-    Attributes:
-        layout: Layout of `rows`.
-        rows: (3, P): the weights, and AdamW's two running means.
-        scaling: LoRA's factor alpha / r.
-    """
-
-    layout: Layout
-    rows: torch.Tensor
-    scaling: float
+    layout: Layout  # layout of `rows`
+    rows: torch.Tensor  # (3, P): the weights, and AdamW's two running means
+    scaling: float  # LoRA's factor alpha / r
 
     @staticmethod
     def fresh(adapter: Adapter, scaling: float) -> AdapterState:
@@ -156,11 +146,7 @@ class AdapterStack:
         return AdapterState(replace(self.layout, rank=rank), rows, self._scalings[index])
 
     def working_copy(self, dtype: torch.dtype | None) -> torch.Tensor:
-        """(slots, P): the weights in the products' type, each B times its adapter's scaling.
-
-        Args:
-            dtype: Type of the products; None for the weights' own.
-        """
+        """(slots, P): the weights cast to `dtype` (None: unchanged), each B times its adapter's scaling."""
         assert self.layout is not None
         copy = self.weights.clone()
         # Scaling B here saves a product of the output's size in every layer. fp32 first, then the cast.

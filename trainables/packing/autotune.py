@@ -32,17 +32,11 @@ TIMED_STEPS = 5
 
 @dataclass(frozen=True)
 class Slots:
-    """The chosen number of slots and the measurement behind it.
+    """The chosen number of slots and the measurement behind it."""
 
-    Attributes:
-        slots: Trials to train together.
-        obstacle: Why trials can't be packed; None if they can.
-        seconds_per_step: Median time of a step of all slots, by number of slots.
-    """
-
-    slots: int
-    obstacle: str | None
-    seconds_per_step: dict[int, float]
+    slots: int  # trials to train together
+    obstacle: str | None  # why trials can't be packed; None if they can
+    seconds_per_step: dict[int, float]  # median time of a step of all slots, by number of slots
 
     @property
     def speed_up(self) -> float | None:

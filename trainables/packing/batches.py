@@ -17,21 +17,13 @@ from trainables.data.dataset import Batch
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """The batches of several slots: each slot's rows form a rectangle with its own rows in the top left corner.
+    """The batches of several slots: each slot's rows form a rectangle with its own rows in the top left corner."""
 
-    Attributes:
-        batch: All sequences, slot by slot, each slot's own before its fillers.
-        shape: Rows of each slot as (sequences, tokens); a flat row counts as one sequence.
-        own: For each slot the part of `shape` that it fills on its own.
-        items: For each slot its own sequences in `batch`.
-        tokens: Tokens of all slots' own sequences.
-    """
-
-    batch: Batch
-    shape: tuple[int, int]
-    own: tuple[tuple[int, int], ...]
-    items: tuple[slice, ...]
-    tokens: int
+    batch: Batch  # all sequences, slot by slot, each slot's own before its fillers
+    shape: tuple[int, int]  # rows of each slot as (sequences, tokens); a flat row counts as one sequence
+    own: tuple[tuple[int, int], ...]  # for each slot the part of `shape` that it fills on its own
+    items: tuple[slice, ...]  # for each slot its own sequences in `batch`
+    tokens: int  # tokens of all slots' own sequences
 
     @property
     def slots(self) -> int:

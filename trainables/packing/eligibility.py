@@ -19,11 +19,7 @@ from trainables.models.token_losses import label_logits
 
 
 class Packable:
-    """Decides whether trials can be packed on a base model.
-
-    Args:
-        base: The base model.
-    """
+    """Decides whether trials can be packed on a base model."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -31,13 +27,7 @@ class Packable:
         self._of_layers: dict[str, str | None] = {}
 
     def obstacle(self, lora: LoraConfig) -> str | None:
-        """The reason why trials with these adapter settings can't be packed; None if they can.
-
-        Ends the trial that the base is serving.
-
-        Raises:
-            UserError: `lora.target_modules` names layers that the model doesn't have.
-        """
+        """The reason why trials with these settings can't be packed, or None; ends the base's current trial."""
         if self._base.method != "lora":
             return "all weights are trained"
         if lora.dropout > 0.0 and self._base.gradient_checkpointing:

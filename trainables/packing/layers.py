@@ -36,15 +36,10 @@ class Dropout:
 
 @dataclass
 class Routing:
-    """Assignment of rows to slots in the current forward pass, shared by a model's layers.
+    """Assignment of rows to slots in the current forward pass, shared by a model's layers."""
 
-    Attributes:
-        packed: The batch that is run.
-        dropouts: One for each of its slots; empty if no slot drops anything.
-    """
-
-    packed: PackedBatch | None = None
-    dropouts: Sequence[Dropout] = ()
+    packed: PackedBatch | None = None  # the batch that is run
+    dropouts: Sequence[Dropout] = ()  # one for each of its slots; empty if no slot drops anything
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
         """View a layer's input as (slots, rows, features).
@@ -73,10 +68,6 @@ class Routing:
 
 class PackedLinear(nn.Module):
     """A frozen linear layer with one adapter per slot; shares the weights of the `nn.Linear` that it replaces.
-
-    Args:
-        linear: The layer.
-        routing: Assigns rows to slots.
 
     Attributes:
         down: (slots, rank x in): each slot's A, in the type of the products; set for a forward pass.

@@ -22,15 +22,7 @@ from trainables.packing.layers import Dropout, PackedLinear, Routing
 
 
 class PackedModel:
-    """A base model that carries packed layers between `install` and `uninstall`.
-
-    Args:
-        base: The base model.
-
-    Attributes:
-        plan: Its forward plan.
-        device: Its device.
-    """
+    """A base model that carries packed layers between `install` and `uninstall`."""
 
     def __init__(self, base: Base) -> None:
         self._base = base

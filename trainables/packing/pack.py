@@ -40,19 +40,12 @@ __all__ = ["Pack", "Slot", "StepPart", "Stepped", "SuspendedTrial"]
 
 @dataclass(eq=False)
 class Slot:
-    """One trial in a pack.
+    """One trial in a pack."""
 
-    Attributes:
-        lora: Its adapter's settings.
-        training: Its training section with the searched values.
-        seed: Of its adapter's initial weights and its dropout.
-        steps: Optimizer steps done.
-    """
-
-    lora: LoraConfig
-    training: TrainingConfig
-    seed: int
-    steps: int = 0
+    lora: LoraConfig  # its adapter's settings
+    training: TrainingConfig  # its training section with the searched values
+    seed: int  # of its adapter's initial weights and its dropout
+    steps: int = 0  # optimizer steps done
 
 
 class SuspendedTrial(NamedTuple):
@@ -123,15 +116,9 @@ class Pack:
             return SuspendedTrial(self.slots.pop(place), self._stack.take(place))
 
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
-        """Train every slot by one optimizer step, without waiting for a GPU.
+        """Train every slot by one optimizer step, each with its part, without waiting for a GPU.
 
         When memory runs out, every slot is unchanged and can still leave and resume.
-
-        Args:
-            parts: One for each of `slots`.
-
-        Returns:
-            One for each of `slots`.
         """
         assert len(parts) == len(self.slots) > 0
         work = self._stack.working_copy(self._model.plan.autocast)
