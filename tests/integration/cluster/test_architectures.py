@@ -17,11 +17,11 @@ from transformers import (
 
 from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenized, trial
 from trainables.checkpoints.checkpoint import save
-from trainables.config.sections import AreaConfig, ModelConfig
+from trainables.config.sections import AreaConfig, HeldoutConfig, ModelConfig
 from trainables.evaluation.heldout import score_area, summarize
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.storage.sealed_folder import verify
-from trainables.training.loop import train
+from trainables.training.loop import Loop, TrialRun
 
 COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
 GATED = {**COMMON, "intermediate_size": 48, "num_key_value_heads": 2}
@@ -37,6 +37,7 @@ FAMILIES = {
     "gemma2": (Gemma2Config, {**GATED, "head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8}),
 }
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=4)
+HELDOUT = HeldoutConfig(areas={"sums": AREA}, batch_tokens=100, answer_batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +72,11 @@ def test_a_whole_trial(family, method, tokenizer, data, items, tmp_path):
 
     def on_checkpoint(step, model):
         assert step == 3
-        settings = {"with_answers": True, "batch_tokens": 100, "answer_batch_size": 2}
-        scores.extend(score_area(model, tokenizer, items, "sums", AREA, {}, **settings))
+        scores.extend(score_area(model, tokenizer, items, "sums", HELDOUT, {}, with_answers=True))
         save(model, tmp_path / "checkpoint", {})
 
     seen = Memory(on_checkpoint=on_checkpoint)
-    outcome = train(base, data, trial(), config, seen.hooks())
+    outcome = Loop(base).train(TrialRun(data, trial(), config, seen.hooks()))
 
     assert outcome.state == "complete"
     assert seen.losses == pytest.approx(expected.losses, abs=1e-4)

@@ -13,7 +13,7 @@ from tests.unit.trainables.training.helpers import Memory, lane, tokenized, tria
 from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.training.loop import World, train
+from trainables.training.loop import Loop, TrialRun, World
 
 WORKERS = 2
 SECONDS = 240
@@ -52,7 +52,7 @@ def train_all(world, batch_size, path, folder):
             [weight.detach().clone() for weight in model.parameters() if weight.requires_grad]
         )
         data = TokenizedSet(Path(folder) / f"sums-{samples}-0.arrow")
-        outcome = train(bases[method, recompute], data, spec, config, seen.hooks(), world)
+        outcome = Loop(bases[method, recompute]).train(TrialRun(data, spec, config, seen.hooks(), world))
         results[name] = {"outcome": outcome, "records": seen.records, "weights": weights}
     return results
 

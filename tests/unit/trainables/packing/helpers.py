@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import peft
 import torch
-from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from tests.unit.trainables.training.helpers import padded_nll
 from trainables.config.sections import LoraConfig, TrainingConfig
-from trainables.models.base_model import Base, load_tokenizer
+from trainables.models.base_model import Base
 from trainables.models.forward_probe import choose_plan
 from trainables.packing.pack import StepPart
 
@@ -69,11 +69,11 @@ class Curve:
     adapter: dict = field(default_factory=dict)
 
 
-def double_base(path, config, dtype=torch.float64):
-    """A base in double precision: `load_base` loads no such thing."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    choose_plan(model.eval(), None, 0)
-    return Base(model, load_tokenizer(path, config), "lora", "fp32")
+def plain_base(path, dtype=torch.float32):
+    """A base without a tokenizer; in double precision too, which `load_base` doesn't load."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+    choose_plan(model, None, 0)
+    return Base(model, None, "lora", "fp32")
 
 
 def run_packed(pack, data, trials, at_end=None):
@@ -109,6 +109,18 @@ def part_of(trial, slot, data):
     micro_batches = trial.epoch(len(data))[slot.steps]
     tokens = sum(int(np.count_nonzero(data.label_mask(i))) for micro in micro_batches for i in micro)
     return StepPart([data.batch(micro) for micro in micro_batches], tokens, trial.lr_at(slot.steps))
+
+
+def initial(base, trial):
+    return lora_weights(base.prepare(trial.lora, trial.seed))
+
+
+def join_all(pack, trials):
+    return {pack.join(t.lora, t.section, t.seed): t for t in trials}
+
+
+def same(found, expected):
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def lora_weights(model):
@@ -148,7 +160,7 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None
         tokens = sum(int(data.label_mask(i).sum()) for micro in micro_batches for i in micro)
         sums = []
         for micro in micro_batches:
-            nll = padded_sums(model, data, micro)
+            nll, _ = padded_nll(model, data, micro)
             (nll.sum() / tokens).backward()
             sums += nll.tolist()
         curve.sums.append(sums)
@@ -158,23 +170,6 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None
         adamw.zero_grad()
     curve.adapter = lora_weights(model)
     return curve
-
-
-def padded_sums(model, data, indices):
-    """(samples,): summed loss of each, from a padded batch and all logits."""
-    longest = max(int(data.lengths[i]) for i in indices)
-    input_ids = torch.zeros(len(indices), longest, dtype=torch.long)
-    attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, -100)
-    for row, i in enumerate(indices):
-        tokens = torch.from_numpy(np.array(data.input_ids(i), dtype=np.int64))
-        input_ids[row, : len(tokens)], attention_mask[row, : len(tokens)] = tokens, 1
-        mask = torch.from_numpy(np.array(data.label_mask(i)))
-        labels[row, : len(tokens)][mask] = tokens[mask]
-    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
-    losses = functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
-    )
-    return losses.view(len(indices), -1).sum(1)
 
 
 def gaps(found, expected):

@@ -23,6 +23,7 @@ from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
 from trainables.data.tokenization import tokenize
+from trainables.models.base_model import load_base
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 TEMPLATE = "Q: {prompt}\nA: {response}"
@@ -46,6 +47,11 @@ def tokenized(folder, tokenizer, count, seed=0):
     path = Path(folder) / f"sums-{count}-{seed}.arrow"
     tokenize(sums(count, seed), tokenizer, TEMPLATE, 256, path)
     return TokenizedSet(path)
+
+
+def load_tiny(path, method="lora", precision="fp32", **settings):
+    model = ModelConfig(name="random:tiny-llama", method=method)
+    return load_base(path, model, precision, torch.device("cpu"), **settings)
 
 
 def lane(method="lora", lora=None, **training):
@@ -178,7 +184,8 @@ def padded_nll(model, data, indices):
         input_ids[row, : len(tokens)], attention_mask[row, : len(tokens)] = tokens, 1
         mask = torch.from_numpy(np.array(data.label_mask(i)))
         labels[row, : len(tokens)][mask] = tokens[mask]
-    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits.float()
+    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # a reference in double stays in double
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
     ).view(len(indices), -1)
