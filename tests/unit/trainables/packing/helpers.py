@@ -1,6 +1,5 @@
 """Trials for packs, a driver that gives each slot its own epoch, and a reference that knows nothing of packs."""
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +7,7 @@ import peft
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.unit.trainables.training.helpers import padded_nll
+from tests.unit.trainables.training.helpers import plain_loop
 from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.models.base_model import Base
 from trainables.models.forward_probe import choose_plan
@@ -127,7 +126,7 @@ def lora_weights(model):
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
 
 
-def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None):
+def run_alone(path, prepared, data, trial, dtype=torch.float64):
     """The trial by `transformers`, `peft` and `torch.optim` alone: padding, all logits.
 
     Its attention is SDPA: the written-out one computes its softmax in single precision.
@@ -135,7 +134,6 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None
     Args:
         path: The base model's folder.
         prepared: Initial adapter, by PEFT's names.
-        before_step: Called with the number of steps done.
     """
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
     config = peft.LoraConfig(
@@ -145,31 +143,14 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None
         target_modules=trial.targets,
         task_type="CAUSAL_LM",
     )
-    model = peft.get_peft_model(model, config).train()
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    model = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.copy_(prepared[name])
-    t = trial.section
-    adamw = torch.optim.AdamW(weights, lr=1.0, betas=(t.beta1, t.beta2), eps=t.eps, weight_decay=t.weight_decay)
-    curve = Curve()
-    for step, micro_batches in enumerate(trial.epoch(len(data))):
-        if before_step:
-            before_step(step)
-        tokens = sum(int(data.label_mask(i).sum()) for micro in micro_batches for i in micro)
-        sums = []
-        for micro in micro_batches:
-            nll, _ = padded_nll(model, data, micro)
-            (nll.sum() / tokens).backward()
-            sums += nll.tolist()
-        curve.sums.append(sums)
-        curve.norms.append(torch.nn.utils.clip_grad_norm_(weights, t.max_grad_norm or math.inf).item())
-        adamw.param_groups[0]["lr"] = trial.lr_at(step)
-        adamw.step()
-        adamw.zero_grad()
-    curve.adapter = lora_weights(model)
-    return curve
+    steps = trial.epoch(len(data))
+    sums, norms = plain_loop(model, data, steps, [trial.lr_at(step) for step in range(len(steps))], trial.section)
+    return Curve(sums, norms, lora_weights(model))
 
 
 def gaps(found, expected):

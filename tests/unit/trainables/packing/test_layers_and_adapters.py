@@ -115,24 +115,19 @@ def lengths_of(packed):
     return packed.batch.cu_seqlens.diff().tolist()
 
 
-def test_flat_slots_are_topped_up_to_the_longest():
-    batches = [batch_of((7, 3), seed=1), batch_of((4,), seed=2), batch_of((5, 5, 2), seed=3)]
-    packed = pack_batches(batches, longest_flat=64, pad_id=0)
-    assert packed.shape == (1, 12)
-    assert packed.own == ((1, 10), (1, 4), (1, 12))
-    assert lengths_of(packed) == [7, 3, 2, 4, 7, 1, 5, 5, 2]
+@pytest.mark.parametrize(
+    ("last", "shape", "own", "lengths"),
+    [
+        ((5, 5, 2), (1, 12), ((1, 10), (1, 4), (1, 12)), [7, 3, 2, 4, 7, 1, 5, 5, 2]),  # flat: tokens are topped up
+        ((5, 9, 2), (3, 9), ((2, 7), (1, 4), (3, 9)), [7, 3, 1, 4, 1, 1, 5, 9, 2]),  # padded: sequences are
+    ],
+)
+def test_slots_are_topped_up_to_the_largest(last, shape, own, lengths):
+    packed = pack_batches([batch_of(part) for part in ((7, 3), (4,), last)], longest_flat=8, pad_id=0)
+    assert (packed.shape, packed.own, lengths_of(packed)) == (shape, own, lengths)
     assert packed.items == (slice(0, 2), slice(3, 4), slice(6, 9))
-    assert (packed.tokens, packed.rows) == (26, 12)
-    assert packed.batch.max_length == 7
-
-
-def test_padded_slots_are_given_as_many_sequences():
-    batches = [batch_of((7, 3), seed=1), batch_of((4,), seed=2), batch_of((5, 9, 2), seed=3)]
-    packed = pack_batches(batches, longest_flat=8, pad_id=0)
-    assert packed.shape == (3, 9)
-    assert packed.own == ((2, 7), (1, 4), (3, 9))
-    assert lengths_of(packed) == [7, 3, 1, 4, 1, 1, 5, 9, 2]
-    assert (packed.tokens, packed.rows) == (30, 27)
+    assert (packed.tokens, packed.rows) == (14 + sum(last), shape[0] * shape[1])
+    assert packed.batch.max_length == max(7, *last)
 
 
 @pytest.mark.parametrize("longest_flat", [0, 64])

@@ -236,7 +236,7 @@ def test_what_cannot_be_packed_is_said(tiny):
     assert Pack(base).obstacle(LoraConfig(dropout=0.1)) is None
     assert "recomputing" in Pack(load_tiny(tiny, gradient_checkpointing=True)).obstacle(LoraConfig(dropout=0.1))
     assert Pack(load_tiny(tiny, "full")).obstacle(LoraConfig()) == "all weights are trained"
-    dropping = Base(LlamaForCausalLM(small(LlamaConfig, attention_dropout=0.1)), None, "lora", "fp32")
+    dropping = Base(small_llama(attention_dropout=0.1), None, "lora", "fp32")
     assert "of its own" in Pack(dropping).obstacle(LoraConfig())
     with pytest.raises(UserError, match=r"trials_per_lane: must be 1 .* set it to 1"):
         Pack(dropping).join(LoraConfig(), TrainingConfig(), 0)
@@ -258,7 +258,7 @@ def test_a_linear_layer_that_does_more_is_refused():
         def forward(self, x):
             return 2.0 * super().forward(x)
 
-    model = LlamaForCausalLM(small(LlamaConfig))
+    model = small_llama()
     model.set_submodule("model.layers.0.mlp.up_proj", Doubled(16, 16))
     with pytest.raises(UserError, match=r"got Doubled model.layers.0.mlp.up_proj"):
         Pack(Base(model, None, "lora", "fp32")).join(LoraConfig(r=2), TrainingConfig(), 0)
@@ -275,13 +275,6 @@ def test_slots_that_adapt_different_layers_do_not_mix(tiny, data):
     assert {name.split(".")[-4] for name in adapter(pack, slot)} == {"q_proj", "down_proj"}
 
 
-def small(kind, **special):
-    return kind(
-        vocab_size=20,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        **MARKS,
-        **special,
-    )
+def small_llama(**special):
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    return LlamaForCausalLM(LlamaConfig(num_attention_heads=2, **sizes, **MARKS, **special))

@@ -191,13 +191,11 @@ def test_bf16_trains_fp32_weights_to_nearly_the_same_loss(tiny, data, method):
     exact, _ = run(fresh(tiny, lane(method)), data, lane(method), spec)
     config = lane(method, precision="bf16")
     kept = []
-    rounded, _ = run(
-        fresh(tiny, config, "bf16"),
-        data,
-        config,
-        spec,
-        on_checkpoint=lambda _, m: kept.extend(w.dtype for w in m.parameters() if w.requires_grad),
-    )
+
+    def keep_types(_, model):
+        kept.extend(weight.dtype for weight in model.parameters() if weight.requires_grad)
+
+    rounded, _ = run(fresh(tiny, config, "bf16"), data, config, spec, on_checkpoint=keep_types)
     assert set(kept) == {torch.float32}
     assert rounded.losses != exact.losses
     assert rounded.losses == pytest.approx(exact.losses, rel=0.03)
