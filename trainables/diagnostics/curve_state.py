@@ -31,7 +31,7 @@ class Curve:
     step: int = 0  # the last step, 1-based; 0 before the first
     loss: float = 0.0  # its mean loss, nats a label token
     grad_norm: float = 0.0  # its gradient's total L2 norm before clipping
-    lr: float = 0.0  # its LR
+    lr: float = 0.0
     # The first and the last finite losses, at most `WINDOW_STEPS`.
     first_losses: list[float] = field(default_factory=list)
     last_losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))

@@ -22,7 +22,7 @@ class Layout:
     """
 
     features: Mapping[str, tuple[int, int]]  # features in and out by layer
-    rank: int  # rank of the layout
+    rank: int  # at least that of every adapter in the rows
 
     @cached_property
     def sizes(self) -> list[int]:

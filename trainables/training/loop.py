@@ -31,7 +31,7 @@ Engine = Pack | SingleTrialEngine
 class Ended(NamedTuple):
     """A trial that has left the loop."""
 
-    trial_run: TrialRun  # the trial
+    trial_run: TrialRun
     outcome: Outcome | None  # how it ended; None after an error
     error: Exception | None = None  # the error that one of its hooks raised
 
@@ -90,6 +90,7 @@ class Loop:
             UserError: It can't be packed though there are several slots, or its settings don't fit the model.
         """
         assert self.free, "no slot is free"
+        assert trial_run.world == self._world, "a loop and its trials have the same workers"
         started = time.monotonic()
         if self.is_empty:
             # With several slots the pack itself raises, with the reason, for a trial that can't be

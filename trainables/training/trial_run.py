@@ -115,7 +115,7 @@ class TrialRun:
         self.resume_state: dict[str, torch.Tensor] | None = None
         self.saved_at = 0
         self._data = data
-        self._world = world
+        self.world = world
         self._order = epoch_order(len(data), spec.seed, spec.fraction)
         self.epoch = plan_epoch(len(self._order), self.training, world.size)
         self._schedule = make_schedule(spec.params, self.training.schedule, self.epoch.steps)
@@ -151,7 +151,7 @@ class TrialRun:
         preemption = self.hooks.preemption
         # One collective for both questions: workers' clocks and stop flags differ, and all must act on the same step.
         vote = STOP if self.hooks.should_stop() else CHECK_PREEMPTION if preemption.is_due else CONTINUE
-        agreed = self._world.highest(vote)
+        agreed = self.world.highest(vote)
         if agreed == STOP:
             return "stopped"
         return "preempted" if agreed == CHECK_PREEMPTION and preemption.look() else None
@@ -161,7 +161,7 @@ class TrialRun:
         indices = step_indices(self._order, self.step, self.epoch.samples_per_step)
         # Of all workers' samples: each divides its summed loss by the same number.
         tokens = sum(int(np.count_nonzero(self._data.label_mask(i))) for i in indices)
-        world = self._world
+        world = self.world
         own = split_for_worker(indices, world.rank, world.size, self.training.batch_size)
         spare = None if own else self._data.batch(indices[:1])
         return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step), spare)

@@ -52,7 +52,7 @@ def train_all(world, batch_size, path, folder):
             [weight.detach().clone() for weight in model.parameters() if weight.requires_grad]
         )
         data = TokenizedSet(Path(folder) / f"sums-{samples}-0.arrow")
-        outcome = Loop(bases[method, recompute]).train(TrialRun(data, spec, config, seen.hooks(), world))
+        outcome = Loop(bases[method, recompute], world).train(TrialRun(data, spec, config, seen.hooks(), world))
         results[name] = {"outcome": outcome, "records": seen.records, "weights": weights}
     return results
 
