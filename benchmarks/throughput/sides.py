@@ -27,7 +27,7 @@ from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order, plan_epoch
 from trainables.models.base_model import Base, Precision, draw_adapter
 from trainables.optim.lr_schedule import LRSchedule, make_schedule
-from trainables.training.loop import Hooks, train
+from trainables.training.loop import Hooks, Loop, TrialRun
 
 IGNORED_LABEL = -100
 
@@ -77,7 +77,7 @@ def loop_epoch(base: Base, settings: LaneConfig, spec: TrialSpec, clock: Clock, 
         checkpoint.save(model, folder, {"step": step})
 
     hooks = Hooks(steps=lambda records: None, checkpoint=on_checkpoint, should_stop=should_stop)
-    outcome = train(base, TokenizedSet(settings.tokenized), spec, settings, hooks)
+    outcome = Loop(base).train(TrialRun(TokenizedSet(settings.tokenized), spec, settings, hooks))
     assert outcome.state == "complete", outcome
     base.restore()
 

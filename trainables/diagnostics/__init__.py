@@ -1,8 +1,8 @@
-"""What a trial's curves show: findings with evidence in numbers and advice. Pure, incremental, resumable.
+"""Findings from a trial's curves, with numeric evidence and advice. Pure and incremental.
 
 `CurveMonitor` reads the training curve step by step; `heldout_findings` compares the held-out scores at a trial's end.
-Only a finding of severity "error" ends a trial, as diverged. A confirmed `steady_rise` is a warning here: whether to
-stop for it is the trial scheduler's business.
+Only a finding of severity "error" ends a trial, as diverged. A confirmed `steady_rise` is a warning here; the trial
+scheduler decides whether to stop for it.
 """
 
 from __future__ import annotations

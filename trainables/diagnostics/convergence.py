@@ -1,7 +1,6 @@
-"""Rules on what a complete epoch has gained: hardly anything, still falling at its end, nothing below some LR.
+"""Rules on the gain of a complete epoch: hardly any, still falling at its end, or none below some LR.
 
-They speak at the last step and compare means of residuals over sixteenths of the epoch. That something is *absent* is
-claimed only where a confidence bound excludes it: with too few samples, or too uneven ones, the rules are silent.
+They run at the last step and compare means of residuals over sixteenths of the epoch.
 """
 
 from __future__ import annotations
@@ -12,35 +11,22 @@ from trainables.diagnostics.curve_state import BLOCKS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings
 from trainables.diagnostics.running_stats import Difference, Sums, difference, difference_to
 
-CONFIDENCE = 0.995
-"""One-sided, of every bound here."""
-
-HARDLY = 0.05
-"""Less than this part of the level at the start is hardly a change. Ours."""
-
-RAISE_PEAK = 3.0
-"""Step up that is advised where the LR is too low: half a decade, as a coarse search would take it. Ours."""
-
+# The numbers below without a source are our own choices. Absence is claimed only where a confidence bound excludes the
+# effect: with too few or too uneven samples the rules stay silent.
+CONFIDENCE = 0.995  # one-sided, of every bound here
+HARDLY = 0.05  # a smaller share of the level at the start is hardly a change
+RAISE_PEAK = 3.0  # advised factor where the LR is too low: half a decade, the step of a coarse search
 QUARTER = BLOCKS // 4
-
-STEEP_PART = 0.2
-"""A fall is steep at the end when a quarter of the epoch has at least this part of the whole fall: on a straight line
-it has more than a quarter, and a curve that has settled falls mostly early. Ours."""
-
-BEYOND_DECAY = 1.5
-"""... and this many times what the LR's decline can have brought; see `still_falling`. Ours."""
-
-LOW_LR = 0.5
-"""Below this part of the peak an LR is looked at by `nothing_gained_below`. Ours."""
-
-NOTHING = 0.1
-"""Less than this part of the whole fall is nothing. Ours."""
+STEEP_PART = 0.2  # share of the whole fall in the last quarter: above 1/4 on a straight line, small on a settled curve
+BEYOND_DECAY = 1.5  # ... and multiple of the fall that the LR's decline explains
+LOW_LR = 0.5  # share of the peak below which `nothing_gained_below` examines an LR
+NOTHING = 0.1  # a smaller share of the whole fall is nothing
 
 
 def barely_moving(curve: Curve, settings: Settings) -> Finding | None:
     """The last quarter of the epoch lies within 5 % of the start's level, up or down: the LR is too low (warning).
 
-    The start is the base model's mean over the training set, or, without it, the first sixteenth of the epoch. Both
+    The start is the base model's mean over the training set or, without it, the first sixteenth of the epoch. Both
     bounds (99.5 %) of the change must lie within the 5 %.
     """
     if not _is_over(curve, settings):
@@ -64,12 +50,11 @@ def barely_moving(curve: Curve, settings: Settings) -> Finding | None:
 def still_falling(curve: Curve, settings: Settings) -> Finding | None:
     """The loss still falls steeply over the last quarter, by more than the LR's decline explains (info).
 
-    A late fall is mostly the decay's: a lower LR lets the loss settle, and one curve cannot tell this from learning.
-    As a yardstick, the whole fall times the part of the peak LR that is given up in the last quarter is laid to the
-    decay; the rule speaks when the loss fell by 1.5 times that, and by a fifth of the whole fall (99.5 % bounds of
-    both falls above 0). Levels are taken from eighths of the epoch whose middles lie a quarter apart. Under a decay
-    that comes all at the end ("wsd") it never speaks, nor of a curve that comes back from a rise: there the LR was too
-    high, not too low. What more data would bring is not told by this: that takes complete schedules on nested subsets.
+    As a yardstick, the decay explains the whole fall times the share of the peak LR given up in the last quarter. The
+    rule fires when the loss fell by 1.5 times that and by a fifth of the whole fall (99.5 % bounds of both falls above
+    0). Levels come from eighths of the epoch whose middles lie a quarter apart. It never fires under a decay at the
+    very end ("wsd"), nor for a curve that recovers from a rise. It does not measure the value of more data: that takes
+    complete schedules on nested subsets.
     """
     if not _is_over(curve, settings):
         return None
@@ -78,10 +63,12 @@ def still_falling(curve: Curve, settings: Settings) -> Finding | None:
     late = difference(before, last)
     if min(fall.value - fall.bound(CONFIDENCE) for fall in (whole, late)) <= 0.0:
         return None
+    # After a rise the LR was too high, not too low.
     if _has_risen(curve):
         return None
     schedule = settings.schedule
     lrs = [schedule.lr(block * schedule.steps // BLOCKS) for block in (BLOCKS - QUARTER - 1, BLOCKS - 1)]
+    # A lower LR lets the loss settle, and a single curve can't tell settling from learning.
     expected = (lrs[0] - lrs[1]) / schedule.peak_lr * whole.value
     if late.value < max(STEEP_PART * whole.value, BEYOND_DECAY * expected):
         return None
@@ -104,8 +91,8 @@ def still_falling(curve: Curve, settings: Settings) -> Finding | None:
 def nothing_gained_below(curve: Curve, settings: Settings) -> Finding | None:
     """From some LR on, at most half of the peak, the loss fell no further: the floor may be higher (info).
 
-    The sixteenth in which that LR was reached and the one after it are compared with the last two: the 99.5 % bound of
-    their fall must be below a tenth of the whole fall, which must itself be certain. The highest such LR is named.
+    Compares the sixteenth in which that LR was reached and the next one with the last two: the 99.5 % bound of the fall
+    must be below a tenth of the whole fall, which must itself be certain. Names the highest such LR.
     """
     if not _is_over(curve, settings):
         return None
@@ -116,10 +103,9 @@ def nothing_gained_below(curve: Curve, settings: Settings) -> Finding | None:
     schedule = settings.schedule
     for block in range(BLOCKS // 4, BLOCKS - QUARTER):
         lr = schedule.lr(block * schedule.steps // BLOCKS)
-        seen = Sums.total(curve.blocks[block : block + 2])
         if lr > LOW_LR * schedule.peak_lr or lr <= schedule.floor_lr:
             continue
-        fall = difference(seen, last)
+        fall = difference(Sums.total(curve.blocks[block : block + 2]), last)
         if fall.value + fall.bound(CONFIDENCE) < NOTHING * whole.value:
             evidence: Evidence = {
                 "below_lr": lr,
@@ -137,7 +123,7 @@ def nothing_gained_below(curve: Curve, settings: Settings) -> Finding | None:
 
 
 def training_fall(curve: Curve, settings: Settings, from_step: int, to_step: int) -> Difference | None:
-    """How much the training loss fell between two steps: the eighth of the epoch before the one, and before the other.
+    """Fall of the training loss between two steps: from the eighth of the epoch before one to that before the other.
 
     Args:
         curve: The curve so far.
@@ -146,7 +132,7 @@ def training_fall(curve: Curve, settings: Settings, from_step: int, to_step: int
         to_step: The later one.
 
     Returns:
-        None where there are too few samples before one of them, or the two eighths overlap.
+        None if there are too few samples before one of them, or the two eighths overlap.
     """
     ends = [step * BLOCKS // settings.schedule.steps for step in (from_step, to_step)]
     if ends[1] - ends[0] < 2:
@@ -156,7 +142,7 @@ def training_fall(curve: Curve, settings: Settings, from_step: int, to_step: int
 
 
 def _is_over(curve: Curve, settings: Settings) -> bool:
-    """Whether this is the last step, of an epoch with two samples at least in every block."""
+    """Whether this is the last step of an epoch with at least two samples in every block."""
     return curve.step == settings.schedule.steps and all(block.n > 1 for block in curve.blocks)
 
 
@@ -175,6 +161,6 @@ def _has_risen(curve: Curve) -> bool:
 
 
 def _steps(settings: Settings, first_block: int) -> dict[str, float]:
-    """The steps from the start of a block on; a block begins at the first step whose place is in it."""
     steps = settings.schedule.steps
+    # A block begins at the first step whose position, rounded down, is in it.
     return {"from_step": -(-first_block * steps // BLOCKS) + 1, "to_step": steps}

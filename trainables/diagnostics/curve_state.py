@@ -1,88 +1,57 @@
-"""What is remembered of a loss curve: sums and short windows, whose size doesn't grow with the epoch.
+"""The state of a loss curve: sums and short windows, whose size doesn't grow with the epoch.
 
-Each sample's loss is read as its residual `loss - beta * (base - mean base)`. The base model's losses on the training
-set are a control variate: a sample that is hard for the base model is hard for the trained one, by a part `beta` in 0
-to 1 that falls as training goes on; it is fitted on the samples before, so that a residual does not depend on its own
-fit. The base loss is centred on its mean over the whole set, so that a falling `beta` is no trend. With no base losses
-the residual is the loss.
+Each sample's loss is read as its residual `loss - beta * (base - mean base)`, with the base model's losses on the
+training set as a control variate. A sample that is hard for the base model is hard for the trained one too, by a share
+`beta` in 0 to 1 that falls with training. Without base losses the residual is the loss.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
-from trainables.diagnostics.finding import Settings, json_number
+from trainables.diagnostics.finding import Settings
 from trainables.diagnostics.running_stats import Sums
 
-WINDOW_STEPS = 8
-"""Steps that a level of the loss or of the gradient norm is taken from."""
-
-BLOCKS = 16
-"""Equal parts of the epoch in which levels are kept."""
-
-PEAK_PARTS = 20
-"""Equal parts of the phase at peak in which trends are kept."""
-
-BETA_SAMPLES = 256
-"""Trailing samples that beta is fitted on; ours: at 8 a step 32 steps, in which beta hardly moves."""
-
-LEAST_BETA_SAMPLES = 16
-"""With fewer samples before it, beta is 1: at the start the model is the base model."""
-
-SPIKE_STEPS = 4
-"""Steps that a spike is read from."""
-
-NORM_BINS_PER_DOUBLING = 4
-"""Bins of the histogram of gradient norms: a quantile is known to within 2^(1/4), 19 %."""
+WINDOW_STEPS = 8  # steps in a level of the loss or of the gradient norm
+BLOCKS = 16  # equal parts of the epoch, for levels
+PEAK_PARTS = 20  # equal parts of the phase at peak, for trends
+BETA_SAMPLES = 256  # trailing samples of beta's fit: 32 steps of 8, in which beta hardly moves; our choice
+LEAST_BETA_SAMPLES = 16  # with fewer samples beta is 1: at the start the model is the base model
+SPIKE_STEPS = 4  # steps in the level of a spike
+NORM_BINS_PER_DOUBLING = 4  # of the gradient norms' histogram: quantiles are exact to 2^(1/4), 19 %
 
 
 @dataclass
 class Curve:
-    """The curve so far, as much of it as the rules need.
+    """The curve so far, as much of it as the rules need."""
 
-    Attributes:
-        step: The last step seen, 1-based; 0 before the first.
-        loss: Its mean loss, nats a label token.
-        grad_norm: Its gradient's total L2 norm before clipping.
-        lr: Its LR.
-        first_losses, last_losses: The first and the last finite losses, at most `WINDOW_STEPS`.
-        blocks: Residuals against time (part of the epoch), in `BLOCKS` equal parts of the epoch.
-        peak_parts: Likewise, in `PEAK_PARTS` equal parts of the steps at peak.
-        recent: The last steps' residuals, a `Sums` a step, at most `SPIKE_STEPS`.
-        before: All residuals before those, until a spike begins.
-        spike: What `warmup_spike` has seen so far.
-        pairs: The last samples' (loss, base loss), at most `BETA_SAMPLES`.
-        beta: The last coefficient used; None without base losses.
-        since_warmup: Residuals after warm-up; without base losses nothing is kept.
-        steady_steps: Steps after warm-up with a finite gradient norm.
-        clipped_steps: Those whose gradient was clipped.
-        first_norms, last_norms: Logarithms of the first and last of their norms, at most `WINDOW_STEPS`.
-        norm_bins: How many of them lie in which bin; see `add_norm`.
-    """
-
-    step: int = 0
-    loss: float = 0.0
-    grad_norm: float = 0.0
+    step: int = 0  # the last step, 1-based; 0 before the first
+    loss: float = 0.0  # its mean loss, nats a label token
+    grad_norm: float = 0.0  # its gradient's total L2 norm before clipping
     lr: float = 0.0
+    # The first and the last finite losses, at most `WINDOW_STEPS`.
     first_losses: list[float] = field(default_factory=list)
-    last_losses: list[float] = field(default_factory=list)
+    last_losses: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
+    # Residuals against time (fraction of the epoch), in `BLOCKS` equal parts of the epoch.
     blocks: list[Sums] = field(default_factory=lambda: [Sums() for _ in range(BLOCKS)])
+    # The same in `PEAK_PARTS` equal parts of the steps at peak.
     peak_parts: list[Sums] = field(default_factory=lambda: [Sums() for _ in range(PEAK_PARTS)])
-    recent: list[Sums] = field(default_factory=list)
-    before: Sums = field(default_factory=Sums)
-    spike: dict[str, float] = field(default_factory=dict)
-    pairs: list[list[float]] = field(default_factory=list)
-    beta: float | None = None
-    since_warmup: Sums = field(default_factory=Sums)
-    steady_steps: int = 0
-    clipped_steps: int = 0
+    recent: list[Sums] = field(default_factory=list)  # the last steps' residuals, at most `SPIKE_STEPS`
+    before: Sums = field(default_factory=Sums)  # all residuals before those, until a spike begins
+    spike: dict[str, float] = field(default_factory=dict)  # state of `warmup_spike`
+    # The last samples' (loss, base loss), at most `BETA_SAMPLES`.
+    pairs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=BETA_SAMPLES))
+    beta: float | None = None  # the last coefficient used; None without base losses
+    since_warmup: Sums = field(default_factory=Sums)  # residuals after warm-up; empty without base losses
+    steady_steps: int = 0  # steps after warm-up with a finite gradient norm
+    clipped_steps: int = 0  # those whose gradient was clipped
+    # Logarithms of the first and last of their norms, at most `WINDOW_STEPS`.
     first_norms: list[float] = field(default_factory=list)
-    last_norms: list[float] = field(default_factory=list)
-    norm_bins: dict[str, int] = field(default_factory=dict)
+    last_norms: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_STEPS))
+    norm_bins: Counter[int] = field(default_factory=Counter)  # number of these norms by bin of their logarithm
 
     def add(
         self,
@@ -94,52 +63,35 @@ class Curve:
         item_nll: Sequence[float],
         item_base_nll: Sequence[float] | None,
     ) -> None:
-        """Takes in the next step; what is not finite is seen but enters no window and no sum."""
+        """Add the next step."""
         self.step, self.loss, self.grad_norm, self.lr = step, loss, grad_norm, lr
         if step > settings.schedule.warmup_steps and 0.0 < grad_norm < math.inf:
             self._add_norm(grad_norm, settings.max_grad_norm)
+        # Numbers that are not finite would spoil every later sum; `non_finite` reads them from the step itself.
         if not math.isfinite(loss):
             return
         if len(self.first_losses) < WINDOW_STEPS:
             self.first_losses.append(loss)
-        self.last_losses = [*self.last_losses, loss][-WINDOW_STEPS:]
+        self.last_losses.append(loss)
         self._add_residuals(settings, self._residuals(settings, item_nll, item_base_nll))
 
     def norm_quantile(self, part: float) -> float:
-        """A quantile of the gradient norms after warm-up, to within the width of a bin; there must be one norm."""
+        """A quantile of the gradient norms after warm-up, to within a bin; needs at least one norm."""
         left = part * self.steady_steps
-        for place in sorted(map(int, self.norm_bins)):
-            left -= self.norm_bins[str(place)]
+        for position in sorted(self.norm_bins):
+            left -= self.norm_bins[position]
             if left <= 0:
                 break
-        return float(2.0 ** ((place + 0.5) / NORM_BINS_PER_DOUBLING))
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it in plain JSON types."""
-        return {**asdict(self), "loss": json_number(self.loss), "grad_norm": json_number(self.grad_norm)}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Curve:
-        """What `state_dict` was taken of.
-
-        Raises:
-            KeyError: A part is missing.
-            TypeError: A part is unknown.
-        """
-        values = copy.deepcopy(state)
-        for name in ("loss", "grad_norm"):
-            values[name] = float(values[name])
-        for name in ("blocks", "peak_parts", "recent"):
-            values[name] = [Sums(**part) for part in values[name]]
-        values["before"], values["since_warmup"] = Sums(**values["before"]), Sums(**values["since_warmup"])
-        return cls(**values)
+        return float(2.0 ** ((position + 0.5) / NORM_BINS_PER_DOUBLING))
 
     def _residuals(self, settings: Settings, nll: Sequence[float], base: Sequence[float] | None) -> list[float]:
         if base is None or settings.base_level is None:
             return [value for value in nll if math.isfinite(value)]
+        # Fitted on earlier samples only: a residual must not depend on its own fit.
         self.beta = beta = fit_beta(self.pairs)
-        pairs = [[y, b] for y, b in zip(nll, base, strict=True) if math.isfinite(y) and math.isfinite(b)]
-        self.pairs = [*self.pairs, *pairs][-BETA_SAMPLES:]
+        pairs = [(y, b) for y, b in zip(nll, base, strict=True) if math.isfinite(y) and math.isfinite(b)]
+        self.pairs.extend(pairs)
+        # Base losses centered on their mean over the whole set: a falling beta then makes no trend.
         residuals = [y - beta * (b - settings.base_level) for y, b in pairs]
         if self.step > settings.schedule.warmup_steps:
             for value in residuals:
@@ -147,17 +99,18 @@ class Curve:
         return residuals
 
     def _add_residuals(self, settings: Settings, residuals: list[float]) -> None:
-        place, steps, peak = self.step - 1, settings.schedule.steps, settings.peak_steps
-        homes = [self.blocks[min(place * BLOCKS // steps, BLOCKS - 1)]]
-        if place in peak:
-            homes.append(self.peak_parts[(place - peak.start) * PEAK_PARTS // len(peak)])
+        index, steps, peak = self.step - 1, settings.schedule.steps, settings.peak_steps
         latest = Sums()
+        targets = [latest, self.blocks[min(index * BLOCKS // steps, BLOCKS - 1)]]
+        if index in peak:
+            targets.append(self.peak_parts[(index - peak.start) * PEAK_PARTS // len(peak)])
         for value in residuals:
-            for home in (*homes, latest):
-                home.add(self.step / steps, value)
+            for target in targets:
+                target.add(self.step / steps, value)
         self.recent.append(latest)
         if len(self.recent) > SPIKE_STEPS:
             oldest = self.recent.pop(0)
+            # Frozen during a spike, so that the spike doesn't raise the level it is compared with.
             if not self.spike:
                 self.before = Sums.total([self.before, oldest])
 
@@ -166,13 +119,12 @@ class Curve:
         self.clipped_steps += 0.0 < threshold < norm
         if len(self.first_norms) < WINDOW_STEPS:
             self.first_norms.append(math.log(norm))
-        self.last_norms = [*self.last_norms, math.log(norm)][-WINDOW_STEPS:]
-        place = str(math.floor(math.log2(norm) * NORM_BINS_PER_DOUBLING))
-        self.norm_bins[place] = self.norm_bins.get(place, 0) + 1
+        self.last_norms.append(math.log(norm))
+        self.norm_bins[math.floor(math.log2(norm) * NORM_BINS_PER_DOUBLING)] += 1
 
 
-def fit_beta(pairs: Sequence[Sequence[float]]) -> float:
-    """Slope of loss on base loss by least squares, held in 0 to 1; 1 for fewer than `LEAST_BETA_SAMPLES` pairs."""
+def fit_beta(pairs: Collection[Sequence[float]]) -> float:
+    """Least-squares slope of loss on base loss, clamped to 0 to 1; 1 below `LEAST_BETA_SAMPLES` pairs."""
     n = len(pairs)
     if n < LEAST_BETA_SAMPLES:
         return 1.0

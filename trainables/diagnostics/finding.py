@@ -1,4 +1,4 @@
-"""The form of a finding, and the advice that several rules give."""
+"""The form of a finding, and advice that several rules share."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Evidence = dict[str, float | str]
 
 
 class Finding(TypedDict):
-    """What a rule saw.
+    """Result of a rule.
 
     Attributes:
         rule: Name of the rule.
         severity: "error" (the trial's result is not usable: it has diverged), "warning" or "info".
-        step: Step at which the rule saw it, 1-based as in the curve.
-        evidence: The numbers that the rule compared, `from_step` and `to_step` (what it looked at, both included) among
-            them. Numbers that JSON cannot hold are the texts "nan", "inf", "-inf".
+        step: Step at which the rule fired, 1-based as in the curve.
+        evidence: The numbers that the rule compared, with the range of steps, `from_step` to `to_step` (both included).
+            Numbers that JSON cannot hold are the texts "nan", "inf", "-inf".
         advice: The setting to change and the value to try.
     """
 
@@ -34,12 +34,12 @@ class Finding(TypedDict):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the rules and their advice refer to.
+    """The trial's settings that rules and advice refer to.
 
     Attributes:
         schedule: The trial's LR schedule.
         max_grad_norm: Clipping threshold of the gradient's L2 norm; 0 means no clipping.
-        base_level: The base model's mean loss over the training set, in nats a token; None where it was not computed.
+        base_level: The base model's mean loss over the training set, in nats a token; None if not computed.
     """
 
     schedule: LRSchedule
@@ -57,12 +57,11 @@ class Settings:
 
     @property
     def warmup_fraction(self) -> float:
-        """The part of the epoch that is warm-up."""
         return self.schedule.warmup_steps / self.schedule.steps
 
 
 def lower_lr_advice(settings: Settings) -> str:
-    """Half the peak LR; and clipping, where there was none."""
+    """Advise half the peak LR, and clipping if there was none."""
     advice = f"lower space.peak_lr: try peak_lr {settings.schedule.peak_lr / 2.0:.1e} (half of this trial's)"
     if settings.max_grad_norm == 0.0:
         advice += "; clip gradients: try training.max_grad_norm 1.0 (this trial did not clip)"

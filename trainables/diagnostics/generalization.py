@@ -1,7 +1,7 @@
 """Rules on the held-out scores of one trial, read at its end: worse while training improves, and forgetting.
 
-Checkpoints are compared item by item, and items that share a context count as one: the standard error is that of the
-clusters' sums (Liang and Zeger 1986), as in the leaderboard's bootstrap, which resamples the same clusters.
+Checkpoints are compared item by item. Items that share a context form one cluster, and standard errors are those of
+cluster sums (Liang and Zeger 1986), matching the leaderboard's cluster bootstrap.
 """
 
 from __future__ import annotations
@@ -15,26 +15,17 @@ import numpy as np
 from trainables.diagnostics.finding import Evidence, Finding, Settings, lower_lr_advice
 from trainables.diagnostics.running_stats import Difference
 
-ALPHA = 0.01
-"""One-sided, shared out among the comparisons that a rule makes (Bonferroni)."""
-
-Items = Mapping[str, Sequence[float]]
-"""The items' mean losses by area, in one and the same order for all checkpoints."""
-
+ALPHA = 0.01  # one-sided, divided among a rule's comparisons (Bonferroni)
+Items = Mapping[str, Sequence[float]]  # the items' mean losses by area, in the same order for all checkpoints
 TrainingFall = Callable[[int, int], Difference | None]
 
 
 @dataclass(frozen=True)
 class HeldoutPoint:
-    """A checkpoint's held-out scores.
+    """A checkpoint's held-out scores."""
 
-    Attributes:
-        step: Optimizer steps done.
-        items: Each area's items' mean losses, in nats a token.
-    """
-
-    step: int
-    items: Items
+    step: int  # optimizer steps done
+    items: Items  # each area's items' mean losses, in nats a token
 
 
 def heldout_findings(
@@ -45,15 +36,15 @@ def heldout_findings(
     settings: Settings,
     training_fall: TrainingFall,
 ) -> list[Finding]:
-    """What the held-out scores of a trial show.
+    """Findings from the held-out scores of a trial.
 
     Args:
         points: Its checkpoints, by step.
-        base: The base model's losses on the same items; None where they are not at hand.
+        base: The base model's losses on the same items; None if unknown.
         groups: Each item's cluster, by area and in the items' order.
         weights: Weight of each area that selects; other areas take no part in the objective.
         settings: The trial's.
-        training_fall: How much the training loss fell between two steps (`CurveMonitor.training_fall`).
+        training_fall: Fall of the training loss between two steps (`CurveMonitor.training_fall`).
     """
     found: list[Finding] = []
     if len(points) > 1 and (finding := worse_held_out(points, groups, weights, settings, training_fall)):
@@ -72,23 +63,22 @@ def worse_held_out(
 ) -> Finding | None:
     """The objective of the last checkpoint is worse than an earlier one's while the training loss fell (warning).
 
-    Each sample is trained on once, so its running loss is itself unseen: training improves and held-out worsens when
-    the held-out areas are unlike the training set. Both changes must be certain (one-sided 1 % over all comparisons).
-
     Args:
         points: Checkpoints so far, in order.
         groups: By area, each item's cluster.
         weights: Of the areas.
         settings: The trial's diagnostics.
-        training_fall: How much the training loss fell between two steps.
+        training_fall: Fall of the training loss between two steps.
     """
+    # Each sample is trained on once, so the running loss is itself held out. It can only part from the held-out areas
+    # where these differ from the training set. Both changes must be certain.
     last = points[-1]
     level = ALPHA / (len(points) - 1)
     worst: Finding | None = None
     for point in points[:-1]:
         rise = objective_rise(last.items, point.items, groups, weights)
         fall = training_fall(point.step, last.step)
-        # Written so that a NaN, of a loss that is not finite, is certain of nothing.
+        # `not (a < b)` instead of `a >= b`: a NaN, from a loss that is not finite, must not count as certain.
         if fall is None or not (rise.above_zero_p < level and fall.above_zero_p < ALPHA):
             continue
         if worst is not None and rise.value <= float(worst["evidence"]["heldout_rise_nats"]):
@@ -141,10 +131,7 @@ def forgotten_areas(
 
 
 def paired_rise(after: Sequence[float], before: Sequence[float], groups: Sequence[str]) -> Difference | None:
-    """Mean rise of the items' losses, with the standard error that clusters allow; None below two clusters.
-
-    Items whose loss is not finite on either side make the rise NaN, and nothing is certain of it.
-    """
+    """Mean rise of the items' losses with its cluster-robust standard error; None below two clusters."""
     rises = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     mean = float(rises.mean())
     _, cluster = np.unique(np.asarray(groups), return_inverse=True)
@@ -172,7 +159,7 @@ def objective_rise(
     for area, weight in weights.items():
         rise = paired_rise(after[area], before[area], groups[area])
         if rise is None:
-            return Difference(0.0, 1.0, 1.0)
+            return Difference(0.0, 1.0, 1.0)  # no error can be estimated: never certain
         share = weight / total
         part = (share * rise.error) ** 2
         value, variance, spread = value + share * rise.value, variance + part, spread + part * part / rise.df

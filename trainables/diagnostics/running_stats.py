@@ -1,4 +1,4 @@
-"""Running sums from which means and straight lines are fitted, without keeping the values."""
+"""Running sums for means and straight lines, without keeping the values."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ from scipy.special import stdtr, stdtrit
 
 
 class Line(NamedTuple):
-    """A straight line through values, by least squares.
+    """A least-squares line."""
 
-    Attributes:
-        slope: Per unit of time.
-        t: The slope over its standard error.
-        rise_p: One-sided p-value of "it does not rise" (Student's t, n - 2 degrees of freedom).
-    """
-
-    slope: float
-    t: float
-    rise_p: float
+    slope: float  # per unit of time
+    t: float  # the slope over its standard error
+    rise_p: float  # one-sided p-value of "it does not rise" (Student's t, n - 2 degrees of freedom)
 
 
 @dataclass
 class Sums:
-    """Sums over values y seen at times t. Times should be of the order of 1, or digits get lost."""
+    """Sums over values y at times t."""
 
+    # Times should be of the order of 1: variances are differences of sums of squares and lose digits otherwise.
     n: int = 0
     t: float = 0.0
     y: float = 0.0
@@ -36,7 +31,6 @@ class Sums:
     yy: float = 0.0
 
     def add(self, t: float, y: float) -> None:
-        """Takes in one value."""
         self.n += 1
         self.t += t
         self.y += y
@@ -46,7 +40,6 @@ class Sums:
 
     @classmethod
     def total(cls, parts: Iterable[Sums]) -> Sums:
-        """The sums over all values of several."""
         whole = cls()
         for part in parts:
             whole.n += part.n
@@ -59,28 +52,28 @@ class Sums:
 
     @property
     def mean(self) -> float:
-        """Mean of the values; there must be one."""
+        """Mean of the values; needs one."""
         return self.y / self.n
 
     @property
     def variance(self) -> float:
-        """Sample variance of the values; there must be two."""
+        """Sample variance of the values; needs two."""
         return max(0.0, self.yy - self.y * self.y / self.n) / (self.n - 1)
 
     @property
     def mean_variance(self) -> float:
-        """Variance of the mean; there must be two values."""
+        """Variance of the mean; needs two values."""
         return self.variance / self.n
 
 
 def fit_line(parts: Sequence[Sums]) -> Line:
-    """Least squares of y on t over the values of all parts, with a standard error for unequal spreads.
+    """Least squares of y on t over the values of all parts, with a heteroscedasticity-robust standard error.
 
-    Samples of one step count one by one, so that their unequal difficulty widens the error, as it should. Their spread
-    changes along a curve (a model leaves its base, or settles), which is why the error is "HC3" (MacKinnon and White
-    1985; Long and Ervin 2000): squared residuals over (1 - leverage) squared, here averaged within each part, where the
-    times are close together. There must be three values, not all at one time.
+    The error is "HC3" (MacKinnon and White 1985; Long and Ervin 2000): squared residuals over (1 - leverage) squared,
+    here averaged within each part, whose times are close together. Needs three values, not all at one time.
     """
+    # Samples count one by one, and their unequal difficulty widens the error. Their spread changes along a curve
+    # (a model leaves its base, or settles), which is why a common variance would be wrong.
     whole = Sums.total(parts)
     middle = whole.t / whole.n
     around = whole.tt - whole.t * middle
@@ -90,7 +83,7 @@ def fit_line(parts: Sequence[Sums]) -> Line:
     for part in parts:
         if part.n == 0:
             continue
-        spread = part.tt - 2.0 * middle * part.t + part.n * middle * middle  # of the times around the middle
+        spread = part.tt - 2.0 * middle * part.t + part.n * middle * middle  # of the times around their mean
         left = part.yy - 2.0 * origin * part.y - 2.0 * slope * part.ty
         left += part.n * origin**2 + 2.0 * origin * slope * part.t + slope**2 * part.tt
         leverage = 1.0 / whole.n + spread / part.n / around
@@ -120,7 +113,7 @@ class Difference(NamedTuple):
 
 
 def difference(first: Sums, second: Sums) -> Difference:
-    """Mean of the first less mean of the second, by Welch's formula; each must hold two values."""
+    """Mean of the first minus mean of the second, by Welch's formula; each needs two values."""
     a, b = first.mean_variance, second.mean_variance
     both = a + b
     df = both * both / (a * a / (first.n - 1) + b * b / (second.n - 1)) if both > 0.0 else first.n + second.n - 2.0
@@ -128,10 +121,10 @@ def difference(first: Sums, second: Sums) -> Difference:
 
 
 def difference_to(level: float, values: Sums) -> Difference:
-    """A known level less the mean of values, of which there must be two."""
+    """A known level minus the mean of values, at least two."""
     return Difference(level - values.mean, math.sqrt(values.mean_variance), values.n - 1.0)
 
 
 def difference_from(level: float, values: Sums) -> Difference:
-    """Mean of values, of which there must be two, less a known level."""
+    """Mean of values, at least two, minus a known level."""
     return difference_to(level, values)._replace(value=values.mean - level)

@@ -1,4 +1,4 @@
-"""Rules on a trial that becomes unstable: not finite, diverged, a spike in warm-up, gradients growing or clipped."""
+"""Rules on unstable training: not finite, diverged, a spike in warm-up, gradients growing or clipped."""
 
 from __future__ import annotations
 
@@ -9,40 +9,22 @@ from trainables.diagnostics.curve_state import SPIKE_STEPS, WINDOW_STEPS, Curve
 from trainables.diagnostics.finding import Evidence, Finding, Settings, json_number, lower_lr_advice
 from trainables.diagnostics.running_stats import Sums, difference, difference_from
 
-DIVERGED_RATIO = 2.0
-"""The loss level has diverged when it is above this multiple of the start's ..."""
-
-DIVERGED_NATS = 2.0
-"""... and above the start's by more than this many nats a token, so that a level near 0 is judged by its rise."""
-
-WORSE_PART = 0.1
-"""Part of the base model's level by which a trial is worse than the base model. Ours."""
-
-WORSE_ALPHA = 3e-5
-"""One-sided, as 4 standard errors of a normal; tested at every step after the warm-up, hence so small. Ours."""
-
-WORSE_LASTS = 0.05
-"""Part of the epoch, counted from the end of the warm-up, for which a trial must have been worse; 4 steps at least, so
-that a spike is left time to come back. Ours."""
-
-SPIKE_ALPHA = 1e-4
-"""One-sided; the test is made at every step of the warm-up and of as many after it, hence so small. Ours."""
-
-SPIKE_PART = 0.1
-"""A spike rises by at least this part of the level before it. Ours."""
-
-NORM_GROWTH = 4.0
-"""The norm grows when the median of 8 steps is this multiple of the first 8 after warm-up. Ours."""
-
-CLIPPED_PART = 0.5
-"""Clipping is the rule when more than this part of the steps after warm-up is clipped."""
-
-LEAST_NORM_STEPS = 20
-"""Steps after warm-up that say something of clipping. Ours."""
+# The thresholds are our own choices. A diverged decoder goes towards the loss of guessing, ln 49,152 = 10.8 nats for a
+# vocabulary of 49,152 entries, from a start of 1 to 3 nats.
+DIVERGED_RATIO = 2.0  # multiple of the level at the start ...
+DIVERGED_NATS = 2.0  # ... and nats a token above it, so that a level near 0 is judged by its rise
+WORSE_PART = 0.1  # excess over the base model's level, as a share of it
+WORSE_ALPHA = 3e-5  # one-sided, 4 standard errors of a normal: small, as every step after the warm-up is tested
+WORSE_LASTS = 0.05  # share of the epoch after the warm-up, at least 4 steps: leaves a spike time to come back
+SPIKE_ALPHA = 1e-4  # one-sided: small, as every step of the warm-up and as many after it are tested
+SPIKE_PART = 0.1  # least rise of a spike, as a share of the level before it
+NORM_GROWTH = 4.0  # multiple of the median of the first 8 steps after warm-up
+CLIPPED_PART = 0.5  # share of the steps after warm-up
+LEAST_NORM_STEPS = 20  # steps after warm-up below which clipping is not judged
 
 
 def non_finite(curve: Curve, settings: Settings) -> Finding | None:
-    """A loss or a gradient norm that is NaN or infinite: no threshold, once is enough (error)."""
+    """A loss or a gradient norm that is NaN or infinite; a single step suffices (error)."""
     if math.isfinite(curve.loss) and math.isfinite(curve.grad_norm):
         return None
     if curve.step == 1:
@@ -66,15 +48,14 @@ def non_finite(curve: Curve, settings: Settings) -> Finding | None:
 def divergence(curve: Curve, settings: Settings) -> Finding | None:
     """A loss level above both 2 times and 2 nats more than the level at the start (error).
 
-    A level is the low median (the fourth lowest) of 8 steps: of the first 8 and of the last 8, which may overlap.
-    Medians, because one batch of odd samples must not end a trial, and because a trial that blows up as early as its
-    fifth step must not raise the level that it is judged by. The loss must be high for 5 of the last 8 steps, so the
-    rule speaks four steps after the blow-up and at the ninth step at the earliest; of a trial that blows up before its
-    fifth step it may say nothing. The thresholds are ours: a diverged decoder goes towards the loss of guessing
-    (ln 49,152 = 10.8 nats for a vocabulary of 49,152 entries) from a start of 1 to 3 nats.
+    A level is the low median (the fourth lowest) of 8 steps: of the first 8 and of the last 8, which may overlap. The
+    loss must be high for 5 of the last 8 steps, so the rule fires four steps after the blow-up, at the ninth step at
+    the earliest. It may miss a trial that blows up before its fifth step.
     """
     if len(curve.first_losses) < WINDOW_STEPS:
         return None
+    # Medians: one batch of odd samples must not end a trial, and a blow-up as early as the fifth step must not
+    # raise the level that the trial is judged by.
     start, level = median_low(curve.first_losses), median_low(curve.last_losses)
     threshold = max(DIVERGED_RATIO * start, start + DIVERGED_NATS)
     if level <= threshold:
@@ -95,18 +76,17 @@ def divergence(curve: Curve, settings: Settings) -> Finding | None:
 def worse_than_base(curve: Curve, settings: Settings) -> Finding | None:
     """A trial that is worse than the untouched base model on the samples since its warm-up (error).
 
-    Fine-tuning helps within a few steps or it harms: a healthy trial is below the base model soon after its warm-up.
-    The rule speaks when the mean of the residuals since the warm-up, `loss - beta * (base - mean base)`, is above the
-    base model's mean by a tenth and certainly (Student's t, 0.003 %); when a twentieth of the epoch has passed since
-    the warm-up; and when the low median of the last 4 steps is above by a tenth too, for a trial that comes back is
-    not lost. The base model's mean is that of the whole training set, whose samples come in random order, so residuals
-    tell the distance to it whatever beta is, and with the fitted one with the least spread.
+    A healthy trial is below the base model soon after its warm-up. The rule fires when the mean residual since the
+    warm-up exceeds the base model's mean by a tenth and certainly (Student's t, 0.003 %), a twentieth of the epoch has
+    passed since the warm-up, and the low median of the last 4 steps exceeds it by a tenth too.
     """
-    seen, level = curve.since_warmup, settings.base_level
+    # The base level is the mean over the whole training set, and samples come in random order. So residuals measure the
+    # distance to it for any beta, and with the fitted one at the least variance.
+    residuals, level = curve.since_warmup, settings.base_level
     steps = curve.step - settings.schedule.warmup_steps
-    if level is None or steps < max(SPIKE_STEPS, WORSE_LASTS * settings.schedule.steps) or seen.n < 2:
+    if level is None or steps < max(SPIKE_STEPS, WORSE_LASTS * settings.schedule.steps) or residuals.n < 2:
         return None
-    over = difference_from(level, seen)
+    over = difference_from(level, residuals)
     latest = median_low([part.mean if part.n else level for part in curve.recent])
     if min(over.value, latest - level) <= WORSE_PART * level or over.above_zero_p >= WORSE_ALPHA:
         return None
@@ -117,7 +97,7 @@ def worse_than_base(curve: Curve, settings: Settings) -> Finding | None:
         "alpha": WORSE_ALPHA,
         "base_level": level,
         "latest_over_base": latest - level,
-        "samples": seen.n,
+        "samples": residuals.n,
         "lr": curve.lr,
         "from_step": settings.schedule.warmup_steps + 1,
         "to_step": curve.step,
@@ -131,9 +111,9 @@ def worse_than_base(curve: Curve, settings: Settings) -> Finding | None:
 def warmup_spike(curve: Curve, settings: Settings) -> Finding | None:
     """A loss that shoots up in the warm-up or soon after it and comes back: the warm-up is too short (warning).
 
-    The mean of 4 steps is compared with that of all steps before them (Welch, one-sided 0.01 %, and by a tenth of the
-    level at least), during the warm-up and as many steps after it plus 8. The rule speaks when a later mean of 4 steps
-    has come half-way back, before the LR leaves the peak; a loss that stays up is for `steady_rise` and `divergence`.
+    Compares the mean of 4 steps with that of all steps before them (Welch, one-sided 0.01 %, and at least a tenth of
+    the level), during the warm-up and as many steps after it plus 8. The rule fires when a later mean of 4 steps has
+    come half-way back, before the LR leaves the peak; a loss that stays up is for `steady_rise` and `divergence`.
     """
     warmup, spike = settings.schedule.warmup_steps, curve.spike
     if curve.step > settings.peak_steps.stop or len(curve.recent) < SPIKE_STEPS:
@@ -175,9 +155,9 @@ def _warmup_advice(settings: Settings) -> str:
 def grad_norm_growing(curve: Curve, settings: Settings) -> Finding | None:
     """A gradient norm four times that of the first steps after warm-up, while the LR is at peak (warning).
 
-    Both are medians of 8 steps that do not overlap. Later, with the LR in decline, norms may grow in healthy trials as
-    the loss gets small and sharp, and nothing is said.
+    Both are medians of 8 steps that do not overlap.
     """
+    # Not in the decay: norms may grow there in healthy trials, as the loss gets small and sharp.
     if curve.steady_steps < 2 * WINDOW_STEPS or curve.step > settings.peak_steps.stop:
         return None
     first, last = math.exp(median_low(curve.first_norms)), math.exp(median_low(curve.last_norms))
@@ -197,16 +177,14 @@ def grad_norm_growing(curve: Curve, settings: Settings) -> Finding | None:
 
 
 def mostly_clipped(curve: Curve, settings: Settings) -> Finding | None:
-    """At the epoch's end: more than half of the steps after warm-up were clipped (info).
-
-    AdamW's step hardly depends on the gradient's scale, so this alone harms little; but a threshold that acts on most
-    steps no longer singles out the odd ones, which is what it is for.
-    """
+    """More than half of the steps after warm-up were clipped, at the epoch's end (info)."""
     if curve.step < settings.schedule.steps or curve.steady_steps < LEAST_NORM_STEPS:
         return None
     part = curve.clipped_steps / curve.steady_steps
     if part <= CLIPPED_PART:
         return None
+    # AdamW's step hardly depends on the gradient's scale, so clipping does little harm. But a threshold that acts
+    # on most steps no longer singles out the outliers.
     usual, high = curve.norm_quantile(0.5), curve.norm_quantile(0.9)
     evidence: Evidence = {
         "clipped_part": part,

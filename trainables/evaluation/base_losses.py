@@ -1,8 +1,7 @@
-"""The base model's loss on every training sample: what a single loss curve is read against.
+"""The base model's loss on every training sample, the reference for single loss curves.
 
-Computed once, forward only, by a job of its own in one lane, and written to the sweep's folder; every trial that starts
-after that records it beside its own losses. The file carries a key made of everything that the losses depend on, so
-that a resumed sweep, or another with the same model and data, takes over what is there.
+One lane computes it once and writes it to the sweep's folder; every trial that starts later records it with its own
+losses. The file's key hashes all inputs, so that a resumed sweep, or another with the same model and data, reuses it.
 """
 
 from __future__ import annotations
@@ -22,50 +21,41 @@ from trainables.storage.checksums import sha256_of
 
 logger = logging.getLogger(__name__)
 
-FILE = "cache/base_losses.arrow"
-"""Its place in the sweep's folder."""
-
-RECIPE = "base-losses-1"
-"""Part of the key; counts up when the losses would come out differently for another reason."""
+FILE = "cache/base_losses.arrow"  # in the sweep's folder
+RECIPE = "base-losses-1"  # part of the key; count up when a code change alters the losses
 
 SCHEMA = pa.schema([("id", pa.string()), ("nll", pa.float64())])
 
 
 @dataclass(frozen=True)
 class BaseLosses:
-    """The base model's losses on a training set.
+    """The base model's losses on a training set."""
 
-    Attributes:
-        key: What they were computed from; see `losses_key`.
-        nll: Mean loss of each sample's label tokens by id, in nats a token.
-    """
-
-    key: str
-    nll: Mapping[str, float]
+    key: str  # hash of the inputs; see `losses_key`
+    nll: Mapping[str, float]  # mean loss of each sample's label tokens by id, in nats a token
 
     @cached_property
     def level(self) -> float | None:
-        """Mean over the samples; None where one of the losses is not finite."""
+        """Mean over the samples; None if a loss is not finite."""
         mean = float(np.mean(list(self.nll.values())))
         return mean if np.isfinite(mean) else None
 
     def write(self, path: Path) -> None:
-        """Writes an Arrow file, which appears under its name only when it is whole."""
+        """Write an Arrow file atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
-        table = pa.table({"id": list(self.nll), "nll": list(self.nll.values())}, SCHEMA)
+        columns = {"id": list(self.nll), "nll": list(self.nll.values())}
+        table = pa.table(columns, SCHEMA.with_metadata({"key": self.key}))
         try:
-            with pa.OSFile(str(partial), "wb") as sink:
-                marked = table.replace_schema_metadata({"key": self.key})
-                with pa.ipc.new_file(sink, marked.schema) as writer:
-                    writer.write_table(marked)
+            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> BaseLosses | None:
-        """What `write` wrote; None where there is no file."""
+        """Read the file of `write`; None if there is none."""
         try:
             with pa.OSFile(str(path), "rb") as source:
                 table = pa.ipc.open_file(source).read_all()
@@ -76,7 +66,7 @@ class BaseLosses:
 
 
 def losses_key(model_path: str | Path, tokenized: str | Path, precision: str) -> str:
-    """Hash of all that the losses depend on: the model's config and weights, the tokenized samples, the precision."""
+    """Hash of everything that determines the losses: config, weights, tokenized samples and precision."""
     folder = Path(model_path)
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
     parts = [RECIPE, precision, sha256_of(Path(tokenized))]
@@ -85,15 +75,15 @@ def losses_key(model_path: str | Path, tokenized: str | Path, precision: str) ->
 
 
 def provide(sweep_folder: Path, cache: Path | None, key: str) -> BaseLosses | None:
-    """Puts losses that are known already into the sweep's folder.
+    """Reuse existing losses, copying shared ones into the sweep's folder.
 
     Args:
-        sweep_folder: The sweep's folder, in which they may lie already.
-        cache: Folder that sweeps share, in which they may lie too; None for no such folder.
-        key: What they must have been computed from.
+        sweep_folder: The sweep's folder.
+        cache: Folder shared by sweeps; None for none.
+        key: Required key.
 
     Returns:
-        The losses, or None where they have to be computed.
+        The losses, or None if they must be computed.
     """
     own = sweep_folder / FILE
     found = BaseLosses.read(own)
@@ -107,13 +97,13 @@ def provide(sweep_folder: Path, cache: Path | None, key: str) -> BaseLosses | No
 
 
 def keep(losses: BaseLosses, sweep_folder: Path, cache: Path | None) -> None:
-    """Writes losses into the sweep's folder, and into the shared one where that can be written."""
+    """Write losses into the sweep's folder, and into the shared one if it is writable."""
     losses.write(sweep_folder / FILE)
     if cache is None:
         return
     try:
         losses.write(_shared(cache, losses.key))
-    except OSError as error:  # a node may see the sweep's folder and not this one; nothing but time is lost
+    except OSError as error:  # a node may not see the shared folder; only time is lost
         logger.warning("base losses are kept for this sweep only: %s", error)
 
 

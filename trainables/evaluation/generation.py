@@ -1,4 +1,4 @@
-"""Greedy answers, in batches, the same whatever a model's own generation settings say."""
+"""Greedy answers in batches, independent of a model's own generation settings."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ def greedy_answers(
     max_new_tokens: int,
     batch_size: int = 32,
 ) -> list[str]:
-    """Continues each prompt with the likeliest token, again and again, until an end token.
+    """Continue each prompt with the most likely tokens until an end token.
 
-    Sampling, penalties and the like in the model's generation settings are not used; of these only the end tokens are.
-    The model is put in evaluation mode and given back in the mode it came in.
+    The model runs in evaluation mode and comes back in its former mode.
 
     Args:
         model: A causal LM of `transformers`, or a PEFT model around one.
         tokenizer: The model's.
         prompts: Token ids, (tokens,) each, at least one.
         max_new_tokens: Longest answer.
-        batch_size: Prompts continued at once; prompts of like length go together.
+        batch_size: Prompts continued at once; prompts of similar length go together.
 
     Returns:
-        The answers' texts, in the prompts' order, without special tokens and without white space at either end.
+        The answers' texts in the prompts' order, stripped, without special tokens.
     """
     inner = hugging_face_model(model)
     ends = end_tokens(inner, tokenizer)
@@ -42,11 +41,10 @@ def greedy_answers(
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=pad_id
     )
+    # Longest first: if memory suffices for the first batch, it does for all.
     longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers = [""] * len(prompts)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for start in range(0, len(prompts), batch_size):
             chosen = longest_first[start : start + batch_size]
             continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)
@@ -54,9 +52,18 @@ def greedy_answers(
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
             watchdog.beat()
+    return answers
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode, and afterwards back in its former mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
-    return answers
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -81,18 +88,19 @@ def _continue(
     longest = max(len(prompt) for prompt in prompts)
     input_ids = torch.full((len(prompts), longest), pad_id)
     attention_mask = torch.zeros_like(input_ids)
+    # Padded on the left: the new tokens of all prompts then start at the same column.
     for row, prompt in enumerate(prompts):
         input_ids[row, longest - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
         attention_mask[row, longest - len(prompt) :] = 1
-    with torch.no_grad(), ForwardPlan.of(model).autocasting(device), _only(model, settings):
+    with torch.no_grad(), ForwardPlan.of(model).autocasting(device), _replaced_settings(model, settings):
         generate: Callable[..., torch.Tensor] = model.generate  # type: ignore[assignment]
         output = generate(input_ids.to(device), attention_mask=attention_mask.to(device), generation_config=settings)
     return output[:, longest:]
 
 
 @contextmanager
-def _only(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Takes the model's own settings away: `generate` would fill in from them what the given ones leave open."""
+def _replaced_settings(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    # `generate` fills the gaps of the given settings (sampling, penalties) from the model's own: replace those.
     own, model.generation_config = model.generation_config, settings
     try:
         yield

@@ -1,12 +1,8 @@
-"""Scores of a model on held-out areas: each item's own loss, and its answer where answers are asked for.
-
-Every score is kept by item, so that two checkpoints can be compared item by item; the means are taken at the end.
-"""
+"""Score a model on held-out areas: the loss of each item, and its generated answer where wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,10 +11,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainables.config.sections import AreaConfig
+from trainables.config.sections import HeldoutConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Item
-from trainables.evaluation.generation import end_tokens, greedy_answers
+from trainables.evaluation.generation import end_tokens, evaluation_mode, greedy_answers
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.token_losses import token_losses_and_hits
@@ -31,17 +27,17 @@ Summary = dict[str, Any]
 
 @dataclass(frozen=True)
 class ItemScore:
-    """What a model made of one held-out item.
+    """A model's score on one held-out item.
 
     Attributes:
         area: Name of the area.
         id: The item's id.
         nll: Mean loss of the response's tokens, in nats a token; not finite where the model's output is not.
-        tokens: Number of the response's tokens, the end-of-turn token among them.
+        tokens: Number of the response's tokens, with the end-of-turn token.
         answer: The greedy answer; None where none was generated, and then so are the two scores.
-        exact_match: 0 or 1, after SQuAD's normalisation.
-        token_f1: 0 to 1, after SQuAD's normalisation.
-        scores: The area's other scorers, by name; empty where no answer was generated.
+        exact_match: 0 or 1, after SQuAD's normalization.
+        token_f1: 0 to 1, after SQuAD's normalization.
+        scores: The area's other scorers, by name; empty without an answer.
     """
 
     area: str
@@ -59,36 +55,33 @@ def score_area(
     tokenizer: PreTrainedTokenizerBase,
     items: TokenizedSet,
     name: str,
-    area: AreaConfig,
+    heldout: HeldoutConfig,
     scorers: Mapping[str, ScorerFunction],
     *,
     with_answers: bool,
-    batch_tokens: int,
-    answer_batch_size: int,
 ) -> list[ItemScore]:
-    """Scores a model on every item of an area.
+    """Score a model on every item of an area.
 
-    The model is put in evaluation mode and given back in the mode it came in.
+    The model runs in evaluation mode and comes back in its former mode.
 
     Args:
-        model: What `Base.prepare` gave.
+        model: The model from `Base.prepare`.
         tokenizer: The model's.
         items: The area's tokenized items.
         name: The area's name.
-        area: The area's settings; `max_new_tokens` limits the answers.
-        scorers: The area's scorers by name, as `load_scorers` gives them.
+        heldout: The held-out section, with the area's settings and the batch sizes.
+        scorers: The area's scorers by name, from `load_scorers`.
         with_answers: Whether greedy answers are generated and scored.
-        batch_tokens: Most tokens scored at once; a longer item is a batch of its own.
-        answer_batch_size: Answers generated at once.
 
     Returns:
         One score for each item, in the set's order.
     """
     answers: list[str | None] = [None] * len(items)
-    with _evaluating(model):
-        losses = item_losses(model, items, batch_tokens)
+    with evaluation_mode(model):
+        losses = item_losses(model, items, heldout.batch_tokens)
         if with_answers:
-            answers[:] = _answers(model, tokenizer, items, losses, area.max_new_tokens, answer_batch_size)
+            longest = heldout.areas[name].max_new_tokens
+            answers[:] = _answers(model, tokenizer, items, losses, longest, heldout.answer_batch_size)
     return [
         _item_score(name, items.item(index), loss, answer, scorers)
         for index, (loss, answer) in enumerate(zip(losses, answers, strict=True))
@@ -96,31 +89,23 @@ def score_area(
 
 
 class ItemLoss(NamedTuple):
-    """A model's loss on one item.
+    """A model's loss on one item."""
 
-    Attributes:
-        nll: Mean over the label tokens, in nats a token.
-        tokens: Label tokens.
-        foretold: Whether each of them is the token that the model holds for the likeliest, given those before.
-    """
-
-    nll: float
-    tokens: int
-    foretold: bool
+    nll: float  # mean over the label tokens, in nats a token
+    tokens: int  # label tokens
+    is_greedy: bool  # whether each label is the model's most likely token, given the tokens before
 
 
 def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> list[ItemLoss]:
-    """Each item's loss, in the set's order.
-
-    Items are batched by length, so that a model that needs padding gets little of it. The losses don't depend on the
-    batches beyond rounding.
-    """
+    """Each item's loss, in the set's order. Batching changes the losses by rounding only."""
     device = next(model.parameters()).device
+    # float64: sums in any order, of any batches, agree beyond the digits that are recorded.
     sums = torch.zeros(len(items), dtype=torch.float64, device=device)
     hits = torch.zeros(len(items), dtype=torch.int64, device=device)
     tokens = np.zeros(len(items), dtype=np.int64)
     with torch.no_grad():
-        for indices in _batches(items.lengths, batch_tokens):
+        # By length: a model that needs padding then gets little of it.
+        for indices in length_batches(np.argsort(items.lengths, kind="stable"), items.lengths, batch_tokens):
             batch = items.batch(indices)
             tokens[indices] = np.bincount(batch.label_item.numpy(), minlength=len(batch))
             nll, hit = token_losses_and_hits(model, batch.to(device))  # (labels,) each
@@ -132,8 +117,17 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
     return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
 
 
+def length_batches(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Split rows of ascending length into batches that fit into `batch_tokens` padded, each of one row at least."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or (end + 1 - start) * lengths[rows[end]] > batch_tokens:
+            yield rows[start:end]
+            start = end
+
+
 def summarize(scores: Sequence[ItemScore]) -> Summary:
-    """An area's means over its items.
+    """Average an area's scores over its items.
 
     Args:
         scores: At least one, all with answers or all without.
@@ -151,17 +145,6 @@ def summarize(scores: Sequence[ItemScore]) -> Summary:
     }
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; after it the mode that was."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 def _answers(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -170,23 +153,21 @@ def _answers(
     max_new_tokens: int,
     batch_size: int,
 ) -> list[str]:
-    """Greedy answers, generated only where the losses don't tell them already.
-
-    Where every token of the response, its end token too, is the likeliest given those before it, the response is what
-    greedy decoding would write.
-    """
+    """Greedy answers, generated only where the losses don't determine them."""
     ends = set(end_tokens(hugging_face_model(model), tokenizer))
+    # Where every token of the response, its end token too, is the likeliest given those before, the response is what
+    # greedy decoding would write: one forward pass instead of one per token.
     answers: dict[int, str] = {}
     for index, loss in enumerate(losses):
         response = items.input_ids(index)[len(items.prompt_ids(index)) :]
         response = response[: int(np.flatnonzero(items.label_mask(index)[-len(response) :])[-1]) + 1]
-        if loss.foretold and len(response) <= max_new_tokens and int(response[-1]) in ends:
+        if loss.is_greedy and len(response) <= max_new_tokens and int(response[-1]) in ends:
             answers[index] = str(tokenizer.decode(response, skip_special_tokens=True)).strip()
-    open_ones = [index for index in range(len(items)) if index not in answers]
-    if open_ones:
-        prompts = [items.prompt_ids(index) for index in open_ones]
+    remaining = [index for index in range(len(items)) if index not in answers]
+    if remaining:
+        prompts = [items.prompt_ids(index) for index in remaining]
         texts = greedy_answers(model, tokenizer, prompts, max_new_tokens, batch_size)
-        answers.update(zip(open_ones, texts, strict=True))
+        answers.update(zip(remaining, texts, strict=True))
     return [answers[index] for index in range(len(items))]
 
 
@@ -194,7 +175,7 @@ def _item_score(
     area: str, item: Item, loss: ItemLoss, answer: str | None, scorers: Mapping[str, ScorerFunction]
 ) -> ItemScore:
     nll, tokens, _ = loss
-    watchdog.beat()  # a scorer of the user's may take its time with each item
+    watchdog.beat()  # a user's own scorer may be slow
     if answer is None:
         return ItemScore(area, item.id, nll, tokens)
     return ItemScore(
@@ -207,17 +188,6 @@ def _item_score(
         token_f1=token_f1(answer, item.response),
         scores={name: scorer(answer, item) for name, scorer in scorers.items() if name not in ALWAYS_SCORED},
     )
-
-
-def _batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Items by ascending length, as many at a time as fit into `batch_tokens` when padded to the longest."""
-    batch: list[int] = []
-    for index in np.argsort(lengths, kind="stable").tolist():
-        if batch and (len(batch) + 1) * lengths[index] > batch_tokens:
-            yield np.array(batch)
-            batch = []
-        batch.append(index)
-    yield np.array(batch)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""A trial's held-out scores, item by item, until its end, when the diagnostics read them."""
+"""A trial's held-out scores by item, kept until the diagnostics read them at its end."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from trainables.evaluation.heldout import ItemScore
 from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
 
+# In the sweep's folder; written before the first trial starts.
 BASELINE_ITEMS = trial_file(BASELINE_TRIAL, ITEMS_FILE)
-"""The base model's items, in the sweep's folder; written before the first trial starts."""
 
 
 class HeldoutEvidence:
-    """Keeps the losses of every checkpoint of one trial."""
+    """The held-out losses of every checkpoint of one trial."""
 
     def __init__(self) -> None:
         self._points: list[HeldoutPoint] = []
 
     def add(self, step: int, scores: Mapping[str, Sequence[ItemScore]]) -> None:
-        """Takes in a checkpoint's scores by area, in the sets' order."""
+        """Add a checkpoint's scores by area, in the sets' order."""
         self._points.append(
             HeldoutPoint(step, {area: [score.nll for score in found] for area, found in scores.items()})
         )
 
     def replay(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Takes in the lines of `heldout.jsonl` that an earlier start of the trial wrote."""
+        """Restore the scores of an earlier start from its lines in `heldout.jsonl`."""
         points: dict[int, dict[str, list[float]]] = {}
         for line in lines:
             nll = number_or_nan(line["nll"])
@@ -38,12 +38,12 @@ class HeldoutEvidence:
         self._points += [HeldoutPoint(step, items) for step, items in points.items()]
 
     def findings(
-        self, watch: CurveMonitor, areas: Mapping[str, TokenizedSet], weights: Mapping[str, float], sweep_folder: Path
+        self, monitor: CurveMonitor, areas: Mapping[str, TokenizedSet], weights: Mapping[str, float], sweep_folder: Path
     ) -> list[Finding]:
-        """What the diagnostics make of them.
+        """Run the held-out diagnostics.
 
         Args:
-            watch: What read the trial's curve.
+            monitor: The monitor of the trial's curve.
             areas: The areas' items.
             weights: Weight of each area that selects.
             sweep_folder: Holds the base model's items; without that file nothing is compared with the base model.
@@ -53,7 +53,7 @@ class HeldoutEvidence:
         scored = {area: areas[area] for area in self._points[0].items}
         groups = {area: [items.group(index) for index in range(len(items))] for area, items in scored.items()}
         base = _baseline(sweep_folder / BASELINE_ITEMS, scored)
-        return heldout_findings(self._points, base, groups, weights, watch.settings, watch.training_fall)
+        return heldout_findings(self._points, base, groups, weights, monitor.settings, monitor.training_fall)
 
 
 def _baseline(path: Path, areas: Mapping[str, TokenizedSet]) -> dict[str, list[float]] | None:

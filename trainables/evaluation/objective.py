@@ -7,14 +7,11 @@ from typing import Any
 
 
 def objective(areas: Mapping[str, Mapping[str, float]], weights: Mapping[str, float]) -> float:
-    """The number that a sweep minimises: the areas' `nll`, averaged by weight.
+    """Average the areas' `nll` by weight, in nats a token; not finite if an area's `nll` is not.
 
     Args:
         areas: Summaries by area; every area that has a weight must be there.
         weights: Weight above 0 of each area that selects. Areas without a weight don't count.
-
-    Returns:
-        Weighted mean in nats a token; not finite where an area's `nll` is not.
 
     Raises:
         KeyError: An area with a weight has no summary.

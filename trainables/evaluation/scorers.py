@@ -1,7 +1,7 @@
-"""Scores of generated answers to held-out items, each in 0 to 1, 1 being right. Pure text functions.
+"""Scores of generated answers to held-out items, each 0 to 1 (right). Pure text functions.
 
-`exact_match` and `token_f1` compare two texts; every other scorer is made by `load_scorers` from its entry in an
-area's config and takes the answer and the `Item`.
+`exact_match` and `token_f1` compare two texts. `load_scorers` makes the other scorers from an area's config; they take
+the answer and the `Item`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def token_f1(answer: str, reference: str) -> float:
 
 
 def multiple_choice(answer: str, item: Item) -> float:
-    """1.0 if the option that the answer names first is the reference's, else 0.0 (also if it names none).
+    """1.0 if the first option named in the answer is the reference's, else 0.0.
 
-    An option is named by its text (any case, whole words; of two that begin at the same place the longer one) or by
-    its letter: alone on a line, in brackets, before ")", "." or ":", or after "answer is", "option" or "choice". A
+    An option is named by its text (any case, whole words; of two that begin at the same place the longer one) or by its
+    letter: on a line of its own, in brackets, before ")", "." or ":", or after "answer is", "option" or "choice". A
     letter in running text does not count ("A refund").
 
     The options are the item's key `options` or `choices` (a list, lettered A, B, ... in order, or letter to text), or
@@ -76,12 +76,13 @@ def _options(item: Item) -> list[Option]:
 
 
 def number_within(tolerance: float) -> ScorerFunction:
-    """Scores 1.0 if the answer's first number is within a tolerance of the reference's, else 0.0.
+    """Score 1.0 if the answer's first number is within a tolerance of the reference's, else 0.0.
 
-    The tolerance is relative: |answer - reference| <= tolerance * |reference|; a reference of 0 takes only 0. Units
+    The tolerance is relative: |answer - reference| <= tolerance * |reference|; a reference of 0 accepts only 0. Units
     count: "5" is not "5%", nor is "1,496.5" "$1,496.5 million". A reference without a number, or with several (a date,
     a list), is a `UserError`.
     """
+    # Decimal: with binary floats 1.1 would miss 1 by more than a tolerance of 0.1.
     limit = Decimal(str(tolerance))
 
     def score(answer: str, item: Item) -> float:
@@ -94,11 +95,10 @@ def number_within(tolerance: float) -> ScorerFunction:
 
 
 def list_order(answer: str, item: Item) -> float:
-    """Share of a list that is there in the right order: longest common subsequence / length of the longer list.
+    """Share of a list in the right order: longest common subsequence / length of the longer list.
 
-    1.0 only for the same entries (after `squad_normalize`) in the same order; missing and surplus entries count
-    against it. What an entry is: see `trainables.data.answer_text.entries`. A reference without entries is a
-    `UserError`.
+    1.0 only for the same entries (after `squad_normalize`) in the same order; missing and surplus entries count against
+    it. `trainables.data.answer_text.entries` defines an entry. A reference without entries is a `UserError`.
     """
     given, right = entries(answer), entries(item.response)
     if not right:
@@ -114,12 +114,12 @@ def list_order(answer: str, item: Item) -> float:
 
 
 def word_limit(limit: int) -> ScorerFunction:
-    """Scores 1.0 if the answer has 1 to `limit` words (parted by white space), else 0.0."""
+    """Score 1.0 if the answer has 1 to `limit` words (separated by white space), else 0.0."""
     return lambda answer, _: float(1 <= len(answer.split()) <= limit)
 
 
 def bullet_limit(limit: int) -> ScorerFunction:
-    """Scores 1.0 if the answer has 1 to `limit` lines that begin with a bullet (-, *, •) or a number, else 0.0."""
+    """Score 1.0 if the answer has 1 to `limit` lines that begin with a bullet (-, *, •) or a number, else 0.0."""
     return lambda answer, _: float(1 <= bullets(answer) <= limit)
 
 
@@ -134,16 +134,16 @@ _WITH_COUNT = {"word_limit": word_limit, "bullet_limit": bullet_limit}
 
 
 def load_scorers(specs: list[Scorer], where: str = "scorers") -> dict[str, ScorerFunction]:
-    """The scorers of an area, by name.
+    """Make the scorers of an area, by name.
 
     Args:
-        specs: Each a name, `{name: argument}`, or `package.module:function` of the user's own, called as
-            `function(answer, item)` and giving a finite number.
-        where: The config key that they come from, for errors.
+        specs: Each a name, `{name: argument}`, or the user's `package.module:function`, called as `function(answer,
+            item)` and returning a finite number.
+        where: Config key of the scorers, for errors.
 
     Raises:
-        UserError: A name is unknown or given twice, an argument is missing, surplus or out of its range, or the
-            user's function cannot be imported.
+        UserError: A name is unknown or given twice, an argument is missing, surplus or out of range, or the user's
+            function cannot be imported.
     """
     scorers: dict[str, ScorerFunction] = {}
     for spec in specs:
@@ -157,15 +157,15 @@ def load_scorers(specs: list[Scorer], where: str = "scorers") -> dict[str, Score
 
 
 def reference_errors(items: Iterable[Item], scorers: dict[str, ScorerFunction]) -> list[UserError]:
-    """What is wrong with an area's references, found before any answer is generated: each is scored as an answer.
+    """Check an area's references before any answer is generated, by scoring each as an answer.
 
     Args:
         items: The area's items.
         scorers: Its scorers, from `load_scorers`.
 
     Returns:
-        One error for each item and scorer that cannot be scored (a reference without a number, an item without
-        options, a function of the user's own that returns no number).
+        One error for each item and scorer that cannot be scored (a reference without a number, an item without options,
+        a user's function that returns no number).
     """
     errors = []
     for item in items:
@@ -198,7 +198,7 @@ def _load(name: str, argument: Any, where: str) -> ScorerFunction:
 
 
 def _users_own(name: str, where: str) -> ScorerFunction:
-    """The function that `package.module:function` names, its results checked."""
+    """The function named by `package.module:function`, wrapped in a check of its results."""
     module_name, _, function_name = name.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)

@@ -65,17 +65,14 @@ class LaneState:
 
     def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:
         """Every item's loss, and answer where asked for, of one area."""
-        held = self.settings.heldout
         return heldout.score_area(
             model,
             self.base.tokenizer,
             self.areas[area],
             area,
-            held.areas[area],
+            self.settings.heldout,
             self.scorers[area],
             with_answers=with_answers,
-            batch_tokens=held.batch_tokens,
-            answer_batch_size=held.answer_batch_size,
         )
 
     def lines(self, area: str, step: int, scores: list[ItemScore]) -> str:

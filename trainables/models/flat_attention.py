@@ -1,7 +1,7 @@
-"""Padding-free attention: sequences laid end to end in one row, each attending to itself alone.
+"""Padding-free attention: sequences laid end to end in one row, each attending to itself only.
 
-Registered with transformers as an attention of its own. A call that names no `cu_seq_lens_q` (a padded batch, a step of
-generation) goes to transformers' SDPA attention unchanged.
+Registered with transformers as an attention implementation. Calls without `cu_seq_lens_q` (padded batches, generation)
+fall through to transformers' SDPA attention.
 """
 
 from __future__ import annotations
@@ -17,38 +17,26 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-PADDING_FREE = "padding_free"
-"""Name under which `transformers` knows this attention: `model.set_attn_implementation(PADDING_FREE)`."""
+PADDING_FREE = "padding_free"  # name in transformers: `model.set_attn_implementation(PADDING_FREE)`
 
+# The longest row that is cast to fp32 on CPUs. torch 2.13's bf16 backward pass is slower there on short rows than a
+# cast to fp32 and back. Measured with 9 heads of 64 on one core, forward and backward: 2.8 (bf16) against 1.1 ms (fp32)
+# at 80 tokens, 5.7 against 3.8 at 190, 14.5 against 18.6 at 512. The limit lies between the last two.
 WIDENED_TOKENS = 256
-"""The longest row that is cast: torch 2.13's bf16 attention on CPUs has a backward pass that is slower than a cast to
-fp32 and back where rows are short (with 9 heads of 64 and one core, forward and backward: 2.8 against 1.1 ms at 80
-tokens, 5.7 against 3.8 at 190, but 14.5 against 18.6 at 512). Ours, between the last two."""
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
-def supports_flat(model: PreTrainedModel, max_tokens: int) -> bool:
-    """Whether a model's layers, as its configuration describes them, can take flat rows of such sequences.
-
-    Args:
-        model: A causal LM.
-        max_tokens: The longest sequence.
-    """
-    return max_tokens <= longest_flat(model)
-
-
 def longest_flat(model: PreTrainedModel) -> int:
-    """The longest sequence that a model can take in flat form; 0 if it cannot take any.
-
-    A sliding window changes nothing for sequences that fit into it. Models that choose their attention by themselves
-    (Falcon, MPT), cap its scores (Gemma 2) or mix tokens by other means cannot take the flat form.
-    """
+    """The longest sequence that a model can take in flat rows; 0 if it cannot take any."""
     config = model.config.get_text_config()
     layers = set(getattr(config, "layer_types", None) or ())
+    # Gemma 2 caps its scores, Falcon and MPT compute attention themselves, other layer kinds mix tokens across
+    # sequences: none of them can take flat rows.
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     if not model._supports_attention_backend or capped or not layers <= KNOWN_LAYERS:
         return 0
+    # A sliding window changes nothing for sequences that fit into it.
     window = getattr(config, "sliding_window", None)
     if window is None or (layers and "sliding_attention" not in layers):
         return sys.maxsize
@@ -74,12 +62,12 @@ def padding_free_attention(
         query: (1, heads, T, head size).
         key: (1, key heads, T, head size); `heads` is a multiple of `key heads`.
         value: As `key`.
-        attention_mask: Not read for a flat row.
+        attention_mask: Ignored for a flat row.
         scaling: Factor of the scores; None for 1 / sqrt(head size).
         dropout: Dropout probability of the attention weights.
         cu_seq_lens_q: (B + 1,) int32 starts of the sequences, and T; None for an ordinary batch.
         max_length_q: The longest sequence.
-        **kwargs: What else the model passes to its attention.
+        **kwargs: Further arguments of the model's attention call.
 
     Returns:
         (1, T, heads, head size) and, in place of attention weights, None.
@@ -104,10 +92,12 @@ def _one_by_one(
     lengths = cu_seqlens.diff().tolist()
     rows = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     shared_keys = query.shape[1] != key.shape[1]
+    # The fallback: one SDPA call a sequence. Sequences never see each other, so no mask is built.
     outputs = []
     for row in rows:
         widens = _is_widened(row[0])
         q, k, v = (tensor.float() for tensor in row) if widens else row
+        # Autocast would cast the widened tensors back to bf16.
         with torch.autocast(query.device.type, enabled=False) if widens else nullcontext():
             output = functional.scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=shared_keys
@@ -147,7 +137,7 @@ def _varlen(
 
 
 def _has_varlen_kernel(query: torch.Tensor) -> bool:
-    """The limits of FlashAttention 2, which `varlen_attn` calls."""
+    # The limits of FlashAttention 2, which `varlen_attn` calls.
     head_size = query.shape[-1]
     return (
         query.is_cuda

@@ -1,4 +1,4 @@
-"""How a model's forward pass is run: flat or padded, logits at labels or everywhere, in which precision."""
+"""How a model's forward pass runs: flat or padded rows, logits at labels or everywhere, and in which precision."""
 
 from __future__ import annotations
 
@@ -14,28 +14,20 @@ from transformers import PreTrainedModel
 
 @dataclass(frozen=True)
 class ForwardPlan:
-    """What `trainables.models.base_model.load_base` found out about a model. The default is right for every causal LM.
+    """The shortcuts that a model's forward pass can take. The default is right for every causal LM."""
 
-    Attributes:
-        longest_flat: The longest sequence that may be laid end to end with others; batches with longer ones are padded.
-        head_at_labels: Whether the output head may be given the hidden states at labels only.
-        autocast: Type in which matrix products are computed; None for the weights' own.
-        pad_id: Token for padding; it is masked, so that any will do.
-    """
-
-    longest_flat: int = 0
-    head_at_labels: bool = False
-    autocast: torch.dtype | None = None
-    pad_id: int = 0
+    longest_flat: int = 0  # the longest sequence that may be laid end to end with others; longer batches are padded
+    head_at_labels: bool = False  # whether the output head may get the hidden states at labels only
+    autocast: torch.dtype | None = None  # type in which matrix products are computed; None for the weights' own
+    pad_id: int = 0  # padding token; any will do, it is masked
 
     @staticmethod
     def of(model: nn.Module) -> ForwardPlan:
-        """The plan that was attached to a model, or to the one inside a PEFT model; else the default."""
+        """The plan attached to a model, or to the model inside a PEFT model; else the default."""
         plan = getattr(hugging_face_model(model), "forward_plan", None)
         return plan if isinstance(plan, ForwardPlan) else ForwardPlan()
 
     def attach(self, model: PreTrainedModel) -> None:
-        """Makes this the plan of a model."""
         vars(model)["forward_plan"] = self
 
     def autocasting(self, device: torch.device) -> AbstractContextManager[None]:

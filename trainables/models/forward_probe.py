@@ -1,4 +1,4 @@
-"""Tries a loaded model's short cuts on a few tokens, against its plain forward pass, and keeps those that agree."""
+"""Compare a loaded model's shortcuts with its plain forward pass on a few tokens, and keep those that agree."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from trainables.models.token_losses import label_logits
 
 logger = logging.getLogger(__name__)
 
-LENGTHS = (5, 2, 9)
+LENGTHS = (5, 2, 9)  # unequal, so that a wrong boundary or position shows in the logits
+# Allowed relative L2 error of the logits by compute type: some hundred times its rounding error. A token that sees
+# another sequence, or a skipped scale behind the output head, causes an error many times larger.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Allowed error of the logits (L2, relative), by the type that they are computed in: some hundred times its rounding,
-and a small part of what a token that sees another sequence, or a scale behind the output head left out, makes."""
 
 
 def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: int) -> ForwardPlan:
-    """Finds out whether a model can take flat rows, and its output head hidden states at labels only.
+    """Find out whether a model can take flat rows, and its output head hidden states at labels only.
 
-    The plan is attached to the model and, if it allows flat rows, the model's attention is set to the padding-free one.
-    What a model cannot do is said in the log.
+    Attaches the plan to the model and, where it allows flat rows, switches the model to padding-free attention.
 
     Args:
         model: In evaluation mode.
         autocast: Type in which matrix products will be computed; None for the weights' own.
-        pad_id: Token for padding.
+        pad_id: Padding token.
     """
     batch = probe_batch(model.config.get_text_config().vocab_size).to(next(model.parameters()).device)
     plan = ForwardPlan(autocast=autocast, pad_id=pad_id)
@@ -55,7 +54,7 @@ def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: in
 
 
 def probe_batch(vocabulary: int) -> Batch:
-    """A few short sequences of seeded random tokens, each predicted from its second token on."""
+    """A few short sequences of seeded random tokens; every token but the first is a label."""
     random = np.random.Generator(np.random.PCG64(0))
     tokens = [random.integers(0, vocabulary, length).astype(np.int32) for length in LENGTHS]
     return collate([TokenSequence(str(i), ids, np.arange(len(ids)) > 0) for i, ids in enumerate(tokens)])

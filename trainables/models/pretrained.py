@@ -1,7 +1,4 @@
-"""Where a base model lies: hub, folder, GGUF file or built on the spot; and its tokenizer. Imports no torch by itself.
-
-A sweep's driver needs these before any lane starts, and torch would add seconds to every mistake that it finds.
-"""
+"""Locate a base model (hub, folder, GGUF file or built on the spot) and load its tokenizer."""
 
 from __future__ import annotations
 
@@ -14,17 +11,19 @@ from trainables.errors import UserError
 from trainables.models.safetensors_files import PICKLED, TO_SAFETENSORS, read_json, summarize_weights
 from trainables.storage.atomic import build_once
 
+# Imports of torch stay inside functions: the driver resolves models before any lane starts, and torch would add
+# seconds to every config error.
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
 
 
 def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
-    """Finds, fetches, converts or builds the base model.
+    """Find, fetch, convert or build the base model.
 
     Args:
         model: `name` is a Hugging Face id, a folder, a `.gguf` file (converted once to safetensors, by the hash of its
             content) or `random:tiny-llama` (built once).
-        cache_dir: Folder for what is converted or built. Hub models go to Hugging Face's own cache.
+        cache_dir: Folder of converted and built models. Hub models go to Hugging Face's own cache.
 
     Returns:
         Absolute path of a folder with configuration, tokenizer and safetensors weights.
@@ -49,13 +48,13 @@ def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a model's name reads as a Hugging Face id: `name` or `owner/name`, and no file or folder of that name."""
+    """Whether a name reads as a Hugging Face id (`name` or `owner/name`) and is no existing file or folder."""
     reads_as_path = name.startswith((".", "/", "~", "random:")) or name.endswith((".gguf", "/")) or name.count("/") > 1
     return not reads_as_path and not os.path.exists(name)
 
 
 def check_folder(folder: Path) -> None:
-    """Checks that a folder holds a configuration and whole safetensors weights, without reading the weights.
+    """Check that a folder holds a configuration and complete safetensors weights, without reading the weights.
 
     Raises:
         UserError: Something is missing or damaged, or the weights are pickled.
@@ -70,13 +69,11 @@ def check_folder(folder: Path) -> None:
 
 
 def load_tokenizer(path: str | Path, model: ModelConfig | None = None) -> Any:
-    """The tokenizer in a model's folder.
-
-    One that names no class of its own is read without importing torch; the others' classes import it.
+    """Load the tokenizer from a model's folder.
 
     Args:
         path: A folder from `resolve_model`.
-        model: Says whether code that comes with the model may run; None for no.
+        model: Tells whether the model's own code may run; None for no.
 
     Returns:
         A `transformers.PreTrainedTokenizerBase`.
@@ -85,6 +82,7 @@ def load_tokenizer(path: str | Path, model: ModelConfig | None = None) -> Any:
         UserError: There is none, or it cannot be read.
     """
     config = Path(path) / "tokenizer_config.json"
+    # A tokenizer without a class of its own loads without torch; AutoTokenizer imports it.
     generic = config.is_file() and read_json(config).get("tokenizer_class") in GENERIC_TOKENIZERS
     try:
         if generic:

@@ -1,4 +1,4 @@
-"""Quiets the progress bars of transformers."""
+"""Silence the progress bars of transformers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Keeps transformers' loading bars out of a lane's log and a command's one line."""
+    """Keep transformers' loading bars out of logs and command output."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""A model's safetensors files: whether they are all there and whole, and what their headers say. Imports no torch."""
+"""A model's safetensors files: completeness, and sizes from their headers. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,22 +20,17 @@ NOT_LINEAR = ("embed", "lm_head", "wte", "wpe", "norm")
 
 @dataclass(frozen=True)
 class WeightsSummary:
-    """A model's size, read from the headers of its files.
+    """A model's size, read from the headers of its files."""
 
-    Attributes:
-        parameters: All weights; tied ones count once.
-        linear_shapes: (rows, columns) of each matrix but embeddings and output head.
-    """
-
-    parameters: int
-    linear_shapes: list[tuple[int, int]]
+    parameters: int  # all weights; tied ones count once
+    linear_shapes: list[tuple[int, int]]  # (rows, columns) of each matrix except embeddings and output head
 
 
 def summarize_weights(folder: str | Path) -> WeightsSummary:
-    """Counts a model's weights without reading them.
+    """Count a model's weights from the file headers.
 
     Raises:
-        UserError: There are no safetensors files, one of several is missing or damaged, or the weights are pickled.
+        UserError: There are no safetensors files, one is missing or damaged, or the weights are pickled.
     """
     shapes = {name: shape for file in weight_files(Path(folder)) for name, shape in _shapes(file).items()}
     linear = [
@@ -47,7 +42,7 @@ def summarize_weights(folder: str | Path) -> WeightsSummary:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """A model's safetensors files.
+    """List a model's safetensors files.
 
     Raises:
         UserError: There are none, or one that the index names is missing.
@@ -70,7 +65,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises:
         UserError: The file holds something else.
@@ -86,7 +81,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _shapes(file: Path) -> dict[str, list[int]]:
     try:
-        with safe_open(str(file), framework="numpy") as tensors:  # refuses a file that is shorter than its header says
+        with safe_open(str(file), framework="numpy") as tensors:  # refuses a truncated file
             return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, OSError) as error:
         raise _error("must have weights that are whole", f"{file} ({error})", FETCH_AGAIN) from error

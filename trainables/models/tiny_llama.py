@@ -1,4 +1,4 @@
-"""A tiny Llama with seeded random weights and a byte-level tokenizer: for tests of the machinery, good for no text."""
+"""A tiny Llama with seeded random weights and a byte-level tokenizer, for tests of the machinery."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trainables.models.progress_bars import no_progress_bars
 
-NAME = "random:tiny-llama"
-"""What a config calls it."""
+NAME = "random:tiny-llama"  # `model.name` in a config
 
-RECIPE = "tiny-llama-1"
-"""Name of the built folder; counts up when the recipe changes, so that no cache serves an old one."""
+RECIPE = "tiny-llama-1"  # folder name in the cache; count up when the recipe changes
 
 SEED = 20
 SPECIAL_TOKENS = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
@@ -25,7 +23,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tiny_llama(folder: Path) -> None:
-    """Writes model (about 0.1M weights, float32) and tokenizer; the same bits every time."""
+    """Write model (about 0.1M float32 weights) and tokenizer; the bits are always the same."""
     tokenizer = byte_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -49,16 +47,16 @@ def build_tiny_llama(folder: Path) -> None:
 
 
 def draw_weights(model: LlamaForCausalLM, seed: int) -> None:
-    """Matrices from a normal distribution of variance 1 / hidden size, so that logits differ; norms at 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:
+                # Variance 1 / hidden size, so that logits differ; norms stay at 1.
                 weight.normal_(0.0, model.config.hidden_size**-0.5, generator=generator)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for each byte, three special ones, and a chat template in ChatML's form."""
+    """One token per byte, three special tokens, and a ChatML template."""
     vocabulary = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE(vocab={token: place for place, token in enumerate(vocabulary)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,1 +1,1 @@
-"""LR schedule, optimizer, and what the workers of a trial share in one step."""
+"""LR schedule, optimizer, and the data that the workers of a trial share in a step."""

@@ -1,14 +1,14 @@
-"""The learning rate of every step of one epoch: warm-up, hold, decay to a floor. Pure arithmetic.
+"""The learning rate of every step of one epoch: warm-up, hold, decay to a floor.
 
-Steps are numbered from 0 to N - 1, and the LR of a step is the one that its update uses. With W warm-up steps:
+Steps are numbered 0 to N - 1; a step's LR is the one of its update. With W warm-up steps:
 
-- warm-up: lr(s) = peak * (s + 1) / W for s < W, so that no step is wasted at LR 0 and step W - 1 is at the peak.
-  W = 0 and W = 1 are the same schedule: the first step is at the peak.
+- warm-up: lr(s) = peak * (s + 1) / W for s < W: no step runs at LR 0 and step W - 1 is at the peak. W = 0 and W = 1 are
+the same schedule.
 - decay: progress p = (s - W + 1) / (N - W) from 0 at the last warm-up step to 1 at the last step of the epoch.
-- the last step is at the floor, exactly, whatever the shape. A one-step epoch is that last step.
+- the last step is exactly at the floor, for every shape. A one-step epoch is that last step.
 
-`transformers.get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup` start at LR 0 and would reach
-their end one step after the last: for W >= 1 and a floor of 0, lr(s) here is their LR at step s + 1.
+`transformers.get_linear_schedule_with_warmup` and `get_cosine_schedule_with_warmup` start at LR 0 and would end one
+step after the last: for W >= 1 and a floor of 0, lr(s) here is their LR at step s + 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ from trainables.config.hyperparameters import SCHEDULE_PARAMS
 from trainables.config.sections import Params, ScheduleConfig
 from trainables.errors import UserError
 
-MOST_FLOOR_OF_PEAK = 0.8
-"""Highest floor as a fraction of the peak; above it the LR would hardly decline (see `cap_floor`)."""
-
-AT_PEAK = 0.8
-"""A step after warm-up is "at peak" while its LR is at least this fraction of the peak."""
+MOST_FLOOR_OF_PEAK = 0.8  # highest floor as a fraction of the peak; above it the LR would hardly decline
+AT_PEAK = 0.8  # a step after warm-up is "at peak" while its LR is at least this fraction of the peak
 
 Phase = Literal["warmup", "peak", "decay"]
 
@@ -36,19 +33,18 @@ class LRSchedule:
 
     Attributes:
         peak_lr: Highest LR, above 0.
-        floor_lr: LR of the last step, in 0 to `peak_lr`; an LR, not a ratio.
-        steps: Optimizer steps of the epoch (N), 1 and up.
-        warmup_steps: Steps of linear warm-up (W), in 0 to `steps` - 1.
-        shape: What the LR does between peak and floor. "linear" and "cosine" decay from the end of the warm-up on;
-            "step" is piecewise constant; "wsd" (warm-up, stable, decay) holds the peak and then decays linearly.
-        step_at: For "step": fractions of the whole epoch, ascending. After the k-th of n of them the LR is
-            peak * (floor / peak) ** (k / n). One that lies inside the warm-up takes effect when the warm-up is over.
-            Not empty, as `ScheduleConfig` makes sure.
-        decay_fraction: For "wsd": the last part of the epoch in which the LR decays, as a fraction of the epoch.
+        floor_lr: LR of the last step, 0 to `peak_lr`; an LR, not a ratio.
+        steps: Optimizer steps of the epoch (N), at least 1.
+        warmup_steps: Steps of linear warm-up (W), 0 to `steps` - 1.
+        shape: "linear" and "cosine" decay from the end of the warm-up; "step" is piecewise constant; "wsd" (warm-up,
+            stable, decay) holds the peak and then decays linearly.
+        step_at: For "step": ascending fractions of the whole epoch, not empty. After the k-th of n the LR is peak *
+            (floor / peak) ** (k / n). A fraction inside the warm-up takes effect at its end.
+        decay_fraction: For "wsd": length of the final decay as a fraction of the epoch.
 
     Raises:
-        UserError: An LR or a number of steps is out of its range, the floor is 0 for the shape "step", or warm-up and
-            decay do not fit into the epoch.
+        UserError: An LR or a number of steps is out of range, the floor is 0 for the shape "step", or warm-up and decay
+            do not fit into the epoch.
     """
 
     peak_lr: float
@@ -64,24 +60,21 @@ class LRSchedule:
         _check_lengths(self)
 
     def __call__(self, step: int) -> float:
-        """The LR of a step; see `lr`."""
         return self.lr(step)
 
     def lr(self, step: int) -> float:
-        """The LR of a step.
-
-        Args:
-            step: Number of the step, 0 to `steps` - 1.
+        """The LR of a step, 0 to `steps` - 1.
 
         Raises:
             ValueError: The epoch has no such step.
         """
         if not 0 <= step < self.steps:
             raise ValueError(f"step must be in 0 to {self.steps - 1}, got {step}")
+        # Before the formulas, whose rounding would miss the floor by a bit.
         if step == self.steps - 1:
             return self.floor_lr
         if step <= self._peak_step:
-            # The ratio first: at the peak it is 1.0 and the LR is `peak_lr` to the last bit.
+            # Ratio first: it is exactly 1.0 at the peak, and the LR exactly `peak_lr`.
             return self.peak_lr * ((step + 1) / (self._peak_step + 1))
         if self.shape == "step":
             return self._stepped(step)
@@ -92,7 +85,7 @@ class LRSchedule:
         return self._cosine_from(self._peak_step, step)
 
     def phase(self, step: int) -> Phase:
-        """Where a step lies: "warmup", then "peak" (LR at least 0.8 of the peak), then "decay".
+        """The phase of a step: "warmup", then "peak" (LR at least 0.8 of the peak), then "decay".
 
         Raises:
             ValueError: The epoch has no such step.
@@ -104,12 +97,10 @@ class LRSchedule:
 
     @property
     def _peak_step(self) -> int:
-        """The step at which the LR is first at the peak."""
         return max(self.warmup_steps - 1, 0)
 
     @property
     def _last_stable_step(self) -> int:
-        """For "wsd": the last step at the peak."""
         return max(self.steps - self._decay_steps - 1, self._peak_step)
 
     @property
@@ -134,19 +125,16 @@ class LRSchedule:
 
 
 def make_schedule(params: Params, config: ScheduleConfig, steps: int) -> LRSchedule:
-    """The LR schedule of a trial.
+    """Make a trial's LR schedule, with round(warmup_fraction * steps) warm-up steps.
 
     Args:
-        params: The trial's hyper-parameters as used; `peak_lr`, `decay_floor` (an LR) and `warmup_fraction` (0 to
-            below 1, of the epoch's steps) are read.
+        params: The trial's final hyper-parameters; reads `peak_lr`, `decay_floor` (an LR) and `warmup_fraction` (0 to
+            below 1, of the epoch's steps).
         config: The shape and its settings.
-        steps: Optimizer steps of the epoch, 1 and up.
-
-    Returns:
-        A schedule with round(warmup_fraction * steps) warm-up steps.
+        steps: Optimizer steps of the epoch, at least 1.
 
     Raises:
-        UserError: A hyper-parameter is missing or out of its range, or warm-up and decay do not fit into the epoch.
+        UserError: A hyper-parameter is missing or out of range, or warm-up and decay do not fit into the epoch.
     """
     for name in SCHEDULE_PARAMS:
         if name not in params:
@@ -166,17 +154,15 @@ def make_schedule(params: Params, config: ScheduleConfig, steps: int) -> LRSched
 
 
 def cap_floor(params: Params) -> tuple[Params, Params | None]:
-    """Keeps a drawn floor from meeting a drawn peak: a floor above 0.8 * peak becomes 0.8 * peak.
-
-    The two are drawn independently, and the lowest recommended peak meets the highest recommended floor; there the
-    LR would not decline. The caller records and says both values.
+    """Cap a drawn floor at 0.8 * peak.
 
     Args:
-        params: Hyper-parameters as drawn; `peak_lr` and `decay_floor` are read. Not changed.
+        params: Hyper-parameters as drawn, left unchanged; reads `peak_lr` and `decay_floor`.
 
     Returns:
         The hyper-parameters to use, and {"decay_floor": the drawn value} where it was adjusted, else None.
     """
+    # Peak and floor are drawn independently, and the recommended ranges meet: the LR would then not decline.
     highest = MOST_FLOOR_OF_PEAK * params["peak_lr"]
     drawn = params["decay_floor"]
     if drawn <= highest:
@@ -215,7 +201,7 @@ def _check_lengths(schedule: LRSchedule) -> None:
             f"{warmup} warm-up steps of {steps}",
             "lower warmup_fraction",
         )
-    # Warm-up and decay are rounded to whole steps one by one; fractions that just fit may meet one step late.
+    # Warm-up and decay are rounded to whole steps separately; fractions that just fit may overlap by one step.
     if schedule.shape == "wsd" and warmup + decay > steps + 1:
         raise UserError(
             "training.schedule.decay_fraction",

@@ -1,4 +1,4 @@
-"""What a trial does in one optimizer step, and what the step gives back: shared by the engines and the loop."""
+"""Input and result of a trial's optimizer step, shared by the engines and the loop."""
 
 from __future__ import annotations
 
@@ -12,48 +12,30 @@ from trainables.data.dataset import Batch
 
 
 class StepPart(NamedTuple):
-    """What one trial does in a step.
+    """One trial's input to a step."""
 
-    Attributes:
-        micro_batches: This worker's, on the host; none if a short last step leaves it without samples.
-        step_tokens: Label tokens of the trial's whole step, over all its micro-batches and workers.
-        lr: LR of the update.
-        spare: A batch of the step for a worker that has none of its own: it may run it, to keep in step with the
-            others, at a weight of 0.
-    """
-
-    micro_batches: Sequence[Batch]
-    step_tokens: int
-    lr: float
+    micro_batches: Sequence[Batch]  # this worker's, on the host; none if a short last step leaves it without samples
+    step_tokens: int  # label tokens of the trial's whole step, over all its micro-batches and workers
+    lr: float  # LR of the update
+    # A batch for a worker without one, to run at weight 0 where the collective needs every worker.
     spare: Batch | None = None
 
 
 class Stepped(NamedTuple):
-    """What a trial's step gave, still on the device.
+    """Result of a trial's step, still on the device."""
 
-    Attributes:
-        losses: Of this worker's micro-batches.
-        grad_norm: Scalar; the gradient's total L2 norm before clipping.
-    """
-
-    losses: list[BatchLosses]
-    grad_norm: torch.Tensor
+    losses: list[BatchLosses]  # of this worker's micro-batches
+    grad_norm: torch.Tensor  # scalar; the gradient's total L2 norm before clipping
 
 
 class BatchLosses(NamedTuple):
-    """What is kept of a micro-batch.
+    """Losses of a micro-batch."""
 
-    Attributes:
-        ids: Its B samples.
-        tokens: Label tokens of each.
-        sums: (B,) float64 on the device; summed loss of each, in nats.
-    """
-
-    ids: tuple[str, ...]
-    tokens: list[int]
-    sums: torch.Tensor
+    ids: tuple[str, ...]  # its B samples
+    tokens: list[int]  # label tokens of each
+    sums: torch.Tensor  # (B,) float64 on the device; summed loss of each, in nats
 
     @classmethod
     def of(cls, batch: Batch, sums: torch.Tensor) -> BatchLosses:
-        """Of a batch that is still on the host."""
+        # Counted on the batch while it is on the host: counting on the GPU would wait for it.
         return cls(batch.ids, np.bincount(batch.label_item.numpy(), minlength=len(batch)).tolist(), sums)

@@ -1,4 +1,4 @@
-"""The workers that share a trial: which one this is, and the state of dropout of each at a step."""
+"""The workers that share a trial, and the seed of each one's dropout."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import torch.distributed as dist
 class World:
     """The workers that train one trial together.
 
-    With more than one, `torch.distributed` must be initialised and all ranks make their `World` at the same time. Flags
-    and losses travel between the hosts' processors, in a group of their own, so that they never wait for a GPU.
+    With more than one, `torch.distributed` must be initialized and all ranks must make their `World` at the same time.
 
     Attributes:
         rank: This worker, 0 to `size` - 1.
@@ -27,15 +26,16 @@ class World:
     _control: dist.ProcessGroup | None = field(init=False, default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        # Flags and losses travel between CPUs in a group of their own and never wait for a GPU.
         if self.size > 1:
             object.__setattr__(self, "_control", dist.new_group(backend="gloo"))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any worker. All call this together and get the same answer."""
+        """Whether the flag is set on any worker. Collective: all workers call it together."""
         return bool(self.highest(int(flag)))
 
     def highest(self, vote: int) -> int:
-        """The highest of the workers' numbers. All call this together and get the same answer."""
+        """The highest of the workers' numbers. Collective."""
         if self.size == 1:
             return vote
         votes = torch.tensor(vote)
@@ -43,7 +43,7 @@ class World:
         return int(votes)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every worker's value, by rank. All call this together and get the same list."""
+        """Every worker's value, by rank. Collective."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -55,5 +55,5 @@ SOLO = World()
 
 
 def dropout_state(seed: int, step: int, rank: int) -> int:
-    """The seed of a step's dropout: from the trial's seed, the steps done before and the worker, not from what ran."""
+    """Seed of a step's dropout: depends on the trial's seed, the steps done and the worker only."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])

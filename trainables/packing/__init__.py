@@ -1,1 +1,1 @@
-"""Several LoRA trials on one frozen base model, one slot each."""
+"""Train several LoRA trials together on one frozen base model."""

@@ -1,6 +1,6 @@
-"""AdamW behind a clipped gradient norm for several slots at once, each with numbers of its own.
+"""Clipping and AdamW for several slots at once, each with its own hyper-parameters.
 
-A slot is a row of a matrix; nothing is summed across rows, so that no slot's numbers, NaN included, reach another.
+A slot is a row of a matrix. No operation reduces across rows, so a slot's numbers, NaN included, reach no other slot.
 """
 
 from __future__ import annotations
@@ -12,22 +12,15 @@ import torch
 
 
 class SlotUpdate(NamedTuple):
-    """What one slot's next update is made with; the names and meanings are `TrainingConfig`'s.
+    """One slot's next update; names and meanings as in `TrainingConfig`."""
 
-    Attributes:
-        step: Number of this update in the slot's own count, 1 for the first.
-        lr: LR of this update.
-        beta1, beta2, eps, weight_decay: AdamW's numbers.
-        max_grad_norm: Clipping threshold; 0 means no clipping.
-    """
-
-    step: int
-    lr: float
-    beta1: float
+    step: int  # number of this update in the slot's own count, 1 for the first
+    lr: float  # LR of this update
+    beta1: float  # settings of AdamW
     beta2: float
     eps: float
     weight_decay: float
-    max_grad_norm: float
+    max_grad_norm: float  # clipping threshold; 0 means no clipping
 
 
 def update_(
@@ -37,10 +30,9 @@ def update_(
     second: torch.Tensor,
     updates: Sequence[SlotUpdate],
 ) -> torch.Tensor:
-    """One step of AdamW (Loshchilov and Hutter 2019) in place, each row after clipping its own gradient.
+    """Clip each row's gradient and take one AdamW step (Loshchilov and Hutter 2019) in place.
 
-    The arithmetic is that of `torch.nn.utils.clip_grad_norm_` and `torch.optim.AdamW`, row by row. It allocates nothing
-    of the weights' size: running out of memory can't leave some of them updated.
+    The arithmetic is that of `torch.nn.utils.clip_grad_norm_` and `torch.optim.AdamW`, row by row.
 
     Args:
         weights: (slots, P).
@@ -57,6 +49,7 @@ def update_(
     norms = torch.linalg.vector_norm(gradient, dim=1)
     scale = (max_norm / (norms[:, None] + 1e-6)).clamp(max=1.0)  # 1e-6 as in torch's clip_grad_norm_
     gradient.mul_(torch.where(max_norm > 0.0, scale, 1.0))
+    # In place throughout, reusing `gradient`: an update that runs out of memory half-way would corrupt the trial.
     first.lerp_(gradient, forget1)
     second.mul_(beta2).add_(gradient.square_().mul_(forget2))
     change = torch.sqrt(second, out=gradient).div_(correction2).add_(eps)
@@ -66,7 +59,7 @@ def update_(
 
 
 def _table(updates: Sequence[SlotUpdate], like: torch.Tensor) -> torch.Tensor:
-    """(8, slots): the factors of the formula, from double precision, in one transfer that waits for nothing."""
+    """(8, slots): the factors of the formula."""
     rows = [
         (
             1.0 - u.lr * u.weight_decay,
@@ -80,5 +73,7 @@ def _table(updates: Sequence[SlotUpdate], like: torch.Tensor) -> torch.Tensor:
         )
         for u in updates
     ]
+    # Factors are computed in double precision, like torch's Python scalars, and sent in one transfer without a
+    # sync.
     table = torch.tensor(rows, dtype=torch.float64).T.to(like.dtype)
     return (table.pin_memory() if like.is_cuda else table).to(like.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""The weights of several adapters in one matrix, a row a slot, with their optimizer's memory beside them."""
+"""The weights of several adapters in one matrix, one row per slot, with their optimizer state."""
 
 from __future__ import annotations
 
@@ -11,63 +11,59 @@ from torch.nn import functional
 
 from trainables.packing.adamw import SlotUpdate, update_
 
-Adapter = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""By the adapted layer's name: A (rank, in) and B (out, rank)."""
+Adapter = Mapping[str, tuple[torch.Tensor, torch.Tensor]]  # layer name -> A (rank, in), B (out, rank)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the weights of an adapter lie in its row: every layer's A, then every layer's B.
+    """Position of an adapter's weights in its row: every layer's A, then every layer's B.
 
-    A row may be laid out for a larger rank than its adapter's. The rest is zero and stays so: its A gets a gradient
-    through B's zeros, its B one through A's.
-
-    Attributes:
-        features: By layer, features in and out.
-        rank: Rank that there is room for.
+    A row may be laid out for a larger rank than its adapter's; the padding is zero.
     """
 
-    features: Mapping[str, tuple[int, int]]
-    rank: int
+    features: Mapping[str, tuple[int, int]]  # features in and out by layer
+    rank: int  # at least that of every adapter in the rows
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Weights of each part of a row: the As, then the Bs."""
+        """Number of weights of each part of a row: the As, then the Bs."""
         ins, outs = zip(*self.features.values(), strict=True)
         return [self.rank * size for size in ins + outs]
 
     @property
     def downs(self) -> int:
-        """Weights of all As together: where in a row the Bs begin."""
+        """Number of weights of all As, which is where the Bs begin."""
         return sum(self.sizes[: len(self.features)])
 
     def parts(self, rows: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Rows (slots, P) as views: by layer its As, (slots, rank x in), and its Bs, (slots, out x rank)."""
-        # One split: its backward pass is one concatenation, that of slices a full-size matrix each.
+        """View rows (slots, P) by layer as As, (slots, rank x in), and Bs, (slots, out x rank)."""
+        # One split: its backward pass is one concatenation. Slices would each get a full-size gradient to add up.
         parts, count = rows.split(self.sizes, dim=1), len(self.features)
         return dict(zip(self.features, zip(parts[:count], parts[count:], strict=True), strict=True))
 
     def row(self, adapter: Adapter) -> torch.Tensor:
-        """An adapter of this rank as (P,)."""
+        """Flatten an adapter of this rank to (P,)."""
         downs, ups = zip(*(adapter[name] for name in self.features), strict=True)
         return torch.cat([weight.detach().flatten() for weight in downs + ups])
 
     def adapter(self, row: torch.Tensor) -> Adapter:
-        """(P,) as an adapter of this rank, as views."""
+        """View (P,) as an adapter of this rank."""
         return {
             name: (down.view(self.rank, -1), up.view(-1, self.rank))
             for name, (down, up) in self.parts(row[None]).items()
         }
 
     def fit(self, rows: torch.Tensor, rank: int) -> torch.Tensor:
-        """Rows (slots, P) laid out for another rank: more zeros, or fewer.
+        """Lay out rows (slots, P) for another rank, adding or cutting zeros.
 
         Args:
             rows: In this layout.
-            rank: At least that of every adapter in `rows`.
+            rank: At least the rank of every adapter in `rows`.
         """
         if rank == self.rank:
             return rows
+        # Zero padding stays zero under training: a padded row of A gets its gradient through B's zeros, a
+        # padded column of B through A's.
         more, slots = rank - self.rank, len(rows)
         parts = self.parts(rows).values()
         downs = [functional.pad(down.view(slots, self.rank, -1), (0, 0, 0, more)) for down, _ in parts]
@@ -77,32 +73,26 @@ class Layout:
 
 @dataclass(frozen=True)
 class AdapterState:
-    """One adapter and its optimizer's memory, at its own rank.
+    """One adapter and its optimizer state, at its own rank."""
 
-    Attributes:
-        layout: How `rows` are laid out.
-        rows: (3, P): the weights, and AdamW's two running means.
-        gain: LoRA's factor alpha / r.
-    """
-
-    layout: Layout
-    rows: torch.Tensor
-    gain: float
+    layout: Layout  # layout of `rows`
+    rows: torch.Tensor  # (3, P): the weights, and AdamW's two running means
+    scaling: float  # LoRA's factor alpha / r
 
     @staticmethod
-    def fresh(adapter: Adapter, gain: float) -> AdapterState:
-        """An adapter that has not been trained."""
+    def fresh(adapter: Adapter, scaling: float) -> AdapterState:
+        """The state of an untrained adapter."""
         features = {name: (down.shape[1], up.shape[0]) for name, (down, up) in adapter.items()}
         layout = Layout(features, next(iter(adapter.values()))[0].shape[0])
         row = layout.row(adapter)
-        return AdapterState(layout, torch.stack([row, torch.zeros_like(row), torch.zeros_like(row)]), gain)
+        return AdapterState(layout, torch.stack([row, torch.zeros_like(row), torch.zeros_like(row)]), scaling)
 
 
 class AdapterStack:
-    """The adapters of all slots. Slots that leave are cut out, so that nothing of theirs is ever computed with again.
+    """The adapters of all slots.
 
     Attributes:
-        layout: Of all rows; its rank is the largest of the adapters'. None while there is no slot.
+        layout: Of all rows, at the largest of the adapters' ranks. None without slots.
         rows: (3, slots, P): weights, and AdamW's two running means.
     """
 
@@ -110,7 +100,7 @@ class AdapterStack:
         self.layout: Layout | None = None
         self.rows = torch.empty(3, 0, 0)
         self._ranks: list[int] = []
-        self._gains: list[float] = []
+        self._scalings: list[float] = []
         self._scale = torch.empty(0, 1)
 
     @property
@@ -119,7 +109,7 @@ class AdapterStack:
         return self.rows[0]
 
     def add(self, state: AdapterState) -> None:
-        """Takes in an adapter as the last slot.
+        """Add an adapter as the last slot.
 
         Raises:
             ValueError: It adapts other layers than those already here.
@@ -133,14 +123,15 @@ class AdapterStack:
             rank = max(self.layout.rank, state.layout.rank)
             self._fit(rank)
             self.rows = torch.cat([self.rows, _fit(state.layout, own, rank)], dim=1)
-        self._note([*self._ranks, state.layout.rank], [*self._gains, state.gain])
+        self._set_members([*self._ranks, state.layout.rank], [*self._scalings, state.scaling])
 
     def take(self, index: int) -> AdapterState:
-        """Cuts a slot out; those after it move up."""
+        """Remove and return a slot; later slots move up."""
         state = self.state(index)
+        # Cutting out, instead of masking, keeps a diverged slot's NaN from being computed with again.
         self.rows = torch.cat([self.rows[:, :index], self.rows[:, index + 1 :]], dim=1)
-        ranks, gains = self._ranks, self._gains
-        self._note(ranks[:index] + ranks[index + 1 :], gains[:index] + gains[index + 1 :])
+        ranks, scalings = self._ranks, self._scalings
+        self._set_members(ranks[:index] + ranks[index + 1 :], scalings[:index] + scalings[index + 1 :])
         if self._ranks:
             self._fit(max(self._ranks))
         else:
@@ -148,25 +139,22 @@ class AdapterStack:
         return state
 
     def state(self, index: int) -> AdapterState:
-        """A copy of a slot's adapter and optimizer's memory."""
+        """Copy a slot's adapter and optimizer state."""
         assert self.layout is not None
         rank = self._ranks[index]
         rows = _fit(self.layout, self.rows[:, index : index + 1], rank)[:, 0].clone()
-        return AdapterState(replace(self.layout, rank=rank), rows, self._gains[index])
+        return AdapterState(replace(self.layout, rank=rank), rows, self._scalings[index])
 
     def working_copy(self, dtype: torch.dtype | None) -> torch.Tensor:
-        """(slots, P): the weights as products are computed with them, each B times its adapter's factor.
-
-        Args:
-            dtype: Type of the products; None for the weights' own.
-        """
+        """(slots, P): the weights cast to `dtype` (None: unchanged), each B times its adapter's scaling."""
         assert self.layout is not None
         copy = self.weights.clone()
+        # Scaling B here saves a product of the output's size in every layer. fp32 first, then the cast.
         copy[:, self.layout.downs :] *= self._scale
         return copy.to(dtype or copy.dtype)
 
     def update(self, gradient: torch.Tensor, updates: Sequence[SlotUpdate]) -> torch.Tensor:
-        """Updates every slot.
+        """Update every slot.
 
         Args:
             gradient: (slots, P), of each slot's loss with respect to the working copy; overwritten.
@@ -176,6 +164,7 @@ class AdapterStack:
             (slots,): gradient norms with respect to the weights, before clipping.
         """
         assert self.layout is not None
+        # Chain rule: the loss depends on scaling * B, the update is of B.
         gradient[:, self.layout.downs :] *= self._scale
         return update_(self.rows[0], gradient, self.rows[1], self.rows[2], updates)
 
@@ -183,9 +172,9 @@ class AdapterStack:
         assert self.layout is not None
         self.rows, self.layout = _fit(self.layout, self.rows, rank), replace(self.layout, rank=rank)
 
-    def _note(self, ranks: list[int], gains: list[float]) -> None:
-        self._ranks, self._gains = ranks, gains
-        self._scale = self.rows.new_tensor(gains)[:, None]
+    def _set_members(self, ranks: list[int], scalings: list[float]) -> None:
+        self._ranks, self._scalings = ranks, scalings
+        self._scale = self.rows.new_tensor(scalings)[:, None]
 
 
 def _fit(layout: Layout, rows: torch.Tensor, rank: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How many trials a lane should train side by side: measured on its own device, with the sweep's own samples."""
+"""Measure how many trials a lane should train together, on its own device with the sweep's own samples."""
 
 from __future__ import annotations
 
@@ -23,47 +23,36 @@ from trainables.reliability import watchdog
 
 logger = logging.getLogger(__name__)
 
-CHOICES = (1, 2, 4, 8, 16)
-"""Numbers of slots that are tried, in this order."""
-
-WORTH = 1.05
-"""Factor by which throughput must rise for twice the slots to be worth it (ours)."""
-
-ROOM = 0.9
-"""Part of the device's memory that a pack may take: the rest is for scoring, and for longer batches than were met."""
+CHOICES = (1, 2, 4, 8, 16)  # numbers of slots tried, in this order
+WORTH = 1.05  # factor by which throughput must rise to justify twice the slots; our choice
+ROOM = 0.9  # share of the device's memory for a pack; the rest is for scoring and longer batches
 
 TIMED_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Slots:
-    """What was settled.
+    """The chosen number of slots and the measurement behind it."""
 
-    Attributes:
-        slots: Trials to train side by side.
-        obstacle: Why they can't be packed; None if they can.
-        seconds_per_step: Median time of a step of all slots, by the number of slots that were tried.
-    """
-
-    slots: int
-    obstacle: str | None
-    seconds_per_step: dict[int, float]
+    slots: int  # trials to train together
+    obstacle: str | None  # why trials can't be packed; None if they can
+    seconds_per_step: dict[int, float]  # median time of a step of all slots, by number of slots
 
     @property
     def speed_up(self) -> float | None:
-        """Throughput against one slot; None where that was not measured."""
+        """Throughput relative to one slot; None where not measured."""
         one, all_of_them = self.seconds_per_step.get(1), self.seconds_per_step.get(self.slots)
         return self.slots * one / all_of_them if one and all_of_them else None
 
 
 def measure_slots(base: Base, data: TokenizedSet, config: LaneConfig, asked: int | Literal["auto"]) -> Slots:
-    """How many trials to train side by side; afterwards the base is as it was loaded.
+    """Choose the number of slots; leaves the base as it was loaded.
 
     Args:
-        base: The base model, which no trial is using.
+        base: The base model, unused by any trial.
         data: The training set.
         config: The sweep's sections.
-        asked: So many if they can be packed at all; "auto" measures.
+        asked: Number of slots to use if trials can be packed; "auto" measures.
     """
     pack = Pack(base)
     try:
@@ -78,7 +67,7 @@ def measure_slots(base: Base, data: TokenizedSet, config: LaneConfig, asked: int
 
 
 def _chosen(seconds: dict[int, float]) -> int:
-    """The number of slots beyond which throughput rises no more; 1 if there is none that is better."""
+    """The number of slots beyond which throughput stops rising."""
     best = 1
     for slots in seconds:
         if slots / seconds[slots] < WORTH * best / seconds[best] and slots != 1:
@@ -88,7 +77,7 @@ def _chosen(seconds: dict[int, float]) -> int:
 
 
 def _measured(pack: Pack, data: TokenizedSet, config: LaneConfig) -> dict[int, float]:
-    """Seconds of a step by number of slots, up to where more don't help or don't fit."""
+    """Seconds of a step by number of slots, up to where more slots don't help or don't fit."""
     seconds: dict[int, float] = {}
     for slots in CHOICES:
         while len(pack.slots) < slots:
@@ -100,20 +89,21 @@ def _measured(pack: Pack, data: TokenizedSet, config: LaneConfig) -> dict[int, f
         if found is None:
             break
         seconds[slots] = found
+        # Throughput is concave in the slots: once doubling stops paying, larger numbers won't pay either.
         if _chosen(seconds) != slots:
             break
     return seconds
 
 
 def _step_seconds(pack: Pack, data: TokenizedSet, config: LaneConfig) -> float | None:
-    """Median seconds of a step, each slot at another place in the epoch; None if memory gets short."""
+    """Median seconds of a step, each slot at another position in the epoch; None if memory gets short."""
     parts = _parts(data, config)
     longest = sorted(parts, key=lambda part: -sum(batch.tokens for batch in part.micro_batches))
     device = pack.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     slots = len(pack.slots)
-    pack.step(_some(longest, 0, slots))  # the largest first: if these fit, all do
+    pack.step(_some(longest, 0, slots))  # the largest batches first: if these fit, all do; also the warm-up
     times = []
     for step in range(TIMED_STEPS):
         _wait_for(device)
@@ -126,7 +116,7 @@ def _step_seconds(pack: Pack, data: TokenizedSet, config: LaneConfig) -> float |
 
 
 def _parts(data: TokenizedSet, config: LaneConfig) -> list[StepPart]:
-    """Steps of an epoch, at LR 0, as many as are needed."""
+    """Steps of an epoch at LR 0."""
     epoch = plan_epoch(len(data), config.training)
     order = epoch_order(len(data), 0)
     parts = []
@@ -139,7 +129,7 @@ def _parts(data: TokenizedSet, config: LaneConfig) -> list[StepPart]:
 
 
 def _some(parts: Sequence[StepPart], first: int, count: int) -> list[StepPart]:
-    """So many in turn, from the start again after the last."""
+    """Take `count` parts from `first` on, wrapping around."""
     return [parts[(first + number) % len(parts)] for number in range(count)]
 
 
@@ -149,7 +139,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _memory_used(device: torch.device) -> float:
-    """The part of the device's memory that was taken at the worst."""
+    """Peak share of the device's memory in use."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device) / torch.cuda.get_device_properties(device).total_memory
     return psutil.virtual_memory().percent / 100.0

@@ -1,8 +1,7 @@
-"""The batches of several slots as one batch that gives each slot as many rows.
+"""Lay out the micro-batches of several slots together, each slot with the same number of rows.
 
-Adapters run as batched products over (slots, rows, features), so every slot needs the same number of rows. Where a
-model takes flat rows, a slot's tokens are topped up by filler sequences; where it needs padding, the number of its
-sequences is. Fillers have no labels, attend to themselves alone, and lie among their own slot's rows.
+Where a model takes flat rows, filler sequences top up a slot's tokens; where it needs padding, filler sequences top up
+its number of sequences.
 """
 
 from __future__ import annotations
@@ -18,25 +17,16 @@ from trainables.data.dataset import Batch
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """The batches of several slots, laid out together: each slot's rows a rectangle, its own in the top left corner.
+    """The batches of several slots: each slot's rows form a rectangle with its own rows in the top left corner."""
 
-    Attributes:
-        batch: All sequences, slot by slot, each slot's own before its fillers.
-        shape: Rows of each slot as (sequences, tokens); a flat row counts as one sequence.
-        own: For each slot the part of `shape` that it would fill if it were alone.
-        items: For each slot its own sequences in `batch`.
-        tokens: Tokens of all slots' own sequences.
-    """
-
-    batch: Batch
-    shape: tuple[int, int]
-    own: tuple[tuple[int, int], ...]
-    items: tuple[slice, ...]
-    tokens: int
+    batch: Batch  # all sequences, slot by slot, each slot's own before its fillers
+    shape: tuple[int, int]  # rows of each slot as (sequences, tokens); a flat row counts as one sequence
+    own: tuple[tuple[int, int], ...]  # for each slot the part of `shape` that it fills on its own
+    items: tuple[slice, ...]  # for each slot its own sequences in `batch`
+    tokens: int  # tokens of all slots' own sequences
 
     @property
     def slots(self) -> int:
-        """Number of slots."""
         return len(self.own)
 
     @cached_property
@@ -44,24 +34,21 @@ class PackedBatch:
         """Rows of each slot."""
         return self.shape[0] * self.shape[1]
 
-    @property
-    def waste(self) -> float:
-        """The part of all rows that holds no token of a sample, 0 to below 1."""
-        return 1.0 - self.tokens / (self.slots * self.rows)
-
 
 def pack_batches(batches: Sequence[Batch], longest_flat: int, pad_id: int) -> PackedBatch:
-    """Lays the batches of several slots out together.
+    """Lay out the batches of several slots together.
 
     Args:
         batches: One for each slot, at least one, on the host.
-        longest_flat: The longest sequence that may be laid end to end with others; see
-        `trainables.models.forward_plan`. pad_id: Token of the fillers.
+        longest_flat: The longest sequence that may be laid end to end with others, from the `ForwardPlan`.
+        pad_id: Token of the fillers.
     """
     longest = max(batch.max_length for batch in batches)
     flat = longest <= longest_flat
     own = tuple((1, batch.tokens) if flat else (len(batch), batch.max_length) for batch in batches)
     height, width = max(h for h, _ in own), max(w for _, w in own)
+    # Adapters run as batched products over (slots, rows, features), hence equal numbers of rows. Fillers have no labels
+    # and attend to themselves only, so they change no slot's loss.
     parts, items, place = [], [], 0
     for batch, (own_height, own_width) in zip(batches, own, strict=True):
         missing = _pieces(width - own_width, longest) if flat else [1] * (height - own_height)
@@ -94,6 +81,7 @@ def _filler(lengths: list[int], pad_id: int) -> Batch:
 def _end_to_end(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
+    # Offsets shift each part's starts, label positions and items to their place in the whole.
     starts, positions, owners = [torch.zeros(1, dtype=torch.int32)], [], []
     tokens = items = 0
     for part in parts:

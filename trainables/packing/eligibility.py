@@ -1,4 +1,4 @@
-"""Whether trials can be packed on a base model, and if not, why."""
+"""Decide whether trials can be packed on a base model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,7 @@ from trainables.models.token_losses import label_logits
 
 
 class Packable:
-    """What speaks against packing. Each trial of the model is made once for it; the answers are kept.
-
-    Args:
-        base: The base model.
-    """
+    """Decides whether trials can be packed on a base model."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -31,17 +27,12 @@ class Packable:
         self._of_layers: dict[str, str | None] = {}
 
     def obstacle(self, lora: LoraConfig) -> str | None:
-        """Why trials with such an adapter can't be packed; None if nothing speaks against it.
-
-        Ends the trial that the base is serving.
-
-        Raises:
-            UserError: `lora.target_modules` names what the model doesn't have.
-        """
+        """The reason why trials with these settings can't be packed, or None; ends the base's current trial."""
         if self._base.method != "lora":
             return "all weights are trained"
         if lora.dropout > 0.0 and self._base.gradient_checkpointing:
             return "recomputing would draw another dropout"
+        # Each check runs or wraps the model once; the answers don't change, so they are cached by target layers.
         layers = str(lora.target_modules)
         if layers not in self._of_layers:
             if drops_activations(self._base.untouched()):
@@ -51,7 +42,8 @@ class Packable:
 
 
 def drops_activations(model: nn.Module) -> bool:
-    """Whether a model computes something else in training mode: what its configuration says may not be used."""
+    """Whether a model's output differs in training mode, as dropout makes it."""
+    # Tried on the model, because configurations name dropouts that the code doesn't use.
     plan = ForwardPlan.of(model)
     batch = probe_batch(hugging_face_model(model).config.get_text_config().vocab_size)
     device = next(model.parameters()).device
@@ -59,7 +51,7 @@ def drops_activations(model: nn.Module) -> bool:
         expected = label_logits(model.eval(), batch.to(device), plan).float()
         found = label_logits(model.train(), batch.to(device), plan).float()
     model.eval()
-    rounding = 1e-4  # ours; a thousand times single precision's
+    rounding = 1e-4  # a thousand times single precision's; our choice
     return bool((found - expected).norm() > rounding * expected.norm())
 
 
@@ -84,9 +76,9 @@ def _special_layer(base: Base, lora: LoraConfig) -> str | None:
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    """Whether a layer computes W x + b; a subclass of `nn.Linear` may do more."""
     if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear
+    # A subclass of nn.Linear may compute more than W x + b (a scale, a quantization): compare on one input.
     x = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)
     with torch.no_grad():
         return torch.allclose(layer(x), functional.linear(x, layer.weight, layer.bias), rtol=1e-2, atol=1e-4)

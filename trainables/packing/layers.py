@@ -1,7 +1,4 @@
-"""Linear layers that serve several slots at once: the frozen product on all rows, each slot's adapter on its own.
-
-`torch.vmap` would do the same in one line, but the backward of attention has no batching rule of its own under it.
-"""
+"""Linear layers that serve several slots: the frozen product on all rows, each slot's adapter on its own rows."""
 
 from __future__ import annotations
 
@@ -17,20 +14,21 @@ from trainables.packing.batches import PackedBatch
 
 
 class Dropout:
-    """One slot's dropout: masks from a generator of its own, so that neither neighbours nor their order show in them.
+    """One slot's dropout.
 
     Args:
-        probability: Of an adapter's input being dropped, 0 to below 1.
+        probability: Of dropping an adapter's input, 0 to below 1.
         state: Seed of this step's masks.
-        device: Where the masks are drawn.
+        device: Device on which the masks are drawn.
     """
 
     def __init__(self, probability: float, state: int, device: torch.device) -> None:
         self.probability = probability
+        # A generator of its own: neither neighbors nor their order change a slot's masks.
         self.generator = torch.Generator(device).manual_seed(state)
 
     def mask(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Factors of the input, in the order in which `torch.nn.Dropout` draws them on CPUs."""
+        """Factors of the input, drawn in the order of `torch.nn.Dropout` on CPUs."""
         keep = 1.0 - self.probability
         drawn = torch.empty(shape, dtype=dtype, device=self.generator.device)
         return drawn.bernoulli_(keep, generator=self.generator).div_(keep)
@@ -38,21 +36,16 @@ class Dropout:
 
 @dataclass
 class Routing:
-    """Which rows belong to which slot in the forward pass under way; shared by the layers of a model.
+    """Assignment of rows to slots in the current forward pass, shared by a model's layers."""
 
-    Attributes:
-        packed: What is being run.
-        dropouts: One for each of its slots; empty if none of them drops anything.
-    """
-
-    packed: PackedBatch | None = None
-    dropouts: Sequence[Dropout] = ()
+    packed: PackedBatch | None = None  # the batch that is run
+    dropouts: Sequence[Dropout] = ()  # one for each of its slots; empty if no slot drops anything
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
-        """A layer's input as (slots, rows, features).
+        """View a layer's input as (slots, rows, features).
 
         Raises:
-            ValueError: The layer was not given every row, once: a router chose some.
+            ValueError: The layer didn't get every row exactly once, as behind a mixture-of-experts router.
         """
         assert self.packed is not None, "the layers serve a pack's own steps only"
         slots, rows = self.packed.slots, self.packed.rows
@@ -61,10 +54,11 @@ class Routing:
         return x.reshape(slots, rows, x.shape[-1])
 
     def dropout_mask(self, x: torch.Tensor) -> torch.Tensor | None:
-        """(slots, rows, features) factors of `x`, 1 in fillers; None if nothing is dropped."""
+        """(slots, rows, features) factors of `x`, 1 in fillers; None without dropout."""
         if not self.dropouts:
             return None
         assert self.packed is not None
+        # Each mask has the shape of the slot's own rectangle, so that padding doesn't shift the draws.
         mask = x.new_ones(self.packed.slots, *self.packed.shape, x.shape[-1])
         for place, dropout, own in zip(mask, self.dropouts, self.packed.own, strict=True):
             if dropout.probability > 0.0:
@@ -73,14 +67,10 @@ class Routing:
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer with one adapter a slot, in place of an `nn.Linear` whose weights it shares.
-
-    Args:
-        linear: The layer.
-        routing: Says which rows belong to which slot.
+    """A frozen linear layer with one adapter per slot; shares the weights of the `nn.Linear` that it replaces.
 
     Attributes:
-        down: (slots, rank x in): each slot's A, in the type that products are computed in; set for a forward pass.
+        down: (slots, rank x in): each slot's A, in the type of the products; set for a forward pass.
         up: (slots, out x rank): each slot's B, scaled.
     """
 
@@ -92,7 +82,7 @@ class PackedLinear(nn.Module):
         self.up: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """W x + b + B A x, with the A and B of the slot that a row belongs to."""
+        """W x + b + B A x, with the A and B of each row's slot."""
         assert self.down is not None
         rows = self.routing.rows(x.to(self.down.dtype))
         weight, bias = self.weight.to(rows.dtype), None if self.bias is None else self.bias.to(rows.dtype)
@@ -100,9 +90,9 @@ class PackedLinear(nn.Module):
         return out.view(*x.shape[:-1], self.out_features)
 
 
+# By hand, because autograd would keep two more results of the output's size and add them separately. `torch.vmap` would
+# be one line, but the backward pass of attention has no batching rule under it.
 class _Adapted(torch.autograd.Function):
-    """The layer's arithmetic by hand: autograd would keep two more results of the output's size and add them apart."""
-
     @staticmethod
     def forward(
         ctx: Any,
@@ -114,9 +104,9 @@ class _Adapted(torch.autograd.Function):
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
         slots, features = x.shape[0], x.shape[-1]
-        seen = x if mask is None else x * mask
-        hidden = torch.bmm(seen, down.view(slots, -1, features).mT)  # (slots, rows, rank)
-        out = functional.linear(x, weight, bias)
+        dropped = x if mask is None else x * mask  # (slots, rows, in)
+        hidden = torch.bmm(dropped, down.view(slots, -1, features).mT)  # (slots, rows, rank)
+        out = functional.linear(x, weight, bias)  # (slots, rows, out)
         out.baddbmm_(hidden, up.view(slots, weight.shape[0], -1).mT)
         ctx.save_for_backward(x, weight, down, up, hidden, mask)
         return out
@@ -126,9 +116,10 @@ class _Adapted(torch.autograd.Function):
         x, weight, down, up, hidden, mask = ctx.saved_tensors
         slots, features = x.shape[0], x.shape[-1]
         d_hidden = torch.bmm(d_out, up.view(slots, weight.shape[0], -1))  # (slots, rows, rank)
-        d_up = torch.bmm(d_out.mT, hidden).flatten(1)
+        d_up = torch.bmm(d_out.mT, hidden).flatten(1)  # (slots, out x rank)
         d_down = torch.bmm(d_hidden.mT, x if mask is None else x * mask).flatten(1)
         d_x = None
+        # The first layer's input needs no gradient; the frozen W and b never do.
         if ctx.needs_input_grad[0]:
             d_x = d_out @ weight
             if mask is None:

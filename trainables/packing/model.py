@@ -1,4 +1,4 @@
-"""The base model while trials are packed on it: its adapted layers replaced, and put back when it is needed whole."""
+"""The base model with packed layers in place of its adapted ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from trainables.models.base_model import Base
 from trainables.models.forward_plan import ForwardPlan
-from trainables.models.token_losses import label_logits
+from trainables.models.token_losses import item_sums, label_logits
 from trainables.packing.adapters import Adapter, Layout
 from trainables.packing.batches import PackedBatch
 from trainables.packing.eligibility import adapted_layers
@@ -22,15 +22,7 @@ from trainables.packing.layers import Dropout, PackedLinear, Routing
 
 
 class PackedModel:
-    """A base model that carries packed layers between `install` and `lift`.
-
-    Args:
-        base: The base model.
-
-    Attributes:
-        plan: How its forward pass is run.
-        device: Where it is.
-    """
+    """A base model that carries packed layers between `install` and `uninstall`."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -41,7 +33,7 @@ class PackedModel:
         self._layers: dict[str, tuple[nn.Linear, PackedLinear]] = {}
 
     def install(self, names: Sequence[str]) -> None:
-        """Replaces the layers of these names by packed ones."""
+        """Replace the named layers by packed ones."""
         for name in names:
             linear = self._model.get_submodule(name)
             self._layers[name] = (linear, PackedLinear(linear, self._routing))
@@ -51,7 +43,7 @@ class PackedModel:
             self._model.activation_checkpointing_enable({"use_reentrant": False})
 
     def uninstall(self) -> None:
-        """Puts the layers back; the base is as it was loaded."""
+        """Put the original layers back; the base is as it was loaded."""
         for name, (linear, _) in self._layers.items():
             self._model.set_submodule(name, linear)
         self._layers = {}
@@ -70,9 +62,9 @@ class PackedModel:
         Args:
             packed: The micro-batches.
             layout: Of `adapters`.
-            adapters: (slots, P): each slot's adapter, in the type that products are computed in, each B scaled.
+            adapters: (slots, P): each slot's adapter, in the type of the products, each B scaled.
             dropouts: One for each slot, or none.
-            label_weights: (labels,): what each label's loss counts for.
+            label_weights: (labels,): weight of each label's loss.
 
         Returns:
             For each slot its samples' summed losses in nats, float64, and the gradient of `adapters`.
@@ -80,14 +72,16 @@ class PackedModel:
         batch = _pinned(packed.batch, self.device).to(self.device)
         label_weights = _pinned(label_weights, self.device).to(self.device, non_blocking=True)
         leaf = adapters.detach().requires_grad_()
+        # Backward inside the context too: recomputed layers ask for their rows and adapters again.
         with self._bound(packed, layout, leaf, dropouts):
             with self.plan.autocasting(self.device):
                 logits = label_logits(self._model, batch, self.plan)
+            # At least fp32; double stays double, which the parity tests rely on.
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             nll = functional.cross_entropy(logits, batch.labels, reduction="none")  # (labels,)
+            # One backward pass of the slots' summed losses: a slot's adapter meets only its own rows' gradients.
             (nll * label_weights.to(nll.dtype)).sum().backward()
-        sums = torch.zeros(len(batch), dtype=torch.float64, device=self.device)
-        sums.index_add_(0, batch.label_item, nll.detach().double())
+        sums = item_sums(nll, batch)  # (sequences,)
         assert leaf.grad is not None
         return [sums[items] for items in packed.items], leaf.grad
 
@@ -95,7 +89,7 @@ class PackedModel:
     def _bound(
         self, packed: PackedBatch, layout: Layout, adapters: torch.Tensor, dropouts: Sequence[Dropout]
     ) -> Iterator[None]:
-        """Inside, the layers know their rows and adapters; recomputing in the backward pass needs them too."""
+        """Context in which the layers know their rows and adapters."""
         self._routing.packed, self._routing.dropouts = packed, dropouts
         for name, (down, up) in layout.parts(adapters).items():
             self._layers[name][1].down, self._layers[name][1].up = down, up
@@ -108,7 +102,7 @@ class PackedModel:
 
 
 def read_adapter(model: PeftModel) -> Adapter:
-    """The adapter of a PEFT model whose adapted layers are plain linear ones, as views of its weights."""
+    """The adapter of a PEFT model with plain linear layers, as views of its weights."""
     adapter = {}
     for name, layer in adapted_layers(model).items():
         down, up = (part["default"].get_parameter("weight") for part in (layer.lora_A, layer.lora_B))
@@ -117,14 +111,14 @@ def read_adapter(model: PeftModel) -> Adapter:
 
 
 def write_adapter(model: PeftModel, adapter: Adapter) -> None:
-    """Gives a PEFT model these weights."""
+    """Copy an adapter into a PEFT model."""
     for name, weights in read_adapter(model).items():
         for weight, new in zip(weights, adapter[name], strict=True):
             weight.copy_(new)
 
 
 def _pinned(host: Any, device: torch.device) -> Any:
-    """A batch or a tensor in memory from which a GPU copies without stopping the host."""
+    # From pinned memory a GPU copies without stopping the host.
     if device.type != "cuda":
         return host
     if isinstance(host, torch.Tensor):

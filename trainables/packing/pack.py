@@ -1,8 +1,7 @@
-"""A pack: several LoRA trials on one frozen base model, stepped together, each exactly as if it were alone.
+"""A pack: several LoRA trials on one frozen base model, stepped together and independent of each other.
 
-Each trial has a slot with its own adapter, AdamW, LR, clipping threshold, step count and place in its own epoch. All
-tokens of a step go through the frozen weights together. The loss is the sum of the slots' mean losses, so the gradient
-of one slot's adapter holds nothing of another's. Slots come and go between steps.
+Each trial has a slot with its own adapter, AdamW, LR, clipping threshold, step count and position in its epoch. Slots
+come and go between steps.
 
     pack = Pack(base)
     slot = pack.join(lora, training, seed)
@@ -41,32 +40,25 @@ __all__ = ["Pack", "Slot", "StepPart", "Stepped", "SuspendedTrial"]
 
 @dataclass(eq=False)
 class Slot:
-    """One trial's place in a pack.
+    """One trial in a pack."""
 
-    Attributes:
-        lora: Its adapter's settings.
-        training: Its training section, searched values put in.
-        seed: Of its adapter's initial weights and its dropout.
-        steps: Optimizer steps done.
-    """
-
-    lora: LoraConfig
-    training: TrainingConfig
-    seed: int
-    steps: int = 0
+    lora: LoraConfig  # its adapter's settings
+    training: TrainingConfig  # its training section with the searched values
+    seed: int  # of its adapter's initial weights and its dropout
+    steps: int = 0  # optimizer steps done
 
 
 class SuspendedTrial(NamedTuple):
-    """A trial that was taken out of a pack and can go on in it, or in another of the same base model."""
+    """A trial taken out of a pack, ready to resume in any pack on the same base model."""
 
     slot: Slot
     state: AdapterState
 
 
 class Pack:
-    """The slots of one lane. While it lives, the base's model carries its layers; `close` gives the base back.
+    """The slots of one lane. Carries its layers on the base's model until `close`.
 
-    With several workers each has a pack; all do the same with it at the same time.
+    With several workers each has a pack; all call the same methods at the same time.
 
     Args:
         base: The base model.
@@ -74,8 +66,8 @@ class Pack:
 
     Attributes:
         slots: In the order of `step`.
-        device: Where the base is.
-        rows: Rows that the frozen weights were run on so far, fillers and padding included.
+        device: Device of the base.
+        rows: Rows run through the frozen weights so far, with fillers and padding.
         tokens: Tokens of samples among them.
     """
 
@@ -87,24 +79,19 @@ class Pack:
         self._model, self._packable = PackedModel(base), Packable(base)
         self._stack = AdapterStack()
 
-    @property
-    def waste(self) -> float:
-        """The part of all rows so far that held no token of a sample, 0 to below 1."""
-        return 1.0 - self.tokens / self.rows if self.rows else 0.0
-
     def obstacle(self, lora: LoraConfig) -> str | None:
-        """Why trials with such an adapter can't be packed; None if nothing speaks against it."""
-        with self._lifted():
+        """The reason why trials with these adapter settings can't be packed; None if they can."""
+        with self._without_layers():
             return self._packable.obstacle(lora)
 
     def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> Slot:
-        """Adds a slot as the last, with the initial adapter that `Base.prepare` draws, to the bit.
+        """Add a slot as the last, with exactly the initial adapter that `Base.prepare` draws.
 
         Raises:
-            UserError: The trial can't be packed, or `lora.target_modules` names what the model doesn't have.
-            ValueError: It adapts other layers than the slots already here.
+            UserError: The trial can't be packed, or `lora.target_modules` names layers that the model doesn't have.
+            ValueError: It adapts other layers than the present slots.
         """
-        with self._lifted():
+        with self._without_layers():
             if reason := self._packable.obstacle(lora):
                 raise UserError("trials_per_lane", "must be 1 for trials that can't be packed", reason, "set it to 1")
             adapter = read_adapter(self._prepared(lora, seed))
@@ -112,39 +99,36 @@ class Pack:
         return self.resume(SuspendedTrial(Slot(lora, training, seed), state))
 
     def resume(self, suspended: SuspendedTrial) -> Slot:
-        """Adds a slot, as the last, that goes on where it was when it left.
+        """Add a suspended trial as the last slot.
 
         Raises:
-            ValueError: It adapts other layers than the slots already here.
+            ValueError: It adapts other layers than the present slots.
         """
-        with self._lifted():
+        with self._without_layers():
             self._stack.add(suspended.state)
             self.slots.append(suspended.slot)
         return suspended.slot
 
     def leave(self, slot: Slot) -> SuspendedTrial:
-        """Cuts a slot out: nothing of it, NaN or not, is computed with any more. Those after it move up."""
-        with self._lifted():
+        """Remove a slot with all its state; later slots move up."""
+        with self._without_layers():
             place = self.slots.index(slot)
             return SuspendedTrial(self.slots.pop(place), self._stack.take(place))
 
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
-        """Trains every slot by one optimizer step. Waits for nothing on a GPU.
+        """Train every slot by one optimizer step, each with its part, without waiting for a GPU.
 
-        When memory runs out, no slot has been changed: each can leave and go on later.
-
-        Args:
-            parts: One for each of `slots`.
-
-        Returns:
-            One for each of `slots`.
+        When memory runs out, every slot is unchanged and can still leave and resume.
         """
         assert len(parts) == len(self.slots) > 0
         work = self._stack.working_copy(self._model.plan.autocast)
-        gradient = torch.zeros_like(self._stack.weights)
+        gradient = torch.zeros_like(
+            self._stack.weights
+        )  # (slots, P), fp32: micro-batches add up without rounding to bf16
         dropouts = self._dropouts()
         losses: list[list[BatchLosses]] = [[] for _ in parts]
         for number in range(max(len(part.micro_batches) for part in parts)):
+            # Slots accumulate over different numbers of micro-batches; those that are done sit out.
             present = [place for place, part in enumerate(parts) if number < len(part.micro_batches)]
             batches = [parts[place].micro_batches[number] for place in present]
             sums, found = self._micro_step(
@@ -156,6 +140,7 @@ class Pack:
             for place, batch, batch_sums, row in zip(present, batches, sums, found, strict=True):
                 losses[place].append(BatchLosses.of(batch, batch_sums))
                 gradient[place] += row
+        # Sums over workers are right, not means: label weights count the tokens of all workers.
         if self._world.size > 1:
             dist.all_reduce(gradient)
         norms = self._stack.update(gradient, [_update(*pair) for pair in zip(self.slots, parts, strict=True)])
@@ -165,22 +150,22 @@ class Pack:
 
     @contextmanager
     def model_of(self, slot: Slot) -> Iterator[PeftModel]:
-        """Inside, the base carries this slot's adapter alone, in evaluation mode: to score or to save."""
+        """Context manager: the base with this slot's adapter, in evaluation mode, for scoring or saving."""
         state = self._stack.state(self.slots.index(slot))
-        with self._lifted():
+        with self._without_layers():
             model = self._prepared(slot.lora, slot.seed).eval()
             write_adapter(model, state.layout.adapter(state.rows[0]))
             yield model
 
     def state(self, slot: Slot) -> dict[str, torch.Tensor]:
-        """A slot's adapter and AdamW's two running means, as copies."""
+        """Copy a slot's adapter and AdamW's two running means."""
         return {"rows": self._stack.state(self.slots.index(slot)).rows}
 
     def load(self, slot: Slot, state: dict[str, torch.Tensor], steps: int) -> None:
-        """Has the slot that joined last go on from a state, after so many steps.
+        """Set the last slot to a saved state after `steps` optimizer steps.
 
         Raises:
-            ValueError: It is of another adapter.
+            ValueError: The state is of another adapter.
         """
         assert slot is self.slots[-1]
         suspended = self.leave(slot)
@@ -191,7 +176,7 @@ class Pack:
         self.resume(SuspendedTrial(slot, replace(suspended.state, rows=rows)))
 
     def close(self) -> None:
-        """Drops all slots and gives the base back as it was loaded."""
+        """Drop all slots and leave the base as it was loaded."""
         self._model.uninstall()
         self.slots, self._stack = [], AdapterStack()
 
@@ -201,14 +186,14 @@ class Pack:
         assert self._stack.layout is not None
         packed = pack_batches(batches, self._model.plan.longest_flat, self._model.plan.pad_id)
         counts = torch.tensor([batch.label_tokens for batch in batches])
-        # Each label counts for one part of its own slot's step: the slots' sums are their mean losses.
+        # (labels,): 1 / tokens of the slot's step, so that each slot's weighted sum is the mean loss of its step.
         label_weights = (1.0 / torch.tensor(step_tokens, dtype=torch.float64)).repeat_interleave(counts)
         self.rows += packed.slots * packed.rows
         self.tokens += packed.tokens
         return self._model.run(packed, self._stack.layout, adapters, dropouts, label_weights)
 
     def _dropouts(self) -> list[Dropout]:
-        """This step's dropout of every slot; none if no slot drops anything."""
+        """This step's dropout of every slot; empty if no slot drops anything."""
         if not any(slot.lora.dropout for slot in self.slots):
             return []
         rank, device = self._world.rank, self._model.device
@@ -220,8 +205,8 @@ class Pack:
         return model
 
     @contextmanager
-    def _lifted(self) -> Iterator[None]:
-        """Inside, the base carries none of the pack's layers."""
+    def _without_layers(self) -> Iterator[None]:
+        """Context in which the base carries none of the pack's layers."""
         self._model.uninstall()
         try:
             yield

@@ -1,1 +1,1 @@
-"""One epoch: the loop, a trial's run through it, the engines that compute its steps."""
+"""One epoch: the loop, a trial's run through it, and the engines that compute its steps."""

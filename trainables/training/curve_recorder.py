@@ -1,4 +1,4 @@
-"""The loss curve while it is drawn: held on the device, brought to the host and read at report points."""
+"""Record the loss curve on the device; bring it to the host and to the diagnostics at report points."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class StepRecord:
         step: Optimizer steps done, 1 for the first.
         lr: LR of the step's update.
         loss: Mean loss over the step's label tokens (all micro-batches and workers), in nats; may be NaN or infinite.
-        base_loss: The base model's loss on the same tokens; None where it was not computed.
+        base_loss: The base model's loss on the same tokens; None if not computed.
         grad_norm: Total L2 norm of the gradient before clipping; may be NaN or infinite.
         clipped: Whether the gradient was scaled down.
         tokens: Label tokens of the step.
         ids: The step's samples.
-        item_nll: Each sample's own mean loss per label token, in nats, parallel to `ids`.
+        item_nll: Each sample's mean loss per label token, in nats, parallel to `ids`.
         item_tokens: Each sample's label tokens, parallel to `ids`.
-        item_base_nll: The base model's `item_nll`; None where it was not computed.
+        item_base_nll: The base model's `item_nll`; None if not computed.
     """
 
     step: int
@@ -49,17 +49,13 @@ class StepRecord:
 
 
 class CurveRecorder:
-    """Keeps a trial's steps on the device until they are asked for, and lets the diagnostics read them.
+    """Buffers a trial's steps on the device and feeds them to the diagnostics.
 
     Args:
         schedule: The trial's LR schedule.
         max_grad_norm: Clipping threshold; 0 means no clipping.
         world: The workers that share the trial.
-        base_losses: The base model's on every training sample; None where they were not computed.
-
-    Attributes:
-        findings: What the diagnostics have seen so far.
-        monitor: What reads the curve.
+        base_losses: The base model's on every training sample; None if not computed.
     """
 
     def __init__(
@@ -67,7 +63,9 @@ class CurveRecorder:
     ) -> None:
         self.findings: list[Finding] = []
         self.monitor = CurveMonitor(schedule, max_grad_norm, base_losses.level if base_losses else None)
-        self._schedule, self._max_grad_norm, self._world = schedule, max_grad_norm, world
+        self._schedule = schedule
+        self._max_grad_norm = max_grad_norm
+        self._world = world
         self._base = base_losses.nll if base_losses else None
         self._steps = 0
         self._pending: list[tuple[list[BatchLosses], torch.Tensor]] = []
@@ -78,14 +76,14 @@ class CurveRecorder:
         return any(finding["severity"] == "error" for finding in self.findings)
 
     def add(self, batches: list[BatchLosses], grad_norm: torch.Tensor) -> None:
-        """Takes in the next step: this worker's micro-batches (perhaps none) and the step's gradient norm."""
+        """Add a step: this worker's micro-batches (perhaps none) and the step's gradient norm."""
         self._pending.append((batches, grad_norm))
 
     def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Has the diagnostics read the steps of an earlier start; the next step comes after them.
+        """Feed the steps of an earlier start to the diagnostics; the next step follows them.
 
         Args:
-            records: The curve's lines from the first step on; a number that is not finite is None.
+            records: The curve's lines from the first step on; numbers that are not finite are None.
         """
         for line in records:
             loss, grad_norm = number_or_nan(line["loss"]), number_or_nan(line["grad_norm"])
@@ -95,10 +93,7 @@ class CurveRecorder:
         self._steps += len(records)
 
     def flush(self) -> list[StepRecord]:
-        """Brings the steps since the last flush to the host and has them read.
-
-        Workers call this together, and each gets the steps of all. This is where a trial waits for its device.
-        """
+        """Bring the steps since the last flush to the host. Collective: every worker gets the steps of all."""
         pending, self._pending = self._pending, []
         if not pending:
             return []
@@ -110,7 +105,7 @@ class CurveRecorder:
         return records
 
     def _record(self, workers: tuple[_HostStep, ...]) -> StepRecord:
-        """The next step, put together from what each worker saw of it."""
+        """Merge the workers' parts of the next step."""
         self._steps += 1
         sums = [value for worker in workers for value in worker.sums]
         item_tokens = [count for worker in workers for count in worker.tokens]
@@ -133,7 +128,7 @@ class CurveRecorder:
 
 
 class _HostStep(NamedTuple):
-    """One worker's part of a step, on the host: its samples, their label tokens and summed losses."""
+    """One worker's part of a step on the host."""
 
     ids: list[str]
     tokens: list[int]
@@ -142,12 +137,11 @@ class _HostStep(NamedTuple):
 
 
 def _mean_loss(item_nll: list[float], item_tokens: list[int]) -> float:
-    """Mean over the label tokens, from the samples' own means."""
     return sum(nll * count for nll, count in zip(item_nll, item_tokens, strict=True)) / sum(item_tokens)
 
 
 def _to_host(pending: list[tuple[list[BatchLosses], torch.Tensor]]) -> list[_HostStep]:
-    """All pending numbers in one transfer."""
+    # One transfer for all pending numbers; each transfer would wait for the device.
     parts = [part for batches, grad_norm in pending for part in (*(batch.sums for batch in batches), grad_norm)]
     values = iter(torch.cat([part.double().reshape(-1) for part in parts]).tolist())
     steps = []

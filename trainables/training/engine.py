@@ -1,15 +1,13 @@
-"""What computes the steps of trials: a pack of adapters on one frozen base, or one trial alone.
+"""Compute the steps of a single trial that can't be packed: full fine-tuning, or adapters of special layers.
 
-Both take the same calls, so that there is one loop. `SingleTrialEngine` serves what can't be packed: full
-fine-tuning, and adapters of layers that are not plain linear ones.
+`SingleTrialEngine` has the methods of `Pack`, so that one loop drives both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,31 +19,9 @@ from trainables.optim.step import BatchLosses, StepPart, Stepped
 from trainables.optim.workers import World, dropout_state
 
 
-class Engine(Protocol):
-    """Computes the steps of the trials that have joined it."""
-
-    def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> Any:
-        """Takes a trial in as the last, untrained; returns its slot."""
-
-    def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
-        """Trains every trial by one optimizer step; `parts` and the result are in the order of joining."""
-
-    def model_of(self, slot: Any) -> AbstractContextManager[nn.Module]:
-        """Inside, a slot's model as it stands, in evaluation mode: to score or to save."""
-
-    def leave(self, slot: Any) -> Any:
-        """Takes a trial out; those after it move up."""
-
-    def state(self, slot: Any) -> dict[str, torch.Tensor]:
-        """What a slot has learnt: its weights and its optimizer's memory, to be read before the next step."""
-
-    def load(self, slot: Any, state: dict[str, torch.Tensor], steps: int) -> None:
-        """Has the slot that joined last go on from a state, after so many steps."""
-
-
 @dataclass(eq=False)
 class _SingleTrial:
-    """The trial that is being trained."""
+    """The trial in training."""
 
     model: nn.Module
     gradients: Gradients
@@ -55,37 +31,30 @@ class _SingleTrial:
 
 
 class SingleTrialEngine:
-    """One trial at a time, on the base's own weights or with an adapter of PEFT's.
-
-    Args:
-        base: The base model.
-        world: The workers that share the trial.
-    """
+    """Trains one trial at a time, on the base's own weights or with PEFT's adapter."""
 
     def __init__(self, base: Base, world: World) -> None:
         self._base, self._world = base, world
         self._slot: _SingleTrial | None = None
 
     def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> _SingleTrial:
-        """Prepares the base for a trial.
-
-        Raises:
-            UserError: `lora.target_modules` names what the model doesn't have.
-        """
+        """Prepare the base for a trial; raises as `Base.prepare` does."""
         assert self._slot is None, "one trial at a time"
         model = self._base.prepare(lora, seed)
         self._slot = _SingleTrial(model, Gradients(model, self._world), Optimizer(model, training), seed)
         return self._slot
 
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
-        """Trains the trial by one step: its micro-batches one by one, then the update."""
+        """Run the trial's micro-batches one by one, then update."""
         (part,), slot = parts, self._slot
         assert slot is not None
+        # The global generator, which PEFT's dropout layers draw from.
         torch.manual_seed(dropout_state(slot.seed, slot.steps, self._world.rank))
         losses = []
         for number, batch in enumerate(part.micro_batches, start=1):
             sums = slot.gradients.add(batch, part.step_tokens, last=number == len(part.micro_batches))
             losses.append(BatchLosses.of(batch, sums))
+        # DDP's all-reduce needs every worker: one without samples runs the spare batch at weight 0.
         if part.spare is not None and self._world.size > 1:
             slot.gradients.add(part.spare, part.step_tokens, last=True, weight=0.0)
         slot.steps += 1
@@ -93,7 +62,7 @@ class SingleTrialEngine:
 
     @contextmanager
     def model_of(self, slot: _SingleTrial) -> Iterator[nn.Module]:
-        """The model in evaluation mode inside, in training mode after."""
+        """Context manager: the model in evaluation mode, for scoring or saving."""
         slot.model.eval()
         try:
             yield slot.model
@@ -101,16 +70,15 @@ class SingleTrialEngine:
             slot.model.train()
 
     def leave(self, slot: _SingleTrial) -> None:
-        """Puts the base back as it was loaded."""
+        """Restore the base."""
         assert slot is self._slot
         self._slot = None
         self._base.restore()
 
     def state(self, slot: _SingleTrial) -> dict[str, torch.Tensor]:
-        """The weights that are trained and their optimizer's memory."""
+        """The trained weights and their optimizer state; read them before the next step."""
         return slot.optimizer.state()
 
     def load(self, slot: _SingleTrial, state: dict[str, torch.Tensor], steps: int) -> None:
-        """Goes on from a state."""
         slot.optimizer.load(state, steps)
         slot.steps = steps

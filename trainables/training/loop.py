@@ -1,6 +1,6 @@
-"""One epoch a trial, every sample seen once; several trials at a time if they can be packed. Knows neither Ray nor W&B.
+"""Train trials for one epoch each, every sample seen once, several at a time if they can be packed.
 
-`Loop.step` is the story. Losses stay on the device until a report point, so that no step waits for a GPU.
+`Loop.step` is the main path. Losses stay on the device until a report point, so that no step waits for a GPU.
 """
 
 from __future__ import annotations
@@ -13,44 +13,39 @@ from typing import Any, NamedTuple
 
 import torch
 
-from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.data.dataset import TokenizedSet
-from trainables.evaluation.base_losses import BaseLosses
 from trainables.models.base_model import Base
 from trainables.optim.step import Stepped
 from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, SuspendedTrial
 from trainables.reliability import watchdog
-from trainables.training.engine import Engine, SingleTrialEngine
+from trainables.training.engine import SingleTrialEngine
 from trainables.training.trial_run import Hooks, Outcome, State, TrialRun
 
-__all__ = ["Ended", "Hooks", "Loop", "Outcome", "TrialRun", "train"]
+__all__ = ["Ended", "Hooks", "Loop", "Outcome", "TrialRun"]
 
 logger = logging.getLogger(__name__)
 
+Engine = Pack | SingleTrialEngine
+
 
 class Ended(NamedTuple):
-    """A trial that is no longer trained.
-
-    Attributes:
-        trial_run: The trial.
-        outcome: How it ended; None if by an error.
-        error: The error, one of its hooks'.
-    """
+    """A trial that has left the loop."""
 
     trial_run: TrialRun
-    outcome: Outcome | None
-    error: Exception | None = None
+    outcome: Outcome | None  # how it ended; None after an error
+    error: Exception | None = None  # the error that one of its hooks raised
 
 
 class Loop:
-    """Trains trials side by side, each exactly as if it were alone. They come and go between steps.
+    """Trains trials together, each independent of the others. Trials come and go between steps.
 
-    The curve of a trial depends on the trial alone: a base that has served others gives the same one, to the bit, as a
-    fresh base; neighbours and padding show only in how sums are rounded.
+    A trial's curve depends on the trial only: a base that has served other trials gives the same curve, to the bit, as
+    a fresh one. Neighbors and padding only change how sums are rounded.
+
+        outcome = Loop(base).train(TrialRun(data, spec, config, hooks))
 
     Args:
-        base: The base model; as it was loaded whenever no trial is being trained.
+        base: The base model; as it was loaded while no trial is in training.
         world: The workers that share every trial.
 
     Attributes:
@@ -60,67 +55,71 @@ class Loop:
     def __init__(self, base: Base, world: World = SOLO) -> None:
         self.slots, self._most = 1, sys.maxsize
         self._base, self._world = base, world
-        self._pack, self._alone = Pack(base, world), SingleTrialEngine(base, world)
+        self._pack = Pack(base, world)
+        self._single = SingleTrialEngine(base, world)
         self._engine: Engine = self._pack
         self._running: list[tuple[TrialRun, Any]] = []
-        self._parked: list[tuple[TrialRun, SuspendedTrial]] = []
+        self._suspended: list[tuple[TrialRun, SuspendedTrial]] = []
 
     @property
     def free(self) -> int:
-        """Trials that can join now."""
-        return max(0, self.slots - len(self._running) - len(self._parked))
+        """Number of trials that can join now."""
+        return max(0, self.slots - len(self._running) - len(self._suspended))
 
     @property
     def is_empty(self) -> bool:
-        """Whether no trial is under way."""
-        return not self._running and not self._parked
+        return not self._running and not self._suspended
 
     @property
     def rows(self) -> tuple[int, int]:
-        """Packed rows computed so far, padding and fillers included, and how many of them held a sample's token."""
+        """Packed rows computed so far, with padding and fillers, and how many of them held a sample's token."""
         return self._pack.rows, self._pack.tokens
 
     def set_slots(self, slots: int) -> None:
-        """From now on so many trials at a time, unless memory has been found to hold fewer.
+        """Set the number of trials at a time, up to the limit that memory has shown.
 
         Args:
-            slots: At least 1. More than one takes trials that can be packed.
+            slots: At least 1. More than one admits only trials that can be packed.
         """
         self.slots = min(slots, self._most)
 
     def join(self, trial_run: TrialRun) -> None:
-        """Takes a trial in; it trains from the next step on.
+        """Add a trial, which trains from the next step on.
 
         Raises:
             UserError: It can't be packed though there are several slots, or its settings don't fit the model.
         """
         assert self.free, "no slot is free"
+        assert trial_run.world == self._world, "a loop and its trials have the same workers"
         started = time.monotonic()
         if self.is_empty:
+            # With several slots the pack itself raises, with the reason, for a trial that can't be
+            # packed.
             packs = self.slots > 1 or self._pack.obstacle(trial_run.lora) is None
-            self._engine = self._pack if packs else self._alone
-        slot = self._engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
-        if trial_run.learnt is not None:
-            self._engine.load(slot, trial_run.learnt, trial_run.step)
-            trial_run.learnt = None
+            self._engine = self._pack if packs else self._single
+        slot: Any = self._engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
+        if trial_run.resume_state is not None:
+            self._engine.load(slot, trial_run.resume_state, trial_run.step)
+            trial_run.resume_state = None
         self._running.append((trial_run, slot))
         trial_run.worker_seconds += time.monotonic() - started
 
     def step(self) -> list[Ended]:
-        """Trains every trial by one optimizer step; if any is told to end, these leave instead, and make room.
+        """Train every trial by one optimizer step; when trials are to end, they leave instead and make room.
 
         Returns:
-            The trials that ended: diverged and stopped ones write no further checkpoint.
+            The trials that ended. Diverged and stopped ones write no further checkpoint.
 
         Raises:
-            torch.OutOfMemoryError: One trial alone needs more memory than there is.
+            torch.OutOfMemoryError: A single trial needs more memory than there is.
         """
-        ended = self._each(self._end_if_told)
+        ended = self._each(self._end_if_requested)
         if ended or not self._running:
             return ended
         started = time.monotonic()
         stepped = self._steps()
         ended += self._each(lambda trial_run, slot: trial_run.record_step(stepped[slot]) if slot in stepped else None)
+        # Trials of a packed step can't be timed separately: each is charged an equal share.
         share = (time.monotonic() - started) / max(1, len(stepped))
         for trial_run, slot in self._running:
             trial_run.worker_seconds += share if slot in stepped else 0.0
@@ -129,7 +128,7 @@ class Loop:
         )
 
     def train(self, trial_run: TrialRun) -> Outcome:
-        """Trains one trial, alone, to its end.
+        """Train one trial to its end: the library's entry for a single trial.
 
         Raises:
             UserError: The adapter's settings don't fit the model.
@@ -144,14 +143,14 @@ class Loop:
         return ended[0].outcome
 
     def clear(self) -> None:
-        """Drops all trials, after an error that was not one trial's own; the base is as it was loaded."""
-        self._running, self._parked = [], []
+        """Drop all trials after an error of the step itself, and restore the base."""
+        self._running, self._suspended = [], []
         self._pack.close()
-        self._alone = SingleTrialEngine(self._base, self._world)
+        self._single = SingleTrialEngine(self._base, self._world)
         self._base.restore()
 
     def _steps(self) -> dict[Any, Stepped]:
-        """What the step gave, by slot; nothing if memory ran out and there are fewer trials now."""
+        """Results by slot; empty if memory ran out and some trials were suspended."""
         parts = [trial_run.next_step() for trial_run, _ in self._running]
         try:
             steps = self._engine.step(parts)
@@ -160,18 +159,19 @@ class Loop:
             if len(self._running) == 1:
                 raise
             steps = []
-        if not steps:  # only here has the failed step let go of its tensors
+        # Outside the handler, whose traceback keeps the failed step's tensors alive.
+        if not steps:
             self._halve()
             return {}
         return {slot: stepped for (_, slot), stepped in zip(self._running, steps, strict=True)}
 
-    def _end_if_told(self, trial_run: TrialRun, slot: Any) -> Ended | None:
+    def _end_if_requested(self, trial_run: TrialRun, slot: Any) -> Ended | None:
         state = trial_run.requested_end()
         if state is None:
             return None
         trial_run.report()
         if state == "preempted":
-            self._keep(trial_run, slot)
+            self._save_state(trial_run, slot)
         return self._end(trial_run, slot, state)
 
     def _after_step(self, trial_run: TrialRun, slot: Any) -> Ended | None:
@@ -181,23 +181,23 @@ class Loop:
             started = time.monotonic()
             with self._engine.model_of(slot) as model:
                 trial_run.hooks.checkpoint(trial_run.step, model)
-            self._keep(trial_run, slot)
+            self._save_state(trial_run, slot)
             trial_run.worker_seconds += time.monotonic() - started
         return self._end(trial_run, slot, "complete") if trial_run.step == trial_run.epoch.steps else None
 
-    def _keep(self, trial_run: TrialRun, slot: Any) -> None:
-        if trial_run.hooks.keep and trial_run.kept_at < trial_run.step < trial_run.epoch.steps:
-            trial_run.hooks.keep(trial_run.step, self._engine.state(slot))
-            trial_run.kept_at = trial_run.step
+    def _save_state(self, trial_run: TrialRun, slot: Any) -> None:
+        if trial_run.hooks.save_state and trial_run.saved_at < trial_run.step < trial_run.epoch.steps:
+            trial_run.hooks.save_state(trial_run.step, self._engine.state(slot))
+            trial_run.saved_at = trial_run.step
 
     def _each(self, act: Callable[[TrialRun, Any], Ended | None]) -> list[Ended]:
-        """Does something with every running trial. One that raises ends, alone."""
+        """Call `act` for every running trial; a trial that raises ends, the others go on."""
         ended = []
         for trial_run, slot in list(self._running):
             try:
                 if end := act(trial_run, slot):
                     ended.append(end)
-            except Exception as error:  # noqa: BLE001 - not lost: the caller gets it with the trial
+            except Exception as error:  # noqa: BLE001 - handed to the caller in `Ended`
                 self._leave(trial_run, slot)
                 ended.append(Ended(trial_run, None, error))
         return ended
@@ -207,35 +207,19 @@ class Loop:
         return Ended(trial_run, trial_run.outcome(state))
 
     def _leave(self, trial_run: TrialRun, slot: Any) -> None:
-        """Takes a trial out; one that had to make room goes on in its place."""
+        """Remove a trial; a suspended one resumes in its place."""
         self._engine.leave(slot)
         self._running.remove((trial_run, slot))
-        if self._parked and len(self._running) < self.slots:
-            waiting, suspended = self._parked.pop(0)
+        if self._suspended and len(self._running) < self.slots:
+            waiting, suspended = self._suspended.pop(0)
             self._running.append((waiting, self._pack.resume(suspended)))
 
     def _halve(self) -> None:
-        """Makes room: the later half of the trials leaves, to go on from the same step when others have ended."""
+        """Suspend the later half of the trials; they resume from the same step when others have ended."""
         before = len(self._running)
+        # The lower limit holds for later trials too: they would run out of memory the same way.
         self.slots = self._most = before // 2
         for trial_run, slot in self._running[self.slots :]:
-            self._parked.append((trial_run, self._pack.leave(slot)))
+            self._suspended.append((trial_run, self._pack.leave(slot)))
         del self._running[self.slots :]
         logger.warning("memory ran out with %d trials at a time: the lane goes on with %d", before, self.slots)
-
-
-def train(
-    base: Base,
-    data: TokenizedSet,
-    spec: TrialSpec,
-    config: LaneConfig,
-    hooks: Hooks,
-    world: World = SOLO,
-    base_losses: BaseLosses | None = None,
-) -> Outcome:
-    """Trains one trial for one epoch; afterwards the base is as it was loaded. The arguments are those of `TrialRun`.
-
-    Raises:
-        UserError: The LR schedule does not fit the params or the number of steps, or the adapter not the model.
-    """
-    return Loop(base, world).train(TrialRun(data, spec, config, hooks, world, base_losses))

@@ -3,40 +3,20 @@
 import peft
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    FalconConfig,
-    Gemma2Config,
-    GemmaConfig,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM
 
+from tests.unit.trainables.models.helpers import FAMILIES
 from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenized, trial
 from trainables.checkpoints.checkpoint import save
-from trainables.config.sections import AreaConfig, ModelConfig
+from trainables.config.sections import AreaConfig, HeldoutConfig, ModelConfig
 from trainables.evaluation.heldout import score_area, summarize
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.storage.sealed_folder import verify
-from trainables.training.loop import train
+from trainables.training.loop import Loop, TrialRun
 
-COMMON = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
-GATED = {**COMMON, "intermediate_size": 48, "num_key_value_heads": 2}
-FAMILIES = {
-    "llama": (LlamaConfig, GATED),
-    "mistral": (MistralConfig, {**GATED, "sliding_window": 24}),  # shorter than the samples
-    "falcon": (FalconConfig, {**COMMON, "new_decoder_architecture": True, "num_kv_heads": 2}),
-    "falcon, multi-query": (FalconConfig, {**COMMON, "parallel_attn": True, "multi_query": True}),
-    "gpt-neox": (GPTNeoXConfig, {**COMMON, "intermediate_size": 48}),
-    "qwen2": (Qwen2Config, GATED),
-    "qwen3": (Qwen3Config, {**GATED, "head_dim": 8}),
-    "gemma": (GemmaConfig, {**GATED, "head_dim": 8}),
-    "gemma2": (Gemma2Config, {**GATED, "head_dim": 8, "sliding_window": 24, "query_pre_attn_scalar": 8}),
-}
+NAMES = ["llama", "mistral, sliding", "falcon", "falcon, multi-query", "gpt-neox", "qwen2", "qwen3", "gemma", "gemma2"]
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=4)
+HELDOUT = HeldoutConfig(areas={"sums": AREA}, batch_tokens=100, answer_batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +35,7 @@ def items(tokenizer, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", NAMES)
 def test_a_whole_trial(family, method, tokenizer, data, items, tmp_path):
     kind, sizes = FAMILIES[family]
     torch.manual_seed(0)
@@ -71,12 +51,11 @@ def test_a_whole_trial(family, method, tokenizer, data, items, tmp_path):
 
     def on_checkpoint(step, model):
         assert step == 3
-        settings = {"with_answers": True, "batch_tokens": 100, "answer_batch_size": 2}
-        scores.extend(score_area(model, tokenizer, items, "sums", AREA, {}, **settings))
+        scores.extend(score_area(model, tokenizer, items, "sums", HELDOUT, {}, with_answers=True))
         save(model, tmp_path / "checkpoint", {})
 
     seen = Memory(on_checkpoint=on_checkpoint)
-    outcome = train(base, data, trial(), config, seen.hooks())
+    outcome = Loop(base).train(TrialRun(data, trial(), config, seen.hooks()))
 
     assert outcome.state == "complete"
     assert seen.losses == pytest.approx(expected.losses, abs=1e-4)

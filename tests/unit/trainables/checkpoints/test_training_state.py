@@ -15,7 +15,7 @@ from trainables.lane.jobs import train_trial
 from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_files import json_line
 from trainables.lane.warm_state import LaneState
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.models.base_model import load_base, load_tokenizer
 from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import pull_sealed
 from trainables.storage.working_copy import WorkingCopy
@@ -27,16 +27,6 @@ CPU = torch.device("cpu")
 
 class Killed(BaseException):
     """What ends a worker: no `except Exception` sees it."""
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
 
 
 def fresh(tiny, method="lora"):
@@ -104,7 +94,7 @@ def test_what_does_not_fit_is_refused(tiny, data):
     trial_run = TrialRun(data, trial(), config, Memory().hooks())
     with pytest.raises(ValueError, match="a curve of 1 steps is not that of a trial after 2"):
         trial_run.resume_from(2, {}, [{}])
-    trial_run.step, trial_run.learnt = 2, {"rows": torch.zeros(3, 5)}
+    trial_run.step, trial_run.resume_state = 2, {"rows": torch.zeros(3, 5)}
     with pytest.raises(ValueError, match=r"\(3, 5\) is not of this adapter"):
         Loop(fresh(tiny)).join(trial_run)
 

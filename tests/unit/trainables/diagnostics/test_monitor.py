@@ -1,13 +1,12 @@
-"""Findings from loss curves: which curves alarm, when, with which evidence and advice; and resuming."""
+"""Findings from loss curves: which curves alarm, when, with which evidence and advice."""
 
 import json
 import math
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.unit.trainables.diagnostics.helpers import only, rules
 from trainables.diagnostics import RULES, CurveMonitor, Finding
 from trainables.optim.lr_schedule import LRSchedule
 
@@ -20,21 +19,16 @@ def watch(max_grad_norm: float = 1.0) -> CurveMonitor:
     return CurveMonitor(SCHEDULE, max_grad_norm)
 
 
-def read(losses: list[float], watched: CurveMonitor | None = None, first_step: int = 1) -> list[Finding]:
-    watched = watched or watch()
-    steps = enumerate(losses, start=first_step)
+def read(losses: list[float]) -> list[Finding]:
+    watched = watch()
+    steps = enumerate(losses, start=1)
     return [finding for step, loss in steps for finding in watched.update(step, loss, 1.0, SCHEDULE(step - 1))]
 
 
 def only_divergence(findings: list[Finding]) -> Finding:
-    """Beside it a loss that jumps while the LR is at peak is a steady rise too."""
-    assert rules_of(findings) <= {"divergence", "steady_rise"}
-    (finding,) = [finding for finding in findings if finding["rule"] == "divergence"]
-    return finding
-
-
-def rules_of(findings: list[Finding]) -> set[str]:
-    return {finding["rule"] for finding in findings}
+    """A loss that jumps while the LR is at peak is a steady rise too."""
+    assert rules(findings) <= {"divergence", "steady_rise"}
+    return only(findings, "divergence")
 
 
 def noisy(level: float, steps: int, seed: int = 0, sd: float = 0.4) -> list[float]:
@@ -72,10 +66,12 @@ def test_non_finite_before_the_first_update_does_not_blame_the_lr() -> None:
     assert "peak_lr" not in finding["advice"]
 
 
-def test_findings_are_json_without_extensions() -> None:
+def test_findings_are_json_without_extensions_and_name_the_steps_compared() -> None:
     findings = read([2.0, math.nan]) + read([*noisy(2.5, 10), *noisy(10.0, 10)])
-    assert {"non_finite", "divergence"} <= rules_of(findings)
+    assert {"non_finite", "divergence"} <= rules(findings)
     assert json.loads(json.dumps(findings, allow_nan=False)) == findings
+    for finding in findings:
+        assert 1 <= finding["evidence"]["from_step"] <= finding["evidence"]["to_step"] == finding["step"]
 
 
 @pytest.mark.parametrize(
@@ -126,58 +122,20 @@ def test_divergence_evidence() -> None:
     ],
 )
 def test_divergence_is_silent(losses: list[float]) -> None:
-    assert rules_of(read(losses)) & {"divergence", "non_finite"} == set()
+    assert rules(read(losses)) & {"divergence", "non_finite"} == set()
 
 
 def test_flat_noisy_curves_do_not_diverge() -> None:
     """Per-step sd 0.7 nats is a batch of 2 samples whose losses have the spread of 1 nat seen in practice."""
-    alarms = [rules_of(read(noisy(2.7, 90, seed, sd=0.7))) for seed in range(300)]
+    alarms = [rules(read(noisy(2.7, 90, seed, sd=0.7))) for seed in range(300)]
     assert not any("divergence" in found for found in alarms)
 
 
 def test_each_rule_speaks_once() -> None:
     findings = read([2.0] * 10 + [9.0] * 10 + [math.nan] * 5 + [9.0] * 75)
-    rules = [finding["rule"] for finding in findings]
-    assert {"divergence", "non_finite"} <= set(rules) <= set(RULES)
-    assert len(rules) == len(set(rules))
-
-
-def test_evidence_names_the_steps_that_were_looked_at() -> None:
-    for finding in read([2.0] * 10 + [9.0] * 10 + [math.nan] * 5):
-        assert 1 <= finding["evidence"]["from_step"] <= finding["evidence"]["to_step"] == finding["step"]
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(st.floats(0.0, 20.0) | st.just(math.nan) | st.just(math.inf), min_size=1, max_size=40),
-    st.integers(0, 40),
-)
-def test_a_resumed_watch_sees_what_an_unbroken_one_sees(losses: list[float], cut: int) -> None:
-    whole = read(losses)
-    first, second = watch(), watch()
-    findings = read(losses[:cut], first)
-    state = json.loads(json.dumps(first.state_dict(), allow_nan=False))
-    second.load_state_dict(state)
-    findings += read(losses[cut:], second, first_step=len(losses[:cut]) + 1)
-    assert findings == whole
-    assert json.dumps(second.state_dict(), allow_nan=False)
-
-
-def test_loading_a_state_does_not_share_its_lists() -> None:
-    source, copy = watch(), watch()
-    read([2.0] * 3, source)
-    state = source.state_dict()
-    copy.load_state_dict(state)
-    read([3.0] * 3, copy, first_step=4)
-    assert source.state_dict() == state
-
-
-def test_incomplete_or_foreign_states_are_refused() -> None:
-    state = watch().state_dict()
-    with pytest.raises(KeyError):
-        watch().load_state_dict({"curve": state["curve"]})
-    with pytest.raises(TypeError):
-        watch().load_state_dict(state | {"curve": state["curve"] | {"more": 1}})
+    fired = [finding["rule"] for finding in findings]
+    assert {"divergence", "non_finite"} <= set(fired) <= set(RULES)
+    assert len(fired) == len(set(fired))
 
 
 @pytest.mark.parametrize("step", [3, 2, 0])

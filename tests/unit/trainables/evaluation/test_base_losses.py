@@ -6,36 +6,22 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, tokenized, trial
-from trainables.config.sections import ModelConfig
+from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, trial
 from trainables.evaluation.base_loss_scoring import compute
 from trainables.evaluation.base_losses import FILE, BaseLosses, keep, losses_key, provide
 from trainables.evaluation.heldout import item_losses
 from trainables.lane.jobs import run_job
 from trainables.lane.warm_state import LaneState
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO, World
-from trainables.training.loop import train
+from trainables.training.loop import Loop, TrialRun
 
-TINY = ModelConfig(name="random:tiny-llama")
 LOSSES = BaseLosses("key", {"s1": 2.5, "s0": 1.5})
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(TINY, tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 23)
-
-
-@pytest.fixture
-def base(tiny):
-    return load_base(tiny, TINY, "fp32", torch.device("cpu"))
+def data(samples):
+    return samples(23)
 
 
 class Share(World):
@@ -70,8 +56,8 @@ def test_workers_share_the_samples_out(base, data):
     assert nll == pytest.approx(compute(base.untouched(), data, SOLO, 200), abs=1e-6)
 
 
-def test_more_workers_than_samples(base, tiny, tmp_path):
-    few = tokenized(tmp_path, load_tokenizer(tiny), 2)
+def test_more_workers_than_samples(base, samples):
+    few = samples(2)
     gathered = []
     for rank in range(3):
         nll = compute(base.untouched(), few, Share(rank, 3, gathered), 200)
@@ -124,8 +110,8 @@ def test_the_key_changes_with_all_that_the_losses_depend_on(tiny, data, tmp_path
 def test_a_trial_records_them_beside_its_own_and_trains_to_the_same_bits(base, data):
     losses = BaseLosses("key", compute(base.untouched(), data, SOLO, 4096))
     plain, known = Memory(), Memory()
-    train(base, data, trial(), lane(), plain.hooks())
-    outcome = train(base, data, trial(), lane(), known.hooks(), SOLO, losses)
+    Loop(base).train(TrialRun(data, trial(), lane(), plain.hooks()))
+    outcome = Loop(base).train(TrialRun(data, trial(), lane(), known.hooks(), SOLO, losses))
     for before, record in zip(plain.records, known.records, strict=True):
         assert (before.base_loss, before.item_base_nll) == (None, None)
         assert record.item_base_nll == [losses.nll[name] for name in record.ids]

@@ -3,31 +3,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from tests.unit.trainables.models.helpers import CPU, FAMILIES, plain, save_family
-from trainables.config.sections import LoraConfig, ModelConfig
+from tests.unit.trainables.models.helpers import FAMILIES, plain, save_family
+from tests.unit.trainables.training.helpers import load_tiny
+from trainables.config.sections import LoraConfig
 from trainables.evaluation.generation import end_tokens, greedy_answers
-from trainables.models.base_model import Base, load_base
 from trainables.models.forward_probe import choose_plan
-from trainables.models.pretrained import load_tokenizer, resolve_model
-from trainables.models.tiny_llama import byte_tokenizer
+from trainables.models.pretrained import load_tokenizer
 
 NEW = 7
 PROMPTS = ["What?", "a", "The sum of 3 and 14", "tell me: 19 + 4 =", "zz zz"]
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return byte_tokenizer()
-
-
-@pytest.fixture(scope="module")
 def prompts(tokenizer):
     return [np.array(tokenizer(text).input_ids, dtype=np.int32) for text in PROMPTS]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache"))
 
 
 def likeliest(model, prompt, ends):
@@ -57,15 +46,14 @@ def test_answers_are_those_of_each_prompt_alone(family, tokenizer, prompts, tmp_
     assert len(set(expected)) > 1
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_batches_do_not_show(tiny, tokenizer, prompts, batch_size):
-    model = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU).untouched()
-    expected = [token_by_token(plain(tiny), tokenizer, prompt, {tokenizer.eos_token_id}) for prompt in prompts]
-    assert greedy_answers(model, tokenizer, prompts, NEW, batch_size) == expected
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_batches_do_not_show(base, tiny, tokenizer, prompts, batch_size):
+    model = plain(tiny)
+    expected = [token_by_token(model, tokenizer, prompt, {tokenizer.eos_token_id}) for prompt in prompts]
+    assert greedy_answers(base.untouched(), tokenizer, prompts, NEW, batch_size) == expected
 
 
-def test_an_adapter_answers_too(tiny, tokenizer, prompts):
-    base = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU)
+def test_an_adapter_answers_too(base, tokenizer, prompts):
     before = greedy_answers(base.untouched(), tokenizer, prompts, NEW)
     model = base.prepare(LoraConfig(r=2), 0)
     assert greedy_answers(model, tokenizer, prompts, NEW) == before  # B is zero
@@ -78,8 +66,8 @@ def test_an_adapter_answers_too(tiny, tokenizer, prompts):
     assert greedy_answers(model, tokenizer, prompts, NEW) == expected
 
 
-def test_the_models_own_generation_settings_do_not_matter(tiny, tokenizer, prompts):
-    model = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU).untouched()
+def test_the_models_own_generation_settings_do_not_matter(base, tokenizer, prompts):
+    model = base.untouched()
     expected = greedy_answers(model, tokenizer, prompts, NEW)
     own = GenerationConfig(
         do_sample=True,
@@ -99,14 +87,15 @@ def test_the_models_own_generation_settings_do_not_matter(tiny, tokenizer, promp
     assert model.generation_config is own
 
 
-def test_an_answer_ends_at_each_end_token_of_model_or_tokenizer(tiny, tokenizer, prompts):
-    model = load_base(tiny, ModelConfig(name="random:tiny-llama"), "fp32", CPU).untouched()
+def test_an_answer_ends_at_each_end_token_of_model_or_tokenizer(base, tiny, tokenizer, prompts):
+    model = base.untouched()
     whole = greedy_answers(model, tokenizer, prompts, NEW)
-    stop = likeliest(plain(tiny), prompts[0], set())[2]
+    reference = plain(tiny)
+    stop = likeliest(reference, prompts[0], set())[2]
     model.generation_config = GenerationConfig(eos_token_id=[stop, 5])
     assert set(end_tokens(model, tokenizer)) == {stop, 5, tokenizer.eos_token_id}
     ends = set(end_tokens(model, tokenizer))
-    expected = [token_by_token(plain(tiny), tokenizer, prompt, ends) for prompt in prompts]
+    expected = [token_by_token(reference, tokenizer, prompt, ends) for prompt in prompts]
     assert greedy_answers(model, tokenizer, prompts, NEW) == expected != whole
 
 
@@ -121,8 +110,7 @@ def test_without_any_end_token_there_is_no_answer(tiny, prompts):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_comes_back_as_it_came(tiny, tokenizer, prompts, training):
-    base = load_base(tiny, ModelConfig(name="random:tiny-llama", method="full"), "fp32", CPU)
-    model = base.prepare(LoraConfig(), 0).train(training)
+    model = load_tiny(tiny, "full").prepare(LoraConfig(), 0).train(training)
     own = model.generation_config
     greedy_answers(model, tokenizer, prompts, NEW)
     assert model.training is training
@@ -132,9 +120,7 @@ def test_the_model_comes_back_as_it_came(tiny, tokenizer, prompts, training):
 
 
 def test_bf16_generates_in_bf16(tiny, tokenizer, prompts):
-    base = load_base(tiny, ModelConfig(name="random:tiny-llama", method="full"), "bf16", CPU)
-    assert isinstance(base, Base)
-    model = base.untouched()
+    model = load_tiny(tiny, "full", "bf16").untouched()
     kept = []
     model.get_output_embeddings().register_forward_hook(lambda _, __, output: kept.append(output.dtype))
     answers = greedy_answers(model, tokenizer, prompts, NEW)

@@ -5,58 +5,51 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.unit.trainables.training.helpers import TEMPLATE, padded_nll, sums, tokenized
-from trainables.config.sections import AreaConfig, LoraConfig, ModelConfig
+from tests.unit.trainables.training.helpers import TEMPLATE, load_tiny, padded_nll, sums
+from trainables.config.sections import AreaConfig, HeldoutConfig, LoraConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.tokenization import tokenize
 from trainables.evaluation.generation import greedy_answers
 from trainables.evaluation.heldout import ItemScore, score_area, summarize
 from trainables.evaluation.objective import objective
 from trainables.evaluation.scorers import exact_match, load_scorers, token_f1
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.models.token_losses import token_losses
 
-TINY = ModelConfig(name="random:tiny-llama")
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=8, scorers=["exact_match", {"word_limit": 3}])
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def lively(tiny, tokenizer, tmp_path_factory):
     """The tiny model with larger weights: as it is, it says the same to every prompt."""
     folder = tmp_path_factory.mktemp("model")
-    path = resolve_model(TINY, folder / "cache")
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
     with torch.no_grad():
         for weight in model.model.layers.parameters():
             weight.mul_(8.0 if weight.ndim > 1 else 1.0)
-    model.save_pretrained(folder / "lively")
-    load_tokenizer(path).save_pretrained(folder / "lively")
-    return folder / "lively"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny):
-    return load_tokenizer(tiny)
+def items(samples):
+    return samples(17, 3)
 
 
 @pytest.fixture(scope="module")
-def items(tokenizer, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), tokenizer, 17, seed=3)
+def plain(lively):
+    return AutoModelForCausalLM.from_pretrained(lively, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 @pytest.fixture(scope="module")
-def plain(tiny):
-    return AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32, attn_implementation="eager").eval()
+def model(lively):
+    return load_tiny(lively).prepare(LoraConfig(r=2), 0)
 
 
-@pytest.fixture(scope="module")
-def model(tiny):
-    return load_base(tiny, TINY, "fp32", torch.device("cpu")).prepare(LoraConfig(r=2), 0)
-
-
-def score(model, tokenizer, items, **settings):
-    settings = {"with_answers": False, "batch_tokens": 200, "answer_batch_size": 4, **settings}
-    return score_area(model, tokenizer, items, "sums", AREA, load_scorers(AREA.scorers), **settings)
+def score(model, tokenizer, items, area=AREA, with_answers=False, batch_tokens=200):
+    heldout = HeldoutConfig(areas={"sums": area}, batch_tokens=batch_tokens, answer_batch_size=4)
+    scorers = load_scorers(area.scorers)
+    return score_area(model, tokenizer, items, "sums", heldout, scorers, with_answers=with_answers)
 
 
 def test_each_items_loss_is_that_of_the_plain_model(model, tokenizer, items, plain):
@@ -106,9 +99,8 @@ def test_the_model_comes_back_in_the_mode_it_was_in(model, tokenizer, items, tra
     assert all(weight.grad is None for weight in model.parameters())
 
 
-def test_dropout_is_off(tiny, tokenizer, items):
-    base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
-    model = base.prepare(LoraConfig(r=2, dropout=0.5), 0)
+def test_dropout_is_off(lively, tokenizer, items):
+    model = load_tiny(lively).prepare(LoraConfig(r=2, dropout=0.5), 0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
@@ -153,24 +145,24 @@ def test_an_area_without_a_summary_is_an_error():
         objective({"a": {"nll": 1.0}}, {"a": 1.0, "b": 1.0})
 
 
-@pytest.fixture
-def parrot(tiny, tokenizer, tmp_path):
+@pytest.fixture(scope="module")
+def parrot(lively, tokenizer, tmp_path_factory):
     """A model that was taught to answer "ok" to all, and items to half of which that is the reference."""
+    folder = tmp_path_factory.mktemp("parrot")
     for name, texts in {"lesson": ["ok"] * 8, "items": ["ok", "no"] * 4}.items():
         samples = [
             replace(sample, messages=[*sample.messages[:-1], {"role": "assistant", "content": text}])
             for sample, text in zip(sums(8), texts, strict=True)
         ]
-        tokenize(samples, tokenizer, TEMPLATE, 256, tmp_path / f"{name}.arrow")
-    lesson = TokenizedSet(tmp_path / "lesson.arrow").batch(range(8))
-    full = ModelConfig(name="random:tiny-llama", method="full")
-    model = load_base(tiny, full, "fp32", torch.device("cpu")).prepare(LoraConfig(), 0)
+        tokenize(samples, tokenizer, TEMPLATE, 256, folder / f"{name}.arrow")
+    lesson = TokenizedSet(folder / "lesson.arrow").batch(range(8))
+    model = load_tiny(lively, "full").prepare(LoraConfig(), 0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(150):
         token_losses(model, lesson).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    return model, TokenizedSet(tmp_path / "items.arrow")
+    return model, TokenizedSet(folder / "items.arrow")
 
 
 def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, tokenizer, monkeypatch):
@@ -193,6 +185,5 @@ def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, t
 def test_a_response_longer_than_an_answer_may_be_is_generated_and_so_cut(parrot, tokenizer):
     model, items = parrot
     short = AREA.model_copy(update={"max_new_tokens": 2})
-    settings = {"with_answers": True, "batch_tokens": 200, "answer_batch_size": 4}
-    scores = score_area(model, tokenizer, items, "sums", short, {}, **settings)
+    scores = score(model, tokenizer, items, short, with_answers=True)
     assert {s.answer for s in scores} == {"o"}

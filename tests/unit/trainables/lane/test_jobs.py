@@ -4,30 +4,22 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.unit.trainables.training.helpers import lane, tokenized, trial
-from trainables.config.sections import ModelConfig
+from tests.unit.trainables.training.helpers import lane, load_tiny, trial
 from trainables.evaluation.heldout_history import BASELINE_ITEMS
 from trainables.lane.jobs import run_job, train_trial
 from trainables.lane.warm_state import LaneState
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
-
-TINY = ModelConfig(name="random:tiny-llama")
 
 
 @pytest.fixture(scope="module")
-def lane_state(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sweep")
-    tiny = resolve_model(TINY, folder / "models")
-    tokenizer = load_tokenizer(tiny)
-    data, area = tokenized(folder, tokenizer, 43), tokenized(folder, tokenizer, 30, seed=1)
+def lane_state(tiny, data, samples, tmp_path_factory):
+    folder, area = tmp_path_factory.mktemp("sweep"), samples(30, 1)
     settings = lane(checkpoints_at=[0.5, 1.0])
     heldout = settings.heldout.model_copy(update={"answers_at": []})
     places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
-    base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
+    base = load_tiny(tiny)
     return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
 
 

@@ -6,30 +6,22 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.unit.trainables.training.helpers import lane, tokenized, trial
+from tests.unit.trainables.training.helpers import lane, trial
 from trainables.checkpoints import checkpoint
-from trainables.config.sections import ModelConfig
 from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import SideBySide, serve
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
 from trainables.packing.pack import Pack
 
-TINY = ModelConfig(name="random:tiny-llama")
-
 
 @pytest.fixture
-def lane_state(tmp_path):
-    tiny = resolve_model(TINY, tmp_path / "models")
-    tokenizer = load_tokenizer(tiny)
-    data, area = tokenized(tmp_path, tokenizer, 22), tokenized(tmp_path, tokenizer, 8, seed=1)
+def lane_state(tiny, base, samples, tmp_path):
+    data, area = samples(22), samples(8, 1)
     settings = lane(checkpoints_at=[1.0])
     heldout = settings.heldout.model_copy(update={"answers_at": []})
     places = {"output_dir": str(tmp_path / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
-    base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
     return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
 
 

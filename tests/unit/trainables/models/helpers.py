@@ -45,15 +45,9 @@ FAMILIES = {
     "cohere": (CohereConfig, {**GATED, "logit_scale": 0.25}),
 }
 
-LONGEST_FLAT = {
-    "mistral, sliding": 12,
-    "gemma3": 12,
-    "falcon": 0,
-    "falcon, multi-query": 0,
-    "falcon, alibi": 0,
-    "gemma2": 0,
-}
-"""The longest sequence that goes without padding, of families that have a limit."""
+NEVER_FLAT = ("falcon", "falcon, multi-query", "falcon, alibi", "gemma2")
+# The longest sequence that goes without padding, of families that have a limit.
+LONGEST_FLAT = {"mistral, sliding": 12, "gemma3": 12, **dict.fromkeys(NEVER_FLAT, 0)}
 
 LENGTHS = (7, 3, 11, 1, 8)
 

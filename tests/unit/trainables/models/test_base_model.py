@@ -12,18 +12,13 @@ from tests.unit.trainables.models.helpers import CPU, batch_of, save_family
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
 from trainables.models import base_model as model_module
-from trainables.models.base_model import draw_adapter, load_base, resolve_model, resolve_precision
+from trainables.models.base_model import draw_adapter, load_base, resolve_precision
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.models.token_losses import token_losses
 
 TINY = "random:tiny-llama"
 
 ROOT = Path(__file__).resolve().parents[4]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(ModelConfig(name=TINY), tmp_path_factory.mktemp("cache"))
 
 
 def fresh(path, method="lora", precision="fp32", **settings):
@@ -82,21 +77,19 @@ print(fingerprint(fresh({str(tiny)!r}).prepare(LoraConfig(r=4), 7)))
         drawn = [weight for name, weight in model.named_parameters() if "lora_A" in name]
         assert len({weight.flatten()[0].item() for weight in drawn}) == len(drawn)
 
-    def test_all_linear_means_every_linear_layer_but_the_head(self, tiny):
-        model = fresh(tiny).prepare(LoraConfig(r=2), 0)
-        adapted = {
-            name.split(".lora_")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_" in name
-        }
-        assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-        assert all(weight.requires_grad == ("lora_" in name) for name, weight in model.named_parameters())
+    @pytest.mark.parametrize(
+        ("targets", "expected"),
+        [
+            ("all-linear", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),  # no head
+            (["q_proj", "mlp.up_proj"], {"q_proj", "up_proj"}),
+        ],
+    )
+    def test_target_modules_are_adapted_and_only_adapters_train(self, base, targets, expected):
+        model = base.prepare(LoraConfig(r=2, target_modules=targets), 0)
+        weights = dict(model.named_parameters())
+        assert {name.split(".lora_")[0].rpartition(".")[2] for name in weights if "lora_" in name} == expected
+        assert all(weight.requires_grad == ("lora_" in name) for name, weight in weights.items())
         assert model.training
-
-    def test_named_modules_alone_are_adapted(self, tiny):
-        model = fresh(tiny).prepare(LoraConfig(r=2, target_modules=["q_proj", "mlp.up_proj"]), 0)
-        adapted = {
-            name.split(".lora_")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_" in name
-        }
-        assert adapted == {"q_proj", "up_proj"}
 
     @pytest.mark.parametrize("targets", [["query"], ["q_proj", "proj"]])
     def test_modules_that_are_not_there_are_refused_and_those_that_are_named(self, tiny, targets):

@@ -25,23 +25,13 @@ HEADS, KEY_HEADS = 4, 2
 def write_gguf(path, model):
     """A Llama as llama.cpp stores it: matrices in blocks of 8 bits, queries and keys in its own order."""
     writer = gguf.GGUFWriter(str(path), "llama")
-    writer.add_context_length(128)
-    writer.add_embedding_length(64)
-    writer.add_block_count(2)
-    writer.add_feed_forward_length(96)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KEY_HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([3, 3, 3, *[1] * (len(TOKENS) - 3)])
-    writer.add_token_merges(["t h", "th e"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    sizes = {"context_length": 128, "embedding_length": 64, "block_count": 2, "feed_forward_length": 96}
+    heads = {"head_count": HEADS, "head_count_kv": KEY_HEADS, "layer_norm_rms_eps": 1e-5, "rope_freq_base": 10000.0}
+    tokens = {"vocab_size": len(TOKENS), "token_list": TOKENS, "token_types": [3, 3, 3, *[1] * (len(TOKENS) - 3)]}
+    marks = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "chat_template": CHAT_TEMPLATE}
+    bpe = {"tokenizer_model": "gpt2", "token_merges": ["t h", "th e"]}
+    for name, value in (sizes | heads | tokens | marks | bpe).items():
+        getattr(writer, f"add_{name}")(value)
     names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
     parts = {
         "self_attn.q_proj": "attn_q",

@@ -50,16 +50,12 @@ def with_adapter(folder, like):
     """The plain model with a plain PEFT adapter of the same weights."""
     config = peft.LoraConfig(r=3, lora_alpha=6.0, target_modules="all-linear", task_type="CAUSAL_LM")
     model = peft.get_peft_model(plain(folder), config)
-    copy_adapter(like, model)
-    return model
-
-
-def copy_adapter(source, target):
-    weights = dict(source.named_parameters())
+    weights = dict(like.named_parameters())
     with torch.no_grad():
-        for name, weight in target.named_parameters():
+        for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.copy_(weights[name])
+    return model
 
 
 def shake_adapter(model, seed=5):

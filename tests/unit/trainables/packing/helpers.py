@@ -1,16 +1,15 @@
 """Trials for packs, a driver that gives each slot its own epoch, and a reference that knows nothing of packs."""
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
 import peft
 import torch
-from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from tests.unit.trainables.training.helpers import plain_loop
 from trainables.config.sections import LoraConfig, TrainingConfig
-from trainables.models.base_model import Base, load_tokenizer
+from trainables.models.base_model import Base
 from trainables.models.forward_probe import choose_plan
 from trainables.packing.pack import StepPart
 
@@ -69,11 +68,11 @@ class Curve:
     adapter: dict = field(default_factory=dict)
 
 
-def double_base(path, config, dtype=torch.float64):
-    """A base in double precision: `load_base` loads no such thing."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    choose_plan(model.eval(), None, 0)
-    return Base(model, load_tokenizer(path, config), "lora", "fp32")
+def plain_base(path, dtype=torch.float32):
+    """A base without a tokenizer; in double precision too, which `load_base` doesn't load."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+    choose_plan(model, None, 0)
+    return Base(model, None, "lora", "fp32")
 
 
 def run_packed(pack, data, trials, at_end=None):
@@ -111,11 +110,23 @@ def part_of(trial, slot, data):
     return StepPart([data.batch(micro) for micro in micro_batches], tokens, trial.lr_at(slot.steps))
 
 
+def initial(base, trial):
+    return lora_weights(base.prepare(trial.lora, trial.seed))
+
+
+def join_all(pack, trials):
+    return {pack.join(t.lora, t.section, t.seed): t for t in trials}
+
+
+def same(found, expected):
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def lora_weights(model):
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
 
 
-def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None):
+def run_alone(path, prepared, data, trial, dtype=torch.float64):
     """The trial by `transformers`, `peft` and `torch.optim` alone: padding, all logits.
 
     Its attention is SDPA: the written-out one computes its softmax in single precision.
@@ -123,7 +134,6 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None
     Args:
         path: The base model's folder.
         prepared: Initial adapter, by PEFT's names.
-        before_step: Called with the number of steps done.
     """
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
     config = peft.LoraConfig(
@@ -133,48 +143,14 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64, before_step=None
         target_modules=trial.targets,
         task_type="CAUSAL_LM",
     )
-    model = peft.get_peft_model(model, config).train()
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    model = peft.get_peft_model(model, config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_" in name:
                 weight.copy_(prepared[name])
-    t = trial.section
-    adamw = torch.optim.AdamW(weights, lr=1.0, betas=(t.beta1, t.beta2), eps=t.eps, weight_decay=t.weight_decay)
-    curve = Curve()
-    for step, micro_batches in enumerate(trial.epoch(len(data))):
-        if before_step:
-            before_step(step)
-        tokens = sum(int(data.label_mask(i).sum()) for micro in micro_batches for i in micro)
-        sums = []
-        for micro in micro_batches:
-            nll = padded_sums(model, data, micro)
-            (nll.sum() / tokens).backward()
-            sums += nll.tolist()
-        curve.sums.append(sums)
-        curve.norms.append(torch.nn.utils.clip_grad_norm_(weights, t.max_grad_norm or math.inf).item())
-        adamw.param_groups[0]["lr"] = trial.lr_at(step)
-        adamw.step()
-        adamw.zero_grad()
-    curve.adapter = lora_weights(model)
-    return curve
-
-
-def padded_sums(model, data, indices):
-    """(samples,): summed loss of each, from a padded batch and all logits."""
-    longest = max(int(data.lengths[i]) for i in indices)
-    input_ids = torch.zeros(len(indices), longest, dtype=torch.long)
-    attention_mask, labels = torch.zeros_like(input_ids), torch.full_like(input_ids, -100)
-    for row, i in enumerate(indices):
-        tokens = torch.from_numpy(np.array(data.input_ids(i), dtype=np.int64))
-        input_ids[row, : len(tokens)], attention_mask[row, : len(tokens)] = tokens, 1
-        mask = torch.from_numpy(np.array(data.label_mask(i)))
-        labels[row, : len(tokens)][mask] = tokens[mask]
-    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
-    losses = functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
-    )
-    return losses.view(len(indices), -1).sum(1)
+    steps = trial.epoch(len(data))
+    sums, norms = plain_loop(model, data, steps, [trial.lr_at(step) for step in range(len(steps))], trial.section)
+    return Curve(sums, norms, lora_weights(model))
 
 
 def gaps(found, expected):

@@ -3,28 +3,15 @@
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import lane, tokenized
-from trainables.config.sections import ModelConfig
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from tests.unit.trainables.training.helpers import lane, load_tiny
 from trainables.packing import autotune
 from trainables.packing.autotune import Slots, measure_slots
 from trainables.packing.pack import Pack
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 20)
-
-
-def base_of(tiny, method="lora"):
-    return load_base(tiny, ModelConfig(name="random:tiny-llama", method=method), "fp32", CPU)
+def data(samples):
+    return samples(16)
 
 
 @pytest.mark.parametrize(
@@ -38,15 +25,14 @@ def base_of(tiny, method="lora"):
         ({1: 1.0, 2: 2.5}, 1),
     ],
 )
-def test_the_choice_is_where_throughput_stops_rising(tiny, data, monkeypatch, seconds, chosen):
+def test_the_choice_is_where_throughput_stops_rising(base, data, monkeypatch, seconds, chosen):
     monkeypatch.setattr(autotune, "_step_seconds", lambda pack, *_: seconds.get(len(pack.slots)))
-    found = measure_slots(base_of(tiny), data, lane(), "auto")
+    found = measure_slots(base, data, lane(), "auto")
     assert found == Slots(chosen, None, seconds)
     assert found.speed_up == pytest.approx(chosen * seconds[1] / seconds[chosen])
 
 
-def test_it_is_measured_on_the_sweeps_own_samples_and_leaves_the_base_as_it_was(tiny, data):
-    base = base_of(tiny)
+def test_it_is_measured_on_the_sweeps_own_samples_and_leaves_the_base_as_it_was(base, data):
     names = list(base.untouched().state_dict())
     found = measure_slots(base, data, lane(), "auto")
     assert found.slots in found.seconds_per_step
@@ -54,7 +40,7 @@ def test_it_is_measured_on_the_sweeps_own_samples_and_leaves_the_base_as_it_was(
     assert list(base.untouched().state_dict()) == names
 
 
-def test_memory_ends_the_search(tiny, data, monkeypatch):
+def test_memory_ends_the_search(base, data, monkeypatch):
     step = Pack.step
 
     def limited(self, parts):
@@ -64,19 +50,19 @@ def test_memory_ends_the_search(tiny, data, monkeypatch):
 
     monkeypatch.setattr(Pack, "step", limited)
     monkeypatch.setattr(autotune, "WORTH", 0.0)  # whatever this machine measures
-    assert list(measure_slots(base_of(tiny), data, lane(), "auto").seconds_per_step) == [1, 2]
+    assert list(measure_slots(base, data, lane(), "auto").seconds_per_step) == [1, 2]
 
 
-def test_room_is_left_in_memory(tiny, data, monkeypatch):
+def test_room_is_left_in_memory(base, data, monkeypatch):
     monkeypatch.setattr(autotune, "WORTH", 0.0)
     monkeypatch.setattr(autotune, "_memory_used", lambda device: 0.95)
-    assert measure_slots(base_of(tiny), data, lane(), "auto") == Slots(1, None, {})
+    assert measure_slots(base, data, lane(), "auto") == Slots(1, None, {})
 
 
 @pytest.mark.parametrize("asked", [6, "auto"])
 def test_what_cannot_be_packed_is_trained_one_after_another(tiny, data, asked):
-    assert measure_slots(base_of(tiny, "full"), data, lane("full"), asked) == Slots(1, "all weights are trained", {})
+    assert measure_slots(load_tiny(tiny, "full"), data, lane("full"), asked) == Slots(1, "all weights are trained", {})
 
 
-def test_a_number_is_taken_as_it_is(tiny, data):
-    assert measure_slots(base_of(tiny), data, lane(), 6) == Slots(6, None, {})
+def test_a_number_is_taken_as_it_is(base, data):
+    assert measure_slots(base, data, lane(), 6) == Slots(6, None, {})

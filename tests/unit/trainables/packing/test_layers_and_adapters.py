@@ -115,24 +115,19 @@ def lengths_of(packed):
     return packed.batch.cu_seqlens.diff().tolist()
 
 
-def test_flat_slots_are_topped_up_to_the_longest():
-    batches = [batch_of((7, 3), seed=1), batch_of((4,), seed=2), batch_of((5, 5, 2), seed=3)]
-    packed = pack_batches(batches, longest_flat=64, pad_id=0)
-    assert packed.shape == (1, 12)
-    assert packed.own == ((1, 10), (1, 4), (1, 12))
-    assert lengths_of(packed) == [7, 3, 2, 4, 7, 1, 5, 5, 2]
+@pytest.mark.parametrize(
+    ("last", "shape", "own", "lengths"),
+    [
+        ((5, 5, 2), (1, 12), ((1, 10), (1, 4), (1, 12)), [7, 3, 2, 4, 7, 1, 5, 5, 2]),  # flat: tokens are topped up
+        ((5, 9, 2), (3, 9), ((2, 7), (1, 4), (3, 9)), [7, 3, 1, 4, 1, 1, 5, 9, 2]),  # padded: sequences are
+    ],
+)
+def test_slots_are_topped_up_to_the_largest(last, shape, own, lengths):
+    packed = pack_batches([batch_of(part) for part in ((7, 3), (4,), last)], longest_flat=8, pad_id=0)
+    assert (packed.shape, packed.own, lengths_of(packed)) == (shape, own, lengths)
     assert packed.items == (slice(0, 2), slice(3, 4), slice(6, 9))
-    assert packed.waste == pytest.approx(1 - 26 / 36)
-    assert packed.batch.max_length == 7
-
-
-def test_padded_slots_are_given_as_many_sequences():
-    batches = [batch_of((7, 3), seed=1), batch_of((4,), seed=2), batch_of((5, 9, 2), seed=3)]
-    packed = pack_batches(batches, longest_flat=8, pad_id=0)
-    assert packed.shape == (3, 9)
-    assert packed.own == ((2, 7), (1, 4), (3, 9))
-    assert lengths_of(packed) == [7, 3, 1, 4, 1, 1, 5, 9, 2]
-    assert packed.waste == pytest.approx(1 - 30 / 81)
+    assert (packed.tokens, packed.rows) == (14 + sum(last), shape[0] * shape[1])
+    assert packed.batch.max_length == max(7, *last)
 
 
 @pytest.mark.parametrize("longest_flat", [0, 64])
@@ -162,7 +157,7 @@ def test_one_slot_is_run_on_its_own_batch():
     batch = batch_of((7, 3))
     packed = pack_batches([batch], longest_flat=64, pad_id=0)
     assert packed.batch is batch
-    assert packed.waste == 0.0
+    assert packed.tokens == packed.rows
 
 
 def adapter_of(rank, seed=0, features=((3, 5), (4, 2))):
@@ -175,7 +170,7 @@ def adapter_of(rank, seed=0, features=((3, 5), (4, 2))):
 
 def test_rows_hold_adapters_whatever_the_room():
     adapter = adapter_of(2)
-    state = AdapterState.fresh(adapter, gain=0.5)
+    state = AdapterState.fresh(adapter, scaling=0.5)
     assert not state.rows[1:].any()
     wide = state.layout.fit(state.rows, 5)
     back = Layout(state.layout.features, 5).fit(wide, 2)
@@ -189,7 +184,7 @@ def test_rows_hold_adapters_whatever_the_room():
 
 
 def test_slots_leave_a_stack_as_they_came():
-    states = [AdapterState.fresh(adapter_of(rank, seed=rank), gain=rank / 4) for rank in (2, 5, 3)]
+    states = [AdapterState.fresh(adapter_of(rank, seed=rank), scaling=rank / 4) for rank in (2, 5, 3)]
     stack = AdapterStack()
     for state in states:
         stack.add(state)
@@ -197,7 +192,7 @@ def test_slots_leave_a_stack_as_they_came():
     taken = stack.take(1)
     assert stack.layout.rank == 3
     assert torch.equal(taken.rows, states[1].rows)
-    assert taken.gain == states[1].gain
+    assert taken.scaling == states[1].scaling
     for place, state in enumerate((states[0], states[2])):
         assert torch.equal(stack.state(place).rows, state.rows)
         assert stack.state(place).layout == state.layout
@@ -206,7 +201,7 @@ def test_slots_leave_a_stack_as_they_came():
         for name, (down, up) in stack.layout.adapter(row).items():
             own = state.layout.adapter(state.rows[0])[name]
             assert torch.equal(down[: state.layout.rank], own[0])
-            assert torch.equal(up[:, : state.layout.rank], own[1] * state.gain)
+            assert torch.equal(up[:, : state.layout.rank], own[1] * state.scaling)
     stack.take(0)
     stack.take(0)
     assert stack.layout is None

@@ -10,18 +10,16 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from tests.unit.trainables.models.helpers import CPU
-from tests.unit.trainables.packing.helpers import Trial, lora_weights, part_of, run_packed
-from tests.unit.trainables.training.helpers import Memory, lane, tokenized, train_by_peft, trial
+from tests.unit.trainables.packing.helpers import Trial, initial, join_all, lora_weights, part_of, run_packed, same
+from tests.unit.trainables.training.helpers import Memory, lane, load_tiny, train_by_peft, trial
 from trainables.checkpoints import checkpoint
-from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
+from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.errors import UserError
-from trainables.models.base_model import Base, load_base, load_tokenizer, resolve_model
+from trainables.models.base_model import Base
 from trainables.packing import model as packed_model
 from trainables.packing.pack import Pack
-from trainables.training.loop import train
+from trainables.training.loop import Loop, TrialRun
 
-TINY = ModelConfig(name="random:tiny-llama")
 MARKS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
 TRIALS = [
     Trial(seed=1),
@@ -31,21 +29,8 @@ TRIALS = [
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(TINY, tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny, TINY), 16)
-
-
-def single(tiny, **settings):
-    return load_base(tiny, TINY, "fp32", CPU, **settings)
-
-
-def initial(base, trial):
-    return lora_weights(base.prepare(trial.lora, trial.seed))
+def data(samples):
+    return samples(16)
 
 
 def adapter(pack, slot):
@@ -53,15 +38,11 @@ def adapter(pack, slot):
         return lora_weights(model)
 
 
-def same(found, expected):
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
-
-
 def test_a_slot_of_nan_changes_not_one_bit_of_its_neighbours(tiny, data):
     def neighbours(lr):
         middle = Trial(seed=8, lr=lr, training={"max_grad_norm": 0.0})
         trials = [TRIALS[0], middle, TRIALS[2]]
-        curves = run_packed(Pack(single(tiny)), data, trials)
+        curves = run_packed(Pack(load_tiny(tiny)), data, trials)
         return curves[middle], [curves[trials[0]], curves[trials[2]]]
 
     healthy, expected = neighbours(1e-3)
@@ -71,23 +52,17 @@ def test_a_slot_of_nan_changes_not_one_bit_of_its_neighbours(tiny, data):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.sums == theirs.sums
         assert ours.norms == theirs.norms
-        assert all(torch.equal(ours.adapter[name], theirs.adapter[name]) for name in theirs.adapter)
+        assert same(ours.adapter, theirs.adapter)
 
 
 def test_a_fresh_slot_holds_the_bits_that_prepare_draws_at_any_rank_of_the_pack(tiny):
-    base = single(tiny)
-    pack = Pack(base)
-    slots = {pack.join(t.lora, t.section, t.seed): t for t in TRIALS[:4]}
-    for slot, t in slots.items():
-        with pack.model_of(slot) as model:
-            found = lora_weights(model)
-        expected = initial(single(tiny), t)
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+    pack = Pack(load_tiny(tiny))
+    for slot, t in join_all(pack, TRIALS).items():
+        assert same(adapter(pack, slot), initial(load_tiny(tiny), t))
 
 
 def test_a_saved_slot_is_the_adapter_that_the_loop_saves(tiny, data, tmp_path):
-    base, t = single(tiny), TRIALS[1]
+    base, t = load_tiny(tiny), TRIALS[1]
     seen = Memory(on_checkpoint=lambda step, model: checkpoint.save(model, tmp_path / "loop", {"step": step}))
     train_by_peft(base, data, trial(seed=t.seed), lane(lora=t.lora.model_dump(), batch_size=8), seen.hooks())
 
@@ -113,14 +88,14 @@ def test_a_saved_slot_is_the_adapter_that_the_loop_saves(tiny, data, tmp_path):
 
 def test_a_parked_trial_goes_on_in_another_pack_as_if_nothing_had_been(tiny, data):
     t = TRIALS[1]
-    expected = run_packed(Pack(single(tiny)), data, [t])[t]
+    expected = run_packed(Pack(load_tiny(tiny)), data, [t])[t]
 
-    first = Pack(single(tiny))
+    first = Pack(load_tiny(tiny))
     slot = first.join(t.lora, t.section, t.seed)
     sums = [first.step([part_of(t, slot, data)])[0] for _ in range(2)]
     suspended = first.leave(slot)
     assert first.slots == []
-    second = Pack(single(tiny))
+    second = Pack(load_tiny(tiny))
     other = second.join(TRIALS[2].lora, TRIALS[2].section, TRIALS[2].seed)  # of a higher rank
     assert second.resume(suspended) is slot
     while slot.steps < len(t.epoch(len(data))):
@@ -133,9 +108,9 @@ def test_a_parked_trial_goes_on_in_another_pack_as_if_nothing_had_been(tiny, dat
 
 
 def test_room_for_a_higher_rank_stays_zero_and_goes_when_it_is_not_needed(tiny, data):
-    pack = Pack(single(tiny))
+    pack = Pack(load_tiny(tiny))
     low, high = TRIALS[1], TRIALS[2]
-    slots = {pack.join(t.lora, t.section, t.seed): t for t in (low, high)}
+    slots = join_all(pack, (low, high))
     for _ in range(3):
         pack.step([part_of(t, slot, data) for slot, t in slots.items()])
     stack = pack._stack
@@ -154,9 +129,9 @@ def test_room_for_a_higher_rank_stays_zero_and_goes_when_it_is_not_needed(tiny, 
 def test_after_running_out_of_memory_every_slot_goes_on_as_if_nothing_had_been(tiny, data, monkeypatch, recompute):
     """Memory runs out in the backward pass of the second micro-batch of a step, then in the forward pass."""
     trials = [TRIALS[1], Trial(seed=3, training={"batch_size": 2, "gradient_accumulation": 2})]
-    pack = Pack(single(tiny, gradient_checkpointing=recompute))
-    expected = run_packed(Pack(single(tiny)), data, trials)
-    slots = {pack.join(t.lora, t.section, t.seed): t for t in trials}
+    pack = Pack(load_tiny(tiny, gradient_checkpointing=recompute))
+    expected = run_packed(Pack(load_tiny(tiny)), data, trials)
+    slots = join_all(pack, trials)
     calls = []
 
     def fails_at(name, number):
@@ -187,7 +162,7 @@ def test_after_running_out_of_memory_every_slot_goes_on_as_if_nothing_had_been(t
 
 
 def test_the_base_comes_back_as_it_was(tiny, data):
-    base = single(tiny)
+    base = load_tiny(tiny)
     kinds = [type(module) for module in base.untouched().modules()]
     weights = {name: weight.clone() for name, weight in base.untouched().named_parameters()}
     pack = Pack(base)
@@ -201,14 +176,14 @@ def test_the_base_comes_back_as_it_was(tiny, data):
     assert same(dict(model.named_parameters()), weights)
     assert not model.training
     again, before = Memory(), Memory()
-    train(base, data, trial(), lane(), again.hooks())
-    train(single(tiny), data, trial(), lane(), before.hooks())
+    Loop(base).train(TrialRun(data, trial(), lane(), again.hooks()))
+    Loop(load_tiny(tiny)).train(TrialRun(data, trial(), lane(), before.hooks()))
     assert again.records == before.records
 
 
 def test_a_step_waits_for_no_number(tiny, data, monkeypatch):
-    pack = Pack(single(tiny))
-    slots = {pack.join(t.lora, t.section, t.seed): t for t in TRIALS}
+    pack = Pack(load_tiny(tiny))
+    slots = join_all(pack, TRIALS)
     parts = [part_of(t, slot, data) for slot, t in slots.items()]
     waited = []
     for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
@@ -229,8 +204,8 @@ def test_a_step_waits_for_no_number(tiny, data, monkeypatch):
 def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
     """Two workers, one after the other: the second has only the short slot's second sample."""
     trials = [TRIALS[0], TRIALS[2]]
-    alone = Pack(single(tiny))
-    slots = {alone.join(t.lora, t.section, t.seed): t for t in trials}
+    alone = Pack(load_tiny(tiny))
+    slots = join_all(alone, trials)
     whole = [part_of(t, slot, data) for slot, t in slots.items()]
     (expected, _) = alone.step(whole)
     indices = trials[0].epoch(len(data))[0][0]
@@ -247,9 +222,8 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
             monkeypatch.setattr(
                 "trainables.packing.pack.dist.all_reduce", lambda gradient, other=other: gradient.add_(other)
             )
-        pack = Pack(single(tiny), Worker())
-        for t in trials:
-            pack.join(t.lora, t.section, t.seed)
+        pack = Pack(load_tiny(tiny), Worker())
+        join_all(pack, trials)
         steps = [part._replace(micro_batches=micro) for part, micro in zip(whole, share, strict=True)]
         found = pack.step(steps)
     assert found[0].grad_norm.item() == pytest.approx(expected.grad_norm.item(), rel=1e-5)
@@ -258,12 +232,11 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
 
 
 def test_what_cannot_be_packed_is_said(tiny):
-    base = single(tiny)
+    base = load_tiny(tiny)
     assert Pack(base).obstacle(LoraConfig(dropout=0.1)) is None
-    assert "recomputing" in Pack(single(tiny, gradient_checkpointing=True)).obstacle(LoraConfig(dropout=0.1))
-    full = load_base(tiny, ModelConfig(name="random:tiny-llama", method="full"), "fp32", CPU)
-    assert Pack(full).obstacle(LoraConfig()) == "all weights are trained"
-    dropping = Base(LlamaForCausalLM(small(LlamaConfig, attention_dropout=0.1)), None, "lora", "fp32")
+    assert "recomputing" in Pack(load_tiny(tiny, gradient_checkpointing=True)).obstacle(LoraConfig(dropout=0.1))
+    assert Pack(load_tiny(tiny, "full")).obstacle(LoraConfig()) == "all weights are trained"
+    dropping = Base(small_llama(attention_dropout=0.1), None, "lora", "fp32")
     assert "of its own" in Pack(dropping).obstacle(LoraConfig())
     with pytest.raises(UserError, match=r"trials_per_lane: must be 1 .* set it to 1"):
         Pack(dropping).join(LoraConfig(), TrainingConfig(), 0)
@@ -285,14 +258,14 @@ def test_a_linear_layer_that_does_more_is_refused():
         def forward(self, x):
             return 2.0 * super().forward(x)
 
-    model = LlamaForCausalLM(small(LlamaConfig))
+    model = small_llama()
     model.set_submodule("model.layers.0.mlp.up_proj", Doubled(16, 16))
     with pytest.raises(UserError, match=r"got Doubled model.layers.0.mlp.up_proj"):
         Pack(Base(model, None, "lora", "fp32")).join(LoraConfig(r=2), TrainingConfig(), 0)
 
 
 def test_slots_that_adapt_different_layers_do_not_mix(tiny, data):
-    pack = Pack(single(tiny))
+    pack = Pack(load_tiny(tiny))
     named = Trial(targets=["q_proj", "down_proj"])
     slot = pack.join(named.lora, named.section, 0)
     with pytest.raises(ValueError, match="same layers"):
@@ -302,13 +275,6 @@ def test_slots_that_adapt_different_layers_do_not_mix(tiny, data):
     assert {name.split(".")[-4] for name in adapter(pack, slot)} == {"q_proj", "down_proj"}
 
 
-def small(kind, **special):
-    return kind(
-        vocab_size=20,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        **MARKS,
-        **special,
-    )
+def small_llama(**special):
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    return LlamaForCausalLM(LlamaConfig(num_attention_heads=2, **sizes, **MARKS, **special))

@@ -4,18 +4,13 @@ import math
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
-from tests.unit.trainables.models.helpers import CPU, save_family
-from tests.unit.trainables.packing.helpers import Trial, double_base, gaps, lora_weights, run_alone, run_packed
-from tests.unit.trainables.training.helpers import Memory, lane, tokenized, train_by_peft, trial
-from trainables.config.sections import ModelConfig
-from trainables.models.base_model import Base, load_base, load_tokenizer, resolve_model
-from trainables.models.forward_probe import choose_plan
+from tests.unit.trainables.models.helpers import save_family
+from tests.unit.trainables.packing.helpers import Trial, gaps, initial, plain_base, run_alone, run_packed
+from tests.unit.trainables.training.helpers import Memory, lane, load_tiny, train_by_peft, trial
 from trainables.optim.lr_schedule import LRSchedule
 from trainables.packing.pack import Pack
 
-TINY = ModelConfig(name="random:tiny-llama")
 VOCABULARY = 259  # bytes and three marks
 DIVERGING = Trial(seed=4, lr=1e200, training={"max_grad_norm": 0.0})
 TRIALS = [
@@ -31,32 +26,19 @@ TRIALS = [
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(TINY, tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny, TINY), 16)
+def data(samples):
+    return samples(16)
 
 
 @pytest.fixture(scope="module")
 def double(tiny):
-    return double_base(tiny, TINY)
+    return plain_base(tiny, torch.float64)
 
 
 @pytest.fixture(scope="module")
 def alone(tiny, data, double):
     """The reference's curve of each trial, in double precision."""
     return {t: run_alone(tiny, initial(double, t), data, t) for t in TRIALS}
-
-
-def initial(base, trial):
-    return lora_weights(base.prepare(trial.lora, trial.seed))
-
-
-def single(tiny, **settings):
-    return load_base(tiny, TINY, "fp32", CPU, **settings)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 8])
@@ -75,9 +57,8 @@ def test_a_packed_epoch_is_that_of_trials_trained_alone(data, double, alone, cou
         assert all(weight.any() for weight in found[t].adapter.values())  # every B has left its zeros
 
 
-def test_single_precision_starts_alike_and_drifts_no_further_than_alone(tiny, data, alone):
+def test_single_precision_starts_alike_and_drifts_no_further_than_alone(tiny, base, data, alone):
     """Drift is the distance from the same trial in double precision; the reference has its own."""
-    base = single(tiny)
     trials = [t for t in TRIALS if t is not DIVERGING]
     found = run_packed(Pack(base), data, trials)
     for t in trials:
@@ -91,9 +72,9 @@ def test_single_precision_starts_alike_and_drifts_no_further_than_alone(tiny, da
         assert drift["weights"] <= 3 * max(allowed["weights"], 1e-7)
 
 
-def test_one_slot_gives_the_loops_curve(tiny, data):
+def test_one_slot_gives_the_loops_curve(base, data):
     config, spec = lane(batch_size=3, max_grad_norm=0.5, weight_decay=0.01), trial(seed=1)
-    base, seen = single(tiny), Memory()
+    seen = Memory()
     train_by_peft(base, data, spec, config, seen.hooks())
     mine = Trial(seed=1, training={"max_grad_norm": 0.5})
     mine.lr_at = lambda step: seen.records[step].lr
@@ -110,9 +91,7 @@ def test_one_slot_gives_the_loops_curve(tiny, data):
 def test_families_and_dropout_are_as_in_the_loop(family, dropout, data, tmp_path, monkeypatch):
     """Falcon and Gemma 2 take no flat rows: their slots are padded to equal numbers of sequences of equal lengths."""
     folder = save_family(family, tmp_path / "model", vocabulary=VOCABULARY)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    choose_plan(model, None, 0)
-    base = Base(model, None, "lora", "fp32")
+    base = plain_base(folder)
     trials = [
         Trial(seed=2, dropout=dropout, training={"batch_size": 5}),
         Trial(seed=3, dropout=dropout / 2, rank=2, training={"batch_size": 3, "gradient_accumulation": 2}),
@@ -132,7 +111,7 @@ def test_families_and_dropout_are_as_in_the_loop(family, dropout, data, tmp_path
 
 
 def test_bf16_gives_nearly_the_loops_curve(tiny, data):
-    base, t, seen = load_base(tiny, TINY, "bf16", CPU), Trial(seed=1, lr=1e-2), Memory()
+    base, t, seen = load_tiny(tiny, precision="bf16"), Trial(seed=1, lr=1e-2), Memory()
     config = lane(batch_size=3, weight_decay=0.01, precision="bf16")
     train_by_peft(base, data, trial(seed=1), config, seen.hooks())
     t.lr_at = lambda step: seen.records[step].lr

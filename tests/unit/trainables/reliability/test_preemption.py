@@ -12,7 +12,7 @@ from trainables.checkpoints import training_state
 from trainables.config.sections import ModelConfig
 from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import serve
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.models.base_model import load_base, load_tokenizer
 from trainables.optim.workers import SOLO
 from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
 from trainables.training.loop import Loop
@@ -44,16 +44,6 @@ def test_it_asks_now_and_then_until_the_answer_is_yes():
         seen.append(preemption.is_due and preemption.look())
     assert seen == [False, False, False, True, True]
     assert asked == [ASK_EVERY_SECONDS, 2 * ASK_EVERY_SECONDS]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(ModelConfig(name="random:tiny-llama"), tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
 
 
 def base(tiny, method="lora"):

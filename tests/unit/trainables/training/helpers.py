@@ -23,6 +23,7 @@ from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
 from trainables.data.tokenization import tokenize
+from trainables.models.base_model import load_base
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 TEMPLATE = "Q: {prompt}\nA: {response}"
@@ -46,6 +47,11 @@ def tokenized(folder, tokenizer, count, seed=0):
     path = Path(folder) / f"sums-{count}-{seed}.arrow"
     tokenize(sums(count, seed), tokenizer, TEMPLATE, 256, path)
     return TokenizedSet(path)
+
+
+def load_tiny(path, method="lora", precision="fp32", **settings):
+    model = ModelConfig(name="random:tiny-llama", method=method)
+    return load_base(path, model, precision, torch.device("cpu"), **settings)
 
 
 def lane(method="lora", lora=None, **training):
@@ -97,6 +103,11 @@ class Memory:
         return [record.loss for record in self.records]
 
 
+def exact_part(record):
+    """What is the same however a trial is trained: no rounding enters."""
+    return record.step, record.ids, record.lr, record.tokens, record.item_tokens
+
+
 def train_by_peft(base, data, spec, config, hooks):
     """`train` with PEFT's own layers and torch's AdamW: by the engine of trials that can't be packed."""
     loop = Loop(base)
@@ -110,11 +121,10 @@ def train_by_peft(base, data, spec, config, hooks):
 class Reference:
     """A plain loop's curve."""
 
-    losses: list = field(default_factory=list)
-    lrs: list = field(default_factory=list)
-    grad_norms: list = field(default_factory=list)
-    item_nll: dict = field(default_factory=dict)
-    model: object = None
+    losses: list
+    lrs: list
+    grad_norms: list
+    item_nll: dict
 
 
 def reference(path, prepared, data, spec, config):
@@ -133,38 +143,54 @@ def reference(path, prepared, data, spec, config):
             for name, weight in model.named_parameters():
                 if "lora_" in name:
                     weight.copy_(prepared[name])
-    model.train()
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    betas = (training.beta1, training.beta2)
-    adamw = torch.optim.AdamW(weights, lr=1.0, betas=betas, eps=training.eps, weight_decay=training.weight_decay)
-
     order = np.random.Generator(np.random.PCG64(spec.seed)).permutation(len(data)).tolist()
     size, parts = training.batch_size, training.gradient_accumulation
     steps = math.ceil(len(order) / (size * parts))
     peak, floor = spec.params["peak_lr"], spec.params["decay_floor"]
     warmup = round(spec.params["warmup_fraction"] * steps)
-    seen = Reference(model=model)
-    for step in range(steps):
-        chosen = order[step * size * parts : (step + 1) * size * parts]
-        total = sum(int(data.label_mask(i).sum()) for i in chosen)
-        loss = 0.0
-        for start in range(0, len(chosen), size):
-            nll, counts = padded_nll(model, data, chosen[start : start + size])
-            (nll.sum() / total).backward()
-            loss += nll.sum().item() / total
-            for i, item_nll, count in zip(chosen[start : start + size], nll.tolist(), counts, strict=True):
-                seen.item_nll[data.ids[i]] = item_nll / count
-        seen.losses.append(loss)
-        seen.grad_norms.append(torch.nn.utils.clip_grad_norm_(weights, training.max_grad_norm or math.inf).item())
-        if step < warmup:
-            lr = peak * (step + 1) / warmup
-        else:
-            lr = peak + (floor - peak) * (step + 1 - max(warmup, 1)) / (steps - max(warmup, 1))
-        seen.lrs.append(lr)
+    rising = [peak * (step + 1) / warmup for step in range(warmup)]
+    start = max(warmup, 1)
+    lrs = rising + [peak + (floor - peak) * (step + 1 - start) / (steps - start) for step in range(warmup, steps)]
+    micro_batches = [
+        [order[start : start + size] for start in range(first, min(first + size * parts, len(order)), size)]
+        for first in range(0, len(order), size * parts)
+    ]
+    sums, grad_norms = plain_loop(model, data, micro_batches, lrs, training)
+    counts = [int(data.label_mask(i).sum()) for i in range(len(data))]
+    losses = [
+        sum(step) / sum(counts[i] for micro in chosen for i in micro)
+        for step, chosen in zip(sums, micro_batches, strict=True)
+    ]
+    flat = zip(order, (value for step in sums for value in step), strict=True)
+    return Reference(losses, lrs, grad_norms, {data.ids[i]: value / counts[i] for i, value in flat})
+
+
+def plain_loop(model, data, micro_batches, lrs, training):
+    """Trains by the book; returns each sample's summed loss, step by step, and the gradient norms before clipping.
+
+    Args:
+        micro_batches: Sample indices of each step's micro-batches.
+        lrs: LR of each step.
+        training: AdamW's numbers and the clipping threshold.
+    """
+    model.train()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    betas = (training.beta1, training.beta2)
+    adamw = torch.optim.AdamW(weights, lr=1.0, betas=betas, eps=training.eps, weight_decay=training.weight_decay)
+    all_sums, norms = [], []
+    for step, lr in zip(micro_batches, lrs, strict=True):
+        tokens = sum(int(data.label_mask(i).sum()) for micro in step for i in micro)
+        sums = []
+        for micro in step:
+            nll, _ = padded_nll(model, data, micro)
+            (nll.sum() / tokens).backward()
+            sums += nll.tolist()
+        all_sums.append(sums)
+        norms.append(torch.nn.utils.clip_grad_norm_(weights, training.max_grad_norm or math.inf).item())
         adamw.param_groups[0]["lr"] = lr
         adamw.step()
         adamw.zero_grad()
-    return seen
+    return all_sums, norms
 
 
 def padded_nll(model, data, indices):
@@ -178,7 +204,8 @@ def padded_nll(model, data, indices):
         input_ids[row, : len(tokens)], attention_mask[row, : len(tokens)] = tokens, 1
         mask = torch.from_numpy(np.array(data.label_mask(i)))
         labels[row, : len(tokens)][mask] = tokens[mask]
-    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits.float()
+    logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # a reference in double stays in double
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
     ).view(len(indices), -1)

@@ -4,35 +4,20 @@ import statistics
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, reference, tokenized, trial
-from trainables.config.sections import ModelConfig
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from tests.unit.trainables.training.helpers import Memory, lane, load_tiny, reference, trial
 from trainables.optim.workers import dropout_state
 from trainables.packing.pack import Pack
-from trainables.training.loop import train
-
-CPU = torch.device("cpu")
-TINY = ModelConfig(name="random:tiny-llama")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(TINY, tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
+from trainables.training.loop import Loop, TrialRun
 
 
 def fresh(tiny, config, precision="fp32"):
     recompute = config.training.gradient_checkpointing
-    return load_base(tiny, config.model, precision, CPU, gradient_checkpointing=recompute)
+    return load_tiny(tiny, config.model.method, precision, gradient_checkpointing=recompute)
 
 
 def run(base, data, config, spec=None, **memory):
     seen = Memory(**memory)
-    outcome = train(base, data, spec or trial(), config, seen.hooks())
+    outcome = Loop(base).train(TrialRun(data, spec or trial(), config, seen.hooks()))
     return seen, outcome
 
 
@@ -206,13 +191,11 @@ def test_bf16_trains_fp32_weights_to_nearly_the_same_loss(tiny, data, method):
     exact, _ = run(fresh(tiny, lane(method)), data, lane(method), spec)
     config = lane(method, precision="bf16")
     kept = []
-    rounded, _ = run(
-        fresh(tiny, config, "bf16"),
-        data,
-        config,
-        spec,
-        on_checkpoint=lambda _, m: kept.extend(w.dtype for w in m.parameters() if w.requires_grad),
-    )
+
+    def keep_types(_, model):
+        kept.extend(weight.dtype for weight in model.parameters() if weight.requires_grad)
+
+    rounded, _ = run(fresh(tiny, config, "bf16"), data, config, spec, on_checkpoint=keep_types)
     assert set(kept) == {torch.float32}
     assert rounded.losses != exact.losses
     assert rounded.losses == pytest.approx(exact.losses, rel=0.03)

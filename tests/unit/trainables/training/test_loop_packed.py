@@ -6,29 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
-from trainables.config.sections import ModelConfig
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from tests.unit.trainables.training.helpers import Memory, exact_part, lane, load_tiny, trial
 from trainables.packing.pack import Pack
-from trainables.training.loop import Loop, TrialRun, train
-
-CPU = torch.device("cpu")
-TINY = ModelConfig(name="random:tiny-llama")
+from trainables.training.loop import Loop, TrialRun
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return resolve_model(TINY, tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
-def data(tiny, tmp_path_factory):
-    return tokenized(tmp_path_factory.mktemp("data"), load_tokenizer(tiny), 43)
-
-
-@pytest.fixture
-def base(tiny):
-    return load_base(tiny, TINY, "fp32", CPU)
+def data(samples):
+    return samples(23)
 
 
 def run(loop, data, config, specs, memories, starts=None):
@@ -50,37 +35,40 @@ def named(name, **settings):
 
 def close(records, others):
     for ours, theirs in zip(records, others, strict=True):
-        assert (ours.step, ours.ids, ours.lr, ours.item_tokens) == (
-            theirs.step,
-            theirs.ids,
-            theirs.lr,
-            theirs.item_tokens,
-        )
+        assert exact_part(ours) == exact_part(theirs)
         assert ours.item_nll == pytest.approx(theirs.item_nll, abs=2e-5)
         assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-3)
 
 
-@pytest.mark.parametrize("slots", [2, 3, 8])
-def test_each_trial_is_as_if_it_were_alone(base, data, slots):
-    """Seeds, LRs, batch sizes and ranks differ; one diverges, one is stopped, some wait for a free slot."""
-    specs = [
-        named("a"),
-        named("b", seed=8, peak_lr=5e-3, batch_size=3.0),
-        named("diverges", peak_lr=1e30, decay_floor=1e29, warmup_fraction=0.0, max_grad_norm=0.0),
-        named("stopped", seed=9),
-        named("late", seed=10, lora_r=7.0, gradient_accumulation=2.0),
-        named("again", peak_lr=1e-2),
-    ]
-    config = lane()
-    alone = [Memory(stop_at=4 if spec.trial_id == "stopped" else math.inf) for spec in specs]
-    expected = [train(base, data, spec, config, seen.hooks()) for spec, seen in zip(specs, alone, strict=True)]
+SPECS = [
+    named("a"),
+    named("b", seed=8, peak_lr=5e-3, batch_size=3.0),
+    named("diverges", peak_lr=1e30, decay_floor=1e29, warmup_fraction=0.0, max_grad_norm=0.0),
+    named("stopped", seed=9),
+    named("late", seed=10, lora_r=7.0, gradient_accumulation=2.0),
+    named("again", peak_lr=1e-2),
+]
 
+
+@pytest.fixture(scope="module")
+def alone(tiny, data):
+    """Each trial of `SPECS` by itself: its records and outcome."""
+    loop = Loop(load_tiny(tiny))
+    memories = [Memory(stop_at=4 if spec.trial_id == "stopped" else math.inf) for spec in SPECS]
+    pairs = zip(SPECS, memories, strict=True)
+    return memories, [loop.train(TrialRun(data, spec, lane(), seen.hooks())) for spec, seen in pairs]
+
+
+@pytest.mark.parametrize("slots", [2, 3, 8])
+def test_each_trial_is_as_if_it_were_alone(base, data, alone, slots):
+    """Seeds, LRs, batch sizes and ranks differ; one diverges, one is stopped, some wait for a free slot."""
+    solos, expected = alone
     loop = Loop(base)
     loop.set_slots(slots)
-    together = [Memory(stop_at=seen.stop_at) for seen in alone]
-    ends = run(loop, data, config, specs, together, starts=[0, 0, 0, 1, 3, 4])
+    together = [Memory(stop_at=seen.stop_at) for seen in solos]
+    ends = run(loop, data, lane(), SPECS, together, starts=[0, 0, 0, 1, 3, 4])
 
-    for spec, solo, one, seen in zip(specs, expected, alone, together, strict=True):
+    for spec, solo, one, seen in zip(SPECS, expected, solos, together, strict=True):
         outcome = ends[spec.trial_id].outcome
         assert (outcome.state, outcome.steps, outcome.samples_seen) == (solo.state, solo.steps, solo.samples_seen)
         assert [finding["rule"] for finding in outcome.findings] == [finding["rule"] for finding in solo.findings]
@@ -113,7 +101,7 @@ def test_a_hook_that_raises_ends_its_own_trial_alone(base, data):
 
     config = lane()
     expected = Memory()
-    train(base, data, named("fine"), config, expected.hooks())
+    Loop(base).train(TrialRun(data, named("fine"), config, expected.hooks()))
     memories = [Memory(), Memory(on_checkpoint=fails), Memory()]
     broken = memories[2].hooks().__class__(steps=fails, checkpoint=fails, should_stop=lambda: False)
     loop = Loop(base)
@@ -148,7 +136,7 @@ def test_out_of_memory_halves_the_slots_and_no_trial_loses_a_step(base, data, mo
     specs = [named(f"t{seed}", seed=seed) for seed in range(5)]
     alone = [Memory() for _ in specs]
     for spec, seen in zip(specs, alone, strict=True):
-        train(base, data, spec, config, seen.hooks())
+        Loop(base).train(TrialRun(data, spec, config, seen.hooks()))
     memory_for(2, monkeypatch)
     loop = Loop(base)
     loop.set_slots(5)
@@ -188,5 +176,5 @@ def test_time_is_shared_out_among_the_trials_of_a_step(base, data, monkeypatch):
     specs = [named("a"), named("b", seed=8, batch_size=8.0)]
     ends = run(loop, data, config, specs, [Memory(), Memory()])
     seconds = {name: end.outcome.worker_seconds for name, end in ends.items()}
-    # A look before and after: 1 s to join, 1 s a step (shared in 6 of 11 steps), 1 s for each of two checkpoints.
-    assert seconds == {"a": 1 + 6 / 2 + 5 + 2, "b": 1 + 6 / 2 + 2}
+    # A look before and after: 1 s to join, 1 s a step (shared in 3 of 6 steps), 1 s for each of two checkpoints.
+    assert seconds == {"a": 1 + 3 / 2 + 3 + 2, "b": 1 + 3 / 2 + 2}
