@@ -1,7 +1,7 @@
-"""What seeds do to trials of one sweep, as really recorded: `benchmarks/data/curves_tiny.npz`, study `seeds`.
+"""Noise of seeds between trials of one sweep, as recorded: `benchmarks/data/curves_tiny.npz`, study `seeds`.
 
-Eight settings of the tiny model were each trained with the same eight seeds. What setting and seed leave of their
-objectives is scaled to a standard deviation of 1 and replayed: skewed and with outliers, as it is.
+Eight settings of the tiny model were each trained with the same eight seeds. The residuals of their objectives after
+setting and seed effects are scaled to a standard deviation of 1 and replayed, with their skew and outliers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SeedLuck:
 
     @classmethod
     def read(cls, path: Path = CURVES) -> SeedLuck:
-        """Of the last checkpoints of the study `seeds`."""
+        """Reads the last checkpoints of the study `seeds`."""
         curves = load(path)
         curves = curves.of((curves.study == "seeds") & (curves.state == "complete"))
         lrs, lr = np.unique(curves.params[:, 0], return_inverse=True)
@@ -43,10 +43,10 @@ class SeedLuck:
 
     @classmethod
     def of(cls, table: np.ndarray) -> SeedLuck:
-        """From objectives, (settings, seeds), settings in an order in which neighbours are alike.
+        """From objectives, (settings, seeds), in an order in which neighbors are similar.
 
         Raises:
-            ValueError: A setting lacks a seed, or there are fewer than `NEIGHBOURS`.
+            ValueError: A setting lacks a seed, or there are fewer settings than `NEIGHBOURS`.
         """
         if np.isnan(table).any() or len(table) < NEIGHBOURS:
             raise ValueError(f"every one of at least {NEIGHBOURS} settings must have every seed, got {table.shape}")
@@ -60,18 +60,18 @@ class SeedLuck:
         return cls(residual / sd[:, None, None], shared / sd[:, None])
 
     def search(self, draw: np.random.Generator, window: int, trials: int) -> np.ndarray:
-        """(trials,): luck of trials of different settings with the search's one seed, whose own effect is left out.
+        """Noise of a search's trials, (trials,): different settings with one seed, whose own effect is left out.
 
-        Neighbours share a seed's effect; what a whole search shares changes no comparison.
+        Neighbors share a seed's effect; an effect on the whole search changes no comparison.
         """
         picked = draw.integers(self.residual.shape[1], size=trials), draw.integers(self.residual.shape[2], size=trials)
         return self.residual[window][picked] * np.sqrt(NEIGHBOURS / (NEIGHBOURS - 1))
 
     def round(self, draw: np.random.Generator, window: int, contenders: int) -> np.ndarray:
-        """(contenders,): luck of one round, in which all contenders have the same new seed.
+        """Noise of a round, (contenders,): all contenders have the same new seed.
 
-        Which contender meets which setting's luck is drawn anew each round, so that eight seeds make more than eight
-        rounds. All contenders are then equally noisy, as the method assumes.
+        Each round assigns the settings' noise to contenders at random, so that eight seeds make more than eight rounds.
+        All contenders are then equally noisy, as the method assumes.
         """
         seed = int(draw.integers(self.residual.shape[2]))
         places = draw.permutation(self.residual.shape[1])[:contenders]

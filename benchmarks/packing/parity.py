@@ -1,9 +1,8 @@
-"""Trials of the real model side by side against the same trials one by one: curves, and the held-out loss they end at.
+"""Trials of the real model in a pack against the same trials one by one: curves, and final held-out loss.
 
-Each seed's trial (order and adapter are its own) is trained alone, by PEFT and torch's AdamW, and then in one pack with
-the others, whose batches have other lengths. Plain transformers scores both checkpoints. What packing changes is
-compared with what another seed changes; in single precision the first step is compared as well, before rounding has had
-an epoch to grow in.
+Each seed's trial (order and adapter are its own) is trained by PEFT and torch's AdamW, and then in one pack with the
+others. Plain transformers scores both checkpoints. The effect of packing is compared with the effect of another seed;
+in fp32 the first step is compared as well, before rounding grows over an epoch.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ FIRST_STEP = 1e-6
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     torch.set_num_threads(options.threads)
     disable_progress_bar()
@@ -50,7 +48,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("packing_parity", str(__doc__).partition("\n")[0], "--precisions fp32 --seeds 2")
     command.add_argument("--config", default="conf/demo.yaml", help="model, data and training")
     command.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"], help="of both")
@@ -63,13 +60,7 @@ def parse() -> argparse.Namespace:
 
 
 class Parity:
-    """Both sides in one precision.
-
-    Args:
-        precision: "fp32" or "bf16".
-        folder: Where this writes.
-        options: The command line.
-    """
+    """Both sides in one precision, "fp32" or "bf16"."""
 
     def __init__(self, precision: str, folder: Path, options: argparse.Namespace) -> None:
         overrides = [
@@ -89,7 +80,6 @@ class Parity:
         self.curves: dict[tuple[str, int], list[StepRecord]] = {}
 
     def run(self) -> dict[str, Any]:
-        """Trains all, alone and together."""
         for seed in self.seeds:
             self.by_peft(self.trial_run("alone", seed))
             say(f"{self.precision}: seed {seed} alone")
@@ -103,7 +93,7 @@ class Parity:
         return self.sums()
 
     def by_peft(self, trial_run: TrialRun) -> None:
-        """One trial by PEFT's layers and torch's AdamW: nothing of a pack's."""
+        """Trains a trial by PEFT's layers and torch's AdamW, without a pack."""
         engine = SingleTrialEngine(self.lane_state.base, SOLO)
         slot = engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
         while trial_run.step < trial_run.epoch.steps:
@@ -114,7 +104,6 @@ class Parity:
         engine.leave(slot)
 
     def trial_run(self, side: str, seed: int) -> TrialRun:
-        """A trial that keeps its curve and saves its checkpoint."""
         curve = self.curves[side, seed] = []
 
         def save(step: int, model: nn.Module) -> None:
@@ -125,7 +114,7 @@ class Parity:
         return TrialRun(self.lane_state.data, spec, self.settings, hooks)
 
     def sums(self) -> dict[str, Any]:
-        """What differs, and what may."""
+        """Differences and their limits."""
         nlls = {
             side: [heldout_nll(self.settings, self.folder / f"{side}-{seed}", self.items) for seed in self.seeds]
             for side in ("alone", "together")
@@ -150,7 +139,7 @@ class Parity:
         }
 
     def step_gap(self, seed: int, step: int) -> float:
-        """Widest difference of a sample's loss in a step, nats a token."""
+        """Largest difference of a sample's loss in a step, nats a token."""
         ours, theirs = (self.curves[side, seed][step].item_nll for side in ("together", "alone"))
         return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
 

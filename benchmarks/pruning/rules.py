@@ -1,7 +1,7 @@
-"""Who stops trials in the replays: the evidence that this project goes by, Ray Tune's ASHA, the median rule, nobody.
+"""Rules that stop trials in the replays: this project's, Ray Tune's ASHA, the median rule, none.
 
-The others are asked with two metrics: the held-out objective at each checkpoint, as `search.trial_scheduler` has it,
-and the running loss at each report, for they can't stop a trial between checkpoints otherwise.
+The others read either the held-out objective at each checkpoint, as `search.trial_scheduler` does, or the running loss
+at each report, since otherwise they can't stop a trial between checkpoints.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ Measure = Callable[[TrialCurve], float | None]
 
 
 def nobody() -> Rule:
-    """No trial is stopped; those that diverge end all the same."""
+    """Stops no trial; diverging trials end regardless."""
     return lambda trial, finished, siblings: False
 
 
 def evidence(level: float) -> Rule:
-    """`sweeps.pruning`, which remembers nothing from report to report."""
+    """`sweeps.pruning`, which keeps no state between reports."""
     return lambda trial, finished, siblings: decide(trial, finished, siblings, level=level).stop
 
 
 def heldout(trial: TrialCurve) -> float | None:
-    """The objective of the checkpoint that the trial has just written; None between checkpoints."""
+    """Objective of the checkpoint at this report; None between checkpoints."""
     return trial.heldout.get(trial.seen)
 
 
 def running() -> Measure:
-    """The running loss over the last part of the epoch; each is computed once."""
+    """The running loss over the last part of the epoch, cached."""
     known: dict[tuple[str, int], float] = {}
 
     def measure(trial: TrialCurve) -> float | None:
@@ -54,7 +54,7 @@ def running() -> Measure:
 
 
 def parametrised() -> dict[str, dict[str, Callable[[], Rule]]]:
-    """ASHA and the median rule, each with several parametrisations, for the trials of one recording."""
+    """ASHA and the median rule with several parametrizations, for the trials of one recording."""
     measures: dict[str, Measure] = {"held-out": heldout, "running loss": running()}
     ashas: dict[str, Callable[[], Rule]] = {
         f"{metric}, grace {grace} %, reduction {reduction:g}": partial(asha, measure, grace, reduction)
@@ -71,7 +71,7 @@ def parametrised() -> dict[str, dict[str, Callable[[], Rule]]]:
 
 
 def asha(measure: Measure, grace: int, reduction: float) -> Rule:
-    """Ray Tune's own ASHA with one bracket; `grace` in percent of the epoch."""
+    """Ray Tune's ASHA with one bracket; `grace` in percent of the epoch."""
     scheduler = AsyncHyperBandScheduler(
         time_attr=TIME, metric=METRIC, mode="min", max_t=WHOLE, grace_period=grace, reduction_factor=reduction
     )
@@ -91,15 +91,14 @@ def asha(measure: Measure, grace: int, reduction: float) -> Rule:
 
 
 def median(measure: Measure, grace: int, least: int) -> Rule:
-    """The median stopping rule as in Ray Tune's `MedianStoppingRule`, which is too slow for so many replays.
+    """The rule of Ray Tune's `MedianStoppingRule`, which is too slow for so many replays.
 
-    A trial is stopped when its best value so far is worse than the median, over all others that have come as far, of
-    their mean value from the grace period on to here.
+    A trial is stopped if its best value is worse than the median of the others' running means at the same time.
 
     Args:
-        measure: What is compared.
-        grace: Percent of the epoch before which none is stopped.
-        least: Other trials that must have come as far.
+        measure: The compared value.
+        grace: Percent of the epoch before which no trial is stopped, and from which means are taken.
+        least: Number of other trials required at the same time.
     """
     best: dict[str, float] = {}
     sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))

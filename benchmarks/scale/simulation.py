@@ -1,4 +1,4 @@
-"""A sweep of lanes whose steps only take time, around the real dispatcher, search, ledger and recorder's files."""
+"""A simulated sweep around the real dispatcher, search, ledger and recorder's files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ PARTS = ("ledger_of_ends", "ledger_of_proposals", "search", "look")
 
 
 def config_in(folder: Path, sampler: str, trials: int) -> SweepConfig:
-    """The demo's space, in a folder of its own."""
     changes = [f"storage_path={folder}", f"search.sampler={sampler}", f"search.trials={trials}"]
     config = load_config(PROJECT / "conf" / "smoke.yaml", changes)
     config.folder.mkdir()
@@ -48,7 +47,7 @@ class Account:
 
     @contextmanager
     def event(self) -> Iterator[None]:
-        """Measures the block, which stays on its thread."""
+        """Measures the block, on one thread."""
         started, began = time.thread_time(), time.monotonic()
         yield
         self.wall_seconds += time.monotonic() - began
@@ -56,26 +55,18 @@ class Account:
         self.events += 1
 
     def figures(self) -> dict[str, float]:
-        """CPU-ms and wall-ms an event, and how many there were."""
         cpu, wall = (round(1e3 * total / max(1, self.events), 3) for total in (self.seconds, self.wall_seconds))
         return {"cpu_ms_an_event": cpu, "wall_ms_an_event": wall, "events": self.events}
 
 
 @dataclass
 class Simulation:
-    """One sweep of stub lanes.
+    """One sweep of stub lanes."""
 
-    Args:
-        config: The sweep; its trials are proposed by its sampler.
-        lanes: Trials at once.
-        steps: Steps of a trial.
-        step_seconds: What a step takes.
-    """
-
-    config: SweepConfig
-    lanes: int
-    steps: int
-    step_seconds: float
+    config: SweepConfig  # the sweep; its trials are proposed by its sampler
+    lanes: int  # trials at once
+    steps: int  # steps of a trial
+    step_seconds: float  # what a step takes
     accounts: dict[str, Account] = field(default_factory=lambda: {name: Account() for name in PARTS})
     tune: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     recorder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
@@ -83,7 +74,7 @@ class Simulation:
     calls: int = 0
 
     async def run(self) -> dict[str, Any]:
-        """The whole sweep in real time; returns its figures."""
+        """Runs the sweep in real time; returns its figures."""
         self.client, self.ledger = Dispatcher(max_failures=0), Ledger(self.config.folder, epoch=1)
         self.search = SweepSearch(self.config, [], BASE, {}, self._submitted)
         self.waiting, self.over = iter(range(self.config.search.trials)), asyncio.Event()
@@ -121,7 +112,7 @@ class Simulation:
         return await getattr(self.client, method)(*arguments)
 
     async def _tune_trials(self) -> None:
-        """One of Tune's concurrent trials after the other, as `sweeps.search.tune_trial` and Tune's loop do it."""
+        """Runs Tune trials one by one, as `sweeps.search.tune_trial` and Tune's loop do."""
         for number in self.waiting:
             spec = (await self._tell("suggest", str(number)))["spec"]
             await self._call("submit", spec["trial_id"], {"do": "trial", "spec": spec, "baseline": {}})
@@ -136,7 +127,7 @@ class Simulation:
             await self._tell("on_trial_complete", str(number), result)
 
     async def _tell(self, method: str, *arguments: Any) -> Any:
-        """A call of the search, on Tune's one thread."""
+        """Calls the search on Tune's only thread."""
 
         def call() -> Any:
             with self.accounts["search"].event():
@@ -160,7 +151,7 @@ class Simulation:
             pass
 
     async def _train(self, lane: str, job_id: str, spec: dict[str, Any]) -> None:
-        """An epoch that only takes time: `REPORTS` times progress, `CHECKPOINTS` points, and the end."""
+        """Simulates an epoch: `REPORTS` progress messages, `CHECKPOINTS` points and the end."""
         began, points = time.monotonic(), []
         for number in range(1, REPORTS + 1):
             step = round(self.steps * number / REPORTS)
@@ -186,7 +177,7 @@ class Simulation:
         return {"step": step, "areas": areas, "objective": 2.0, "fraction": step / self.steps}
 
     async def _recorder(self) -> None:
-        """As `sweeps.driver.recorder`: every trial's end to the ledger and to `trials.jsonl`."""
+        """Writes every trial's end to ledger and `trials.jsonl`, as `sweeps.driver.recorder` does."""
         born, seen, lock = 0, 0, threading.Lock()
         while seen < self.config.search.trials:
             answer = await self._call("ended_since", born, seen, 2.0)
@@ -203,7 +194,7 @@ class Simulation:
             )
 
     async def _looker(self) -> None:
-        """As `sweeps.driver.supervisor`: the status twice a second, which Ray would pickle."""
+        """Asks for the status twice a second, as `sweeps.driver.supervisor` does, and pickles it as Ray would."""
         born = changes = 0
         while not self.over.is_set():
             status = await self._call("status", born, changes)

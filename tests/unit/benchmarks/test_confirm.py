@@ -20,7 +20,7 @@ from benchmarks.confirm.replay import (
     named,
 )
 from benchmarks.confirm.seed_luck import CURVES, NEIGHBOURS, SeedLuck
-from benchmarks.intervals import clustered, coverage, wilson
+from benchmarks.intervals import clustered, coverage
 from benchmarks.selection.replay import Case, Seen
 from benchmarks.selection.surfaces import Surface, space
 
@@ -130,15 +130,8 @@ def test_the_drop_is_the_median_above_the_minimum(case):
 # --- figures
 
 
-@pytest.mark.parametrize(("hits", "of"), [(0, 20), (3, 50), (50, 50)])
-def test_wilsons_interval_is_scipys(hits, of):
-    interval = scipy.stats.binomtest(hits, of).proportion_ci(method="wilson")
-    found = wilson([True] * hits + [False] * (of - hits))
-    assert (found["lower"], found["upper"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
-
-
 def test_coverage_counts_intervals_and_clustered_means_resample_clusters():
-    assert coverage([[True, True], [], [False]])["rate"] == pytest.approx(2 / 3, abs=1e-4)
+    assert coverage([[True, True], [], [False]])["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert coverage([[], []]) is None
     assert clustered(np.array([1.0, -1.0, 1.0, -1.0]), list("aabb")) == {"mean": 0.0, "lower": 0.0, "upper": 0.0}
     apart = clustered(np.array([1.0, 1.0, -1.0, -1.0]), list("aabb"))
@@ -146,7 +139,7 @@ def test_coverage_counts_intervals_and_clustered_means_resample_clusters():
 
 
 def share(rate):
-    return {"rate": rate, "lower": 0.0, "upper": 1.0}
+    return {"value": rate, "lower": 0.0, "upper": 1.0}
 
 
 GOOD = {

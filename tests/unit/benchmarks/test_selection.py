@@ -107,7 +107,7 @@ def test_ratios_and_their_interval():
     assert ratio_of_means(ours, ours, list("abcd")) == {"ratio": 1.0, "lower": 1.0, "upper": 1.0}
     assert ratio_of_means(ours, 2 * ours, list("aabb")) == {"ratio": 0.5, "lower": 0.5, "upper": 0.5}
     found = ratio_of_means(ours, np.array([4.0, 1.0, 5.0, 2.0]), list("abcd"))
-    assert found["lower"] < found["ratio"] == round(10 / 12, 3) < found["upper"]
+    assert found["lower"] < found["ratio"] == round(10 / 12, 4) < found["upper"]
 
 
 def test_targets_are_judged_at_sixteen_trials(case):
