@@ -1,4 +1,4 @@
-"""Gains over the base model by held-out area, with intervals and guard-rails; sealed areas apart."""
+"""Gains over the base model by held-out area, with intervals and guard-rails, then the sealed areas."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from analysis.output.formats import nats, percent, with_interval
 from analysis.report.elements.blocks import Block, Cell, Chart, Section, Table, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
-from analysis.report.sections.leaderboard import bar
+from analysis.report.sections.leaderboard import bar, reach_of
 
 OUTCOMES = {"pass": "passes", "fail": "FAILS", "undecided": "undecided"}
 
 
 def section(material: Material) -> Section | None:
-    """The first settings' gains by area; None where no trial has a rank."""
     rows = material.ranked
     if not rows:
         return None
@@ -35,7 +34,7 @@ def section(material: Material) -> Section | None:
 
 
 def gain_of(summary: dict[str, Any]) -> tuple[float | None, list[float] | None]:
-    """An area's gain over the base model and its interval, from the difference that the leaderboard holds."""
+    """An area's gain over the base model and its interval; the leaderboard holds the loss difference."""
     delta, interval = summary.get("delta"), summary.get("delta_interval")
     return (None if delta is None else -delta), ([-interval[1], -interval[0]] if interval else None)
 
@@ -85,8 +84,7 @@ def _table(row: Row, material: Material) -> Table:
     base = (material.board["baseline"] or {}).get("areas", {})
     weights, rails = material.board["weights"], row.get("guard_rails") or {}
     gains = {area: gain_of(summary) for area, summary in row["areas"].items()}
-    ends = [end for _, interval in gains.values() if interval for end in interval]
-    reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+    reach = reach_of(interval for _, interval in gains.values())
     cells: list[list[Cell | str]] = []
     for area, summary in sorted(row["areas"].items()):
         rail = rails.get(area)

@@ -1,4 +1,4 @@
-"""What each trial cost, by state."""
+"""Cost of each trial, by state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ NAMED_TRIALS = 40
 
 
 def section(material: Material) -> Section:
-    """A bar a trial, in the order in which they began; sums by state in the table."""
     trials = [trial for trial in material.sweep.trials if trial.cost.get("device_seconds") is not None]
     if not trials:
         return Section("cost", "Cost", [Text("No trial has ended yet.")])
