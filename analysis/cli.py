@@ -46,9 +46,6 @@ class Parser(argparse.ArgumentParser):
 def run(command: Callable[[], int]) -> int:
     """Runs a command and turns the errors that a user can cause into one line on stderr and an exit code.
 
-    Args:
-        command: Returns its own exit code.
-
     Returns:
         The command's code; 3 for `NoWinnerError`; 2 for wrong input, a file that can't be read or written, or no
         space; 130 for Ctrl-C.

@@ -22,7 +22,7 @@ from analysis.records.json_files import read_json
 from analysis.records.lineage import Kin, full_place, parent_of, tree
 from analysis.records.locate import opened, place_of
 from analysis.records.sweep import Sweep, read_sweep
-from analysis.stats.sweep_difference import Difference, Winner, difference
+from analysis.stats.sweep_difference import Winner, difference
 from trainables.errors import UserError
 from trainables.storage.layout import MANIFEST_FILE
 
@@ -48,11 +48,6 @@ class Entry:
         parent = parent_of(config, manifest)
         return Kin(self.sweep.folder, self.sweep.name, manifest.get("sweep_id"), parent, config, said)
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of the sweep's data files by name."""
-        return dict(self.manifest.get("data_sha256") or {})
-
     def winner(self) -> Winner:
         """The winner's item losses and the spread between seeds; the sweep must have a winner."""
         pair, separation = self.board["winner"], self.board["separation"]
@@ -70,11 +65,7 @@ class Entry:
 
 
 def read_entry(folder: str | Path) -> Entry:
-    """Reads a sweep and ranks it.
-
-    Raises:
-        UserError: The folder is no sweep's, or a file in it can't be read.
-    """
+    """Reads a sweep and ranks it; a folder that can't be read is a `UserError`."""
     sweep = read_sweep(folder)
     return Entry(sweep, leaderboard(folder), read_json(sweep.folder / MANIFEST_FILE) or {})
 
@@ -90,7 +81,7 @@ def incomparable(first: Entry, second: Entry) -> str | None:
     if first.sweep.weights != second.sweep.weights:
         return f"their areas or weights differ: {first.sweep.weights} and {second.sweep.weights}"
     for area in first.sweep.weights:
-        hashes = [entry.hashes.get(area) for entry in (first, second)]
+        hashes = [(entry.manifest.get("data_sha256") or {}).get(area) for entry in (first, second)]
         if None in hashes:
             return f"the manifest of {(first, second)[hashes.index(None)].sweep.name} has no hash of area {area}"
         if hashes[0] != hashes[1]:
@@ -107,8 +98,7 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
         `sweeps` (a record each) and `differences`: `first`, `second`, and either the figures of
         `analysis.stats.sweep_difference.Difference` with its `verdict`, or the reason under `incomparable`.
     """
-    first = entries[0]
-    differences = []
+    first, differences = entries[0], []
     for entry in entries[1:]:
         names = {"first": first.sweep.name, "second": entry.sweep.name}
         if reason := incomparable(first, entry):
@@ -144,6 +134,7 @@ def _compare(given: Namespace) -> None:
 def _record(entry: Entry) -> dict[str, Any]:
     board, trials = entry.board, entry.sweep.trials
     best = board["rows"][0] if board["winner"] else None
+    gain = (board["winner_gain"] or {}) if best else {}
     return {
         "name": entry.sweep.name,
         "folder": place_of(entry.sweep.folder),
@@ -153,8 +144,8 @@ def _record(entry: Entry) -> dict[str, Any]:
         "device_seconds": sum(trial.cost.get("device_seconds") or 0.0 for trial in trials),
         "winner": board["winner"],
         "objective": best["objective"] if best else None,
-        "gain": (board["winner_gain"] or {}).get("corrected") if best else None,
-        "gain_interval": (board["winner_gain"] or {}).get("corrected_interval") if best else None,
+        "gain": gain.get("corrected"),
+        "gain_interval": gain.get("corrected_interval"),
         "tied": len(board["tied"]),
         "params": best["params"] if best else {},
     }
@@ -192,8 +183,6 @@ def difference_words(one: dict[str, Any]) -> str:
         f"{one['items']} items and the seeds of both ({areas}); each was picked as the lowest of its sweep"
     )
 
-
-__all__ = ["Difference", "Entry", "compare", "incomparable", "main", "read_entry"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,15 +33,7 @@ Line = tuple[str, str]
 
 
 def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
-    """Describes one trial: settings, loss curve, held-out scores, findings, notes.
-
-    Args:
-        folder: The sweep's folder.
-        trial_id: A trial that has ended.
-        width: Width of the terminal, in cells.
-
-    Yields:
-        Lines of text, each with its `rich` style.
+    """Describes an ended trial in lines of text, each with its `rich` style, for a terminal of `width` cells.
 
     Raises:
         UserError: The folder is no sweep's, or has no such trial.
@@ -121,10 +113,9 @@ def _panel(steps: list[int], values: list[float | None], width: int, height: int
 
 def _checkpoints(trial: Trial) -> Iterator[Line]:
     for checkpoint in trial.checkpoints:
-        areas = checkpoint.get("areas") or {}
         shown = " · ".join(
             f"{area} {nats(summary.get('nll'))} (EM {percent(summary.get('exact_match'))})"
-            for area, summary in sorted(areas.items())
+            for area, summary in sorted((checkpoint.get("areas") or {}).items())
         )
         yield f"held out at step {checkpoint['step']}: {shown or 'not scored'}", ""
 

@@ -112,9 +112,8 @@ def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     from analysis.export.verification import Items
     from trainables.data.dataset import TokenizedSet
 
-    trial = next((trial for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
-    asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
-    precision = (trial.precision if trial else None) or asked
+    own = next((trial.precision for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
+    precision = own or str((sweep.config.get("training") or {}).get("precision", "auto"))
     recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
     paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in sweep.weights}
     gone = [str(path) for path in paths.values() if not path.is_file()]
@@ -146,9 +145,8 @@ def _verified(source: Path) -> dict[str, str]:
     try:
         return verify(source)
     except CheckpointError as error:
-        reason = str(error).removeprefix(f"{source}: ")
-        remedy = "export another checkpoint with --trial and --step"
-        raise UserError(str(source), "must be a checkpoint as it was written", reason, remedy) from error
+        rule, remedy = "must be a checkpoint as it was written", "export another checkpoint with --trial and --step"
+        raise UserError(str(source), rule, str(error).removeprefix(f"{source}: "), remedy) from error
 
 
 def _copy_all(trained: _Trained, target: Path, *, weights: bool) -> None:

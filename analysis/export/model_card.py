@@ -32,6 +32,8 @@ GENERATE = """
 answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
 
+KINDS = {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into", "full": "All weights of"}
+
 
 def model_card(
     sweep: Sweep, board: dict[str, Any], chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
@@ -51,7 +53,7 @@ def model_card(
         _metadata(kind, base.name),
         f"# {sweep.name}",
         sweep.statement or "No objective was written down.",
-        f"{_what(kind)} `{model.get('name', base.name)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
+        f"{KINDS[kind]} `{model.get('name', base.name)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
         f"epoch: trial `{chosen.trial_id}`, seed {row['seed']}, step {chosen.step} of {row['steps_planned']}, "
         f"{_standing(board, chosen)}.",
         "## How to load",
@@ -84,10 +86,6 @@ def _metadata(kind: str, base: str) -> str:
     library = f"library_name: {'peft' if kind == 'adapter' else 'transformers'}"
     lines = [*([f"base_model: {base}"] if on_hub else []), library, "pipeline_tag: text-generation"]
     return "\n".join(["---", *lines, "---"])
-
-
-def _what(kind: str) -> str:
-    return {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into", "full": "All weights of"}[kind]
 
 
 def _standing(board: dict[str, Any], chosen: Chosen) -> str:

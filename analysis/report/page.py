@@ -51,10 +51,6 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
 def write_report(folder: str | Path, board: Board | None = None) -> Path:
     """Writes `report.html` into a sweep's folder and returns its path; a running sweep gives what there is.
 
-    Args:
-        folder: `<storage_path>/<name>` of a sweep.
-        board: Its leaderboard if known.
-
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
     """

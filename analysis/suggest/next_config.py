@@ -91,7 +91,7 @@ def _beyond(sweep: Sweep, advice: list[Advice]) -> str | None:
 
 
 def _points(board: Board, config: Mapping[str, Any]) -> list[dict[str, float]]:
-    # The winner and the settings tied with it, if inside the new ranges: the search refuses points outside.
+    # The winner and the settings tied with it, if inside the new ranges: the config check refuses points outside.
     spans, found = searched(config), []
     for row in board["rows"]:
         params = {**row["params"], **(row["drawn"] or {})}
@@ -104,10 +104,9 @@ def _points(board: Board, config: Mapping[str, Any]) -> list[dict[str, float]]:
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
     *sections, leaf = key.split(".")
     for section in sections:
-        inner = config.setdefault(section, {})
-        if not isinstance(inner, dict):
-            inner = config[section] = {}
-        config = inner
+        if not isinstance(config.get(section), dict):
+            config[section] = {}
+        config = config[section]
     config[leaf] = value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.records.sweep import Sweep
-from analysis.suggest.evidence import DataVerdict, Setting, Span, SweepEvidence
+from analysis.suggest.evidence import Setting, Span, SweepEvidence
 
 Board = dict[str, Any]
 
@@ -26,7 +26,7 @@ def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> Sweep
         ended=len(searched_trials),
         gain=_gain(board),
         still_falling=winner is not None and any(one.get("rule") == STILL_FALLING for one in winner.findings),
-        more_data=_more_data(board),
+        more_data=(board.get("more_data") or {}).get("verdict") or "not measured",
         worse=_worse(ranked[0]) if ranked else {},
         data_limit=_binding_limit(config, plan),
         max_grad_norm=float(_section(config, "training").get("max_grad_norm", 1.0)),
@@ -70,11 +70,6 @@ def _worse(row: Mapping[str, Any]) -> dict[str, float]:
         if failed:
             found[area] = float(summary["delta"])
     return found
-
-
-def _more_data(board: Board) -> DataVerdict:
-    found = board.get("more_data")
-    return found["verdict"] if isinstance(found, dict) and found.get("verdict") else "not measured"
 
 
 def _binding_limit(config: Mapping[str, Any], plan: Mapping[str, Any] | None) -> int | None:

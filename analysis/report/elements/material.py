@@ -51,14 +51,11 @@ class Material:
 def read_material(folder: str | Path, board: Board | None = None) -> Material:
     """Reads a sweep for its report; a running sweep gives what there is.
 
-    Args:
-        folder: The sweep's folder.
-        board: Its leaderboard if known: ranking a large sweep takes seconds.
-
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
     """
     sweep = read_sweep(folder)
+    # Ranking a large sweep takes seconds: a caller that has the leaderboard passes it.
     board = board or leaderboard(folder)
     plan = read_json(sweep.folder / PLAN_FILE)
     curves = {

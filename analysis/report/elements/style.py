@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-# Of Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), which colour-blind readers can tell apart, those that
+# Of Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), which color-blind readers can tell apart, those that
 # reach a contrast of 3 to 1 (WCAG 2.2, 1.4.11) on white and on #16181c alike; tests compute it.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#808080"
@@ -16,7 +16,7 @@ GREY = "#808080"
 FIRST = ((BLUE, "solid"), (GREEN, "dash"), (PURPLE, "dot"))
 
 SYMBOLS = {"winner": "star", "tied": "diamond", "ranked": "circle", "diverged": "x", "pruned": "triangle-down"}
-SEVERITY_COLOURS = {"error": VERMILLION, "warning": PURPLE, "info": BLUE}
+SEVERITY_COLORS = {"error": VERMILLION, "warning": PURPLE, "info": BLUE}
 SEVERITY_SYMBOLS = {"error": "x", "warning": "triangle-up", "info": "circle-open"}
 SEVERITIES = ("error", "warning", "info")
 

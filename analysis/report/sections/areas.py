@@ -22,13 +22,11 @@ def section(material: Material) -> Section | None:
     blocks: list[Block] = [_chart(rows[: len(FIRST)], material), _table(rows[0], material)]
     rails = material.board.get("guard_rails") or {}
     if rails.get("allowed"):
-        blocks.append(
-            Text(
-                "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
-                f"where it is not, and is undecided where the items can't tell ({rails.get('method', '')}).",
-                "note",
-            )
+        note = (
+            "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
+            f"where it is not, and is undecided where the items can't tell ({rails.get('method', '')})."
         )
+        blocks.append(Text(note, "note"))
     blocks += _sealed(material)
     return Section("areas", "Held-out areas", blocks)
 
@@ -41,7 +39,7 @@ def gain_of(summary: dict[str, Any]) -> tuple[float | None, list[float] | None]:
 
 def _chart(rows: list[Row], material: Material) -> Chart:
     traces: list[Any] = []
-    for row, (colour, _) in zip(rows, FIRST, strict=False):
+    for row, (color, _) in zip(rows, FIRST, strict=False):
         known = {area: gain_of(summary) for area, summary in sorted(row["areas"].items())}
         known = {area: pair for area, pair in known.items() if pair[0] is not None}
         values = [pair[0] or 0.0 for pair in known.values()]
@@ -53,7 +51,7 @@ def _chart(rows: list[Row], material: Material) -> Chart:
                 mode="markers",
                 orientation="h",
                 offsetgroup=str(row["rank"]),
-                marker={"color": colour, "size": 10, "symbol": ("circle", "square", "diamond")[len(traces)]},
+                marker={"color": color, "size": 10, "symbol": ("circle", "square", "diamond")[len(traces)]},
                 name=f"{row['rank']}. {plain(row['trial_id'])}",
                 hovertemplate="%{y}: gain %{x:.3f}<extra></extra>",
             )
@@ -109,7 +107,5 @@ def _sealed(material: Material) -> list[Block]:
     for area, scores in sorted((material.board.get("sealed") or {}).items()):
         gain, interval = gain_of(scores)
         rows.append([area, nats(scores["nll"]), with_interval(gain, interval), percent(scores["exact_match"])])
-    if not rows:
-        return []
     caption = "Sealed areas of the winner: opened once, at the end; they have no part in the ranking"
-    return [Table(caption, ["sealed area", "loss", "gain", "EM"], rows)]
+    return [Table(caption, ["sealed area", "loss", "gain", "EM"], rows)] if rows else []

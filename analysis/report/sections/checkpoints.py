@@ -40,13 +40,13 @@ def _figure(rows: list[Row]) -> go.Figure:
         hover = {"text": names, "hovertemplate": "%{text}, step %{x}: %{y:.4f}<extra></extra>"}
         line = {"color": GREY, "width": 1}
         traces.append(go.Scatter(x=steps, y=losses, line=line, opacity=0.5, name=f"others ({len(others)})", **hover))
-    for row, (colour, dash) in zip(rows, FIRST, strict=False):
+    for row, (color, dash) in zip(rows, FIRST, strict=False):
         traces.append(
             go.Scatter(
                 x=[c["step"] for c in scored(row)],
                 y=[c["objective"] for c in scored(row)],
                 mode="lines+markers",
-                line={"color": colour, "width": 2.5, "dash": dash},
+                line={"color": color, "width": 2.5, "dash": dash},
                 name=f"{row['rank']}. {plain(row['trial_id'])}",
             )
         )

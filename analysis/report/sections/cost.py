@@ -21,8 +21,7 @@ def section(material: Material) -> Section:
         return Section("cost", "Cost", [Text("No trial has ended yet.")])
     traces = []
     for state in STATES:
-        own = [trial for trial in trials if trial.state == state]
-        if own:
+        if own := [trial for trial in trials if trial.state == state]:
             traces.append(
                 go.Bar(
                     x=[plain(trial.trial_id) for trial in own],
@@ -44,8 +43,7 @@ def section(material: Material) -> Section:
 def _table(trials: list[Trial]) -> Table:
     rows = []
     for state in STATES:
-        own = [trial for trial in trials if trial.state == state]
-        if own:
+        if own := [trial for trial in trials if trial.state == state]:
             total = sum(map(_seconds, own))
             steps = sum(trial.steps or 0 for trial in own)
             rows.append([state, str(len(own)), f"{total:,.0f}", f"{total / len(own):,.1f}", f"{steps:,}"])

@@ -16,7 +16,7 @@ from analysis.report.elements.style import (
     FIRST,
     GREY,
     SEVERITIES,
-    SEVERITY_COLOURS,
+    SEVERITY_COLORS,
     SEVERITY_SYMBOLS,
     VERMILLION,
     finished,
@@ -87,11 +87,11 @@ def _figure(material: Material, view: View) -> go.Figure:
         group = [t for t in material.sweep.trials if t.state == state and t.trial_id in material.curves]
         members = {t.trial_id: material.curves[t.trial_id] for t in group if t.trial_id not in first}
         if members:
-            colour = VERMILLION if state == "diverged" else GREY
-            line = {"color": colour, "width": 1, "dash": dash}
+            color = VERMILLION if state == "diverged" else GREY
+            line = {"color": color, "width": 1, "dash": dash}
             _add(figure, f"{'other ' if first else ''}{state} ({len(members)})", members, view, line, opacity)
-    for place, (name, (colour, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
-        line = {"color": colour, "width": 2.5, "dash": dash}
+    for place, (name, (color, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
+        line = {"color": color, "width": 2.5, "dash": dash}
         _add(figure, f"{place}. {plain(name)}", {name: material.curves[name]}, view, line, 1.0)
     for severity in SEVERITIES:
         _mark(figure, material, severity, view)
@@ -123,18 +123,17 @@ def _joined(parts: Iterable[list[Any]]) -> list[Any]:
 
 
 def _mark(figure: go.Figure, material: Material, severity: str, view: View) -> None:
-    steps, heights, texts = [], [], []
-    for trial in material.sweep.trials:
-        curve = material.curves.get(trial.trial_id)
-        for finding in trial.findings if curve else ():
-            if curve and finding["severity"] == severity:
-                height = _at(curve, view.values(curve), finding["step"])
-                if height is not None:
-                    steps.append(view.place(curve, finding["step"]))
-                    heights.append(_digits(height, 4))
-                    texts.append(f"{plain(trial.trial_id)}: {plain(finding['rule'])}, step {finding['step']}")
-    if steps:
-        marker = {"color": SEVERITY_COLOURS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
+    marks = [
+        (view.place(curve, step), _digits(height, 4), f"{plain(trial.trial_id)}: {plain(finding['rule'])}, step {step}")
+        for trial in material.sweep.trials
+        if (curve := material.curves.get(trial.trial_id))
+        for finding in trial.findings
+        if finding["severity"] == severity
+        and (height := _at(curve, view.values(curve), step := finding["step"])) is not None
+    ]
+    if marks:
+        steps, heights, texts = zip(*marks, strict=True)
+        marker = {"color": SEVERITY_COLORS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
         points = {"x": steps, "y": heights, "text": texts, "hovertemplate": "%{text}<extra></extra>"}
         name = f"finding: {severity} ({len(steps)})"
         figure.add_trace(go.Scatter(mode="markers", marker=marker, name=name, **points), row=1, col=1)

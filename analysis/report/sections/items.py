@@ -61,9 +61,8 @@ def read_pairs(material: Material) -> list[Pair]:
 
 
 def _counts(pairs: list[Pair]) -> Table:
-    areas = sorted({pair.base.area for pair in pairs})
     rows = []
-    for area in areas:
+    for area in sorted({pair.base.area for pair in pairs}):
         own = [pair for pair in pairs if pair.base.area == area]
         won, lost = sum(pair.gain > 0 for pair in own), sum(pair.gain < 0 for pair in own)
         gained, missed = (_answers(own, better) for better in (True, False))
@@ -79,9 +78,8 @@ def _answers(pairs: list[Pair], better: bool) -> str:
         for pair in pairs
         if pair.base.exact_match is not None and pair.winner.exact_match is not None
     ]
-    if not known:
-        return "-"
-    return str(sum((after > before) if better else (after < before) for before, after in known))
+    changed = sum((after > before) if better else (after < before) for before, after in known)
+    return str(changed) if known else "-"
 
 
 def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:

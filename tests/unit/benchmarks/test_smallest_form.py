@@ -119,6 +119,7 @@ def test_packing(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # two Rays and a killed driver
 def test_resuming_a_killed_sweep(run):
     result = json.loads(run("resume", "--resumes 1 --methods --threads 1"))["resume"]
     assert result["new_steps"] > 0
@@ -126,6 +127,7 @@ def test_resuming_a_killed_sweep(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # four starts of Ray
 def test_overhead(run):
     result = json.loads(run("overhead.__main__", "--rounds 1 --trials 1 --stock-trials 1 --samples 4"))
     assert (result["lanes"]["trials"], result["stock"]["trials"]) == (1, 1)
