@@ -37,7 +37,7 @@ from trainables.optim.workers import SOLO
 from trainables.training.trial_run import Hooks, TrialRun
 
 PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}
-SIDES = ("beside", "between", "none")
+SIDES = ("async", "between", "none")
 LONGEST_SECONDS = 600.0
 
 Figures = dict[str, Any]

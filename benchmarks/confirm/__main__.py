@@ -1,8 +1,8 @@
 """Do replicates name the right setting, and call a tie a tie? Replays of `sweeps.confirm` on known surfaces.
 
 The surfaces are those of `benchmarks.selection`, with known true objectives. The noise of seeds is recorded from trials
-of the tiny model (`benchmarks.confirm.seed_luck`) and scaled to 0.25, 1 and 4 times the surface's drop (its median less
-its minimum). Every replay runs the sweep's own code, from the search's scores to the verdict, with at most four
+of the tiny model (`benchmarks.confirm.seed_noise`) and scaled to 0.25, 1 and 4 times the surface's drop (median less
+minimum). Every replay runs the sweep's own code, from the search's scores to the verdict, with at most four
 contenders and a budget of four rounds.
 
 - Null: all settings are equal. Calling one worse, or naming a winner, is a false separation.
@@ -28,7 +28,7 @@ from benchmarks.confirm.replay import (
     BUDGET,
     CONTENDERS,
     Choice,
-    Luck,
+    ReplayNoise,
     after_search,
     candidates_of,
     confirm,
@@ -37,7 +37,7 @@ from benchmarks.confirm.replay import (
     is_separated,
     make_rules,
 )
-from benchmarks.confirm.seed_luck import SeedLuck
+from benchmarks.confirm.seed_noise import SeedNoise
 from benchmarks.intervals import clustered, coverage, proportion
 from benchmarks.selection import surfaces
 from benchmarks.selection.grid_surface import Grid, moved_grids
@@ -57,7 +57,7 @@ def main() -> None:
     options = parse()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)
-    kept = SeedLuck.read()
+    kept = SeedNoise.read()
     result: dict[str, Any] = {"machine": machine(), "replays": options.replays, "search": options.search}
     for name, stated in (("seed_sd_unknown", False), ("seed_sd_stated", True)):
         result[name] = {
@@ -79,27 +79,27 @@ def parse() -> argparse.Namespace:
     return command.parse_args()
 
 
-def null(kept: SeedLuck, replays: int, stated: bool) -> dict[str, Any]:
+def null(kept: SeedNoise, replays: int, stated: bool) -> dict[str, Any]:
     """Error rates where all settings are equal."""
     separated, intervals = [], []
     for number in range(replays):
-        luck, rules = Luck(kept, 1.0, number), make_rules(1.0, stated)
-        scores = {f"t{i:02}": float(score) for i, score in enumerate(luck.search(SEARCHED))}
+        noise, rules = ReplayNoise(kept, 1.0, number), make_rules(1.0, stated)
+        scores = {f"t{i:02}": float(score) for i, score in enumerate(noise.search(SEARCHED))}
         truth = dict.fromkeys(scores, 0.0)
-        found = confirm(truth, candidates_of(scores, rules), luck, rules)
+        found = confirm(truth, candidates_of(scores, rules), noise, rules)
         separated.append(is_separated(found))
         intervals.append(covered(found, truth))
     return {"false_separation": proportion(sum(separated), replays), "coverage": coverage(intervals)}
 
 
-def gap(kept: SeedLuck, replays: int, contenders: int, stated: bool) -> dict[str, Any]:
+def gap(kept: SeedNoise, replays: int, contenders: int, stated: bool) -> dict[str, Any]:
     """Error rates where one contender, at a random place, is better than all others by the gap."""
     ties, wrong, intervals, spent = [], [], [], []
     for number in range(replays):
-        luck, rules = Luck(kept, 1.0, number), make_rules(1.0, stated)
+        noise, rules = ReplayNoise(kept, 1.0, number), make_rules(1.0, stated)
         best = number % contenders
         truth = {f"t{i}": 0.0 if i == best else GAP_SDS for i in range(contenders)}
-        found = confirm(truth, tuple(truth), luck, rules)
+        found = confirm(truth, tuple(truth), noise, rules)
         ties.append(found.winner is None)
         wrong.append(found.winner not in (None, f"t{best}"))
         intervals.append(covered(found, truth))
@@ -112,7 +112,7 @@ def gap(kept: SeedLuck, replays: int, contenders: int, stated: bool) -> dict[str
     return {**shown, "replicates": round(float(np.mean(spent)), 2)}
 
 
-def on_surfaces(kept: SeedLuck, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def on_surfaces(kept: SeedNoise, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Searches each surface at each noise level, and confirms with the seed sd unknown and stated."""
     result: dict[str, dict[str, Any]] = {"seed_sd_unknown": {}, "seed_sd_stated": {}}
     cases = list(all_cases(options.seeds))
@@ -123,10 +123,10 @@ def on_surfaces(kept: SeedLuck, options: argparse.Namespace) -> dict[str, dict[s
         started = time.monotonic()
         choices: dict[str, list[Choice]] = {name: [] for name in result}
         for case, its_drop in zip(cases, drops, strict=True):
-            luck = Luck(kept, level * its_drop, case.number)
-            seen = UNPLANNED[options.search](case, luck.search(SEARCHED + BUDGET), 1)
+            noise = ReplayNoise(kept, level * its_drop, case.number)
+            seen = UNPLANNED[options.search](case, noise.search(SEARCHED + BUDGET), 1)
             for name, stated in (("seed_sd_unknown", False), ("seed_sd_stated", True)):
-                choices[name].append(after_search(case, seen, SEARCHED, luck, make_rules(luck.sd, stated)))
+                choices[name].append(after_search(case, seen, SEARCHED, noise, make_rules(noise.sd, stated)))
         for name, found in choices.items():
             result[name][f"noise_{level:g}_drops"] = judged(found, clusters)
             everything[name] += found
@@ -144,7 +144,7 @@ def all_cases(seeds: int) -> Iterator[Case]:
             yield Case(surface, number, surfaces.space())
             number += 1
     else:
-        say(f"{surfaces.LR_SURFACES} is not there: the trained grid alone")
+        say(f"{surfaces.LR_SURFACES} is not there: only the trained grid")
     grid = Grid.read()
     for moved in moved_grids(grid, GRIDS * seeds):
         yield Case(moved, number, grid_space(grid))

@@ -11,8 +11,8 @@ from scipy.stats.qmc import Sobol
 
 from analysis.stats.multiple_comparisons import pair_tail
 from analysis.stats.seed_variance import PRIOR_SEED_SD, critical_value
-from benchmarks.confirm.seed_luck import SeedLuck
-from benchmarks.selection.replay import Case, Seen
+from benchmarks.confirm.seed_noise import SeedNoise
+from benchmarks.selection.replay import Case, Evaluated
 from sweeps.confirm.contenders import choose_contenders
 from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, Verdict, plan_round, verdict
@@ -23,16 +23,16 @@ DRAWN = 256
 
 
 @dataclass(frozen=True)
-class Luck:
+class ReplayNoise:
     """What seeds add in one replay."""
 
-    kept: SeedLuck  # real luck
+    kept: SeedNoise  # real noise
     sd: float  # its standard deviation, nats a token
     number: int  # the replay's; seeds the draws
 
     @property
     def window(self) -> int:
-        """Window of settings whose luck this replay draws."""
+        """Window of settings whose noise this replay draws."""
         return self.number % len(self.kept.residual)
 
     def search(self, trials: int) -> np.ndarray:
@@ -63,13 +63,13 @@ def candidates_of(scores: Mapping[str, float], rules: Rules) -> tuple[str, ...]:
     return choose_contenders(ranked, tied, CONTENDERS, rules.budget, rules.seed_sd)
 
 
-def confirm(truth: Mapping[str, float], contenders: Sequence[str], luck: Luck, rules: Rules) -> Verdict:
+def confirm(truth: Mapping[str, float], contenders: Sequence[str], noise: ReplayNoise, rules: Rules) -> Verdict:
     """Trains rounds until the sweep's own code plans none.
 
     Args:
         truth: True objective of each contender, nats a token.
         contenders: Settings, the best of the search first.
-        luck: Noise of seeds.
+        noise: Noise of seeds.
         rules: Rules of the confirmation.
     """
     found: list[Replicate] = []
@@ -78,7 +78,7 @@ def confirm(truth: Mapping[str, float], contenders: Sequence[str], luck: Luck, r
         planned = plan_round(state)
         if not planned:
             return verdict(state)
-        added = luck.round(planned[0][1], len(contenders))
+        added = noise.round(planned[0][1], len(contenders))
         for setting, seed in planned:
             objective = truth[setting] + float(added[contenders.index(setting)])
             found.append(Replicate(setting, seed, objective))
@@ -112,22 +112,22 @@ class Choice:
     tie: bool  # whether it ended without a winner
 
 
-def after_search(case: Case, seen: Sequence[Seen], searched: int, luck: Luck, rules: Rules) -> Choice:
+def after_search(case: Case, seen: Sequence[Evaluated], searched: int, noise: ReplayNoise, rules: Rules) -> Choice:
     """Confirms the first trials of a search, against the choice by single score after more search.
 
     Args:
         case: The surface searched.
         seen: Trials of the search, at least `searched` + the budget.
         searched: Trials before the confirmation.
-        luck: Noise of seeds on replicates.
+        noise: Noise of seeds on replicates.
         rules: Rules of the confirmation.
     """
     stable = {f"t{i:02}": one for i, one in enumerate(seen[:searched]) if one.true < case.surface.base}
     truth = {setting: one.true for setting, one in stable.items()}
-    contenders = candidates_of({setting: one.told for setting, one in stable.items()}, rules)
-    found = confirm(truth, contenders, luck, rules)
-    lowest = min(seen[: searched + found.spent], key=lambda one: one.told)
-    regrets = [(true - case.lowest) / luck.sd for true in (truth[named(found)], lowest.true)]
+    contenders = candidates_of({setting: one.noisy for setting, one in stable.items()}, rules)
+    found = confirm(truth, contenders, noise, rules)
+    lowest = min(seen[: searched + found.spent], key=lambda one: one.noisy)
+    regrets = [(true - case.lowest) / noise.sd for true in (truth[named(found)], lowest.true)]
     return Choice(regrets[0], regrets[1], found.spent, covered(found, truth), found.winner is None)
 
 

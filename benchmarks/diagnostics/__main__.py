@@ -175,8 +175,8 @@ def planted(curves: Curves) -> dict[str, Any]:
             known = np.array([value for value in found if value is not None])
             if len(known) > 1:
                 table[f"{trials} trials, {name}"] = mean_with_interval(known)
-    alone = [(trial, None) for trial in np.flatnonzero(curves.state == "complete").tolist()]
-    return {**table, "variance by quarter": variance_table(curves, alone)}
+    without_sibling = [(trial, None) for trial in np.flatnonzero(curves.state == "complete").tolist()]
+    return {**table, "variance by quarter": variance_table(curves, without_sibling)}
 
 
 def mean_with_interval(values: np.ndarray) -> dict[str, Any]:

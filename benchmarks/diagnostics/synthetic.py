@@ -23,7 +23,7 @@ PEAK_LR = 2e-4
 # Mean loss of the 135M model on its demo data, and the skew of a gamma distribution that looks like its losses.
 BASE_MEAN, BASE_SHAPE = 2.7, 4.0
 
-# Sd of a sample's loss beside the part that its base loss explains, as on the 135M model (0.56 with beta).
+# Sd of a sample's loss less the part that its base loss explains, as on the 135M model (0.56 with beta).
 NOISE_SD = 0.5
 
 Shape = Callable[[float, np.random.Generator], float]
@@ -33,7 +33,7 @@ Shape = Callable[[float, np.random.Generator], float]
 class Class:
     """A kind of curve."""
 
-    # mean loss by part of the epoch; its parameters are drawn anew for each curve
+    # mean loss by part of the epoch; its parameters are drawn for each curve
     level: Callable[[np.random.Generator], Callable[[float], float]]
     must: tuple[str, ...] = ()  # rules that must speak
     may: tuple[str, ...] = ()  # rules that may speak too, because the curve shows what they look for

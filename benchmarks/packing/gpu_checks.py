@@ -105,11 +105,11 @@ def memory(setting: Setting) -> dict[str, Any]:
 def parity(setting: Setting) -> dict[str, Any]:
     """Final losses of packed and of solo trials differ by less than a tenth of the seeds' spread."""
     steps, seeds = setting.pace.warm_up_steps + setting.pace.steps, range(4)
-    alone = []
+    solo = []
     for seed in seeds:
         records: list[StepRecord] = []
         setting.solo(Clock(0), seed, records)
-        alone.append(statistics.mean(record.loss for record in records[-5:]))
+        solo.append(statistics.mean(record.loss for record in records[-5:]))
     pack = Pack(setting.base)
     slots = [joined(pack, setting, seed) for seed in seeds]
     losses = []
@@ -119,9 +119,9 @@ def parity(setting: Setting) -> dict[str, Any]:
         losses.append([total(one) / part.step_tokens for one, part in zip(stepped, parts, strict=True)])
     pack.close()
     packed = [statistics.mean(row[place] for row in losses[-5:]) for place in seeds]
-    gap = abs(statistics.mean(a - b for a, b in zip(packed, alone, strict=True)))
-    spread = statistics.stdev(alone)
-    return {"first": losses[0], "alone": alone, "packed": packed, "gap": gap, "sd": spread, "held": gap < spread / 10}
+    gap = abs(statistics.mean(a - b for a, b in zip(packed, solo, strict=True)))
+    spread = statistics.stdev(solo)
+    return {"first": losses[0], "solo": solo, "packed": packed, "gap": gap, "sd": spread, "held": gap < spread / 10}
 
 
 def load(setting: Setting) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
     command.add_argument("--samples", type=int, default=48, help="training samples of an epoch")
     command.add_argument("--items", type=int, default=24, help="held-out items")
     command.add_argument("--batch-size", type=int, default=4, help="sequences a step")
-    command.add_argument("--seeds", type=int, default=4, help="trials, alone and together")
+    command.add_argument("--seeds", type=int, default=4, help="trials, one by one and packed")
     command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     return command.parse_args()
 
@@ -81,12 +81,12 @@ class Parity:
 
     def run(self) -> dict[str, Any]:
         for seed in self.seeds:
-            self.by_peft(self.trial_run("alone", seed))
-            say(f"{self.precision}: seed {seed} alone")
+            self.by_peft(self.trial_run("solo", seed))
+            say(f"{self.precision}: seed {seed} solo")
         loop = self.lane_state.loop
         loop.set_slots(len(self.seeds))
         for seed in self.seeds:
-            loop.join(self.trial_run("together", seed))
+            loop.join(self.trial_run("packed", seed))
         while not loop.is_empty:
             loop.step()
         say(f"{self.precision}: together")
@@ -117,15 +117,15 @@ class Parity:
         """Differences and their limits."""
         nlls = {
             side: [heldout_nll(self.settings, self.folder / f"{side}-{seed}", self.items) for seed in self.seeds]
-            for side in ("alone", "together")
+            for side in ("solo", "packed")
         }
-        differences = [ours - theirs for ours, theirs in zip(nlls["together"], nlls["alone"], strict=True)]
-        spread, worst = statistics.stdev(nlls["alone"]), max(map(abs, differences))
+        differences = [ours - theirs for ours, theirs in zip(nlls["packed"], nlls["solo"], strict=True)]
+        spread, worst = statistics.stdev(nlls["solo"]), max(map(abs, differences))
         first = max(self.step_gap(seed, 0) for seed in self.seeds)
         single = self.precision == "fp32"
         return {
             "trials": len(self.seeds),
-            "steps": len(self.curves["alone", 0]),
+            "steps": len(self.curves["solo", 0]),
             "padding_of_the_pack": round(1 - self.lane_state.loop.rows[1] / self.lane_state.loop.rows[0], 3),
             "heldout_nll_base_model": heldout_nll(self.settings, None, self.items),
             "heldout_nll": nlls,
@@ -140,7 +140,7 @@ class Parity:
 
     def step_gap(self, seed: int, step: int) -> float:
         """Largest difference of a sample's loss in a step, nats a token."""
-        ours, theirs = (self.curves[side, seed][step].item_nll for side in ("together", "alone"))
+        ours, theirs = (self.curves[side, seed][step].item_nll for side in ("packed", "solo"))
         return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
 
 

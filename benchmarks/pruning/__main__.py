@@ -29,7 +29,7 @@ from benchmarks.common import machine, parser, print_result, say
 from benchmarks.intervals import proportion, ratio_of_means
 from benchmarks.pruning.decks import Deck, decks, together
 from benchmarks.pruning.replay import Recorded, Rule, Sweep, replay
-from benchmarks.pruning.rules import evidence, nobody, parametrised
+from benchmarks.pruning.rules import evidence, never_stop, parametrized
 from benchmarks.recording.curves import DATA, load
 from sweeps.pruning.dominance import LEVEL
 
@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     command.add_argument("--part", choices=list(PARTS), default="judging", help="which recordings")
     command.add_argument("--recordings", type=Path, nargs="+", help="other recorded curves, instead of a part's")
     command.add_argument("--level", type=float, default=LEVEL, help="of our rule")
-    command.add_argument("--alone", action="store_true", help="our rule alone, without ASHA and the median rule")
+    command.add_argument("--alone", action="store_true", help="only our rule, without ASHA and the median rule")
     return command.parse_args()
 
 
@@ -103,7 +103,7 @@ def drawn(deck: Deck, size: int | None, orders: int) -> list[Case]:
 def judged(cases: Sequence[Case], lanes: int, options: argparse.Namespace) -> dict[str, Any]:
     """Replays all rules on the same orders."""
     ours = run(cases, lanes, partial(evidence, options.level))
-    result = {"nobody": figures(cases, run(cases, lanes, nobody)), "ours": figures(cases, ours)}
+    result = {"none": figures(cases, run(cases, lanes, never_stop)), "ours": figures(cases, ours)}
     regimes = sorted({_regime(case) for case in cases})
     if len(regimes) > 1:
         result["ours"]["by_regime"] = {
@@ -112,7 +112,7 @@ def judged(cases: Sequence[Case], lanes: int, options: argparse.Namespace) -> di
     values = {name: result["ours"][name]["value" if name == "worse_choices" else "ratio"] for name in TARGETS}
     result["met"] = {name: bool(values[name] <= limit) for name, limit in TARGETS.items()}
     if not options.alone:
-        for family, variants in parametrised().items():
+        for family, variants in parametrized().items():
             sweeps = {name: run(cases, lanes, rule) for name, rule in variants.items()}
             result[family] = {
                 what: at_loss(cases, ours, sweeps, limit)
@@ -162,7 +162,7 @@ def at_loss(
     best = min(steps, key=lambda name: float(steps[name].sum()))
     mine = np.array([sum(sweep.executed) for sweep in ours], float)
     return {
-        "parametrisation": best,
+        "parametrization": best,
         **figures(cases, allowed[best]),
         "our_steps_over_its": ratio_of_means(mine, steps[best], [name for name, _, _ in cases]),
     }

@@ -25,7 +25,7 @@ GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2
 Measure = Callable[[TrialCurve], float | None]
 
 
-def nobody() -> Rule:
+def never_stop() -> Rule:
     """Stops no trial; diverging trials end regardless."""
     return lambda trial, finished, siblings: False
 
@@ -53,7 +53,7 @@ def running() -> Measure:
     return measure
 
 
-def parametrised() -> dict[str, dict[str, Callable[[], Rule]]]:
+def parametrized() -> dict[str, dict[str, Callable[[], Rule]]]:
     """ASHA and the median rule with several parametrizations, for the trials of one recording."""
     measures: dict[str, Measure] = {"held-out": heldout, "running loss": running()}
     ashas: dict[str, Callable[[], Rule]] = {
@@ -75,7 +75,7 @@ def asha(measure: Measure, grace: int, reduction: float) -> Rule:
     scheduler = AsyncHyperBandScheduler(
         time_attr=TIME, metric=METRIC, mode="min", max_t=WHOLE, grace_period=grace, reduction_factor=reduction
     )
-    known: dict[str, Any] = {}  # stands for Tune's trials, of which it asks the id alone
+    known: dict[str, Any] = {}  # stands for Tune's trials, whose id is all that it reads
     controller: Any = None
 
     def rule(trial: TrialCurve, _finished: Sequence[TrialCurve], _siblings: Sequence[TrialCurve]) -> bool:

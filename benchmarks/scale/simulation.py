@@ -88,7 +88,7 @@ class Simulation:
         return self._figures(time.monotonic() - began, time.process_time() - cpu)
 
     def _figures(self, wall: float, cpu: float) -> dict[str, Any]:
-        apart = sum(account.seconds for account in self.accounts.values())
+        measured = sum(account.seconds for account in self.accounts.values())
         trained = self.config.search.trials * self.steps * self.step_seconds
         return {
             "lanes": self.lanes,
@@ -97,7 +97,7 @@ class Simulation:
             "cpu_seconds": round(cpu, 2),
             "cpu_share_of_wall": round(cpu / wall, 4),
             "lanes_busy": round(trained / (self.lanes * wall), 3),
-            "dispatcher": {"cpu_ms_an_event": round(1e3 * (cpu - apart) / self.calls, 3), "events": self.calls},
+            "dispatcher": {"cpu_ms_an_event": round(1e3 * (cpu - measured) / self.calls, 3), "events": self.calls},
             **{name: account.figures() for name, account in self.accounts.items()},
         }
 

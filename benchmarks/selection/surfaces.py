@@ -35,7 +35,7 @@ class Surface:
     """The objective of every setting, without noise."""
 
     name: str  # the model and the rank
-    group: str  # the model; surfaces of one model are alike
+    group: str  # the model; surfaces of one model resemble each other
     curve: np.ndarray  # polynomial in log10 of the LR (highest power first)
     cliff: float  # log10 of the LR above which a trial diverges, before the shift
     base: float  # the base model's objective, and a diverged trial's

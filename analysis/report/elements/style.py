@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 # Of Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), which color-blind readers can tell apart, those that
-# reach a contrast of 3 to 1 (WCAG 2.2, 1.4.11) on white and on #16181c alike; tests compute it.
+# reach a contrast of 3 to 1 (WCAG 2.2, 1.4.11) both on white and on #16181c; tests compute it.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#808080"
 

@@ -10,7 +10,7 @@ from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 from benchmarks.pruning.__main__ import at_loss, figures, worse
 from benchmarks.pruning.decks import decks, seed_sd, together
 from benchmarks.pruning.replay import Recorded, Sweep, recorded_trials, replay
-from benchmarks.pruning.rules import heldout, median, nobody
+from benchmarks.pruning.rules import heldout, median, never_stop
 from benchmarks.recording.__main__ import make_jobs, parse
 from benchmarks.recording.curves import DATA, load
 from sweeps.pruning.trial_curve import TrialCurve
@@ -41,9 +41,9 @@ BROKEN = recorded(3, math.inf, reports=1, diverged=True)
 
 
 def test_with_nobody_to_stop_them_all_trials_run_and_the_best_is_chosen():
-    found = replay([POOR, BROKEN, GOOD], 2, nobody())
+    found = replay([POOR, BROKEN, GOOD], 2, never_stop())
     assert found == Sweep((40, 10, 40), (False, False, False), 1.0)
-    assert replay([BROKEN], 2, nobody()).chosen == math.inf
+    assert replay([BROKEN], 2, never_stop()).chosen == math.inf
 
 
 def test_the_rule_is_asked_at_every_report_but_the_last_and_told_what_is_known_then():
@@ -78,7 +78,7 @@ def test_what_a_rule_saves_and_loses_is_counted():
     assert found["worse_choices"]["value"] == 0.5
 
 
-def test_the_others_are_judged_by_their_cheapest_parametrisation_at_the_loss_allowed():
+def test_the_others_are_judged_by_their_cheapest_parametrization_at_the_loss_allowed():
     cases = [("low (0) 0", [GOOD, FAIR], 0.1)]
     ours = [Sweep((40, 20), (False, True), 1.0)]
     others = {
@@ -87,9 +87,9 @@ def test_the_others_are_judged_by_their_cheapest_parametrisation_at_the_loss_all
         "idle": [Sweep((40, 40), (False, False), 1.0)],
     }
     found = at_loss(cases, ours, others, 0.0)
-    assert found["parametrisation"] == "wary"
+    assert found["parametrization"] == "wary"
     assert found["our_steps_over_its"]["ratio"] == pytest.approx(60 / 70, abs=1e-3)
-    assert at_loss(cases, ours, others, 1.0)["parametrisation"] == "reckless"
+    assert at_loss(cases, ours, others, 1.0)["parametrization"] == "reckless"
     assert at_loss(cases, ours, {"reckless": others["reckless"]}, 0.0) is None
 
 

@@ -108,7 +108,7 @@ def test_throughput(run):
 def test_resume_stalls(run):
     flags = "--resumes 0 --methods lora --rounds 1 --steps 2 --checkpoints 1 --model-config conf/smoke.yaml --threads 1"
     result = json.loads(run("resume", flags))
-    assert result["lora"].keys() == {"step_seconds", "steps_a_checkpoint", "beside", "between", "none"}
+    assert result["lora"].keys() == {"step_seconds", "steps_a_checkpoint", "async", "between", "none"}
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ import numpy as np
 from benchmarks.recording.curves import DATA, load
 
 CURVES = DATA / "curves_tiny.npz"
-NEIGHBOURS = 4  # as many settings as contend at most; contenders lie near each other
+NEIGHBORS = 4  # as many settings as contend at most; contenders lie near each other
 
 
 @dataclass(frozen=True)
-class SeedLuck:
-    """What a seed adds to neighbouring settings.
+class SeedNoise:
+    """What a seed adds to neighboring settings.
 
     Attributes:
         residual: (windows, settings, seeds), standard deviation 1 over the settings and seeds of each window once the
@@ -31,7 +31,7 @@ class SeedLuck:
     shared: np.ndarray
 
     @classmethod
-    def read(cls, path: Path = CURVES) -> SeedLuck:
+    def read(cls, path: Path = CURVES) -> SeedNoise:
         """Reads the last checkpoints of the study `seeds`."""
         curves = load(path)
         curves = curves.of((curves.study == "seeds") & (curves.state == "complete"))
@@ -42,20 +42,20 @@ class SeedLuck:
         return cls.of(table)
 
     @classmethod
-    def of(cls, table: np.ndarray) -> SeedLuck:
+    def of(cls, table: np.ndarray) -> SeedNoise:
         """From objectives, (settings, seeds), in an order in which neighbors are similar.
 
         Raises:
-            ValueError: A setting lacks a seed, or there are fewer settings than `NEIGHBOURS`.
+            ValueError: A setting lacks a seed, or there are fewer settings than `NEIGHBORS`.
         """
-        if np.isnan(table).any() or len(table) < NEIGHBOURS:
-            raise ValueError(f"every one of at least {NEIGHBOURS} settings must have every seed, got {table.shape}")
+        if np.isnan(table).any() or len(table) < NEIGHBORS:
+            raise ValueError(f"every one of at least {NEIGHBORS} settings must have every seed, got {table.shape}")
         centred = table - table.mean(axis=1, keepdims=True)
-        windows = np.stack([centred[i : i + NEIGHBOURS] for i in range(len(table) - NEIGHBOURS + 1)])
+        windows = np.stack([centred[i : i + NEIGHBORS] for i in range(len(table) - NEIGHBORS + 1)])
         shared = windows.mean(axis=1)
         residual = windows - shared[:, None]
         # A draw has the table's own variance; one degree of freedom a seed went into `shared`.
-        squares = (residual**2).sum(axis=(1, 2)) / ((NEIGHBOURS - 1) * table.shape[1])
+        squares = (residual**2).sum(axis=(1, 2)) / ((NEIGHBORS - 1) * table.shape[1])
         sd = np.sqrt(squares)
         return cls(residual / sd[:, None, None], shared / sd[:, None])
 
@@ -65,7 +65,7 @@ class SeedLuck:
         Neighbors share a seed's effect; an effect on the whole search changes no comparison.
         """
         picked = draw.integers(self.residual.shape[1], size=trials), draw.integers(self.residual.shape[2], size=trials)
-        return self.residual[window][picked] * np.sqrt(NEIGHBOURS / (NEIGHBOURS - 1))
+        return self.residual[window][picked] * np.sqrt(NEIGHBORS / (NEIGHBORS - 1))
 
     def round(self, draw: np.random.Generator, window: int, contenders: int) -> np.ndarray:
         """Noise of a round, (contenders,): all contenders have the same new seed.
