@@ -49,16 +49,16 @@ def environment(threads: int) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),  # torch reads it at import
         "WANDB_MODE": "offline",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",  # no request to a server within a measured start
+        "TOKENIZERS_PARALLELISM": "false",  # its threads would come on top of --threads
     }
 
 
 def machine() -> dict[str, Any]:
     """The machine behind the figures."""
-    import torch
+    import torch  # not at the top: benchmarks without torch start faster
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     load = round(os.getloadavg()[0], 2)

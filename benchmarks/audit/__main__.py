@@ -27,7 +27,7 @@ from trainables.config.sections import ModelConfig
 from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
 from trainables.data.tokenization import tokenize
 
-MOST_GROWTH, MOST_BYTES = 12.0, 2_000_000_000
+MOST_GROWTH, MOST_BYTES = 12.0, 2_000_000_000  # targets: from 100,000 to 1,000,000 lines; peak memory
 # Rules that one pass over a text finds together; figures of lines a second are of the whole pass.
 FOUND_TOGETHER = {
     "lines": "broken lines, wrong types, missing fields, empty texts",
@@ -109,7 +109,7 @@ def watched(command: list[str]) -> tuple[dict[str, Any], int]:
                 peak = max(peak, sum(one.memory_info().rss for one in [top, *top.children(recursive=True)]))
                 text, _ = process.communicate(timeout=0.1)
                 break
-            except (subprocess.TimeoutExpired, psutil.NoSuchProcess):
+            except (subprocess.TimeoutExpired, psutil.NoSuchProcess):  # a child may end between listing and reading
                 continue
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")

@@ -44,12 +44,12 @@ from benchmarks.selection.grid_surface import Grid, moved_grids
 from benchmarks.selection.grid_surface import space as grid_space
 from benchmarks.selection.replay import UNPLANNED, Case
 
-NOISE_IN_DROPS = (0.25, 1.0, 4.0)
-SEARCHED = 16
-GAP_SDS, WRONG_SDS = 4.0, 0.5
+NOISE_IN_DROPS = (0.25, 1.0, 4.0)  # sd between seeds, as a multiple of the surface's drop
+SEARCHED = 16  # trials before the confirmation
+GAP_SDS, WRONG_SDS = 4.0, 0.5  # in sd between seeds
 GRIDS = 5  # moved copies of the trained grid, for each of --seeds
-HIGHEST = {"false_separation": 0.05, "ties_at_a_gap_of_4_sds": 0.20, "error_difference": 0.0}
-COVERAGE = (0.90, 0.98)
+HIGHEST = {"false_separation": 0.05, "ties_at_a_gap_of_4_sds": 0.20, "error_difference": 0.0}  # targets
+COVERAGE = (0.90, 0.98)  # target for the nominal 95 % intervals
 WAYS = ("confirmed", "single")
 
 

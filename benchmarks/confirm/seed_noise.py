@@ -19,16 +19,11 @@ NEIGHBORS = 4  # as many settings as contend at most; contenders lie near each o
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """What a seed adds to neighboring settings.
+    """Effects of seeds on windows of neighboring settings."""
 
-    Attributes:
-        residual: (windows, settings, seeds), standard deviation 1 over the settings and seeds of each window once the
-            seed's own effect is taken out, mean 0 over seeds.
-        shared: (windows, seeds) what a seed does to all settings of a window, in the same unit.
-    """
-
+    # (windows, settings, seeds): mean 0 over seeds, standard deviation 1 in each window without the seed's own effect
     residual: np.ndarray
-    shared: np.ndarray
+    shared: np.ndarray  # (windows, seeds): the seed's effect on all settings of a window, in the same unit
 
     @classmethod
     def read(cls, path: Path = CURVES) -> SeedNoise:

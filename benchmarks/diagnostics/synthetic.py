@@ -148,14 +148,8 @@ def findings(kind: Class, seed: int, with_base: bool) -> set[str]:
         spread = kind.noise * min(1.0, 0.2 + 4.0 * part)  # at its start a model is its base: beta 1 and little noise
         nll = level(part) + beta * (base[step] - base.mean()) + draw.normal(0.0, spread, BATCH)
         norm = kind.norm(part) * float(draw.lognormal(0.0, 0.25))
-        found = monitor.update(
-            step + 1,
-            float(nll.mean()),
-            norm,
-            schedule.lr(step),
-            nll.tolist(),
-            base[step].tolist() if with_base else None,
-        )
+        base_nll = base[step].tolist() if with_base else None
+        found = monitor.update(step + 1, float(nll.mean()), norm, schedule.lr(step), nll.tolist(), base_nll)
         seen |= {finding["rule"] for finding in found}
         if any(finding["severity"] == "error" for finding in found):
             break

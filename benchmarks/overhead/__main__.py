@@ -26,7 +26,7 @@ from benchmarks.common import PROJECT, environment, machine, parser, prepare, pr
 from sweeps.ledger.ledger import Ledger
 
 CONFIG = "conf/smoke.yaml"
-MOST_LANES_SECONDS, LEAST_RATIO = 0.3, 50.0
+MOST_LANES_SECONDS, LEAST_RATIO = 0.3, 50.0  # targets
 
 Side = dict[str, Any]
 
@@ -40,7 +40,7 @@ def main() -> None:
         for number in range(options.rounds):
             say(f"round {number + 1} of {options.rounds}")
             rounds.append({"bare": lane_state.bare(), "lanes": lane_state.lanes("random"), "stock": lane_state.stock()})
-        gp = lane_state.lanes("gp")
+        gp = lane_state.lanes("gp")  # last, once: its time is mostly the sampler's
     print_result(result | summary(rounds, gp))
 
 
@@ -68,7 +68,7 @@ class Benchmark:
             "training.checkpoints_at=[1.0]",
             "wandb.mode=offline",
             f"search.trials={options.trials}",
-            "search.trial_scheduler=none",  # a pruned trial costs less than a whole one, and so would its share
+            "search.trial_scheduler=none",  # a pruned trial would be shorter than a bare one
             "resources.lanes=1",
             f"resources.cpus_per_worker={options.threads}",
         ]
@@ -93,12 +93,9 @@ class Benchmark:
     def stock(self) -> Side:
         count = self.options.stock_trials
         out = json.loads(self._run("benchmarks.overhead.stock", str(self.settings), str(count)).splitlines()[-1])
-        say(f"stock: {out['ended'][-1] / count:.3f} s a trial after {out['startup_seconds']:.1f} s of start")
-        return {
-            "trials": count,
-            "seconds_a_trial": out["ended"][-1] / count,
-            "startup_seconds": out["startup_seconds"],
-        }
+        seconds = out["ended"][-1] / count
+        say(f"stock: {seconds:.3f} s a trial after {out['startup_seconds']:.1f} s of start")
+        return {"trials": count, "seconds_a_trial": seconds, "startup_seconds": out["startup_seconds"]}
 
     def _run(self, module: str, *arguments: str) -> str:
         """Runs a module in a process of its own; returns its stdout.

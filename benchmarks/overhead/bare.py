@@ -19,7 +19,7 @@ from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
 from trainables.training.loop import Hooks, TrialRun
 
-WARM_UP_TRIALS = 2
+WARM_UP_TRIALS = 2  # not timed
 PARAMS = {"peak_lr": 3e-3, "warmup_fraction": 0.05, "decay_floor": 7e-4}
 
 

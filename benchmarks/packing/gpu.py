@@ -25,7 +25,7 @@ from benchmarks.packing.sides import SHAPES, VOCABULARY, Pace, Setting, random_b
 # Least speed-up of the best number of slots, at 0.5B and 1,024 tokens.
 TARGETS = {"trainer": 4.0, "solo": 2.0}
 
-OUT_OF_MEMORY = "out of memory"
+OUT_OF_MEMORY = "out of memory"  # the figure of a side that does not fit
 Result = dict[str, float] | str
 Cell = tuple[dict[str, Any], dict[str, Result]]
 
@@ -47,10 +47,10 @@ def measure(setting: Setting, side: Callable[[Clock], int]) -> Result:
     except torch.OutOfMemoryError:
         return OUT_OF_MEMORY
     finally:
-        setting.loop.clear()
+        setting.loop.clear()  # frees the loop's pack with its slots
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # the next side must find as much free memory
 
 
 def compare(setting: Setting, labels: dict[str, Any], options: argparse.Namespace) -> dict[str, Result]:

@@ -31,8 +31,8 @@ from trainables.training.engine import SingleTrialEngine
 from trainables.training.loop import Hooks, TrialRun
 
 PARAMS = {"peak_lr": 3e-4, "warmup_fraction": 0.1, "decay_floor": 4.5e-5}
-PART_OF_SPREAD = 0.1
-FIRST_STEP = 1e-6
+PART_OF_SPREAD = 0.1  # largest effect of packing, as a part of the sd between seeds
+FIRST_STEP = 1e-6  # largest difference in the first step in fp32, nats a token
 
 
 def main() -> None:

@@ -33,13 +33,13 @@ from benchmarks.pruning.rules import evidence, never_stop, parametrized
 from benchmarks.recording.curves import DATA, load
 from sweeps.pruning.dominance import LEVEL
 
-LANES = (1, 4, 8)
-SHORT = 16
+LANES = (1, 4, 8)  # trials at once
+SHORT = 16  # trials of a short sweep
 PARTS = {"judging": ("curves_tiny", "curves_135m"), "tuning": ("grid_tiny",)}
 # A regime with fewer recorded trials is not replayed.
 LEAST_TRIALS = 4
 
-TARGETS = {"executed": 0.5, "executed_of_stable": 0.7, "worse_choices": 0.05}
+TARGETS = {"executed": 0.5, "executed_of_stable": 0.7, "worse_choices": 0.05}  # at most
 
 # Name of the order, the trials in it, a seed's sd.
 Case = tuple[str, Sequence[Recorded], float]

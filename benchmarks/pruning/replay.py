@@ -87,16 +87,13 @@ def recorded_trial(curves: Curves, row: int) -> Recorded:
     schedule, samples = curves.schedule(row), samples_of(curves, row)
     base_level = float(curves.base_item_nll[curves.sets.index(str(curves.data[row]))].mean())
     findings = read(samples, schedule, base_level)
-    reports = sorted(
-        report_points(schedule.steps) | frozenset(checkpoint_steps(curves.points.tolist(), schedule.steps))
-    )
+    checkpoints = checkpoint_steps(curves.points.tolist(), schedule.steps)
+    reports = sorted(report_points(schedule.steps) | frozenset(checkpoints))
     errors = [finding["step"] for finding in findings if finding["severity"] == "error"]
     last = next((at for at in reports if errors and at >= errors[0]), schedule.steps)
     if not errors and (str(curves.state[row]) != "complete" or not np.all(np.isfinite(samples.nll))):
         raise ValueError(f"trial {row}: it did not come to its end, and no diagnostic says why")
-    points = dict(
-        zip(checkpoint_steps(curves.points.tolist(), schedule.steps), curves.objective[row].tolist(), strict=True)
-    )
+    points = dict(zip(checkpoints, curves.objective[row].tolist(), strict=True))
     lines = [{"step": step + 1, "item_nll": samples.nll[samples.step(step)].tolist()} for step in range(last)]
     whole = read_curve(
         str(row), int(curves.seed[row]), schedule, len(samples.nll), samples.batch, lines,

@@ -21,7 +21,7 @@ from sweeps.pruning.dominance import WINDOW
 from sweeps.pruning.trial_curve import TrialCurve
 
 METRIC, TIME, WHOLE = "metric", "percent", 100
-GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2
+GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2  # percent of the epoch; reduction factors; trials
 Measure = Callable[[TrialCurve], float | None]
 
 

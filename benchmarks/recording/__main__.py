@@ -31,10 +31,10 @@ import numpy as np
 
 from benchmarks.recording.curves import GRID_PEAKS, PARAMS, PER_SET, REGIMES, load, save, stack, unstack
 
-SEEDED_PEAKS = np.geomspace(1e-4, 3e-3, 8)
+SEEDED_PEAKS = np.geomspace(1e-4, 3e-3, 8)  # peak LRs of the study of seeds
 GRID_WARMUPS = (0.03, 0.06, 0.10)
 GRID_FLOORS = (1e-5, 4.5e-5)
-PLANTED_PEAKS = (1.5e-4, 4e-4, 1e-3)
+PLANTED_PEAKS = (1.5e-4, 4e-4, 1e-3)  # peak LRs of each planting
 STUDIES = ["middle", "high", "low", "seeds", "grid", "planted"]
 
 
@@ -115,7 +115,7 @@ def record(options: argparse.Namespace) -> None:
     done = {key(trial["study"], trial["data"], trial["seed"], trial["params"]) for trial in trials}
     plan = [job for job in make_jobs(options) if job.key not in done]
     print(f"{len(done)} trials recorded, {len(plan)} to go", flush=True)
-    context = mp.get_context("spawn")
+    context = mp.get_context("spawn")  # a forked child can't use CUDA
     jobs, results = context.Queue(), context.Queue()
     for job in plan:
         jobs.put(job)

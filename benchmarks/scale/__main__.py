@@ -35,7 +35,7 @@ from trainables.config.trial_spec import TrialSpec
 from trainables.storage.layout import LEDGER_FILE
 from trainables.storage.working_copy import WorkingCopy
 
-MOST_SHARE = 0.01
+MOST_SHARE = 0.01  # target: CPU time of the driver as a share of wall time
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from trainables.config.trial_spec import TrialSpec
 from trainables.data.epoch import REPORTS
 from trainables.redaction import redact_all
 
-BASE = 3.0
-POLL_SECONDS, WATCH_SECONDS, LOOK_SECONDS = 20.0, 20.0, 0.5
+BASE = 3.0  # the base model's loss, nats a token
+POLL_SECONDS, WATCH_SECONDS, LOOK_SECONDS = 20.0, 20.0, 0.5  # as lanes and driver wait in a real sweep
 CHECKPOINTS = 5
 PARTS = ("ledger_of_ends", "ledger_of_proposals", "search", "look")
 
@@ -105,6 +106,7 @@ class Simulation:
         began = self.accounts["ledger_of_proposals"].seconds
         with self.accounts["ledger_of_proposals"].event():
             self.ledger.append("trial_submitted", spec=spec.model_dump())
+        # The search calls this: its account must not count the ledger's time a second time.
         self.accounts["search"].seconds -= self.accounts["ledger_of_proposals"].seconds - began
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -153,24 +155,17 @@ class Simulation:
     async def _train(self, lane: str, job_id: str, spec: dict[str, Any]) -> None:
         """Simulates an epoch: `REPORTS` progress messages, `CHECKPOINTS` points and the end."""
         began, points = time.monotonic(), []
+        post = partial(self._call, "post", lane, self.incarnations[lane], job_id, 1)
         for number in range(1, REPORTS + 1):
             step = round(self.steps * number / REPORTS)
             await asyncio.sleep(max(0.0, began + step * self.step_seconds - time.monotonic()))
-            await self._call(
-                "post",
-                lane,
-                self.incarnations[lane],
-                job_id,
-                1,
-                {"kind": "progress", "step": step, "steps": self.steps},
-            )
+            await post({"kind": "progress", "step": step, "steps": self.steps})
             if number % (REPORTS // CHECKPOINTS) == 0:
                 points.append(self._point(step))
-                report = {"kind": "areas", "seq": len(points), **points[-1]}
-                await self._call("post", lane, self.incarnations[lane], job_id, 1, report)
+                await post({"kind": "areas", "seq": len(points), **points[-1]})
         checkpoints = [{**point, "path": f"trials/{job_id}/checkpoints/step-{point['step']}"} for point in points]
         end = {"state": "complete", "spec": spec, "steps": self.steps, "checkpoints": checkpoints, "findings": []}
-        await self._call("post", lane, self.incarnations[lane], job_id, 1, {"kind": "end", "end": end})
+        await post({"kind": "end", "end": end})
 
     def _point(self, step: int) -> dict[str, Any]:
         areas = {name: {"nll": 2.0, "exact_match": 0.5, "items": 60} for name in self.config.heldout.areas}
@@ -200,5 +195,5 @@ class Simulation:
             status = await self._call("status", born, changes)
             born, changes = status["born"], status["changes"]
             with self.accounts["look"].event():
-                pickle.dumps(status)
+                pickle.dumps(status)  # Ray pickles what an actor returns
             await asyncio.sleep(LOOK_SECONDS)

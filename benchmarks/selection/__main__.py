@@ -29,9 +29,9 @@ from benchmarks.selection.grid_surface import space as grid_space
 from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, draw_noise, regret
 from benchmarks.selection.surfaces import LR_SURFACES, halves
 
-NOISE_NATS = (0.0003, 0.001, 0.003)
+NOISE_NATS = (0.0003, 0.001, 0.003)  # sd of the noise on an objective, nats a token
 TRIALS = (8, 16, 32)
-JUDGED_TRIALS = 16
+JUDGED_TRIALS = 16  # the trials of a default sweep
 GRID_SEEDS = 5  # moved copies of the one grid, for each of --seeds
 MILLI = 1000.0
 METHODS = ("ours", "tpe_default", "tpe_started", "offset_grid", "project_grid", "random")

@@ -25,21 +25,14 @@ GRID = DATA / "grid_tiny.npz"
 
 @dataclass(frozen=True)
 class Grid:
-    """The trained cells, seeds averaged.
-
-    Attributes:
-        lrs, warmups, floors: The levels, ascending.
-        objective: Nats a token, (LRs, warm-ups, floors).
-        base: The base model's objective.
-        cliff: log10 of the LR above which trials diverge; infinite where none did.
-    """
+    """The trained cells, seeds averaged; levels ascend."""
 
     lrs: np.ndarray
     warmups: np.ndarray
     floors: np.ndarray
-    objective: np.ndarray
-    base: float
-    cliff: float
+    objective: np.ndarray  # (LRs, warm-ups, floors), nats a token
+    base: float  # the base model's objective
+    cliff: float  # log10 of the LR above which trials diverge; infinite if none did
 
     @classmethod
     def read(cls, path: Path = GRID) -> Grid:

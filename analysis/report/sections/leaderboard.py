@@ -8,9 +8,7 @@ from typing import Any
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
 from analysis.output.leaderboard_notes import legend, lines_below
 from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table, Text
-from analysis.report.elements.material import Material
-
-Row = dict[str, Any]
+from analysis.report.elements.material import Material, Row
 
 OPEN_ROWS = 20
 

@@ -10,7 +10,6 @@ from trainables.storage.working_copy import place_of
 
 
 def outcome(material: Material) -> Section:
-    """The verdict and the cost, in a sentence each."""
     blocks = [Text(material.board["verdict"], "lead"), Text(cost_sentence(material))]
     return Section("outcome", "Outcome", blocks)
 
@@ -26,7 +25,6 @@ def cost_sentence(material: Material) -> str:
 
 
 def next_steps(material: Material) -> Section:
-    """Advice for the next sweep."""
     points = []
     for advice in material.advice:
         values = ", ".join(f"{key} = {value}" for key, value in advice.changes.items())
