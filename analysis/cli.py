@@ -1,11 +1,12 @@
-"""What the commands of this package share: arguments, exit codes, and errors as one line on stderr."""
+"""What the commands share: arguments, exit codes, and errors as one line on stderr."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from trainables.errors import UserError, UserErrors
@@ -18,7 +19,7 @@ class NoWinnerError(UserError):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors look like all other errors: one line, exit code 2."""
+    """An argument parser that reports its errors as all others are: one line, exit code 2."""
 
     def __init__(self, prog: str, description: str, epilog: str) -> None:
         super().__init__(
@@ -26,8 +27,14 @@ class Parser(argparse.ArgumentParser):
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            # An abbreviation that works today would break with the next option of the same beginning.
             allow_abbrev=False,
         )
+
+    def run(self, command: Callable[[argparse.Namespace], int | None], arguments: list[str] | None) -> int:
+        """Parses the arguments (None: those of the process) and runs the command on them, as `run` does."""
+        given = self.parse_args(arguments)
+        return run(lambda: command(given) or DONE)
 
     def error(self, message: str) -> NoReturn:
         """Prints the error on one line and exits with code 2."""
@@ -37,10 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(command: Callable[[], int]) -> int:
-    """Runs a command and turns what a user can cause into one line on stderr and an exit code.
-
-    Args:
-        command: Returns its own exit code.
+    """Runs a command and turns the errors that a user can cause into one line on stderr and an exit code.
 
     Returns:
         The command's code; 3 for `NoWinnerError`; 2 for wrong input, a file that can't be read or written, or no
@@ -52,7 +56,8 @@ def run(command: Callable[[], int]) -> int:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return NO_COMPLETE_TRIAL if isinstance(error, NoWinnerError) else WRONG_INPUT
-    except BrokenPipeError:  # the reader (head, less) has had enough; without this Python complains once more at exit
+    except BrokenPipeError:
+        # The reader (head, less) has closed the pipe. Without this redirect Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
@@ -61,3 +66,10 @@ def run(command: Callable[[], int]) -> int:
         return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def nearest(name: str, names: Collection[str], none: str = "none") -> str:
+    """Remedy for a name that is not among `names`: the closest ones, else all of them, else `none`."""
+    if close := difflib.get_close_matches(name, names, n=3):
+        return f"did you mean {', '.join(close)}?"
+    return f"one of {', '.join(names) or none}"

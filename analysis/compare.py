@@ -1,9 +1,10 @@
-"""`python -m analysis.compare DIR DIR…`: sweeps side by side, their winners' differences, and who came from whom."""
+"""`python -m analysis.compare DIR DIR…`: sweeps side by side, how their winners differ, and their lineage."""
 
 from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -14,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cli import DONE, Parser, run
+from analysis.cli import Parser
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
 from analysis.records.lineage import Kin, full_place, parent_of, tree
 from analysis.records.locate import opened, place_of
 from analysis.records.sweep import Sweep, read_sweep
-from analysis.stats.sweep_difference import Difference, Winner, difference
+from analysis.stats.sweep_difference import Winner, difference
 from trainables.errors import UserError
 from trainables.storage.layout import MANIFEST_FILE
 
@@ -34,26 +35,21 @@ exit codes: 0 done, 2 wrong arguments or files"""
 
 @dataclass(frozen=True)
 class Entry:
-    """A sweep that is compared: its folder, its leaderboard and its manifest."""
+    """A sweep to compare: its records, leaderboard and manifest."""
 
     sweep: Sweep
     board: dict[str, Any]
     manifest: dict[str, Any]
 
     def kin(self) -> Kin:
-        """It as a member of a family of sweeps."""
+        """The sweep as a node of the lineage tree."""
         said = nats(self.board["rows"][0]["objective"]) if self.board["winner"] else "no winner"
         config, manifest = self.sweep.config, self.manifest
         parent = parent_of(config, manifest)
         return Kin(self.sweep.folder, self.sweep.name, manifest.get("sweep_id"), parent, config, said)
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of its data files by name."""
-        return dict(self.manifest.get("data_sha256") or {})
-
     def winner(self) -> Winner:
-        """Its winner's items, and what its seeds are known to do; there must be a winner."""
+        """The winner's item losses and the spread between seeds; the sweep must have a winner."""
         pair, separation = self.board["winner"], self.board["separation"]
         scored = self.sweep.heldout(pair["trial_id"]).by_step[pair["step"]]
         items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
@@ -61,25 +57,22 @@ class Entry:
         return Winner(
             nll={key: item.nll for key, item in items.items()},
             groups={key: item.group for key, item in items.items()},
+            # The larger of the two estimates: a difference that seeds could make must not pass as progress.
             seed_sd=max(separation["seed_sd_unblocked"], separation["seed_sd_single"]),
             seed_df=float("inf") if df is None else df,
         )
 
 
 def read_entry(folder: str | Path) -> Entry:
-    """Reads a sweep and ranks it.
-
-    Raises:
-        UserError: The folder is no sweep's, or a file in it can't be read.
-    """
+    """Reads a sweep and ranks it; a folder that can't be read is a `UserError`."""
     sweep = read_sweep(folder)
     return Entry(sweep, leaderboard(folder), read_json(sweep.folder / MANIFEST_FILE) or {})
 
 
 def incomparable(first: Entry, second: Entry) -> str | None:
-    """Why the winners of two sweeps can't be compared; None where they can.
+    """Reason why the winners of two sweeps can't be compared; None where they can.
 
-    The held-out areas must be the same files with the same weights, and the same items of them must have been scored.
+    Both sweeps must have scored the same items of the same files, with the same weights.
     """
     for entry in (first, second):
         if entry.board["winner"] is None:
@@ -87,7 +80,7 @@ def incomparable(first: Entry, second: Entry) -> str | None:
     if first.sweep.weights != second.sweep.weights:
         return f"their areas or weights differ: {first.sweep.weights} and {second.sweep.weights}"
     for area in first.sweep.weights:
-        hashes = [entry.hashes.get(area) for entry in (first, second)]
+        hashes = [(entry.manifest.get("data_sha256") or {}).get(area) for entry in (first, second)]
         if None in hashes:
             return f"the manifest of {(first, second)[hashes.index(None)].sweep.name} has no hash of area {area}"
         if hashes[0] != hashes[1]:
@@ -98,14 +91,13 @@ def incomparable(first: Entry, second: Entry) -> str | None:
 
 
 def compare(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Every sweep's figures, and each sweep against the first.
+    """Compares each sweep with the first.
 
     Returns:
         `sweeps` (a record each) and `differences`: `first`, `second`, and either the figures of
-        `analysis.stats.sweep_difference.Difference` with its `verdict`, or `incomparable`: why there are none.
+        `analysis.stats.sweep_difference.Difference` with its `verdict`, or the reason under `incomparable`.
     """
-    first = entries[0]
-    differences = []
+    first, differences = entries[0], []
     for entry in entries[1:]:
         names = {"first": first.sweep.name, "second": entry.sweep.name}
         if reason := incomparable(first, entry):
@@ -117,35 +109,31 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
     parser = Parser("python -m analysis.compare", "Sweeps side by side, and how their winners differ.", EXAMPLE)
     parser.add_argument(
         "folders", metavar="DIR", nargs="+", help="folders or URLs of sweeps; the first is compared with"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
-    given = parser.parse_args(arguments)
+    return parser.run(_compare, arguments)
 
-    def command() -> int:
-        places = [full_place(folder) for folder in given.folders]
-        if len(places) < 2 or len(set(places)) < len(places):
-            raise UserError(
-                "DIR", "must be two different sweeps or more", " ".join(given.folders), "name them all once"
-            )
-        with ExitStack() as stack:
-            entries = [read_entry(stack.enter_context(opened(folder))) for folder in given.folders]
-        found = compare(entries)
-        if given.json:
-            print(json.dumps(found, indent=1, ensure_ascii=False))
-        else:
-            _print(found, list(tree([entry.kin() for entry in entries])))
-        return DONE
 
-    return run(command)
+def _compare(given: Namespace) -> None:
+    places = [full_place(folder) for folder in given.folders]
+    if len(places) < 2 or len(set(places)) < len(places):
+        raise UserError("DIR", "must be two different sweeps or more", " ".join(given.folders), "name them all once")
+    with ExitStack() as stack:
+        entries = [read_entry(stack.enter_context(opened(folder))) for folder in given.folders]
+    found = compare(entries)
+    if given.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        _print(found, list(tree([entry.kin() for entry in entries])))
 
 
 def _record(entry: Entry) -> dict[str, Any]:
     board, trials = entry.board, entry.sweep.trials
     best = board["rows"][0] if board["winner"] else None
+    gain = (board["winner_gain"] or {}) if best else {}
     return {
         "name": entry.sweep.name,
         "folder": place_of(entry.sweep.folder),
@@ -155,8 +143,8 @@ def _record(entry: Entry) -> dict[str, Any]:
         "device_seconds": sum(trial.cost.get("device_seconds") or 0.0 for trial in trials),
         "winner": board["winner"],
         "objective": best["objective"] if best else None,
-        "gain": (board["winner_gain"] or {}).get("corrected") if best else None,
-        "gain_interval": (board["winner_gain"] or {}).get("corrected_interval") if best else None,
+        "gain": gain.get("corrected"),
+        "gain_interval": gain.get("corrected_interval"),
         "tied": len(board["tied"]),
         "params": best["params"] if best else {},
     }
@@ -182,7 +170,7 @@ def _print(found: dict[str, Any], tree: list[str]) -> None:
 
 
 def difference_words(one: dict[str, Any]) -> str:
-    """A difference in a sentence."""
+    """One of `compare`'s differences as a sentence."""
     if "incomparable" in one:
         return f"{one['second']} can't be compared with {one['first']}: {one['incomparable']}"
     interval = None if one["low"] is None else [one["low"], one["high"]]
@@ -194,8 +182,6 @@ def difference_words(one: dict[str, Any]) -> str:
         f"{one['items']} items and the seeds of both ({areas}); each was picked as the lowest of its sweep"
     )
 
-
-__all__ = ["Difference", "Entry", "compare", "incomparable", "main", "read_entry"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from analysis.cli import DONE, Parser, run
+from analysis.cli import Parser, nearest
 from analysis.output.formats import nats, number, percent
 from analysis.output.terminal_plots import plot
 from analysis.records.locate import opened
@@ -33,15 +33,7 @@ Line = tuple[str, str]
 
 
 def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
-    """What there is to say of one trial.
-
-    Args:
-        folder: The sweep's folder.
-        trial_id: One that has ended.
-        width: Of the terminal, in cells.
-
-    Yields:
-        Lines of text, each with its style.
+    """Describes an ended trial in lines of text, each with its `rich` style, for a terminal of `width` cells.
 
     Raises:
         UserError: The folder is no sweep's, or has no such trial.
@@ -61,29 +53,24 @@ def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
     parser = Parser("python -m analysis.show", "One trial: settings, loss curve, scores and findings.", EXAMPLE)
     parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("trial", metavar="TRIAL", help="the trial's id, as the leaderboard names it")
-    given = parser.parse_args(arguments)
+    return parser.run(_show, arguments)
 
-    def command() -> int:
-        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        with opened(given.folder) as folder:
-            for text, style in show(folder, given.trial, console.width):
-                console.print(Text(text, style=style))
-        return DONE
 
-    return run(command)
+def _show(given: Namespace) -> None:
+    # Texts of the user's files are printed as they are: [red] in an error message is no markup.
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    with opened(given.folder) as folder:
+        for text, style in show(folder, given.trial, console.width):
+            console.print(Text(text, style=style))
 
 
 def _find(sweep: Sweep, trial_id: str) -> Trial:
     trials = {trial.trial_id: trial for trial in sweep.trials}
     if trial_id not in trials:
-        close = difflib.get_close_matches(trial_id, trials, n=3)
-        remedy = (
-            f"did you mean {', '.join(close)}?" if close else f"one of {', '.join(trials) or 'none: none has ended'}"
-        )
+        remedy = nearest(trial_id, trials, "none: none has ended")
         raise UserError("TRIAL", "must be a trial of this sweep that has ended", trial_id, remedy)
     return trials[trial_id]
 
@@ -98,12 +85,12 @@ def _heading(sweep: Sweep, trial: Trial) -> Iterator[Line]:
     seconds = trial.cost.get("device_seconds")
     cost = "" if seconds is None else f", {seconds:.0f} device-seconds"
     yield f"{trial.steps} of {trial.steps_planned} steps, {trial.samples_seen} samples{cost}", ""
-    if (trial.error or "").strip() and trial.error:
-        yield f"error: {trial.error.strip().splitlines()[-1]}", "red"
+    if lines := (trial.error or "").strip().splitlines():
+        yield f"error: {lines[-1]}", "red"
 
 
 def _curve(curve: Curve, width: int) -> Iterator[Line]:
-    """The loss, against the base model's where that is known, above the LR."""
+    # Less the base model's loss, what is left is what training changed, not how hard the samples were.
     values = curve.relative if curve.has_base else curve.loss
     what = "training loss less the base model's, nats a token" if curve.has_base else "training loss, nats a token"
     yield "", ""
@@ -126,10 +113,9 @@ def _panel(steps: list[int], values: list[float | None], width: int, height: int
 
 def _checkpoints(trial: Trial) -> Iterator[Line]:
     for checkpoint in trial.checkpoints:
-        areas = checkpoint.get("areas") or {}
         shown = " · ".join(
             f"{area} {nats(summary.get('nll'))} (EM {percent(summary.get('exact_match'))})"
-            for area, summary in sorted(areas.items())
+            for area, summary in sorted((checkpoint.get("areas") or {}).items())
         )
         yield f"held out at step {checkpoint['step']}: {shown or 'not scored'}", ""
 

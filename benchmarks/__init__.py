@@ -1,4 +1,4 @@
-"""Speed, as a ratio of two sides that are measured in turn, in one command."""
+"""Benchmarks, each one command: speed as a ratio of sides in turn, and decisions replayed against known truths."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: data and model made ready once, the machine in words, progress on stderr."""
+"""Shared parts of the benchmarks: preparation of data and model, the machine, progress, output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,12 @@ _STARTED = time.monotonic()
 
 
 def prepare(config_path: str, overrides: list[str], threads: int) -> tuple[SweepConfig, LaneConfig]:
-    """Plans a sweep (model resolved, data tokenized) in its own folder.
+    """Plans a sweep (model resolved, data tokenized); returns its config and its lanes' config.
 
     Args:
         config_path: A config of the project.
-        overrides: `key=value` texts; `storage_path` and `name` must be among them.
+        overrides: `key=value` texts, with `storage_path` and `name` among them.
         threads: CPU threads of every side.
-
-    Returns:
-        The sweep's config, and what a lane of that sweep is told.
     """
     config = load_config(config_path, overrides)
     config.folder.mkdir(parents=True)
@@ -39,7 +36,6 @@ def prepare(config_path: str, overrides: list[str], threads: int) -> tuple[Sweep
 
 
 def parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
-    """The command line of a benchmark."""
     return argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}",
         description=description,
@@ -49,20 +45,20 @@ def parser(module: str, description: str, example: str) -> argparse.ArgumentPars
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of every side's process: this project found, W&B off-line, equal thread counts."""
+    """The environment of every side's process: project on the path, W&B offline, equal thread counts."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),  # torch reads it at import
         "WANDB_MODE": "offline",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",  # no request to a server within a measured start
+        "TOKENIZERS_PARALLELISM": "false",  # its threads would come on top of --threads
     }
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import torch
+    """The machine behind the figures."""
+    import torch  # not at the top: benchmarks without torch start faster
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     load = round(os.getloadavg()[0], 2)
@@ -70,15 +66,13 @@ def machine() -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """One line of progress."""
+    """Prints a line of progress to stderr."""
     print(f"[{time.monotonic() - _STARTED:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
-def rounded(values: Sequence[float], digits: int = 3) -> list[float]:
-    """The values, short."""
-    return [round(value, digits) for value in values]
+def rounded(values: Iterable[float], digits: int = 3) -> list[float]:
+    return [round(float(value), digits) for value in values]
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """The benchmark's JSON, to stdout."""
     print(json.dumps(result, indent=2))

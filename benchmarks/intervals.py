@@ -1,83 +1,67 @@
-"""Intervals for the benchmarks' figures: Wilson, bootstrap, clustered."""
+"""95 % intervals for the benchmarks' figures: Wilson's for proportions, a percentile bootstrap for the rest."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
-
-
-def proportion(found: int, of: int) -> dict[str, Any] | None:
-    """A proportion with Wilson's 95 % interval; None of nothing."""
-    if of == 0:
-        return None
-    low, high = binomtest(found, of).proportion_ci(method="wilson")
-    return {"value": round(found / of, 4), "interval": [round(low, 4), round(high, 4)], "found": found, "of": of}
-
-
-RESAMPLES = 4000
-
-
-def ratio_of_means(ours: np.ndarray, other: np.ndarray, clusters: Sequence[str]) -> dict[str, float]:
-    """Ratio of two means with its 95 % interval: percentiles of a paired bootstrap over clusters."""
-    names, index = np.unique(np.array(clusters), return_inverse=True)
-    sums = np.stack([np.bincount(index, values, len(names)) for values in (ours, other)])  # (2, clusters)
-    draw = np.random.default_rng(0)
-    times = draw.multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=RESAMPLES)
-    resampled = times @ sums.T  # (resamples, 2)
-    lower, upper = np.quantile(resampled[:, 0] / resampled[:, 1], [0.025, 0.975])
-    found = {"ratio": sums[0].sum() / sums[1].sum(), "lower": lower, "upper": upper}
-    return {name: round(float(value), 3) for name, value in found.items()}
-
+from scipy import stats
 
 RESAMPLES = 2000
-
-
-NORMAL_975 = 1.959964
-
 
 Figure = dict[str, float]
 
 
-def wilson(hits: Sequence[bool]) -> Figure:
-    """A share with its 95 % interval (Wilson, JASA 22 (1927))."""
-    n, share, z = len(hits), float(np.mean(hits)), NORMAL_975
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {"rate": rounded(share), "lower": rounded(centre - reach), "upper": rounded(centre + reach)}
+def proportion(found: int, of: int) -> dict[str, Any] | None:
+    """A proportion with Wilson's interval (JASA 22, 1927); None of nothing."""
+    if of == 0:
+        return None
+    low, high = stats.binomtest(found, of).proportion_ci(method="wilson")
+    return {"value": round(found / of, 4), "interval": [round(low, 4), round(high, 4)], "found": found, "of": of}
+
+
+def ratio_of_means(ours: np.ndarray, other: np.ndarray, clusters: Sequence[str]) -> Figure:
+    """Ratio of two paired means with its interval over resampled clusters."""
+    return bootstrap("ratio", _ratio_of_sums, *_sums(clusters, ours, other))
 
 
 def coverage(intervals: Sequence[Sequence[bool]]) -> Figure | None:
-    """Share of intervals that hold the truth, with its own interval; those of one replay are resampled together."""
+    """Share of intervals that hold the truth, with its interval; None without intervals.
+
+    `intervals` tells, for each replay, whether each of its intervals holds the truth.
+    """
+    # The intervals of one replay share their draws of noise: a replay is resampled as a whole.
     counts = np.array([[sum(of_replay), len(of_replay)] for of_replay in intervals if of_replay], float)
-    if not len(counts):
-        return None
-    return bootstrap(counts, lambda sums: sums[..., 0] / sums[..., 1], "rate")
+    return bootstrap("value", _ratio_of_sums, *counts.T) if len(counts) else None
 
 
 def clustered(values: np.ndarray, clusters: Sequence[str]) -> Figure:
-    """A mean with its interval, resampled by cluster."""
-    names, index = np.unique(np.array(clusters), return_inverse=True)
-    sums = np.stack([np.bincount(index, values, len(names)), np.bincount(index, minlength=len(names))], axis=1)
-    return bootstrap(sums, lambda total: total[..., 0] / total[..., 1], "mean")
+    """A mean with its interval over resampled clusters."""
+    return bootstrap("mean", _ratio_of_sums, *_sums(clusters, values, np.ones(len(values))))
 
 
-def bootstrap(rows: np.ndarray, of_sums: Callable[[np.ndarray], np.ndarray], name: str) -> Figure:
-    """A function of the rows' sums with its 95 % percentile interval.
+def bootstrap(name: str, statistic: Callable[..., Any], *columns: np.ndarray) -> Figure:
+    """A statistic with its percentile interval over resampled rows.
 
     Args:
-        rows: (units, columns); units are resampled.
-        of_sums: (…, columns) to (…,).
-        name: Of the figure.
+        name: Key of the statistic in the result.
+        statistic: Takes the columns and `axis`.
+        columns: Arrays of one length, resampled together.
     """
-    times = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1.0 / len(rows)), size=RESAMPLES)
-    lower, upper = np.quantile(of_sums(times @ rows), [0.025, 0.975])
-    return {name: rounded(of_sums(rows.sum(axis=0))), "lower": rounded(lower), "upper": rounded(upper)}
+    value = float(statistic(*columns, axis=-1))
+    low, high = value, value
+    if len(columns[0]) > 1:  # scipy refuses a single row, whose every resample is that row
+        low, high = stats.bootstrap(
+            columns, statistic, paired=True, n_resamples=RESAMPLES, method="percentile", rng=0
+        ).confidence_interval
+    return {name: round(value, 4), "lower": round(float(low), 4), "upper": round(float(high), 4)}
 
 
-def rounded(value: float) -> float:
-    """Short."""
-    return round(float(value), 4)
+def _sums(clusters: Sequence[str], *columns: np.ndarray) -> list[np.ndarray]:
+    index = np.unique(np.array(clusters), return_inverse=True)[1]
+    return [np.bincount(index, column) for column in columns]
+
+
+def _ratio_of_sums(top: np.ndarray, bottom: np.ndarray, axis: int) -> np.ndarray:
+    return top.sum(axis=axis) / bottom.sum(axis=axis)

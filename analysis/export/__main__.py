@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 
-from analysis.cli import DONE, Parser, run
+from analysis.cli import Parser
 from analysis.export.export import export
 from analysis.export.hub import check_push, push
 from analysis.records.locate import opened
@@ -20,7 +21,6 @@ exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-ou
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command `python -m analysis.export`; returns its exit code."""
     parser = Parser("python -m analysis.export", "Exports a sweep's best checkpoint as a Hugging Face folder.", EXAMPLE)
     parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
     parser.add_argument("--to", metavar="OUT", required=True, help="folder to write; must not exist, or be empty")
@@ -35,26 +35,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--push", metavar="REPO", help="then upload the verified folder to this Hugging Face repository, made private"
     )
-    given = parser.parse_args(arguments)
+    return parser.run(_export, arguments)
 
-    def command() -> int:
-        if given.merge and given.unverified:
-            raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
-        if given.push and given.unverified:
-            raise UserError(
-                "--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved"
-            )
-        if given.push:
-            check_push(given.push)
-        with opened(given.folder) as folder:
-            done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
-        print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
-        print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
-        if given.push:
-            print(f"pushed: {push(done.folder, given.push)}")
-        return DONE
 
-    return run(command)
+def _export(given: Namespace) -> None:
+    if given.merge and given.unverified:
+        raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
+    if given.push and given.unverified:
+        raise UserError("--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved")
+    if given.push:
+        check_push(given.push)  # before the export, which may take many minutes
+    with opened(given.folder) as folder:
+        done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
+    print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
+    print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
+    if given.push:
+        print(f"pushed: {push(done.folder, given.push)}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""Which checkpoint is meant, where it lies, and which base model it belongs to."""
+"""Finds the checkpoint to export, its folder and its base model."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.cli import NoWinnerError
+from analysis.cli import NoWinnerError, nearest
 from analysis.records.locate import DamagedError, bring_checkpoint, place_of
 from analysis.records.sweep import Sweep
 from trainables.config.sections import ModelConfig
@@ -29,7 +28,6 @@ class Chosen:
 
     @property
     def trial_id(self) -> str:
-        """The trial's id."""
         return str(self.row["trial_id"])
 
     @property
@@ -40,40 +38,29 @@ class Chosen:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The sweep's base model.
+    """The sweep's base model."""
 
-    Attributes:
-        folder: Where it lies on this machine.
-        name: What others load it by: a hub id, else the folder.
-        revision: The hub's commit or branch; None for a folder.
-        trust_remote_code: Whether the sweep's config lets code that comes with the model run.
-    """
-
-    folder: Path
-    name: str
-    revision: str | None
-    trust_remote_code: bool
+    folder: Path  # the model on this machine
+    name: str  # the name to load it by elsewhere: a hub id, else the folder
+    revision: str | None  # the hub's commit or branch; None for a folder
+    trust_remote_code: bool  # whether the sweep's config allows code that comes with the model to run
 
 
 def choose(board: dict[str, Any], trial_id: str | None, step: int | None) -> Chosen:
-    """Finds the checkpoint that is meant on a leaderboard; arguments and errors as in
-    `analysis.export.export.export`."""
+    """Picks a checkpoint on a leaderboard; arguments and errors as in `analysis.export.export.export`."""
     rows = {row["trial_id"]: row for setting in board["rows"] for row in (setting, *setting["replicates"])}
     if trial_id is None and board["winner"] is None:
         remedy = "name a checkpoint with --trial and --step"
         raise NoWinnerError(board["name"], "must have a winner", board["verdict"], remedy)
     name = trial_id if trial_id is not None else board["winner"]["trial_id"]
     if name not in rows:
-        close = difflib.get_close_matches(name, rows, n=3)
-        remedy = f"did you mean {', '.join(close)}?" if close else f"one of {', '.join(rows) or 'none'}"
-        raise UserError("--trial", "must be a trial of this sweep", name, remedy)
+        raise UserError("--trial", "must be a trial of this sweep", name, nearest(name, rows))
     row = rows[name]
     checkpoints = {checkpoint["step"]: checkpoint for checkpoint in row["checkpoints"]}
     steps = ", ".join(map(str, checkpoints)) or "none: this trial has no checkpoint"
     if step is None and row["step"] is None:
-        raise UserError(
-            "--step", f"must be given, for {name} ({row['state']}) has no rank", "nothing", f"one of {steps}"
-        )
+        rule = f"must be given, for {name} ({row['state']}) has no rank"
+        raise UserError("--step", rule, "nothing", f"one of {steps}")
     wanted = row["step"] if step is None else step
     if wanted not in checkpoints:
         raise UserError("--step", f"must be a checkpoint of {name}", wanted, f"one of {steps}")
@@ -81,37 +68,34 @@ def choose(board: dict[str, Any], trial_id: str | None, step: int | None) -> Cho
 
 
 def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:
-    """Where a checkpoint lies: its place in the sweep's folder, which may have been moved, else as the sweep wrote it.
+    """Finds a checkpoint's folder.
 
     Raises:
-        UserError: It is in neither place; where the sweep dropped it, this says so, and what there is.
+        UserError: The folder is gone; the message names the kept checkpoints if the sweep dropped this one.
     """
+    name = f"{chosen.trial_id} step {chosen.step}"
     key = f"trials/{chosen.trial_id}/checkpoints/step-{chosen.step}"
     try:
         bring_checkpoint(sweep.folder, key)
     except DamagedError as error:
         remedy = "export another checkpoint with --trial and --step"
-        raise UserError(f"{chosen.trial_id} step {chosen.step}", "must be whole", error, remedy) from None
+        raise UserError(name, "must be whole", error, remedy) from None
     usual = sweep.folder / key
     written = sweep.folder / (chosen.checkpoint.get("path") or usual)
-    for place in (usual, written):
+    for place in (usual, written):  # the path as written is wrong once the sweep's folder was moved
         if place.is_dir():
             return place
     kept = {(t.trial_id, c.get("step")): c.get("kept", True) for t in sweep.trials for c in t.checkpoints}
     if not kept.get((chosen.trial_id, chosen.step), True):
         rest = ", ".join(f"--trial {trial} --step {step}" for (trial, step), stays in kept.items() if stays)
         rule, got = "must be a checkpoint that the sweep kept", "one that it dropped (resources.keep_checkpoints)"
-        raise UserError(f"{chosen.trial_id} step {chosen.step}", rule, got, f"kept are {rest or 'none'}")
+        raise UserError(name, rule, got, f"kept are {rest or 'none'}")
     remedy = "export where the sweep ran, or name another checkpoint with --step"
-    raise UserError(
-        f"{chosen.trial_id} step {chosen.step}", "must have a checkpoint folder", f"none at {usual}", remedy
-    )
+    raise UserError(name, "must have a checkpoint folder", f"none at {usual}", remedy)
 
 
 def base_model(sweep: Sweep) -> BaseModel:
-    """The base model by the sweep's manifest.
-
-    A model from the hub keeps its id, pinned to the commit that was used; anything else is named by its folder.
+    """Reads the base model from the sweep's manifest.
 
     Raises:
         UserError: The manifest can't be read, or the folder is gone.
@@ -127,7 +111,8 @@ def base_model(sweep: Sweep) -> BaseModel:
         remedy = "restore it, or export from the folder in which the sweep was started"
         raise UserError(f"{path} model_path", "must be the base model's folder", f"no model at {folder}", remedy)
     name, trust = str(section.get("name", "")), section.get("trust_remote_code") is True
-    if folder.parent.name == "snapshots" and re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # the hub's cache layout
+    if folder.parent.name == "snapshots" and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        # The hub's cache holds each commit in snapshots/COMMIT: the export pins the one that was trained on.
         return BaseModel(folder, name, folder.name, trust)
     return BaseModel(folder, str(folder), None, trust)
 
@@ -135,11 +120,10 @@ def base_model(sweep: Sweep) -> BaseModel:
 def check_base(sweep: Sweep, base: BaseModel) -> None:
     """Checks the base model's weights against the manifest's hashes, if it has them.
 
-    A merge into another base than the trained one would pass every comparison and still be wrong.
-
     Raises:
         UserError: They differ.
     """
+    # A merge into another base would pass every comparison with the model loaded from that base, and still be wrong.
     written = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("model_sha256") or {}
     for name, expected in written.items():
         if sha256_of(base.folder / name) != expected:

@@ -1,9 +1,9 @@
-"""The winner, or a checkpoint that you name, as a Hugging Face folder.
+"""Writes the winner, or a named checkpoint, as a Hugging Face folder.
 
 Run `python -m analysis.export DIR --to OUT`. A LoRA trial gives an adapter that `peft` loads, or with `--merge` a model
-that plain `transformers` loads; a full fine-tune gives its model. The checkpoint's checksums are verified first. What
-was written is loaded in a fresh process: its logits and held-out losses must be the trained model's, and these losses
-those that the sweep recorded. OUT is there only when everything in it is.
+that plain `transformers` loads; a full fine-tune gives its model. The checkpoint's checksums are verified first. The
+export is loaded in a fresh process: its logits and held-out losses must equal the trained model's, and these losses
+those that the sweep recorded. OUT appears only when everything in it is written.
 """
 
 from __future__ import annotations
@@ -39,10 +39,7 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: which checkpoint, as what (`adapter`, `merged` or `full`), where, and how exact it is.
-
-    `parity` is None where the check was left out.
-    """
+    """An export: its checkpoint, kind (`adapter`, `merged` or `full`), folder and deviation (None if unchecked)."""
 
     trial_id: str
     step: int
@@ -64,18 +61,15 @@ def export(
     Args:
         folder: The sweep's folder.
         to: The folder to write: must not exist, or be empty.
-        trial_id: The trial; None for the leaderboard's winner.
-        step: The checkpoint; None for the trial's best.
+        trial_id: Trial; None for the leaderboard's winner.
+        step: Step of the checkpoint; None for the trial's best.
         merge: Merge a LoRA adapter into the base model, in float32.
-        verify: Load what was written in a fresh process and compare; a merge is always compared.
-
-    Returns:
-        What was written.
+        verify: Load the export in a fresh process and compare; a merge is always compared.
 
     Raises:
         NoWinnerError: There is no winner and no trial was named.
         UserError: A name is wrong, the checkpoint is damaged, the base model is missing, OUT is not empty, or the
-            reloaded model deviates from the trained one. Nothing is left behind.
+            reloaded model deviates from the trained one. OUT is not written then.
     """
     out = _free(Path(to))
     sweep, board = read_sweep(folder), leaderboard(folder)
@@ -87,12 +81,13 @@ def export(
     if merge and kind == "full":
         raise UserError("--merge", "needs a LoRA adapter", f"{source}, a whole model", "leave out --merge")
     with _written_whole(out) as partial:
-        _copy_all(source, partial, base, kind, weights=not merge)
+        trained = _Trained(sweep, chosen, base, source, kind)
+        _copy_all(trained, partial, weights=not merge)
         parity = None
         if merge or verify:
             check_base(sweep, base)
-            parity = _verified_export(sweep, chosen, base, source, partial, kind, merge)
-        if kind == "adapter" and not merge:  # the check loaded the base from its folder
+            parity = _verified_export(trained, partial, merge)
+        if kind == "adapter" and not merge:  # only now: the check loaded the base from its folder
             _name_base(partial / "adapter_config.json", base.name, base.revision)
         kind = "merged" if merge else kind
         card = model_card(sweep, board, chosen, kind, base, parity)
@@ -101,14 +96,24 @@ def export(
     return Exported(chosen.trial_id, chosen.step, kind, out, parity)
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """The trained model: a sweep's checkpoint, its base, its folder and its kind (`adapter` or `full`)."""
+
+    sweep: Sweep
+    chosen: Chosen
+    base: BaseModel
+    folder: Path
+    kind: str
+
+
 def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
-    """The held-out items whose losses can be recomputed: all of the areas that select, where they are still there."""
+    """The held-out items of the weighted areas, for recomputing their losses; none where a file or a score is gone."""
     from analysis.export.verification import Items
     from trainables.data.dataset import TokenizedSet
 
-    trial = next((trial for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
-    asked = str((sweep.config.get("training") or {}).get("precision", "auto"))
-    precision = (trial.precision if trial else None) or asked
+    own = next((trial.precision for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
+    precision = own or str((sweep.config.get("training") or {}).get("precision", "auto"))
     recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
     paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in sweep.weights}
     gone = [str(path) for path in paths.values() if not path.is_file()]
@@ -121,7 +126,7 @@ def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
 
 
 def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
-    """Texts on which models are compared: the sweep's objective, and answers that this trial gave."""
+    """Texts for comparing logits: the sweep's objective and some of the trial's answers."""
     scores = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
     given = [score.answer for _, score in sorted(scores.items()) if score.answer]
     return [sweep.statement or sweep.name, *given[:answers]]
@@ -140,45 +145,40 @@ def _verified(source: Path) -> dict[str, str]:
     try:
         return verify(source)
     except CheckpointError as error:
-        reason = str(error).removeprefix(f"{source}: ")
-        remedy = "export another checkpoint with --trial and --step"
-        raise UserError(str(source), "must be a checkpoint as it was written", reason, remedy) from error
+        rule, remedy = "must be a checkpoint as it was written", "export another checkpoint with --trial and --step"
+        raise UserError(str(source), rule, str(error).removeprefix(f"{source}: "), remedy) from error
 
 
-def _copy_all(source: Path, target: Path, base: BaseModel, kind: str, *, weights: bool) -> None:
-    """Everything but the card: the checkpoint's own files first, then what only the base model has."""
+def _copy_all(trained: _Trained, target: Path, *, weights: bool) -> None:
     if weights:
-        _copy(source, target, ADAPTER_FILES if kind == "adapter" else MODEL_FILES)
-    if kind == "adapter" and weights:
-        _name_base(target / "adapter_config.json", str(base.folder), None)
+        _copy(trained.folder, target, ADAPTER_FILES if trained.kind == "adapter" else MODEL_FILES)
+    if trained.kind == "adapter" and weights:
+        _name_base(target / "adapter_config.json", str(trained.base.folder), None)
     else:
-        _copy(base.folder, target, ("*.py",))
-    _copy(base.folder, target, (*TOKENIZER_FILES, "generation_config.json"))
+        _copy(trained.base.folder, target, ("*.py",))  # code of a model that transformers doesn't have
+    _copy(trained.base.folder, target, (*TOKENIZER_FILES, "generation_config.json"))
 
 
-def _verified_export(
-    sweep: Sweep, chosen: Chosen, base: BaseModel, source: Path, partial: Path, kind: str, merge: bool
-) -> Parity:
-    """Merges where asked, and compares what lies in `partial` with the trained model."""
-    from analysis.export import merge as trained
+def _verified_export(trained: _Trained, partial: Path, merge: bool) -> Parity:
+    """Merges where asked, and compares `partial` with the trained model."""
+    from analysis.export.merge import load_trained, merge_into, prompt_ids
     from analysis.export.reload import answer
     from analysis.export.verification import check, request
 
-    trust = base.trust_remote_code
-    prompts = trained.prompt_ids(base.folder, sample_texts(sweep, chosen), trust=trust)
-    model = trained.load_trained(base.folder, source, adapter=kind == "adapter", trust=trust)
-    items = heldout_items(sweep, chosen)
-    asked = request(prompts, items)
+    base, trust = trained.base.folder, trained.base.trust_remote_code
+    items = heldout_items(trained.sweep, trained.chosen)
+    asked = request(prompt_ids(base, sample_texts(trained.sweep, trained.chosen), trust=trust), items)
+    model = load_trained(base, trained.folder, adapter=trained.kind == "adapter", trust=trust)
     before = answer(model, asked)
     if merge:
-        trained.merge_into(model, partial)
-    del model  # the fresh process needs the room
+        merge_into(model, partial)
+    del model  # the fresh process needs the memory
     return check(partial, asked, before, items, trust=trust)
 
 
 def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:
     for found in sorted({path for pattern in patterns for path in source.glob(pattern)}):
-        if not (target / found.name).exists():  # what the checkpoint brings goes before what the base model has
+        if not (target / found.name).exists():  # the checkpoint's own files come first
             shutil.copyfile(found, target / found.name)
 
 
@@ -190,7 +190,8 @@ def _name_base(path: Path, name: str, revision: str | None) -> None:
 
 @contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well, and is removed when it doesn't."""
+    """Yields a temporary folder that becomes `out` if the block succeeds, and is removed if it raises."""
+    # On the file system of `out`: a rename within one is atomic.
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.absolute().with_name(f".{out.absolute().name}.partial-{os.getpid()}")
     partial.mkdir()

@@ -1,4 +1,4 @@
-"""A verified export on the Hugging Face hub, in a repository that is private when it is made."""
+"""Uploads a verified export to the Hugging Face hub, where a new repository is private."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from trainables.errors import UserError
 
 
 def check_push(repo: str) -> None:
-    """Checks, before anything is exported, that a push can begin.
-
-    Args:
-        repo: OWNER/NAME.
+    """Checks that a push to `repo` (OWNER/NAME) can begin.
 
     Raises:
-        UserError: The name is none of a repository, or no token is known.
+        UserError: The name isn't one of a repository, or there is no token.
     """
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
@@ -29,14 +26,7 @@ def check_push(repo: str) -> None:
 
 
 def push(folder: Path, repo: str) -> str:
-    """Uploads the folder as one commit; a new repository is private, one that exists stays as it is.
-
-    Args:
-        folder: What was exported and verified.
-        repo: OWNER/NAME.
-
-    Returns:
-        The commit's address.
+    """Uploads a verified export to `repo` (OWNER/NAME) as one commit and returns the commit's URL.
 
     Raises:
         UserError: The hub can't be reached or refuses; the folder stays.
@@ -46,6 +36,7 @@ def push(folder: Path, repo: str) -> str:
 
     api = HfApi()
     try:
+        # Private only if made here: a repository that exists keeps its visibility.
         api.create_repo(repo, private=True, exist_ok=True)
         return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Export {folder.name}"))
     except (HTTPError, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The trained model as the checkpoint holds it, and its adapter merged into the base."""
+"""Loads the trained model from its checkpoint and merges its adapter into the base."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ PROMPTS = (
 
 
 def prompt_ids(base: Path, texts: Sequence[str], *, trust: bool = False) -> list[torch.Tensor]:
-    """(tokens,) int64 ids of a few fixed texts and the given ones, each cut at 256 tokens; empty ones are left out."""
+    """(tokens,) int64 ids of some fixed texts and the given ones, each cut at 256 tokens; empty ones are left out."""
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust)
     found = [tokenizer(text, return_tensors="pt").input_ids[0, :MAX_TOKENS] for text in [*PROMPTS, *texts]]
     return [ids for ids in found if ids.numel() > 0]
 
 
 def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False) -> nn.Module:
-    """The base model in float32 with a checkpoint's weights in it, unmerged.
+    """Loads the base model in float32 with a checkpoint's weights, unmerged.
 
     Args:
         base: Folder of the base model.
         source: Folder of the checkpoint.
         adapter: Whether it holds a LoRA adapter.
-        trust: Let code that comes with the model run.
+        trust: Run code that comes with the model.
     """
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust).eval()
@@ -50,8 +50,8 @@ def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False
 
 
 def merge_into(model: nn.Module, out: Path) -> None:
-    """Merges the adapter in float32 and saves the model as safetensors; the model is not what it was afterwards."""
+    """Merges the adapter in float32, in place, and saves the model as safetensors."""
     assert isinstance(model, PeftModel)
     model.merge_and_unload().save_pretrained(out)
-    for weights in out.glob("*.safetensors"):  # written readable by their owner alone, unlike all other files
+    for weights in out.glob("*.safetensors"):  # safetensors makes files readable only by their owner
         weights.chmod((out / "config.json").stat().st_mode)

@@ -1,4 +1,4 @@
-"""The README.md of an exported model: what it was made for, how, how well it does, and how to load it."""
+"""README.md of an exported model: purpose, training, scores and how to load it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ GENERATE = """
 answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
 
+KINDS = {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into", "full": "All weights of"}
+
 
 def model_card(
     sweep: Sweep, board: dict[str, Any], chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
 ) -> str:
-    """Writes the card.
+    """Writes the card in Markdown, with the hub's metadata on top.
 
     Args:
         sweep: The sweep, for its objective and config.
@@ -44,17 +46,14 @@ def model_card(
         chosen: The exported checkpoint.
         kind: `adapter`, `merged` or `full`.
         base: The base model.
-        parity: How exact the export is; None where it was not checked.
-
-    Returns:
-        Markdown, with the hub's metadata on top.
+        parity: Deviation of the export; None where it was not checked.
     """
     model, row = sweep.config.get("model") or {}, chosen.row
     parts = [
         _metadata(kind, base.name),
         f"# {sweep.name}",
         sweep.statement or "No objective was written down.",
-        f"{_what(kind)} `{model.get('name', base.name)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
+        f"{KINDS[kind]} `{model.get('name', base.name)}`, fine-tuned ({model.get('method', 'unknown method')}) for one "
         f"epoch: trial `{chosen.trial_id}`, seed {row['seed']}, step {chosen.step} of {row['steps_planned']}, "
         f"{_standing(board, chosen)}.",
         "## How to load",
@@ -82,23 +81,15 @@ def _verification(kind: str, parity: Parity | None) -> str:
 
 
 def _metadata(kind: str, base: str) -> str:
+    # The hub refuses metadata whose base_model is a path.
     on_hub = base.count("/") == 1 and not base.startswith((".", "/"))
-    lines = [
-        "---",
-        *([f"base_model: {base}"] if on_hub else []),
-        f"library_name: {'peft' if kind == 'adapter' else 'transformers'}",
-        "pipeline_tag: text-generation",
-        "---",
-    ]
-    return "\n".join(lines)
-
-
-def _what(kind: str) -> str:
-    return {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into", "full": "All weights of"}[kind]
+    library = f"library_name: {'peft' if kind == 'adapter' else 'transformers'}"
+    lines = [*([f"base_model: {base}"] if on_hub else []), library, "pipeline_tag: text-generation"]
+    return "\n".join(["---", *lines, "---"])
 
 
 def _standing(board: dict[str, Any], chosen: Chosen) -> str:
-    """How the checkpoint stands in the sweep; never a claim that the evidence doesn't carry."""
+    # No claim that the evidence doesn't carry: a tie is called a tie, a checkpoint exported by name has no rank.
     setting = _setting_row(board, chosen)
     rank, trials = setting["rank"], len(board["rows"])
     if rank is None or chosen.checkpoint.get("objective") is None:
@@ -112,7 +103,7 @@ def _standing(board: dict[str, Any], chosen: Chosen) -> str:
 
 
 def _setting_row(board: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
-    """The row that holds the rank: a replicate has its setting's."""
+    # A replicate has no rank of its own.
     name = chosen.row["replicate_of"] or chosen.trial_id
     return next((row for row in board["rows"] if row["trial_id"] == name), chosen.row)
 
@@ -167,7 +158,7 @@ LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "USE_POLICY.
 
 
 def schedule_plot(sweep: Sweep, trial_id: str) -> str:
-    """The LR of each step as it was used, drawn with characters; empty where the trial has no curve."""
+    """Draws the LR by step with characters; empty where the trial has no curve."""
     curve = thin(sweep.curve(trial_id)[0], points=2 * PLOT_CELLS)
     if not curve.steps:
         return ""
@@ -179,7 +170,7 @@ def schedule_plot(sweep: Sweep, trial_id: str) -> str:
 
 
 def data_hashes(sweep: Sweep) -> str:
-    """The data files' SHA-256 by the sweep's manifest, as a list."""
+    """SHA-256 of the data files, from the manifest, as a Markdown list."""
     written = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("data_sha256") or {}
     if not written:
         return "The sweep's manifest has no hashes of the data."
@@ -188,7 +179,7 @@ def data_hashes(sweep: Sweep) -> str:
 
 
 def license(base: BaseModel) -> str:
-    """What the base model's own folder says of its license; nothing is assumed."""
+    """The license as the base model's folder states it; nothing is assumed."""
     card = base.folder / "README.md"
     if card.is_file():
         head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), flags=re.S)

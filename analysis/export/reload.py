@@ -1,16 +1,13 @@
 """Loads an exported model as its users will, with plain `transformers`, in a process of its own.
 
-Run by `analysis.export.verification` as `python -m analysis.export.reload FOLDER REQUEST RESULT
-[--trust-remote-code]`; knows nothing of
-sweeps. REQUEST and RESULT are safetensors files: `prompt-K` (tokens,) int64 asks for `logits-K` (tokens, vocabulary)
-float32, and `item-K` (tokens,) int64 with `mask-K` (tokens,) bool asks for `nll-K`, the mean loss over the tokens where
-the mask is true, in nats a token.
+`analysis.export.verification` runs `python -m analysis.export.reload FOLDER REQUEST RESULT [--trust-remote-code]`.
+REQUEST and RESULT are safetensors files: `prompt-K` (tokens,) int64 asks for `logits-K` (tokens, vocabulary) float32.
+`item-K` (tokens,) int64 with `mask-K` (tokens,) bool asks for `nll-K`, the mean loss in nats over the masked tokens.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +17,6 @@ from transformers.utils import logging
 
 
 def main(arguments: list[str]) -> None:
-    """Answers a request."""
     folder, request, result = arguments[:3]
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,8 +27,8 @@ def main(arguments: list[str]) -> None:
 
 @torch.inference_mode()
 def answer(model: nn.Module, request: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The logits and losses that a request asks for, each sequence by itself; see the module."""
-    found = {}
+    """Computes the logits and losses of a request; see the module."""
+    found = {}  # one sequence at a time: no padding that the mask must undo
     for name, ids in request.items():
         kind, _, number = name.partition("-")
         if kind == "prompt":
@@ -55,4 +51,4 @@ def mean_loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> to
 
 
 if __name__ == "__main__":
-    main([str(Path(argument)) if not argument.startswith("--") else argument for argument in sys.argv[1:]])
+    main(sys.argv[1:])

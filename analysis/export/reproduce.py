@@ -1,4 +1,4 @@
-"""One trial as a config of its own: the sweep's, with every hyper-parameter fixed at what the trial used."""
+"""A config that trains one trial again: the sweep's, with every hyper-parameter fixed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ REPRODUCE_FILE = "reproduce.yaml"
 
 
 def reproducing_config(sweep: Sweep, chosen: Chosen) -> str:
-    """The config as YAML; `python -m sweeps.run` with it trains this trial again, and nothing else.
-
-    Args:
-        sweep: The sweep that the trial is of.
-        chosen: The checkpoint; its trial's parameters and seed count.
-    """
+    """The config as YAML for `python -m sweeps.run`."""
     config, row = copy.deepcopy(sweep.config), chosen.row
     section = config.get("space")
     space = section if isinstance(section, dict) else {}

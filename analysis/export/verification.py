@@ -1,7 +1,7 @@
-"""Is an exported folder the model that was trained? Proved by loading it anew, in a fresh process.
+"""Proves that an exported folder is the trained model, by loading it in a fresh process.
 
-Three comparisons: its logits and its held-out losses with those of the trained model, all of them computed in float32,
-and these losses with those that the sweep recorded for the checkpoint, in whatever precision it trained.
+Compared are its logits and held-out losses with the trained model's, in float32, and the trained model's losses with
+those that the sweep recorded, in the precision of training.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from analysis.records.sweep import HeldoutScore
 from trainables.data.dataset import TokenizedSet
 from trainables.errors import UserError
 
+# Largest deviation of a logit, as a part of the scale. W x + B A x and (W + B A) x differ only by float32 rounding:
+# 3.4e-6 of the scale on a 135M model of 30 layers (measured, 1.2e-4 of 35). A wrong or half-merged adapter differs by
+# far more. The threshold is ours.
 LIMIT = 1e-4
-"""Largest deviation of a logit, as a part of the scale. W x + B A x and (W + B A) x differ by float32 rounding alone:
-3.4e-6 of the scale on a 135M model of 30 layers (measured, 1.2e-4 of 35). A wrong or half-merged adapter differs by far
-more. The threshold is ours."""
 
+# Largest difference of an area's mean held-out loss between the exported and the trained model, nats a token.
 HELDOUT_LIMIT = 1e-4
-"""Largest difference of an area's mean held-out loss between the exported and the trained model, nats a token."""
 
+# Largest difference of an area's mean held-out loss between the trained model in float32 and the recorded one, nats a
+# token, by the precision that the trial was scored in: float32 differs by rounding, bf16 keeps eight bits of each
+# factor. "auto" stands for sweeps that did not record what it became. Ours; the second is deliberately wide, and shown.
 RECORDED_LIMITS = {"fp32": 1e-4, "bf16": 0.02, "auto": 0.02}
-"""Largest difference of an area's mean held-out loss between the trained model in float32 and what was recorded, nats a
-token, by the precision that the trial was scored in: float32 differs by rounding, bf16 keeps eight bits of each factor.
-"auto" is of sweeps that did not record what it became. Ours; the second is deliberately wide, and is shown."""
 
 
 class AreaMeans(NamedTuple):
@@ -47,45 +47,35 @@ class AreaMeans(NamedTuple):
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a reloaded model is from the trained one.
+    """Deviation of a reloaded model from the trained one."""
 
-    Attributes:
-        largest_deviation: Largest |difference| of a logit, over all positions and the whole vocabulary.
-        largest_logit: Largest |logit| of the trained model: the scale.
-        same_top: Share of positions at which both models rank the same token first, 0 to 1.
-        positions: Positions compared.
-        heldout: By area, its mean held-out losses.
-        precision: What the recorded losses were computed in.
-        not_recomputed: Why held-out losses were not recomputed; None where they were.
-    """
-
-    largest_deviation: float
-    largest_logit: float
-    same_top: float
-    positions: int
-    heldout: Mapping[str, AreaMeans] = field(default_factory=dict)
-    precision: str = "fp32"
-    not_recomputed: str | None = None
+    largest_deviation: float  # largest |difference| of a logit, over all positions and the whole vocabulary
+    largest_logit: float  # largest |logit| of the trained model: the scale
+    same_top: float  # share of positions at which both models rank the same token first, 0 to 1
+    positions: int  # positions compared
+    heldout: Mapping[str, AreaMeans] = field(default_factory=dict)  # mean held-out losses by area
+    precision: str = "fp32"  # precision of the recorded losses
+    not_recomputed: str | None = None  # why held-out losses were not recomputed; None where they were
 
     @property
     def limit(self) -> float:
-        """Largest deviation of a logit that is let pass: 1e-4 of the scale (at least of 1)."""
+        """Largest deviation of a logit that passes."""
         return LIMIT * max(1.0, self.largest_logit)
 
     @property
     def heldout_difference(self) -> float:
-        """Largest |difference| of an area's mean between the exported and the trained model; NaN where not finite."""
+        """Largest |difference| of an area's mean between the exported and the trained model; NaN if one is NaN."""
         return _largest(means.exported - means.trained for means in self.heldout.values())
 
     @property
     def recorded_difference(self) -> float:
-        """Largest |difference| of an area's mean between the trained model and what was recorded of it."""
+        """Largest |difference| of an area's mean between the trained model and the record."""
         return _largest(means.trained - means.recorded for means in self.heldout.values())
 
     @property
     def holds(self) -> bool:
-        """Whether all are within their limits; a NaN is not."""
-        return (
+        """Whether every deviation is within its limit."""
+        return (  # a NaN fails: it compares as false
             self.largest_deviation <= self.limit
             and self.heldout_difference <= HELDOUT_LIMIT
             and self.recorded_difference <= RECORDED_LIMITS[self.precision]
@@ -107,23 +97,16 @@ class Parity:
 
 @dataclass(frozen=True)
 class Items:
-    """Held-out items to recompute.
+    """Held-out items to recompute."""
 
-    Attributes:
-        sets: The tokenized areas by name.
-        recorded: The checkpoint's scores by area and id, as the sweep wrote them.
-        precision: What the trial was computed in; the sweep's `training.precision` where that was not recorded.
-        missing: Why there are none; None where there are.
-    """
-
-    sets: Mapping[str, TokenizedSet]
-    recorded: Mapping[tuple[str, str], HeldoutScore]
-    precision: str
-    missing: str | None = None
+    sets: Mapping[str, TokenizedSet]  # the tokenized areas by name
+    recorded: Mapping[tuple[str, str], HeldoutScore]  # the checkpoint's scores by area and id, as the sweep wrote them
+    precision: str  # precision of the trial; the sweep's `training.precision` where the trial did not record it
+    missing: str | None = None  # reason why there are none; None where there are
 
 
 def compare_logits(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Parity:
-    """Compares two models' logits, one (positions, vocabulary) tensor a prompt each; NaN deviates by NaN."""
+    """Compares the logits of two models, a (positions, vocabulary) tensor for each prompt."""
     first, second = torch.cat(list(before)), torch.cat(list(after))
     return Parity(
         largest_deviation=float((first - second).abs().max()),
@@ -134,8 +117,7 @@ def compare_logits(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]
 
 
 def request(prompts: Sequence[torch.Tensor], items: Items) -> dict[str, torch.Tensor]:
-    """What `analysis.export.reload.answer` is asked of both models: (tokens,) ids of each text, and the held-out
-    items."""
+    """The tensors that `analysis.export.reload.answer` reads: ids of each text, ids and masks of each item."""
     asked = {f"prompt-{k}": ids for k, ids in enumerate(prompts)}
     for number, (area, place) in enumerate(_places(items)):
         sequence = items.sets[area].sequence(place)
@@ -155,11 +137,11 @@ def check(
     """Loads an exported folder in a fresh process and compares.
 
     Args:
-        folder: What was exported.
-        asked: The `request`.
-        trained: The trained model's answer to it.
-        items: Held-out items, and what the sweep recorded of them.
-        trust: Let code that comes with the model run.
+        folder: The exported folder.
+        asked: The result of `request`.
+        trained: The trained model's answer.
+        items: Held-out items with their recorded scores.
+        trust: Run code that comes with the model.
 
     Raises:
         UserError: The folder doesn't load, or the model deviates by more than the limits.
@@ -185,7 +167,6 @@ def _places(items: Items) -> list[tuple[str, int]]:
 def _means(
     items: Items, trained: Mapping[str, torch.Tensor], exported: Mapping[str, torch.Tensor]
 ) -> dict[str, AreaMeans]:
-    """By area, the means over the items that were recorded."""
     losses: dict[str, list[tuple[float, float, float]]] = {area: [] for area in items.sets}
     for number, (area, place) in enumerate(_places(items)):
         recorded = items.recorded[area, items.sets[area].ids[place]].nll
@@ -202,16 +183,9 @@ def _ask(folder: Path, request: dict[str, torch.Tensor], trust: bool) -> dict[st
     with tempfile.TemporaryDirectory(prefix="reload-") as place:
         asked, answered = Path(place) / "request.safetensors", Path(place) / "result.safetensors"
         save_file(request, asked)
-        flags = ["--trust-remote-code"] if trust else []
-        command = [
-            sys.executable,
-            "-m",
-            "analysis.export.reload",
-            str(folder.absolute()),
-            str(asked),
-            str(answered),
-            *flags,
-        ]
+        command: list[str | Path] = [sys.executable, "-m", "analysis.export.reload", folder.absolute(), asked, answered]
+        command += ["--trust-remote-code"] if trust else []
+        # A process of its own, as a user's: nothing that this one imported or patched can help the folder to load.
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -1,4 +1,4 @@
-"""From a sweep's folder to its page: every section's blocks, drawn by one template."""
+"""Renders a sweep's page: every section's blocks through one template."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from analysis.report.sections import (
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import REPORT_FILE
 
+# In the order of the page.
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     outcome.outcome,
     outcome.next_steps,
@@ -45,18 +46,10 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     cost.section,
     provenance.section,
 )
-"""In the order in which they stand on the page."""
 
 
 def write_report(folder: str | Path, board: Board | None = None) -> Path:
-    """Writes `report.html` into a sweep's folder; a sweep that is under way gives what there is.
-
-    Args:
-        folder: `<storage_path>/<name>` of a sweep.
-        board: Its leaderboard, where it has been made already.
-
-    Returns:
-        The page.
+    """Writes `report.html` into a sweep's folder and returns its path; a running sweep gives what there is.
 
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
@@ -67,8 +60,8 @@ def write_report(folder: str | Path, board: Board | None = None) -> Path:
 
 
 def render(material: Material) -> str:
-    """The page's HTML."""
-    # Whatever comes from the user's files is plain text in the blocks: the template escapes all of it.
+    """Renders the page's HTML."""
+    # Texts of the user's files are plain text in the blocks: the template escapes all of it.
     pages = Environment(
         loader=PackageLoader("analysis"),
         autoescape=select_autoescape(),
@@ -88,9 +81,9 @@ def render(material: Material) -> str:
 
 
 def figure_json(figure: go.Figure) -> Markup:
-    """A figure as JSON that is safe inside a script element, whatever texts it holds."""
+    """A figure as JSON that is safe inside a script element."""
     text = json.dumps(json.loads(figure.to_json()), separators=(",", ":"), allow_nan=False)
-    for character in "<>&":  # no </script> and no <!-- can stand in it
+    for character in "<>&":  # so that a text can't close the element with </script> or open <!--
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 

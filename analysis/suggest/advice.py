@@ -1,8 +1,8 @@
-"""PURE. What a sweep's evidence says of the next one: changes to its config, each with its reason, and plain advice.
+"""PURE. Advice for the next sweep from a sweep's evidence: config changes with their reasons.
 
-A range moves only where the evidence carries it: the winner and everything that is tied with it lie at one end, and
-settings elsewhere are told apart from them (of another hyper-parameter than the peak LR: those with a like peak LR).
-What can't be told apart is replicated, not searched again. The thresholds are ours.
+A range moves only if the winner and every setting tied with it lie at one end, and settings elsewhere are worse. For
+hyper-parameters other than the peak LR, only settings with a similar peak LR count. Ties are replicated, not searched
+again. The thresholds are ours.
 """
 
 from __future__ import annotations
@@ -14,56 +14,51 @@ from typing import Any, Literal
 
 from analysis.suggest.evidence import Setting, Span, SweepEvidence
 
+# Part of a range, on its scale, that counts as its end.
 EDGE = 0.2
-"""Part of a range, on its scale, that counts as its end."""
 
+# Part of the range of peak LRs within which two settings have a similar one. The LR moves the loss most: a setting
+# with another LR says nothing about the other hyper-parameters.
 LIKE = 0.1
-"""Part of the range of peak LRs within which two settings have a like one. The LR moves the loss most: a setting with
-another LR says nothing of the other hyper-parameters."""
 
+# Settings elsewhere that must differ from the winner before a range moves.
 APART = 2
-"""Settings elsewhere that must be told apart from the winner before a range moves."""
 
+# Factor by which a bound on a log scale moves; on a linear one, half of the range is added.
 WIDER = 2.0
-"""Factor by which a bound on a log scale moves; on a linear one, half of the range is added."""
 
+# Share of diverged trials from which on the peak LR is too high, not one trial unlucky.
 MANY_DIVERGED = 0.2
-"""Share of diverged trials from which on the peak LR is too high, not one trial unlucky."""
 
+# Tied settings that, where no difference is established, show that the range does not matter.
 FLAT_SETTINGS = 4
-"""Tied settings that, where nothing is told apart, show that the range does not matter."""
 
+# Fresh seeds for each tied setting: the fewest that show a spread.
 SEEDS_EACH = 2
-"""Fresh seeds for each tied setting: the fewest that show a spread."""
 
+# Limits of a widened range, for any evidence.
 LIMITS = {"warmup_fraction": (0.0, 0.5), "decay_floor": (1e-8, math.inf), "peak_lr": (1e-8, math.inf)}
-"""Where a widened range must end, whatever the evidence."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do.
+    """One piece of advice."""
 
-    Attributes:
-        reason: What the evidence says, and what follows.
-        changes: Config values by dotted key; empty where the config can't do it.
-        rule: The rule that speaks.
-    """
-
-    rule: str
-    reason: str
+    rule: str  # the rule behind it
+    reason: str  # the evidence and its consequence
+    # config values by dotted key; empty where no config value helps
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def advise(seen: SweepEvidence) -> list[Advice]:
-    """Everything that the evidence says of the next sweep, the most important first."""
+    """All advice for the next sweep, the most important first."""
     if not seen.settings:
         return [*_nothing_ranked(seen)]
     return [*_too_high(seen), *_at_an_end(seen), *_ties(seen), *_data(seen), *_areas(seen), *_no_gain(seen)]
 
 
 def changes(advice: Sequence[Advice]) -> dict[str, tuple[Any, str]]:
-    """Value and reason by dotted key; where two rules change one key, the first one's stands."""
+    """Value and reason by dotted key; the first of two rules that change a key prevails."""
     found: dict[str, tuple[Any, str]] = {}
     for one in advice:
         for key, value in one.changes.items():
@@ -95,7 +90,7 @@ def _too_high(seen: SweepEvidence) -> Iterator[Advice]:
         yield Advice("diverged_anywhere", f"{text}, {remedy}: {cure}", clip)
         return
     high = _rounded(math.sqrt(max(stable) * lowest))
-    if high > span.low:
+    if high > span.low:  # else the range would be empty
         reason = (
             f"{text}, all at peak LRs of {_number(lowest)} and above, while {_number(max(stable))} was stable: "
             f"search below {_number(high)}"
@@ -120,7 +115,6 @@ def _at_an_end(seen: SweepEvidence) -> Iterator[Advice]:
 
 
 def _like(seen: SweepEvidence, setting: Setting) -> bool:
-    """Whether a setting's peak LR is like the winner's."""
     span, peaks = seen.space.get("peak_lr"), [one.params.get("peak_lr") for one in (seen.settings[0], setting)]
     if span is None or peaks[0] is None or peaks[1] is None:
         return True  # the peak LR is fixed, the same for all
@@ -160,7 +154,7 @@ def _ties(seen: SweepEvidence) -> Iterator[Advice]:
             yield Advice("flat", reason, {"search.trials": max(FLAT_SETTINGS, seen.trials // 2)})
             return
     if any(setting.replicated for setting in seen.settings):
-        return  # replicates have been spent on it: it is a tie
+        return  # replicates did not separate them: more of the same will hardly do
     contenders = min(len(tied) + 1, 4)
     reason = (
         f"{len(tied) + 1} settings are tied, and only seeds tell settings apart: confirm the first {contenders} with "
@@ -214,7 +208,7 @@ def _diverged_above(seen: SweepEvidence, name: str, value: float) -> bool:
 
 
 def _floor_below(seen: SweepEvidence, peak: float) -> dict[str, Any]:
-    """A floor range that reaches above the highest peak would be refused: then a tenth to a fifth of that peak."""
+    # The config check refuses a floor range that reaches above the highest peak: then a tenth to a fifth of that peak.
     span = seen.space.get("decay_floor")
     return _range("decay_floor", peak / 10, peak / 5) if span and span.high > peak else {}
 
@@ -224,8 +218,7 @@ def _range(name: str, low: float, high: float) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float:
-    """To two digits: a bound is no measurement."""
-    return float(f"{value:.2g}")
+    return float(f"{value:.2g}")  # a bound is no measurement: two digits
 
 
 def _number(value: float) -> str:

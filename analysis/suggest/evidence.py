@@ -1,4 +1,4 @@
-"""PURE. What a sweep has shown, in the words in which `analysis.suggest.advice` reads it."""
+"""PURE. A sweep's evidence, as `analysis.suggest.advice` reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Span:
     log: bool
 
     def place(self, value: float) -> float:
-        """Where a value lies: 0 at the low end, 1 at the high one."""
+        """Position of a value on the range's scale: 0 at the low end, 1 at the high end."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -27,7 +27,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting with a rank: what it was, and whether it is told apart from the winner (who is not, by definition)."""
+    """A ranked setting; `tied` if no difference from the winner is established, `passes` if no guard-rail failed."""
 
     trial_id: str
     params: Mapping[str, float]
@@ -38,32 +38,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class SweepEvidence:
-    """What a sweep has shown.
+    """A sweep's results in the terms of the advice."""
 
-    Attributes:
-        space: Searched ranges by name.
-        settings: Ranked ones, the winner first.
-        diverged: Settings of trials that diverged.
-        ended: Search trials that ended, in any state but failed.
-        gain: The winner's gain over the base model, nats a token: low and high end of its interval; None if unknown.
-        still_falling: Whether the winner's loss still fell when its epoch ended.
-        more_data: What nested parts of the training set say.
-        worse: Areas in which the winner is worse than the base model, with the difference in nats a token.
-        data_limit: `data.limit`, where it left samples out; else None.
-        max_grad_norm: Clipping threshold; 0 for none.
-        confirm_budget: `confirm.budget`.
-        trials: `search.trials`.
-    """
-
-    space: Mapping[str, Span]
-    settings: Sequence[Setting]
-    diverged: Sequence[Mapping[str, float]] = ()
-    ended: int = 0
+    space: Mapping[str, Span]  # searched ranges by name
+    settings: Sequence[Setting]  # ranked settings, the winner first
+    diverged: Sequence[Mapping[str, float]] = ()  # hyper-parameters of trials that diverged
+    ended: int = 0  # search trials that ended, in any state but failed
+    # interval of the winner's gain over the base model, nats a token; None if unknown
     gain: tuple[float, float] | None = None
-    still_falling: bool = False
-    more_data: DataVerdict = "not measured"
+    still_falling: bool = False  # whether the winner's loss still fell when its epoch ended
+    more_data: DataVerdict = "not measured"  # verdict of the trials on nested parts of the training set
+    # areas in which the winner is worse than the base model, with the difference in nats a token
     worse: Mapping[str, float] = field(default_factory=dict)
-    data_limit: int | None = None
-    max_grad_norm: float = 1.0
-    confirm_budget: int = 0
-    trials: int = 16
+    data_limit: int | None = None  # `data.limit` if it left samples out; else None
+    max_grad_norm: float = 1.0  # clipping threshold; 0 for none
+    confirm_budget: int = 0  # `confirm.budget`
+    trials: int = 16  # `search.trials`

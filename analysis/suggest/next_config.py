@@ -1,4 +1,4 @@
-"""`python -m analysis.suggest DIR`: the next sweep as a config that runs, every change commented with its reason."""
+"""Writes the next sweep's config, with the reason above each change."""
 
 from __future__ import annotations
 
@@ -28,15 +28,10 @@ NOTHING = "The evidence asks for no change: this is the same sweep again, from w
 
 
 def suggest(folder: str | Path) -> str:
-    """The next sweep's config.
+    """Suggests the next sweep's config, as YAML.
 
-    Args:
-        folder: The sweep's folder.
-
-    Returns:
-        YAML. Beside what the evidence asks for it has a new name, a link to its parent, the parent's folder as warm
-        start, the parent's best settings as points to try first, and the spread between seeds that its replicates
-        measured.
+    It has the changes that the evidence asks for, a new name, a link to its parent, the parent's folder as warm start,
+    the parent's best settings as first points, and the spread between seeds if replicates measured it.
 
     Raises:
         UserError: The folder is no sweep's, or a file in it can't be read.
@@ -57,7 +52,7 @@ def suggest(folder: str | Path) -> str:
 
 
 def next_name(name: str) -> str:
-    """The name with its trailing number raised: `demo`, `demo-2`, `demo-3`."""
+    """Raises the trailing number of a name: `demo`, `demo-2`, `demo-3`."""
     found = re.fullmatch(r"(.+)-(\d+)", name)
     return f"{found[1]}-{int(found[2]) + 1}" if found else f"{name}-2"
 
@@ -71,9 +66,9 @@ def _lineage(sweep: Sweep) -> dict[str, tuple[Any, str]]:
 
 
 def _seed_sd(board: Board) -> dict[str, tuple[Any, str]]:
-    """The spread between seeds, where replicates measured it at least as well as a statement in a config counts."""
     separation = board.get("separation") or {}
     df = separation.get("seed_sd_unblocked_df")
+    # Replicates replace a stated spread only if they measured it with as many degrees of freedom as a statement has.
     if separation.get("seed_sd_source") != "replicates" or df is None or df < STATED_DF:
         return {}
     reason = f"the spread between seeds that replicates measured, with {df:g} degrees of freedom"
@@ -81,7 +76,7 @@ def _seed_sd(board: Board) -> dict[str, tuple[Any, str]]:
 
 
 def _beyond(sweep: Sweep, advice: list[Advice]) -> str | None:
-    """The reason for a range that was widened, after the parent's own; None where none was."""
+    # A range beyond the recommended bounds needs a reason in the config: the parent's, then that of each widening.
     spans, widened = searched(sweep.config), []
     for one in advice:
         for key, value in one.changes.items():
@@ -91,15 +86,12 @@ def _beyond(sweep: Sweep, advice: list[Advice]) -> str | None:
                 outward = value < spans[name].low if end == "low" else value > spans[name].high
                 widened += [one.reason] if outward and one.reason not in widened else []
     before = (sweep.config.get("space") or {}).get("beyond_recommended")
-    return (
-        "; ".join([*([before] if before else []), *(f"{sweep.name}: {reason}" for reason in widened)])
-        if widened
-        else None
-    )
+    reasons = [*([before] if before else []), *(f"{sweep.name}: {reason}" for reason in widened)]
+    return "; ".join(reasons) if widened else None
 
 
 def _points(board: Board, config: Mapping[str, Any]) -> list[dict[str, float]]:
-    """The winner and what is tied with it, where they lie inside the new ranges."""
+    # The winner and the settings tied with it, if inside the new ranges: the config check refuses points outside.
     spans, found = searched(config), []
     for row in board["rows"]:
         params = {**row["params"], **(row["drawn"] or {})}
@@ -112,15 +104,13 @@ def _points(board: Board, config: Mapping[str, Any]) -> list[dict[str, float]]:
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
     *sections, leaf = key.split(".")
     for section in sections:
-        inner = config.setdefault(section, {})
-        if not isinstance(inner, dict):
-            inner = config[section] = {}
-        config = inner
+        if not isinstance(config.get(section), dict):
+            config[section] = {}
+        config = config[section]
     config[leaf] = value
 
 
 def _said(config: Mapping[str, Any], key: str, reason: str) -> str:
-    """The reason, and what the value was."""
     before: Any = config
     for part in key.split("."):
         before = before.get(part) if isinstance(before, dict) else None
@@ -131,7 +121,7 @@ def _head(sweep: Sweep, board: Board, advice: list[Advice]) -> Iterator[str]:
     yield from _comment(f"The sweep after {sweep.name}. {board['verdict']}", "")
     yield from _comment(NOTHING, "") if not advice else ()
     for one in advice:
-        if not one.changes:  # what no config can do
+        if not one.changes:  # advice that no config value carries out
             yield from _comment(f"To do beside it: {one.reason}.", "")
 
 
@@ -152,7 +142,6 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _scalar(value: Any) -> str:
-    """A value on one line, as YAML."""
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)  # a JSON string is a double-quoted scalar of YAML
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)

@@ -1,12 +1,12 @@
-"""What a finished sweep has shown, in the words of `analysis.suggest.advice`: from its folder and its leaderboard."""
+"""Collects the evidence for `analysis.suggest.advice` from a sweep's folder and leaderboard."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.records.sweep import Sweep, Trial
-from analysis.suggest.evidence import DataVerdict, Setting, Span, SweepEvidence
+from analysis.records.sweep import Sweep
+from analysis.suggest.evidence import Setting, Span, SweepEvidence
 
 Board = dict[str, Any]
 
@@ -14,25 +14,19 @@ STILL_FALLING = "still_falling"
 
 
 def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> SweepEvidence:
-    """Reads what the advice needs.
-
-    Args:
-        sweep: The sweep.
-        board: Its leaderboard.
-        plan: Its `plan.json`; None where there is none.
-    """
+    """Collects the evidence; `plan` is None for a sweep without `plan.json`."""
     config, space = sweep.config, searched(sweep.config)
     ranked = [row for row in board["rows"] if row["rank"] is not None]
     searched_trials = [trial for trial in sweep.trials if trial.kind == "search" and trial.state != "failed"]
-    by_id = {trial.trial_id: trial for trial in sweep.trials}
+    winner = next((trial for trial in sweep.trials if ranked and trial.trial_id == ranked[0]["trial_id"]), None)
     return SweepEvidence(
         space=space,
         settings=[_setting(row) for row in ranked],
-        diverged=[_drawn(trial) for trial in searched_trials if trial.state == "diverged"],
+        diverged=[{**trial.params, **(trial.drawn or {})} for trial in searched_trials if trial.state == "diverged"],
         ended=len(searched_trials),
         gain=_gain(board),
-        still_falling=bool(ranked) and STILL_FALLING in _rules(by_id[ranked[0]["trial_id"]]),
-        more_data=_more_data(board),
+        still_falling=winner is not None and any(one.get("rule") == STILL_FALLING for one in winner.findings),
+        more_data=(board.get("more_data") or {}).get("verdict") or "not measured",
         worse=_worse(ranked[0]) if ranked else {},
         data_limit=_binding_limit(config, plan),
         max_grad_norm=float(_section(config, "training").get("max_grad_norm", 1.0)),
@@ -42,10 +36,11 @@ def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> Sweep
 
 
 def searched(config: Mapping[str, Any]) -> dict[str, Span]:
-    """The searched ranges of a sweep's config; numbers that plain YAML reads as text (`1e-4`) are numbers here."""
+    """The searched ranges of a sweep's config by name."""
     found = {}
     for name, value in _section(config, "space").items():
         if isinstance(value, dict) and {"low", "high"} <= value.keys():
+            # float(): plain YAML reads 1e-4 as text.
             found[str(name)] = Span(float(value["low"]), float(value["high"]), bool(value.get("log", False)))
     return found
 
@@ -67,7 +62,7 @@ def _gain(board: Board) -> tuple[float, float] | None:
 
 
 def _worse(row: Mapping[str, Any]) -> dict[str, float]:
-    """Areas that fail their guard-rail, or, where there is none, whose difference's interval lies above 0."""
+    # Areas that fail their guard-rail; without a guard-rail, those whose interval lies above 0.
     rails, found = row.get("guard_rails") or {}, {}
     for area, summary in row["areas"].items():
         interval = summary.get("delta_interval")
@@ -77,24 +72,11 @@ def _worse(row: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def _more_data(board: Board) -> DataVerdict:
-    found = board.get("more_data")
-    return found["verdict"] if isinstance(found, dict) and found.get("verdict") else "not measured"
-
-
 def _binding_limit(config: Mapping[str, Any], plan: Mapping[str, Any] | None) -> int | None:
-    """`data.limit`, where as many lines were read; a limit above what the file holds leaves nothing out."""
+    # A limit above the file's number of lines leaves nothing out.
     limit = _section(config, "data").get("limit")
     lines = ((plan or {}).get("audit") or {}).get("train", {}).get("lines")
     return int(limit) if limit is not None and (lines is None or lines >= limit) else None
-
-
-def _rules(trial: Trial) -> set[str]:
-    return {str(finding.get("rule")) for finding in trial.findings}
-
-
-def _drawn(trial: Trial) -> dict[str, float]:
-    return {**trial.params, **(trial.drawn or {})}
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

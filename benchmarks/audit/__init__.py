@@ -1,1 +1,1 @@
-"""How fast the data audit is."""
+"""Speed of the data audit."""

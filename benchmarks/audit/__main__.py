@@ -1,9 +1,9 @@
-"""Time and memory of the data audit as data grows, and what it finds of the faults that were put in.
+"""Time and memory of the data audit by size of the data, and recall of planted faults.
 
-Each size is generated in a temporary folder and audited in a process of its own, with two workers. Memory is the sum
-of the resident sets of all its processes, sampled ten times a second; it counts shared pages as often as they are
-shared. With `--manifest` nothing is generated: a file whose faulty lines are listed is audited, beside the held-out
-sets in `heldout/`, and precision and recall are printed by rule.
+Each size is generated in a temporary folder and audited in a process of its own, with two workers. Memory is the sum of
+the resident sets of all its processes, sampled ten times a second; shared pages count once for each process. With
+`--manifest`, a file with known faulty lines is audited against the held-out sets in `heldout/`, and precision and
+recall are printed by rule.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainables.config.sections import ModelConfig
 from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
 from trainables.data.tokenization import tokenize
 
-MOST_GROWTH, MOST_BYTES = 12.0, 2_000_000_000
+MOST_GROWTH, MOST_BYTES = 12.0, 2_000_000_000  # targets: from 100,000 to 1,000,000 lines; peak memory
 # Rules that one pass over a text finds together; figures of lines a second are of the whole pass.
 FOUND_TOGETHER = {
     "lines": "broken lines, wrong types, missing fields, empty texts",
@@ -43,7 +43,6 @@ NAMES = {"over_long": "too_long", "heldout_leak": "leakage"}  # of the manifest,
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     if options.manifest:
         print_result({"benchmark": "audit", "rules": against_manifest(options)})
@@ -52,7 +51,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("audit", str(__doc__).partition("\n")[0], "--lines 10000 100000")
     command.add_argument("--lines", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="sizes")
     command.add_argument("--duplicates", type=float, default=0.02, help="share of near duplicates, and of exact ones")
@@ -63,7 +61,7 @@ def parse() -> argparse.Namespace:
 
 
 def growth(sizes: list[int], duplicates: float) -> dict[str, Any]:
-    """Every size in turn, and how time grew from each to the next."""
+    """Measures every size and the growth of time between them."""
     results = [measure(lines, duplicates) for lines in sizes]
     for before, after in itertools.pairwise(results):
         for kind in ("seconds", "cpu_seconds"):
@@ -77,7 +75,7 @@ def growth(sizes: list[int], duplicates: float) -> dict[str, Any]:
 
 
 def measure(lines: int, duplicates: float) -> dict[str, Any]:
-    """One size: generated, audited in a process of its own, and compared with what was put in."""
+    """Generates data of one size, audits it in a fresh process and compares with the planted faults."""
     with tempfile.TemporaryDirectory(prefix="audit-") as name:
         folder = Path(name)
         rates = RATES | {"exact_duplicate": duplicates, "near_duplicate": duplicates}
@@ -102,7 +100,7 @@ def measure(lines: int, duplicates: float) -> dict[str, Any]:
 
 
 def watched(command: list[str]) -> tuple[dict[str, Any], int]:
-    """A command's JSON and the most memory that it and its children took, in bytes."""
+    """Runs a command; returns its JSON and the peak memory of its process tree, in bytes."""
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         top = psutil.Process(process.pid)
@@ -111,7 +109,7 @@ def watched(command: list[str]) -> tuple[dict[str, Any], int]:
                 peak = max(peak, sum(one.memory_info().rss for one in [top, *top.children(recursive=True)]))
                 text, _ = process.communicate(timeout=0.1)
                 break
-            except (subprocess.TimeoutExpired, psutil.NoSuchProcess):
+            except (subprocess.TimeoutExpired, psutil.NoSuchProcess):  # a child may end between listing and reading
                 continue
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
@@ -119,7 +117,7 @@ def watched(command: list[str]) -> tuple[dict[str, Any], int]:
 
 
 def precision_and_recall(truth: Truth, found: dict[str, set[int]]) -> dict[str, dict[str, Any]]:
-    """By rule: lines that break it, lines found, and how many of the found and of the faulty ones are both."""
+    """Counts, precision and recall by rule."""
     table: dict[str, dict[str, Any]] = {}
     for rule in (rule for rule in RULES if rule in truth or rule in found):
         faulty, named = set(truth.get(rule, [])), found.get(rule, set())
@@ -134,7 +132,6 @@ def precision_and_recall(truth: Truth, found: dict[str, set[int]]) -> dict[str, 
 
 
 def against_manifest(options: argparse.Namespace) -> dict[str, Any]:
-    """Precision and recall by rule for a file whose faulty lines are known."""
     path = Path(options.manifest)
     manifest = json.loads(path.read_text(encoding="utf-8"))
     # The manifest's name of the file has the data set's name before it.
@@ -150,7 +147,7 @@ def against_manifest(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_too_long(done: Audit, train: AuditSource, model: str, max_tokens: int) -> None:
-    """Tokenizes what is left, as the pre-flight does."""
+    """Adds the too long samples, by tokenizing the kept ones as the pre-flight does."""
     from trainables.models.pretrained import load_tokenizer
 
     tokenizer = load_tokenizer(Path(model), ModelConfig(name=model))

@@ -1,7 +1,7 @@
 """Generated data for the audit: sound samples that share contexts, and faulty lines at known places.
 
-The samples are what fine-tuning data looks like to a search for duplicates: a table of some hundred bytes, several
-questions about each, figures everywhere, short answers. Everything follows from the seed.
+The samples look like fine-tuning data to a search for duplicates: a table of some hundred bytes, several questions
+about each, many figures, short answers. The seed determines everything.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Truth = dict[str, list[int]]
 
 
 def write_data(folder: Path, lines: int, seed: int = 0, rates: dict[str, float] = RATES) -> Truth:
-    """Writes `train.jsonl` and `heldout.jsonl` and says which lines of the first break which rule."""
+    """Writes `train.jsonl` and `heldout.jsonl`; returns the faulty lines of the first by rule."""
     dice = random.Random(seed)
     held = [next(_samples(random.Random(f"heldout {i}"), f"h{i}-")) for i in range(HELDOUT_ITEMS)]
     with (folder / "heldout.jsonl").open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The measured side of `benchmarks.audit`: one audit in a process that has imported nothing else."""
+"""The measured side of `benchmarks.audit`: one audit in a fresh process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ PROCESSES = 2
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Audits a generated folder in this process and its workers."""
     train = AuditSource("data.train", str(folder / "train.jsonl"))
     areas = {"held": AuditSource("heldout.areas.held", str(folder / "heldout.jsonl"))}
     start = time.perf_counter()

@@ -1,16 +1,12 @@
 """How far the diagnostics can be trusted: precision and recall of each rule, false alarms, variances, planted answers.
 
-- Synthetic curves (`benchmarks.diagnostics.synthetic`) and held-out scores (`benchmarks.diagnostics.heldout`) with a
-  known truth: precision and recall of every rule.
-- Recorded curves of real trials (`benchmarks.recording.__main__`): an LR is labelled too high or too low by what its
-setting
-  gained on the held-out areas; each rule by held-out losses that it doesn't see, or by the setting's other seeds.
-- Healthy recorded curves, resampled in blocks around a level that never rises: false alarms of the steady rise a trial.
-- When a trial that is worse than its base model is found so, with beta and on the raw difference; how often wrongly.
+- Synthetic curves and held-out scores with a known truth: precision and recall of every rule.
+- Recorded curves of real trials: the LR rules against labels by the setting's held-out gain, each other rule against
+  held-out losses that it doesn't see, or the setting's other seeds.
+- Healthy recorded curves, resampled in blocks around a level that never rises: false alarms of the steady rise.
+- Trials worse than their base model: when the rule speaks, with beta and on the raw difference; how often wrongly.
 - The variance of a sample's loss, minus the base's, minus beta times the base's, minus a sibling trial's, by quarter.
-- One in twenty answers exchanged within its kind: precision of `analysis.suspects.scores` at that depth, with the
-kinds that
-  it finds by itself in the answers' texts.
+- One in twenty answers exchanged within its kind: precision of `analysis.suspects.scores` at that depth.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from benchmarks.common import parser, print_result, say
 from benchmarks.diagnostics.ground_truth import findings_of, truths
@@ -36,8 +31,9 @@ from benchmarks.diagnostics.recorded import (
     variances,
     worse_at,
 )
+from benchmarks.diagnostics.rule_counts import RuleCounts
 from benchmarks.diagnostics.synthetic import CLASSES, precision_and_recall
-from benchmarks.intervals import proportion
+from benchmarks.intervals import bootstrap, proportion
 from benchmarks.recording.curves import DATA, Curves, load
 
 FALSE_ALARMS_ALLOWED = 0.02
@@ -47,11 +43,8 @@ TOO_HIGH = {"non_finite", "divergence", "worse_than_base", "steady_rise", "grad_
 TOO_LOW = {"barely_moving", "still_falling"}
 KINDS = ("loss", "minus base", "minus beta x base", "minus sibling")
 
-Counts = dict[str, list[int]]
-
 
 def main() -> None:
-    """Runs what there is data for and prints it."""
     command = parser("diagnostics", str(__doc__).split("\n")[0], "--curves 100 --resamples 400")
     command.add_argument("--curves", type=int, default=100, help="synthetic curves of each class")
     command.add_argument("--resamples", type=int, default=400, help="resampled healthy curves of each recording")
@@ -63,8 +56,8 @@ def main() -> None:
     for name, with_base in (("with base losses", True), ("without", False)):
         say(f"synthetic curves {name}")
         counted = precision_and_recall(given.curves, with_base)
-        result["synthetic"][name] = {rule: summary(counts) for rule, counts in counted.items()}
-    result["synthetic"]["held out"] = {rule: summary(one) for rule, one in heldout_counts(given.curves).items()}
+        result["synthetic"][name] = {rule: counts.summary() for rule, counts in counted.items()}
+    result["synthetic"]["held out"] = {rule: one.summary() for rule, one in heldout_counts(given.curves).items()}
     result["recorded"], result["planted"] = {}, {}
     for file in given.recordings:
         say(f"recording {file.name}")
@@ -72,12 +65,12 @@ def main() -> None:
         if (curves.study != "planted").any():
             result["recorded"][file.stem] = recorded(curves.of(curves.study != "planted"), given.resamples)
         if (curves.study == "planted").any():
-            result["planted"][file.stem] = planted(curves)
+            result["planted"][file.stem] = planted(curves.of(curves.study == "planted"))
     print_result(result)
 
 
 def recorded(curves: Curves, resamples: int) -> dict[str, Any]:
-    """Everything that one recording tells without plantings."""
+    """All figures of a recording without planted answers."""
     settings = settings_of(curves)
     labels = label(settings)
     healthy = {trial for trial, name in labels.items() if name == "healthy" and curves.state[trial] == "complete"}
@@ -92,14 +85,12 @@ def recorded(curves: Curves, resamples: int) -> dict[str, Any]:
 
 
 def rules_on_recorded(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
-    """Precision and recall of each rule, and of those that speak of the LR together, by what the settings gained.
+    """Precision and recall of each rule, and of the LR rules together, against labels and truths.
 
-    Of a trial that a rule has ended, what others had not said by then counts neither way.
+    After a rule has ended a trial, rules that had not spoken by then count neither way.
     """
     known = truths(curves)
-    counts: dict[str, Counts] = {
-        name: {"precision": [0, 0], "recall": [0, 0]} for name in ("LR too high", "LR too low", *known)
-    }
+    counts = {name: RuleCounts() for name in ("LR too high", "LR too low", *known)}
     by_rule: dict[str, dict[str, int]] = {}
     for trial in range(len(curves.study)):
         found = findings_of(curves, trial, _level(curves, trial))
@@ -108,20 +99,20 @@ def rules_on_recorded(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
             group = by_rule.setdefault(rule, {})
             group[labels.get(trial, "between")] = group.get(labels.get(trial, "between"), 0) + 1
         if trial in labels:
-            count(counts["LR too high"], bool(spoken & TOO_HIGH), labels[trial] == "too high")
-            count(counts["LR too low"], bool(spoken & TOO_LOW), labels[trial] == "too low")
+            counts["LR too high"].add(bool(spoken & TOO_HIGH), labels[trial] == "too high")
+            counts["LR too low"].add(bool(spoken & TOO_LOW), labels[trial] == "too low")
         for rule, there in known.items():
             truth = there[trial]
             if truth is not None and (rule in spoken or not ended):
-                count(counts[rule], rule in spoken, truth)
-    return {**{name: summary(one) for name, one in counts.items()}, "spoke, by label": by_rule}
+                counts[rule].add(rule in spoken, truth)
+    return {**{name: one.summary() for name, one in counts.items()}, "spoke, by label": by_rule}
 
 
 def worse_than_base(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
-    """When the rule that ends a trial speaks, with beta as it is fitted and held at 1, and of whom it should not.
+    """When `worse_than_base` speaks, with the fitted beta and with beta 1, and how often wrongly.
 
-    What ending them costs is told by the gain that their settings reached in the recording, which ended none for this,
-    as part of the best setting's.
+    The recording ended no trial for this rule. The gain that a setting reached, as part of the best one's, is the cost
+    of ending its trials.
     """
     gains = {trial: setting.gain for setting in settings_of(curves) for trial in setting.trials}
     best = max(gains.values())
@@ -143,7 +134,7 @@ def worse_than_base(curves: Curves, labels: dict[int, str]) -> dict[str, Any]:
 
 
 def false_alarms(curves: Curves, healthy: Sequence[int], resamples: int) -> dict[str, Any]:
-    """Steady rises on resampled healthy curves, a trial; with base losses and without."""
+    """Rate of steady rises on resampled healthy curves, with base losses and without."""
     if not healthy:
         return {"curves": 0}
     draw, alarms = np.random.default_rng(31), {"with base losses": 0, "without": 0}
@@ -162,60 +153,35 @@ def false_alarms(curves: Curves, healthy: Sequence[int], resamples: int) -> dict
 
 
 def variance_table(curves: Curves, pairs: Sequence[tuple[int, int | None]]) -> dict[str, Any]:
-    """Medians over complete trials, each with a sibling or all without one, with bootstrapped 95 % intervals."""
+    """Median variances over complete trials, with intervals."""
     if len(pairs) < 2:
         return {"trials": len(pairs)}
     found = np.array([variances(curves, *pair) for pair in pairs])  # (trials, kinds, quarters)
     table: dict[str, Any] = {"trials": len(pairs)}
     for row, kind in enumerate(KINDS[: found.shape[1]]):
-        spread = bootstrap((found[:, row],), np.median, axis=0, n_resamples=999, method="percentile", rng=1)
-        table[kind] = [
-            {"value": round(float(value), 4), "interval": [round(float(low), 4), round(float(high), 4)]}
-            for value, low, high in zip(np.median(found[:, row], axis=0), *spread.confidence_interval, strict=True)
-        ]
+        table[kind] = [bootstrap("value", np.median, quarter) for quarter in found[:, row].T]
     return table
 
 
 def planted(curves: Curves) -> dict[str, Any]:
-    """Precision at the planted depth, by the number of trials that are read, over plantings; and the variances."""
-    table: dict[str, Any] = {"wanted": PLANTED_WANTED, "part planted": round(float(curves.planted[1:].mean()), 4)}
+    """Precision at the planted depth by number of trials, and the variances."""
     most = max(np.unique(curves.data, return_counts=True)[1].tolist())
     kinds = {data: answer_kinds(curves, data) for data in sorted(set(curves.data.tolist()))}
+    share = float(curves.planted[[curves.sets.index(data) for data in kinds]].mean())
+    table: dict[str, Any] = {"wanted": PLANTED_WANTED, "part planted": round(share, 4)}
     for trials in range(1, most + 1):
         for name, less_base in (("as listed", False), ("less the base's part", True)):
             found = [planted_precision(curves, data, kind, trials, less_base=less_base) for data, kind in kinds.items()]
             known = np.array([value for value in found if value is not None])
             if len(known) > 1:
                 table[f"{trials} trials, {name}"] = mean_with_interval(known)
-    alone = [(trial, None) for trial in np.flatnonzero(curves.state == "complete").tolist()]
-    return {**table, "variance by quarter": variance_table(curves, alone)}
-
-
-def count(counts: Counts, spoke: bool, there: bool) -> None:
-    """One curve's share in precision (right of spoken) and recall (seen of there)."""
-    counts["precision"][0] += spoke and there
-    counts["precision"][1] += spoke
-    counts["recall"][0] += spoke and there
-    counts["recall"][1] += there
-
-
-def summary(counts: Counts) -> dict[str, Any]:
-    """Both proportions with their intervals."""
-    return {name: proportion(*pair) for name, pair in counts.items()}
+    without_sibling = [(trial, None) for trial in np.flatnonzero(curves.state == "complete").tolist()]
+    return {**table, "variance by quarter": variance_table(curves, without_sibling)}
 
 
 def mean_with_interval(values: np.ndarray) -> dict[str, Any]:
-    """Mean over plantings with a bootstrapped 95 % interval."""
-    if values.std() == 0.0:
-        low = high = float(values.mean())
-    else:
-        low, high = bootstrap((values,), np.mean, n_resamples=1999, method="percentile", rng=1).confidence_interval
-    return {
-        "value": round(float(values.mean()), 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
-        "plantings": len(values),
-        "met": bool(values.mean() >= PLANTED_WANTED),
-    }
+    figure = bootstrap("value", np.mean, values)
+    return {**figure, "plantings": len(values), "met": bool(values.mean() >= PLANTED_WANTED)}
 
 
 def _level(curves: Curves, trial: int) -> float:

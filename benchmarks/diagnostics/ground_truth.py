@@ -1,8 +1,7 @@
-"""What is true of recorded trials, by what the rules don't see: held-out items, and the same setting's other seeds.
+"""Truths about recorded trials from evidence that the rules don't see: held-out items, and other seeds of the setting.
 
-A truth is known of some trials only; the others, and those between true and false, count neither way. Of three rules no
-recording holds a truth: it ends where a loss is not finite or has diverged, and of a fall at the end it cannot tell how
-much is the decay's.
+A truth may be unknown; such a trial counts neither way. Three rules have no truth in a recording: it ends where a loss
+is not finite or has diverged, and doesn't tell how much of a fall at the end is the decay's.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from trainables.diagnostics.steady_rise import LEAST_RISE
 
 Truth = bool | None
 
+# Held-out items that rules are given, and those that tell the truth: every other one.
 RULES_ITEMS, TRUTH_ITEMS = 0, 1
-"""Held-out items that rules are given, and those that tell the truth: every other one."""
 
+# Trials of one setting from whose mean a truth is taken.
 LEAST_SEEDS = 3
-"""Trials of one setting from whose mean a truth is taken."""
 
+# Part of the base model's loss by which held-out losses must differ for a difference to be there for sure.
 MATTERS = 0.01
-"""Part of the base model's loss by which held-out losses must differ for a difference to be there for sure."""
 
 
 def findings_of(curves: Curves, trial: int, base_level: float) -> list[Finding]:
-    """All that the rules say of a recorded trial, those on its held-out losses included."""
+    """Findings on a recorded trial, from its curve and its held-out losses."""
     found, monitor = follow(samples_of(curves, trial), curves.schedule(trial), base_level)
     points = _points(curves, trial, RULES_ITEMS)
     if not points or any(finding["severity"] == "error" for finding in found):
@@ -50,7 +49,7 @@ def findings_of(curves: Curves, trial: int, base_level: float) -> list[Finding]:
 
 
 def truths(curves: Curves) -> dict[str, list[Truth]]:
-    """By rule, for each trial whether it should be said; None where that is not known."""
+    """By rule and trial, whether the rule should speak; None if unknown."""
     found: dict[str, list[Truth]] = {rule: [None] * len(curves.study) for rule in (*OF_TRIALS, *OF_SETTINGS)}
     for setting in settings_of(curves):
         for trial in setting.trials:
@@ -63,7 +62,7 @@ def truths(curves: Curves) -> dict[str, list[Truth]]:
 
 
 def worse(curves: Curves, trial: int) -> Truth:
-    """Held-out worse than the base model by a tenth, soon after the warm-up (in the first third of the epoch)."""
+    """Held-out loss above the base model's by a tenth, soon after the warm-up (in the first third of the epoch)."""
     schedule = curves.schedule(trial)
     first = schedule.warmup_steps / schedule.steps + WORSE_LASTS
     seen = curves.objective[trial, (curves.points >= first) & (curves.points <= 1 / 3)]
@@ -71,13 +70,13 @@ def worse(curves: Curves, trial: int) -> Truth:
 
 
 def hardly_moved(curves: Curves, trial: int) -> Truth:
-    """Held-out at the end within 5 % of the base model's."""
+    """Final held-out loss within 5 % of the base model's."""
     final = curves.objective[trial, -1]
     return bool(abs(curves.base_objective - final) < HARDLY * curves.base_objective) if np.isfinite(final) else None
 
 
 def nothing_later(curves: Curves, trial: int) -> Truth:
-    """Held-out fell no further, from a point in the middle half of the epoch on with an LR below half of the peak."""
+    """Held-out loss flat from a point in the middle half of the epoch with an LR below half of the peak."""
     schedule, objective = curves.schedule(trial), curves.objective[trial]
     whole = curves.base_objective - objective[-1]
     if not np.isfinite(objective).all() or whole < HARDLY * curves.base_objective:
@@ -89,7 +88,6 @@ def nothing_later(curves: Curves, trial: int) -> Truth:
 
 
 def clipped(curves: Curves, trial: int) -> Truth:
-    """More than half of the norms after the warm-up are above the threshold."""
     norms = curves.grad_norm[trial, curves.schedule(trial).warmup_steps :]
     return bool(np.mean(norms > MAX_GRAD_NORM) > CLIPPED_PART) if np.isfinite(norms).all() else None
 
@@ -139,6 +137,7 @@ def gets_worse(curves: Curves, trial: int) -> Truth:
     return _sure(float(levels[-1] - min(levels[:-1])) / curves.base_objective, MATTERS) if len(levels) > 1 else None
 
 
+# Truths from the trial's own held-out items, or its norms.
 OF_TRIALS: dict[str, Callable[[Curves, int], Truth]] = {
     "worse_than_base": worse,
     "barely_moving": hardly_moved,
@@ -147,14 +146,13 @@ OF_TRIALS: dict[str, Callable[[Curves, int], Truth]] = {
     "forgetting": forgets,
     "heldout_worse": gets_worse,
 }
-"""Truths from the trial's own held-out items, or its norms."""
 
+# Truths from other seeds of the trial's setting.
 OF_SETTINGS: dict[str, Callable[[Curves, int, tuple[int, ...]], Truth]] = {
     "steady_rise": rises,
     "grad_norm_growing": norm_grows,
     "warmup_spike": spikes,
 }
-"""Truths from other seeds of the trial's setting."""
 
 
 def _peak(curves: Curves, trial: int) -> slice:
@@ -163,7 +161,7 @@ def _peak(curves: Curves, trial: int) -> slice:
 
 
 def _mean_level(curves: Curves, trials: tuple[int, ...]) -> np.ndarray | None:
-    """(steps at peak and before,): mean loss of a step over trials, with half of the base loss taken out."""
+    """Mean step loss over trials less half of the base loss, (steps up to the end of the peak phase,)."""
     levels = []
     for trial in trials:
         samples = samples_of(curves, trial)
@@ -174,17 +172,16 @@ def _mean_level(curves: Curves, trials: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _sure(difference: float, least: float) -> Truth:
-    """Whether it is there; None where it is between nothing and what must be there for sure."""
+    """True above `least`, False at 0 or below, None between."""
     return True if difference > least else False if difference <= 0.0 else None
 
 
 def _by_area(curves: Curves, nll: np.ndarray, part: int) -> dict[str, list[float]]:
-    """Every other item of each area."""
     return {name: nll[curves.area_of == area][part::2].tolist() for area, name in enumerate(curves.areas)}
 
 
 def _points(curves: Curves, trial: int, part: int) -> list[HeldoutPoint]:
-    """The points of a complete trial on half of the items; none of one that did not get to its end."""
+    """Held-out points of a complete trial on half of the items; none for an incomplete trial."""
     if not np.isfinite(curves.heldout[trial]).all():
         return []
     steps, heldout = curves.grad_norm.shape[1], curves.heldout[trial].astype(float)

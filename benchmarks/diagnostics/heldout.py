@@ -1,7 +1,7 @@
 """Held-out scores with a known truth, for precision and recall of the rules that read them.
 
-Three areas of 60 items in clusters of two; a checkpoint's change of an item's loss is the truth, plus noise that its
-cluster shares in part.
+Three areas have 60 items each, in clusters of two. An item's change of loss is the truth plus noise, part of which its
+cluster shares.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.stats.one_area_winner import one_area_winner
+from benchmarks.diagnostics.rule_counts import RuleCounts
 from trainables.diagnostics import HeldoutPoint, heldout_findings
 from trainables.diagnostics.finding import Settings
 from trainables.diagnostics.generalization import Items
@@ -19,8 +20,8 @@ from trainables.optim.lr_schedule import LRSchedule
 
 AREAS = ("contracts", "invoices", "tables")
 ITEMS, POINTS, OTHERS = 60, 4, 4
+# Of the change of an item's loss between two checkpoints, its own and its cluster's part, in nats. Ours.
 NOISE_SD, CLUSTER_SD = 0.25, 0.15
-"""Of the change of an item's loss between two checkpoints, its own and its cluster's part, in nats. Ours."""
 
 RULES = ("heldout_worse", "forgetting", "one_area_winner")
 GROUPS = {area: [f"{area}-{item // 2}" for item in range(ITEMS)] for area in AREAS}
@@ -29,21 +30,16 @@ WEIGHTS = dict.fromkeys(AREAS, 1.0)
 
 @dataclass(frozen=True)
 class Class:
-    """A kind of trial, by the ranges from which its true differences are drawn, in nats a token.
+    """A kind of trial, by the ranges from which its true differences are drawn, in nats a token."""
 
-    Attributes:
-        late_rise: How much the last checkpoint is worse than the one before, in all areas.
-        over_base: How much the last checkpoint is worse than the base model in one area; elsewhere it gains 0.5.
-        won: How much better than other trials in one area; elsewhere it is worse by `lost`.
-        lost: See there.
-        must: Rules that must speak.
-    """
-
+    # how much the last checkpoint is worse than the one before, in all areas
     late_rise: tuple[float, float] = (-0.1, -0.02)
+    # how much the last checkpoint is worse than the base model in one area; elsewhere it gains 0.5
     over_base: tuple[float, float] = (-0.5, -0.5)
+    # how much better than other trials in one area; elsewhere it is worse by `lost`
     won: tuple[float, float] = (0.0, 0.0)
-    lost: tuple[float, float] = (0.0, 0.0)
-    must: tuple[str, ...] = ()
+    lost: tuple[float, float] = (0.0, 0.0)  # see there
+    must: tuple[str, ...] = ()  # rules that must speak
 
 
 CLASSES = {
@@ -59,7 +55,7 @@ CLASSES = {
 
 
 def findings(kind: Class, seed: int) -> set[str]:
-    """The rules that speak of one trial of a class."""
+    """Rules that speak on one trial of a class."""
     draw = np.random.default_rng([37, seed])
     base = _items(draw, {area: draw.gamma(4.0, 0.5, ITEMS) for area in AREAS}, dict.fromkeys(AREAS, 0.0), noise=0.0)
     rise, over, won, lost = (draw.uniform(*ends) for ends in (kind.late_rise, kind.over_base, kind.won, kind.lost))
@@ -77,23 +73,20 @@ def findings(kind: Class, seed: int) -> set[str]:
     return {finding["rule"] for finding in found} | ({of_sweep["rule"]} if of_sweep else set())
 
 
-def heldout_counts(trials: int) -> dict[str, dict[str, list[int]]]:
-    """By rule `precision` (right of spoken) and `recall` (seen of there) over `trials` of each class."""
-    counts = {rule: {"precision": [0, 0], "recall": [0, 0]} for rule in RULES}
+def heldout_counts(trials: int) -> dict[str, RuleCounts]:
+    counts = {rule: RuleCounts() for rule in RULES}
     for kind in CLASSES.values():
         for seed in range(trials):
             spoken = findings(kind, seed)
             for rule, count in counts.items():
-                right = rule in spoken and rule in kind.must
-                count["precision"] = [count["precision"][0] + right, count["precision"][1] + (rule in spoken)]
-                count["recall"] = [count["recall"][0] + right, count["recall"][1] + (rule in kind.must)]
+                count.add(rule in spoken, rule in kind.must)
     return counts
 
 
 def _items(
     draw: np.random.Generator, base: Items, change: dict[str, float], noise: float = 1.0
 ) -> dict[str, list[float]]:
-    """Each area's items' losses: the base model's, changed and with noise."""
+    """Item losses by area: the base model's plus the change plus noise."""
     own = {area: draw.normal(0.0, NOISE_SD, ITEMS) for area in AREAS}
     shared = {area: np.repeat(draw.normal(0.0, CLUSTER_SD, ITEMS // 2), 2) for area in AREAS}
     return {

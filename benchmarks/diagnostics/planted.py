@@ -1,4 +1,4 @@
-"""Planted wrong answers: how many of them are among the most suspect samples, by what a user's data hold alone."""
+"""Planted wrong answers: their share among the most suspect samples."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from benchmarks.recording.curves import Curves
 from benchmarks.recording.data import plant, read_samples
 from trainables.data.answer_text import answer_kind
 
+# The samples of the recorded plantings.
 TRAIN = Path(__file__).resolve().parents[2] / "conf/data/demo/train.jsonl"
-"""The samples of the recorded plantings."""
 
 
 def answer_kinds(curves: Curves, data: str) -> dict[str, str]:
-    """The kind of every sample's answer, as `analysis.suspects` finds it by default: from the answer's text alone.
-
-    A recording holds no texts, so the planting is done again.
+    """The kind of every sample's answer, as `analysis.suspects` finds it by default: from the answer's text.
 
     Raises:
-        ValueError: That gives other samples than the recorded ones: it was made from other data.
+        ValueError: The planting gives other samples than the recorded ones: the recording was made from other data.
     """
     by_id = {sample.id: sample for sample in read_samples(str(TRAIN))}
     wrong, exchanged = plant([by_id[name] for name in curves.ids.tolist()], int(data.removeprefix("planted-")))
@@ -36,13 +34,13 @@ def answer_kinds(curves: Curves, data: str) -> dict[str, str]:
 def planted_precision(
     curves: Curves, data: str, kinds: Mapping[str, str], trials: int, *, less_base: bool
 ) -> float | None:
-    """Part of the planted wrong answers among as many of the most suspect samples of one planting.
+    """Share of planted wrong answers among as many most suspect samples; None with too few trials.
 
     Args:
         curves: The recording.
         data: A planted training set.
         kinds: Each sample's kind of answer.
-        trials: How many trials are read; None is returned where fewer were recorded.
+        trials: Number of trials to read.
         less_base: As for `suspicions`.
     """
     rows = [trial for trial in np.flatnonzero(curves.data == data).tolist() if curves.state[trial] == "complete"]

@@ -18,41 +18,31 @@ from trainables.diagnostics.finding import Settings
 from trainables.optim.lr_schedule import LRSchedule
 
 MAX_GRAD_NORM = 1.0
+# Steps of a block: residuals are independent from sample to sample (see the variances), so short blocks do.
 BLOCK_STEPS = 4
-"""Steps of a block: residuals are independent from sample to sample (see the variances), so short blocks do."""
 
+# A setting is healthy when its mean gain is at least this part of the best setting's.
 HEALTHY_PART = 0.8
-"""A setting is healthy when its mean gain is at least this part of the best setting's."""
 
+# An LR is too high, or too low, when the setting's mean gain is below this part of the best setting's.
 BAD_PART = 0.5
-"""An LR is too high, or too low, when the setting's mean gain is below this part of the best setting's."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """One trial's samples in the order of the epoch.
+    """One trial's samples in the order of the epoch."""
 
-    Attributes:
-        nll: (samples,) running losses.
-        base: (samples,) the base model's.
-        tokens: (samples,) label tokens.
-        norms: (steps,) gradient norms.
-        batch: Samples a step.
-    """
-
-    nll: np.ndarray
-    base: np.ndarray
-    tokens: np.ndarray
-    norms: np.ndarray
-    batch: int
+    nll: np.ndarray  # (samples,) running losses
+    base: np.ndarray  # (samples,) the base model's
+    tokens: np.ndarray  # (samples,) label tokens
+    norms: np.ndarray  # (steps,) gradient norms
+    batch: int  # samples a step
 
     def step(self, step: int) -> slice:
-        """The samples of a step, counted from 0."""
         return slice(step * self.batch, (step + 1) * self.batch)
 
 
 def samples_of(curves: Curves, trial: int) -> Samples:
-    """A recorded trial's samples."""
     row = curves.sets.index(str(curves.data[trial]))
     order = curves.order[trial].astype(int)
     return Samples(
@@ -65,12 +55,12 @@ def samples_of(curves: Curves, trial: int) -> Samples:
 
 
 def read(samples: Samples, schedule: LRSchedule, base_level: float | None) -> list[Finding]:
-    """The findings of a curve; it ends where its trial ended, or with an error."""
+    """Findings of a curve, up to the end of its trial or the first error."""
     return follow(samples, schedule, base_level)[0]
 
 
 def follow(samples: Samples, schedule: LRSchedule, base_level: float | None) -> tuple[list[Finding], CurveMonitor]:
-    """The findings of a curve, and what read it."""
+    """Findings of a curve, and the monitor that read it."""
     monitor = CurveMonitor(schedule, MAX_GRAD_NORM, base_level)
     found: list[Finding] = []
     for step in range(schedule.steps):
@@ -88,21 +78,15 @@ def follow(samples: Samples, schedule: LRSchedule, base_level: float | None) -> 
 
 @dataclass(frozen=True)
 class Setting:
-    """All trials of one setting.
+    """All trials of one setting."""
 
-    Attributes:
-        peak_lr: Its peak.
-        trials: Rows of the recording.
-        gain: Mean gain of the last held-out objective over the base model's, those that diverged as 0.
-    """
-
-    peak_lr: float
-    trials: tuple[int, ...]
-    gain: float
+    peak_lr: float  # its peak
+    trials: tuple[int, ...]  # rows of the recording
+    gain: float  # mean gain of the last held-out objective over the base model's, those that diverged as 0
 
 
 def settings_of(curves: Curves) -> list[Setting]:
-    """The settings of a recording, planted trials left out."""
+    """Settings of a recording, without planted trials."""
     rows: dict[tuple[float, ...], list[int]] = {}
     for trial in np.flatnonzero(curves.study != "planted").tolist():
         rows.setdefault(tuple(curves.params[trial].tolist()), []).append(trial)
@@ -112,7 +96,7 @@ def settings_of(curves: Curves) -> list[Setting]:
 
 
 def label(settings: list[Setting]) -> dict[int, str]:
-    """Whether a trial's LR is "healthy", "too high" or "too low", by what its setting gained; others have no label."""
+    """Labels a trial's LR "healthy", "too high" or "too low" by its setting's gain; others have no label."""
     best = max(settings, key=lambda setting: setting.gain)
     labels = {}
     for setting in settings:
@@ -125,11 +109,11 @@ def label(settings: list[Setting]) -> dict[int, str]:
 
 
 def worse_at(curves: Curves, trial: int, base_level: float, *, raw: bool) -> float | None:
-    """The part of the epoch at which a trial is found worse than its base model; None where it never is.
+    """Part of the epoch at which a trial is found worse than its base model; None if never.
 
     Args:
         curves: The recording.
-        trial: Which trial.
+        trial: Its row.
         base_level: The base model's mean loss over the training set.
         raw: Hold beta at 1, which tests the raw `loss - base`.
     """
@@ -141,11 +125,10 @@ def worse_at(curves: Curves, trial: int, base_level: float, *, raw: bool) -> flo
 
 
 def true_rise(curves: Curves, trials: tuple[int, ...]) -> float | None:
-    """How far the loss truly rises at peak: the change of the mean over trials of one setting and several orders.
+    """The true rise of the loss at peak LR, relative to its level, from the mean over a setting's trials.
 
-    The mean over trials of the last third of the phase at peak, less the lowest of its earlier thirds' means, or the
-    mean of the whole phase less the base model's, whichever is more; relative to the level. None where fewer than three
-    trials reach the end of the phase.
+    It is the mean of the last third of the peak phase less the lower of the earlier thirds' means, or the mean of the
+    phase less the base model's, whichever is larger. None if fewer than three trials reach the end of the phase.
     """
     schedule = curves.schedule(trials[0])
     peak = Settings(schedule, MAX_GRAD_NORM).peak_steps
@@ -164,10 +147,10 @@ def true_rise(curves: Curves, trials: tuple[int, ...]) -> float | None:
 
 
 def resampled(samples: Samples, draw: np.random.Generator) -> Samples:
-    """A curve that truly never rises, with real residuals: blocks of steps are drawn anew within each quarter.
+    """A curve whose level never rises, with real residuals: blocks of steps are resampled within each quarter.
 
-    The level is the best non-increasing fit to the trial's own samples; residuals, centred in each quarter, keep their
-    base losses beside them.
+    The level is the best non-increasing fit to the trial's own samples. Residuals, centered in each quarter, keep their
+    base losses.
     """
     level = isotonic_regression(samples.nll, increasing=False).x
     left = samples.nll - level
@@ -188,10 +171,7 @@ def resampled(samples: Samples, draw: np.random.Generator) -> Samples:
 def variances(curves: Curves, trial: int, sibling: int | None) -> np.ndarray:
     """(kinds, 4 quarters): variance of loss, minus base, minus beta x base and, with a sibling, minus its loss.
 
-    Args:
-        curves: The recording.
-        trial: A complete trial.
-        sibling: Another, with the same order of samples.
+    `sibling` is another complete trial with the same order of samples.
     """
     own = samples_of(curves, trial)
     pairs = np.stack([own.nll, own.base], 1)
@@ -206,7 +186,7 @@ def variances(curves: Curves, trial: int, sibling: int | None) -> np.ndarray:
 
 
 def siblings(curves: Curves, healthy: set[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of healthy trials of the same samples in the same order, with settings next to each other in peak LR."""
+    """Pairs of healthy trials with the same samples and order, adjacent in peak LR."""
     for data, seed in sorted({(str(d), int(s)) for d, s in zip(curves.data, curves.seed, strict=True)}):
         same = [
             trial

@@ -12,45 +12,36 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.diagnostics.rule_counts import RuleCounts
 from trainables.diagnostics import RULES, CurveMonitor
 from trainables.optim.lr_schedule import LRSchedule
 
+# A short epoch of 1,280 samples, for evidence is scarcest there.
 STEPS, BATCH = 160, 8
-"""A short epoch of 1,280 samples, for evidence is scarcest there."""
 
 PEAK_LR = 2e-4
+# Mean loss of the 135M model on its demo data, and the skew of a gamma distribution that looks like its losses.
 BASE_MEAN, BASE_SHAPE = 2.7, 4.0
-"""Mean loss of the 135M model on its demo data, and the skew of a gamma distribution that looks like its losses."""
 
+# Sd of a sample's loss less the part that its base loss explains, as on the 135M model (0.56 with beta).
 NOISE_SD = 0.5
-"""Sd of a sample's loss beside the part that its base loss explains, as on the 135M model (0.56 with beta)."""
 
 Shape = Callable[[float, np.random.Generator], float]
 
 
 @dataclass(frozen=True)
 class Class:
-    """A kind of curve.
+    """A kind of curve."""
 
-    Attributes:
-        level: Mean loss by part of the epoch; its parameters are drawn anew for each curve.
-        must: Rules that must speak.
-        may: Rules that may speak too, because the curve shows what they look for.
-        beta: Part of a sample's base loss that is in its loss, at the end of the epoch; 1 at its start.
-        noise: Sd of the noise.
-        norm: Gradient norm by part of the epoch.
-        floor: Floor of the LR as a part of the peak.
-        warmup: Warm-up steps.
-    """
-
+    # mean loss by part of the epoch; its parameters are drawn for each curve
     level: Callable[[np.random.Generator], Callable[[float], float]]
-    must: tuple[str, ...] = ()
-    may: tuple[str, ...] = ()
-    beta: float = 0.4
-    noise: float = NOISE_SD
-    norm: Callable[[float], float] = field(default=lambda _: 0.5)
-    floor: float = 0.2
-    warmup: int = 8
+    must: tuple[str, ...] = ()  # rules that must speak
+    may: tuple[str, ...] = ()  # rules that may speak too, because the curve shows what they look for
+    beta: float = 0.4  # part of a sample's base loss that is in its loss, at the end of the epoch; 1 at its start
+    noise: float = NOISE_SD  # sd of the noise
+    norm: Callable[[float], float] = field(default=lambda _: 0.5)  # gradient norm by part of the epoch
+    floor: float = 0.2  # floor of the LR as a part of the peak
+    warmup: int = 8  # warm-up steps
 
 
 def settling(draw: np.random.Generator) -> Callable[[float], float]:
@@ -117,7 +108,7 @@ def falling(draw: np.random.Generator) -> Callable[[float], float]:
 
 
 def settled_early(draw: np.random.Generator) -> Callable[[float], float]:
-    """All is gained in the first third, before the LR has fallen."""
+    """Gains everything in the first third, before the LR falls."""
     end, rate = draw.uniform(0.9, 1.4), draw.uniform(15.0, 25.0)
     return lambda part: end + (BASE_MEAN - end) * math.exp(-rate * part)
 
@@ -144,7 +135,7 @@ CLASSES = {
 
 
 def findings(kind: Class, seed: int, with_base: bool) -> set[str]:
-    """The rules that speak of one curve of a class."""
+    """Rules that speak on one curve of a class."""
     draw = np.random.default_rng([29, seed])
     schedule = LRSchedule(PEAK_LR, kind.floor * PEAK_LR, STEPS, kind.warmup)
     level = kind.level(draw)
@@ -157,38 +148,20 @@ def findings(kind: Class, seed: int, with_base: bool) -> set[str]:
         spread = kind.noise * min(1.0, 0.2 + 4.0 * part)  # at its start a model is its base: beta 1 and little noise
         nll = level(part) + beta * (base[step] - base.mean()) + draw.normal(0.0, spread, BATCH)
         norm = kind.norm(part) * float(draw.lognormal(0.0, 0.25))
-        found = monitor.update(
-            step + 1,
-            float(nll.mean()),
-            norm,
-            schedule.lr(step),
-            nll.tolist(),
-            base[step].tolist() if with_base else None,
-        )
+        base_nll = base[step].tolist() if with_base else None
+        found = monitor.update(step + 1, float(nll.mean()), norm, schedule.lr(step), nll.tolist(), base_nll)
         seen |= {finding["rule"] for finding in found}
         if any(finding["severity"] == "error" for finding in found):
             break
     return seen
 
 
-def precision_and_recall(curves: int, with_base: bool) -> dict[str, dict[str, list[int]]]:
-    """Counts for each rule over `curves` of each class.
-
-    Returns:
-        By rule: `right` of `spoke` (a rule that may speak counts neither way), and `seen` of `there`.
-    """
-    counts = {rule: {"right": 0, "spoke": 0, "seen": 0, "there": 0} for rule in RULES}
+def precision_and_recall(curves: int, with_base: bool) -> dict[str, RuleCounts]:
+    """Counts by rule over `curves` of each class; a rule that may speak counts neither way where it does."""
+    counts = {rule: RuleCounts() for rule in RULES}
     for kind in CLASSES.values():
         for seed in range(curves):
             spoken = findings(kind, seed, with_base)
             for rule, count in counts.items():
-                if rule in kind.must:
-                    count["there"] += 1
-                    count["seen"] += rule in spoken
-                if rule in spoken and rule not in kind.may:
-                    count["spoke"] += 1
-                    count["right"] += rule in kind.must
-    return {
-        rule: {"precision": [count["right"], count["spoke"]], "recall": [count["seen"], count["there"]]}
-        for rule, count in counts.items()
-    }
+                count.add(rule in spoken and rule not in kind.may, rule in kind.must)
+    return counts

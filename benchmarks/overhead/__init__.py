@@ -1,1 +1,1 @@
-"""What a trial costs beside its training."""
+"""Overhead of a trial beyond its training."""

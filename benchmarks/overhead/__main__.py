@@ -1,15 +1,14 @@
 """Seconds a trial beyond the bare training loop: lanes against a Tune trial that calls `TorchTrainer.fit()`.
 
-Three sides run in turn, each in processes of its own, on the same data, model and thread count:
+Three sides run in turn, in processes of their own, on the same data, model and thread count:
 
 - bare: the loop, the held-out scores and the final checkpoint in one warm process (`benchmarks.overhead.bare`);
-- lanes: `python -m sweeps.run` as a user runs it, W&B offline, ledger and all, with random search (and once with GP,
-  whose time is the search's, not the lanes'). Counted from the base model's scores, when the first lane is up, to the
-  last trial in the ledger;
-- stock: `benchmarks.overhead.stock`, one trial at a time, counted from `Tuner.fit()` on a Ray that is up, to the last
-  trial's end. Its worker does the very job that a lane does.
+- lanes: `python -m sweeps.run`, W&B offline, random search (and once GP, whose time is the search's). Counted from the
+  base model's scores, when the first lane is up, to the last trial in the ledger;
+- stock: `benchmarks.overhead.stock`, one trial at a time, counted from `Tuner.fit()` on a running Ray to the last
+  trial's end. Its worker does the same job as a lane.
 
-The model is a tiny one with random weights and the epoch is a few steps, so that what is not the loop shows.
+The model is tiny with random weights and an epoch is a few steps, so that the overhead shows.
 """
 
 from __future__ import annotations
@@ -27,13 +26,12 @@ from benchmarks.common import PROJECT, environment, machine, parser, prepare, pr
 from sweeps.ledger.ledger import Ledger
 
 CONFIG = "conf/smoke.yaml"
-MOST_LANES_SECONDS, LEAST_RATIO = 0.3, 50.0
+MOST_LANES_SECONDS, LEAST_RATIO = 0.3, 50.0  # targets
 
 Side = dict[str, Any]
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     result: dict[str, Any] = {"benchmark": "overhead", "machine": machine(), "options": vars(options)}
     with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as folder:
@@ -42,12 +40,11 @@ def main() -> None:
         for number in range(options.rounds):
             say(f"round {number + 1} of {options.rounds}")
             rounds.append({"bare": lane_state.bare(), "lanes": lane_state.lanes("random"), "stock": lane_state.stock()})
-        gp = lane_state.lanes("gp")
+        gp = lane_state.lanes("gp")  # last, once: its time is mostly the sampler's
     print_result(result | summary(rounds, gp))
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("overhead", str(__doc__).partition("\n")[0], "--rounds 1")
     command.add_argument("--rounds", type=int, default=3, help="how often the sides run in turn")
     command.add_argument("--trials", type=int, default=16, help="trials of the bare and the lanes side in each round")
@@ -58,12 +55,7 @@ def parse() -> argparse.Namespace:
 
 
 class Benchmark:
-    """The three sides, each of which can be run again and again.
-
-    Args:
-        folder: A temporary folder.
-        options: The command line.
-    """
+    """The three sides, each of which can be run repeatedly."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.folder, self.options, self.sweeps = folder, options, 0
@@ -76,6 +68,7 @@ class Benchmark:
             "training.checkpoints_at=[1.0]",
             "wandb.mode=offline",
             f"search.trials={options.trials}",
+            "search.trial_scheduler=none",  # a pruned trial would be shorter than a bare one
             "resources.lanes=1",
             f"resources.cpus_per_worker={options.threads}",
         ]
@@ -84,13 +77,12 @@ class Benchmark:
         self.settings.write_text(settings.model_dump_json())
 
     def bare(self) -> Side:
-        """The loop alone."""
         seconds = json.loads(self._run("benchmarks.overhead.bare", str(self.settings), str(self.options.trials)))
         say(f"bare: {statistics.median(seconds):.3f} s a trial")
         return {"trials": len(seconds), "seconds_a_trial": statistics.mean(seconds)}
 
     def lanes(self, sampler: str) -> Side:
-        """A sweep by its command, read from its ledger."""
+        """Runs a sweep by its command and reads its times from the ledger."""
         self.sweeps += 1
         name = f"lanes-{self.sweeps}"
         self._run("sweeps.run", CONFIG, *self.overrides, f"name={name}", f"search.sampler={sampler}")
@@ -99,21 +91,17 @@ class Benchmark:
         return side
 
     def stock(self) -> Side:
-        """Tune trials that call `TorchTrainer.fit()`."""
         count = self.options.stock_trials
         out = json.loads(self._run("benchmarks.overhead.stock", str(self.settings), str(count)).splitlines()[-1])
-        say(f"stock: {out['ended'][-1] / count:.3f} s a trial after {out['startup_seconds']:.1f} s of start")
-        return {
-            "trials": count,
-            "seconds_a_trial": out["ended"][-1] / count,
-            "startup_seconds": out["startup_seconds"],
-        }
+        seconds = out["ended"][-1] / count
+        say(f"stock: {seconds:.3f} s a trial after {out['startup_seconds']:.1f} s of start")
+        return {"trials": count, "seconds_a_trial": seconds, "startup_seconds": out["startup_seconds"]}
 
     def _run(self, module: str, *arguments: str) -> str:
-        """Runs a module in a process of its own; returns what it printed.
+        """Runs a module in a process of its own; returns its stdout.
 
         Raises:
-            SystemExit: It failed; what it wrote on stderr is shown.
+            SystemExit: It failed; the message holds the ends of stdout and stderr.
         """
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -128,7 +116,7 @@ class Benchmark:
 
 
 def lanes_side(folder: Path) -> Side:
-    """What the ledger of a sweep says of its times.
+    """Times of a sweep, from its ledger.
 
     Raises:
         SystemExit: A trial did not complete.
@@ -149,12 +137,7 @@ def lanes_side(folder: Path) -> Side:
 
 
 def summary(rounds: list[dict[str, Side]], gp: Side) -> dict[str, Any]:
-    """Medians over the rounds, and whether the targets are met.
-
-    Args:
-        rounds: The sides of each round.
-        gp: One more run of the lanes, with the Gaussian-process sampler.
-    """
+    """Medians over the rounds, and whether the targets are met; `gp` is one more lanes side, with the GP sampler."""
 
     def median(side: str, key: str) -> float:
         return round(statistics.median(one[side][key] for one in rounds), 3)

@@ -19,12 +19,11 @@ from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
 from trainables.training.loop import Hooks, TrialRun
 
-WARM_UP_TRIALS = 2
+WARM_UP_TRIALS = 2  # not timed
 PARAMS = {"peak_lr": 3e-3, "warmup_fraction": 0.05, "decay_floor": 7e-4}
 
 
 def main(settings_path: str, trials: str) -> None:
-    """Runs the trials, after some that are not counted."""
     settings = LaneConfig.model_validate_json(Path(settings_path).read_text())
     torch.set_num_threads(settings.threads)
     lane_state = LaneState.load(settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"), SOLO)
@@ -33,7 +32,7 @@ def main(settings_path: str, trials: str) -> None:
 
 
 def trial_seconds(lane_state: LaneState, trial_id: str) -> float:
-    """Seconds of one trial: its epoch, the held-out scores and the checkpoint."""
+    """Seconds of a trial: epoch, held-out scores and checkpoint."""
     folder = Path(lane_state.settings.output_dir) / "trials" / trial_id
 
     def on_checkpoint(step: int, model: nn.Module) -> None:

@@ -24,7 +24,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 
 def main(settings_path: str, trials: str) -> None:
-    """Runs the trials one after the other on a local Ray of its own."""
+    """Runs the trials one by one on a local Ray."""
     settings = json.loads(Path(settings_path).read_text())
     started = time.perf_counter()
     ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=True)
@@ -55,7 +55,7 @@ def main(settings_path: str, trials: str) -> None:
 
 
 class Watch(tune.Callback):
-    """Notes when each trial ends; `ended` in seconds since `start`."""
+    """Records the end of each trial in `ended`, seconds since `start`."""
 
     def __init__(self) -> None:
         self.ended: list[float] = []
@@ -69,7 +69,7 @@ class Watch(tune.Callback):
 
 
 def trial(config: dict[str, Any]) -> None:
-    """One Tune trial, which owns a Ray Train run."""
+    """A Tune trial with a Ray Train run of its own."""
     trial_id = tune.get_context().get_trial_id()
     report: Any = TuneReportCallback()
     trainer = TorchTrainer(
@@ -86,7 +86,7 @@ def trial(config: dict[str, Any]) -> None:
 
 
 def worker(config: dict[str, Any]) -> None:
-    """Loads everything, trains the trial as a lane does, reports its objective."""
+    """Loads model and data, trains the trial as a lane does, and reports its objective."""
     import torch
 
     from trainables.config.trial_spec import LaneConfig, TrialSpec

@@ -1,9 +1,8 @@
-"""Eight trials side by side in one lane, one after another in the same warm lane, and by Hugging Face's `Trainer`.
+"""Eight trials in one pack, one after another in the same warm lane, and by Hugging Face's `Trainer`.
 
-A model of random weights and random samples; each trial trains an epoch at an LR of its own. The sides take turns, and
-each is timed from its first trial's start to its last one's end. Where `auto` would choose another number of slots than
-eight, that number is timed too. On one small model and few tokens a step, what a step costs beside its arithmetic is
-what packing saves; with more tokens the arithmetic itself fills the machine.
+Model and samples are random; each trial trains an epoch at an LR of its own. The sides take turns, timed from the first
+trial's start to the last one's end. If `auto` chooses another number of slots than eight, it is timed too. Packing
+saves the cost of a step beyond its arithmetic; with many tokens the arithmetic fills the machine.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.clock import Clock
 from benchmarks.common import machine, parser, print_result, rounded, say
-from benchmarks.packing.sides import VOCABULARY, Clock, Pace, Setting, random_base
+from benchmarks.packing.sides import VOCABULARY, Pace, Setting, random_base
 from trainables.packing.autotune import measure_slots
 
 TRIALS = 8
-TARGET_SPEED_UP = 1.8
+TARGET_SPEED_UP = 1.8  # over one after another, at TARGET_TOKENS a step or fewer
 TARGET_TOKENS = 32
-NEVER_BELOW = 0.97
+NEVER_BELOW = 0.97  # of the speed one after another, for the slots that `auto` chooses
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     torch.set_num_threads(options.threads)
     base = random_base("tiny", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -55,7 +54,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("packing", str(__doc__).partition("\n")[0], "--tokens 32 --rounds 5")
     command.add_argument(
         "--tokens", nargs="+", type=int, default=[16, 32, 128, 512], help="mean tokens a step and trial"
@@ -68,13 +66,7 @@ def parse() -> argparse.Namespace:
 
 
 class Case:
-    """One number of tokens a step.
-
-    Args:
-        base: The base model.
-        tokens: Mean tokens of a step and trial.
-        options: The command line.
-    """
+    """One number of tokens a step and trial."""
 
     def __init__(self, base: Any, tokens: int, options: argparse.Namespace) -> None:
         self.tokens, self.rounds = tokens, options.rounds
@@ -89,7 +81,6 @@ class Case:
             self.sides["auto"] = lambda: self.setting.side_by_side(TRIALS, self.chosen.slots)
 
     def run(self) -> dict[str, Any]:
-        """Takes turns and sums up."""
         for side in self.sides.values():  # once each, not counted
             side()
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in self.sides}
@@ -117,13 +108,13 @@ class Case:
 
 
 def ratio(runs: dict[str, list[dict[str, float]]], slower: str, faster: str) -> float:
-    """Median over the rounds of how many times as long one side took."""
+    """Median speed-up over the rounds."""
     pairs = zip(runs[slower], runs[faster], strict=True)
     return round(statistics.median(one["seconds"] / other["seconds"] for one, other in pairs), 2)
 
 
 def measured(side: Callable[[], None]) -> dict[str, float]:
-    """Wall and CPU time of a side, and the memory that it took beyond what there was before."""
+    """Wall and CPU time of a side, and its memory beyond that of the process before."""
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed goes back, so that each side's memory shows

@@ -1,11 +1,9 @@
 """Packed trials on a GPU: tokens a second and peak memory against one trial after another and against `Trainer`.
 
-Random weights of real shapes, so nothing is downloaded, and neither Ray nor a config is needed. All sides train LoRA on
-the same frozen weights, samples, order, batch size and precision: several trials in one pack; one trial by
-this project's loop; one by Hugging Face's `Trainer` with PEFT and its default settings. The trials of a pack differ in
-LR alone, as in an LR sweep; one line more gives each an order of its own. Sides take turns; figures are medians of the
-rounds, after warm-up. Tokens of padding don't count. Every figure is printed as a JSON line as soon as it is known, and
-a table at the end. Without a GPU, `--models tiny` runs the script, and says nothing about GPUs.
+Weights are random in real shapes: no download, no Ray, no config. All sides train LoRA on the same frozen weights,
+samples, order, batch size and precision. The trials of a pack differ in LR, as in an LR sweep; one more line gives each
+an order of its own. Sides take turns; figures are medians of the rounds after warm-up, without tokens of padding. Every
+figure is printed as a JSON line, and a table at the end. `--models tiny` runs on CPUs, and says nothing about GPUs.
 """
 
 from __future__ import annotations
@@ -21,18 +19,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.packing.sides import SHAPES, VOCABULARY, Clock, Pace, Setting, random_base
+from benchmarks.clock import Clock
+from benchmarks.packing.sides import SHAPES, VOCABULARY, Pace, Setting, random_base
 
+# Least speed-up of the best number of slots, at 0.5B and 1,024 tokens.
 TARGETS = {"trainer": 4.0, "solo": 2.0}
-"""Least speed-up of the best number of slots, at 0.5B and 1,024 tokens."""
 
-OUT_OF_MEMORY = "out of memory"
+OUT_OF_MEMORY = "out of memory"  # the figure of a side that does not fit
 Result = dict[str, float] | str
 Cell = tuple[dict[str, Any], dict[str, Result]]
 
 
 def measure(setting: Setting, side: Callable[[Clock], int]) -> Result:
-    """One round of one side."""
     clock = Clock(setting.pace.warm_up_steps)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -49,14 +47,14 @@ def measure(setting: Setting, side: Callable[[Clock], int]) -> Result:
     except torch.OutOfMemoryError:
         return OUT_OF_MEMORY
     finally:
-        setting.loop.clear()
+        setting.loop.clear()  # frees the loop's pack with its slots
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # the next side must find as much free memory
 
 
 def compare(setting: Setting, labels: dict[str, Any], options: argparse.Namespace) -> dict[str, Result]:
-    """All sides in turn, round after round; prints and returns each side's medians."""
+    """Runs all sides in turn; prints and returns each side's medians."""
     sides: dict[str, Callable[[Clock], int]] = {"trainer": setting.trainer, "solo": setting.solo}
     sides |= {f"packed {slots}": setting.packed(slots) for slots in options.slots}
     sides["packed 8, own orders"] = setting.packed(8, own_orders=True)
@@ -74,12 +72,11 @@ def compare(setting: Setting, labels: dict[str, Any], options: argparse.Namespac
 
 
 def medians(results: list[dict[str, float]]) -> Result:
-    """Of every figure over the rounds."""
     return {name: round(statistics.median(result[name] for result in results), 3) for name in results[0]}
 
 
 def table(cells: list[Cell]) -> str:
-    """The cells as text; a ratio above 1 says that this side is faster than that one."""
+    """The cells as text; a ratio above 1 means that this side is faster."""
     heads = ("model", "tokens", "side", "tokens/s", "ms/step", "GiB", "waste", "x solo", "x Trainer")
     lines = ["{:>6} {:>6} {:>21} {:>9} {:>8} {:>6} {:>6} {:>7} {:>9}".format(*heads)]
     for labels, sides in cells:
@@ -95,12 +92,10 @@ def table(cells: list[Cell]) -> str:
 
 
 def ratio(speed: float, other: Result) -> str:
-    """How much faster than another side."""
     return "-" if isinstance(other, str) else f"{speed / other['tokens_a_second']:.2f}"
 
 
 def verdict(cells: list[Cell]) -> dict[str, Any]:
-    """Whether the targets are met, where they were measured."""
     for labels, sides in cells:
         if (labels["model"], labels["tokens"]) == ("0.5B", 1024):
             speeds = {name: side["tokens_a_second"] for name, side in sides.items() if not isinstance(side, str)}
@@ -111,7 +106,6 @@ def verdict(cells: list[Cell]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU"
@@ -134,7 +128,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = argparse.ArgumentParser(
         prog="python -m benchmarks.packing.gpu",
         description=str(__doc__).partition("\n")[0],

@@ -17,20 +17,21 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.packing.sides import LORA, LR, SHAPES, Clock, Pace, Setting, random_base
+from benchmarks.clock import Clock
+from benchmarks.packing.sides import LORA, LR, SHAPES, Pace, Setting, random_base
 from trainables.models.forward_plan import ForwardPlan
 from trainables.models.token_losses import token_losses
 from trainables.packing.pack import Pack, Slot, Stepped
 from trainables.training.curve_recorder import StepRecord
 
+# Few, so that there is something to learn: how often each occurs.
 TOKENS_THAT_OCCUR = 250
-"""Few, so that there is something to learn: how often each occurs."""
 
 Check = Callable[[Setting], dict[str, Any]]
 
 
 def forms(setting: Setting) -> dict[str, Any]:
-    """Flat rows are taken, and give the losses of padded batches but for rounding."""
+    """Flat rows are used and give the losses of padded batches up to rounding."""
     model = setting.base.untouched()
     plan, batch = ForwardPlan.of(model), setting.samples.batch(range(8)).to(next(model.parameters()).device)
     with torch.no_grad():
@@ -43,7 +44,7 @@ def forms(setting: Setting) -> dict[str, Any]:
 
 
 def neighbours(setting: Setting) -> dict[str, Any]:
-    """A slot of NaN changes nothing in its neighbours: 0 x NaN would be NaN, in attention's masks too."""
+    """A slot of NaN changes no other slot, though 0 x NaN is NaN, in attention's masks too."""
 
     def run(lr: float) -> tuple[list[float], list[float]]:
         pack, sums = Pack(setting.base), []
@@ -62,7 +63,7 @@ def neighbours(setting: Setting) -> dict[str, Any]:
 
 
 def waits(setting: Setting) -> dict[str, Any]:
-    """No step stops the host: torch raises where one would."""
+    """No step synchronizes with the host: torch raises at one that would."""
     pack = Pack(setting.base)
     slots = [joined(pack, setting, seed) for seed in range(4)]
     for step in range(2):
@@ -82,7 +83,7 @@ def waits(setting: Setting) -> dict[str, Any]:
 
 
 def memory(setting: Setting) -> dict[str, Any]:
-    """Running out of memory raises `torch.OutOfMemoryError`, changes no slot, and the next step goes on."""
+    """Running out of memory raises `torch.OutOfMemoryError`, changes no slot, and the next step works."""
     pack = Pack(setting.base)
     slots = [joined(pack, setting, seed) for seed in range(4)]
     parts = [setting.part(slot.seed, 0, LR) for slot in slots]
@@ -102,13 +103,13 @@ def memory(setting: Setting) -> dict[str, Any]:
 
 
 def parity(setting: Setting) -> dict[str, Any]:
-    """Last losses of packed trials and of the same trials one by one: less than a tenth of the seeds' spread apart."""
+    """Final losses of packed and of solo trials differ by less than a tenth of the seeds' spread."""
     steps, seeds = setting.pace.warm_up_steps + setting.pace.steps, range(4)
-    alone = []
+    solo = []
     for seed in seeds:
         records: list[StepRecord] = []
         setting.solo(Clock(0), seed, records)
-        alone.append(statistics.mean(record.loss for record in records[-5:]))
+        solo.append(statistics.mean(record.loss for record in records[-5:]))
     pack = Pack(setting.base)
     slots = [joined(pack, setting, seed) for seed in seeds]
     losses = []
@@ -118,13 +119,13 @@ def parity(setting: Setting) -> dict[str, Any]:
         losses.append([total(one) / part.step_tokens for one, part in zip(stepped, parts, strict=True)])
     pack.close()
     packed = [statistics.mean(row[place] for row in losses[-5:]) for place in seeds]
-    gap = abs(statistics.mean(a - b for a, b in zip(packed, alone, strict=True)))
-    spread = statistics.stdev(alone)
-    return {"first": losses[0], "alone": alone, "packed": packed, "gap": gap, "sd": spread, "held": gap < spread / 10}
+    gap = abs(statistics.mean(a - b for a, b in zip(packed, solo, strict=True)))
+    spread = statistics.stdev(solo)
+    return {"first": losses[0], "solo": solo, "packed": packed, "gap": gap, "sd": spread, "held": gap < spread / 10}
 
 
 def load(setting: Setting) -> dict[str, Any]:
-    """Where a step of 8 slots spends its time; no promise."""
+    """Profiles a step of 8 slots; holds always."""
     pack = Pack(setting.base)
     slots = [joined(pack, setting, 0) for _ in range(8)]
 
@@ -157,12 +158,10 @@ def load(setting: Setting) -> dict[str, Any]:
 
 
 def joined(pack: Pack, setting: Setting, seed: int) -> Slot:
-    """A new slot."""
     return pack.join(LORA, setting.training, seed)
 
 
 def total(stepped: Stepped) -> float:
-    """Summed loss of a slot's step, in nats."""
     return sum(losses.sums.sum().item() for losses in stepped.losses)
 
 
@@ -171,7 +170,7 @@ ON_GPUS: tuple[Check, ...] = (waits, memory, load)
 
 
 def main() -> None:
-    """Runs the checks; exit status 1 if one doesn't hold."""
+    """Runs the checks; exits with 1 if one fails."""
     command = argparse.ArgumentParser(prog="python -m benchmarks.packing.gpu_checks", description=__doc__)
     command.add_argument("--model", choices=list(SHAPES), default="0.5B", help="shape of the random weights")
     command.add_argument("--tokens", type=int, default=1024, help="tokens a step and trial")

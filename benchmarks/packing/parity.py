@@ -1,9 +1,8 @@
-"""Trials of the real model side by side against the same trials one by one: curves, and the held-out loss they end at.
+"""Trials of the real model in a pack against the same trials one by one: curves, and final held-out loss.
 
-Each seed's trial (order and adapter are its own) is trained alone, by PEFT and torch's AdamW, and then in one pack with
-the others, whose batches have other lengths. Plain transformers scores both checkpoints. What packing changes is
-compared with what another seed changes; in single precision the first step is compared as well, before rounding has had
-an epoch to grow in.
+Each seed's trial (order and adapter are its own) is trained by PEFT and torch's AdamW, and then in one pack with the
+others. Plain transformers scores both checkpoints. The effect of packing is compared with the effect of another seed;
+in fp32 the first step is compared as well, before rounding grows over an epoch.
 """
 
 from __future__ import annotations
@@ -32,12 +31,11 @@ from trainables.training.engine import SingleTrialEngine
 from trainables.training.loop import Hooks, TrialRun
 
 PARAMS = {"peak_lr": 3e-4, "warmup_fraction": 0.1, "decay_floor": 4.5e-5}
-PART_OF_SPREAD = 0.1
-FIRST_STEP = 1e-6
+PART_OF_SPREAD = 0.1  # largest effect of packing, as a part of the sd between seeds
+FIRST_STEP = 1e-6  # largest difference in the first step in fp32, nats a token
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     torch.set_num_threads(options.threads)
     disable_progress_bar()
@@ -50,26 +48,19 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("packing_parity", str(__doc__).partition("\n")[0], "--precisions fp32 --seeds 2")
     command.add_argument("--config", default="conf/demo.yaml", help="model, data and training")
     command.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"], help="of both")
     command.add_argument("--samples", type=int, default=48, help="training samples of an epoch")
     command.add_argument("--items", type=int, default=24, help="held-out items")
     command.add_argument("--batch-size", type=int, default=4, help="sequences a step")
-    command.add_argument("--seeds", type=int, default=4, help="trials, alone and together")
+    command.add_argument("--seeds", type=int, default=4, help="trials, one by one and packed")
     command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     return command.parse_args()
 
 
 class Parity:
-    """Both sides in one precision.
-
-    Args:
-        precision: "fp32" or "bf16".
-        folder: Where this writes.
-        options: The command line.
-    """
+    """Both sides in one precision, "fp32" or "bf16"."""
 
     def __init__(self, precision: str, folder: Path, options: argparse.Namespace) -> None:
         overrides = [
@@ -89,21 +80,20 @@ class Parity:
         self.curves: dict[tuple[str, int], list[StepRecord]] = {}
 
     def run(self) -> dict[str, Any]:
-        """Trains all, alone and together."""
         for seed in self.seeds:
-            self.by_peft(self.trial_run("alone", seed))
-            say(f"{self.precision}: seed {seed} alone")
+            self.by_peft(self.trial_run("solo", seed))
+            say(f"{self.precision}: seed {seed} solo")
         loop = self.lane_state.loop
         loop.set_slots(len(self.seeds))
         for seed in self.seeds:
-            loop.join(self.trial_run("together", seed))
+            loop.join(self.trial_run("packed", seed))
         while not loop.is_empty:
             loop.step()
         say(f"{self.precision}: together")
         return self.sums()
 
     def by_peft(self, trial_run: TrialRun) -> None:
-        """One trial by PEFT's layers and torch's AdamW: nothing of a pack's."""
+        """Trains a trial by PEFT's layers and torch's AdamW, without a pack."""
         engine = SingleTrialEngine(self.lane_state.base, SOLO)
         slot = engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
         while trial_run.step < trial_run.epoch.steps:
@@ -114,7 +104,6 @@ class Parity:
         engine.leave(slot)
 
     def trial_run(self, side: str, seed: int) -> TrialRun:
-        """A trial that keeps its curve and saves its checkpoint."""
         curve = self.curves[side, seed] = []
 
         def save(step: int, model: nn.Module) -> None:
@@ -125,18 +114,18 @@ class Parity:
         return TrialRun(self.lane_state.data, spec, self.settings, hooks)
 
     def sums(self) -> dict[str, Any]:
-        """What differs, and what may."""
+        """Differences and their limits."""
         nlls = {
             side: [heldout_nll(self.settings, self.folder / f"{side}-{seed}", self.items) for seed in self.seeds]
-            for side in ("alone", "together")
+            for side in ("solo", "packed")
         }
-        differences = [ours - theirs for ours, theirs in zip(nlls["together"], nlls["alone"], strict=True)]
-        spread, worst = statistics.stdev(nlls["alone"]), max(map(abs, differences))
+        differences = [ours - theirs for ours, theirs in zip(nlls["packed"], nlls["solo"], strict=True)]
+        spread, worst = statistics.stdev(nlls["solo"]), max(map(abs, differences))
         first = max(self.step_gap(seed, 0) for seed in self.seeds)
         single = self.precision == "fp32"
         return {
             "trials": len(self.seeds),
-            "steps": len(self.curves["alone", 0]),
+            "steps": len(self.curves["solo", 0]),
             "padding_of_the_pack": round(1 - self.lane_state.loop.rows[1] / self.lane_state.loop.rows[0], 3),
             "heldout_nll_base_model": heldout_nll(self.settings, None, self.items),
             "heldout_nll": nlls,
@@ -150,8 +139,8 @@ class Parity:
         }
 
     def step_gap(self, seed: int, step: int) -> float:
-        """Widest difference of a sample's loss in a step, nats a token."""
-        ours, theirs = (self.curves[side, seed][step].item_nll for side in ("together", "alone"))
+        """Largest difference of a sample's loss in a step, nats a token."""
+        ours, theirs = (self.curves[side, seed][step].item_nll for side in ("packed", "solo"))
         return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
 
 

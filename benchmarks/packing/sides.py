@@ -1,22 +1,18 @@
-"""The sides of the packing benchmarks: trials in one pack, one trial by the loop, one by Hugging Face's `Trainer`.
-
-They run where torch does: a base of random weights and random samples, neither Ray nor a config nor a download.
-"""
+"""Sides of the packing benchmarks: trials in one pack, one trial by the loop, one by Hugging Face's `Trainer`."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainingArguments
 
+from benchmarks.clock import Clock, ClockCallback
 from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import Batch, TokenSequence, collate
@@ -38,12 +34,9 @@ LR = 1e-3
 
 
 class Samples:
-    """What the loop needs of a training set: random tokens, the second half of each sample labels.
+    """A training set for the loop: random tokens, with labels in the second half of each sample.
 
-    Args:
-        count: Number of samples.
-        mean: Mean length in tokens; lengths are spread evenly between half of it and one and a half times.
-        vocabulary: Number of tokens.
+    Lengths are uniform between half and one and a half times `mean`.
     """
 
     def __init__(self, count: int, mean: int, vocabulary: int) -> None:
@@ -64,38 +57,9 @@ class Samples:
         return collate([self.sequences[i] for i in indices])
 
 
-class Clock:
-    """Times the steps after warm-up.
-
-    Attributes:
-        seconds: Between the end of warm-up and `stop`.
-        waste: The part of a pack's rows that held no token of a sample.
-    """
-
-    def __init__(self, warm_up_steps: int) -> None:
-        self.seconds = self.waste = self._start = 0.0
-        self._steps, self._warm_up_steps = 0, warm_up_steps
-
-    def step_begins(self) -> bool:
-        """Call before every step; False, so that it may serve as `Hooks.should_stop`."""
-        if self._steps == self._warm_up_steps:
-            self._start = self._now()
-        self._steps += 1
-        return False
-
-    def stop(self) -> None:
-        self.seconds = self._now() - self._start
-
-    @staticmethod
-    def _now() -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-
 @dataclass(frozen=True)
 class Pace:
-    """How long a side trains, in steps, and on how many samples at a time."""
+    """Steps and batch size of a side."""
 
     warm_up_steps: int
     steps: int
@@ -126,7 +90,7 @@ class Setting:
         return int(self.samples.lengths[epoch_order(len(self.samples), seed)[first:]].sum())
 
     def solo(self, clock: Clock, seed: int = 0, records: list[StepRecord] | None = None) -> int:
-        """One trial by `trainables.training.loop`; returns the tokens of its timed steps."""
+        """Trains one trial by `trainables.training.loop`; returns the tokens of its timed steps."""
         hooks = Hooks(
             steps=lambda steps: None if records is None else records.extend(steps),
             checkpoint=lambda step, model: clock.stop(),
@@ -136,7 +100,7 @@ class Setting:
         return self.timed_tokens(seed)
 
     def side_by_side(self, trials: int, slots: int) -> None:
-        """Trials with LRs of their own through the loop, so many at a time."""
+        """Trains trials of different LRs through the loop, `slots` at a time."""
         hooks = Hooks(steps=lambda steps: None, checkpoint=lambda step, model: None, should_stop=lambda: False)
         waiting = [self.trial_run(0, LR / (number + 1), hooks) for number in range(trials)]
         self.loop.set_slots(slots)
@@ -146,13 +110,12 @@ class Setting:
             self.loop.step()
 
     def trial_run(self, seed: int, lr: float, hooks: Hooks) -> TrialRun:
-        """A trial at a constant LR."""
         params = {"peak_lr": lr, "warmup_fraction": 0.0, "decay_floor": lr}
         spec = TrialSpec(trial_id="trial", seed=seed, params=params)
         return TrialRun(self.samples, spec, self.config, hooks)  # type: ignore[arg-type]
 
     def packed(self, slots: int, *, own_orders: bool = False) -> Callable[[Clock], int]:
-        """So many trials in one pack: with different LRs, or with different orders."""
+        """A side with `slots` trials in one pack, of different LRs and, if asked, different orders."""
 
         def run(clock: Clock) -> int:
             pack = Pack(self.base)
@@ -172,22 +135,13 @@ class Setting:
         return run
 
     def part(self, seed: int, step: int, lr: float) -> StepPart:
-        """A slot's step of the epoch that a seed orders."""
+        """A slot's step of the epoch in the seed's order."""
         order = epoch_order(len(self.samples), seed)
         batch = self.samples.batch(step_indices(order, step, self.pace.batch_size))
         return StepPart([batch], batch.label_tokens, lr)
 
     def trainer(self, clock: Clock) -> int:
-        """One trial by `Trainer` with its default settings, on batches padded to their longest sample."""
-
-        class Ticks(TrainerCallback):
-            def on_step_begin(self, *args: Any, **more: Any) -> None:
-                clock.step_begins()
-
-            def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-                if state.global_step == state.max_steps:
-                    clock.stop()
-
+        """Trains one trial by `Trainer` with its defaults, on batches padded to their longest sample."""
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
             arguments = TrainingArguments(
                 output_dir=folder,
@@ -203,12 +157,13 @@ class Setting:
             )
             examples = [self.samples.sequences[i] for i in epoch_order(len(self.samples), 0)]
             model = self.base.prepare(LORA, 0)
-            Trainer(model, arguments, train_dataset=examples, data_collator=padded, callbacks=[Ticks()]).train()
+            Trainer(
+                model, arguments, train_dataset=examples, data_collator=padded, callbacks=[ClockCallback(clock)]
+            ).train()
         return self.timed_tokens(0)
 
 
 def padded(examples: list[TokenSequence]) -> dict[str, torch.Tensor]:
-    """`Trainer`'s batch."""
     longest = max(len(example.input_ids) for example in examples)
     rows: dict[str, list[np.ndarray]] = {"input_ids": [], "attention_mask": [], "labels": []}
     for _, ids, mask in examples:
@@ -220,7 +175,7 @@ def padded(examples: list[TokenSequence]) -> dict[str, torch.Tensor]:
 
 
 def random_base(shape: str, device: torch.device) -> Base:
-    """A base of a shape, its weights random, as `load_base` would prepare it for LoRA."""
+    """A base with random weights, prepared for LoRA as `load_base` does."""
     precision = resolve_precision("auto", device)
     config = Qwen2Config(
         vocab_size=VOCABULARY[shape],

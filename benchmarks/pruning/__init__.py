@@ -1,1 +1,1 @@
-"""What early stopping saves and what it loses."""
+"""Steps saved and choices lost by early stopping."""

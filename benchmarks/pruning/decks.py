@@ -1,4 +1,4 @@
-"""The recorded trials that replayed sweeps are drawn from, by LR regime, and what a seed is worth among them."""
+"""Recorded trials by LR regime, from which replayed sweeps are drawn, and the seed sd among them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,31 @@ import numpy as np
 from benchmarks.pruning.replay import Recorded, recorded_trials
 from benchmarks.recording.curves import GRID_PEAKS, REGIMES, Curves
 
+# A grid's lowest and highest levels belong to the regimes that end there.
 ROUNDING = 1.001
-"""A grid's lowest and highest levels belong to the regimes that end there."""
 
+# With fewer degrees of freedom a seed's sd counts as not measured.
 LEAST_DF = 3
-"""With fewer degrees of freedom a seed's sd counts as not measured."""
 
 
 @dataclass(frozen=True)
 class Deck:
-    """Recorded trials that sweeps are drawn from; all saw the same samples in the same order.
+    """Recorded trials that sweeps are drawn from; all saw the same samples in the same order."""
 
-    Attributes:
-        regime: Its LR regime, or "all".
-        order: The seed of the samples' order.
-        trials: Whole trials.
-        seed_sd: Standard deviation of the final objective between seeds near the best setting, nats a token; NaN where
-            it was not measured.
-    """
-
-    regime: str
-    order: int
-    trials: tuple[Recorded, ...]
+    regime: str  # its LR regime, or "all"
+    order: int  # the seed of the samples' order
+    trials: tuple[Recorded, ...]  # whole trials
+    # standard deviation of the final objective between seeds near the best setting, nats a token; NaN where it
+    # was not measured
     seed_sd: float
 
     @property
     def name(self) -> str:
-        """For the report."""
         return f"{self.regime} ({self.order})"
 
 
 def decks(curves: Curves) -> list[Deck]:
-    """The LR regimes as they were recorded, or cut out of a trained grid, once for each of its orders of samples."""
+    """Decks of the LR regimes, as recorded or cut out of a grid, for each order of samples."""
     found = []
     for regime, ends in REGIMES.items():
         if "grid" in curves.study:
@@ -57,7 +50,7 @@ def decks(curves: Curves) -> list[Deck]:
 
 
 def together(chosen: Sequence[Deck]) -> list[Deck]:
-    """All trials of each order of samples in one deck; a seed's sd is that of the regime with the best trial."""
+    """Joins the decks of each order of samples; the seed sd is that of the regime with the best trial."""
     found = []
     for order in sorted({deck.order for deck in chosen}):
         parts = [deck for deck in chosen if deck.order == order]
@@ -68,12 +61,11 @@ def together(chosen: Sequence[Deck]) -> list[Deck]:
 
 
 def best_peak(trials: Sequence[Recorded]) -> float:
-    """The peak LR of the trial with the lowest final objective."""
     return min(trials, key=lambda trial: trial.objective).params["peak_lr"]
 
 
 def seed_sd(curves: Curves, peak_lr: float) -> float:
-    """Pooled sd of the final objective over settings that were trained with several seeds, at the nearest peak LR."""
+    """Pooled seed sd of the final objective at the nearest peak LR with several seeds; NaN if unknown."""
     rows = np.isin(curves.study, ["seeds", "grid"]) & (curves.state == "complete")
     finals = curves.objective[:, -1]
     rows &= np.isfinite(finals)

@@ -1,4 +1,4 @@
-"""A sweep over recorded trials, in a given order, with a rule that stops some of them: what it trained and chose."""
+"""Replays a sweep over recorded trials in a given order, with a rule that stops trials."""
 
 from __future__ import annotations
 
@@ -14,58 +14,44 @@ from sweeps.pruning.trial_curve import TrialCurve, read_curve
 from trainables.data.epoch import checkpoint_steps, report_points
 from trainables.diagnostics import Finding
 
+# What is known of a trial at a report, of those that are complete and of the others that run; says whether it is
+# stopped.
 Rule = Callable[[TrialCurve, Sequence[TrialCurve], Sequence[TrialCurve]], bool]
-"""What is known of a trial at a report, of those that are complete and of the others that run; says whether it is
-stopped."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded trial, report by report.
+    """A recorded trial, report by report."""
 
-    Attributes:
-        stages: The trial as it is known at each report, as far as its training loop would have trained it.
-        steps: Optimizer steps done at each of those reports.
-        steps_planned: Steps of its epoch.
-        diverged: Whether the loop ended it: its loss was not finite, diverged or was worse than its base model's.
-        params: Its setting.
-        row: Its place in the recording.
-    """
-
+    # the trial as it is known at each report, as far as its training loop would have trained it
     stages: tuple[TrialCurve, ...]
-    steps: tuple[int, ...]
-    steps_planned: int
-    diverged: bool
-    params: dict[str, float]
-    row: int
+    steps: tuple[int, ...]  # optimizer steps done at each of those reports
+    steps_planned: int  # steps of its epoch
+    diverged: bool  # whether the loop ended it: its loss was not finite, diverged or was worse than its base model's
+    params: dict[str, float]  # its setting
+    row: int  # its place in the recording
 
     @property
     def objective(self) -> float:
-        """Of the last checkpoint; infinite for a trial that diverged."""
+        """Objective of the last checkpoint; infinite for a diverged trial."""
         final = self.stages[-1].objective
         return float("inf") if final is None else final
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a replayed sweep came to; the trials in the order in which they were started.
+    """What a replayed sweep came to; the trials in the order in which they were started."""
 
-    Attributes:
-        executed: Steps that each trial was trained.
-        stopped: Whether the rule stopped it.
-        chosen: The lowest objective of a complete trial; infinite without any.
-    """
-
-    executed: tuple[int, ...]
-    stopped: tuple[bool, ...]
-    chosen: float
+    executed: tuple[int, ...]  # steps that each trial was trained
+    stopped: tuple[bool, ...]  # whether the rule stopped it
+    chosen: float  # the lowest objective of a complete trial; infinite without any
 
 
 def replay(trials: Sequence[Recorded], lanes: int, rule: Rule) -> Sweep:
     """Trains the trials in their order, `lanes` at a time, all at the same speed.
 
-    Between two reports every lane trains its trial on by one part of the epoch; then complete trials count as finished,
-    the rule is asked of the others, and lanes that have become free take the next trials.
+    Between two reports every lane trains one part of the epoch. Then complete trials count as finished, the rule is
+    asked of the others, and free lanes take the next trials.
     """
     waiting = iter(range(len(trials)))
     running: dict[int, int] = {}  # reports so far, by trial
@@ -89,29 +75,25 @@ def replay(trials: Sequence[Recorded], lanes: int, rule: Rule) -> Sweep:
 
 
 def recorded_trials(curves: Curves, chosen: np.ndarray) -> list[Recorded]:
-    """Some trials of a recording (a mask), each read as its loop would have read it."""
     return [recorded_trial(curves, row) for row in np.flatnonzero(chosen).tolist()]
 
 
 def recorded_trial(curves: Curves, row: int) -> Recorded:
-    """One trial, read by the diagnostics as if it were being trained now.
+    """A trial, read by the diagnostics as in training.
 
     Raises:
-        ValueError: It ended before its time, and today's diagnostics would not have ended it.
+        ValueError: It ended early, and today's diagnostics would not have ended it.
     """
     schedule, samples = curves.schedule(row), samples_of(curves, row)
     base_level = float(curves.base_item_nll[curves.sets.index(str(curves.data[row]))].mean())
     findings = read(samples, schedule, base_level)
-    reports = sorted(
-        report_points(schedule.steps) | frozenset(checkpoint_steps(curves.points.tolist(), schedule.steps))
-    )
+    checkpoints = checkpoint_steps(curves.points.tolist(), schedule.steps)
+    reports = sorted(report_points(schedule.steps) | frozenset(checkpoints))
     errors = [finding["step"] for finding in findings if finding["severity"] == "error"]
     last = next((at for at in reports if errors and at >= errors[0]), schedule.steps)
     if not errors and (str(curves.state[row]) != "complete" or not np.all(np.isfinite(samples.nll))):
         raise ValueError(f"trial {row}: it did not come to its end, and no diagnostic says why")
-    points = dict(
-        zip(checkpoint_steps(curves.points.tolist(), schedule.steps), curves.objective[row].tolist(), strict=True)
-    )
+    points = dict(zip(checkpoints, curves.objective[row].tolist(), strict=True))
     lines = [{"step": step + 1, "item_nll": samples.nll[samples.step(step)].tolist()} for step in range(last)]
     whole = read_curve(
         str(row), int(curves.seed[row]), schedule, len(samples.nll), samples.batch, lines,
@@ -125,7 +107,7 @@ def recorded_trial(curves: Curves, row: int) -> Recorded:
 
 
 def _until(whole: TrialCurve, seen: int, findings: Sequence[Finding], is_last: bool) -> TrialCurve:
-    """The trial as it is known after so many samples."""
+    """The trial as known after `seen` samples."""
     heldout = {at: value for at, value in whole.heldout.items() if at <= seen}
     objective = whole.objective if is_last else None
     return replace(whole, nll=whole.nll[:seen], heldout=heldout, objective=objective, findings=tuple(findings))

@@ -1,7 +1,7 @@
-"""Who stops trials in the replays: the evidence that this project goes by, Ray Tune's ASHA, the median rule, nobody.
+"""Rules that stop trials in the replays: this project's, Ray Tune's ASHA, the median rule, none.
 
-The others are asked with two metrics: the held-out objective at each checkpoint, as `search.trial_scheduler` has it,
-and the running loss at each report, for they can't stop a trial between checkpoints otherwise.
+The others read either the held-out objective at each checkpoint, as `search.trial_scheduler` does, or the running loss
+at each report, since otherwise they can't stop a trial between checkpoints.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from sweeps.pruning.dominance import WINDOW
 from sweeps.pruning.trial_curve import TrialCurve
 
 METRIC, TIME, WHOLE = "metric", "percent", 100
-GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2
+GRACES, REDUCTIONS, LEAST = (12, 25, 50), (1.5, 4.0), 2  # percent of the epoch; reduction factors; trials
 Measure = Callable[[TrialCurve], float | None]
 
 
-def nobody() -> Rule:
-    """No trial is stopped; those that diverge end all the same."""
+def never_stop() -> Rule:
+    """Stops no trial; diverging trials end regardless."""
     return lambda trial, finished, siblings: False
 
 
 def evidence(level: float) -> Rule:
-    """`sweeps.pruning`, which remembers nothing from report to report."""
+    """`sweeps.pruning`, which keeps no state between reports."""
     return lambda trial, finished, siblings: decide(trial, finished, siblings, level=level).stop
 
 
 def heldout(trial: TrialCurve) -> float | None:
-    """The objective of the checkpoint that the trial has just written; None between checkpoints."""
+    """Objective of the checkpoint at this report; None between checkpoints."""
     return trial.heldout.get(trial.seen)
 
 
 def running() -> Measure:
-    """The running loss over the last part of the epoch; each is computed once."""
+    """The running loss over the last part of the epoch, cached."""
     known: dict[tuple[str, int], float] = {}
 
     def measure(trial: TrialCurve) -> float | None:
@@ -53,8 +53,8 @@ def running() -> Measure:
     return measure
 
 
-def parametrised() -> dict[str, dict[str, Callable[[], Rule]]]:
-    """ASHA and the median rule, each with several parametrisations, for the trials of one recording."""
+def parametrized() -> dict[str, dict[str, Callable[[], Rule]]]:
+    """ASHA and the median rule with several parametrizations, for the trials of one recording."""
     measures: dict[str, Measure] = {"held-out": heldout, "running loss": running()}
     ashas: dict[str, Callable[[], Rule]] = {
         f"{metric}, grace {grace} %, reduction {reduction:g}": partial(asha, measure, grace, reduction)
@@ -71,11 +71,11 @@ def parametrised() -> dict[str, dict[str, Callable[[], Rule]]]:
 
 
 def asha(measure: Measure, grace: int, reduction: float) -> Rule:
-    """Ray Tune's own ASHA with one bracket; `grace` in percent of the epoch."""
+    """Ray Tune's ASHA with one bracket; `grace` in percent of the epoch."""
     scheduler = AsyncHyperBandScheduler(
         time_attr=TIME, metric=METRIC, mode="min", max_t=WHOLE, grace_period=grace, reduction_factor=reduction
     )
-    known: dict[str, Any] = {}  # stands for Tune's trials, of which it asks the id alone
+    known: dict[str, Any] = {}  # stands for Tune's trials, whose id is all that it reads
     controller: Any = None
 
     def rule(trial: TrialCurve, _finished: Sequence[TrialCurve], _siblings: Sequence[TrialCurve]) -> bool:
@@ -91,15 +91,14 @@ def asha(measure: Measure, grace: int, reduction: float) -> Rule:
 
 
 def median(measure: Measure, grace: int, least: int) -> Rule:
-    """The median stopping rule as in Ray Tune's `MedianStoppingRule`, which is too slow for so many replays.
+    """The rule of Ray Tune's `MedianStoppingRule`, which is too slow for so many replays.
 
-    A trial is stopped when its best value so far is worse than the median, over all others that have come as far, of
-    their mean value from the grace period on to here.
+    A trial is stopped if its best value is worse than the median of the others' running means at the same time.
 
     Args:
-        measure: What is compared.
-        grace: Percent of the epoch before which none is stopped.
-        least: Other trials that must have come as far.
+        measure: The compared value.
+        grace: Percent of the epoch before which no trial is stopped, and from which means are taken.
+        least: Number of other trials required at the same time.
     """
     best: dict[str, float] = {}
     sums: dict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))

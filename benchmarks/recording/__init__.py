@@ -1,1 +1,1 @@
-"""Real loss curves, recorded once for the benchmarks that replay them."""
+"""Records real loss curves for the benchmarks that replay them."""

@@ -1,19 +1,18 @@
 """Records real loss curves, step by step and sample by sample, for the replays of the other benchmarks.
 
-Every trial is one epoch of `trainables.training.loop` on a real model and data. Kept are numbers alone: each
-sample's loss in
-the step that trained on it, gradient norms, and the held-out items' losses along the epoch. Trials fall into studies:
+Every trial is one epoch of `trainables.training.loop` on a real model and data. Kept are only numbers: each sample's
+loss in the step that trained on it, gradient norms, and the held-out items' losses along the epoch. Studies:
 
 - `low`, `middle`, `high`: LR regimes, settings drawn at random, one sample order for all, so that trials are paired;
 - `seeds`: a few settings, each with many seeds (order and adapter);
 - `grid`: 16 peaks x 3 warm-ups x 2 floors, from far too low to diverging, each with 3 seeds;
 - `planted`: one in twenty answers exchanged with another of its kind, several trials for each planting.
 
-Two commands, from the data to the curves; a recording that was stopped goes on where it was:
+Two commands; a stopped recording continues:
 
-    python -m benchmarks.recording.__main__ prepare --model random:tiny-llama --train conf/data/demo/train.jsonl \\
+    python -m benchmarks.recording prepare --model random:tiny-llama --train conf/data/demo/train.jsonl \\
         --heldout conf/data/demo/heldout/*.jsonl --limit 240 --heldout-limit 16 --to .cache/curves/tiny
-    python -m benchmarks.recording.__main__ record --data .cache/curves/tiny --method full --batch-size 4 \\
+    python -m benchmarks.recording record --data .cache/curves/tiny --method full --batch-size 4 \\
         --to benchmarks/data/curves_tiny.npz
 """
 
@@ -32,10 +31,10 @@ import numpy as np
 
 from benchmarks.recording.curves import GRID_PEAKS, PARAMS, PER_SET, REGIMES, load, save, stack, unstack
 
-SEEDED_PEAKS = np.geomspace(1e-4, 3e-3, 8)
+SEEDED_PEAKS = np.geomspace(1e-4, 3e-3, 8)  # peak LRs of the study of seeds
 GRID_WARMUPS = (0.03, 0.06, 0.10)
 GRID_FLOORS = (1e-5, 4.5e-5)
-PLANTED_PEAKS = (1.5e-4, 4e-4, 1e-3)
+PLANTED_PEAKS = (1.5e-4, 4e-4, 1e-3)  # peak LRs of each planting
 STUDIES = ["middle", "high", "low", "seeds", "grid", "planted"]
 
 
@@ -50,17 +49,15 @@ class Job:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from the others."""
         return key(self.study, self.data, self.seed, [self.params[name] for name in PARAMS])
 
 
 def key(study: str, data: str, seed: int, params: Any) -> tuple[Any, ...]:
-    """Of a job, or of the trial that was recorded for it."""
+    """Identity of a job and of its recorded trial."""
     return (str(study), str(data), int(seed), *(f"{value:.6g}" for value in params))
 
 
 def main() -> None:
-    """Prepares data or records curves."""
     options = parse()
     if options.command == "prepare":
         from benchmarks.recording.data import prepare
@@ -71,10 +68,9 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     text = str(__doc__)
     command = argparse.ArgumentParser(
-        prog="python -m benchmarks.recording.__main__",
+        prog="python -m benchmarks.recording",
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -114,12 +110,12 @@ def parse() -> argparse.Namespace:
 
 
 def record(options: argparse.Namespace) -> None:
-    """Records what there is time for and what the file does not hold yet."""
+    """Records trials that the file lacks, as far as the time allows."""
     trials = unstack(load(options.to)) if options.to.exists() else []
     done = {key(trial["study"], trial["data"], trial["seed"], trial["params"]) for trial in trials}
     plan = [job for job in make_jobs(options) if job.key not in done]
     print(f"{len(done)} trials recorded, {len(plan)} to go", flush=True)
-    context = mp.get_context("spawn")
+    context = mp.get_context("spawn")  # a forked child can't use CUDA
     jobs, results = context.Queue(), context.Queue()
     for job in plan:
         jobs.put(job)
@@ -142,7 +138,7 @@ def record(options: argparse.Namespace) -> None:
 
 
 def merged(common: dict[str, Any] | None, found: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The arrays that trials share, with a line for every training set met so far."""
+    """The arrays that trials share, with a row for each training set so far."""
     if common is None and file.exists():
         stored = load(file)
         common = {name: getattr(stored, name) for name in found}
@@ -158,13 +154,12 @@ def _by_set(common: dict[str, Any]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def make_jobs(options: argparse.Namespace) -> list[Job]:
-    """The trials, the studies in turn, so that a recording that is cut short holds as much of each."""
+    """The trials, alternating between studies, so that a recording cut short holds as much of each."""
     lists = [study_jobs(study, options) for study in options.studies]
     return [job for row in itertools.zip_longest(*lists) for job in row if job]
 
 
 def study_jobs(study: str, options: argparse.Namespace) -> list[Job]:
-    """The trials of one study."""
     if study in REGIMES:
         draw = np.random.default_rng([sum(map(ord, study)), options.seed])
         low, high = np.log(REGIMES[study])
@@ -184,13 +179,13 @@ def study_jobs(study: str, options: argparse.Namespace) -> list[Job]:
 
 
 def params(draw: np.random.Generator, peak: float, scale: float) -> dict[str, float]:
-    """A setting: warm-up and floor from the recommended bounds, the floor held below 0.8 of the peak."""
+    """Draws a setting: warm-up and floor from the recommended bounds, the floor below 0.8 of the peak."""
     floor = min(float(draw.uniform(4e-5, 5e-5)), 0.8 * peak)
     return {"peak_lr": peak * scale, "warmup_fraction": float(draw.uniform(0.03, 0.10)), "decay_floor": floor * scale}
 
 
 def grid(scale: float) -> list[dict[str, float]]:
-    """The dense grid's settings; where the peak is low, floors are held below 0.8 of it and may coincide."""
+    """The dense grid's settings; at low peaks, floors are capped below 0.8 of the peak."""
     return [
         {
             "peak_lr": float(peak) * scale,
@@ -204,7 +199,7 @@ def grid(scale: float) -> list[dict[str, float]]:
 
 
 def work(jobs: Any, results: Any, options: argparse.Namespace, deadline: float) -> None:
-    """One process: trains its trials on a warm base."""
+    """Trains trials on a warm base, in a process of its own."""
     from benchmarks.recording.trial import Recorder
 
     parent = mp.parent_process()

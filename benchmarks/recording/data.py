@@ -1,4 +1,4 @@
-"""Tokenized sets for `benchmarks.recording.__main__`, and training sets in which some answers are wrong."""
+"""Tokenized sets for `benchmarks.recording`, and training sets with planted wrong answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLANTED_FRACTION = 0.05
 
 
 def prepare(options: Namespace) -> None:
-    """Writes `train.arrow`, `heldout-AREA.arrow`, `planted-K.arrow` and `prepared.json`, which says what they are."""
+    """Writes `train.arrow`, `heldout-AREA.arrow`, `planted-K.arrow` and their description, `prepared.json`."""
     options.to.mkdir(parents=True, exist_ok=True)
     model = resolve_model(ModelConfig(name=options.model), options.to.parent)
     tokenizer = load_tokenizer(model)
@@ -61,7 +61,7 @@ def read_samples(path: str) -> list[Sample]:
 
 
 def some(samples: list[Sample], limit: int | None) -> list[Sample]:
-    """Samples drawn without replacement, always the same, in the file's order."""
+    """Draws samples without replacement, with a fixed seed, in the file's order."""
     if limit is None or limit >= len(samples):
         return samples
     chosen = np.random.default_rng(0).permutation(len(samples))[:limit]
@@ -69,7 +69,7 @@ def some(samples: list[Sample], limit: int | None) -> list[Sample]:
 
 
 def plant(samples: list[Sample], seed: int) -> tuple[list[Sample], list[str]]:
-    """Gives one sample in twenty the answer of another of its kind, a different one.
+    """Replaces the answer of one sample in twenty by a different one of its kind.
 
     Returns:
         All samples, and the ids of those with a wrong answer.
@@ -90,7 +90,7 @@ def plant(samples: list[Sample], seed: int) -> tuple[list[Sample], list[str]]:
 
 
 def kind(sample: Sample) -> str:
-    """The kind of an answer: the letters of the sample's id, and whether the answer is a number, yes or no, or text."""
+    """Kind of an answer: the letters of the sample's id, and number, yes/no or text."""
     answer = sample.response.strip().lower()
     form = "number" if re.search(r"\d", answer) else "yesno" if answer.rstrip(".") in ("yes", "no") else "text"
     return f"{re.sub(r'[^a-z]+', '-', sample.id.lower())} {form}"

@@ -1,4 +1,4 @@
-"""Trains a trial and keeps its numbers; the part of `benchmarks.recording.__main__` that needs torch."""
+"""Trains a trial and keeps its numbers; the part of `benchmarks.recording` that imports torch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ BATCH_TOKENS = 16384
 
 
 class Recorder:
-    """A warm base model that trains trials and keeps their numbers.
-
-    Args:
-        options: Those of `record_curves record`.
-    """
+    """A warm base model that trains trials and keeps their numbers; `options` are those of `record`."""
 
     def __init__(self, options: Namespace) -> None:
         torch.set_num_threads(1)
@@ -46,21 +42,19 @@ class Recorder:
         self.base_losses = {name: self.losses(untouched, name) for name in self.sets if name not in self.areas}
 
     def losses(self, model: Any, name: str) -> np.ndarray:
-        """Each item's mean loss of one set."""
+        """Mean loss of each item of a set."""
         return np.array([loss.nll for loss in item_losses(model, self.sets[name], BATCH_TOKENS)], np.float32)
 
     def heldout(self, model: Any) -> np.ndarray:
-        """Each item's mean loss, area after area by name."""
+        """Mean loss of each item, by area in order of name."""
         return np.concatenate([self.losses(model, name) for name in self.areas])
 
     def record_all(self, next_job: Callable[[], dict[str, Any] | None], done: Callable[[dict[str, Any]], None]) -> None:
-        """Trains trials, several side by side, until there are no more.
+        """Trains trials, several at once, until there are no more.
 
         Args:
-            next_job: A trial's study, data, seed and params; None if no other is to begin.
-            done: Called with every trial that has ended: `trial`, a record for `benchmarks.recording.curves.stack`,
-            and `common`,
-                what trials share.
+            next_job: Returns a trial's study, data, seed and params; None to begin no other.
+            done: Called with each ended trial: `trial`, a record for `stack`, and `common`, the shared arrays.
         """
         loop, running, is_open = Loop(self.base), list[Recording](), True
         loop.set_slots(self.slots)
@@ -80,7 +74,7 @@ class Recorder:
                 done({"trial": recording.trial(ended.outcome), "common": self.common(recording.data)})
 
     def common(self, data: str) -> dict[str, Any]:
-        """What the trials of one training set share."""
+        """Arrays that the trials of one training set share."""
         samples = self.sets[data]
         counts = [int(np.count_nonzero(samples.label_mask(i))) for i in range(len(samples))]
         return {
@@ -98,16 +92,7 @@ class Recorder:
 
 
 class Recording:
-    """A trial while it is trained, and what is kept of it.
-
-    Args:
-        recorder: Whose samples it is trained on.
-        study, data, seed, params: Those of `record_curves.Job`.
-
-    Attributes:
-        trial_run: Its way through the epoch.
-        data: The name of its training set.
-    """
+    """A trial in training and its record; the arguments are those of a `Job`."""
 
     def __init__(self, recorder: Recorder, study: str, data: str, seed: int, params: dict[str, float]) -> None:
         self.data, self._training = data, recorder.training
@@ -125,7 +110,6 @@ class Recording:
         self.trial_run = TrialRun(self._samples, spec, recorder.config, hooks)  # type: ignore[arg-type]
 
     def trial(self, outcome: Outcome) -> dict[str, Any]:
-        """Its record."""
         size = len(self._samples)
         return {
             **self._fields,
@@ -138,7 +122,7 @@ class Recording:
 
 
 def padded(values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """As far as the trial came; NaN after that."""
+    """Pads with NaN after the end of the trial."""
     whole = np.full(shape, np.nan, np.float32)
     if values:
         whole[: len(values)] = values

@@ -1,1 +1,1 @@
-"""What dispatcher, ledger and search cost at many lanes."""
+"""Cost of dispatcher, ledger and search at many lanes."""

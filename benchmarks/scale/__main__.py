@@ -1,12 +1,10 @@
-"""What a large sweep costs beside its training: dispatcher, ledger and search, with lanes whose steps only take time.
+"""What a large sweep costs beyond its training: dispatcher, ledger and search, with lanes whose steps only take time.
 
-The dispatcher, the search with its study, and the recorder with ledger and `trials.jsonl` (synced to disk) are the real
-ones, each on a thread of its own in one process, without Ray. Lanes and Tune trials are coroutines that call the
-dispatcher as the real ones do: a lane takes a job, asks whether to drop it (long polls), tells of progress and of each
-checkpoint, and ends it; a trial of Tune polls. What is measured is CPU time, so that a busy machine matters little. Not
-in it: Ray's own calls, Tune and W&B.
+Dispatcher, search with its study, and recorder with ledger and `trials.jsonl` (synced to disk) are the real ones, each
+on a thread of its own in one process, without Ray. Lanes and Tune trials are coroutines that call the dispatcher as the
+real ones do. The figures are CPU time, which a busy machine changes little. Not measured: Ray's calls, Tune and W&B.
 
-Two more parts: the samplers alone, in a study of so many ended trials; and a resumed sweep's reading of a long ledger.
+Two more parts: the samplers in a study of many ended trials, and a resumed sweep's reading of a long ledger.
 """
 
 from __future__ import annotations
@@ -37,11 +35,10 @@ from trainables.config.trial_spec import TrialSpec
 from trainables.storage.layout import LEDGER_FILE
 from trainables.storage.working_copy import WorkingCopy
 
-MOST_SHARE = 0.01
+MOST_SHARE = 0.01  # target: CPU time of the driver as a share of wall time
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     result: dict[str, Any] = {"benchmark": "scale", "machine": machine(), "options": vars(options), "sweeps": []}
     for lanes in options.lanes:
@@ -60,7 +57,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("scale", str(__doc__).partition("\n")[0], "--lanes 64 --steps 100")
     command.add_argument("--lanes", type=int, nargs="+", default=[8, 64, 256], help="sizes, one sweep each")
     command.add_argument("--trials-per-lane", type=int, default=4, help="trials of each sweep, in lanes")
@@ -72,7 +68,7 @@ def parse() -> argparse.Namespace:
 
 
 def proposal_ms(sampler: str, done: int, asked: int = 3) -> float:
-    """CPU-ms of a proposal in a study of so many ended trials, the mean of a few."""
+    """Mean CPU-ms of a proposal in a study of `done` ended trials."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         config = config_in(Path(folder), sampler, done + asked)
         search = SweepSearch(config, [], BASE, {}, lambda _: None, history=history(config, done), submitted=done)
@@ -85,7 +81,7 @@ def proposal_ms(sampler: str, done: int, asked: int = 3) -> float:
 
 
 def recovery_seconds(trials: int) -> float:
-    """CPU seconds that a resumed sweep takes to read a ledger of so many ended trials and to build the study anew."""
+    """CPU seconds of a resumed sweep for reading a ledger of ended trials and rebuilding the study."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         config = config_in(Path(folder), "random", trials)
         areas = {name: {"nll": 2.0, "exact_match": 0.5, "items": 60} for name in config.heldout.areas}
@@ -108,7 +104,7 @@ def recovery_seconds(trials: int) -> float:
 
 
 def history(config: SweepConfig, done: int) -> list[FrozenTrial]:
-    """Ended trials anywhere in the space, with a bowl and noise as objective."""
+    """Random ended trials with a noisy bowl as objective."""
     space, draw = distributions(config), np.random.default_rng(0)
     cube, points = UnitCube(space), draw.random((done, len(space)))
     values = 2.0 + ((points - 0.4) ** 2).sum(axis=1) + draw.normal(0.0, 0.02, done)

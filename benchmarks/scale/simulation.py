@@ -1,4 +1,4 @@
-"""A sweep of lanes whose steps only take time, around the real dispatcher, search, ledger and recorder's files."""
+"""A simulated sweep around the real dispatcher, search, ledger and recorder's files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,13 @@ from trainables.config.trial_spec import TrialSpec
 from trainables.data.epoch import REPORTS
 from trainables.redaction import redact_all
 
-BASE = 3.0
-POLL_SECONDS, WATCH_SECONDS, LOOK_SECONDS = 20.0, 20.0, 0.5
+BASE = 3.0  # the base model's loss, nats a token
+POLL_SECONDS, WATCH_SECONDS, LOOK_SECONDS = 20.0, 20.0, 0.5  # as lanes and driver wait in a real sweep
 CHECKPOINTS = 5
 PARTS = ("ledger_of_ends", "ledger_of_proposals", "search", "look")
 
 
 def config_in(folder: Path, sampler: str, trials: int) -> SweepConfig:
-    """The demo's space, in a folder of its own."""
     changes = [f"storage_path={folder}", f"search.sampler={sampler}", f"search.trials={trials}"]
     config = load_config(PROJECT / "conf" / "smoke.yaml", changes)
     config.folder.mkdir()
@@ -48,7 +48,7 @@ class Account:
 
     @contextmanager
     def event(self) -> Iterator[None]:
-        """Measures the block, which stays on its thread."""
+        """Measures the block, on one thread."""
         started, began = time.thread_time(), time.monotonic()
         yield
         self.wall_seconds += time.monotonic() - began
@@ -56,26 +56,18 @@ class Account:
         self.events += 1
 
     def figures(self) -> dict[str, float]:
-        """CPU-ms and wall-ms an event, and how many there were."""
         cpu, wall = (round(1e3 * total / max(1, self.events), 3) for total in (self.seconds, self.wall_seconds))
         return {"cpu_ms_an_event": cpu, "wall_ms_an_event": wall, "events": self.events}
 
 
 @dataclass
 class Simulation:
-    """One sweep of stub lanes.
+    """One sweep of stub lanes."""
 
-    Args:
-        config: The sweep; its trials are proposed by its sampler.
-        lanes: Trials at once.
-        steps: Steps of a trial.
-        step_seconds: What a step takes.
-    """
-
-    config: SweepConfig
-    lanes: int
-    steps: int
-    step_seconds: float
+    config: SweepConfig  # the sweep; its trials are proposed by its sampler
+    lanes: int  # trials at once
+    steps: int  # steps of a trial
+    step_seconds: float  # what a step takes
     accounts: dict[str, Account] = field(default_factory=lambda: {name: Account() for name in PARTS})
     tune: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     recorder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
@@ -83,7 +75,7 @@ class Simulation:
     calls: int = 0
 
     async def run(self) -> dict[str, Any]:
-        """The whole sweep in real time; returns its figures."""
+        """Runs the sweep in real time; returns its figures."""
         self.client, self.ledger = Dispatcher(max_failures=0), Ledger(self.config.folder, epoch=1)
         self.search = SweepSearch(self.config, [], BASE, {}, self._submitted)
         self.waiting, self.over = iter(range(self.config.search.trials)), asyncio.Event()
@@ -97,7 +89,7 @@ class Simulation:
         return self._figures(time.monotonic() - began, time.process_time() - cpu)
 
     def _figures(self, wall: float, cpu: float) -> dict[str, Any]:
-        apart = sum(account.seconds for account in self.accounts.values())
+        measured = sum(account.seconds for account in self.accounts.values())
         trained = self.config.search.trials * self.steps * self.step_seconds
         return {
             "lanes": self.lanes,
@@ -106,7 +98,7 @@ class Simulation:
             "cpu_seconds": round(cpu, 2),
             "cpu_share_of_wall": round(cpu / wall, 4),
             "lanes_busy": round(trained / (self.lanes * wall), 3),
-            "dispatcher": {"cpu_ms_an_event": round(1e3 * (cpu - apart) / self.calls, 3), "events": self.calls},
+            "dispatcher": {"cpu_ms_an_event": round(1e3 * (cpu - measured) / self.calls, 3), "events": self.calls},
             **{name: account.figures() for name, account in self.accounts.items()},
         }
 
@@ -114,6 +106,7 @@ class Simulation:
         began = self.accounts["ledger_of_proposals"].seconds
         with self.accounts["ledger_of_proposals"].event():
             self.ledger.append("trial_submitted", spec=spec.model_dump())
+        # The search calls this: its account must not count the ledger's time a second time.
         self.accounts["search"].seconds -= self.accounts["ledger_of_proposals"].seconds - began
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -121,7 +114,7 @@ class Simulation:
         return await getattr(self.client, method)(*arguments)
 
     async def _tune_trials(self) -> None:
-        """One of Tune's concurrent trials after the other, as `sweeps.search.tune_trial` and Tune's loop do it."""
+        """Runs Tune trials one by one, as `sweeps.search.tune_trial` and Tune's loop do."""
         for number in self.waiting:
             spec = (await self._tell("suggest", str(number)))["spec"]
             await self._call("submit", spec["trial_id"], {"do": "trial", "spec": spec, "baseline": {}})
@@ -136,7 +129,7 @@ class Simulation:
             await self._tell("on_trial_complete", str(number), result)
 
     async def _tell(self, method: str, *arguments: Any) -> Any:
-        """A call of the search, on Tune's one thread."""
+        """Calls the search on Tune's only thread."""
 
         def call() -> Any:
             with self.accounts["search"].event():
@@ -160,33 +153,26 @@ class Simulation:
             pass
 
     async def _train(self, lane: str, job_id: str, spec: dict[str, Any]) -> None:
-        """An epoch that only takes time: `REPORTS` times progress, `CHECKPOINTS` points, and the end."""
+        """Simulates an epoch: `REPORTS` progress messages, `CHECKPOINTS` points and the end."""
         began, points = time.monotonic(), []
+        post = partial(self._call, "post", lane, self.incarnations[lane], job_id, 1)
         for number in range(1, REPORTS + 1):
             step = round(self.steps * number / REPORTS)
             await asyncio.sleep(max(0.0, began + step * self.step_seconds - time.monotonic()))
-            await self._call(
-                "post",
-                lane,
-                self.incarnations[lane],
-                job_id,
-                1,
-                {"kind": "progress", "step": step, "steps": self.steps},
-            )
+            await post({"kind": "progress", "step": step, "steps": self.steps})
             if number % (REPORTS // CHECKPOINTS) == 0:
                 points.append(self._point(step))
-                report = {"kind": "areas", "seq": len(points), **points[-1]}
-                await self._call("post", lane, self.incarnations[lane], job_id, 1, report)
+                await post({"kind": "areas", "seq": len(points), **points[-1]})
         checkpoints = [{**point, "path": f"trials/{job_id}/checkpoints/step-{point['step']}"} for point in points]
         end = {"state": "complete", "spec": spec, "steps": self.steps, "checkpoints": checkpoints, "findings": []}
-        await self._call("post", lane, self.incarnations[lane], job_id, 1, {"kind": "end", "end": end})
+        await post({"kind": "end", "end": end})
 
     def _point(self, step: int) -> dict[str, Any]:
         areas = {name: {"nll": 2.0, "exact_match": 0.5, "items": 60} for name in self.config.heldout.areas}
         return {"step": step, "areas": areas, "objective": 2.0, "fraction": step / self.steps}
 
     async def _recorder(self) -> None:
-        """As `sweeps.driver.recorder`: every trial's end to the ledger and to `trials.jsonl`."""
+        """Writes every trial's end to ledger and `trials.jsonl`, as `sweeps.driver.recorder` does."""
         born, seen, lock = 0, 0, threading.Lock()
         while seen < self.config.search.trials:
             answer = await self._call("ended_since", born, seen, 2.0)
@@ -203,11 +189,11 @@ class Simulation:
             )
 
     async def _looker(self) -> None:
-        """As `sweeps.driver.supervisor`: the status twice a second, which Ray would pickle."""
+        """Asks for the status twice a second, as `sweeps.driver.supervisor` does, and pickles it as Ray would."""
         born = changes = 0
         while not self.over.is_set():
             status = await self._call("status", born, changes)
             born, changes = status["born"], status["changes"]
             with self.accounts["look"].event():
-                pickle.dumps(status)
+                pickle.dumps(status)  # Ray pickles what an actor returns
             await asyncio.sleep(LOOK_SECONDS)

@@ -1,1 +1,1 @@
-"""How good a setting the search finds."""
+"""Quality of the setting that the search finds."""

@@ -1,17 +1,12 @@
-"""How good is the setting that a search of few trials chooses? Replays on loss surfaces that are known without noise.
+"""How good is the setting that a search of few trials chooses? Replays on loss surfaces without noise of their own.
 
-Every method proposes settings, sees their objective with noise, and at the end chooses the setting with the lowest
-objective that it saw, which is what the leaderboard names before replicates. Its regret is the true objective of that
-setting above the true minimum of the space, in milli-nats a token. Methods are paired: the same surface, the same seed,
-the same noise for the same trial number.
+Every method proposes settings, sees their objective with noise, and chooses the setting with the lowest seen objective,
+as the leaderboard does before replicates. Its regret is the true objective of that setting above the true minimum of
+the space, in milli-nats a token. Methods are paired: same surface, seed, and noise by trial number.
 
-Ours is `sweeps.search.samplers.make_sampler` with a config's defaults and the recommended point first, nothing else.
-The
-surfaces that judge are of other models than those on which its constants were chosen
-(`benchmarks.selection.surfaces.halves`).
-The recommended point, though, was read off all of them: therefore the jitter, and TPE with the same point beside it.
-
-    python -m benchmarks.selection
+Ours is `sweeps.search.samplers.make_sampler` with a config's defaults and the recommended point first. The judging
+surfaces are of other models than those for tuning its constants (`benchmarks.selection.surfaces.halves`). The
+recommended point was read off all of them: hence the jitter, and TPE with the same point.
 """
 
 from __future__ import annotations
@@ -34,9 +29,9 @@ from benchmarks.selection.grid_surface import space as grid_space
 from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, draw_noise, regret
 from benchmarks.selection.surfaces import LR_SURFACES, halves
 
-NOISE_NATS = (0.0003, 0.001, 0.003)
+NOISE_NATS = (0.0003, 0.001, 0.003)  # sd of the noise on an objective, nats a token
 TRIALS = (8, 16, 32)
-JUDGED_TRIALS = 16
+JUDGED_TRIALS = 16  # the trials of a default sweep
 GRID_SEEDS = 5  # moved copies of the one grid, for each of --seeds
 MILLI = 1000.0
 METHODS = ("ours", "tpe_default", "tpe_started", "offset_grid", "project_grid", "random")
@@ -48,7 +43,6 @@ Regrets = dict[str, dict[int, np.ndarray]]  # by method and trials: (cases, leve
 
 
 def main() -> None:
-    """Replays, then prints one JSON object."""
     options = parse()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)
@@ -63,7 +57,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     command = parser("selection", "Regret of the chosen setting: ours, Optuna's defaults, a grid.", "--seeds 8")
     command.add_argument("--seeds", type=int, default=2, help="of each surface")
     command.add_argument("--lanes", type=int, default=1, help="trials that run at once")
@@ -77,7 +70,7 @@ def parse() -> argparse.Namespace:
 
 
 def sources(options: argparse.Namespace) -> Iterator[tuple[str, list[Case] | str]]:
-    """The cases of each source of surfaces, or why there are none."""
+    """The cases of each source of surfaces, or the reason why there are none."""
     if LR_SURFACES.is_file():
         tuning, judging = halves(surfaces.measured_surfaces())
         chosen = surfaces.jittered(
@@ -93,7 +86,6 @@ def sources(options: argparse.Namespace) -> Iterator[tuple[str, list[Case] | str
 
 
 def run(name: str, cases: Sequence[Case], options: argparse.Namespace) -> Regrets:
-    """Every method's regret on every case."""
     lengths = [trials for trials in TRIALS if trials <= options.longest]
     regrets: Regrets = {}
     for method in options.methods:
@@ -118,7 +110,6 @@ def _regrets(method: str, case: Case, sd: float, lengths: Sequence[int], lanes: 
 
 
 def judged(cases: Sequence[Case], regrets: Regrets) -> dict[str, Any]:
-    """Mean regrets, ratios with intervals, and whether the targets are met."""
     clusters = [case.surface.name for case in cases]
     result: dict[str, Any] = {"cases": len(cases), "surfaces": len(set(clusters)), "mean_regret_milli_nats": {}}
     for method, by_trials in regrets.items():
@@ -144,8 +135,8 @@ def ratios(ours: np.ndarray, other: np.ndarray, clusters: Sequence[str]) -> dict
 
     Args:
         ours: Regrets, (cases, levels of noise).
-        other: The other method's, on the same cases.
-        clusters: Each case's surface: the seeds of a surface are resampled together.
+        other: The other method's regrets on the same cases.
+        clusters: Each case's surface; the seeds of a surface are resampled together.
     """
     parts = {f"{MILLI * sd:g}": (ours[:, [j]], other[:, [j]]) for j, sd in enumerate(NOISE_NATS)} | {
         "all": (ours, other)

@@ -1,8 +1,8 @@
-"""A loss surface from a dense grid of settings that the tiny model was trained on (`benchmarks/data/grid_tiny.npz`).
+"""A loss surface from a dense grid of trained settings of the tiny model (`benchmarks/data/grid_tiny.npz`).
 
-Every cell was trained with several seeds. Their means are smoothed along log LR (a smoothing spline for each warm-up
-and floor, its stiffness by generalised cross-validation), because what seeds leave in them is no property of a setting,
-and interpolated between warm-ups (a parabola) and floors (linear in their logarithm).
+The means of a cell's seeds are smoothed along log LR (a smoothing spline for each warm-up and floor, its stiffness by
+generalized cross-validation) to remove the noise of seeds. Between warm-ups a parabola interpolates, between floors a
+line in their logarithm.
 """
 
 from __future__ import annotations
@@ -25,25 +25,18 @@ GRID = DATA / "grid_tiny.npz"
 
 @dataclass(frozen=True)
 class Grid:
-    """The trained cells, seeds averaged.
-
-    Attributes:
-        lrs, warmups, floors: The levels, ascending.
-        objective: Nats a token, (LRs, warm-ups, floors).
-        base: The base model's objective.
-        cliff: log10 of the LR above which trials diverge; infinite where none did.
-    """
+    """The trained cells, seeds averaged; levels ascend."""
 
     lrs: np.ndarray
     warmups: np.ndarray
     floors: np.ndarray
-    objective: np.ndarray
-    base: float
-    cliff: float
+    objective: np.ndarray  # (LRs, warm-ups, floors), nats a token
+    base: float  # the base model's objective
+    cliff: float  # log10 of the LR above which trials diverge; infinite if none did
 
     @classmethod
     def read(cls, path: Path = GRID) -> Grid:
-        """The study `grid` of what `benchmarks.recording.__main__` recorded.
+        """Reads the study `grid` of a recording.
 
         Raises:
             ValueError: A cell was not trained.
@@ -70,8 +63,8 @@ class Grid:
 def _levels(params: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The levels of LR, warm-up and floor, and each trial's level in each; params are (trials, 3).
 
-    Low LRs were trained with lower floors, as a sweep lowers a floor near the peak: a floor's level is its rank among
-    those of its LR, and is called what it is at the highest LR.
+    Low LRs were trained with lower floors, as a sweep lowers a floor near the peak. A floor's level is its rank among
+    those of its LR, with the value at the highest LR.
     """
     (lrs, lr), (warmups, warmup) = (np.unique(params[:, i].round(9), return_inverse=True) for i in (0, 1))
     floor = np.zeros(len(params), int)
@@ -81,13 +74,7 @@ def _levels(params: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 class GridSurface:
-    """The grid between its cells, moved along the LR.
-
-    Args:
-        grid: The cells.
-        shift: Decades by which it is moved to higher LRs.
-        number: Names the surface.
-    """
+    """The interpolated grid, moved by `shift` decades to higher LRs."""
 
     def __init__(self, grid: Grid, shift: float, number: int) -> None:
         self.grid, self.shift, self.base, self.name = grid, shift, grid.base, f"tiny grid {number}"
@@ -96,18 +83,17 @@ class GridSurface:
         self.splines: list[BSpline] = [make_smoothing_spline(log_lrs, column) for column in columns]
 
     def diverges(self, params: Params) -> bool:
-        """Whether this setting is beyond the cliff."""
         return math.log10(params["peak_lr"]) - self.shift > self.grid.cliff
 
     def loss(self, params: Params) -> float:
-        """The objective of a setting, nats a token."""
+        """Objective of a setting, nats a token."""
         if self.diverges(params):
             return self.base
         log_lr = np.array([math.log10(params["peak_lr"]) - self.shift])
         return float(self._values(log_lr, params["warmup_fraction"], params["decay_floor"])[0])
 
     def best(self) -> float:
-        """The lowest objective in the searched space, to within a hundredth of a milli-nat."""
+        """Lowest objective in the searched space, to within a hundredth of a milli-nat."""
         ends = space(self.grid)
         log_lrs = np.linspace(*np.log10([ends["peak_lr"]["low"], ends["peak_lr"]["high"]]), 4001) - self.shift
         log_lrs = log_lrs[log_lrs <= self.grid.cliff]
@@ -126,13 +112,13 @@ class GridSurface:
 
 
 def _lagrange(knots: np.ndarray, index: int, at: float) -> float:
-    """The polynomial that is 1 at one knot and 0 at the others."""
+    """Lagrange polynomial: 1 at one knot and 0 at the others."""
     others = np.delete(knots, index)
     return float(np.prod((at - others) / (knots[index] - others)))
 
 
 def space(grid: Grid) -> dict[str, Any]:
-    """The section `space` of a sweep's config: what the moved grid covers, and the cliff in it."""
+    """The config section `space` that the moved grid covers, with its cliff."""
     low = grid.lrs[0] * 10**JITTER
     high = 10 ** (grid.cliff + JITTER) if math.isfinite(grid.cliff) else grid.lrs[-1] * 10**-JITTER
     return {
@@ -144,6 +130,6 @@ def space(grid: Grid) -> dict[str, Any]:
 
 
 def moved_grids(grid: Grid, seeds: int) -> Iterator[GridSurface]:
-    """The grid with its optimum moved by up to `JITTER` decades, once a seed."""
+    """Moves the grid's optimum by up to `JITTER` decades, once a seed."""
     for seed in range(seeds):
         yield GridSurface(grid, float(np.random.default_rng([seed, 1]).uniform(-JITTER, JITTER)), seed)

@@ -1,4 +1,4 @@
-"""One search of one method on one surface, seed and level of noise: what it proposed, saw and chose."""
+"""One search by one method on one surface, seed and level of noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.config.sections import Params
 
 
 class Surface(Protocol):
-    """The true objective of every setting."""
+    """True objectives of settings."""
 
     name: str
     base: float
@@ -33,21 +33,14 @@ class Surface(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """A surface and a seed.
+    """A surface and a seed."""
 
-    Attributes:
-        surface: What is searched.
-        number: Unique among the cases of a benchmark; seeds the methods.
-        space: The section `space` of the config.
-    """
-
-    surface: Surface
-    number: int
-    space: dict[str, Any]
+    surface: Surface  # what is searched
+    number: int  # unique among the cases of a benchmark; seeds the methods
+    space: dict[str, Any]  # the section `space` of the config
 
     @cached_property
     def config(self) -> SweepConfig:
-        """A sweep over it, with the config's defaults."""
         return SweepConfig.model_validate({
             "name": "replay", "objective": "replay", "seed": self.number, "model": {"name": "replay"},
             "data": {"train": "replay"}, "heldout": {"areas": {"replay": "replay"}}, "space": self.space,
@@ -55,67 +48,64 @@ class Case:
 
     @cached_property
     def lowest(self) -> float:
-        """The true minimum."""
         return self.surface.best()
 
     def recommended(self) -> Params:
-        """The point that a sweep tries first."""
         ends = self.config.space.ends()
         bounds = Bounds(ends["peak_lr"], ends["decay_floor"], ends["warmup_fraction"], "")
         return recommended_point(bounds, self.config.model.method)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One trial of a replay: what the search was told, and the true objective."""
+class Evaluated:
+    """A trial of a replay: the objective with noise, and the true one."""
 
-    told: float
+    noisy: float
     true: float
 
 
 Noise = np.ndarray  # (trials,): what is added to each trial's objective, in nats a token
-Method = Callable[[Case, Noise, int], list[Seen]]
+Method = Callable[[Case, Noise, int], list[Evaluated]]
 
 
-def ours(case: Case, noise: Noise, lanes: int) -> list[Seen]:
-    """The sweep's own sampler, as the config sets it up by default."""
+def ours(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
+    """The sweep's own sampler with its default config."""
     return _search(case, noise, lanes, make_sampler(case.config, 0), [case.recommended()])
 
 
-def ours_unpointed(case: Case, noise: Noise, lanes: int) -> list[Seen]:
-    """The sweep's own sampler without the recommended point."""
+def ours_unpointed(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
     return _search(case, noise, lanes, make_sampler(case.config, 0), [])
 
 
-def tpe_default(case: Case, noise: Noise, lanes: int) -> list[Seen]:
-    """TPE as Optuna sets it up: ten random trials first."""
+def tpe_default(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
+    """TPE with Optuna's defaults: ten random trials first."""
     return _search(case, noise, lanes, TPESampler(seed=case.number), [])
 
 
-def tpe_started(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+def tpe_started(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
     """TPE with four start-up trials, the recommended point among them."""
     return _search(case, noise, lanes, TPESampler(seed=case.number, n_startup_trials=4), [case.recommended()])
 
 
-def random(case: Case, noise: Noise, lanes: int) -> list[Seen]:
-    """Independent draws."""
+def random(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
     return _search(case, noise, lanes, optuna.samplers.RandomSampler(seed=case.number), [])
 
 
-def offset_grid(case: Case, noise: Noise, lanes: int) -> list[Seen]:
-    """As many equally spaced peak LRs as trials, offset at random; all else is drawn at random.
+def offset_grid(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
+    """Equally spaced peak LRs with a random offset; all else is drawn at random.
 
-    This grid knows what the sweep doesn't: that the peak LR alone matters. Nothing that it sees changes it, on however
-    many lanes.
+    This grid knows that only the peak LR matters, which the sweep doesn't.
     """
     del lanes
     cube, draw = UnitCube(distributions(case.config)), np.random.default_rng([case.number, 1])
     points = draw.uniform(size=(len(noise), len(cube.space)))
     points[:, list(cube.space).index("peak_lr")] = (np.arange(len(noise)) + draw.uniform()) / len(noise)
-    return [_seen(*_told(case, cube.from_unit(point), added)) for point, added in zip(points, noise, strict=True)]
+    return [
+        _evaluated(*_outcome(case, cube.from_unit(point), added)) for point, added in zip(points, noise, strict=True)
+    ]
 
 
-def project_grid(case: Case, noise: Noise, lanes: int) -> list[Seen]:
+def project_grid(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
     """The sweep's own `grid`, over all searched hyper-parameters."""
     search = case.config.search.model_copy(update={"sampler": "grid", "trials": len(noise)})
     config = case.config.model_copy(update={"search": search})
@@ -133,13 +123,13 @@ UNPLANNED: dict[str, Method] = {
 PLANNED: dict[str, Method] = {"offset_grid": offset_grid, "project_grid": project_grid}
 
 
-def _search(case: Case, noise: Noise, lanes: int, sampler: BaseSampler, points: Sequence[Params]) -> list[Seen]:
-    """Asks and tells, `lanes` trials running at once; the first to start is the first to end."""
+def _search(case: Case, noise: Noise, lanes: int, sampler: BaseSampler, points: Sequence[Params]) -> list[Evaluated]:
+    """Runs `lanes` trials at once; the first to start is the first to end."""
     study, space = optuna.create_study(sampler=sampler), distributions(case.config)
     for point in points:
         study.enqueue_trial({name: point[name] for name in space})
     running: list[Trial] = []
-    seen: list[Seen] = []
+    seen: list[Evaluated] = []
     for _ in noise:
         running.append(study.ask(fixed_distributions=space))
         if len(running) == lanes:
@@ -147,31 +137,31 @@ def _search(case: Case, noise: Noise, lanes: int, sampler: BaseSampler, points: 
     return seen + [_end(case, study, trial, noise) for trial in running]
 
 
-def _end(case: Case, study: optuna.Study, trial: Trial, noise: Noise) -> Seen:
-    told, true = _told(case, trial.params, noise[trial.number])
-    for name, value in told.attrs.items():
+def _end(case: Case, study: optuna.Study, trial: Trial, noise: Noise) -> Evaluated:
+    outcome, true = _outcome(case, trial.params, noise[trial.number])
+    for name, value in outcome.attrs.items():
         trial.set_user_attr(name, value)
-    study.tell(trial, told.value, state=told.state)
-    return _seen(told, true)
+    study.tell(trial, outcome.value, state=outcome.state)
+    return _evaluated(outcome, true)
 
 
-def _told(case: Case, params: Params, added: float) -> tuple[TrialOutcome, float]:
-    """What the search is told of a setting, by the sweep's own rule, and the true objective."""
+def _outcome(case: Case, params: Params, added: float) -> tuple[TrialOutcome, float]:
+    """The outcome that the sweep would report for a setting, and the true objective."""
     true = case.surface.loss(params)
     state = "diverged" if case.surface.diverges(params) else "complete"
     return outcome_of(state, true + float(added), None, case.surface.base, []), true
 
 
-def _seen(told: TrialOutcome, true: float) -> Seen:
-    assert told.value is not None
-    return Seen(told.value, true)
+def _evaluated(outcome: TrialOutcome, true: float) -> Evaluated:
+    assert outcome.value is not None
+    return Evaluated(outcome.value, true)
 
 
-def regret(case: Case, seen: Sequence[Seen]) -> float:
-    """True objective of the setting with the lowest objective seen, above the true minimum; nats a token."""
-    return min(seen, key=lambda one: one.told).true - case.lowest
+def regret(case: Case, seen: Sequence[Evaluated]) -> float:
+    """True objective of the setting with the lowest noisy objective, above the true minimum; nats a token."""
+    return min(seen, key=lambda one: one.noisy).true - case.lowest
 
 
 def draw_noise(case: Case, sd_nats: float, trials: int) -> Noise:
-    """Each trial's noise; the same for all methods, and the same first trials in a longer replay."""
+    """Noise by trial, the same for all methods; a longer replay starts with that of a shorter one."""
     return np.random.default_rng([case.number, round(1e6 * sd_nats)]).normal(0.0, sd_nats, trials)

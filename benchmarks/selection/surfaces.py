@@ -1,7 +1,7 @@
-"""Loss surfaces to search without training: what a setting would have cost, known without noise.
+"""Loss surfaces to search without training, known without noise.
 
-Measured LoRA fine-tunes of other people's models (`../shared/data/lr_surfaces`, beside the project): for each model and
-rank a smooth curve in log LR; warm-up and floor have no effect.
+They are fitted to LoRA fine-tunes of other people's models (`../shared/data/lr_surfaces`): for each model and rank a
+smooth curve in log LR. Warm-up and floor have no effect.
 """
 
 from __future__ import annotations
@@ -32,38 +32,27 @@ CUBIC_LRS = 5
 
 @dataclass(frozen=True)
 class Surface:
-    """The objective of every setting, without noise.
+    """The objective of every setting, without noise."""
 
-    Attributes:
-        name: The model and the rank.
-        group: The model; surfaces of one model are alike.
-        curve: Polynomial in log10 of the LR (highest power first).
-        shift: Decades by which it is moved to higher LRs.
-        cliff: log10 of the LR above which a trial diverges, before the shift.
-        base: The base model's objective, and a diverged trial's.
-    """
-
-    name: str
-    group: str
-    curve: np.ndarray
-    cliff: float
-    base: float
-    shift: float = 0.0
+    name: str  # the model and the rank
+    group: str  # the model; surfaces of one model resemble each other
+    curve: np.ndarray  # polynomial in log10 of the LR (highest power first)
+    cliff: float  # log10 of the LR above which a trial diverges, before the shift
+    base: float  # the base model's objective, and a diverged trial's
+    shift: float = 0.0  # decades by which it is moved to higher LRs
 
     def moved(self, shift: float) -> Surface:
-        """The same surface with its optimum elsewhere."""
         return Surface(self.name, self.group, self.curve, self.cliff, self.base, shift)
 
     def diverges(self, params: Params) -> bool:
-        """Whether this setting is beyond the cliff."""
         return math.log10(params["peak_lr"]) - self.shift > self.cliff
 
     def loss(self, params: Params) -> float:
-        """The objective of a setting, nats a token."""
+        """Objective of a setting, nats a token."""
         return self.base if self.diverges(params) else float(np.polyval(self.curve, self._log_lr(params)))
 
     def best(self) -> float:
-        """The lowest objective in the searched range of LRs, to within a thousandth of a milli-nat."""
+        """Lowest objective in the searched range of LRs, to within a thousandth of a milli-nat."""
         lrs = np.geomspace(LOWEST_LR, HIGHEST_LR, 4001)
         return min(self.loss({"peak_lr": lr}) for lr in lrs)
 
@@ -72,7 +61,6 @@ class Surface:
 
 
 def space() -> dict[str, Any]:
-    """The section `space` of a sweep's config for these surfaces."""
     return {
         "peak_lr": {"low": LOWEST_LR, "high": HIGHEST_LR, "log": True},
         "warmup_fraction": {"low": 0.03, "high": 0.10},
@@ -82,10 +70,10 @@ def space() -> dict[str, Any]:
 
 
 def measured_surfaces(path: Path = LR_SURFACES) -> list[Surface]:
-    """A surface for each model and rank that was measured at four LRs or more.
+    """Fits a surface for each model and rank with four LRs or more.
 
     Raises:
-        FileNotFoundError: The data are not there.
+        FileNotFoundError: The data are missing.
     """
     return [
         surface
@@ -95,7 +83,7 @@ def measured_surfaces(path: Path = LR_SURFACES) -> list[Surface]:
 
 
 def _measured(path: Path) -> dict[tuple[str, int], list[tuple[float, float]]]:
-    """(LR, test NLL) by model and rank."""
+    """Pairs of LR and test NLL by model and rank."""
     found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -104,7 +92,7 @@ def _measured(path: Path) -> dict[tuple[str, int], list[tuple[float, float]]]:
 
 
 def _fit(name: str, model: str, points: list[tuple[float, float]]) -> Surface | None:
-    """Least squares; points that high above the lowest that they count as diverged are left out."""
+    """Fits by least squares, without points far enough above the lowest to count as diverged."""
     lowest = min(loss for _, loss in points)
     base = lowest + BASE_ABOVE_BEST
     stable = np.array([(math.log10(lr), loss) for lr, loss in points if loss < base])
@@ -119,14 +107,14 @@ def _fit(name: str, model: str, points: list[tuple[float, float]]) -> Surface | 
 
 
 def halves(surfaces: list[Surface]) -> tuple[list[Surface], list[Surface]]:
-    """The surfaces of every other model: those that settings of the search may be chosen on, and those that judge."""
+    """Splits the surfaces by model, alternating: those for tuning the search, and those for judging it."""
     groups = sorted({surface.group for surface in surfaces})
     tuning = set(groups[::2])
     return [s for s in surfaces if s.group in tuning], [s for s in surfaces if s.group not in tuning]
 
 
 def jittered(surfaces: list[Surface], seeds: int) -> Iterator[Surface]:
-    """Every surface with every seed, its optimum moved by up to `JITTER` decades."""
+    """Moves the optimum of every surface by up to `JITTER` decades, once a seed."""
     for number, surface in enumerate(surfaces):
         for seed in range(seeds):
             yield surface.moved(float(np.random.default_rng([seed, number]).uniform(-JITTER, JITTER)))

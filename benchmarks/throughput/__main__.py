@@ -1,9 +1,9 @@
-"""Real tokens a second of the training loop against Hugging Face's `Trainer`, and the held-out loss that both reach.
+"""Real tokens a second of the training loop against Hugging Face's `Trainer`, and both sides' held-out loss.
 
-Both sides train the same epoch from the same weights: same samples in the same order, batch size, precision, LR
-schedule, AdamW and, for LoRA, the same initial adapter. `Trainer` has its default settings and pads each batch to its
-longest sample, labels of the prompt at -100. Tokens of padding don't count. The sides take turns, each round with
-another seed; the first steps of every epoch are left out. Plain transformers then scores both checkpoints.
+Both train the same epoch from the same weights: samples, order, batch size, precision, LR schedule, AdamW and, for
+LoRA, initial adapter. `Trainer` has its default settings and pads each batch to its longest sample, prompt labels at
+-100. Tokens of padding don't count. The sides take turns, each round with another seed; the first steps of every epoch
+are left out. Plain transformers then scores both checkpoints.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks.clock import Clock
 from benchmarks.common import machine, parser, prepare, print_result, rounded, say
-from benchmarks.throughput.sides import Clock, heldout_nll, loop_epoch, trainer_epoch
+from benchmarks.throughput.sides import heldout_nll, loop_epoch, trainer_epoch
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order
@@ -35,11 +36,10 @@ PARAMS = {
     "lora": {"peak_lr": 3e-4, "warmup_fraction": 0.05, "decay_floor": 4.5e-5},
     "full": {"peak_lr": 2e-5, "warmup_fraction": 0.05, "decay_floor": 4.5e-6},
 }
-TARGETS = {"lora": 1.5, "full": 1.2}
+TARGETS = {"lora": 1.5, "full": 1.2}  # least speed-up over `Trainer`
 
 
 def main() -> None:
-    """Measures and prints."""
     options = parse()
     torch.set_num_threads(options.threads)
     disable_progress_bar()
@@ -52,7 +52,6 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
     example = "--methods lora --data my/train.jsonl --heldout my/heldout.jsonl --max-tokens 512"
     command = parser("throughput", str(__doc__).partition("\n")[0], example)
     command.add_argument("--model", default=".cache/models/SmolLM2-135M-Instruct", help="id, folder or .gguf file")
@@ -73,13 +72,7 @@ def parse() -> argparse.Namespace:
 
 
 class Comparison:
-    """Both sides of one method.
-
-    Args:
-        method: "lora" or "full".
-        folder: A temporary folder.
-        options: The command line.
-    """
+    """Both sides of one method, "lora" or "full"."""
 
     def __init__(self, method: str, folder: Path, options: argparse.Namespace) -> None:
         self.method, self.folder, self.options = method, folder, options
@@ -105,7 +98,6 @@ class Comparison:
         self.precision = resolve_precision(options.precision, self.device)
 
     def run(self) -> dict[str, Any]:
-        """Takes turns and sums up."""
         self.base = load_base(self.settings.model_path, self.settings.model, self.options.precision, self.device)
         epochs: dict[str, list[Clock]] = {side: [] for side in SIDES}
         nlls: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -119,7 +111,6 @@ class Comparison:
         return {**self.speeds(epochs), "heldout_nll": self.agreement(nlls) if self.options.items else None}
 
     def epoch(self, side: str, seed: int) -> Clock:
-        """Trains one epoch."""
         spec = TrialSpec(trial_id=f"{side}{seed}", seed=seed, params=PARAMS[self.method])
         clock, folder = Clock(self.options.warm_up_steps), self._checkpoint(side, seed)
         if side == "loop":
@@ -153,18 +144,18 @@ class Comparison:
         }
 
     def steps(self, seed: int) -> list[list[int]]:
-        """Lengths in tokens of the samples of each step."""
+        """Token lengths of the samples of each step."""
         lengths = [int(self.data.lengths[index]) for index in epoch_order(len(self.data), seed)]
         size = self.settings.training.batch_size
         return [lengths[start : start + size] for start in range(0, len(lengths), size)]
 
     def padding(self) -> float:
-        """Part of `Trainer`'s tokens that are padding, over all rounds."""
+        """Share of padding in `Trainer`'s tokens, over all rounds."""
         steps = [lengths for seed in range(self.options.rounds) for lengths in self.steps(seed)]
         return 1.0 - sum(map(sum, steps)) / sum(max(lengths) * len(lengths) for lengths in steps)
 
     def agreement(self, nlls: dict[str, list[float]]) -> dict[str, Any]:
-        """Whether both sides reach the same held-out loss: they differ by no more than two seeds do."""
+        """Whether the sides' held-out losses differ by no more than two seeds' do."""
         differences = [ours - theirs for ours, theirs in zip(nlls["loop"], nlls["trainer"], strict=True)]
         spread = math.sqrt(statistics.mean(statistics.variance(nlls[side]) for side in SIDES)) if differences[1:] else 0
         return {

@@ -1,9 +1,7 @@
-"""The two sides of `benchmarks.throughput`: this project's loop and Hugging Face's `Trainer`, and a neutral judge."""
+"""The two sides of `benchmarks.throughput`, this project's loop and Hugging Face's `Trainer`, and a neutral scorer."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ from transformers import (
     AutoModelForCausalLM,
     DataCollatorForSeq2Seq,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 
+from benchmarks.clock import Clock, ClockCallback
 from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
@@ -32,51 +30,14 @@ from trainables.training.loop import Hooks, Loop, TrialRun
 IGNORED_LABEL = -100
 
 
-@dataclass
-class Clock:
-    """Times the steps of an epoch after the first ones, which are left out as warm-up.
-
-    Attributes:
-        skip: Steps that are not timed.
-        seconds: Of the timed steps together, once `stop` was called.
-        cpu_seconds: The process's CPU time in them, over all threads: other processes' load hardly shows in it.
-    """
-
-    skip: int
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    _step: int = field(default=0, repr=False)
-    _started: tuple[float, float] = field(default=(0.0, 0.0), repr=False)
-
-    def step_begins(self) -> None:
-        """Call before every step."""
-        if self._step == self.skip:
-            self._started = self._now()
-        self._step += 1
-
-    def stop(self) -> None:
-        """Call after the last step."""
-        now = self._now()
-        self.seconds, self.cpu_seconds = now[0] - self._started[0], now[1] - self._started[1]
-
-    def _now(self) -> tuple[float, float]:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter(), time.process_time()
-
-
 def loop_epoch(base: Base, settings: LaneConfig, spec: TrialSpec, clock: Clock, folder: Path) -> None:
-    """One epoch of `trainables.training.loop`; the checkpoint goes to `folder`."""
-
-    def should_stop() -> bool:
-        clock.step_begins()
-        return False
+    """Trains an epoch by `trainables.training.loop`; writes the checkpoint to `folder`."""
 
     def on_checkpoint(step: int, model: nn.Module) -> None:
         clock.stop()
         checkpoint.save(model, folder, {"step": step})
 
-    hooks = Hooks(steps=lambda records: None, checkpoint=on_checkpoint, should_stop=should_stop)
+    hooks = Hooks(steps=lambda records: None, checkpoint=on_checkpoint, should_stop=clock.step_begins)
     outcome = Loop(base).train(TrialRun(TokenizedSet(settings.tokenized), spec, settings, hooks))
     assert outcome.state == "complete", outcome
     base.restore()
@@ -85,7 +46,7 @@ def loop_epoch(base: Base, settings: LaneConfig, spec: TrialSpec, clock: Clock, 
 def trainer_epoch(
     tokenizer: Any, settings: LaneConfig, spec: TrialSpec, precision: Precision, clock: Clock, folder: Path
 ) -> None:
-    """The same epoch by `Trainer`, its settings as they come but for what must be equal; checkpoint to `folder`.
+    """Trains the same epoch by `Trainer` with its defaults; writes the checkpoint to `folder`.
 
     Equal are samples, order, batch size, precision, initial adapter, AdamW's numbers, clipping and LR schedule. Weights
     are float32 under bf16 autocast.
@@ -140,26 +101,12 @@ class ScheduledTrainer(Trainer):
         return self.lr_scheduler
 
 
-class ClockCallback(TrainerCallback):
-    """Tells the clock of `Trainer`'s steps."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self.clock.step_begins()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if state.global_step == state.max_steps:
-            self.clock.stop()
-
-
 def heldout_nll(settings: LaneConfig, trained: Path | None, items: TokenizedSet) -> float:
-    """What plain transformers in float32 makes of a checkpoint: mean over items of their loss, nats a token.
+    """Mean item loss of a checkpoint by plain transformers in float32, nats a token.
 
     Args:
-        settings: Name the base model.
-        trained: A checkpoint of either side; None for the base model.
+        settings: Config with the base model.
+        trained: Checkpoint of either side; None for the base model.
         items: Held-out items.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,1 +1,1 @@
-"""What the report's sections are made of."""
+"""Building blocks, style and input of the report's sections."""

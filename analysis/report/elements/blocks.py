@@ -1,6 +1,6 @@
-"""PURE. What a section of the report is made of: text, tables, charts and cards, as data. The template draws them.
+"""PURE. Building blocks of a report's section: text, tables, charts and cards, as data that the template draws.
 
-Everything in them is plain text: the template escapes it, whatever the user's data hold.
+Their texts are plain: the template escapes them, so text of the user's data can't become markup.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph: `lead` for the sentence that a section is read for, `note` for what explains it."""
+    """A paragraph: `lead` for a section's main sentence, `note` for an explanation."""
 
     text: str
     kind: Literal["lead", "plain", "note"] = "plain"
@@ -23,14 +23,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval drawn in a cell, in parts of the column's width, 0 to 1.
-
-    Attributes:
-        low: Left end.
-        value: The mark.
-        high: Right end.
-        zero: Where nothing is gained or lost.
-    """
+    """An interval with its value and zero, in parts of the column's width, 0 to 1."""
 
     low: float
     value: float
@@ -40,7 +33,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its text, and a bar beneath it where there is an interval to see."""
+    """A table's cell: text, with a bar beneath it where there is an interval."""
 
     text: str
     bar: Bar | None = None
@@ -48,52 +41,35 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column names the row.
+    """A table; the first column names the row."""
 
-    Attributes:
-        caption: What it shows; read out to those who can't see it.
-        header: Names of the columns.
-        rows: Cells, or plain texts, as many as there are columns.
-        words: How many columns from the left hold words (left-aligned); the others hold figures.
-        folded: The line that opens it; None for a table that is open.
-    """
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[Cell | str]]
-    words: int = 1
-    folded: str | None = None
+    caption: str  # its content in words, also for screen readers
+    header: Sequence[str]  # names of the columns
+    rows: Sequence[Sequence[Cell | str]]  # cells or plain texts, one for each column
+    words: int = 1  # number of left-aligned columns with words, from the left; the others hold figures
+    folded: str | None = None  # the line that unfolds it; None for an open table
     form: ClassVar[str] = "table"
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """The rows with every plain text as a cell."""
         return [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A Plotly figure.
+    """A Plotly figure."""
 
-    Attributes:
-        name: Unique on the page: letters, digits, `-`.
-        label: What it shows, in a sentence, for those who can't see it.
-        figure: Its data and layout; colours of text and grid are the page's.
-        height: In pixels.
-        table: The same as figures in a table, folded.
-    """
-
-    name: str
-    label: str
-    figure: go.Figure
-    height: int = 380
-    table: Table | None = None
+    name: str  # unique on the page: letters, digits, `-`
+    label: str  # its content in a sentence, for screen readers
+    figure: go.Figure  # data and layout; the page sets the colors of text and grid
+    height: int = 380  # pixels
+    table: Table | None = None  # the same figures as a folded table
     form: ClassVar[str] = "chart"
 
 
 @dataclass(frozen=True)
 class Points:
-    """A list; each point has a term in front (may be empty), and a mark of its severity."""
+    """A list of (term, text); a term may be empty."""
 
     points: Sequence[tuple[str, str]]
     form: ClassVar[str] = "points"
@@ -101,13 +77,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Card:
-    """One thing with its texts: a held-out item, say.
-
-    Attributes:
-        title: What it is.
-        figures: Its numbers, in words.
-        parts: (label, text); line breaks of the text are kept.
-    """
+    """An item with its figures in words and its texts, as (label, text); line breaks of a text are kept."""
 
     title: str
     figures: str
@@ -116,7 +86,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Several cards beneath a line that opens them."""
+    """Cards beneath a line that unfolds them."""
 
     summary: str
     cards: Sequence[Card]
@@ -126,7 +96,7 @@ class Cards:
 
 @dataclass(frozen=True)
 class Grid:
-    """Charts beside each other where there is room."""
+    """Charts side by side, as the width allows."""
 
     charts: Sequence[Chart]
     form: ClassVar[str] = "grid"
@@ -137,13 +107,7 @@ Block = Text | Table | Chart | Points | Cards | Grid
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading.
-
-    Attributes:
-        name: Its anchor: letters, digits, `-`.
-        title: Its heading.
-        blocks: What it shows, in order.
-    """
+    """A part of the page with a heading; `name` is its anchor: letters, digits, `-`."""
 
     name: str
     title: str

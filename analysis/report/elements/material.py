@@ -1,4 +1,4 @@
-"""Everything that the report shows, read from a sweep's folder in one go."""
+"""Reads everything that the report shows from a sweep's folder."""
 
 from __future__ import annotations
 
@@ -21,54 +21,41 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Material:
-    """A sweep as the report's sections read it.
+    """A sweep as the report's sections read it."""
 
-    Attributes:
-        sweep: Its folder, read.
-        board: Its leaderboard.
-        curves: Every trial's loss curve, thinned, by trial; trials without one are left out.
-        plan: `plan.json`; None where there is none.
-        manifest: `manifest.json`, likewise.
-        ledger: The ledger's events; empty where there is none.
-        advice: What to do next.
-    """
-
-    sweep: Sweep
-    board: Board
-    curves: Mapping[str, Curve]
-    plan: Mapping[str, Any] | None
-    manifest: Mapping[str, Any] | None
-    ledger: list[dict[str, Any]]
-    advice: list[Advice]
+    sweep: Sweep  # its records
+    board: Board  # its leaderboard
+    curves: Mapping[str, Curve]  # thinned loss curves by trial; trials without one are left out
+    plan: Mapping[str, Any] | None  # `plan.json`; None if missing
+    manifest: Mapping[str, Any] | None  # `manifest.json`; None if missing
+    ledger: list[dict[str, Any]]  # the ledger's events; empty if missing
+    advice: list[Advice]  # advice for the next sweep
 
     @property
     def ranked(self) -> list[Row]:
-        """The settings with a rank, the first one first."""
+        """The ranked settings, best first."""
         return [row for row in self.board["rows"] if row["rank"] is not None]
 
     @property
     def trials(self) -> dict[str, Trial]:
-        """The trials that ended, by id."""
+        """The ended trials by id."""
         return {trial.trial_id: trial for trial in self.sweep.trials}
 
     @property
     def device_hours(self) -> float | None:
-        """What the lanes have cost by the last word of the ledger; None where it says nothing."""
+        """Cost of the lanes by the last ledger event that has it; None without one."""
         spent = [event["device_hours"] for event in self.ledger if isinstance(event.get("device_hours"), int | float)]
         return float(spent[-1]) if spent else None
 
 
 def read_material(folder: str | Path, board: Board | None = None) -> Material:
-    """Reads a sweep for its report; one that is under way gives what there is.
-
-    Args:
-        folder: The sweep's folder.
-        board: Its leaderboard, where it has been made already: ranking a large sweep takes seconds.
+    """Reads a sweep for its report; a running sweep gives what there is.
 
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
     """
     sweep = read_sweep(folder)
+    # Ranking a large sweep takes seconds: a caller that has the leaderboard passes it.
     board = board or leaderboard(folder)
     plan = read_json(sweep.folder / PLAN_FILE)
     curves = {

@@ -1,4 +1,4 @@
-"""PURE. How the report's charts look: colours, marks and what all layouts share."""
+"""PURE. Style of the report's charts: colors, marks and the common layout."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-# Of Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), which colour-blind readers can tell apart, those that
-# reach a contrast of 3 to 1 (WCAG 2.2, 1.4.11) on white and on #16181c alike; tests compute it.
+# Of Okabe and Ito's palette (jfly.uni-koeln.de/color, 2008), which color-blind readers can tell apart, those that
+# reach a contrast of 3 to 1 (WCAG 2.2, 1.4.11) both on white and on #16181c; tests compute it.
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 GREY = "#808080"
 
+# Color and dash of the settings that are drawn by name: the first three. The rest are gray.
 FIRST = ((BLUE, "solid"), (GREEN, "dash"), (PURPLE, "dot"))
-"""Colour and dash of the settings that are drawn by name: the first three. The rest are grey."""
 
 SYMBOLS = {"winner": "star", "tied": "diamond", "ranked": "circle", "diverged": "x", "pruned": "triangle-down"}
-SEVERITY_COLOURS = {"error": VERMILLION, "warning": PURPLE, "info": BLUE}
+SEVERITY_COLORS = {"error": VERMILLION, "warning": PURPLE, "info": BLUE}
 SEVERITY_SYMBOLS = {"error": "x", "warning": "triangle-up", "info": "circle-open"}
 SEVERITIES = ("error", "warning", "info")
 
 
 def plain(text: object) -> str:
-    """Text for a chart: Plotly reads some HTML in names and hover texts, and these may come from the user's files."""
+    """Escapes text for a chart."""
+    # Plotly reads some HTML in names and hover texts, and these may come from the user's files.
     return html.escape(str(text), quote=False)
 
 
@@ -35,7 +36,7 @@ def chart(traces: list[Any], x: str, y: str, **layout: Any) -> go.Figure:
 
 
 def finished(figure: go.Figure, **layout: Any) -> go.Figure:
-    """The figure with what all share; the page sets the colours of text, lines and grid."""
+    """Applies the common layout; the page sets the colors of text, lines and grid."""
     figure.update_layout(
         template="none",
         margin={"l": 62, "r": 14, "t": 24, "b": 48},
@@ -52,7 +53,7 @@ def finished(figure: go.Figure, **layout: Any) -> go.Figure:
 
 
 def error_bars(values: list[float], intervals: list[list[float] | None]) -> dict[str, Any]:
-    """Plotly's error bars from values and their intervals; none where an interval is not known."""
+    """Plotly's error bars from values and intervals; none where an interval is unknown."""
     pairs = list(zip(values, intervals, strict=True))
     return {
         "type": "data",

@@ -1,1 +1,1 @@
-"""The parts of the report, a module each: `section` takes the material and gives what to show, or None."""
+"""The parts of the report, one module each: `section` turns the material into a `Section`, or None."""

@@ -1,4 +1,4 @@
-"""Gains over the base model by held-out area, with intervals and guard-rails; sealed areas apart."""
+"""Gains over the base model by held-out area, with intervals and guard-rails, then the sealed areas."""
 
 from __future__ import annotations
 
@@ -10,39 +10,36 @@ from analysis.output.formats import nats, percent, with_interval
 from analysis.report.elements.blocks import Block, Cell, Chart, Section, Table, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
-from analysis.report.sections.leaderboard import bar
+from analysis.report.sections.leaderboard import bar, reach_of
 
 OUTCOMES = {"pass": "passes", "fail": "FAILS", "undecided": "undecided"}
 
 
 def section(material: Material) -> Section | None:
-    """The first settings' gains by area; None where no trial has a rank."""
     rows = material.ranked
     if not rows:
         return None
     blocks: list[Block] = [_chart(rows[: len(FIRST)], material), _table(rows[0], material)]
     rails = material.board.get("guard_rails") or {}
     if rails.get("allowed"):
-        blocks.append(
-            Text(
-                "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
-                f"where it is not, and is undecided where the items can't tell ({rails.get('method', '')}).",
-                "note",
-            )
+        note = (
+            "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
+            f"where it is not, and is undecided where the items can't tell ({rails.get('method', '')})."
         )
+        blocks.append(Text(note, "note"))
     blocks += _sealed(material)
     return Section("areas", "Held-out areas", blocks)
 
 
 def gain_of(summary: dict[str, Any]) -> tuple[float | None, list[float] | None]:
-    """An area's gain over the base model and its interval, from the difference that the leaderboard holds."""
+    """An area's gain over the base model and its interval; the leaderboard holds the loss difference."""
     delta, interval = summary.get("delta"), summary.get("delta_interval")
     return (None if delta is None else -delta), ([-interval[1], -interval[0]] if interval else None)
 
 
 def _chart(rows: list[Row], material: Material) -> Chart:
     traces: list[Any] = []
-    for row, (colour, _) in zip(rows, FIRST, strict=False):
+    for row, (color, _) in zip(rows, FIRST, strict=False):
         known = {area: gain_of(summary) for area, summary in sorted(row["areas"].items())}
         known = {area: pair for area, pair in known.items() if pair[0] is not None}
         values = [pair[0] or 0.0 for pair in known.values()]
@@ -54,7 +51,7 @@ def _chart(rows: list[Row], material: Material) -> Chart:
                 mode="markers",
                 orientation="h",
                 offsetgroup=str(row["rank"]),
-                marker={"color": colour, "size": 10, "symbol": ("circle", "square", "diamond")[len(traces)]},
+                marker={"color": color, "size": 10, "symbol": ("circle", "square", "diamond")[len(traces)]},
                 name=f"{row['rank']}. {plain(row['trial_id'])}",
                 hovertemplate="%{y}: gain %{x:.3f}<extra></extra>",
             )
@@ -85,8 +82,7 @@ def _table(row: Row, material: Material) -> Table:
     base = (material.board["baseline"] or {}).get("areas", {})
     weights, rails = material.board["weights"], row.get("guard_rails") or {}
     gains = {area: gain_of(summary) for area, summary in row["areas"].items()}
-    ends = [end for _, interval in gains.values() if interval for end in interval]
-    reach = (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
+    reach = reach_of(interval for _, interval in gains.values())
     cells: list[list[Cell | str]] = []
     for area, summary in sorted(row["areas"].items()):
         rail = rails.get(area)
@@ -111,7 +107,5 @@ def _sealed(material: Material) -> list[Block]:
     for area, scores in sorted((material.board.get("sealed") or {}).items()):
         gain, interval = gain_of(scores)
         rows.append([area, nats(scores["nll"]), with_interval(gain, interval), percent(scores["exact_match"])])
-    if not rows:
-        return []
     caption = "Sealed areas of the winner: opened once, at the end; they have no part in the ranking"
-    return [Table(caption, ["sealed area", "loss", "gain", "EM"], rows)]
+    return [Table(caption, ["sealed area", "loss", "gain", "EM"], rows)] if rows else []

@@ -13,7 +13,6 @@ from analysis.report.elements.style import FIRST, GREY, chart, plain
 
 
 def section(material: Material) -> Section | None:
-    """The objective of each checkpoint of the ranked settings; None where every trial has but one."""
     rows = [row for row in material.ranked if len(scored(row)) > 1]
     if not rows:
         return None
@@ -24,15 +23,15 @@ def section(material: Material) -> Section | None:
 
 
 def scored(row: Row) -> list[dict[str, Any]]:
-    """A row's checkpoints that have an objective, by step."""
+    """A row's scored checkpoints, by step."""
     known = [checkpoint for checkpoint in row["checkpoints"] if checkpoint.get("objective") is not None]
     return sorted(known, key=lambda checkpoint: checkpoint["step"])
 
 
 def _figure(rows: list[Row]) -> go.Figure:
     traces = []
-    others = rows[len(FIRST) :]
-    if others:
+    # One trace for all others: hundreds of traces are slow. None breaks the line between two trials.
+    if others := rows[len(FIRST) :]:
         steps, losses, names = [], [], []
         for row in others:
             steps += [*(c["step"] for c in scored(row)), None]
@@ -41,13 +40,13 @@ def _figure(rows: list[Row]) -> go.Figure:
         hover = {"text": names, "hovertemplate": "%{text}, step %{x}: %{y:.4f}<extra></extra>"}
         line = {"color": GREY, "width": 1}
         traces.append(go.Scatter(x=steps, y=losses, line=line, opacity=0.5, name=f"others ({len(others)})", **hover))
-    for row, (colour, dash) in zip(rows, FIRST, strict=False):
+    for row, (color, dash) in zip(rows, FIRST, strict=False):
         traces.append(
             go.Scatter(
                 x=[c["step"] for c in scored(row)],
                 y=[c["objective"] for c in scored(row)],
                 mode="lines+markers",
-                line={"color": colour, "width": 2.5, "dash": dash},
+                line={"color": color, "width": 2.5, "dash": dash},
                 name=f"{row['rank']}. {plain(row['trial_id'])}",
             )
         )

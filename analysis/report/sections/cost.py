@@ -1,4 +1,4 @@
-"""What each trial cost, by state."""
+"""Cost of each trial, by state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ NAMED_TRIALS = 40
 
 
 def section(material: Material) -> Section:
-    """A bar a trial, in the order in which they began; sums by state in the table."""
     trials = [trial for trial in material.sweep.trials if trial.cost.get("device_seconds") is not None]
     if not trials:
         return Section("cost", "Cost", [Text("No trial has ended yet.")])
     traces = []
     for state in STATES:
-        own = [trial for trial in trials if trial.state == state]
-        if own:
+        if own := [trial for trial in trials if trial.state == state]:
             traces.append(
                 go.Bar(
                     x=[plain(trial.trial_id) for trial in own],
@@ -45,8 +43,7 @@ def section(material: Material) -> Section:
 def _table(trials: list[Trial]) -> Table:
     rows = []
     for state in STATES:
-        own = [trial for trial in trials if trial.state == state]
-        if own:
+        if own := [trial for trial in trials if trial.state == state]:
             total = sum(map(_seconds, own))
             steps = sum(trial.steps or 0 for trial in own)
             rows.append([state, str(len(own)), f"{total:,.0f}", f"{total / len(own):,.1f}", f"{steps:,}"])

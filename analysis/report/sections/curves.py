@@ -1,4 +1,4 @@
-"""Loss curves against the base model, the LR schedule beneath, and findings where they happened."""
+"""Loss curves against the base model, with the LR schedules and the findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis.report.elements.style import (
     FIRST,
     GREY,
     SEVERITIES,
-    SEVERITY_COLOURS,
+    SEVERITY_COLORS,
     SEVERITY_SYMBOLS,
     VERMILLION,
     finished,
@@ -31,11 +31,11 @@ MARGIN_OF_RANGE = 0.08
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn.
+    """Axes of the chart.
 
     Attributes:
-        relative: The loss less the base model's, instead of the loss.
-        share: Per cent of the epoch instead of steps: where trials have epochs of different lengths.
+        relative: Draw the loss less the base model's, instead of the loss.
+        share: Draw over percent of the epoch, instead of steps.
     """
 
     relative: bool
@@ -43,27 +43,24 @@ class View:
 
     @classmethod
     def of(cls, curves: Iterable[Curve]) -> View:
-        """The base model's losses must be known for all, and so must the epochs' lengths."""
+        """Chooses the axes that all curves allow."""
         every = list(curves)
+        # Epochs of different lengths, as of trials on parts of the data, compare only by their share.
         lengths = {curve.planned for curve in every}
         return cls(all(curve.has_base for curve in every), len(lengths) > 1 and None not in lengths)
 
     def values(self, curve: Curve) -> list[float | None]:
-        """Heights."""
         return curve.relative if self.relative else curve.loss
 
     def place(self, curve: Curve, step: int) -> float:
-        """Where a step is drawn."""
         return round(100 * step / curve.planned, 2) if self.share and curve.planned else step
 
     @property
     def across(self) -> str:
-        """Name of the axis."""
         return "% of the epoch" if self.share else "step"
 
 
 def section(material: Material) -> Section:
-    """The curves of the first settings by name, all others in grey, by state."""
     if not material.curves:
         return Section("curves", "Loss curves", [Text("No trial has a loss curve yet.")])
     view = View.of(material.curves.values())
@@ -79,7 +76,7 @@ def section(material: Material) -> Section:
 
 
 def named(material: Material) -> list[str]:
-    """The trials that are drawn by name: those of the first settings that have a curve."""
+    """The trials that are drawn by name: the first settings with a curve."""
     return [row["trial_id"] for row in material.ranked if row["trial_id"] in material.curves][: len(FIRST)]
 
 
@@ -90,11 +87,11 @@ def _figure(material: Material, view: View) -> go.Figure:
         group = [t for t in material.sweep.trials if t.state == state and t.trial_id in material.curves]
         members = {t.trial_id: material.curves[t.trial_id] for t in group if t.trial_id not in first}
         if members:
-            colour = VERMILLION if state == "diverged" else GREY
-            line = {"color": colour, "width": 1, "dash": dash}
+            color = VERMILLION if state == "diverged" else GREY
+            line = {"color": color, "width": 1, "dash": dash}
             _add(figure, f"{'other ' if first else ''}{state} ({len(members)})", members, view, line, opacity)
-    for place, (name, (colour, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
-        line = {"color": colour, "width": 2.5, "dash": dash}
+    for place, (name, (color, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
+        line = {"color": color, "width": 2.5, "dash": dash}
         _add(figure, f"{place}. {plain(name)}", {name: material.curves[name]}, view, line, 1.0)
     for severity in SEVERITIES:
         _mark(figure, material, severity, view)
@@ -108,14 +105,9 @@ def _figure(material: Material, view: View) -> go.Figure:
 
 
 def _add(
-    figure: go.Figure,
-    name: str,
-    curves: dict[str, Curve],
-    view: View,
-    line: dict[str, Any],
-    opacity: float,
+    figure: go.Figure, name: str, curves: dict[str, Curve], view: View, line: dict[str, Any], opacity: float
 ) -> None:
-    """One trace for all of a group: hundreds of traces are slow, and the gaps between curves cost nothing."""
+    # One trace for a group: hundreds of traces are slow, and the gaps between curves cost nothing.
     steps = _joined([view.place(curve, step) for step in curve.steps] for curve in curves.values())
     names = _joined([plain(trial)] * len(curve.steps) for trial, curve in curves.items())
     shared = {"x": steps, "mode": "lines", "line": line, "opacity": opacity, "legendgroup": name, "name": name}
@@ -127,40 +119,34 @@ def _add(
 
 
 def _joined(parts: Iterable[list[Any]]) -> list[Any]:
-    found: list[Any] = []
-    for part in parts:
-        found += [*part, None]
-    return found
+    return [value for part in parts for value in (*part, None)]
 
 
 def _mark(figure: go.Figure, material: Material, severity: str, view: View) -> None:
-    steps, heights, texts = [], [], []
-    for trial in material.sweep.trials:
-        curve = material.curves.get(trial.trial_id)
-        for finding in trial.findings if curve else ():
-            if curve and finding["severity"] == severity:
-                height = _at(curve, view.values(curve), finding["step"])
-                if height is not None:
-                    steps.append(view.place(curve, finding["step"]))
-                    heights.append(_digits(height, 4))
-                    texts.append(f"{plain(trial.trial_id)}: {plain(finding['rule'])}, step {finding['step']}")
-    if steps:
-        marker = {"color": SEVERITY_COLOURS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
+    marks = [
+        (view.place(curve, step), _digits(height, 4), f"{plain(trial.trial_id)}: {plain(finding['rule'])}, step {step}")
+        for trial in material.sweep.trials
+        if (curve := material.curves.get(trial.trial_id))
+        for finding in trial.findings
+        if finding["severity"] == severity
+        and (height := _at(curve, view.values(curve), step := finding["step"])) is not None
+    ]
+    if marks:
+        steps, heights, texts = zip(*marks, strict=True)
+        marker = {"color": SEVERITY_COLORS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
         points = {"x": steps, "y": heights, "text": texts, "hovertemplate": "%{text}<extra></extra>"}
         name = f"finding: {severity} ({len(steps)})"
         figure.add_trace(go.Scatter(mode="markers", marker=marker, name=name, **points), row=1, col=1)
 
 
 def _at(curve: Curve, values: list[float | None], step: int) -> float | None:
-    """Height of the curve at a step: of the bin that holds it, else of the last one before with a value."""
+    # The last point up to the step; before the first point, the first.
     known = [value for end, value in zip(curve.steps, values, strict=True) if end <= step and value is not None]
-    if known:
-        return known[-1]
-    return next((value for value in values if value is not None), None)
+    return known[-1] if known else next((value for value in values if value is not None), None)
 
 
 def _range(material: Material, view: View) -> list[float] | None:
-    """The range of the complete trials: one that diverged would press all others flat."""
+    # The range of the complete trials: a diverged one would press all others flat.
     trials = material.trials
     tame = [curve for name, curve in material.curves.items() if trials[name].state == "complete"]
     found = [value for curve in tame or material.curves.values() for value in view.values(curve) if value is not None]
@@ -181,7 +167,7 @@ def _table(material: Material, view: View) -> Table:
 
 
 def _findings(material: Material) -> list[Block]:
-    """By rule: how many trials, which, and the advice for the best-ranked one of them."""
+    # By rule: the trials, and the advice for the best-ranked of them.
     groups: dict[tuple[int, str], list[tuple[str, dict[str, Any]]]] = {}
     for trial in material.sweep.trials:
         for finding in trial.findings:
@@ -202,5 +188,5 @@ def _findings(material: Material) -> list[Block]:
 
 
 def _digits(value: float | None, digits: int) -> float | None:
-    """To so many significant digits: the page holds hundreds of curves."""
+    # The page holds hundreds of curves: fewer digits make it smaller.
     return None if value is None else float(f"{value:.{digits}g}")

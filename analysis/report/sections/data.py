@@ -1,4 +1,4 @@
-"""What the pre-flight found in the data: the audit of every line, and whether the held-out areas are real."""
+"""The pre-flight's view of the data: the audit, and whether the held-out areas are independent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ VERDICTS = {
 
 
 def section(material: Material) -> Section | None:
-    """Audit, reality of the areas and findings of the plan; None where there is no plan."""
     if material.plan is None:
         return None
     blocks: list[Block] = []
@@ -57,7 +56,6 @@ def _broken(sets: Mapping[str, Mapping[str, Any]]) -> list[Block]:
 
 
 def _reality(reality: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What each area asks beyond training, and how small a difference it can show."""
     rows = []
     for area, found in sorted(reality.items()):
         power, test = found.get("power") or {}, found.get("two_sample") or {}

@@ -1,4 +1,4 @@
-"""Held-out items that the winner won and lost against the base model, with their text."""
+"""Held-out items on which the winner beats the base model or loses to it, with their text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT_CHARACTERS = 1200
 
 @dataclass(frozen=True)
 class Pair:
-    """An item as the base model and the winner scored it."""
+    """An item's scores by the base model and the winner."""
 
     base: HeldoutScore
     winner: HeldoutScore
@@ -28,7 +28,6 @@ class Pair:
 
 
 def section(material: Material) -> Section | None:
-    """Counts by area, the widest wins and losses; None without a winner or without the base model's items."""
     pairs = read_pairs(material)
     if not pairs:
         return None
@@ -50,20 +49,20 @@ def section(material: Material) -> Section | None:
 
 
 def read_pairs(material: Material) -> list[Pair]:
-    """Every item of an area that selects, of the winner and the base model; sealed items stay closed."""
+    """Pairs the items of the weighted areas."""
     winner = material.board["winner"]
     if winner is None:
         return []
     base = material.sweep.heldout(BASELINE).by_step.get(0, {})
     scored = material.sweep.heldout(winner["trial_id"]).by_step.get(winner["step"], {})
+    # Only weighted areas: sealed items stay closed.
     keys = sorted(key for key in base.keys() & scored.keys() if key[0] in material.sweep.weights)
     return [Pair(base[key], scored[key]) for key in keys]
 
 
 def _counts(pairs: list[Pair]) -> Table:
-    areas = sorted({pair.base.area for pair in pairs})
     rows = []
-    for area in areas:
+    for area in sorted({pair.base.area for pair in pairs}):
         own = [pair for pair in pairs if pair.base.area == area]
         won, lost = sum(pair.gain > 0 for pair in own), sum(pair.gain < 0 for pair in own)
         gained, missed = (_answers(own, better) for better in (True, False))
@@ -73,19 +72,18 @@ def _counts(pairs: list[Pair]) -> Table:
 
 
 def _answers(pairs: list[Pair], better: bool) -> str:
-    """How many answers became right, or wrong, by exact match; `-` where not both were generated."""
+    # Answers that became right, or wrong, by exact match; `-` where one model generated none.
     known = [
         (pair.base.exact_match, pair.winner.exact_match)
         for pair in pairs
         if pair.base.exact_match is not None and pair.winner.exact_match is not None
     ]
-    if not known:
-        return "-"
-    return str(sum((after > before) if better else (after < before) for before, after in known))
+    changed = sum((after > before) if better else (after < before) for before, after in known)
+    return str(changed) if known else "-"
 
 
 def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Prompt and expected response by area and id, from the tokenized areas; those whose file is gone are left out."""
+    """Prompt and expected response by area and id; areas whose tokenized file is gone are left out."""
     found = {}
     for area in sorted({pair.base.area for pair in pairs}):
         path = material.sweep.folder / CACHE_FOLDER / area_file(area)
@@ -99,14 +97,14 @@ def _card(pair: Pair, texts: dict[tuple[str, str], tuple[str, str]]) -> Card:
     parts = []
     if (base.area, base.id) in texts:
         prompt, response = texts[base.area, base.id]
-        parts += [("prompt", _shortened(prompt)), ("expected", _shortened(response))]
+        parts += [("prompt", shortened(prompt)), ("expected", shortened(response))]
     for who, score in (("base model", base), ("winner", winner)):
         if score.answer is not None:
-            parts.append((f"{who} answers", _shortened(score.answer)))
+            parts.append((f"{who} answers", shortened(score.answer)))
     figures = f"loss {base.nll:.3f} before, {winner.nll:.3f} after: {pair.gain:+.3f} nats a token"
     return Card(f"{base.area} / {base.id}", figures, parts)
 
 
-def _shortened(text: str) -> str:
-    """The end of a long text, where the question usually stands."""
-    return text if len(text) <= TEXT_CHARACTERS else f"… {text[-TEXT_CHARACTERS:]}"
+def shortened(text: str, characters: int = TEXT_CHARACTERS) -> str:
+    """The end of a long text, where the question usually is."""
+    return text if len(text) <= characters else f"… {text[-characters:]}"

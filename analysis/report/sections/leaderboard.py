@@ -1,21 +1,19 @@
-"""The leaderboard: every setting with its figures, its interval as a bar, and its hyper-parameters."""
+"""The leaderboard: every setting with its figures, gain interval as a bar, and hyper-parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
 from analysis.output.leaderboard_notes import legend, lines_below
 from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table, Text
-from analysis.report.elements.material import Material
-
-Row = dict[str, Any]
+from analysis.report.elements.material import Material, Row
 
 OPEN_ROWS = 20
 
 
 def section(material: Material) -> Section:
-    """The first settings open, all of them folded where there are more."""
     board, rows = material.board, material.board["rows"]
     blocks: list[Any] = [_table(material, rows[:OPEN_ROWS], f"Leaderboard of {board['name']}", None)]
     if len(rows) > OPEN_ROWS:
@@ -32,7 +30,7 @@ def _table(material: Material, rows: list[Row], caption: str, folded: str | None
     names = sorted({name for row in board["rows"] for name in row["params"]}, key=lambda n: (n != "peak_lr", n))
     replicated = any((row.get("setting") or {}).get("replicated") for row in board["rows"])
     railed = any(row.get("guard_rail") for row in board["rows"])
-    reach = _reach(board["rows"])
+    reach = reach_of(row["gain_interval"] for row in board["rows"])
     header = ["rank", "trial", "state", "loss", "gain", *(["over seeds"] if replicated else []), "behind the first"]
     header += [*(["guard-rails"] if railed else []), *names, "findings", "device s"]
     cells = []
@@ -56,7 +54,7 @@ def _table(material: Material, rows: list[Row], caption: str, folded: str | None
 
 
 def bar(value: float | None, interval: list[float] | None, reach: tuple[float, float]) -> Bar | None:
-    """An interval as parts of the widest one's reach; None where there is none."""
+    """Scales an interval to `reach`, the column's range; None without an interval."""
     low, high = reach
     if value is None or interval is None or high <= low:
         return None
@@ -64,8 +62,9 @@ def bar(value: float | None, interval: list[float] | None, reach: tuple[float, f
     return Bar(*places)
 
 
-def _reach(rows: list[Row]) -> tuple[float, float]:
-    ends = [end for row in rows if row["gain_interval"] for end in row["gain_interval"]]
+def reach_of(intervals: Iterable[Sequence[float] | None]) -> tuple[float, float]:
+    """The range that holds all known intervals and 0."""
+    ends = [end for interval in intervals if interval for end in interval]
     return (min(0.0, *ends), max(0.0, *ends)) if ends else (0.0, 0.0)
 
 

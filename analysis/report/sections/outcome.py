@@ -1,4 +1,4 @@
-"""The verdict, what it cost, and what to do next."""
+"""The verdict, its cost, and advice for the next sweep."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from trainables.storage.working_copy import place_of
 
 
 def outcome(material: Material) -> Section:
-    """The verdict, and what it cost, in a sentence each."""
     blocks = [Text(material.board["verdict"], "lead"), Text(cost_sentence(material))]
     return Section("outcome", "Outcome", blocks)
 
 
 def cost_sentence(material: Material) -> str:
-    """How many trials of which state, and what they cost."""
+    """Number of trials by state, and their cost."""
     states = Counter(trial.state for trial in material.sweep.trials)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none ended"
     seconds = sum(trial.cost.get("device_seconds") or 0.0 for trial in material.sweep.trials)
@@ -26,7 +25,6 @@ def cost_sentence(material: Material) -> str:
 
 
 def next_steps(material: Material) -> Section:
-    """What the evidence says of the next sweep."""
     points = []
     for advice in material.advice:
         values = ", ".join(f"{key} = {value}" for key, value in advice.changes.items())

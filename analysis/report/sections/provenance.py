@@ -1,4 +1,4 @@
-"""What a reader needs to repeat the sweep or to trust it: the manifest and the notes."""
+"""The manifest and the notes, for repeating the sweep or trusting it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from analysis.report.elements.material import Material
 
 
 def section(material: Material) -> Section:
-    """The manifest as a table, and what was left out or repeated in the files."""
     blocks: list[Block] = []
     if material.manifest:
         rows = [[name, value] for name, value in flattened(material.manifest)]
@@ -20,9 +19,9 @@ def section(material: Material) -> Section:
     if notes := [("", note) for note in material.board["notes"]]:
         blocks += [Text("Notes on the files:"), Points(notes)]
     errors = [
-        (f"{trial.trial_id} {trial.state}", trial.error.strip().splitlines()[-1])
+        (f"{trial.trial_id} {trial.state}", lines[-1])
         for trial in material.sweep.trials
-        if (trial.error or "").strip() and trial.error
+        if (lines := (trial.error or "").strip().splitlines())
     ]
     if errors:
         blocks += [Text("Trials that ended with an error:"), Points(errors)]
@@ -30,7 +29,7 @@ def section(material: Material) -> Section:
 
 
 def flattened(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested fields as dotted names with their values as text."""
+    """Flattens nested fields to dotted names with values as text."""
     for name, value in fields.items():
         dotted = f"{prefix}{name}"
         if isinstance(value, dict):

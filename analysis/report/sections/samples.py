@@ -1,9 +1,10 @@
-"""Training samples that stayed harder than their like in every trial: a reading list."""
+"""Training samples with a higher loss than similar ones in every trial: a reading list."""
 
 from __future__ import annotations
 
 from analysis.report.elements.blocks import Card, Cards, Section, Text
 from analysis.report.elements.material import Material
+from analysis.report.sections.items import shortened
 from analysis.suspects.find import Suspect, suspects_or_reason
 
 SHOWN = 10
@@ -11,7 +12,6 @@ TEXT_CHARACTERS = 800
 
 
 def section(material: Material) -> Section | None:
-    """The samples with their text, or why they are not known; None before any trial has ended."""
     if not material.sweep.trials:
         return None
     found, reason = suspects_or_reason(material.sweep.folder, SHOWN)
@@ -30,6 +30,5 @@ def _card(suspect: Suspect) -> Card:
     figures = (
         f"{found.excess_nats:+.2f} nats above its like ({found.kind}); loss {found.nll:.2f}, {found.trials} trials"
     )
-    prompt = suspect.prompt
-    shown = prompt if len(prompt) <= TEXT_CHARACTERS else f"… {prompt[-TEXT_CHARACTERS:]}"
-    return Card(found.id, figures, [("prompt", shown), ("answer", suspect.response)])
+    prompt = shortened(suspect.prompt, TEXT_CHARACTERS)
+    return Card(found.id, figures, [("prompt", prompt), ("answer", suspect.response)])

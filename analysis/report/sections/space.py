@@ -1,4 +1,4 @@
-"""The objective against each hyper-parameter that was searched, with the recommended band."""
+"""The objective against each searched hyper-parameter, with the recommended range."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ BAND = "rgba(0,158,115,0.13)"
 
 
 def section(material: Material) -> Section | None:
-    """A panel for each searched hyper-parameter; None where nothing was searched or nothing has a rank."""
     spans = searched(material.sweep.config)
     if not spans or not material.ranked:
         return None
@@ -36,7 +35,7 @@ def section(material: Material) -> Section | None:
 
 
 def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
-    """The recommended ranges by hyper-parameter, where the plan has them."""
+    """The plan's recommended ranges by hyper-parameter."""
     bounds = (plan or {}).get("recommended") or {}
     return {
         name: (float(ends[0]), float(ends[1]))
@@ -47,22 +46,19 @@ def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, 
 
 def _chart(material: Material, name: str, span: Span, band: tuple[float, float] | None) -> Chart:
     traces = []
-    for kind, colour, size in (("ranked", GREY, 8), ("tied", BLUE, 10), ("winner", GREEN, 14)):
+    for kind, color, size in (("ranked", GREY, 8), ("tied", BLUE, 10), ("winner", GREEN, 14)):
         rows = [row for row in material.ranked if _kind(row) == kind and name in row["params"]]
-        if rows:
-            marker = {"symbol": SYMBOLS[kind], "color": colour, "size": size}
-            traces.append(
-                go.Scatter(
-                    x=[value_of(row, name) for row in rows],
-                    y=[_objective(row) for row in rows],
-                    text=[plain(row["trial_id"]) for row in rows],
-                    hovertemplate="%{text}: %{x:.3g}, loss %{y:.4f}<extra></extra>",
-                    mode="markers",
-                    marker=marker,
-                    name=kind,
-                )
-            )
-    traces += [trace for state in ("diverged", "pruned") if (trace := _rug(material, name, state))]
+        points = [(row["trial_id"], row["params"][name], _objective(row)) for row in rows]
+        hover = "%{text}: %{x:.3g}, loss %{y:.4f}<extra></extra>"
+        traces.append(_marks(points, hover, {"symbol": SYMBOLS[kind], "color": color, "size": size}))
+    # Trials without a final loss are drawn at the upper edge, on a hidden axis of their own.
+    for state, color in (("diverged", VERMILLION), ("pruned", GREY)):
+        trials = [trial for trial in material.sweep.trials if trial.state == state and name in trial.params]
+        points = [(trial.trial_id, trial.params[name], 1.0) for trial in trials]
+        hover = f"%{{text}}: {state} at %{{x:.3g}}<extra></extra>"
+        marker = {"symbol": SYMBOLS[state], "color": color, "size": 9}
+        traces.append(_marks(points, hover, marker, yaxis="y2", cliponaxis=False))
+    traces = [trace for trace in traces if trace.x]
     figure = chart(traces, name, "held-out loss, nats")
     figure.update_xaxes(type="log" if span.log else "linear", exponentformat="e", nticks=5)
     if span.log:
@@ -78,35 +74,18 @@ def _chart(material: Material, name: str, span: Span, band: tuple[float, float] 
     return Chart(f"space-{name.replace('_', '-')}", label, figure, 340)
 
 
-def _rug(material: Material, name: str, state: str) -> go.Scatter | None:
-    trials = [t for t in material.sweep.trials if t.state == state and name in t.params]
-    if not trials:
-        return None
-    colour = VERMILLION if state == "diverged" else GREY
-    return go.Scatter(
-        x=[t.params[name] for t in trials],
-        y=[1.0] * len(trials),
-        yaxis="y2",
-        text=[plain(t.trial_id) for t in trials],
-        hovertemplate=f"%{{text}}: {state} at %{{x:.3g}}<extra></extra>",
-        mode="markers",
-        marker={"symbol": SYMBOLS[state], "color": colour, "size": 9},
-        cliponaxis=False,
-        name=f"{state} ({len(trials)})",
-    )
+def _marks(points: list[tuple[str, float, float]], hover: str, marker: dict[str, Any], **more: Any) -> go.Scatter:
+    names, x, y = zip(*points, strict=True) if points else ((), (), ())
+    texts = [plain(name) for name in names]
+    return go.Scatter(x=x, y=y, text=texts, hovertemplate=hover, mode="markers", marker=marker, **more)
 
 
 def log_ticks(span: Span) -> list[float]:
-    """One, two and five times each power of ten in a range; its two ends where there are fewer than two of them."""
+    """1, 2 and 5 times each power of ten in a range; the range's ends if fewer than two fit."""
     powers = range(math.floor(math.log10(span.low)), math.ceil(math.log10(span.high)) + 1)
     ticks = [float(f"{factor}e{power}") for power in powers for factor in (1, 2, 5)]
     inside = [tick for tick in ticks if span.low <= tick <= span.high]
     return inside if len(inside) > 1 else [span.low, span.high]
-
-
-def value_of(row: Row, name: str) -> float:
-    """A setting's value as it was trained."""
-    return float(row["params"][name])
 
 
 def _objective(row: Row) -> float:

@@ -1,4 +1,4 @@
-"""Which hyper-parameters mattered, and all settings at once: Optuna's own plots of the sweep's study."""
+"""Importances of the hyper-parameters and parallel coordinates: Optuna's plots of the sweep's study."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from trainables.storage.layout import STUDY_FILE
 FEW_LINES = 20
 SCALE = [[0.0, BLUE], [0.5, GREY], [1.0, VERMILLION]]  # Optuna's own runs from white to navy: unseen on light or dark
 
+# With fewer trials, fANOVA's forest has next to nothing to split. Ours.
 FEWEST_FOR_IMPORTANCE = 10
-"""With fewer trials the forest that importances come from has next to nothing to split. Ours."""
 
 
 def section(material: Material) -> Section | None:
-    """Importances and parallel coordinates; None where there is no study or nothing was searched."""
     study = read_study(material.sweep.folder / STUDY_FILE, material.sweep.name)
     if study is None:
         return None
@@ -37,6 +36,7 @@ def section(material: Material) -> Section | None:
     if len(complete) < FEWEST_FOR_IMPORTANCE:
         words = f"Importances are not shown: they need {FEWEST_FOR_IMPORTANCE} trials, this study has {len(complete)}."
         blocks.append(Text(words))
+    # Equal losses have no variance to divide among the hyper-parameters.
     elif len({trial.value for trial in complete}) == 1:
         blocks.append(Text("Importances are not shown: all trials ended with the same loss."))
     elif len(params) > 1:
@@ -51,7 +51,7 @@ def section(material: Material) -> Section | None:
 
 
 def read_study(path: Path, name: str) -> optuna.Study | None:
-    """The study in a sweep's journal; None where there is none."""
+    """The study in a sweep's journal; None without one."""
     if not path.is_file():
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -65,7 +65,7 @@ def read_study(path: Path, name: str) -> optuna.Study | None:
 def _importances(study: optuna.Study) -> Chart:
     evaluator = FanovaImportanceEvaluator(seed=0)
     shares = get_param_importances(study, evaluator=evaluator)
-    figure = finished(plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)), title=None)
+    figure = finished(plot_param_importances(study, evaluator=evaluator), title=None)
     figure.update_traces(marker={"color": BLUE}, textfont=None)
     figure.update_layout(showlegend=False, xaxis_title="share of the spread that it explains (fANOVA)", yaxis_title="")
     rows = [[name, f"{100 * share:.0f} %"] for name, share in shares.items()]

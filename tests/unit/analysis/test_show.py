@@ -31,14 +31,8 @@ def test_a_trial_shows_its_settings_curve_scores_and_findings(folder, capsys):
     shown = capsys.readouterr().out
     for part in (
         *("t1 of sweep: complete, seed 7", "peak_lr 0.0003", "drawn as decay_floor 5e-05", "10 of 10 steps"),
-        *(
-            "training loss less the base model's",
-            "  -0.20 │",
-            "  -1.80 │",
-            "1.0e-05 │",
-            "held out at step 5: not scored",
-        ),
-        "step 3: steady_rise (warning): lower peak_lr",
+        *("training loss less the base model's", "  -0.20 │", "  -1.80 │", "1.0e-05 │"),
+        *("held out at step 5: not scored", "step 3: steady_rise (warning): lower peak_lr"),
     ):
         assert part in shown
     curve = [line.partition("│")[2] for line in shown.splitlines() if "│" in line][: show.LOSS_LINES]

@@ -1,4 +1,4 @@
-"""The replays of `benchmarks.confirm`: real seeds' luck, what is counted as an error, and the intervals."""
+"""The replays of `benchmarks.confirm`: real seeds' noise, what is counted as an error, and the intervals."""
 
 import copy
 import math
@@ -9,7 +9,7 @@ import scipy.stats
 
 from benchmarks.confirm.__main__ import targets
 from benchmarks.confirm.replay import (
-    Luck,
+    ReplayNoise,
     after_search,
     candidates_of,
     confirm,
@@ -19,17 +19,17 @@ from benchmarks.confirm.replay import (
     make_rules,
     named,
 )
-from benchmarks.confirm.seed_luck import CURVES, NEIGHBOURS, SeedLuck
-from benchmarks.intervals import clustered, coverage, wilson
-from benchmarks.selection.replay import Case, Seen
+from benchmarks.confirm.seed_noise import CURVES, NEIGHBORS, SeedNoise
+from benchmarks.intervals import clustered, coverage
+from benchmarks.selection.replay import Case, Evaluated
 from benchmarks.selection.surfaces import Surface, space
 
-SILENT = SeedLuck(np.zeros((1, NEIGHBOURS, 2)), np.zeros((1, 2)))
+SILENT = SeedNoise(np.zeros((1, NEIGHBORS, 2)), np.zeros((1, 2)))
 
 
 @pytest.fixture(scope="module")
 def kept():
-    return SeedLuck.read(CURVES)
+    return SeedNoise.read(CURVES)
 
 
 @pytest.fixture
@@ -38,62 +38,62 @@ def case():
     return Case(Surface("a r4", "a", curve, math.inf, 0.8), 7, space())
 
 
-# --- luck
+# --- noise
 
 
 def test_luck_has_a_standard_deviation_of_one_in_what_seeds_do_not_share(kept):
     windows, settings, seeds = kept.residual.shape
-    assert (settings, seeds) == (NEIGHBOURS, 8)
+    assert (settings, seeds) == (NEIGHBORS, 8)
     assert kept.residual.mean(axis=2) == pytest.approx(0.0, abs=1e-12)
     assert kept.residual.mean(axis=1) == pytest.approx(0.0, abs=1e-12)
-    assert (kept.residual**2).sum(axis=(1, 2)) == pytest.approx(np.full(windows, (NEIGHBOURS - 1) * seeds))
+    assert (kept.residual**2).sum(axis=(1, 2)) == pytest.approx(np.full(windows, (NEIGHBORS - 1) * seeds))
 
 
 def test_what_a_seed_does_to_all_settings_is_no_residual():
     table = np.random.default_rng(0).normal(size=(5, 6))
     shifted = table + 3.0 * np.arange(6.0) + np.arange(5.0)[:, None]
-    assert SeedLuck.of(shifted).residual == pytest.approx(SeedLuck.of(table).residual)
-    assert not np.allclose(SeedLuck.of(shifted).shared, SeedLuck.of(table).shared)
+    assert SeedNoise.of(shifted).residual == pytest.approx(SeedNoise.of(table).residual)
+    assert not np.allclose(SeedNoise.of(shifted).shared, SeedNoise.of(table).shared)
 
 
-@pytest.mark.parametrize("table", [np.zeros((NEIGHBOURS - 1, 8)), np.full((8, 8), np.nan)])
+@pytest.mark.parametrize("table", [np.zeros((NEIGHBORS - 1, 8)), np.full((8, 8), np.nan)])
 def test_a_table_with_holes_or_too_few_settings_is_refused(table):
     with pytest.raises(ValueError, match="every seed"):
-        SeedLuck.of(table)
+        SeedNoise.of(table)
 
 
 @pytest.mark.parametrize("window", [0, 3])
 def test_draws_of_rounds_and_of_searches_have_that_standard_deviation(kept, window):
     draw = np.random.default_rng(1)
-    rounds = np.stack([kept.round(draw, window, NEIGHBOURS) for _ in range(8000)])
+    rounds = np.stack([kept.round(draw, window, NEIGHBORS) for _ in range(8000)])
     assert np.var(rounds[:, 0] - rounds[:, 1]) == pytest.approx(2.0, rel=0.06)
-    assert rounds.mean(axis=0) == pytest.approx(np.zeros(NEIGHBOURS), abs=0.06)
+    assert rounds.mean(axis=0) == pytest.approx(np.zeros(NEIGHBORS), abs=0.06)
     assert np.std(kept.search(draw, window, 20_000)) == pytest.approx(1.0, rel=0.06)
 
 
 def test_a_round_is_drawn_again_alike(kept):
-    luck = Luck(kept, 0.5, 3)
-    assert luck.round(2, 4).tolist() == luck.round(2, 4).tolist()
-    assert luck.round(2, 4).tolist() != luck.round(3, 4).tolist()
-    assert luck.search(8).tolist() == luck.search(8).tolist()
+    noise = ReplayNoise(kept, 0.5, 3)
+    assert noise.round(2, 4).tolist() == noise.round(2, 4).tolist()
+    assert noise.round(2, 4).tolist() != noise.round(3, 4).tolist()
+    assert noise.search(8).tolist() == noise.search(8).tolist()
 
 
 # --- one confirmation
 
 
 def test_without_luck_the_best_is_named_and_equals_are_tied():
-    luck, rules = Luck(SILENT, 1.0, 0), make_rules(1.0, stated=True)
+    noise, rules = ReplayNoise(SILENT, 1.0, 0), make_rules(1.0, stated=True)
     truth = {"x": 9.0, "y": 0.0, "z": 9.0}
-    found = confirm(truth, ("x", "y", "z"), luck, rules)
+    found = confirm(truth, ("x", "y", "z"), noise, rules)
     assert (found.winner, named(found), is_separated(found)) == ("y", "y", True)
     assert covered(found, truth) == [True, True]
-    tied = confirm(dict.fromkeys(truth, 1.0), ("x", "y", "z"), luck, rules)
+    tied = confirm(dict.fromkeys(truth, 1.0), ("x", "y", "z"), noise, rules)
     assert (tied.winner, named(tied), is_separated(tied)) == (None, "x", False)
 
 
 def test_an_interval_that_misses_the_truth_is_counted():
-    luck, rules = Luck(SILENT, 1.0, 0), make_rules(1.0, stated=True)
-    found = confirm({"x": 0.0, "y": 0.1}, ("x", "y"), luck, rules)
+    noise, rules = ReplayNoise(SILENT, 1.0, 0), make_rules(1.0, stated=True)
+    found = confirm({"x": 0.0, "y": 0.1}, ("x", "y"), noise, rules)
     assert covered(found, {"x": 0.0, "y": 0.1}) == [True]
     assert covered(found, {"x": 0.0, "y": 99.0}) == [False]
 
@@ -110,13 +110,13 @@ def test_who_contends_follows_the_leaderboards_rule():
 def test_both_choices_cost_the_same_steps(case):
     rules = make_rules(0.01, stated=False)
     true = [0.52, 0.51, 0.80, 0.55]  # the third diverged: told low by mistake it still can't contend
-    seen = [Seen(told, one) for told, one in zip([0.50, 0.51, 0.40, 0.56], true, strict=True)]
-    seen += [Seen(0.60, 0.56)] * 8 + [Seen(0.30, 0.57)] * 20
-    found = after_search(case, seen, 4, Luck(SILENT, 0.01, 0), rules)
+    seen = [Evaluated(told, one) for told, one in zip([0.50, 0.51, 0.40, 0.56], true, strict=True)]
+    seen += [Evaluated(0.60, 0.56)] * 8 + [Evaluated(0.30, 0.57)] * 20
+    found = after_search(case, seen, 4, ReplayNoise(SILENT, 0.01, 0), rules)
     assert found.spent < 12
     assert found.confirmed == pytest.approx((0.51 - 0.5) / 0.01, rel=1e-3)
     steps = 4 + found.spent
-    lowest = min(seen[:steps], key=lambda one: one.told)
+    lowest = min(seen[:steps], key=lambda one: one.noisy)
     assert found.single == pytest.approx((lowest.true - 0.5) / 0.01, rel=1e-3)
 
 
@@ -130,15 +130,8 @@ def test_the_drop_is_the_median_above_the_minimum(case):
 # --- figures
 
 
-@pytest.mark.parametrize(("hits", "of"), [(0, 20), (3, 50), (50, 50)])
-def test_wilsons_interval_is_scipys(hits, of):
-    interval = scipy.stats.binomtest(hits, of).proportion_ci(method="wilson")
-    found = wilson([True] * hits + [False] * (of - hits))
-    assert (found["lower"], found["upper"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
-
-
 def test_coverage_counts_intervals_and_clustered_means_resample_clusters():
-    assert coverage([[True, True], [], [False]])["rate"] == pytest.approx(2 / 3, abs=1e-4)
+    assert coverage([[True, True], [], [False]])["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert coverage([[], []]) is None
     assert clustered(np.array([1.0, -1.0, 1.0, -1.0]), list("aabb")) == {"mean": 0.0, "lower": 0.0, "upper": 0.0}
     apart = clustered(np.array([1.0, 1.0, -1.0, -1.0]), list("aabb"))
@@ -146,7 +139,7 @@ def test_coverage_counts_intervals_and_clustered_means_resample_clusters():
 
 
 def share(rate):
-    return {"rate": rate, "lower": 0.0, "upper": 1.0}
+    return {"value": rate, "lower": 0.0, "upper": 1.0}
 
 
 GOOD = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.diagnostics import heldout as diagnostics_heldout
-from benchmarks.diagnostics.__main__ import count, false_alarms, mean_with_interval, recorded, summary, worse_than_base
+from benchmarks.diagnostics.__main__ import false_alarms, mean_with_interval, recorded, worse_than_base
 from benchmarks.diagnostics.ground_truth import findings_of, truths
 from benchmarks.diagnostics.planted import TRAIN, answer_kinds, planted_precision
 from benchmarks.diagnostics.recorded import (
@@ -21,6 +21,7 @@ from benchmarks.diagnostics.recorded import (
     variances,
     worse_at,
 )
+from benchmarks.diagnostics.rule_counts import RuleCounts
 from benchmarks.diagnostics.synthetic import CLASSES, findings
 from benchmarks.intervals import proportion
 from benchmarks.recording.curves import Curves
@@ -173,14 +174,15 @@ def test_a_recording_gives_a_table():
 
 
 def test_counts_and_intervals():
-    counts = {"precision": [0, 0], "recall": [0, 0]}
+    counts = RuleCounts()
     for spoke, there in [(True, True), (True, False), (False, True), (False, False), (True, True)]:
-        count(counts, spoke, there)
-    assert counts == {"precision": [2, 3], "recall": [2, 3]}
-    assert summary({"precision": [0, 0]}) == {"precision": None}
+        counts.add(spoke, there)
+    assert counts == RuleCounts(right=2, spoke=3, there=3)
+    assert RuleCounts().summary() == {"precision": None, "recall": None}
     # Wilson (1927), 8 of 10.
     assert proportion(8, 10)["interval"] == pytest.approx([0.4902, 0.9433], abs=1e-4)
-    assert mean_with_interval(np.array([0.5, 0.5]))["interval"] == [0.5, 0.5]
+    even = mean_with_interval(np.array([0.5, 0.5]))
+    assert (even["lower"], even["upper"]) == (0.5, 0.5)
     assert mean_with_interval(np.array([0.2, 0.6]))["met"] is False
 
 
@@ -261,5 +263,4 @@ def test_held_out_scores_of_a_class_show_what_they_are_made_for(kind):
 
 def test_counts_of_the_rules_on_held_out_scores():
     counts = diagnostics_heldout.heldout_counts(3)
-    assert {rule: count["recall"][1] for rule, count in counts.items()} == dict.fromkeys(diagnostics_heldout.RULES, 3)
-    assert all(count["precision"][0] == count["recall"][0] for count in counts.values())
+    assert {rule: count.there for rule, count in counts.items()} == dict.fromkeys(diagnostics_heldout.RULES, 3)

@@ -10,7 +10,7 @@ from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 from benchmarks.pruning.__main__ import at_loss, figures, worse
 from benchmarks.pruning.decks import decks, seed_sd, together
 from benchmarks.pruning.replay import Recorded, Sweep, recorded_trials, replay
-from benchmarks.pruning.rules import heldout, median, nobody
+from benchmarks.pruning.rules import heldout, median, never_stop
 from benchmarks.recording.__main__ import make_jobs, parse
 from benchmarks.recording.curves import DATA, load
 from sweeps.pruning.trial_curve import TrialCurve
@@ -40,24 +40,18 @@ GOOD, FAIR, POOR = recorded(0, 1.0), recorded(1, 1.2), recorded(2, 2.0)
 BROKEN = recorded(3, math.inf, reports=1, diverged=True)
 
 
-def test_with_nobody_to_stop_them_all_trials_run_and_the_best_is_chosen() -> None:
-    found = replay([POOR, BROKEN, GOOD], 2, nobody())
+def test_with_nobody_to_stop_them_all_trials_run_and_the_best_is_chosen():
+    found = replay([POOR, BROKEN, GOOD], 2, never_stop())
     assert found == Sweep((40, 10, 40), (False, False, False), 1.0)
-    assert replay([BROKEN], 2, nobody()).chosen == math.inf
+    assert replay([BROKEN], 2, never_stop()).chosen == math.inf
 
 
-def test_the_rule_is_asked_at_every_report_but_the_last_and_told_what_is_known_then() -> None:
+def test_the_rule_is_asked_at_every_report_but_the_last_and_told_what_is_known_then():
     asked = []
 
     def rule(trial, finished, siblings):
-        asked.append(
-            (
-                trial.trial_id,
-                trial.seen,
-                [other.trial_id for other in finished],
-                [(s.trial_id, s.seen) for s in siblings],
-            )
-        )
+        running = [(other.trial_id, other.seen) for other in siblings]
+        asked.append((trial.trial_id, trial.seen, [other.trial_id for other in finished], running))
         return trial.trial_id == "2" and trial.seen == 2
 
     found = replay([GOOD, BROKEN, POOR, FAIR], 2, rule)
@@ -74,7 +68,7 @@ def test_the_rule_is_asked_at_every_report_but_the_last_and_told_what_is_known_t
     ]
 
 
-def test_what_a_rule_saves_and_loses_is_counted() -> None:
+def test_what_a_rule_saves_and_loses_is_counted():
     cases = [("low (0) 0", [GOOD, FAIR, BROKEN], 0.1), ("low (0) 1", [FAIR, GOOD], 0.3)]
     sweeps = [Sweep((20, 40, 10), (True, False, False), 1.2), Sweep((40, 10), (False, True), 1.2)]
     assert worse(cases, sweeps) == [True, False]  # 0.2 worse is more than 0.1, and less than 0.3
@@ -84,7 +78,7 @@ def test_what_a_rule_saves_and_loses_is_counted() -> None:
     assert found["worse_choices"]["value"] == 0.5
 
 
-def test_the_others_are_judged_by_their_cheapest_parametrisation_at_the_loss_allowed() -> None:
+def test_the_others_are_judged_by_their_cheapest_parametrization_at_the_loss_allowed():
     cases = [("low (0) 0", [GOOD, FAIR], 0.1)]
     ours = [Sweep((40, 20), (False, True), 1.0)]
     others = {
@@ -93,14 +87,14 @@ def test_the_others_are_judged_by_their_cheapest_parametrisation_at_the_loss_all
         "idle": [Sweep((40, 40), (False, False), 1.0)],
     }
     found = at_loss(cases, ours, others, 0.0)
-    assert found["parametrisation"] == "wary"
+    assert found["parametrization"] == "wary"
     assert found["our_steps_over_its"]["ratio"] == pytest.approx(60 / 70, abs=1e-3)
-    assert at_loss(cases, ours, others, 1.0)["parametrisation"] == "reckless"
+    assert at_loss(cases, ours, others, 1.0)["parametrization"] == "reckless"
     assert at_loss(cases, ours, {"reckless": others["reckless"]}, 0.0) is None
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_the_median_rule_is_ray_tunes(lanes) -> None:
+def test_the_median_rule_is_ray_tunes(lanes):
     draw = np.random.default_rng(0)
     values = draw.normal(size=(12, REPORTS)).cumsum(axis=1)
     trials = [recorded(row, float(line[-1]), points=line.tolist()) for row, line in enumerate(values)]
@@ -125,7 +119,7 @@ class Stub:
         self.trial_id = trial_id
 
 
-def test_recorded_trials_are_read_as_their_loop_would() -> None:
+def test_recorded_trials_are_read_as_their_loop_would():
     curves = load(DATA / "curves_tiny.npz")
     trials = recorded_trials(curves, curves.study == "high")
     diverged = [trial for trial in trials if trial.diverged]
@@ -139,7 +133,7 @@ def test_recorded_trials_are_read_as_their_loop_would() -> None:
     assert list(whole.stages[2].heldout) == [24]  # 12.5 % of 200 samples, by the nearest step
 
 
-def test_decks_hold_each_trial_once_and_know_what_a_seed_is_worth() -> None:
+def test_decks_hold_each_trial_once_and_know_what_a_seed_is_worth():
     curves = load(DATA / "grid_tiny.npz")
     found = decks(curves)
     assert {(deck.regime, deck.order) for deck in found} == {
@@ -158,7 +152,7 @@ def test_decks_hold_each_trial_once_and_know_what_a_seed_is_worth() -> None:
     assert seed_sd(curves, peak) == pytest.approx(np.sqrt(np.mean([group.var(ddof=1) for group in groups])))
 
 
-def test_a_recording_that_is_cut_short_holds_as_much_of_each_study(tmp_path, monkeypatch) -> None:
+def test_a_recording_that_is_cut_short_holds_as_much_of_each_study(tmp_path, monkeypatch):
     line = f"record_curves record --data {tmp_path} --to x.npz --trials 5 --seeds 2 --seeded-peaks 1e-3"
     monkeypatch.setattr("sys.argv", line.split())
     jobs = make_jobs(parse())

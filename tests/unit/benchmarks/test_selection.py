@@ -11,7 +11,7 @@ from benchmarks.intervals import ratio_of_means
 from benchmarks.selection.__main__ import NOISE_NATS, judged
 from benchmarks.selection.grid_surface import GRID, Grid, GridSurface
 from benchmarks.selection.grid_surface import space as grid_space
-from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, Seen, draw_noise, regret
+from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, Evaluated, draw_noise, regret
 from benchmarks.selection.surfaces import BASE_ABOVE_BEST, JITTER, Surface, halves, jittered, measured_surfaces, space
 
 LRS = (4e-5, 1e-4, 3e-4, 1e-3)
@@ -82,7 +82,7 @@ def case():
 def test_every_method_sees_the_same_noise_and_finds_something(case, name):
     seen = {**UNPLANNED, **PLANNED}[name](case, draw_noise(case, 0.001, 8), 1)
     assert len(seen) == 8
-    noise = [one.told - one.true for one in seen]
+    noise = [one.noisy - one.true for one in seen]
     assert noise == pytest.approx(
         [added if one.true < 0.8 else 0.0 for added, one in zip(draw_noise(case, 0.001, 8), seen, strict=True)]
     )
@@ -99,7 +99,7 @@ def test_lanes_leave_no_trial_out(case):
 
 
 def test_the_lowest_seen_is_chosen_and_its_true_value_counts(case):
-    assert regret(case, [Seen(0.52, 0.50), Seen(0.51, 0.53)]) == pytest.approx(0.03, abs=1e-6)
+    assert regret(case, [Evaluated(0.52, 0.50), Evaluated(0.51, 0.53)]) == pytest.approx(0.03, abs=1e-6)
 
 
 def test_ratios_and_their_interval():
@@ -107,7 +107,7 @@ def test_ratios_and_their_interval():
     assert ratio_of_means(ours, ours, list("abcd")) == {"ratio": 1.0, "lower": 1.0, "upper": 1.0}
     assert ratio_of_means(ours, 2 * ours, list("aabb")) == {"ratio": 0.5, "lower": 0.5, "upper": 0.5}
     found = ratio_of_means(ours, np.array([4.0, 1.0, 5.0, 2.0]), list("abcd"))
-    assert found["lower"] < found["ratio"] == round(10 / 12, 3) < found["upper"]
+    assert found["lower"] < found["ratio"] == round(10 / 12, 4) < found["upper"]
 
 
 def test_targets_are_judged_at_sixteen_trials(case):

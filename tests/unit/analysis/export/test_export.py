@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -37,7 +36,7 @@ IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])
 
 
 @pytest.fixture(scope="module")
-def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_folder(tmp_path_factory):
     """A random two-layer Llama with a byte-level tokenizer, a chat template and a generation config."""
     folder = tmp_path_factory.mktemp("base") / "tiny"
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -56,7 +55,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lora_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
+def lora_sweep(write_sweep, fake_trial, base_folder):
     """Two trials with random, far from zero adapters; `t1` wins at step 10."""
     folder = write_sweep([fake_trial("t1", {5: 0.2, 10: 0.5}), fake_trial("t2", {10: 0.3})])
     for seed, (trial, step) in enumerate([("t1", 5), ("t1", 10), ("t2", 10)]):
@@ -70,7 +69,7 @@ def lora_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
 
 
 @pytest.fixture
-def full_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
+def full_sweep(write_sweep, fake_trial, base_folder):
     folder = write_sweep([fake_trial("t1", {10: 0.5})], model={"name": "x", "method": "full"})
     model = AutoModelForCausalLM.from_pretrained(base_folder)
     with torch.no_grad():
@@ -80,21 +79,29 @@ def full_sweep(write_sweep: Any, fake_trial: Any, base_folder: Path) -> Path:
     return folder
 
 
-def write_manifest(folder: Path, base: Path, **more: Any) -> None:
+def edit_lines(path, change):
+    """Changes every record of a JSON Lines file in place."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        change(record)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def write_manifest(folder, base, **more):
     (folder / "manifest.json").write_text(json.dumps({"model_path": str(base), **more}))
 
 
 @torch.inference_mode()
-def logits(model: Any) -> torch.Tensor:
+def logits(model):
     return model.eval()(input_ids=IDS).logits
 
 
-def trained(sweep: Path, base: Path, trial: str = "t1", step: int = 10) -> torch.Tensor:
+def trained(sweep, base, trial="t1", step=10):
     model = AutoModelForCausalLM.from_pretrained(base)
     return logits(PeftModel.from_pretrained(model, str(sweep / f"trials/{trial}/checkpoints/step-{step}")))
 
 
-def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep, base_folder, tmp_path):
     out = tmp_path / "deep" / "out"
     done = export(lora_sweep, out)
     assert (done.trial_id, done.step, done.kind) == ("t1", 10, "adapter")
@@ -109,9 +116,7 @@ def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep: Path, base_fo
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
-def test_the_tokenizer_its_chat_template_and_the_generation_config_come_along(
-    lora_sweep: Path, base_folder: Path, tmp_path: Path
-) -> None:
+def test_the_tokenizer_its_chat_template_and_the_generation_config_come_along(lora_sweep, base_folder, tmp_path):
     export(lora_sweep, tmp_path / "out", verify=False)
     ours, theirs = AutoTokenizer.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(base_folder)
     chat = [{"role": "user", "content": "Total of 3 and 4, in €?"}]
@@ -121,9 +126,7 @@ def test_the_tokenizer_its_chat_template_and_the_generation_config_come_along(
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["max_new_tokens"] == 17
 
 
-def test_a_merge_loads_with_plain_transformers_and_is_the_same_function(
-    lora_sweep: Path, base_folder: Path, tmp_path: Path
-) -> None:
+def test_a_merge_loads_with_plain_transformers_and_is_the_same_function(lora_sweep, base_folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()  # an empty folder is fine
     done = export(lora_sweep, out, merge=True)
@@ -140,10 +143,8 @@ def test_a_merge_loads_with_plain_transformers_and_is_the_same_function(
     assert json.loads((out / "generation_config.json").read_text())["max_new_tokens"] == 17
 
 
-def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(
-    lora_sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def merge_and_spoil(self: Any) -> Any:
+def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(lora_sweep, tmp_path, monkeypatch):
+    def merge_and_spoil(self):
         merged = self.base_model.merge_and_unload()
         with torch.no_grad():
             merged.model.layers[1].mlp.down_proj.weight[3].mul_(1.5)
@@ -160,7 +161,7 @@ def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(
 
 
 @pytest.fixture
-def scored_sweep(lora_sweep: Path, base_folder: Path) -> Path:
+def scored_sweep(lora_sweep, base_folder):
     """`lora_sweep` with tokenized areas, and `t1`'s losses at step 10 as the sweep's own scoring finds them."""
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     adapter = str(lora_sweep / "trials/t1/checkpoints/step-10")
@@ -178,17 +179,17 @@ def scored_sweep(lora_sweep: Path, base_folder: Path) -> Path:
         items = TokenizedSet(path)
         losses |= {(area, one): loss.nll for one, loss in zip(items.ids, item_losses(model, items, 512), strict=True)}
     assert len(losses) == 10
-    path = lora_sweep / "trials/t1/heldout.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        if line["step"] == 10:
-            line["nll"] = losses.get((line["area"], line["id"]), line["nll"])
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def score(item):
+        if item["step"] == 10:
+            item["nll"] = losses.get((item["area"], item["id"]), item["nll"])
+
+    edit_lines(lora_sweep / "trials/t1/heldout.jsonl", score)
     return lora_sweep
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep: Path, tmp_path: Path, merge: bool) -> None:
+def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep, tmp_path, merge):
     done = export(scored_sweep, tmp_path / "out", "t1", 10, merge=merge)
     assert done.parity is not None
     assert set(done.parity.heldout) == {"invoices", "tables"}
@@ -201,12 +202,8 @@ def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep: Path, t
 
 
 @pytest.mark.parametrize(("precision", "passes"), [("fp32", False), ("bf16", True), (None, True)])
-def test_the_limit_is_that_of_the_precision_which_auto_became(
-    scored_sweep: Path, precision: str | None, passes: bool
-) -> None:
-    records = [json.loads(line) for line in (scored_sweep / "trials.jsonl").read_text().splitlines()]
-    lines = [json.dumps({**record, "precision": precision}) + "\n" for record in records]
-    (scored_sweep / "trials.jsonl").write_text("".join(lines))
+def test_the_limit_is_that_of_the_precision_which_auto_became(scored_sweep, precision, passes):
+    edit_lines(scored_sweep / "trials.jsonl", lambda trial: trial.update(precision=precision))
     sweep, board = read_sweep(scored_sweep), leaderboard(scored_sweep)
     items = heldout_items(sweep, choose(board, "t1", 10))
     means = AreaMeans(recorded=1.0, trained=1.005, exported=1.005)
@@ -217,28 +214,23 @@ def test_the_limit_is_that_of_the_precision_which_auto_became(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("exported", "passes"), [(1.00009, True), (1.0002, False), (float("nan"), False)])
-def test_the_exported_model_scores_as_the_trained_one_whatever_the_precision(
-    precision: str, exported: float, passes: bool
-) -> None:
+def test_the_exported_model_scores_as_the_trained_one_whatever_the_precision(precision, exported, passes):
     parity = Parity(0.0, 1.0, 1.0, 1, {"tables": AreaMeans(1.0, 1.0, exported)}, precision)
     assert parity.holds is passes
 
 
-def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep: Path, tmp_path: Path) -> None:
+def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep, tmp_path):
     with (scored_sweep / "sweep.yaml").open("a") as file:
         file.write("training: {precision: fp32}\n")
-    path = scored_sweep / "trials/t1/heldout.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for line in lines:
-        line["nll"] += 0.01 if line["area"] == "tables" else 0.0
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    items = scored_sweep / "trials/t1/heldout.jsonl"
+    edit_lines(items, lambda item: item.update(nll=item["nll"] + 0.01 * (item["area"] == "tables")))
     with pytest.raises(UserError, match=r"that the sweep recorded \(fp32\) by 0\.01 \(limit 0\.0001\)"):
         export(scored_sweep, tmp_path / "out", "t1", 10)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("value", "passes"), [(0.0, True), (2e-4, True), (4e-4, False), (float("nan"), False)])
-def test_parity_is_held_against_a_ten_thousandth_of_the_scale(value: float, passes: bool) -> None:
+def test_parity_is_held_against_a_ten_thousandth_of_the_scale(value, passes):
     before = torch.tensor([[0.5, -3.0], [1.0, 2.0]])
     after = before.clone()
     after[0, 1] += value
@@ -248,7 +240,7 @@ def test_parity_is_held_against_a_ten_thousandth_of_the_scale(value: float, pass
     assert compare_logits([before], [before.flip(-1)]).same_top == 0.0
 
 
-def test_a_full_fine_tune_loads_with_plain_transformers(full_sweep: Path, tmp_path: Path) -> None:
+def test_a_full_fine_tune_loads_with_plain_transformers(full_sweep, tmp_path):
     done = export(full_sweep, tmp_path / "out")
     assert done.kind == "full"
     source = AutoModelForCausalLM.from_pretrained(full_sweep / "trials/t1/checkpoints/step-10")
@@ -261,9 +253,7 @@ def test_a_full_fine_tune_loads_with_plain_transformers(full_sweep: Path, tmp_pa
 @pytest.mark.parametrize(
     ("trial", "step", "expected"), [(None, 5, ("t1", 5)), ("t2", None, ("t2", 10)), ("t1", 5, ("t1", 5))]
 )
-def test_a_named_checkpoint_is_exported(
-    lora_sweep: Path, base_folder: Path, tmp_path: Path, trial: str | None, step: int | None, expected: tuple[str, int]
-) -> None:
+def test_a_named_checkpoint_is_exported(lora_sweep, base_folder, tmp_path, trial, step, expected):
     done = export(lora_sweep, tmp_path / "out", trial, step, verify=False)
     assert (done.trial_id, done.step) == expected
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -278,20 +268,18 @@ def test_a_named_checkpoint_is_exported(
         ("t1", 7, "--step: must be a checkpoint of t1, got 7; one of 5, 10"),
     ],
 )
-def test_a_name_that_is_not_there_is_a_user_error(
-    lora_sweep: Path, tmp_path: Path, trial: str, step: int | None, message: str
-) -> None:
+def test_a_name_that_is_not_there_is_a_user_error(lora_sweep, tmp_path, trial, step, message):
     with pytest.raises(UserError, match=re.escape(message)):
         export(lora_sweep, tmp_path / "out", trial, step, verify=False)
 
 
-def test_a_trial_without_rank_needs_its_step_named(write_sweep: Any, fake_trial: Any, tmp_path: Path) -> None:
+def test_a_trial_without_rank_needs_its_step_named(write_sweep, fake_trial, tmp_path):
     folder = write_sweep([fake_trial("t1", {9: 0.3}), fake_trial("t2", {5: 0.3}, state="pruned")])
     with pytest.raises(UserError, match=r"--step: must be given, for t2 \(pruned\) has no rank.*one of 5"):
         export(folder, tmp_path / "out", "t2")
 
 
-def test_a_damaged_checkpoint_is_refused(lora_sweep: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused(lora_sweep, tmp_path):
     path = lora_sweep / "trials/t1/checkpoints/step-10/adapter_model.safetensors"
     weights = load_file(path)
     next(iter(weights.values()))[0, 0] += 1
@@ -307,13 +295,14 @@ def test_a_damaged_checkpoint_is_refused(lora_sweep: Path, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_sweep: Path, tmp_path: Path) -> None:
+def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_sweep, tmp_path):
     shutil.rmtree(lora_sweep / "trials/t1/checkpoints/step-5")
-    lines = [json.loads(line) for line in (lora_sweep / "trials.jsonl").read_text().splitlines()]
-    for line in lines:
-        for point in line["checkpoints"]:
-            point["kept"] = (line["trial_id"], point["step"]) != ("t1", 5)
-    (lora_sweep / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def drop(trial):
+        for point in trial["checkpoints"]:
+            point["kept"] = (trial["trial_id"], point["step"]) != ("t1", 5)
+
+    edit_lines(lora_sweep / "trials.jsonl", drop)
     with pytest.raises(UserError) as caught:
         export(lora_sweep, tmp_path / "out", "t1", 5)
     assert str(caught.value) == (
@@ -323,12 +312,12 @@ def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_
     assert export(lora_sweep, tmp_path / "out", verify=False).step == 10  # its scores rank on
 
 
-def test_a_sweep_that_was_moved_still_exports(lora_sweep: Path, tmp_path: Path) -> None:
+def test_a_sweep_that_was_moved_still_exports(lora_sweep, tmp_path):
     moved = lora_sweep.rename(tmp_path / "moved")
     assert export(moved, tmp_path / "out", verify=False).trial_id == "t1"
 
 
-def test_out_must_be_free(lora_sweep: Path, tmp_path: Path) -> None:
+def test_out_must_be_free(lora_sweep, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
     (tmp_path / "file").write_text("keep")
@@ -338,7 +327,7 @@ def test_out_must_be_free(lora_sweep: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-def test_a_base_model_that_is_gone_or_another_is_refused(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
+def test_a_base_model_that_is_gone_or_another_is_refused(lora_sweep, base_folder, tmp_path):
     write_manifest(lora_sweep, tmp_path / "gone")
     with pytest.raises(UserError, match=r"no model at .*gone"):
         export(lora_sweep, tmp_path / "out")
@@ -350,7 +339,7 @@ def test_a_base_model_that_is_gone_or_another_is_refused(lora_sweep: Path, base_
         export(lora_sweep, tmp_path / "out")
 
 
-def test_a_model_from_the_hub_keeps_its_id_and_commit(lora_sweep: Path, base_folder: Path, tmp_path: Path) -> None:
+def test_a_model_from_the_hub_keeps_its_id_and_commit(lora_sweep, base_folder, tmp_path):
     cached = tmp_path / "models--org--tiny" / "snapshots" / "0123abc"
     shutil.copytree(base_folder, cached)
     write_manifest(lora_sweep, cached)
@@ -362,9 +351,7 @@ def test_a_model_from_the_hub_keeps_its_id_and_commit(lora_sweep: Path, base_fol
     assert "base_model: org/tiny" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_card_tells_objective_settings_scores_and_how_to_load(
-    lora_sweep: Path, base_folder: Path, tmp_path: Path
-) -> None:
+def test_the_card_tells_objective_settings_scores_and_how_to_load(lora_sweep, base_folder, tmp_path):
     write_manifest(lora_sweep, base_folder, data_sha256={"train": "12ab"})
     export(lora_sweep, tmp_path / "out", verify=False)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -387,7 +374,7 @@ def test_the_card_tells_objective_settings_scores_and_how_to_load(
 
 
 @pytest.mark.parametrize("kind", ["chat", "wrapped"])
-def test_the_cards_python_runs(lora_sweep: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cards_python_runs(lora_sweep, tmp_path, kind, capsys):
     if kind == "wrapped":
         with (lora_sweep / "sweep.yaml").open("a") as file:
             file.write('data: {template: "<human>: {prompt}\\n<bot>: {response}"}\n')
@@ -399,9 +386,7 @@ def test_the_cards_python_runs(lora_sweep: Path, tmp_path: Path, kind: str, caps
     assert capsys.readouterr().out.endswith("\n")
 
 
-def test_no_winner_is_exit_code_3_and_errors_are_one_line(
-    write_sweep: Any, fake_trial: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_winner_is_exit_code_3_and_errors_are_one_line(write_sweep, fake_trial, tmp_path, capsys):
     folder = write_sweep([fake_trial("t1", {9: 0.3}, state="failed")])
     with pytest.raises(NoWinnerError):
         export(folder, tmp_path / "out")
@@ -412,7 +397,7 @@ def test_no_winner_is_exit_code_3_and_errors_are_one_line(
     assert all(re.fullmatch(r"error: .+: .+, got .+; .+", line) for line in lines)
 
 
-def test_the_command_says_what_it_wrote(lora_sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
     out = capsys.readouterr().out
     assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
@@ -425,7 +410,7 @@ def test_the_command_says_what_it_wrote(lora_sweep: Path, tmp_path: Path, capsys
     assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2
 
 
-def test_help_has_an_example_and_does_not_wait_for_torch() -> None:
+def test_help_has_an_example_and_does_not_wait_for_torch():
     code = (
         "import sys; from analysis.export import __main__ as export\n"
         "try: export.main(['--help'])\n"

@@ -226,10 +226,10 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_and_no_base_means_no_difference(
     assert thin([]).steps == []
 
 
-@pytest.mark.parametrize("colour", [BLUE, VERMILLION, GREEN, PURPLE, GREY])
+@pytest.mark.parametrize("color", [BLUE, VERMILLION, GREEN, PURPLE, GREY])
 @pytest.mark.parametrize("paper", ["#ffffff", "#16181c"])
-def test_colours_of_marks_reach_a_contrast_of_three_to_one(colour, paper):
-    assert contrast(colour, paper) >= 3.0
+def test_colors_of_marks_reach_a_contrast_of_three_to_one(color, paper):
+    assert contrast(color, paper) >= 3.0
 
 
 def contrast(one, other):
@@ -238,7 +238,7 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color):
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

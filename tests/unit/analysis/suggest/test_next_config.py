@@ -173,7 +173,6 @@ def test_a_planted_sweep_moves_the_right_value_and_the_next_one_passes_the_pre_f
     ways.pop("confirm.budget", None)  # ties ask for replicates, whatever else was planted
     assert ways == moved
     assert run_sweep([str(path), "--plan"]) == 0
-    print(truth, found)
 
 
 def test_a_measured_spread_between_seeds_goes_on_to_the_next_sweep(confirmed):
