@@ -31,7 +31,7 @@ folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 wandb_summary.OPEN_SECONDS = wandb_summary.UPLOAD_SECONDS = seconds
 config = load_config(folder / "sweep.yaml", [f"storage_path={folder.parent}", *sys.argv[3:]])
 board = finish.write_leaderboard(folder)
-finish.tell(config, ending.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
+finish.tell(config, finish.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
 """
 
 
