@@ -99,12 +99,9 @@ def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
         return mode
     import wandb
 
-    chosen = wandb.setup().settings.mode
-    if chosen in ("offline", "dryrun"):
-        return "offline"
-    if chosen == "disabled":
-        return "disabled"
-    return "online" if wandb.login(prompt=False, verify=False) else "offline"
+    if wandb.login(prompt=False, verify=False):  # never where W&B is offline or disabled
+        return "online"
+    return "disabled" if wandb.setup().settings.mode == "disabled" else "offline"
 
 
 def set_up() -> None:
