@@ -58,16 +58,16 @@ def rebuild(folder: Path) -> list[str]:
         ended = ended_trials(events)
         write_whole(folder / SWEEP_FILE, dump_config(config))
         write_trials(folder, ended)
-        said = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
+        lines = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
         baseline = last(events, "baseline")
         if baseline:
             write_whole(folder / BASELINE_FILE, json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
             # In the working copy of an object store the config names the URL; the study is written locally.
             here = {"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)}
-            said.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
+            lines.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
         else:
-            said.append("baseline.json, study.log: the base model had not been scored")
-    return said
+            lines.append("baseline.json, study.log: the base model had not been scored")
+    return lines
 
 
 def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:

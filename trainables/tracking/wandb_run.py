@@ -181,9 +181,9 @@ class Tracker:
 
 
 def step_row(record: StepRecord) -> dict[str, float]:
-    """`train/loss`, `train/lr`, `train/grad_norm` and `train/clipped` (0 or 1) of a step, with its number as `step`.
+    """A step's loss, LR, gradient norm and clipping (0 or 1) as `train/NAME`, with its number as `step`.
 
-    And `train/loss_minus_base`, the loss less the base model's on the same tokens, where that is known.
+    `train/loss_minus_base` is the loss less the base model's on the same tokens, where that is known.
     """
     row = {
         "step": record.step,
@@ -196,13 +196,10 @@ def step_row(record: StepRecord) -> dict[str, float]:
 
 
 def area_row(step: int, summaries: Scores, baseline: Scores | None) -> dict[str, float]:
-    """A checkpoint's held-out scores as `heldout/AREA/NAME`, with its step as `step`.
+    """A checkpoint's held-out scores as `heldout/AREA/NAME`, with its step as `step`; `items` is left out.
 
-    Args:
-        step: Optimizer steps done at the checkpoint.
-        summaries: Its scores: `nll` in nats a token, `exact_match`, …; `items` is left out.
-        baseline: The base model's scores. Where given, `heldout/AREA/gain` is the base model's `nll` minus the
-            checkpoint's (nats a token, above 0 is better than the base model).
+    Where the base model's scores are given, `heldout/AREA/gain` is its `nll` minus the checkpoint's: nats a token, above
+    0 is better than the base model.
     """
     row: dict[str, float] = {"step": step}
     for area, scores in summaries.items():

@@ -1,13 +1,10 @@
 """The tracker with the real W&B client, offline and against a loopback server."""
 
-import json
 import os
-import signal
 import textwrap
 from pathlib import Path
 
-import pytest
-from tests.integration.wandb.wandb_case import KEY, assert_whole_trial, case, gone, sync
+from tests.integration.wandb.wandb_case import KEY, assert_whole_trial, case, sync
 from tests.integration.wandb.wandb_server import WandbServer
 
 
@@ -76,29 +73,6 @@ def test_online_run_arrives_and_a_second_attempt_continues_it(tmp_path: Path) ->
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the service in /proc")
-@pytest.mark.parametrize("ending", ["exit", "kill"])
-def test_no_service_is_left_when_the_process_ends(tmp_path: Path, ending: str) -> None:
-    script = """
-    t = tracker()
-    head(t)
-    while t._run is None:
-        time.sleep(0.02)
-    say(service=service_pids())
-    sys.stdin.readline()
-    """
-    with case(tmp_path / "out", script) as running:
-        assert running.process.stdout is not None
-        (service,) = json.loads(running.process.stdout.readline())["service"]
-        if ending == "exit":
-            running.go()
-            running.end()
-        else:
-            running.process.send_signal(signal.SIGKILL)
-            running.process.wait(10)
-        assert gone(service)
 
 
 def test_auto_mode_asks_nobody(tmp_path: Path) -> None:

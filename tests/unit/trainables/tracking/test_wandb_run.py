@@ -95,23 +95,12 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_run_holds_the_trial(service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole_trial(track(tmp_path))
     (run,) = service.runs
-    assert run.arguments["config"] == {
-        "model": "m",
-        "peak_lr": 1e-3,
-        "batch_size": 4.0,
-        "seed": 7,
-        "kind": "search",
-        "replicate_of": None,
-    }
+    expected = {"model": "m", "peak_lr": 1e-3, "batch_size": 4.0, "seed": 7, "kind": "search", "replicate_of": None}
+    assert run.arguments["config"] == expected
     assert (run.arguments["name"], run.arguments["identity"]) == ("t0", ["sweep", "t0", tmp_path])
     assert run.by == {"train/*": "step", "heldout/*": "step"}
-    assert run.rows[0] == {
-        "step": 1,
-        "train/loss": 2.0,
-        "train/lr": 1e-3,
-        "train/grad_norm": 0.5,
-        "train/clipped": 0,
-    }
+    step = {"train/loss": 2.0, "train/lr": 1e-3, "train/grad_norm": 0.5, "train/clipped": 0}
+    assert run.rows[0] == {"step": 1, **step}
     assert run.rows[1]["step"] == 2
     assert run.rows[1]["train/clipped"] == 1
     assert run.rows[1]["train/loss"] != run.rows[1]["train/loss"]
