@@ -198,8 +198,8 @@ def step_row(record: StepRecord) -> dict[str, float]:
 def area_row(step: int, summaries: Scores, baseline: Scores | None) -> dict[str, float]:
     """A checkpoint's held-out scores as `heldout/AREA/NAME`, with its step as `step`; `items` is left out.
 
-    Where the base model's scores are given, `heldout/AREA/gain` is its `nll` minus the checkpoint's: nats a token, above
-    0 is better than the base model.
+    Where the base model's scores are given, `heldout/AREA/gain` is its `nll` minus the checkpoint's: nats a token,
+    above 0 is better than the base model.
     """
     row: dict[str, float] = {"step": step}
     for area, scores in summaries.items():
