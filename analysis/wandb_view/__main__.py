@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             workspace, report = make_views(given.folder)
         finally:
+            # Else the end of the process waits for W&B's, without a bound.
             wandb_client.tear_down(END_SECONDS)
         print(f"workspace: {workspace}\nreport: {report}")
         return DONE

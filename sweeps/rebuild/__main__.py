@@ -95,6 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> int:
         remote = Remote(given.folder) if is_url(given.folder) else None
+        # Two locks: the store's against drivers on other machines, the folder's (in `rebuild`) against one on this.
         with one_driver_in_store(remote), opened(given.folder, REBUILT_FILES) as folder:
             for line in rebuild(folder):
                 print(line)
