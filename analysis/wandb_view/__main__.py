@@ -1,7 +1,6 @@
-"""`python -m analysis.wandb_view DIR`: the sweep's workspace and report in W&B, beside its runs.
+"""`python -m analysis.wandb_view DIR`: makes the sweep's workspace and report in W&B.
 
-The one module of this package that talks to W&B. What it made is remembered in `wandb_view.json` in the sweep's folder:
-run again, it replaces the same workspace and the same report.
+`wandb_view.json` in the sweep's folder holds the ids of both: run again, the command replaces them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import WANDB_VIEW_FILE
-from trainables.tracking import wandb_service
+from trainables.tracking import wandb_client
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
@@ -39,13 +38,7 @@ exit codes: 0 done, 2 wrong arguments, offline, or W&B refused"""
 
 
 def make_views(folder: str | Path) -> tuple[str, str]:
-    """Makes the workspace and the report, or replaces those that it made before.
-
-    Args:
-        folder: The sweep's folder.
-
-    Returns:
-        Their addresses.
+    """Makes or replaces the workspace and the report of a sweep's folder; returns their addresses.
 
     Raises:
         UserError: The folder is no sweep's; W&B is switched off, has no key, can't be reached or refuses.
@@ -55,7 +48,7 @@ def make_views(folder: str | Path) -> tuple[str, str]:
     if settings.mode == "disabled":
         remedy = "there is nothing on W&B: run `python -m sweeps.rebuild DIR --wandb OUT`, and upload what it writes"
         raise UserError("wandb.mode", "must not be disabled for this sweep", "disabled", remedy)
-    _refuse_offline(sweep.folder)
+    _refuse_offline()
     wandb_panels = panels_module()
     entity = settings.entity or _default_entity()
     known: dict[str, Any] = read_json(sweep.folder / WANDB_VIEW_FILE) or {}
@@ -63,10 +56,12 @@ def make_views(folder: str | Path) -> tuple[str, str]:
     report = wandb_panels.report(sweep, board, entity, settings.project)
     place = {"entity": entity, "project": settings.project}
     if any(known.get(name) != value for name, value in place.items()):
-        known = {}
+        known = {}  # the ids belong to another project
+    # `wandb-workspaces` has no public way to replace a workspace whose object is not at hand.
     workspace._internal_name, workspace._internal_id = known.get("workspace", ("", ""))
     report.id = known.get("report", "")
     _save(workspace)
+    # Written after each of the two, so that a failure in between leaves no workspace that the next call would double.
     made = {**known, **place, "workspace": [workspace._internal_name, workspace._internal_id]}
     write_whole(sweep.folder / WANDB_VIEW_FILE, json.dumps(made) + "\n")
     _save(report)
@@ -84,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             workspace, report = make_views(given.folder)
         finally:
-            wandb_service.end_service(END_SECONDS)
+            # Else the end of the process waits for W&B's, without a bound.
+            wandb_client.tear_down(END_SECONDS)
         print(f"workspace: {workspace}\nreport: {report}")
         return DONE
 
@@ -92,7 +88,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _default_entity() -> str:
-    """Whose project it is where the config names nobody: the key's own entity."""
     import wandb
 
     try:
@@ -102,10 +97,10 @@ def _default_entity() -> str:
 
 
 def panels_module() -> ModuleType:
-    """`analysis.wandb_view.panels`, which needs an optional library.
+    """Imports `analysis.wandb_view.panels`.
 
     Raises:
-        UserError: It is not installed.
+        UserError: The optional library that it needs is not installed.
     """
     try:
         return importlib.import_module("analysis.wandb_view.panels")
@@ -114,9 +109,9 @@ def panels_module() -> ModuleType:
         raise UserError("wandb-workspaces", "must be installed", f"no module {error.name}", remedy) from error
 
 
-def _refuse_offline(folder: Path) -> None:
-    wandb_service.set_up(str(folder))
-    mode = wandb_service.resolve_mode("auto")
+def _refuse_offline() -> None:
+    wandb_client.set_up()
+    mode = wandb_client.resolve_mode("auto")
     if mode != "online":
         remedy = "run `wandb login` (and `wandb online`), or set WANDB_API_KEY"
         raise UserError("wandb", "must be online, with an API key", f"{mode} mode", remedy)

@@ -1,8 +1,8 @@
-"""What a sweep looks like in W&B: the workspace and the report as `wandb-workspaces` objects; nothing is sent here.
+"""A sweep's workspace and report in W&B, as `wandb-workspaces` objects; nothing is sent here.
 
-The keys are those that `trainables.tracking` logs: a trial is a run in the group of the sweep's name, its
-hyper-parameters are its config, `verdict` is in its summary. W&B draws what it has; intervals, ties and findings are
-this project's own and come as text.
+The keys are those that `trainables.tracking` logs: a trial is a run in the group of the sweep's name. Its
+hyper-parameters are its config, and `verdict` is in its summary. Intervals, ties and findings are not in W&B's data:
+they come as text.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from analysis.records.sweep import Sweep
 STEP, RELATIVE_LOSS, LR = "step", "train/loss_minus_base", "train/lr"
 OBJECTIVE, STATE = "verdict.objective", "verdict.state"
 SMOOTHING = 0.6
-LISTED_TRIALS = 50
-"""Rows of the report's table: a page that loads; W&B's own table has all runs."""
+LISTED_TRIALS = 50  # rows of the report's table, so that the page loads; W&B's own table has all runs
 
 
 def workspace(sweep: Sweep, board: Board, entity: str, project: str) -> Workspace:
-    """The sweep's saved view of its project: its runs alone, the best first, and a section for each question.
+    """The sweep's saved view of its project: only its runs, the best first, and a section for each question.
 
     Args:
         sweep: The sweep.
-        board: Its leaderboard.
+        board: The sweep's leaderboard.
         entity: Team or user.
         project: Project of the runs.
     """
@@ -39,14 +38,14 @@ def workspace(sweep: Sweep, board: Board, entity: str, project: str) -> Workspac
     ]
     runs = RunsetSettings(
         filters=[expr.Metric("Group") == sweep.name],
-        order=[expr.Ordering(expr.Summary(OBJECTIVE), ascending=True)],
+        order=[expr.Ordering(expr.Summary(OBJECTIVE), ascending=True)],  # NLL: lower is better
         pinned_columns=_columns(sweep),
     )
     return Workspace(entity=entity, project=project, name=sweep.name, sections=sections, runset_settings=runs)
 
 
 def report(sweep: Sweep, board: Board, entity: str, project: str) -> wr.Report:
-    """The sweep's report: verdict, leaderboard with intervals, pictures, findings. Arguments as `workspace`."""
+    """The sweep's report: verdict, leaderboard with intervals, plots, findings. Arguments as `workspace`."""
     runs = wr.Runset(
         entity=entity,
         project=project,
@@ -63,7 +62,7 @@ def report(sweep: Sweep, board: Board, entity: str, project: str) -> wr.Report:
     return wr.Report(
         project=project,
         entity=entity,
-        title=sweep.name[:128],
+        title=sweep.name[:128],  # W&B's limit
         description=sweep.statement,
         blocks=blocks,
         width="fluid",
@@ -71,13 +70,13 @@ def report(sweep: Sweep, board: Board, entity: str, project: str) -> wr.Report:
 
 
 def summary_text(board: Board) -> str:
-    """The verdict and what the intervals are, as Markdown."""
+    """The verdict and the meaning of the intervals, as Markdown."""
     scope = f"\n\nIntervals hold {percent(board['intervals']['level'])}: {board['intervals']['scope']}."
     return _plain(board["verdict"]) + (_plain(scope) if board.get("intervals") else "")
 
 
 def leaderboard_table(board: Board) -> str:
-    """The settings in their order as a Markdown table, the base model first."""
+    """The leaderboard as a Markdown table, the base model first."""
     areas = sorted(board["weights"])
     names = sorted({name for row in board["rows"] for name in row["params"]})
     heads = ["rank", "trial", "state", "step", "NLL", "gain", *areas, *names]
@@ -99,7 +98,7 @@ def leaderboard_table(board: Board) -> str:
 
 
 def findings_text(sweep: Sweep, board: Board) -> str:
-    """What the diagnostics found, of the sweep and of each trial, as a Markdown list."""
+    """The diagnostics' findings on the sweep and on each trial, as a Markdown list."""
     lines = [f"- **{found['rule']}** ({found['severity']}): {_plain(found['advice'])}" for found in board["findings"]]
     for trial in sweep.trials:
         for found in trial.findings:
@@ -111,9 +110,10 @@ def findings_text(sweep: Sweep, board: Board) -> str:
 
 
 def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
-    """The pictures, by the question that they answer."""
+    """The plots, by section."""
     areas = sorted(sweep.weights)
     space = sweep.config.get("space") or {}
+    # A number in the space is a fixed value: an axis of it would be one point.
     searched = {name: bounds for name, bounds in space.items() if isinstance(bounds, dict)}
     axes = [
         wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name), log=bounds.get("log") is True)
@@ -126,6 +126,7 @@ def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
         "smoothing_factor": SMOOTHING,
         "smoothing_show_original": True,
     }
+    # The loss of single steps follows the samples more than the schedule; less the base model's, it is comparable.
     title = "Training loss less the base model's on the same samples, nats a token"
     return [
         (
@@ -147,7 +148,6 @@ def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
 
 
 def _columns(sweep: Sweep) -> list[str]:
-    """The leaderboard as columns of W&B's table of runs."""
     params = sorted({name for trial in sweep.trials for name in trial.params})
     scores = [f"summary:heldout/{area}/{name}" for area in sorted(sweep.weights) for name in ("gain", "nll")]
     return [
@@ -162,5 +162,4 @@ def _cell(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown leaves as it is: no line breaks within, no tags."""
-    return text.replace("<", "&lt;")
+    return text.replace("<", "&lt;")  # Markdown would take it for a tag

@@ -1,1 +1,1 @@
-"""What a finished sweep tells the outside: a webhook, W&B."""
+"""Notifications of a sweep's end: a webhook, W&B."""

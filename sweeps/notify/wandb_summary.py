@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, REPORT_FILE
-from trainables.tracking import wandb_service
+from trainables.tracking import wandb_client
 
 OPEN_SECONDS = 20.0
-UPLOAD_SECONDS = 600.0
-"""Longest time for uploading one artifact; what takes longer stays on disk, for `wandb sync`. Ours."""
+UPLOAD_SECONDS = 600.0  # for one artifact; what takes longer stays on disk, for `wandb sync`
 
 News = dict[str, Any]
 
@@ -31,7 +29,7 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Board | Non
     Args:
         config: The sweep's W&B section; its mode is "online", "offline" or "auto".
         folder: The sweep's folder.
-        news: What is told of the sweep's end.
+        news: The sweep's end, as `sweeps.phases.finish.news_of` describes it.
         board: Its leaderboard; None where no trial ended.
 
     Returns:
@@ -40,32 +38,17 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Board | Non
     lost: list[str] = []
     try:
         _write(config, folder, news, board, lambda: lost.append("an upload failed for good"))
-    except Exception as error:  # noqa: BLE001 - whatever W&B raises must not reach the sweep, which has ended well
+    except Exception as error:  # noqa: BLE001 - no error of W&B's may reach the sweep, which has ended well
         lost.insert(0, redact(" ".join(f"{type(error).__name__}: {error}".split())))
     finally:
-        wandb_service.end_service(OPEN_SECONDS)
+        wandb_client.tear_down(OPEN_SECONDS)
     return lost[0] if lost else None
 
 
 def _write(config: WandbConfig, folder: Path, news: News, board: Board | None, lost_upload: Any) -> None:
-    place = folder / "wandb"
-    place.mkdir(parents=True, exist_ok=True)
-    identity = "\n".join((news["sweep"], wandb_service.folder_id(place), "summary"))
-    run = wandb_service.open_run(
-        config.mode,
-        OPEN_SECONDS,
-        lost_upload,
-        lambda: None,
-        project=config.project,
-        entity=config.entity,
-        tags=config.tags,
-        group=news["sweep"],
-        job_type="sweep-summary",
-        name=f"{news['sweep']}-summary",
-        id=hashlib.sha256(identity.encode()).hexdigest()[:24],
-        dir=str(folder),
-        reinit="create_new",
-        resume="allow",
+    name = f"{news['sweep']}-summary"
+    run = wandb_client.open_run(
+        config, news["sweep"], "summary", folder, OPEN_SECONDS, lost_upload, name=name, job_type="sweep-summary"
     )
     try:
         run.summary.update({"sweep": news})
@@ -73,15 +56,16 @@ def _write(config: WandbConfig, folder: Path, news: News, board: Board | None, l
             for artifact, aliases in _artifacts(folder, news, board):
                 logged = run.log_artifact(artifact, aliases=aliases)
                 if not run.offline:
+                    # Raises if the upload failed; `finish` would not.
                     logged.wait(int(UPLOAD_SECONDS))
         if config.alert:
-            run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])
+            run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])  # W&B takes 64 characters
     finally:
-        wandb_service.close_run(run, int(news["state"] == "failed"), lost_upload)
+        run.finish(exit_code=int(news["state"] == "failed"))
 
 
 def _artifacts(folder: Path, news: News, board: Board | None) -> list[tuple[Any, list[str]]]:
-    """What is kept of the sweep, each with its aliases beside `latest`."""
+    """Each artifact with its aliases, `latest` aside."""
     import wandb
 
     found = []
@@ -89,8 +73,9 @@ def _artifacts(folder: Path, news: News, board: Board | None) -> list[tuple[Any,
     if board and board["winner"]:
         metadata = {"objective": news["objective"], "winner": board["winner"], "gain": news["gain"]}
         model = wandb.Artifact(f"{news['sweep']}-model", "model", metadata={**metadata, "data_sha256": hashes})
-        # Checkpoints never change, so that they need not be copied to be uploaded.
-        model.add_dir(str(_checkpoint(folder, board)), policy="immutable")
+        # Checkpoints never change, so W&B need not copy them before the upload.
+        checkpoint = checkpoint_folder(read_sweep(folder), choose(board, None, None))
+        model.add_dir(str(checkpoint), policy="immutable")
         found.append((model, ["best"]))
     data = wandb.Artifact(f"{news['sweep']}-data", "dataset-hashes", metadata={"sha256": hashes})
     with data.new_file("data_sha256.json") as file:
@@ -101,10 +86,6 @@ def _artifacts(folder: Path, news: News, board: Board | None) -> list[tuple[Any,
         report.add_file(str(folder / REPORT_FILE))
         found.append((report, []))
     return found
-
-
-def _checkpoint(folder: Path, board: Board) -> Path:
-    return checkpoint_folder(read_sweep(folder), choose(board, None, None))
 
 
 def _data_hashes(folder: Path) -> dict[str, str]:

@@ -1,35 +1,22 @@
-"""A POST to an address of the user's when a sweep has ended. Its failure is a warning and never the sweep's."""
+"""A POST to the user's address when a sweep has ended. Its failure is a warning and never the sweep's."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
-import threading
-import urllib.error
-import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
 from sweeps.config.sections import FROM_ENVIRONMENT, NotifyConfig
 from trainables.errors import UserError
 
-TIMEOUT_SECONDS = 10.0
-"""Longest time for the whole POST: a server that drips its answer is left behind. Ours."""
+TIMEOUT_SECONDS = 10.0  # for each of: connecting, sending, waiting for the answer's head
 
 WHERE = "notify.webhook"
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Another address than the one that was checked is not followed."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Leaves the redirect as the answer, which is an error."""
-        return
-
-
 def address(notify: NotifyConfig) -> str | None:
-    """Where to post; None for nowhere.
+    """The address to post to; None for nowhere.
 
     Args:
         notify: `webhook` is the address, or `env:NAME` where an environment variable holds it.
@@ -45,7 +32,7 @@ def address(notify: NotifyConfig) -> str | None:
         name = url.removeprefix(FROM_ENVIRONMENT)
         if not (url := os.environ.get(name, "")):
             raise UserError(WHERE, "must name an environment variable that is set", name, f"export {name}=https://…")
-        shown = host(url)
+        shown = _host(url)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(WHERE, "must be an address with https", shown, "write https://HOST/PATH")
@@ -55,44 +42,31 @@ def address(notify: NotifyConfig) -> str | None:
     return url
 
 
-def host(url: str) -> str:
-    """What of an address can be shown: its path and query may be secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}/…" if parts.hostname else "an address without a host"
-
-
 def post(url: str, news: dict[str, Any], timeout_seconds: float = TIMEOUT_SECONDS) -> str | None:
-    """Posts the news as JSON, once.
-
-    Args:
-        url: From `address`.
-        news: JSON values.
-        timeout_seconds: Longest time in all.
+    """Posts JSON values, once, to a URL from `address`.
 
     Returns:
-        What went wrong, as one line without the address's secret parts; None if the server said that it took it.
+        What went wrong, as one line without the address's secret parts; None if the server answered with success.
     """
-    failure = [f"no answer in {timeout_seconds:g} s"]
+    import httpx  # takes 0.1 s, which `--plan` needs not spend
 
-    def send() -> None:
-        failure[0] = _send(url, news, timeout_seconds) or ""
-
-    thread = threading.Thread(target=send, daemon=True, name="webhook")
-    thread.start()
-    thread.join(timeout_seconds)
-    return f"{host(url)}: {failure[0]}" if failure[0] else None
-
-
-def _send(url: str, news: dict[str, Any], timeout_seconds: float) -> str | None:
-    head = {"Content-Type": "application/json", "User-Agent": "llm-sweeps"}
-    request = urllib.request.Request(url, json.dumps(news).encode(), head, method="POST")
+    head = {"User-Agent": "llm-sweeps"}
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout_seconds):
-            return None
-    except urllib.error.HTTPError as error:
-        return f"status {error.code}"
-    except (OSError, ValueError) as error:  # URLError, time-outs and http.client's are OSError or ValueError
-        return f"{type(error).__name__}: {getattr(error, 'reason', '') or 'no answer'}"
+        # Streamed: only the head of the answer is read, so a server can't hold the sweep with an endless body. httpx
+        # follows no redirect: its target was never checked.
+        with httpx.stream("POST", url, json=news, headers=head, timeout=timeout_seconds) as answer:
+            return None if answer.is_success else f"{_host(url)}: status {answer.status_code}"
+    except httpx.TimeoutException:
+        return f"{_host(url)}: no answer in {timeout_seconds:g} s"
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        # The text of other errors may quote the address, whose path may be the secret.
+        reason = str(error) if isinstance(error, httpx.NetworkError) else ""
+        return f"{_host(url)}: {type(error).__name__}: {reason or 'no answer'}"
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}/…" if parts.hostname else "an address without a host"
 
 
 def _is_this_machine(name: str) -> bool:

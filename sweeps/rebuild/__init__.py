@@ -1,1 +1,1 @@
-"""Files of a sweep made anew from its ledger."""
+"""Restores the files of a sweep from its ledger."""

@@ -1,7 +1,7 @@
-"""Makes anew from the ledger what a sweep's folder should hold: `python -m sweeps.rebuild DIR`.
+"""`python -m sweeps.rebuild DIR`: restores a sweep's files from its ledger.
 
-`sweep.yaml`, `baseline.json`, `trials.jsonl` and the study come from the ledger alone; the leaderboard from these and
-the items in `trials/`; W&B runs, where asked for, from these and the curves.
+`sweep.yaml`, `baseline.json`, `trials.jsonl` and the study come from the ledger only. The leaderboard also needs the
+items in `trials/`, and the W&B runs the curves.
 """
 
 from __future__ import annotations
@@ -33,23 +33,19 @@ EXAMPLE = """example:
 
 exit codes: 0 done, 2 wrong arguments or files, 3 done, but no complete trial with held-out scores"""
 
-MADE_ANEW = (SWEEP_FILE, BASELINE_FILE, TRIALS_FILE, STUDY_FILE, LEADERBOARD_FILE)
+REBUILT_FILES = (SWEEP_FILE, BASELINE_FILE, TRIALS_FILE, STUDY_FILE, LEADERBOARD_FILE)
 
 
 def rebuild(folder: Path) -> list[str]:
-    """Writes every file that follows from the ledger; a sweep's driver must not be running.
-
-    Args:
-        folder: The sweep's folder. What is not made from the ledger (items, curves, checkpoints, plan, manifest) stays
-            as it is.
+    """Writes every file that follows from the ledger; other files stay as they are.
 
     Returns:
-        What does not count in the ledger, and what was written, as sentences.
+        The ledger's faulty lines and the files written, as sentences.
 
     Raises:
-        UserError: There is no ledger, a driver is running, or the ledger lacks the sweep's config or base scores.
+        UserError: The ledger is missing or lacks the sweep's config, or the sweep's driver is running.
     """
-    from sweeps.search.study import rebuild_study
+    from sweeps.search.study import rebuild_study  # imports Optuna, which `--help` does without
 
     if not (folder / LEDGER_FILE).is_file():
         raise UserError(
@@ -62,19 +58,20 @@ def rebuild(folder: Path) -> list[str]:
         ended = ended_trials(events)
         write_whole(folder / SWEEP_FILE, dump_config(config))
         write_trials(folder, ended)
-        said = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
+        lines = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
         baseline = last(events, "baseline")
         if baseline:
             write_whole(folder / BASELINE_FILE, json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
+            # In the working copy of an object store the config names the URL; the study is written locally.
             here = {"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)}
-            said.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
+            lines.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
         else:
-            said.append("baseline.json, study.log: the base model had not been scored")
-    return said
+            lines.append("baseline.json, study.log: the base model had not been scored")
+    return lines
 
 
 def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
-    """The config of the last start, for the folder as it is called now.
+    """The config of the sweep's last start, with the folder's present name and place.
 
     Raises:
         UserError: No event holds a config that this version reads.
@@ -98,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> int:
         remote = Remote(given.folder) if is_url(given.folder) else None
-        with one_driver_in_store(remote), opened(given.folder, MADE_ANEW) as folder:
+        # Two locks: the store's against drivers on other machines, the folder's (in `rebuild`) against one on this.
+        with one_driver_in_store(remote), opened(given.folder, REBUILT_FILES) as folder:
             for line in rebuild(folder):
                 print(line)
             board = write_leaderboard(folder)

@@ -1,4 +1,4 @@
-"""W&B runs of a sweep that has ended, from its files: for when the runs were never uploaded, or are lost."""
+"""W&B runs of an ended sweep, from its files: for runs that were never uploaded, or are lost."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ TIMEOUT_SECONDS = 60.0
 
 
 def write_runs(folder: Path, out: Path) -> int:
-    """Writes one offline run for each trial that ended, into a folder of their own.
-
-    The runs are new ones, with ids of their own: W&B would add the same rows again to a run that it has, and takes no
-    id twice, not even of a run that was deleted.
+    """Writes one offline run for each trial that ended, into a new folder; returns the number of runs.
 
     Args:
         folder: The sweep's folder.
-        out: A folder that does not exist yet; the runs lie in `wandb/` in it.
-
-    Returns:
-        How many.
+        out: A folder that does not exist yet; the runs go to `wandb/` in it.
 
     Raises:
         UserError: The folder exists, or W&B could not write a run.
@@ -40,6 +34,8 @@ def write_runs(folder: Path, out: Path) -> int:
     sweep, config = read_sweep(folder), load_config(folder / SWEEP_FILE)
     settings = {"model": config.model.name, "method": config.model.method}
     offline = config.wandb.model_copy(update={"mode": "offline"})
+    # The new folder has an id of its own, so the runs are new ones. W&B would add the same rows again to a run that it
+    # has, and takes no id twice, not even of a deleted run.
     for trial in sweep.trials:
         _write_run(sweep, trial, offline, settings, out)
     close_service()
@@ -62,7 +58,7 @@ def _write_run(sweep: Sweep, trial: Trial, wandb: WandbConfig, settings: dict[st
 
 
 def _step(row: dict[str, Any]) -> StepRecord:
-    """A line of `curve.jsonl` as the loop had it; JSON has no word for a number that is not finite."""
     known: dict[str, Any] = {name: row.get(name) for name in StepRecord.__dataclass_fields__}
+    # `curve.jsonl` holds null where the loop had NaN or infinity: JSON can't write them.
     numbers = {name: math.nan for name in ("loss", "grad_norm") if row[name] is None}
     return StepRecord(**{**known, **numbers})

@@ -18,7 +18,7 @@ WANDB_VIEW_FILE = "wandb_view.json"
 LOCK_FILE = "driver.lock"
 
 WANDB_ID = "wandb/folder-id"
-"""What W&B's run ids are made of (`trainables.tracking.wandb_service.folder_id`): the same for all copies of a
+"""What W&B's run ids are made of (`trainables.tracking.wandb_client.folder_id`): the same for all copies of a
 sweep."""
 
 CACHE_FOLDER = "cache"

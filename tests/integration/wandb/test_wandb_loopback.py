@@ -1,13 +1,10 @@
 """The tracker with the real W&B client, offline and against a loopback server."""
 
-import json
 import os
-import signal
 import textwrap
 from pathlib import Path
 
-import pytest
-from tests.integration.wandb.wandb_case import KEY, assert_whole_trial, case, gone, sync
+from tests.integration.wandb.wandb_case import KEY, assert_whole_trial, case, sync
 from tests.integration.wandb.wandb_server import WandbServer
 
 
@@ -78,66 +75,25 @@ def test_online_run_arrives_and_a_second_attempt_continues_it(tmp_path: Path) ->
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_stop_button_does_not_interrupt_the_process(tmp_path: Path) -> None:
-    script = """
-    t = tracker()
-    head(t)
-    while t._run is None:
-        time.sleep(0.02)
-    t._run.settings.stop_fn()  # what the client calls when the server says that the run was stopped
-    time.sleep(0.2)
-    tail(t)
-    close_service()
-    say(off=t.off)
-    """
-    with case(tmp_path / "out", script) as running:
-        running.end()
-    assert running.warnings == [
-        "WARNING W&B: trial t0 goes on although W&B asks for a stop: trials are stopped by the sweep"
-    ]
-    assert running.facts == {"off": False}
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the service in /proc")
-@pytest.mark.parametrize("ending", ["exit", "kill"])
-def test_no_service_is_left_when_the_process_ends(tmp_path: Path, ending: str) -> None:
-    script = """
-    t = tracker()
-    head(t)
-    while t._run is None:
-        time.sleep(0.02)
-    say(service=service_pids())
-    sys.stdin.readline()
-    """
-    with case(tmp_path / "out", script) as running:
-        assert running.process.stdout is not None
-        (service,) = json.loads(running.process.stdout.readline())["service"]
-        if ending == "exit":
-            running.go()
-            running.end()
-        else:
-            running.process.send_signal(signal.SIGKILL)
-            running.process.wait(10)
-        assert gone(service)
-
-
 def test_auto_mode_asks_nobody(tmp_path: Path) -> None:
     script = """
     import wandb
-    from trainables import wandb_service
+    from trainables.tracking.wandb_client import resolve_mode, set_up
     host, netrc = "https://wandb.example", os.environ["NETRC"]
     cases = [{}, {"WANDB_API_KEY": KEY}, {"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, {"WANDB_MODE": "disabled"}]
     modes = []
     for variables in cases:
         os.environ |= variables | {"WANDB_BASE_URL": host}
-        modes.append(wandb_service.resolve_mode("auto"))
+        set_up()
+        modes.append(resolve_mode("auto"))
         for name in variables:
             del os.environ[name]
         wandb.teardown()
     for machine in ("wandb.example", "elsewhere.example"):
         with open(netrc, "w") as file:
             file.write(f"machine {machine} login user password {KEY}")
-        modes.append(wandb_service.resolve_mode("auto"))
+        set_up()
+        modes.append(resolve_mode("auto"))
         wandb.teardown()
     say(modes=modes)
     """
@@ -155,8 +111,9 @@ def test_inherited_service_and_missing_home_do_no_harm(tmp_path: Path) -> None:
     head(t)
     tail(t)
     close_service()
+    say(off=t.off)
     """
     with case(tmp_path / "out", script) as running:
         running.end()
-    assert running.warnings == []
+    assert running.facts == {"off": False}  # W&B itself may say that it has no folder for its log
     assert len(list((tmp_path / "out" / "wandb").glob("offline-run-*"))) == 1

@@ -160,17 +160,3 @@ def assert_whole_trial(run: RecordedRun, state: str = "complete") -> None:
     assert run.summary["heldout/in_domain/items"] == 60
     axes = {metric.get("2"): metric.get("5") for metric in run.config["_wandb"]["value"]["m"]}
     assert {"train/*", "heldout/*"} <= set(axes)
-
-
-def gone(pid: int, seconds: float = 10.0) -> bool:
-    """Whether the process ends in this time; one that is dead but not yet waited for counts as ended."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.05)
-    return False

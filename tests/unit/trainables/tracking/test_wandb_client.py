@@ -1,0 +1,64 @@
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trainables.config.sections import WandbConfig
+from trainables.tracking import wandb_client
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of each `wandb.init` of a W&B in memory, whose settings are the last argument."""
+    calls: list[dict[str, Any]] = []
+
+    class Settings(SimpleNamespace):
+        model_fields = ("stop_fn", "silent", "console", "finish_timeout", "finish_timeout_raises", "mode")
+
+    fake = SimpleNamespace(Settings=Settings, setup=lambda settings: None, init=lambda **given: calls.append(given))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    return calls
+
+
+def run_id(opened: list[dict[str, Any]], folder: Path, sweep: str = "sweep", trial: str = "t0") -> str:
+    wandb_client.open_run(WandbConfig(mode="offline"), sweep, trial, folder, 1.5, lambda: None, name=trial)
+    return opened[-1]["id"]
+
+
+def test_run_id_belongs_to_sweep_folder_and_trial(opened: list[dict[str, Any]], tmp_path: Path) -> None:
+    first = run_id(opened, tmp_path / "one")
+    assert run_id(opened, tmp_path / "one") == first
+    others = [
+        run_id(opened, tmp_path / "two"),
+        run_id(opened, tmp_path / "one", "other"),
+        run_id(opened, tmp_path / "one", trial="t1"),
+    ]
+    assert len({first, *others}) == 4
+    shutil.move(tmp_path / "one", tmp_path / "moved")
+    assert run_id(opened, tmp_path / "moved") == first
+
+
+def test_a_run_is_opened_aside_with_bounds_and_only_with_known_settings(
+    opened: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    run_id(opened, tmp_path)
+    (call,) = opened
+    expected = {"mode": "offline", "group": "sweep", "name": "t0", "dir": str(tmp_path), "reinit": "create_new"}
+    assert expected.items() <= call.items()
+    assert call["resume"] == "allow"
+    settings = vars(call["settings"])
+    assert (settings["finish_timeout"], settings["finish_timeout_raises"]) == (1.5, True)
+    assert "x_disable_stats" not in settings
+
+
+def test_folder_id_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        (folder_id,) = set(pool.map(lambda _: wandb_client.folder_id(tmp_path), range(64)))
+    assert len(folder_id) == 32
+    (tmp_path / "folder-id").write_text("abc")
+    with pytest.raises(ValueError, match="must hold 32 characters, got 3; delete it"):
+        wandb_client.folder_id(tmp_path, timeout_seconds=0.05)

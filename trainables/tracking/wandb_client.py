@@ -1,0 +1,155 @@
+"""The process's side of W&B: its client made quiet, runs opened in it, the client closed.
+
+Public API of `wandb` only. The import costs about a second, so it happens when the first run is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainables.config.sections import WandbConfig
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+
+_ID_LENGTH = 32
+
+_log = logging.getLogger(__name__)
+
+
+def open_run(
+    section: WandbConfig,
+    sweep: str,
+    identity: str,
+    folder: Path,
+    timeout_seconds: float,
+    stop_asked: Callable[[], None],
+    **arguments: Any,
+) -> Run:
+    """Opens a run, or continues the one that has the same sweep, folder and identity.
+
+    Args:
+        section: The sweep's W&B section. Mode "auto" is resolved by `resolve_mode`.
+        sweep: The sweep's name, which groups its runs.
+        identity: What the run is of, unique in the sweep: a trial's id, or "summary".
+        folder: The sweep's folder; W&B writes to `wandb/` in it.
+        timeout_seconds: Longest time for opening the run, and for uploading the rest of it in `run.finish`.
+        stop_asked: Called once, from any thread, when the run's stop button is pressed or an upload fails for good.
+        arguments: More arguments of `wandb.init`.
+
+    Raises:
+        Exception: Any error of W&B, `wandb.Error` for most.
+    """
+    place = folder / "wandb"
+    place.mkdir(parents=True, exist_ok=True)  # else W&B would write to the system's temporary folder
+    run_id = hashlib.sha256("\n".join((sweep, folder_id(place), identity)).encode()).hexdigest()[:24]
+    set_up()
+    import wandb
+
+    settings = {
+        "silent": True,
+        "console": "off",
+        "init_timeout": timeout_seconds,
+        "finish_timeout": timeout_seconds,
+        "finish_timeout_raises": True,
+        # By default a stop interrupts the process, which trains other trials too. W&B copies its settings deeply:
+        # it leaves a function as it is, but not a method's object.
+        "stop_fn": lambda: stop_asked(),
+        "stop_on_fatal_error": True,
+        # Machine, packages and git cost 0.07 s of 0.085 s a run; the sweep's manifest has them.
+        **dict.fromkeys(("symlink", "save_code", "x_save_requirements"), False),
+        **dict.fromkeys(("disable_code", "disable_git", "x_disable_meta", "x_disable_stats"), True),
+    }
+    # Settings that begin with x_ may go with a version of W&B: that costs time, not the run.
+    known = {name: value for name, value in settings.items() if name in wandb.Settings.model_fields}
+    run = wandb.init(
+        mode=resolve_mode(section.mode),
+        settings=wandb.Settings(**known),
+        project=section.project,
+        entity=section.entity,
+        tags=section.tags,
+        group=sweep,
+        id=run_id,
+        dir=str(folder),
+        reinit="create_new",  # a lane trains several trials at once, each with its run
+        resume="allow",
+        **arguments,
+    )
+    # W&B hooks into the imports of known libraries, to report them. With a dead W&B such an import would fail, and
+    # the trial with it.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("wandb.")]
+    return run
+
+
+def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
+    """Settles "auto": what the environment or `wandb offline` says, else online where an API key is known."""
+    if mode != "auto":
+        return mode
+    import wandb
+
+    if wandb.login(prompt=False, verify=False):  # never where W&B is offline or disabled
+        return "online"
+    return "disabled" if wandb.setup().settings.mode == "disabled" else "offline"
+
+
+def set_up() -> None:
+    """Loads W&B such that it neither prints, asks, nor reports its own use."""
+    if "wandb" not in sys.modules:
+        os.environ.pop("WANDB_SERVICE", None)  # inherited: the client of another process, maybe of another host
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else leaving the process may wait for its server
+    import wandb
+
+    # Its log file in each run's folder turns into a traceback for every line once the disk is full.
+    logging.getLogger("wandb").setLevel(logging.CRITICAL)
+    wandb.setup(settings=wandb.Settings(silent=True, console="off"))
+
+
+def tear_down(timeout_seconds: float) -> None:
+    """Closes the client, if this process has opened it; a warning says if that takes too long."""
+    if "wandb" not in sys.modules:
+        return
+    thread = threading.Thread(target=_tear_down, name="wandb-teardown", daemon=True)
+    thread.start()
+    thread.join(timeout_seconds)
+    if thread.is_alive():
+        _log.warning("W&B's service did not end in %.0f s; it will end with this process", timeout_seconds)
+
+
+def _tear_down() -> None:
+    import wandb
+
+    with contextlib.suppress(Exception, SystemExit):  # W&B exits when its service has failed; there is nothing to save
+        wandb.teardown()
+
+
+def folder_id(folder: Path, timeout_seconds: float = 5.0) -> str:
+    """The folder's own random id, made by the first process that asks. It stays if the folder is moved.
+
+    Raises:
+        OSError: The folder can't be written or read.
+        ValueError: The file that holds the id is not complete.
+    """
+    path = folder / "folder-id"
+    try:
+        with path.open("x") as file:
+            file.write(secrets.token_hex(_ID_LENGTH // 2))
+    except FileExistsError:
+        deadline = time.monotonic() + timeout_seconds  # another lane may be between the creation and the write
+        while path.stat().st_size < _ID_LENGTH and time.monotonic() < deadline:
+            time.sleep(0.02)
+    text = path.read_text()
+    if len(text) != _ID_LENGTH:
+        raise ValueError(f"{path} must hold {_ID_LENGTH} characters, got {len(text)}; delete it")
+    return text
