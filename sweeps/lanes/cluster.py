@@ -32,6 +32,7 @@ import ray  # noqa: E402
 
 from sweeps.config.sections import ResourcesConfig  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
+from trainables.project import PACKAGES, PROJECT_ROOT  # noqa: E402
 
 NAMESPACE = "llm-sweeps"
 TOO_LATE = "timed out during startup"
@@ -74,16 +75,15 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         UserError: There is no cluster at `address`, or this machine is too busy to bring one up.
     """
-    root = Path(__file__).resolve().parents[2]
     if address is None:
         # Workers inherit the environment: they find this project, and modules of the user's in the current folder.
-        paths = [str(root), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(PROJECT_ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
         # With the dashboard's agent a killed Train controller gives its placement group back; without, it leaks.
         # Without "local" Ray would join a cluster that somebody has started on this machine.
         options: dict[str, Any] = {"address": "local", "include_dashboard": True}
     else:
-        packages = [str(root / name) for name in ("sweeps", "trainables", "analysis")]
+        packages = [str(PROJECT_ROOT / name) for name in PACKAGES]
         options = {"address": address, "runtime_env": {"py_modules": packages}}
     close_token_file()
     try:

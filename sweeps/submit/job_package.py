@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 from analysis.records.lineage import LINK
 from sweeps.config.sweep_config import SweepConfig, dump_config
 from trainables.errors import UserError, UserErrors
+from trainables.project import PACKAGES, PROJECT_ROOT
 from trainables.storage.object_store import is_url
 
 CONFIG_FILE = "job.yaml"
-PACKAGES = ("sweeps", "trainables", "analysis")
 CODE = (".py", ".html", ".css", ".js")
 LARGEST_BYTES = 100 * 2**20
 """Of all files together. Ours: Ray keeps a parcel in the head's memory and takes no more than 500 MiB."""
@@ -40,9 +40,8 @@ def pack(config: SweepConfig, folder: Path) -> list[str]:
     """
     if mistakes := list(_lost_on_a_cluster(config)):
         raise UserErrors(mistakes)
-    root = Path(__file__).resolve().parents[2]
     for package in PACKAGES:
-        _copy_code(root / package, folder / package)
+        _copy_code(PROJECT_ROOT / package, folder / package)
     own = {**_data(config), **_scorers(config)}
     for name, source in own.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from trainables.data.audit.line_scan import Chunk, Scanned, Scanner, Source
 from trainables.errors import UserError
+from trainables.project import PROJECT_ROOT
 
-PACKAGES = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-c", "from trainables.data.audit.scan_workers import serve; serve()"]
 WAITING_CHUNKS = 2  # a process, so that none waits for lines
 
@@ -36,7 +35,7 @@ class Workers:
     """
 
     def __init__(self, source: Source, processes: int) -> None:
-        paths = [str(PACKAGES), os.environ.get("PYTHONPATH", "")]
+        paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
         # One thread each: the processes are what shares the CPUs.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "RAYON_NUM_THREADS": "1"}
         self._processes = [
