@@ -48,12 +48,11 @@ def leaving_bounds(config: SweepConfig, parameters: int) -> tuple[list[Leaving],
         parameters: Parameters of the base model.
     """
     bounds, ends = recommended(config.model.method, parameters), config.space.ends()
-    found = [
-        Leaving(name, ends[name], recommended_ends)
-        for name in SCHEDULE_PARAMS
-        for recommended_ends in [getattr(bounds, name)]
-        if ends[name][0] < recommended_ends[0] or ends[name][1] > recommended_ends[1]
-    ]
+    found = []
+    for name in SCHEDULE_PARAMS:
+        low, high = getattr(bounds, name)
+        if ends[name][0] < low or ends[name][1] > high:
+            found.append(Leaving(name, ends[name], (low, high)))
     return found, bounds
 
 
