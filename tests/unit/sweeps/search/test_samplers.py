@@ -2,6 +2,10 @@
 
 import importlib.util
 import itertools
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import optuna
@@ -215,3 +219,24 @@ def test_the_grid_is_placed_by_the_seed_and_goes_on_after_a_restart(load):
     ])  # fmt: skip
     rest = [ask(again, config).params for _ in range(5)]
     assert rest == whole[3:]
+
+
+DRAW = """
+import json, sys, optuna
+from sweeps.config.sweep_config import load_config
+from sweeps.search.samplers import make_sampler
+from sweeps.search.search_space import distributions
+config = load_config(sys.argv[1], ["search.sampler=random", "space.decay_floor={low: 2e-5, high: 4e-5}"])
+study = optuna.create_study(sampler=make_sampler(config, 0))
+print(json.dumps([study.ask(fixed_distributions=distributions(config)).params for _ in range(4)]))
+"""
+
+
+@pytest.mark.usefixtures("load")  # writes small.yaml
+def test_proposals_do_not_depend_on_the_hash_seed(tmp_path):
+    def proposals(hash_seed):
+        command = [sys.executable, "-c", DRAW, str(tmp_path / "small.yaml")]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+    assert proposals("0") == proposals("3")  # sets of the three names have other orders under these two
