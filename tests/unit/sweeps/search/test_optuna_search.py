@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from sweeps.config.sweep_config import load_config
-from sweeps.search.optuna_search import SweepSearch, tell_replicates
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.tell import as_trials
 from tests.unit.sweeps.config.test_sweep_config import SMALL
@@ -35,8 +35,19 @@ def submitted():
 
 
 @pytest.fixture
-def search(config, submitted):
-    return SweepSearch(config, [POINT], BASE, {"lanes": "x"}, submitted.append)
+def start(submitted):
+    """Starts a search that notes what it submits."""
+
+    def search(config, *points, submitted_before=0, room=None):
+        beginning = Beginning(points, submitted=submitted_before)
+        return SweepSearch(config, BASE, Launch({"lanes": "x"}, submitted.append, room), beginning)
+
+    return search
+
+
+@pytest.fixture
+def search(config, start):
+    return start(config, POINT)
 
 
 def result(state, objective=math.nan, step=10, **more):
@@ -164,30 +175,30 @@ def test_the_recommended_point_comes_first_and_fixed_values_are_kept(search, sub
     assert [spec.trial_id for spec in submitted] == ["t0001", "t0002"]
 
 
-def test_a_floor_near_the_peak_is_lowered_and_both_values_are_said(config, submitted):
+def test_a_floor_near_the_peak_is_lowered_and_both_values_are_said(config, start):
     low = {"peak_lr": 5e-5, "warmup_fraction": 0.05, "decay_floor": 4.5e-5}
     config = load_from(config, ["space.decay_floor={low: 4e-5, high: 5e-5}"])
-    spec = SweepSearch(config, [low], BASE, {}, submitted.append).suggest("a")["spec"]
+    spec = start(config, low).suggest("a")["spec"]
     assert spec["params"]["decay_floor"] == pytest.approx(4e-5)
     assert spec["drawn"] == {"decay_floor": pytest.approx(4.5e-5)}
 
 
 @pytest.mark.parametrize("sampler", ["gp", "random", "grid"])
-def test_a_space_without_ranges_is_one_point(config, submitted, sampler):
+def test_a_space_without_ranges_is_one_point(config, start, sampler):
     overrides = ["space.peak_lr=1e-4", "space.warmup_fraction=0.05", f"search.sampler={sampler}"]
     config = load_from(config, overrides)
     assert distributions(config) == {}
-    search = SweepSearch(config, [], BASE, {}, submitted.append)
+    search = start(config)
     assert search.suggest("a")["spec"]["params"] == fixed_params(config)
     search.on_trial_complete("a", result("complete", 1.5))
     assert study(config).trials[0].value == 1.5
 
 
-def test_after_a_restart_other_points_are_proposed_and_seed_points_are_not_repeated(config, submitted):
-    first = SweepSearch(config, [POINT], BASE, {}, submitted.append)
+def test_after_a_restart_other_points_are_proposed_and_seed_points_are_not_repeated(config, start):
+    first = start(config, POINT)
     before = [first.suggest(name)["spec"]["params"] for name in "abc"]
     first.close()
-    again = SweepSearch(config, [POINT], BASE, {}, submitted.append, submitted=3)
+    again = start(config, POINT, submitted_before=3)
     after = [again.suggest(name)["spec"] for name in "abc"]
     assert [spec["trial_id"] for spec in after] == ["t0004", "t0005", "t0006"]
     assert not [spec for spec in after if spec["params"] in before]
@@ -200,9 +211,9 @@ def load_from(config, overrides):
     )
 
 
-def test_nothing_is_proposed_while_every_slot_has_a_trial_but_never_with_nothing_running(config, submitted):
+def test_nothing_is_proposed_while_every_slot_has_a_trial_but_never_with_nothing_running(config, start, submitted):
     slots = [2]
-    search = SweepSearch(config, [], BASE, {}, submitted.append, room=lambda: slots[0])
+    search = start(config, room=lambda: slots[0])
     assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]
     search.on_trial_complete("a", result("complete", 2.0))
     assert search.suggest("d") is not None
