@@ -115,17 +115,17 @@ def test_the_ledger_is_believed_before_the_other_file(make_here, earlier):
 @pytest.mark.parametrize(
     ("hashes", "overrides", "base", "why"),
     [
-        ({"model_sha256": {"model.safetensors": "x"}}, [], BASE, "the model's weights differ"),
-        ({"model_sha256": {}}, [], BASE, "the model's weights differ"),
-        ({"data_sha256": {"train": "x", "home": "cc"}}, [], BASE, "the training data differ"),
-        ({"data_sha256": {"home": "cc"}}, [], BASE, "the training data can't be compared: no file with a hash there"),
-        ({"data_sha256": {"train": "bb", "home": "x"}}, [], BASE, "the held-out area home differs"),
-        ({"data_sha256": {"train": "bb"}}, [], {}, "the held-out area home can't be compared"),
+        ({"model_sha256": {"model.safetensors": "x"}}, [], BASE, "model.sha256 is aa here and x there"),
+        ({"model_sha256": {}}, [], BASE, "model.sha256 is aa here and unknown there"),
+        ({"data_sha256": {"train": "x", "home": "cc"}}, [], BASE, "data.train.sha256 is bb here and x there"),
+        ({"data_sha256": {"home": "cc"}}, [], BASE, "data.train.sha256 is bb here and unknown there"),
+        ({"data_sha256": {"train": "bb", "home": "x"}}, [], BASE, "heldout.areas.home.sha256 is cc here and x there"),
+        ({"data_sha256": {"train": "bb"}}, [], {}, "heldout.areas.home.sha256 is cc here and unknown there"),
         ({}, ["model.method=full"], BASE, "model.method is lora here and full there"),
         ({}, ["model.lora.target_modules=[q_proj]"], BASE, "model.lora.target_modules is all-linear here"),
         ({}, ["data.limit=9"], BASE, "data.limit is None here and 9 there"),
         ({}, ["heldout.areas.home.limit=9"], BASE, "heldout.areas.home.limit is None here and 9 there"),
-        ({}, ["training.schedule.shape=cosine"], BASE, "training.schedule is shape='linear'"),
+        ({}, ["training.schedule.shape=cosine"], BASE, "training.schedule.shape is linear here and cosine there"),
         ({}, ["resources.workers_per_lane=2"], BASE, "resources.workers_per_lane is 1 here and 2 there"),
         ({}, [], {"home": {"nll": 3.1}}, "the base model scores 3.0000 here and 3.1000 there"),
     ],
@@ -136,6 +136,14 @@ def test_what_does_not_match_is_said_and_gives_nothing(make_here, earlier, hashe
     assert source.trials == []
     assert why in source.words()
     assert "does not match" in source.words()
+
+
+@pytest.mark.parametrize("hashes", [{"model_sha256": {}}, {"data_sha256": {"home": "cc"}}])
+def test_hashes_that_both_sweeps_lack_are_no_agreement(make_here, earlier, hashes):
+    earlier(records=[record(1)], hashes=HASHES | hashes)
+    config = make_here()
+    (config.folder / "manifest.json").write_text(json.dumps(HASHES | hashes))
+    assert "sha256 is unknown here and unknown there" in read_warm_start(config, BASE)[0].words()
 
 
 def test_shards_of_the_model_may_have_other_names(make_here, earlier):
