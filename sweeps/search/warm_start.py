@@ -76,7 +76,7 @@ class Source:
 
 
 def check_warm_start(config: SweepConfig) -> list[UserError]:
-    """Lists folders that can't be earlier sweeps, for the pre-flight. Whether they match is known when the sweep runs."""
+    """Lists folders that can't be earlier sweeps, for the pre-flight; whether they match shows when the sweep runs."""
     mistakes = []
     for number, name in enumerate(config.search.warm_start):
         where, folder = f"search.warm_start[{number}]", _folder(name)
