@@ -19,8 +19,8 @@ HANGS_AFTER_SECONDS = 20.0
 class Endless(WaitTopics):
     """Waits as long as it takes."""
 
-    async def _rung(self, topic, seconds):
-        await super()._rung(topic, None)
+    async def _notified(self, topic, seconds):
+        await super()._notified(topic, None)
 
 
 class Play:
