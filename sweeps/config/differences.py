@@ -6,7 +6,7 @@ from typing import Any
 
 
 def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves that differ between two trees of mappings: dotted key, old value, new value."""
+    """Returns the leaves that differ: dotted key, old value, new value. A missing leaf is None."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return [] if before == now else [(place, before, now)]
     found = []

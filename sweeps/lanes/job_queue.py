@@ -23,49 +23,35 @@ State = Literal["queued", "running", "ended"]
 
 @dataclass
 class Job:
-    """One piece of work for a lane: a trial, or scores of the base model.
-
-    Attributes:
-        number: Place in the order of submission, kept when the job is queued again.
-        alone: Whether it runs with no other job on its lane: after an error that another job may have caused.
-        preempted: How often a lane left it unfinished because the lane's node went.
-        changed_at: Value of `JobQueue.changes` at the job's last change.
-    """
+    """One piece of work for a lane: a trial, or scores of the base model."""
 
     job_id: str
-    number: int
+    number: int  # place in the order of submission, kept when the job is queued again
     work: Work | None = None
     state: State = "queued"
     attempt: int = 1
-    preempted: int = 0
+    preempted: int = 0  # times that a lane left it unfinished because the lane's node went
     lane: str | None = None
     incarnation: int = 0
     cancelled: str | None = None
     reports: list[AreasReport] = field(default_factory=list)
     latest: LatestReport = field(default_factory=LatestReport)
     errors: list[str] = field(default_factory=list)
-    alone: bool = False
+    alone: bool = False  # whether no other job may share its lane: after an error that another may have caused
     end: JobEnd | None = None
-    changed_at: int = 0
+    changed_at: int = 0  # `JobQueue.changes` at the last change
 
 
 @dataclass
 class Lane:
-    """A Ray Train run that serves jobs; each restart of it is a new incarnation of the same lane.
-
-    Attributes:
-        start: Unique id that the incarnation gave itself; empty where only its number is known.
-        lost: Whether the lane was given up; its reports are ignored.
-        leases: Id of the job that was leased under the lane's `seq`.
-        idle_incarnations: Incarnations in a row that ended without having done work.
-    """
+    """A Ray Train run that serves jobs; each restart of it is a new incarnation of the same lane."""
 
     name: str
     incarnation: int
-    start: str = ""
-    lost: bool = False
-    leases: dict[int, str] = field(default_factory=dict)
-    idle_incarnations: int = 0
+    start: str = ""  # unique id that the incarnation gave itself; empty where only its number is known
+    lost: bool = False  # whether it was given up; its reports are ignored then
+    leases: dict[int, str] = field(default_factory=dict)  # job id by the `seq` of the request
+    idle_incarnations: int = 0  # in a row that ended without having done work
     did_work: bool = False
 
 
@@ -76,12 +62,6 @@ class JobQueue:
         max_failures: How often a job is queued again after an error or a lost lane.
         on_change: Called with each job after a change of its state, or after its cancellation.
         clock_ns: Time of day, which numbers incarnations.
-
-    Attributes:
-        jobs: By id, in the order of submission.
-        lanes: By name.
-        ended: Jobs in the order in which they ended.
-        changes: Number of changes of jobs so far.
     """
 
     def __init__(
@@ -90,10 +70,10 @@ class JobQueue:
         self.max_failures = max_failures
         self._on_change = on_change
         self._clock_ns = clock_ns
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, Job] = {}  # in the order of submission
         self.lanes: dict[str, Lane] = {}
-        self.ended: list[Job] = []
-        self.changes = 0
+        self.ended: list[Job] = []  # in the order of their ends
+        self.changes = 0  # of all jobs so far
         self._queued: dict[str, Job] = {}
 
     def add(self, job_id: str, work: Work | None = None) -> Job:
@@ -117,12 +97,8 @@ class JobQueue:
     def join(self, name: str, start: str) -> int:
         """Registers a lane that is up and queues the jobs of its earlier incarnation again.
 
-        Args:
-            name: The lane.
-            start: Unique id of this incarnation.
-
         Returns:
-            The incarnation's number, above all earlier ones.
+            The number of the incarnation, whose unique id is `start`; above all earlier ones.
         """
         known = self.lanes.get(name)
         if known and known.start == start:  # the lane repeats a call whose answer it lost
@@ -138,11 +114,7 @@ class JobQueue:
         return None if known.lost or known.incarnation > incarnation else known
 
     def lose(self, name: str) -> int:
-        """Gives up a lane whose worker or controller died and queues its jobs again at once.
-
-        Returns:
-            The number of the lost incarnation; 0 if the lane had not come up.
-        """
+        """Gives up a lane that died and queues its jobs again; returns its incarnation, 0 if it had not come up."""
         known = self.lanes.get(name)
         if known is None:
             return 0
@@ -173,14 +145,8 @@ class JobQueue:
         return job if holds and job.state == "running" else None
 
     def try_again(self, job: Job, error: str, *, shared: bool = False) -> None:
-        """Queues a job again after an error or the loss of its lane, or ends it after too many errors.
-
-        Args:
-            job: The job.
-            error: The error's text.
-            shared: Whether the error happened in a step that several jobs shared.
-        """
-        if shared:  # no job is blamed: the error does not count, but the next one, of the job alone, does
+        """Queues a job again after an error or the loss of its lane, or ends it after too many errors."""
+        if shared:  # by several jobs in one step, so that none is blamed: the job's next error, on its own, counts
             job.alone = True
         else:
             job.errors.append(error)

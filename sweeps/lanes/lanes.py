@@ -43,27 +43,16 @@ class LanesFailedError(RuntimeError):
 
 @dataclass
 class Lanes:
-    """The running lanes of one sweep.
+    """The running lanes of one sweep."""
 
-    Attributes:
-        dispatcher: Handle of the dispatcher actor.
-        name: Name of that actor, by which trials and lanes find it.
-        scratch: Local folder for Ray Tune's and Ray Train's own files, which nothing reads.
-        plan: Resources of each lane.
-        settings: Settings of every lane.
-        grows: Whether a node that joins gets lanes.
-        threads: One for each lane, in `TorchTrainer.fit()`.
-        errors: Errors of lanes whose run failed.
-    """
-
-    dispatcher: Any
-    name: str
-    scratch: Path
+    dispatcher: Any  # handle of the actor
+    name: str  # of the actor: trials and lanes find it by this name
+    scratch: Path  # local folder for Ray Tune's and Ray Train's own files, which nothing reads
     plan: LanePlan
     settings: LaneConfig
-    grows: bool
-    threads: list[threading.Thread] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    grows: bool  # whether a node that joins gets lanes
+    threads: list[threading.Thread] = field(default_factory=list)  # one for each lane, in `TorchTrainer.fit()`
+    errors: list[str] = field(default_factory=list)  # of lanes whose run failed
     _submitted: dict[str, Work] = field(default_factory=dict)
     _cancelled: dict[str, str] = field(default_factory=dict)
     _over: dict[str, EndedJob] = field(default_factory=dict)
@@ -159,8 +148,8 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: b
     """Starts the dispatcher and every lane, and ends them on exit; `Lanes.check` raises where lanes can't come up.
 
     Args:
-        plan: Number of lanes and resources of each.
-        settings: Settings of every lane.
+        plan: Number of lanes, and resources of each.
+        settings: For every lane.
         max_failures: How often the dispatcher tries a job again.
         grows: Whether nodes that join the cluster get lanes.
     """

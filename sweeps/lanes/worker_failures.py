@@ -12,13 +12,7 @@ from ray.train import UserCallback
 
 
 class LostWorkers(UserCallback):
-    """Ray Train callback in the lane's controller.
-
-    Args:
-        dispatcher: Name of the dispatcher's actor.
-        namespace: Namespace of that name.
-        lane: Name of the lane.
-    """
+    """Ray Train callback in the lane's controller; `dispatcher` is the name of an actor in `namespace`."""
 
     def __init__(self, dispatcher: str, namespace: str, lane: str) -> None:
         self.dispatcher, self.namespace, self.lane = dispatcher, namespace, lane

@@ -66,21 +66,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Needs of a sweep.
+    """Needs of a sweep."""
 
-    Attributes:
-        trial_flops: Training and held-out losses of a trial, without generated answers.
-        sweep_flops: All trials and the base model's scores.
-        device_hours: Hours for the sweep on one device, by the device's name.
-        memory_bytes: Peak memory of a device, for the longest batch; None where the model's shape isn't known.
-        disk_bytes: Checkpoints that are kept, and the files of one running trial.
-    """
-
-    trial_flops: float
-    sweep_flops: float
-    device_hours: dict[str, float]
-    memory_bytes: int | None
-    disk_bytes: int
+    trial_flops: float  # with held-out losses, without generated answers
+    sweep_flops: float  # all trials and the base model's scores
+    device_hours: dict[str, float]  # for the sweep on one device, by the device's name
+    memory_bytes: int | None  # peak of a device, for the longest batch; None where the model's shape isn't known
+    disk_bytes: int  # checkpoints that are kept, and the files of one running trial
 
 
 def forecast(

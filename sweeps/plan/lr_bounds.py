@@ -35,12 +35,12 @@ class Bounds:
 
 @dataclass(frozen=True)
 class _Row:
-    """A method's row: models below `small_below` parameters may go up to `small_high`."""
+    """A method's row of the table."""
 
     peak_lr: Range
     decay_floor: Range
-    small_below: int
-    small_high: float
+    small_below: int  # models with fewer parameters may go up to
+    small_high: float  # this peak LR
     best_peak_lr: float
     source: str
     small_source: str

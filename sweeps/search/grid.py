@@ -53,16 +53,7 @@ class OffsetGrid(BaseSampler):
 
 
 def grid(names: Sequence[str], trials: int, draw: np.random.Generator) -> np.ndarray:
-    """Draws the cells of one grid in random order.
-
-    Args:
-        names: The hyper-parameters.
-        trials: Cells at most, 1 and up.
-        draw: Draws the offset of each hyper-parameter's levels and the order of the cells.
-
-    Returns:
-        Points of the unit cube, (cells, hyper-parameters).
-    """
+    """Draws a grid of at most `trials` cells in random order: points of the unit cube, (cells, hyper-parameters)."""
     # A random offset inside a level's part of the range: a grid from end to end would always try the same values.
     levels = grid_levels(names, trials)
     axes = [(np.arange(count) + draw.uniform()) / count for count in levels]

@@ -39,34 +39,21 @@ class NeverRestored:
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a search begins: at its first points, or where an earlier start of the sweep ended.
+    """Where a search begins: at its first points, or where an earlier start of the sweep ended."""
 
-    Attributes:
-        points: Tried first, unless trials were submitted before.
-        history: Finished trials, those of earlier sweeps (`sweeps.search.warm_start`) before the sweep's own.
-        unfinished: The sweep's trials that did not end; they come first, under their old ids.
-        submitted: Number of trials that earlier starts proposed.
-    """
-
-    points: Sequence[Params] = ()
-    history: Sequence[FrozenTrial] = ()
-    unfinished: Sequence[TrialSpec] = ()
-    submitted: int = 0
+    points: Sequence[Params] = ()  # tried first, unless trials were submitted before
+    history: Sequence[FrozenTrial] = ()  # finished trials, of earlier sweeps (`warm_start`) and then of this one
+    unfinished: Sequence[TrialSpec] = ()  # trials that did not end; they come first, under their old ids
+    submitted: int = 0  # trials that earlier starts proposed
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a proposal becomes a running trial.
+    """How a proposal becomes a running trial."""
 
-    Attributes:
-        trial_config: Tune's config of every trial, without its `spec`.
-        on_submitted: Called with each trial's spec, before Tune gets it.
-        room: Number of trials that can be trained at once now; None for no limit.
-    """
-
-    trial_config: dict[str, Any]
-    on_submitted: Callable[[TrialSpec], None]
-    room: Callable[[], int] | None = None
+    trial_config: dict[str, Any]  # Tune's config of every trial, without its `spec`
+    on_submitted: Callable[[TrialSpec], None]  # called with each spec, before Tune gets it
+    room: Callable[[], int] | None = None  # number of trials that can be trained at once now; None for no limit
 
 
 class SweepSearch(NeverRestored, OptunaSearch):
@@ -169,15 +156,10 @@ class SweepSearch(NeverRestored, OptunaSearch):
 
 
 def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objective: float) -> None:
-    """Adds ended replicates to the study's journal as repeated observations, unless it has them.
-
-    Args:
-        config: The sweep, whose search is closed.
-        records: Their lines of `trials.jsonl`.
-        base_objective: The base model's objective, nats a token.
-    """
+    """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
     study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
     before = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("trial_id") for trial in before}
+    # A resumed sweep's study has its earlier replicates already.
     new = [record for record in records if record["trial_id"] not in known]
     study.add_trials(as_trials(new, config, base_objective, before))

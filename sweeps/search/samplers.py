@@ -34,11 +34,7 @@ MODEL_BASED = ("gp", "tpe")
 
 
 def make_sampler(config: SweepConfig, trials_done: int) -> SweepSampler:
-    """Builds the sampler that the config names.
-
-    Args:
-        config: The sweep.
-        trials_done: Trials that the ledger holds.
+    """Builds the config's sampler for a study that holds `trials_done` trials.
 
     Raises:
         UserError: The sampler needs a package that is not installed.

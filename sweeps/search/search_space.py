@@ -40,11 +40,7 @@ def fixed_params(config: SweepConfig) -> Params:
 
 
 class UnitCube:
-    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is.
-
-    Args:
-        space: Optuna's distributions by name, at least one.
-    """
+    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is."""
 
     def __init__(self, space: Mapping[str, Distribution]) -> None:
         self.space = dict(space)

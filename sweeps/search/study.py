@@ -46,16 +46,9 @@ class StudyJournal(JournalFileBackend):
 
 
 def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
-    """Replaces `study.log` by a study made from the ledger: every trial as Optuna was told of it.
+    """Replaces `study.log` by a study made from the ledger's events; returns the number of its trials.
 
     Trials come in the order of their ends, unfinished ones last and without held-out points, which the ledger lacks.
-
-    Args:
-        config: The sweep.
-        events: The ledger's events, the baseline's among them.
-
-    Returns:
-        Number of trials in the study.
     """
     past, space = past_of(events), distributions(config)
     baseline = next(event["areas"] for event in events if event["event"] == "baseline")

@@ -31,17 +31,11 @@ PRUNED, DIVERGED = "pruned", "diverged_objective"
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """A trial's end in Optuna's terms.
+    """A trial's end in Optuna's terms."""
 
-    Attributes:
-        state: COMPLETE or FAIL.
-        value: Finite, in nats a token, for COMPLETE; None for FAIL.
-        attrs: User attributes.
-    """
-
-    state: TrialState
-    value: float | None
-    attrs: dict[str, Any] = field(default_factory=dict)
+    state: TrialState  # COMPLETE or FAIL
+    value: float | None  # nats a token, finite, for COMPLETE; None for FAIL
+    attrs: dict[str, Any] = field(default_factory=dict)  # user attributes
 
 
 def outcome_of(

@@ -42,20 +42,12 @@ Areas = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Source:
-    """Trials of an earlier sweep.
+    """Trials of an earlier sweep."""
 
-    Attributes:
-        folder: Its folder, as the config names it.
-        differs: Why it does not match, in words; empty where it does.
-        trials: Its finished trials, in Optuna's form.
-        outside: Number of its finished trials outside this sweep's space.
-        failed: Number of its failed trials.
-    """
-
-    folder: str
-    differs: list[str] = field(default_factory=list)
-    trials: list[FrozenTrial] = field(default_factory=list)
-    outside: int = 0
+    folder: str  # as the config names it
+    differs: list[str] = field(default_factory=list)  # why it does not match, in words; empty where it does
+    trials: list[FrozenTrial] = field(default_factory=list)  # finished, in this sweep's space
+    outside: int = 0  # finished trials outside this sweep's space
     failed: int = 0
 
     def words(self) -> str:
@@ -90,15 +82,11 @@ def check_warm_start(config: SweepConfig) -> list[UserError]:
 
 
 def read_warm_start(config: SweepConfig, baseline: Areas) -> list[Source]:
-    """Reads the finished trials of the sweeps that the config names.
-
-    Args:
-        config: The sweep; its `manifest.json` must have been written.
-        baseline: The base model's summary of each area.
+    """Reads the finished trials of the sweeps that the config names; needs this sweep's `manifest.json`.
 
     Raises:
         UserErrors: What `check_warm_start` finds.
-        UserError: A file of an earlier sweep is not what it should be.
+        UserError: A file of an earlier sweep is not JSON.
     """
     if mistakes := check_warm_start(config):
         raise UserErrors(mistakes)
@@ -163,12 +151,7 @@ def mismatches(here: Side, there: Side) -> list[str]:
 
 
 def fingerprint(side: Side, areas: Iterable[str]) -> dict[str, Any]:
-    """What two sweeps must share for their objectives to mean the same, by config key.
-
-    Args:
-        side: A sweep.
-        areas: The held-out areas of this sweep's objective.
-    """
+    """What two sweeps must share for the objective over `areas` to mean the same, by config key."""
     config, hashes = side.config.model_dump(), side.manifest["data_sha256"]
     method, heldout = config["model"]["method"], config["heldout"]["areas"]
     # Sorted hashes without file names: the shards of a model may be called differently.
@@ -214,7 +197,6 @@ def could_draw(config: SweepConfig, drawn: Params) -> bool:
 
 
 def _folder(name: str) -> Path:
-    """Returns an earlier sweep's folder, or this machine's copy of what lies at its URL."""
     if not is_url(name):
         return Path(name)
     with opened(name) as folder:
