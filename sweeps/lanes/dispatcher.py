@@ -96,16 +96,10 @@ class Dispatcher:
         return bool(over)
 
     async def recall(self, submitted: dict[str, Work], cancelled: dict[str, str], over: list[EndedJob]) -> None:
-        """Takes over the driver's knowledge after a restart. Tune trials submit their own jobs again.
-
-        Args:
-            submitted: Work of the driver's own jobs that have not ended, by id.
-            cancelled: Reasons of the jobs that were to stop, by id.
-            over: Jobs that ended, as from `ended_since`; they are not run again.
-        """
-        for job_id, work in submitted.items():
+        """Takes over the driver's knowledge after a restart, by job id; `over` are jobs from `ended_since`."""
+        for job_id, work in submitted.items():  # the driver's own; Tune trials submit theirs again
             await self.submit(job_id, work)
-        for ended in over:
+        for ended in over:  # must not run again
             job = self.queue.add(ended["job_id"], ended["work"])
             if job.state != "ended":
                 self.queue.end(job, ended["end"])
@@ -121,24 +115,14 @@ class Dispatcher:
         self._topics.notify_all()
 
     async def ended_since(self, born: int, count: int, timeout_seconds: float) -> EndedJobs:
-        """Waits for jobs that ended after the first `count`.
-
-        Args:
-            born: The last answer's `born`. A count of a dispatcher that died is taken as 0.
-            count: How many ended jobs of this dispatcher the caller knows.
-            timeout_seconds: How long to wait for more.
-        """
+        """Waits for jobs that ended after the first `count`; `born` is that of the caller's last answer."""
+        # The count of a dispatcher that died means nothing here.
         known, ended = count if born == self._born else 0, self.queue.ended
         await self._topics.wait_for(ENDS, lambda: len(ended) > known or None, timeout_seconds)
         return {"born": self._born, "ended": [_ended(job) for job in ended[known:]]}
 
     async def status(self, born: int = 0, after: int = 0) -> Status:
-        """Returns the state of lanes and changed jobs, for the live view.
-
-        Args:
-            born: The last answer's `born`; `after` of a dispatcher that died is taken as 0.
-            after: The last answer's `changes`: jobs that have not changed since are left out.
-        """
+        """Returns lanes and the jobs that changed since the last answer, by its `born` and its `changes` (`after`)."""
         known = after if born == self._born else 0
         return {
             "jobs": {job.job_id: _status(job) for job in self.queue.jobs.values() if job.changed_at > known},

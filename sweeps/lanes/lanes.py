@@ -38,7 +38,7 @@ LOOK_FOR_NODES_SECONDS = 3.0
 
 
 class LanesFailedError(RuntimeError):
-    """Lanes end repeatedly without having done any work."""
+    """Lanes end repeatedly without work."""
 
 
 @dataclass

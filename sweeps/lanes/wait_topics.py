@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class WaitTopics:
-    """Futures of waiters by topic."""
+    """Waiters by topic."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, set[asyncio.Future[None]]] = {}

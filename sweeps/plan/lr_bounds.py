@@ -84,11 +84,7 @@ _TABLE: dict[Method, _Row] = {
 
 
 def recommended(method: Method, parameters: int | None) -> Bounds:
-    """Returns the recommended bounds.
-
-    Args:
-        method: "full" or "lora".
-        parameters: Parameters of the base model; None where unknown, which gives the narrower bounds of large models.
+    """Returns the recommended bounds; those of large models, which are narrower, where `parameters` is None (unknown).
 
     Raises:
         ValueError: `parameters` is below 1.

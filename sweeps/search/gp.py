@@ -64,16 +64,10 @@ def short_of_divergence(cube: UnitCube, complete: Sequence[FrozenTrial]) -> dict
 
 
 def flattened(values: Sequence[float]) -> np.ndarray:
-    """Moves objectives far from the best nearer to it and keeps their order.
+    """Moves finite objectives far from the best (lowest) nearer to it; keeps their order and the lower half.
 
     Above `knee = best + FAR_FROM_BEST * (median - best)` a value v becomes `knee + s * log(1 + (v - knee) / s)` with
     `s = median - best`, which has slope 1 at the knee.
-
-    Args:
-        values: Objectives, lower is better; finite.
-
-    Returns:
-        As many values; the lower half of them unchanged.
     """
     raw = np.asarray(values, float)
     spread = float(np.median(raw) - raw.min()) if len(raw) else 0.0

@@ -18,16 +18,10 @@ PEAK_LR_LEVELS = 4  # of the peak LR for each level of another hyper-parameter: 
 
 
 class OffsetGrid(BaseSampler):
-    """Visits the cells of a grid in random order, each once; then the cells of the next grid.
-
-    Args:
-        cube: The space.
-        trials: Cells at most.
-        seed: Seeds the grid's offset and order; must be the same after a restart.
-    """
+    """Visits the cells of a grid in random order, each once; then the cells of the next grid."""
 
     def __init__(self, cube: UnitCube, trials: int, seed: int) -> None:
-        self.cube, self.trials, self.seed = cube, trials, seed
+        self.cube, self.trials, self.seed = cube, trials, seed  # `seed` must stay the same after a restart
         self.random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -72,18 +72,11 @@ def _optuna_sampler(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampl
 def _quasi_random(seed: int) -> QMCSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # since Optuna 3.0, and still in 5.0
-        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)  # Sobol points
+        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)  # Sobol by default
 
 
 class SweepSampler(BaseSampler):
-    """Keeps a sampler's proposals apart from the sweep's trials.
-
-    Args:
-        model: The wrapped sampler.
-        cube: The space, the same for all trials.
-        startup: Completed trials before `model` is asked; quasi-random points until then.
-        seed: Seeds the quasi-random points and the redraws.
-    """
+    """Keeps proposals of `model` apart from the sweep's trials; Sobol points until `startup` trials are complete."""
 
     def __init__(self, model: BaseSampler, cube: UnitCube, startup: int, seed: int) -> None:
         self.model, self.cube, self.startup = model, cube, startup

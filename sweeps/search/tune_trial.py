@@ -32,11 +32,7 @@ class SweepTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Waits for the next held-out point or for the end.
-
-        Returns:
-            `objective` (nats a token; lower is better), `step`, `epoch_percent`, `state` and `done`.
-        """
+        """Waits for the next held-out point or for the end; `objective` is in nats a token, lower is better."""
         while True:
             reply: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.last_seq, POLL_SECONDS))
             answer: PollAnswer = reply

@@ -12,11 +12,12 @@ WORK = Work(train_tokens=600, label_tokens=60, heldout_tokens=40, checkpoints=2,
 TRAINING = TrainingConfig(batch_size=4, precision="bf16")
 
 
+@pytest.mark.parametrize("trials", [3, 3.75])  # trials on parts of the training set count as their parts
 @pytest.mark.parametrize(("method", "per_token"), [("full", 6), ("lora", 4)])
-def test_operations_follow_the_usual_rule(method, per_token):
-    found = forecast(SHAPE, WORK, TRAINING, method, DEVICES)
+def test_operations_follow_the_usual_rule(method, per_token, trials):
+    found = forecast(SHAPE, dataclasses.replace(WORK, trials=trials), TRAINING, method, DEVICES)
     assert found.trial_flops == per_token * 1000 * 600 + 2 * (2 * 1000 * 40)
-    assert found.sweep_flops == 3 * found.trial_flops + 2 * 1000 * 40
+    assert found.sweep_flops == trials * found.trial_flops + 2 * 1000 * 40
     assert found.device_hours["one H100"] == pytest.approx(found.sweep_flops / DEVICES["one H100"] / 3600)
 
 
@@ -35,11 +36,6 @@ def test_operations_follow_the_usual_rule(method, per_token):
 def test_disk_holds_what_is_kept_and_what_a_running_trial_needs(kept, checkpoints, trials, expected):
     work = dataclasses.replace(WORK, kept=kept, checkpoints=checkpoints, trials=trials)
     assert forecast(SHAPE, work, TRAINING, "lora", DEVICES).disk_bytes == 100 * expected
-
-
-def test_parts_of_the_training_set_cost_their_parts_of_a_trial():
-    found = forecast(SHAPE, dataclasses.replace(WORK, trials=3.75), TRAINING, "lora", DEVICES)
-    assert found.sweep_flops == 3.75 * found.trial_flops + 2 * 1000 * 40
 
 
 def test_memory_adds_weights_optimiser_activations_and_logits():

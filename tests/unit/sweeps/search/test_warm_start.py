@@ -4,26 +4,17 @@ import json
 
 import optuna
 import pytest
-import yaml
 from optuna.trial import TrialState
 
-from sweeps.config.sweep_config import dump_config, load_config
+from sweeps.config.sweep_config import dump_config
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import WARM_START, distributions
 from sweeps.search.warm_start import check_warm_start, read_warm_start
-from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.errors import UserError, UserErrors
 
 BASE = {"home": {"nll": 3.0}}
 HASHES = {"model_sha256": {"model.safetensors": "aa"}, "data_sha256": {"train": "bb", "home": "cc"}}
-
-
-@pytest.fixture
-def load(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
-    return lambda *overrides: load_config(path, [f"storage_path={tmp_path}", *overrides])
 
 
 @pytest.fixture
@@ -97,7 +88,6 @@ def test_trials_on_parts_of_the_training_set_have_another_objective(make_here, e
 def test_the_model_starts_at_once_and_may_come_back_to_their_settings(make_here, earlier):
     earlier(records=[record(n, nll=2.0 + n, peak_lr=n * 1e-4) for n in range(1, 6)])
     config = make_here("search.startup_trials=4")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=make_sampler(config, 0))
     study.add_trials(read_warm_start(config, BASE)[0].trials)
     study.sampler.quasi_random.sample_relative = None  # not asked: there are enough finished trials
