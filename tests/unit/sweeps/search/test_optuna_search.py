@@ -141,9 +141,8 @@ def test_replicates_are_repeated_observations(config, search, submitted):
     search.suggest("a")
     search.on_trial_complete("a", result("complete", 1.5))
     search.close()
-    again = submitted[0].model_copy(
-        update={"trial_id": "t0001-r1", "seed": 1, "kind": "replicate", "replicate_of": "t0001"}
-    )
+    own = {"trial_id": "t0001-r1", "seed": 1, "kind": "replicate", "replicate_of": "t0001"}
+    again = submitted[0].model_copy(update=own)
     tell_replicates(config, [record(again, "complete", [record_point(1.6)])], BASE)
     first, second = study(config).trials
     assert (first.value, second.value) == (1.5, 1.6)

@@ -65,6 +65,7 @@ def test_finished_trials_are_added_as_optuna_would_be_told_of_them(make_here, ea
         record(3, "pruned", nll=1.0, peak_lr=6e-5) | {"predicted": 2.6},
         record(4, "failed", peak_lr=2e-4),
         record(5, nll=2.1, kind="replicate"),
+        record(6, nll=1.0, kind="subset"),  # trained on a part of the set: another objective
     ]
     earlier(records=records)
     config = make_here()
@@ -77,12 +78,6 @@ def test_finished_trials_are_added_as_optuna_would_be_told_of_them(make_here, ea
     assert all(trial.state == TrialState.COMPLETE for trial in source.trials)
     assert all(trial.user_attrs[WARM_START] == source.folder for trial in source.trials)
     assert json.loads(json.dumps(source.summary()))["trials"][0] == "first/t0001"
-
-
-def test_trials_on_parts_of_the_training_set_have_another_objective(make_here, earlier):
-    earlier(records=[record(1), record(2, nll=1.0, kind="subset")])
-    (source,) = read_warm_start(make_here(), BASE)
-    assert [trial.user_attrs["trial_id"] for trial in source.trials] == ["first/t0001"]
 
 
 def test_the_model_starts_at_once_and_may_come_back_to_their_settings(make_here, earlier):
@@ -184,7 +179,7 @@ def test_a_broken_file_is_the_users_error(make_here, earlier):
         read_warm_start(make_here(), BASE)
 
 
-def test_folders_that_hold_no_sweep_are_mistakes_of_the_config(make_here, load):
+def test_folders_that_hold_no_other_sweep_are_mistakes_of_the_config(make_here, earlier, load):
     config = make_here()
     (mistake,) = check_warm_start(config)
     assert mistake.where == "search.warm_start[0]"
@@ -192,9 +187,6 @@ def test_folders_that_hold_no_sweep_are_mistakes_of_the_config(make_here, load):
     with pytest.raises(UserErrors):
         read_warm_start(config, BASE)
     assert check_warm_start(load()) == []
-
-
-def test_a_sweep_does_not_start_from_itself(earlier, load):
     folder = earlier(records=[record(1)]).folder
     (mistake,) = check_warm_start(load("name=first", f"search.warm_start=[{folder}]"))
     assert "must be another sweep's folder" in str(mistake)

@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
 
 def packed(tmp_path, *overrides):
     folder = tmp_path / "parcel"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     names = pack(load_config("mine.yaml", list(overrides)), folder)
     return folder, names
 
@@ -83,13 +83,9 @@ def test_paths_that_would_be_lost_on_the_cluster_are_refused(tmp_path, override,
 
 
 @pytest.mark.usefixtures("place")
-def test_large_data_is_not_sent(tmp_path, monkeypatch):
+def test_large_data_is_not_sent_and_a_scorer_that_is_nowhere_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.submit.job_package.LARGEST_BYTES", 1000)
     with pytest.raises(UserError, match="files sent with a job must be at most"):
         packed(tmp_path)
-
-
-@pytest.mark.usefixtures("place")
-def test_a_scorer_that_is_nowhere_is_refused(tmp_path):
     with pytest.raises(UserError, match="the module of the scorer nowhere_at_all must be found"):
         packed(tmp_path, "heldout.areas.home.scorers=['nowhere_at_all:score']")
