@@ -176,7 +176,7 @@ class Dispatcher:
             job = self.queue.jobs.get(job_id)
             if job is None or job.work is None:
                 return None
-            return {**job.work, "slots": 1} if job.alone else job.work
+            return {**job.work, "slots": 1} if job.exclusive else job.work
 
         return await self._topics.wait_for(job_id, answer, timeout_seconds)
 

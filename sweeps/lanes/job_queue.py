@@ -37,7 +37,7 @@ class Job:
     reports: list[AreasReport] = field(default_factory=list)
     latest: LatestReport = field(default_factory=LatestReport)
     errors: list[str] = field(default_factory=list)
-    alone: bool = False  # whether no other job may share its lane: after an error that another may have caused
+    exclusive: bool = False  # whether no other job may share its lane: after an error that another may have caused
     end: JobEnd | None = None
     changed_at: int = 0  # `JobQueue.changes` at the last change
 
@@ -147,7 +147,7 @@ class JobQueue:
     def try_again(self, job: Job, error: str, *, shared: bool = False) -> None:
         """Queues a job again after an error or the loss of its lane, or ends it after too many errors."""
         if shared:  # by several jobs in one step, so that none is blamed: the job's next error, on its own, counts
-            job.alone = True
+            job.exclusive = True
         else:
             job.errors.append(error)
         if job.cancelled:
@@ -193,7 +193,7 @@ class JobQueue:
         held = [job for job in self.jobs.values() if job.lane == lane and job.state == "running"]
         for job in held:
             # One loss may be the machine's fault; repeated ones may come from one trial that takes all memory, say.
-            job.alone |= len(held) > 1 and bool(job.errors)
+            job.exclusive |= len(held) > 1 and bool(job.errors)
             self.try_again(job, f"lost: the worker of {lane} ended")
 
     def touch(self, job: Job) -> None:

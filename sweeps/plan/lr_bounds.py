@@ -75,7 +75,7 @@ _TABLE: dict[Method, _Row] = {
         # The 1B and the 3B model were best at 1e-3, the highest LR listed for them. The size 4B and the LR 2e-3: ours.
         small_below=4 * BILLION,
         small_high=2e-3,
-        # Best for 39 of the 65 pairs, nearly whatever the rank above 4. Source: SURFACES.
+        # Best for 39 of the 65 pairs, at nearly every rank above 4. Source: SURFACES.
         best_peak_lr=3e-4,
         source=f"peak: {SURFACES}; floor: ours, ten times that of full fine-tuning; warm-up: {PRACTICE}",
         small_source="highest peak for models below 4B parameters: ours, from the 1B and 3B models among those",

@@ -89,7 +89,6 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
-    shape = ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json"))
     warmup_steps = _warmup_steps(config, epoch.steps)
     plan = Plan(
         model_path=str(model_path),
@@ -105,7 +104,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         decay_steps=(epoch.steps - warmup_steps[1], epoch.steps - warmup_steps[0]),
         padding=data.padding,
         forecast=forecast(
-            shape,
+            ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json")),
             _work(config, data, epoch),
             config.training,
             config.model.method,

@@ -67,13 +67,13 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
 def _warm_trials(events: list[Event], space: dict[str, Distribution]) -> list[FrozenTrial]:
     # Each start that searches reads them; the last one counts.
     read = [event for event in events if event["event"] == "warm_start"]
-    told = [trial for event in read if event[EPOCH] == read[-1][EPOCH] for trial in event["told"]]
-    return [_warm_trial(trial, space) for trial in told]
+    trials = [trial for event in read if event[EPOCH] == read[-1][EPOCH] for trial in event["told"]]
+    return [_warm_trial(trial, space) for trial in trials]
 
 
-def _warm_trial(told: dict[str, Any], space: dict[str, Distribution]) -> FrozenTrial:
-    points = {int(step): value for step, value in told["points"].items()}
-    return frozen(TrialOutcome(TrialState.COMPLETE, told["value"]), told["params"], space, points, told["attrs"])
+def _warm_trial(trial: dict[str, Any], space: dict[str, Distribution]) -> FrozenTrial:
+    points = {int(step): value for step, value in trial["points"].items()}  # JSON turned the steps into text
+    return frozen(TrialOutcome(TrialState.COMPLETE, trial["value"]), trial["params"], space, points, trial["attrs"])
 
 
 def _unfinished(spec: TrialSpec, space: dict[str, Distribution]) -> FrozenTrial:

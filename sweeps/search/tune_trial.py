@@ -20,7 +20,7 @@ class SweepTrial(tune.Trainable):
     """Submits one trial and relays it; the actor is reused for the next (`reuse_actors=True`)."""
 
     # No `cleanup` that cancels the trial: the end of an actor says nothing about its trial. Tune ends an actor that is
-    # still starting when a free one takes its trial over. `sweeps.phases.search.CancelEndedTrials` tells the lanes.
+    # still starting when a free one takes its trial over. `sweeps.phases.search.CancelEndedTrials` cancels it.
 
     def setup(self, config: dict[str, Any]) -> None:
         """Submits the trial of `config["spec"]` to the dispatcher of `config["lanes"]`."""
