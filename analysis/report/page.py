@@ -27,6 +27,7 @@ from analysis.report.sections import (
     space,
     study,
 )
+from trainables.project import PROJECT_ROOT
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import REPORT_FILE
 
@@ -89,4 +90,4 @@ def figure_json(figure: go.Figure) -> Markup:
 
 
 def _asset(name: str) -> str:
-    return (Path(__file__).parents[1] / "templates" / "report" / name).read_text(encoding="utf-8")
+    return (PROJECT_ROOT / "analysis" / "templates" / "report" / name).read_text(encoding="utf-8")

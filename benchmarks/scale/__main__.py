@@ -28,7 +28,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.recorder import trial_record
 from sweeps.driver.recovery import recover
 from sweeps.ledger.ledger import Ledger, seal
-from sweeps.search.optuna_search import SweepSearch
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch
 from sweeps.search.search_space import UnitCube, distributions
 from sweeps.search.tell import TrialOutcome, frozen
 from trainables.config.trial_spec import TrialSpec
@@ -71,7 +71,8 @@ def proposal_ms(sampler: str, done: int, asked: int = 3) -> float:
     """Mean CPU-ms of a proposal in a study of `done` ended trials."""
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         config = config_in(Path(folder), sampler, done + asked)
-        search = SweepSearch(config, [], BASE, {}, lambda _: None, history=history(config, done), submitted=done)
+        beginning = Beginning(history=history(config, done), submitted=done)
+        search = SweepSearch(config, BASE, Launch({}, lambda _: None), beginning)
         started = time.process_time()
         for number in range(asked):
             search.suggest(str(number))

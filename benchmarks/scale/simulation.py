@@ -20,7 +20,7 @@ from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.driver.recorder import trial_record
 from sweeps.lanes.dispatcher import Dispatcher
 from sweeps.ledger.ledger import Ledger, append_line
-from sweeps.search.optuna_search import SweepSearch
+from sweeps.search.optuna_search import Launch, SweepSearch
 from trainables.config.trial_spec import TrialSpec
 from trainables.data.epoch import REPORTS
 from trainables.redaction import redact_all
@@ -77,7 +77,7 @@ class Simulation:
     async def run(self) -> dict[str, Any]:
         """Runs the sweep in real time; returns its figures."""
         self.client, self.ledger = Dispatcher(max_failures=0), Ledger(self.config.folder, epoch=1)
-        self.search = SweepSearch(self.config, [], BASE, {}, self._submitted)
+        self.search = SweepSearch(self.config, BASE, Launch({}, self._submitted))
         self.waiting, self.over = iter(range(self.config.search.trials)), asyncio.Event()
         began, cpu = time.monotonic(), time.process_time()
         helpers = [asyncio.create_task(work) for work in (self._recorder(), self._looker())]

@@ -1,4 +1,4 @@
-"""How a mistake in a config is worded: pydantic's error details as the lines that a user reads."""
+"""Error lines of a config, from pydantic's error details."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from trainables.errors import UserError
 
 
 def rule(text: str, got: object, remedy: str) -> PydanticCustomError:
-    """An error of a validator in the parts that an error line needs."""
+    """Makes a validator's error with the parts of an error line."""
     return PydanticCustomError("rule", "{rule}", {"rule": text, "got": str(got), "remedy": remedy})
 
 
 def suggestion(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """A remedy for an unknown name: the nearest known one, or all of them."""
+    """Returns a remedy for an unknown name: the nearest known one, or all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
 
 
 def one_error_a_place(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """One error for each place: where a union failed, pydantic reports every alternative."""
+    """Keeps one error for each place, the most specific one."""
+    # Where a union failed, pydantic reports every alternative.
     kept: dict[tuple, ErrorDetails] = {}
     for detail in details:
         place = _place(detail["loc"])
@@ -34,7 +35,7 @@ def one_error_a_place(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def to_user_error(detail: ErrorDetails, root: type[BaseModel]) -> UserError:
-    """One of pydantic's error details as the line that a user reads; `root` is the config's type."""
+    """Converts one of pydantic's error details; `root` is the config's type."""
     place = _place(detail["loc"])
     where, context = ".".join(map(str, place)) or "config", detail.get("ctx", {})
     if detail["type"] == "rule":
@@ -54,14 +55,13 @@ def to_user_error(detail: ErrorDetails, root: type[BaseModel]) -> UserError:
 
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """An error's location without the tags that pydantic adds for the alternatives of a union."""
+    # Pydantic adds tags for the alternatives of a union.
     tags = {"Range", "float", "int", "str"}
     prefixes = ("literal[", "list[", "dict[", "function-")
     return tuple(part for part in location if part not in tags and not str(part).startswith(prefixes))
 
 
 def _known_keys(root: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """Field names of the section at a place of the config."""
     section: type[BaseModel] | None = root
     for part in place:
         if section is None:
@@ -88,5 +88,4 @@ def _short(value: object) -> str:
 
 
 def lower_first(text: str) -> str:
-    """The text with its first letter in lower case, as an error line puts a rule."""
     return text[:1].lower() + text[1:]

@@ -1,4 +1,4 @@
-"""`python -m sweeps.config.reference`: the reference of every config key, from the typed config itself."""
+"""`python -m sweeps.config.reference`: prints the reference of every config key, made from the typed config."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ Unknown keys are errors. `key=value` on the command line replaces any of them (`
 
 
 def reference() -> str:
-    """The whole page, Markdown."""
+    """Returns the page as Markdown."""
     return HEAD + "".join(_section("", SweepConfig))
 
 
 def _section(prefix: str, section: type[BaseModel]) -> Iterator[str]:
-    """A heading and a table for a section, then those of the sections in it."""
     yield f"\n## {prefix.rstrip('.') or 'Top level'}\n\n{_first_line(section)}\n\n| key | type | default | meaning |\n"
     yield "| --- | --- | --- | --- |\n"
     inner: list[tuple[str, type[BaseModel]]] = []
@@ -46,12 +45,12 @@ def _section(prefix: str, section: type[BaseModel]) -> Iterator[str]:
 
 
 def _anchor(heading: str) -> str:
-    """A heading's anchor where Markdown is shown on the web: lower case, without dots."""
+    # As GitHub makes the anchor of a heading.
     return heading.lower().replace(".", "")
 
 
 def _attributes(section: type[BaseModel]) -> dict[str, str]:
-    """The texts of the docstring's `Attributes:`, by name."""
+    # From the docstring's `Attributes:`; a name may share its text with others.
     text = inspect.cleandoc(section.__doc__ or "").partition("Attributes:")[2]
     found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8,}.*)*)", text, flags=re.MULTILINE)
     return {

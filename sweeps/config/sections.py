@@ -1,4 +1,7 @@
-"""The sections of a sweep's config that concern the search and its resources; the rest are in `trainables.config`."""
+"""Sections of a sweep's config about the search and its resources; the others are in `trainables.config`.
+
+The sections' docstrings are user documentation: `sweeps.config.reference` prints them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from sweeps.config.errors import rule, suggestion
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, SEARCHABLE_LORA, SEARCHABLE_TRAINING
 from trainables.config.sections import Section
 
-SUBSET_FRACTIONS = (0.25, 0.5)
+SUBSET_FRACTIONS = (0.25, 0.5)  # of the training samples; with the whole set three points, each twice the last
 
 SEARCHABLE = (*SCHEDULE_PARAMS, *SEARCHABLE_LORA, *SEARCHABLE_TRAINING)
 
@@ -89,12 +92,11 @@ class SpaceConfig(Section):
         return values
 
     def items(self) -> dict[str, Range | float]:
-        """Every hyper-parameter of the space by name."""
         named = {name: getattr(self, name) for name in SCHEDULE_PARAMS}
         return {**named, **(self.__pydantic_extra__ or {})}
 
     def ends(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of every hyper-parameter; equal for a fixed one."""
+        """Lowest and highest value of every hyper-parameter; both are the value of a fixed one."""
         return {k: (v.low, v.high) if isinstance(v, Range) else (v, v) for k, v in self.items().items()}
 
 
@@ -189,7 +191,7 @@ class MoreDataConfig(Section):
 
     @property
     def trials(self) -> float:
-        """What the subset trials cost, in whole trials."""
+        """Cost of the subset trials, in whole trials."""
         return sum(SUBSET_FRACTIONS) if self.subsets else 0.0
 
 
@@ -204,7 +206,7 @@ class BudgetConfig(Section):
     device_hours: float | None = Field(None, gt=0)
 
 
-FROM_ENVIRONMENT = "env:"
+FROM_ENVIRONMENT = "env:"  # prefix of a webhook that names an environment variable
 
 
 class NotifyConfig(Section):

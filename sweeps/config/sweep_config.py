@@ -1,11 +1,8 @@
-"""The typed config of a sweep; the only reader of OmegaConf.
-
-`load_config` reads YAML, applies `key=value` overrides and validates everything in one go: all mistakes come back
-together, each as the one line `WHERE: RULE, got VALUE; REMEDY`.
-"""
+"""The typed config of a sweep; the only module that uses OmegaConf."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +73,12 @@ class SweepConfig(Section):
 
     @property
     def place(self) -> str:
-        """Where everything of this sweep is written: a folder, or a URL."""
+        """The sweep's folder or URL."""
         return f"{self.storage_path}/{self.name}" if is_url(self.storage_path) else str(self.folder)
 
     @property
     def folder(self) -> Path:
-        """Where the driver reads and writes: the sweep's folder, or this node's copy of what lies at its URL."""
+        """The sweep's folder, or this node's working copy of its URL."""
         if is_url(self.storage_path):
             return copy_folder(self.place, DRIVER)
         return Path(self.storage_path).expanduser().resolve() / self.name
@@ -96,7 +93,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepCo
 
     Raises:
         UserError: The file can't be read, or an override has no `=`.
-        UserErrors: Every mistake of the config, together.
+        UserErrors: All mistakes of the config together, a line each.
     """
     tree = read_tree(path, overrides or [])
     if secrets := list(credentials_in(tree)):
@@ -105,14 +102,13 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepCo
         config = SweepConfig.model_validate(tree)
     except ValidationError as error:
         raise UserErrors([to_user_error(detail, SweepConfig) for detail in one_error_a_place(error.errors())]) from None
-    mistakes = check_across(config)
-    if mistakes:
+    if mistakes := check_across(config):
         raise UserErrors(mistakes)
     return config
 
 
 def read_tree(path: str | Path, overrides: list[str]) -> dict[str, Any]:
-    """The YAML file as plain values, overrides applied and interpolations resolved."""
+    """Reads a YAML file as plain values, with overrides applied and interpolations resolved."""
     bad = [item for item in overrides if "=" not in item]
     if bad:
         raise UserError("arguments", "an override must be key=value", bad[0], "write for instance search.trials=8")
@@ -132,7 +128,7 @@ def read_tree(path: str | Path, overrides: list[str]) -> dict[str, Any]:
 
 
 def _spell_out(loaded: DictConfig) -> None:
-    """What is given as a bare text becomes a mapping, so that `heldout.areas.NAME.limit=…` adds to it."""
+    # Short forms become mappings, so that an override such as `heldout.areas.NAME.limit=…` adds to them.
     if isinstance(OmegaConf.select(loaded, "objective"), str):
         loaded["objective"] = {"statement": loaded["objective"]}
     areas = OmegaConf.select(loaded, "heldout.areas")
@@ -142,63 +138,72 @@ def _spell_out(loaded: DictConfig) -> None:
 
 
 def dump_config(config: SweepConfig) -> str:
-    """The resolved config as YAML; loading it again gives an equal config."""
+    """Returns the resolved config as YAML; loading it gives an equal config."""
     return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()), sort_keys=False)
 
 
 def check_across(config: SweepConfig) -> list[UserError]:
-    """Mistakes that show only where two sections meet."""
-    mistakes = []
-    ends = config.space.ends()
-    for name in ends:
+    """Returns the mistakes that show only where two sections meet."""
+    return [
+        *_misplaced_params(config),
+        *_bad_seed_points(config),
+        *_bad_resources(config),
+        *_impossible_values(config),
+        *_unreachable_enough(config),
+    ]
+
+
+def _misplaced_params(config: SweepConfig) -> Iterator[UserError]:
+    for name, values in config.space.ends().items():
         if name in SEARCHABLE_LORA and config.model.method == "full":
-            mistakes.append(
-                UserError(f"space.{name}", "is read only with model.method=lora", "full", "leave it out of the space")
-            )
-        if is_integer_param(name) and any(value != int(value) for value in ends[name]):
-            mistakes.append(UserError(f"space.{name}", "must be whole numbers", ends[name], "round both ends"))
+            yield UserError(f"space.{name}", "is read only with model.method=lora", "full", "leave it out of the space")
+        if is_integer_param(name) and any(value != int(value) for value in values):
+            yield UserError(f"space.{name}", "must be whole numbers", values, "round both ends")
+
+
+def _bad_seed_points(config: SweepConfig) -> Iterator[UserError]:
+    ends = config.space.ends()
     points = config.search.seed_points if isinstance(config.search.seed_points, list) else []
     for number, point in enumerate(points):
         for name, value in point.items():
             where = f"search.seed_points[{number}].{name}"
             if name not in ends:
-                mistakes.append(UserError(where, "must be in the space", name, suggestion(name, list(ends))))
+                yield UserError(where, "must be in the space", name, suggestion(name, list(ends)))
             elif not ends[name][0] <= value <= ends[name][1]:
                 low, high = ends[name]
-                mistakes.append(UserError(where, f"must lie in {low:g} to {high:g}", f"{value:g}", "move it inside"))
-    if config.resources.trials_per_lane != 1 and config.training.gradient_checkpointing and "lora_dropout" in ends:
-        rule, remedy = "must be 1 where activations are recomputed and dropout is searched", "set it to 1"
-        mistakes.append(UserError("resources.trials_per_lane", rule, config.resources.trials_per_lane, remedy))
-    most, contenders = config.resources.keep_checkpoints, config.confirm.contenders
+                yield UserError(where, f"must lie in {low:g} to {high:g}", f"{value:g}", "move it inside")
+
+
+def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
+    packed, most = config.resources.trials_per_lane, config.resources.keep_checkpoints
+    if packed != 1 and config.training.gradient_checkpointing and "lora_dropout" in config.space.ends():
+        # The recomputed forward pass would draw another dropout mask.
+        rule = "must be 1 where activations are recomputed and dropout is searched"
+        yield UserError("resources.trials_per_lane", rule, packed, "set it to 1")
+    contenders = config.confirm.contenders
     if config.confirm.budget and most != "all" and most <= contenders:
         rule = f"must be above confirm.contenders ({contenders}): each of them may win"
-        mistakes.append(UserError("resources.keep_checkpoints", rule, most, f"set it to {contenders + 1} or more"))
-    return mistakes + _impossible_values(config, ends) + _unscored_enough(config)
+        yield UserError("resources.keep_checkpoints", rule, most, f"set it to {contenders + 1} or more")
 
 
-def _impossible_values(config: SweepConfig, ends: dict[str, tuple[float, float]]) -> list[UserError]:
-    """Ends of the space that `training` or `model.lora` would refuse as a fixed value."""
-    mistakes = []
-    for name, values in ends.items():
+def _impossible_values(config: SweepConfig) -> Iterator[UserError]:
+    # Ends of the space that `training` or `model.lora` would refuse as a fixed value.
+    for name, values in config.space.ends().items():
         for value in dict.fromkeys(values):
             try:
                 with_params(config.training, config.model.lora, {name: value})
             except ValidationError as error:
-                detail = error.errors()[0]
-                mistakes.append(UserError(f"space.{name}", lower_first(detail["msg"]), f"{value:g}", "move that end"))
-    return mistakes
+                message = lower_first(error.errors()[0]["msg"])
+                yield UserError(f"space.{name}", message, f"{value:g}", "move that end")
 
 
-def _unscored_enough(config: SweepConfig) -> list[UserError]:
-    """`objective.enough` names what the base model is not scored on."""
+def _unreachable_enough(config: SweepConfig) -> Iterator[UserError]:
     enough, areas = config.objective.enough, config.heldout.weights
     if enough is None:
-        return []
-    mistakes = []
+        return
     if enough.area is not None and enough.area not in areas:
-        got, remedy = enough.area, suggestion(enough.area, list(areas))
-        mistakes.append(UserError("objective.enough.area", "must be a held-out area that selects", got, remedy))
+        remedy = suggestion(enough.area, list(areas))
+        yield UserError("objective.enough.area", "must be a held-out area that selects", enough.area, remedy)
     if enough.metric != "nll" and not {"base", "all"} & set(config.heldout.answers_at):
         rule, remedy = "needs answers of the base model", "add base to heldout.answers_at, or use nll"
-        mistakes.append(UserError("objective.enough.metric", rule, enough.metric, remedy))
-    return mistakes
+        yield UserError("objective.enough.metric", rule, enough.metric, remedy)

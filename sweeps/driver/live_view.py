@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ LINE_EVERY_FRACTION = 0.25
 SPARK_CELLS = 12
 """Characters of a trial's loss curve, at most."""
 
-Status = dict[str, Any]
+Status = Mapping[str, Any]
 
 
 class Progress:

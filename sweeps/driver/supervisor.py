@@ -17,6 +17,7 @@ from sweeps.lanes.lanes import Lanes, LanesFailedError
 from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import objective
+from trainables.lane.messages import Status, Work
 
 LOOK_EVERY_SECONDS = 0.5
 POLL_SECONDS = 2.0
@@ -69,7 +70,7 @@ class Supervisor(threading.Thread):
         if cause := common_cause(ended):
             raise LanesFailedError(f"{IN_A_ROW} trials in a row failed alike: {cause}")
 
-    def _prune(self, status: dict[str, Any]) -> None:
+    def _prune(self, status: Status) -> None:
         specs = dict(self.progress.specs)
         jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in specs}
         if self.pruner:
@@ -93,7 +94,7 @@ class Supervisor(threading.Thread):
         self.expect(len(specs))
         for spec in specs:
             self.submitted(spec)
-            work = {"do": "trial", "spec": spec.model_dump(), "baseline": baseline, "slots": self.slots}
+            work: Work = {"do": "trial", "spec": spec.model_dump(), "baseline": baseline, "slots": self.slots}
             self.lanes.submit(spec.trial_id, work)
         while not all(spec.trial_id in self.recorder.records for spec in specs):
             if self.stopped():
@@ -102,7 +103,7 @@ class Supervisor(threading.Thread):
             time.sleep(LOOK_EVERY_SECONDS)
         self.check()
 
-    def run_jobs(self, jobs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]] | None:
+    def run_jobs(self, jobs: dict[str, Work]) -> dict[str, dict[str, Any]] | None:
         """Has the lanes do jobs that are no trials, and waits for them.
 
         Returns:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from sweeps.config.differences import differences
 from sweeps.config.sweep_config import SweepConfig, load_config
 from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
@@ -47,13 +47,3 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
 
 def _may_change(key: str) -> bool:
     return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
-
-
-def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves that differ between two trees of mappings: dotted key, old value, new value."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [(place, before, now)]
-    found = []
-    for key in dict.fromkeys([*before, *now]):
-        found += differences(before.get(key), now.get(key), f"{place}.{key}".strip("."))
-    return found

@@ -1,4 +1,4 @@
-"""The Ray cluster that a sweep runs on: a local one of its own, or one that is already up."""
+"""The Ray cluster of a sweep: a local one of its own, or one that is already up."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Threads of GNU OpenMP that spin while they wait fall over each other when another process takes a CPU. Seconds a
-    # LoRA step of the demo model, on two CPUs and on two with one taken: by default 1.8 and 20, with this 1.9 and 4.7.
+    # Spinning threads of GNU OpenMP starve each other when another process takes a CPU. Seconds per LoRA step of the
+    # demo model, on two free CPUs and on two with one taken: by default 1.8 and 20, with this 1.9 and 4.7.
     "GOMP_SPINCOUNT": "5000",
 }
 for _name, _value in RAY_SETTINGS.items():
@@ -32,22 +32,16 @@ import ray  # noqa: E402
 
 from sweeps.config.sections import ResourcesConfig  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
+from trainables.project import PACKAGES, PROJECT_ROOT  # noqa: E402
 
 NAMESPACE = "llm-sweeps"
+# Ray 2.60 raises a bare `Exception` with this text when its own processes need more than the 30 s that it gives them.
 TOO_LATE = "timed out during startup"
-"""What Ray 2.60 says, in a bare `Exception`, when its own processes take longer than the 30 s which it gives them."""
 
 
 @dataclass(frozen=True)
 class LanePlan:
-    """How the cluster is divided.
-
-    Attributes:
-        lanes: Trials trained at once.
-        workers: Workers of each lane.
-        use_gpu: One GPU for each worker, else CPUs alone.
-        cpus: CPUs of each worker.
-    """
+    """Division of the cluster: `lanes` lanes of `workers` workers, each with `cpus` CPUs and, if `use_gpu`, a GPU."""
 
     lanes: int
     workers: int
@@ -56,7 +50,7 @@ class LanePlan:
 
     @property
     def devices(self) -> int:
-        """GPUs, or CPU workers, of all lanes."""
+        """Number of GPUs, or of CPU workers, of all lanes."""
         return self.lanes * self.workers
 
     def words(self) -> str:
@@ -69,21 +63,20 @@ class LanePlan:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A local Ray cluster of this sweep's own, or the one at `address`, to which this project's packages are brought.
+    """Starts a local Ray cluster, or joins the one at `address` and ships this project's packages to it.
 
     Raises:
-        UserError: There is no cluster at `address`, or this machine is too busy to bring one up.
+        UserError: There is no cluster at `address`, or this machine is too busy to start one.
     """
-    root = Path(__file__).resolve().parents[2]
     if address is None:
-        # Workers inherit the environment: they find this project, and modules of the user's in the current folder.
-        paths = [str(root), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # Workers inherit PYTHONPATH: they find this project, and the user's modules in the current folder.
+        paths = [str(PROJECT_ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-        # With the dashboard's agent a killed Train controller gives its placement group back; without, it leaks.
-        # Without "local" Ray would join a cluster that somebody has started on this machine.
+        # Without the dashboard's agent, a killed Train controller leaks its placement group.
+        # Without "local", Ray would join any cluster that runs on this machine.
         options: dict[str, Any] = {"address": "local", "include_dashboard": True}
     else:
-        packages = [str(root / name) for name in ("sweeps", "trainables", "analysis")]
+        packages = [str(PROJECT_ROOT / name) for name in PACKAGES]
         options = {"address": address, "runtime_env": {"py_modules": packages}}
     close_token_file()
     try:
@@ -96,7 +89,7 @@ def connected(address: str | None) -> Iterator[None]:
         raise UserError(
             "Ray", "must be up within its 30 s", "a machine too busy for it", "run it again later"
         ) from error
-    close_token_file()
+    close_token_file()  # again: Ray may have written the token just now
     try:
         yield
     finally:
@@ -104,14 +97,15 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def close_token_file() -> None:
-    """Makes the token that opens Ray's clusters readable to its owner alone; Ray leaves that to the umask."""
+    """Makes the token of Ray's clusters readable only to its owner."""
+    # Ray leaves the file's mode to the umask.
     token = Path.home() / ".ray" / "auth_token"
     if token.exists():
         token.chmod(0o600)
 
 
 def hardware() -> dict[str, Any]:
-    """What the cluster has, for the manifest."""
+    """Nodes, CPUs, GPUs and accelerator types of the cluster, for the manifest."""
     total = ray.cluster_resources()
     kinds = sorted(name.removeprefix("accelerator_type:") for name in total if name.startswith("accelerator_type:"))
     nodes = sum(node["Alive"] for node in ray.nodes())
@@ -119,12 +113,12 @@ def hardware() -> dict[str, Any]:
 
 
 def alive_nodes() -> list[dict[str, float]]:
-    """What each node of the cluster has."""
+    """Resources of each node that is up."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def room_for(nodes: list[dict[str, float]], plan: LanePlan) -> int:
-    """How many lanes of the plan's kind the nodes hold, those of the plan included."""
+    """Number of lanes of the plan's kind that the nodes hold, the running ones included."""
     cpus = [int(node.get("CPU", 0)) // plan.cpus for node in nodes]
     if not plan.use_gpu:
         return sum(cpus) // plan.workers
@@ -132,13 +126,11 @@ def room_for(nodes: list[dict[str, float]], plan: LanePlan) -> int:
 
 
 def plan_lanes(resources: ResourcesConfig, *, may_grow: bool = False) -> LanePlan:
-    """Divides what the cluster has into lanes.
-
-    On GPUs a lane takes one GPU a worker, on CPUs a node's CPUs: two trials at once on the same cores gain nothing.
+    """Divides the cluster into lanes.
 
     Args:
-        resources: What the config asks for.
-        may_grow: Lanes may be asked for that the nodes don't hold yet.
+        resources: The config's section.
+        may_grow: Allows more lanes than the nodes hold now.
 
     Raises:
         UserError: The cluster has fewer GPUs or CPUs than the config asks for.
@@ -152,11 +144,12 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_gro
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     cpus = int(sum(node.get("CPU", 0) for node in nodes))
     if not gpus and not cpus:
-        rule, remedy = (
+        raise UserError(
+            "--address",
             "the cluster must have a node for lanes",
+            f"{len(nodes)} node(s) without GPU or CPU",
             "wait until one is up, or raise min_workers of its type",
         )
-        raise UserError("--address", rule, f"{len(nodes)} node(s) without GPU or CPU", remedy)
     if gpus:
         fits = gpus // workers
         each = max(1, min(8, cpus // gpus)) if resources.cpus_per_worker == "auto" else resources.cpus_per_worker
@@ -178,7 +171,8 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_gro
 
 
 def _cpus_of_worker(node_cpus: list[int], resources: ResourcesConfig) -> int:
-    """CPUs of a worker where there is no GPU: as configured, else a fair share for the lanes asked for, else a node."""
+    # Without a GPU a lane takes a whole node: two trials at once on the same cores gain nothing. A number of lanes that
+    # is asked for shares the cores evenly.
     if resources.cpus_per_worker != "auto":
         return resources.cpus_per_worker
     smallest = min(cpus for cpus in node_cpus if cpus)

@@ -1,100 +1,105 @@
-"""The dispatcher: hands jobs to lanes and relays what they report.
+"""The dispatcher: hands jobs to lanes and relays their reports.
 
-A plain asyncio class; `sweeps.lanes` runs it as a Ray actor. Both sides only ever call it, and every call may be
-repeated, so it can be restarted at any moment: clients submit again (attach-or-create) and lanes that hold a job are
-adopted when they next ask about it. Who holds what is kept by `sweeps.lanes.job_queue`, who waits for what by
-`sweeps.lanes.wait_topics`.
+A plain asyncio class; `sweeps.lanes.lanes` runs it as a Ray actor. Clients only ever call it, and every call may be
+repeated, so the dispatcher can be restarted at any moment: clients submit again (attach-or-create), and a lane that
+holds a job is adopted when it next asks about that job. `sweeps.lanes.job_queue` holds the state,
+`sweeps.lanes.wait_topics` the waiters.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from sweeps.lanes.job_queue import Job, JobQueue, Message
+from sweeps.lanes.job_queue import Job, JobQueue
 from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, WaitTopics
+from trainables.lane.messages import (
+    AreasReport,
+    EndedJob,
+    EndedJobs,
+    JobStatus,
+    Leased,
+    Notice,
+    NotLeased,
+    PollAnswer,
+    Report,
+    Status,
+    Work,
+)
 from trainables.reliability import fault_injection
 
 ADOPTION_SECONDS = 5.0
 
+# Topics to wait for; the other topics are ids of jobs.
 WORK, ENDS = ("work",), ("ends",)
-"""Topics that somebody waits for, beside the ids of jobs."""
 
 
 class Dispatcher:
-    """Queue of jobs, leases of lanes, relay of reports.
+    """Queues jobs, leases them to lanes and relays the lanes' reports.
 
     Args:
         max_failures: How often a job is queued again after an error or a lost lane.
-        restarted: True when this object replaces one that died: lanes get a moment to claim the jobs they hold, and
-            nothing is leased before the driver has said what it knows (`recall`).
+        restarted: Whether this object replaces one that died.
     """
 
     def __init__(self, max_failures: int, *, restarted: bool = False) -> None:
         self.queue = JobQueue(max_failures, self._on_change)
-        self.notices: list[Message] = []
+        self.notices: list[Notice] = []
         self.interrupted = False
         self.stopping = False
         self._born = time.time_ns()
+        # After a restart nothing is leased before the driver's `recall`, which says what is done already, nor before
+        # lanes had a moment to claim the jobs that they hold.
         self._recalled = not restarted
         self._no_lease_before = time.monotonic() + (ADOPTION_SECONDS if restarted else 0.0)
         self._topics = WaitTopics()
 
     # --- the driver and the Tune trials -------------------------------------------------------------------------
 
-    async def submit(self, job_id: str, work: Message) -> None:
+    async def submit(self, job_id: str, work: Work) -> None:
         """Queues a job, or attaches to the one of that id."""
         job = self.queue.add(job_id, work)
-        if job.work is None:
+        if job.work is None:  # adopted from a lane after a restart; the lane waits in `work_of`
             job.work = work
             self._topics.notify(job_id)
         if self.interrupted:
             self.queue.cancel(job, "interrupted")
 
-    async def poll(self, job_id: str, after: int, timeout_seconds: float) -> Message:
-        """Waits for reports of a job with a `seq` above `after`, or for its end.
+    async def poll(self, job_id: str, after: int, timeout_seconds: float) -> PollAnswer:
+        """Waits for reports of a job with a `seq` above `after`, or for the job's end."""
 
-        Returns:
-            `known` (False asks the caller to submit again), `reports`, and `end` (None while the job goes on).
-        """
-
-        def answer() -> Message | None:
+        def answer() -> PollAnswer | None:
             job = self.queue.jobs.get(job_id)
             if job is None:
                 return {"known": False, "reports": [], "end": None}
             fresh = [report for report in job.reports if report["seq"] > after]
             return {"known": True, "reports": fresh, "end": job.end} if fresh or job.end else None
 
-        nothing = {"known": True, "reports": [], "end": None}
+        nothing: PollAnswer = {"known": True, "reports": [], "end": None}
         return await self._topics.wait_for(job_id, answer, timeout_seconds) or nothing
 
     async def cancel(self, job_id: str, why: str) -> None:
-        """Stops a job, once and for all; a later call changes nothing. `why` becomes the state it ends with."""
+        """Stops a job for good; `why` becomes its end state. Later calls change nothing."""
         if job := self.queue.jobs.get(job_id):
             self.queue.cancel(job, why)
 
     async def interrupt(self) -> None:
-        """Cancels every job that has not ended, and those that are still on their way here."""
+        """Cancels every job that has not ended, and every job that is submitted from now on."""
         self.interrupted = True
         for job in list(self.queue.jobs.values()):
             self.queue.cancel(job, "interrupted")
 
     async def drain(self, timeout_seconds: float) -> bool:
-        """Waits until no job is queued or running; False when the time is up before."""
+        """Waits until no job is queued or running; returns False after the timeout."""
         queue = self.queue
         over = await self._topics.wait_for(ENDS, lambda: len(queue.ended) == len(queue.jobs) or None, timeout_seconds)
         return bool(over)
 
-    async def recall(self, submitted: Message, cancelled: dict[str, str], over: list[Message]) -> None:
-        """What the driver knows of the time before a restart; jobs of Tune trials are submitted again by these.
-
-        Args:
-            submitted: Work of the driver's own jobs that have not ended, by id.
-            cancelled: Jobs that were to stop, and why.
-            over: Jobs that ended, as `ended_since` gave them: they are not done again.
-        """
-        for job_id, work in submitted.items():
+    async def recall(self, submitted: dict[str, Work], cancelled: dict[str, str], over: list[EndedJob]) -> None:
+        """Takes over the driver's knowledge after a restart, by job id; `over` are jobs from `ended_since`."""
+        for job_id, work in submitted.items():  # the driver's own; Tune trials submit theirs again
             await self.submit(job_id, work)
-        for ended in over:
+        for ended in over:  # must not run again
             job = self.queue.add(ended["job_id"], ended["work"])
             if job.state != "ended":
                 self.queue.end(job, ended["end"])
@@ -104,75 +109,53 @@ class Dispatcher:
         self._topics.notify(WORK)
 
     async def stop(self) -> None:
-        """Cancels every job and sends every lane home."""
+        """Cancels every job and ends every lane."""
         self.stopping = True
         await self.interrupt()
         self._topics.notify_all()
 
-    async def ended_since(self, born: int, count: int, timeout_seconds: float) -> Message:
-        """Waits for jobs that ended beyond those the caller knows.
-
-        Args:
-            born: Whose count it is, as the last answer said. That of a dispatcher that died counts as 0.
-            count: How many ended jobs of this dispatcher the caller knows.
-            timeout_seconds: How long to wait for more.
-
-        Returns:
-            `born`, and `ended` in order: each with `job_id`, `work`, `attempt`, `preempted` and its `end`.
-        """
+    async def ended_since(self, born: int, count: int, timeout_seconds: float) -> EndedJobs:
+        """Waits for jobs that ended after the first `count`; `born` is that of the caller's last answer."""
+        # The count of a dispatcher that died means nothing here.
         known, ended = count if born == self._born else 0, self.queue.ended
         await self._topics.wait_for(ENDS, lambda: len(ended) > known or None, timeout_seconds)
-        return {"born": self._born, "ended": [_over(job) for job in ended[known:]]}
+        return {"born": self._born, "ended": [_ended(job) for job in ended[known:]]}
 
-    async def status(self, born: int = 0, after: int = 0) -> Message:
-        """What jobs and lanes are doing, for the live view.
-
-        Args:
-            born: Whose `after` it is, as the last answer said.
-            after: The last answer's `changes`: jobs that have not changed since are left out.
-        """
-        seen = after if born == self._born else 0
-        jobs = {job.job_id: _shown(job) for job in self.queue.jobs.values() if job.changed_at > seen}
-        lanes = {
-            lane.name: {"idle_incarnations": lane.idle_incarnations, "up": not lane.lost}
-            for lane in self.queue.lanes.values()
+    async def status(self, born: int = 0, after: int = 0) -> Status:
+        """Returns lanes and the jobs that changed since the last answer, by its `born` and its `changes` (`after`)."""
+        known = after if born == self._born else 0
+        return {
+            "jobs": {job.job_id: _status(job) for job in self.queue.jobs.values() if job.changed_at > known},
+            "lanes": {
+                lane.name: {"idle_incarnations": lane.idle_incarnations, "up": not lane.lost}
+                for lane in self.queue.lanes.values()
+            },
+            "notices": list(self.notices),
+            "born": self._born,
+            "changes": self.queue.changes,
         }
-        marks = {"born": self._born, "changes": self.queue.changes}
-        return {"jobs": jobs, "lanes": lanes, "notices": list(self.notices), **marks}
 
     # --- the lanes ----------------------------------------------------------------------------------------------
 
     async def join(self, lane: str, start: str) -> int:
-        """A lane is up. Jobs that an earlier incarnation of the same lane held are queued again.
-
-        Args:
-            lane: Its name.
-            start: What this incarnation calls itself; no other ever has.
-
-        Returns:
-            The incarnation's number; 0 sends it home before it has loaded anything.
-        """
+        """Registers a lane that is up; see `JobQueue.join`. Returns 0 where the lane should end before it loads."""
         incarnation = self.queue.join(lane, start)
         self._topics.notify(WORK)
         return 0 if self.stopping else incarnation
 
     async def lost(self, lane: str) -> int:
-        """A lane's worker, or what watches over it, has died; see `JobQueue.lose`."""
+        """Gives up a lane whose worker or controller died; see `JobQueue.lose`."""
         return self.queue.lose(lane)
 
     async def leave(self, lane: str, incarnation: int) -> None:
-        """A lane goes, because its node does or it was sent home: jobs that it still holds are queued again."""
+        """Lets a lane go, because its node goes or the sweep ends; its jobs are queued again."""
         self.queue.leave(lane, incarnation)
         self._topics.notify(WORK)
 
-    async def take(self, lane: str, incarnation: int, seq: int, timeout_seconds: float) -> Message:
-        """The lane's next job. Asking twice with the same `seq` gives the same job.
+    async def take(self, lane: str, incarnation: int, seq: int, timeout_seconds: float) -> Leased | NotLeased:
+        """Leases the lane its next job. The same `seq` gives the same job, so that a lost answer loses no job."""
 
-        Returns:
-            `do` is "work" (with `job_id` and `attempt`), "wait" (ask again) or "stop" (go home).
-        """
-
-        def answer() -> Message | None:
+        def answer() -> Leased | NotLeased | None:
             known = self.queue.heard(lane, incarnation)
             if self.stopping or known is None:
                 return {"do": "stop"}
@@ -182,59 +165,51 @@ class Dispatcher:
             return {"do": "work", "job_id": job.job_id, "attempt": job.attempt} if job else None
 
         adopting = self._no_lease_before - time.monotonic()
-        look_again = adopting if adopting > 0 else LONGEST_WAIT_SECONDS
-        return await self._topics.wait_for(WORK, answer, timeout_seconds, look_again) or {"do": "wait"}
+        # The end of the adoption time notifies no topic.
+        recheck = adopting if adopting > 0 else LONGEST_WAIT_SECONDS
+        return await self._topics.wait_for(WORK, answer, timeout_seconds, recheck) or {"do": "wait"}
 
-    async def work_of(self, job_id: str, timeout_seconds: float) -> Message | None:
-        """What is to be done for a job; None while it has not been submitted again after a restart.
+    async def work_of(self, job_id: str, timeout_seconds: float) -> Work | None:
+        """Returns a job's work; None while it has not been submitted again after a restart."""
 
-        A trial that must be trained alone has one slot.
-        """
-
-        def answer() -> Message | None:
+        def answer() -> Work | None:
             job = self.queue.jobs.get(job_id)
             if job is None or job.work is None:
                 return None
-            return {**job.work, "slots": 1} if job.alone else job.work
+            return {**job.work, "slots": 1} if job.exclusive else job.work
 
         return await self._topics.wait_for(job_id, answer, timeout_seconds)
 
-    async def post(self, lane: str, incarnation: int, job_id: str, attempt: int, report: Message) -> bool:
-        """A lane's report on the job it holds: `kind` is "progress", "areas", "end", "error" or "notice".
-
-        A notice is of no job; its `level` is "info" or "warning".
-
-        Returns:
-            Whether the lane should go on with the job.
-        """
+    async def post(self, lane: str, incarnation: int, job_id: str, attempt: int, report: Report) -> bool:
+        """Takes a lane's report on the job it holds; returns whether the lane should go on with that job."""
         if report["kind"] == "notice":
             self.notices.append({"level": report["level"], "text": report["text"]})
             return True
-        step = report.get("step", 0)
+        step: Any = report.get("step", 0)
         fault_injection.reached(f"{report['kind']}_arrived", job_id, step)
         job = self.queue.held(lane, incarnation, job_id, attempt)
         if job is None:
             return False
         self.queue.lanes[lane].did_work = True
-        match report["kind"]:
-            case "progress":
-                job.latest = report
-                self.queue.touch(job)
-            case "areas":
-                self._relay(job, report)
-            case "error":
-                self.queue.try_again(job, report["error"], shared=report.get("shared", False))
-            case "end" if report["end"]["state"] == "preempted" and not job.cancelled:
-                self.queue.put_back(job)
-            case "end":
-                state = report["end"]["state"]
-                stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
-                self.queue.end(job, {**report["end"], "state": stopped})
+        if report["kind"] == "progress":
+            job.latest = {**report}
+            self.queue.touch(job)
+        elif report["kind"] == "areas":
+            self._relay(job, report)
+        elif report["kind"] == "error":
+            self.queue.try_again(job, report["error"], shared=report.get("shared", False))
+        elif report["end"]["state"] == "preempted" and not job.cancelled:
+            self.queue.put_back(job)
+        else:
+            state = report["end"]["state"]
+            # A cancelled trial that completed before it heard of it stays complete.
+            stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
+            self.queue.end(job, {**report["end"], "state": stopped})
         fault_injection.reached(f"{report['kind']}_taken", job_id, step)
         return job.cancelled is None and job.state == "running"
 
     async def watch(self, lane: str, incarnation: int, job_id: str, attempt: int, timeout_seconds: float) -> bool:
-        """Waits until the lane should drop the job it holds; False when the time is up and it should go on."""
+        """Waits until the lane should drop the job it holds; returns False after the timeout."""
 
         def answer() -> bool | None:
             job = self.queue.held(lane, incarnation, job_id, attempt)
@@ -243,13 +218,13 @@ class Dispatcher:
         return await self._topics.wait_for(job_id, answer, timeout_seconds) or False
 
     async def is_ending(self) -> bool:
-        """Whether the sweep is to end: what waits for the disk of a lane gives up then."""
+        """Whether the sweep is ending; a lane that waits for room on its disk then gives up."""
         return self.interrupted
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _relay(self, job: Job, report: Message) -> None:
-        """A held-out point goes to who polls the job, once."""
+    def _relay(self, job: Job, report: AreasReport) -> None:
+        # Lanes repeat calls: a report that is known already is dropped.
         if any(report["seq"] == old["seq"] for old in job.reports):
             return
         job.reports.append(report)
@@ -258,7 +233,6 @@ class Dispatcher:
         self._topics.notify(job.job_id)
 
     def _on_change(self, job: Job) -> None:
-        """Wakes those whom a job's new state concerns."""
         self._topics.notify(job.job_id)
         if job.state == "queued":
             self._topics.notify(WORK)
@@ -266,19 +240,23 @@ class Dispatcher:
             self._topics.notify(ENDS)
 
 
-def _over(job: Job) -> Message:
-    """A job as the recorder reads it."""
-    return {name: getattr(job, name) for name in ("job_id", "work", "attempt", "preempted", "end")}
+def _ended(job: Job) -> EndedJob:
+    assert job.end is not None
+    return {
+        "job_id": job.job_id,
+        "work": job.work,
+        "attempt": job.attempt,
+        "preempted": job.preempted,
+        "end": job.end,
+    }
 
 
-def _shown(job: Job) -> Message:
-    """A job as the live view reads it."""
-    points = [{"step": report["step"], "objective": report["objective"]} for report in job.reports]
+def _status(job: Job) -> JobStatus:
     return {
         "state": job.state,
         "attempt": job.attempt,
         "lane": job.lane,
         "end": job.end,
-        "points": points,
+        "points": [{"step": report["step"], "objective": report["objective"]} for report in job.reports],
         **job.latest,
     }

@@ -1,7 +1,7 @@
 """The dispatcher as a Ray actor.
 
-In a module of its own: who calls a named actor imports the module of its class, and `sweeps.lanes` imports torch. That
-cost the first trial 2 s, and each trial's process the memory.
+In a module of its own, because a caller of a named actor imports the module of its class. `sweeps.lanes.lanes` imports
+torch, which cost the first trial 2 s and the process of every trial the memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Jobs and lanes, and who holds what: the dispatcher's state, apart from how it waits.
+"""Jobs, lanes and leases: the state of the dispatcher.
 
-A job is a dict that only lanes read; here it has an id, a queue position and a state:
+A job's states:
 
-    queued -> running -> ended          (an error or a lost lane puts it back to queued, `max_failures` times; a lane
-                                         that leaves with its node does, too, and that is no failure)
+    queued -> running -> ended
+
+An error or a lost lane queues a running job again, at most `max_failures` times. A lane that leaves with its node
+queues it again too, without counting a failure.
 """
 
 from __future__ import annotations
@@ -11,87 +13,71 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from trainables.lane.messages import AreasReport, JobEnd, LatestReport, Work
 from trainables.reliability import fault_injection
 
-Message = dict[str, Any]
+State = Literal["queued", "running", "ended"]
 
 
 @dataclass
 class Job:
-    """One piece of work for a lane: the base model's scores, or a trial.
-
-    Attributes:
-        number: Its place in the order of submission, which it keeps when it is queued again.
-        alone: Whether it is done beside no other: after an error that may have been another's.
-        preempted: How often a lane left it unfinished because the lane's node went.
-        changed_at: When it last changed, in changes of all jobs.
-    """
+    """One piece of work for a lane: a trial, or scores of the base model."""
 
     job_id: str
-    number: int
-    work: Message | None = None
-    state: Literal["queued", "running", "ended"] = "queued"
+    number: int  # place in the order of submission, kept when the job is queued again
+    work: Work | None = None
+    state: State = "queued"
     attempt: int = 1
-    preempted: int = 0
+    preempted: int = 0  # times that a lane left it unfinished because the lane's node went
     lane: str | None = None
     incarnation: int = 0
     cancelled: str | None = None
-    reports: list[Message] = field(default_factory=list)
-    latest: Message = field(default_factory=dict)
+    reports: list[AreasReport] = field(default_factory=list)
+    latest: LatestReport = field(default_factory=LatestReport)
     errors: list[str] = field(default_factory=list)
-    alone: bool = False
-    end: Message | None = None
-    changed_at: int = 0
+    exclusive: bool = False  # whether no other job may share its lane: after an error that another may have caused
+    end: JobEnd | None = None
+    changed_at: int = 0  # `JobQueue.changes` at the last change
 
 
 @dataclass
 class Lane:
-    """A Ray Train run that serves jobs; a new incarnation is the same lane after a restart.
-
-    Attributes:
-        start: What the incarnation calls itself; empty where only its number is known.
-        lost: Whether it was given up: what it says is not heard any more.
-    """
+    """A Ray Train run that serves jobs; each restart of it is a new incarnation of the same lane."""
 
     name: str
     incarnation: int
-    start: str = ""
-    lost: bool = False
-    leases: dict[int, str] = field(default_factory=dict)
-    idle_incarnations: int = 0
+    start: str = ""  # unique id that the incarnation gave itself; empty where only its number is known
+    lost: bool = False  # whether it was given up; its reports are ignored then
+    leases: dict[int, str] = field(default_factory=dict)  # job id by the `seq` of the request
+    idle_incarnations: int = 0  # in a row that ended without having done work
     did_work: bool = False
 
 
 class JobQueue:
-    """Every job and every lane.
+    """Holds every job and every lane.
 
     Args:
         max_failures: How often a job is queued again after an error or a lost lane.
-        on_change: Called with each job after it has come to another state, or was told to stop.
-        clock_ns: Time of day. Incarnations are numbered by it, so that their numbers go up over restarts of the
-            dispatcher, too; while it lives they do whatever the clock does.
-
-    Attributes:
-        jobs: By id, in the order of submission.
-        lanes: By name.
-        ended: Jobs in the order in which they ended.
-        changes: Changes of jobs so far.
+        on_change: Called with each job after a change of its state, or after its cancellation.
+        clock_ns: Time of day, which numbers incarnations.
     """
 
     def __init__(
         self, max_failures: int, on_change: Callable[[Job], None], clock_ns: Callable[[], int] = time.time_ns
     ) -> None:
-        self.max_failures, self._on_change, self._clock_ns = max_failures, on_change, clock_ns
-        self.jobs: dict[str, Job] = {}
+        self.max_failures = max_failures
+        self._on_change = on_change
+        self._clock_ns = clock_ns
+        self.jobs: dict[str, Job] = {}  # in the order of submission
         self.lanes: dict[str, Lane] = {}
-        self.ended: list[Job] = []
-        self.changes = 0
+        self.ended: list[Job] = []  # in the order of their ends
+        self.changes = 0  # of all jobs so far
         self._queued: dict[str, Job] = {}
 
-    def add(self, job_id: str, work: Message | None = None) -> Job:
-        """The job of that id; a new one is queued."""
+    def add(self, job_id: str, work: Work | None = None) -> Job:
+        """Returns the job of that id; queues it if it is new."""
         job = self.jobs.get(job_id)
         if job is None:
             job = self.jobs[job_id] = Job(job_id, len(self.jobs), work)
@@ -99,7 +85,7 @@ class JobQueue:
         return job
 
     def cancel(self, job: Job, why: str) -> None:
-        """Stops a job, once and for all; a later call changes nothing. `why` becomes the state it ends with."""
+        """Stops a job for good; `why` becomes its end state. Later calls change nothing."""
         if job.state == "ended" or job.cancelled:
             return
         job.cancelled = why
@@ -109,36 +95,26 @@ class JobQueue:
             self._on_change(job)
 
     def join(self, name: str, start: str) -> int:
-        """A lane is up: jobs that an earlier incarnation of it held are queued again.
-
-        Args:
-            name: The lane.
-            start: What this incarnation calls itself; asking again under the same name changes nothing.
+        """Registers a lane that is up and queues the jobs of its earlier incarnation again.
 
         Returns:
-            The incarnation's number, above those before.
+            The number of the incarnation, whose unique id is `start`; above all earlier ones.
         """
         known = self.lanes.get(name)
-        if known and known.start == start:
+        if known and known.start == start:  # the lane repeats a call whose answer it lost
             return known.incarnation
+        # By the clock, so that numbers go up over restarts of the dispatcher; + 1 in case the clock goes back.
         return self._renew(name, max(known.incarnation + 1 if known else 1, self._clock_ns()), start).incarnation
 
     def heard(self, name: str, incarnation: int) -> Lane | None:
-        """The lane that speaks; None if it is not its newest incarnation, or was given up.
-
-        A lane that this dispatcher doesn't know, or knows an older incarnation of, is older than the dispatcher.
-        """
+        """Returns the calling lane; None if the call comes from an old incarnation or from a lane that was given up."""
         known = self.lanes.get(name)
-        if known is None or known.incarnation < incarnation:
+        if known is None or known.incarnation < incarnation:  # it joined before this dispatcher was restarted
             known = self._renew(name, incarnation)
         return None if known.lost or known.incarnation > incarnation else known
 
     def lose(self, name: str) -> int:
-        """A lane's worker, or what watches over it, has died: what it held is queued again at once.
-
-        Returns:
-            The number of the incarnation that was lost; 0 if the lane had not come up.
-        """
+        """Gives up a lane that died and queues its jobs again; returns its incarnation, 0 if it had not come up."""
         known = self.lanes.get(name)
         if known is None:
             return 0
@@ -147,7 +123,7 @@ class JobQueue:
         return known.incarnation
 
     def lease_next(self, lane: Lane, seq: int) -> None:
-        """Gives the lane the queued job that was submitted first, if there is one."""
+        """Leases the lane the queued job that was submitted first, if there is one."""
         if not self._queued:
             return
         job = min(self._queued.values(), key=lambda job: job.number)
@@ -157,10 +133,11 @@ class JobQueue:
         fault_injection.reached("job_leased", job.job_id)
 
     def held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:
-        """The job if this lane holds it. After a restart of the dispatcher the lane that speaks first is the holder."""
+        """Returns the job if this lane holds it."""
         if self.heard(lane, incarnation) is None:
             return None
         job = self.add(job_id)
+        # A restarted dispatcher has forgotten the lease: the first lane that claims the job is its holder.
         if job.lane is None and job.state == "queued" and job.attempt <= attempt:
             job.lane, job.incarnation, job.attempt = lane, incarnation, attempt
             self._move(job, "running")
@@ -168,16 +145,9 @@ class JobQueue:
         return job if holds and job.state == "running" else None
 
     def try_again(self, job: Job, error: str, *, shared: bool = False) -> None:
-        """A job went wrong, or its lane is lost.
-
-        Args:
-            job: The job.
-            error: How, as text.
-            shared: It happened in a step that several jobs shared. No single one is blamed: it does not count as a
-                failure, but the job is tried again alone, and then its errors are its own.
-        """
-        if shared:
-            job.alone = True
+        """Queues a job again after an error or the loss of its lane, or ends it after too many errors."""
+        if shared:  # by several jobs in one step, so that none is blamed: the job's next error, on its own, counts
+            job.exclusive = True
         else:
             job.errors.append(error)
         if job.cancelled:
@@ -189,7 +159,7 @@ class JobQueue:
             self._move(job, "queued")
 
     def put_back(self, job: Job) -> None:
-        """A lane leaves a job unfinished through no fault of the job's."""
+        """Queues a job again that its lane left unfinished; that is no failure of the job."""
         if job.cancelled:
             self.end(job, {"state": job.cancelled, "steps": 0, "samples_seen": 0})
             return
@@ -198,7 +168,7 @@ class JobQueue:
         self._move(job, "queued")
 
     def leave(self, name: str, incarnation: int) -> None:
-        """A lane is gone, by its own word."""
+        """Lets a lane go that says it leaves."""
         known = self.lanes.get(name)
         if known is None or known.incarnation != incarnation:
             return
@@ -207,8 +177,7 @@ class JobQueue:
             if job.lane == name and job.state == "running":
                 self.put_back(job)
 
-    def end(self, job: Job, end: Message) -> None:
-        """A job is over."""
+    def end(self, job: Job, end: JobEnd) -> None:
         job.end = end
         self.ended.append(job)
         self._move(job, "ended")
@@ -223,16 +192,16 @@ class JobQueue:
     def _queue_again(self, lane: str) -> None:
         held = [job for job in self.jobs.values() if job.lane == lane and job.state == "running"]
         for job in held:
-            # Once it may be the machine's fault; again and again it may be one trial's, which takes all memory, say.
-            job.alone |= len(held) > 1 and bool(job.errors)
+            # One loss may be the machine's fault; repeated ones may come from one trial that takes all memory, say.
+            job.exclusive |= len(held) > 1 and bool(job.errors)
             self.try_again(job, f"lost: the worker of {lane} ended")
 
     def touch(self, job: Job) -> None:
-        """Marks a job as changed, for those who ask what has."""
+        """Marks a job as changed, for `Dispatcher.status`."""
         self.changes += 1
         job.changed_at = self.changes
 
-    def _move(self, job: Job, state: Literal["queued", "running", "ended"]) -> None:
+    def _move(self, job: Job, state: State) -> None:
         job.state = state
         if state == "queued":
             self._queued[job.job_id] = job

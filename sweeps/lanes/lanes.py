@@ -1,4 +1,4 @@
-"""Starts lanes as Ray Train runs around one dispatcher actor, and ends them."""
+"""Runs the lanes of a sweep: Ray Train runs around one dispatcher actor."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from sweeps.lanes.cluster import NAMESPACE, LanePlan, alive_nodes, room_for
 from sweeps.lanes.dispatcher_actor import DispatcherActor
 from sweeps.lanes.worker_failures import LostWorkers
 from trainables.config.trial_spec import LaneConfig
+from trainables.lane.messages import EndedJob, NoticeReport, Status, Work
 from trainables.reliability import fault_injection
 
 logger = logging.getLogger(__name__)
@@ -37,37 +38,26 @@ LOOK_FOR_NODES_SECONDS = 3.0
 
 
 class LanesFailedError(RuntimeError):
-    """Lanes end again and again without having done any work."""
+    """Lanes end repeatedly without work."""
 
 
 @dataclass
 class Lanes:
-    """The running lanes of one sweep.
+    """The running lanes of one sweep."""
 
-    Attributes:
-        dispatcher: Handle of the dispatcher actor.
-        name: Name of that actor in the namespace, by which trials and lanes find it.
-        scratch: Local folder for Ray Tune's and Ray Train's own files, which nothing reads.
-        plan: What each lane has.
-        settings: What every lane is told.
-        grows: Whether a node that joins gets lanes.
-        threads: One for each lane, in `TorchTrainer.fit()`.
-        errors: How a lane's run ended, where it ended badly.
-    """
-
-    dispatcher: Any
-    name: str
-    scratch: Path
+    dispatcher: Any  # handle of the actor
+    name: str  # of the actor: trials and lanes find it by this name
+    scratch: Path  # local folder for Ray Tune's and Ray Train's own files, which nothing reads
     plan: LanePlan
     settings: LaneConfig
-    grows: bool
-    threads: list[threading.Thread] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    _submitted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grows: bool  # whether a node that joins gets lanes
+    threads: list[threading.Thread] = field(default_factory=list)  # one for each lane, in `TorchTrainer.fit()`
+    errors: list[str] = field(default_factory=list)  # of lanes whose run failed
+    _submitted: dict[str, Work] = field(default_factory=dict)
     _cancelled: dict[str, str] = field(default_factory=dict)
-    _over: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _over: dict[str, EndedJob] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _status: dict[str, Any] = field(default_factory=lambda: {"born": 0, "changes": 0, "jobs": {}})
+    _status: Status = field(default_factory=lambda: Status(jobs={}, lanes={}, notices=[], born=0, changes=0))
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def call(self, method: str, *args: Any) -> Any:
@@ -76,63 +66,56 @@ class Lanes:
 
     @property
     def up(self) -> int:
-        """Lanes that can train, as of the last `status`: others wait for a node."""
-        return sum(lane["up"] for lane in self._status.get("lanes", {}).values())
+        """Number of lanes that can train, as of the last `status`; others wait for a node."""
+        return sum(lane["up"] for lane in self._status["lanes"].values())
 
     def start_lane(self) -> None:
-        """One lane more; it comes up when Ray has a place for it, which an autoscaler may have to make first."""
+        """Adds a lane. It comes up when Ray has resources for it, which an autoscaler may have to add first."""
         lane = f"lane-{len(self.threads)}"
         thread = threading.Thread(target=_serve, args=(self, lane), daemon=True, name=lane)
         self.threads.append(thread)
         thread.start()
 
     def grow(self) -> None:
-        """Starts lanes where nodes have joined, until the sweep ends.
-
-        A lane whose node goes is not given up: its run waits for another node, and so takes one that joins.
-        """
+        """Starts lanes on nodes that join, until the sweep ends."""
         while not self._stopping.wait(LOOK_FOR_NODES_SECONDS):
             if sum(thread.is_alive() for thread in self.threads) > self.up:
-                continue  # the place is for the lane that waits
+                continue  # a lane that lost its node still runs and waits: a node that joins is for that lane
             for _ in range(room_for(alive_nodes(), self.plan) - len(self.threads)):
                 self.start_lane()
 
-    def submit(self, job_id: str, work: dict[str, Any]) -> None:
-        """Queues a job of the driver's own; it is not lost with the dispatcher."""
+    def submit(self, job_id: str, work: Work) -> None:
+        """Queues a job of the driver's own, and again after a restart of the dispatcher."""
         self._submitted[job_id] = work
         self.call("submit", job_id, work)
 
     def cancel(self, job_id: str, why: str) -> None:
-        """Stops a job; `why` becomes the state it ends with."""
+        """Stops a job; `why` becomes its end state."""
         self._cancelled[job_id] = why
         self.call("cancel", job_id, why)
 
-    def over(self, job: dict[str, Any]) -> None:
-        """A job has ended and its end is known here: it is not done again, even if the dispatcher forgets it.
-
-        Args:
-            job: `job_id`, `work`, `attempt` and `end`, as the dispatcher gives them.
-        """
+    def over(self, job: EndedJob) -> None:
+        """Remembers a finished job, so that a restarted dispatcher does not run it again."""
         self._submitted.pop(job["job_id"], None)
         self._cancelled.pop(job["job_id"], None)
         self._over[job["job_id"]] = job
 
-    def status(self) -> dict[str, Any]:
-        """What every job and lane is doing; the dispatcher is asked for what has changed alone.
+    def status(self) -> Status:
+        """Returns the state of every job and lane.
 
-        One that was restarted is told what it has forgotten; so this must be called again and again.
+        Must be called regularly: it notices a restart of the dispatcher and gives it back what it has forgotten.
         """
         with self._asking:
             before = self._status
-            now = self.call("status", before["born"], before["changes"])
+            now: Status = self.call("status", before["born"], before["changes"])
             if now["born"] != before["born"]:
                 self.call("recall", dict(self._submitted), dict(self._cancelled), list(self._over.values()))
             kept = before["jobs"] if now["born"] == before["born"] else {}
-            self._status = {**now, "jobs": {**kept, **now["jobs"]}}
+            self._status = {**now, "jobs": {**kept, **now["jobs"]}}  # `now` only holds jobs that have changed
             return self._status
 
-    def check(self, status: dict[str, Any]) -> None:
-        """Raises when lanes can't work.
+    def check(self, status: Status) -> None:
+        """Raises where lanes can't work.
 
         Raises:
             LanesFailedError: A lane came up several times without doing anything, or all lanes have ended.
@@ -145,13 +128,13 @@ class Lanes:
             raise LanesFailedError(f"{', '.join(stuck) or 'all lanes'} ended without work: {causes[0]}")
 
     def drain(self) -> None:
-        """Waits, for a bounded time, until every job has ended: a cancelled one ends after the step in flight."""
+        """Waits at most `STOP_SECONDS` until every job has ended: a cancelled one ends after the step in flight."""
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline and not self.call("drain", POLL_SECONDS):
             pass
 
     def stop(self) -> None:
-        """Cancels every job, sends the lanes home and waits for them, for a bounded time."""
+        """Cancels every job, ends the lanes and waits for them for at most `STOP_SECONDS`."""
         self._stopping.set()
         self.call("stop")
         deadline = time.monotonic() + STOP_SECONDS
@@ -162,17 +145,16 @@ class Lanes:
 
 @contextmanager
 def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: bool = False) -> Iterator[Lanes]:
-    """Starts the dispatcher and every lane, and ends them whatever happens.
-
-    Lanes come up as they can; `Lanes.check` tells when they can't.
+    """Starts the dispatcher and every lane, and ends them on exit; `Lanes.check` raises where lanes can't come up.
 
     Args:
-        plan: How many lanes, and what each has.
-        settings: What every lane is told.
+        plan: Number of lanes, and resources of each.
+        settings: For every lane.
         max_failures: How often the dispatcher tries a job again.
         grows: Whether nodes that join the cluster get lanes.
     """
     name = f"dispatcher-{uuid.uuid4().hex[:12]}"
+    # On the driver's node: others may leave. It restarts and repeats calls without limit; every call allows that.
     head = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = ray.remote(DispatcherActor).options(
         name=name,
@@ -195,11 +177,9 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: b
 
 
 def _serve(lanes: Lanes, lane: str) -> None:
-    """One lane, from start to end, on a thread of the driver.
-
-    Ray Train starts a worker again that dies. Its controller nobody does: here that is a run of its own, unless lanes
-    die again and again before any has come up. A lane that left because its node was to go has another run, too.
-    """
+    """Runs one lane until the sweep ends, on a thread of the driver."""
+    # Ray Train restarts dead workers but not its own controller, so a lost controller gets a new run here. It gives up
+    # after some starts in a row without the lane coming up. A lane that left with its node gets a new run too.
     lost_before, in_a_row = -1, 0
     for run in itertools.count():
         try:
@@ -246,11 +226,11 @@ def _trainer(lanes: Lanes, lane: str, name: str) -> TorchTrainer:
 
 
 def _lane_main(config: dict[str, Any]) -> None:
-    """What a worker runs. It announces itself before it imports torch, so that a start that fails is counted."""
     context = ray.train.get_context()
     first = context.get_world_rank() == 0
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
     lane = config["lane"]
+    # Joins before it imports torch, so that a start that fails is counted as an idle incarnation.
     incarnation: Any = ray.get(dispatcher.join.remote(lane, uuid.uuid4().hex)) if first else None
     if context.get_world_size() > 1:
         incarnation = broadcast_from_rank_zero(incarnation)
@@ -264,6 +244,6 @@ def _lane_main(config: dict[str, Any]) -> None:
     except Exception as error:
         if first:
             text = f"{lane} ended: {type(error).__name__}: {error}"
-            notice = {"kind": "notice", "level": "warning", "text": text}
+            notice: NoticeReport = {"kind": "notice", "level": "warning", "text": text}
             ray.get(dispatcher.post.remote(lane, incarnation, "", 0, notice))
         raise

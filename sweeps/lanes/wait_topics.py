@@ -1,7 +1,7 @@
-"""Waiting for something to change: each waits for a topic, and a change wakes those alone whom it concerns.
+"""Condition variables by topic, for one asyncio loop: a change wakes only the waiters that it concerns.
 
-For one asyncio loop. Whoever changes something rings its topic afterwards, without an `await` in between; whoever waits
-looks again after each ring. Between a look and the wait that follows it nothing else runs, so that no ring is missed.
+The caller notifies a topic after its change, without an `await` in between. A waiter checks its condition before each
+wait and after each wake-up; nothing else runs between that check and the wait, so that no notification is missed.
 """
 
 from __future__ import annotations
@@ -9,63 +9,63 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import TypeVar
 
+# An async actor serves 1,000 calls at a time, and a waiting caller may be dead.
 LONGEST_WAIT_SECONDS = 20.0
-"""No wait is longer: an async actor serves 1,000 calls at a time, and whoever asked may be gone."""
 
 T = TypeVar("T")
 
 
 class WaitTopics:
-    """Who waits for what."""
+    """Waiters by topic."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, set[asyncio.Future[None]]] = {}
 
     def notify(self, *topics: Hashable) -> None:
-        """Has all look again who wait for one of the topics."""
+        """Wakes every waiter on these topics."""
         for topic in topics:
             for waiting in self._waiting.pop(topic, ()):
                 if not waiting.done():
                     waiting.set_result(None)
 
     def notify_all(self) -> None:
-        """Has everybody look again."""
+        """Wakes every waiter."""
         self.notify(*list(self._waiting))
 
     async def wait_for(
         self,
         topic: Hashable,
-        look: Callable[[], T | None],
+        check: Callable[[], T | None],
         timeout_seconds: float,
-        look_again_seconds: float = LONGEST_WAIT_SECONDS,
+        recheck_seconds: float = LONGEST_WAIT_SECONDS,
     ) -> T | None:
-        """The first thing that a look finds, or None when the time is up.
+        """Returns the first result of `check`, or None after the timeout.
 
         Args:
-            topic: Rung when a look may find what the last one did not.
-            look: Gives what was waited for, or None. Called once more when the time is up.
-            timeout_seconds: `LONGEST_WAIT_SECONDS` at most.
-            look_again_seconds: Looks so often even if nobody rings.
+            topic: Notified when `check` may have a result.
+            check: Returns the result, or None. Called once more after the timeout.
+            timeout_seconds: Capped at `LONGEST_WAIT_SECONDS`.
+            recheck_seconds: Longest time between two checks without a notification.
         """
         deadline = time.monotonic() + min(timeout_seconds, LONGEST_WAIT_SECONDS)
-        while (found := look()) is None:
+        while (found := check()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            await self._rung(topic, min(left, look_again_seconds))
+            await self._notified(topic, min(left, recheck_seconds))
         return found
 
-    async def _rung(self, topic: Hashable, seconds: float) -> None:
-        """Waits for a ring, or so long."""
+    async def _notified(self, topic: Hashable, seconds: float) -> None:
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(topic, set()).add(waiting)
         try:
-            await asyncio.wait_for(waiting, seconds)
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                await asyncio.wait_for(waiting, seconds)
         finally:
+            # Also after a cancelled call: a caller that died must leave nothing behind.
             others = self._waiting.get(topic)
             if others is not None:
                 others.discard(waiting)

@@ -12,6 +12,7 @@ from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.lanes import Lanes, LanesFailedError
 from trainables.errors import UserError
 from trainables.evaluation import base_losses
+from trainables.lane.messages import Work
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import BASELINE_FILE, ITEMS_FILE
 from trainables.storage.working_copy import WorkingCopy
@@ -119,7 +120,7 @@ def _job(area: str) -> str:
     return f"baseline:{area}"
 
 
-def _work(area: str) -> dict[str, Any]:
+def _work(area: str) -> Work:
     return {"do": "baseline", "area": area}
 
 

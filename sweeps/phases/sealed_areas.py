@@ -12,6 +12,7 @@ from analysis.rank.leaderboard import leaderboard
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.ledger.ledger import Ledger
+from trainables.lane.messages import Work
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import ITEMS_FILE, TRIALS_FOLDER, trial_file
 
@@ -51,7 +52,7 @@ def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) ->
         return
     if not cut_short:
         sweep.ledger.append(OPENED, winner=winner, areas=areas, again=bool(before))
-    jobs = {
+    jobs: dict[str, Work] = {
         f"sealed:{who}:{area}": {"do": "sealed", "area": area, "trial": trial}
         for area in areas
         for who, trial in ((BASE, None), (winner["trial_id"], _trial(sweep, winner)))

@@ -13,7 +13,7 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.cluster import NAMESPACE
 from sweeps.lanes.lanes import Lanes
-from sweeps.search.optuna_search import METRIC, NeverRestored, SweepSearch
+from sweeps.search.optuna_search import METRIC, Beginning, Launch, NeverRestored, SweepSearch
 from sweeps.search.tell import as_trials
 from sweeps.search.tune_trial import SweepTrial
 from sweeps.search.warm_start import read_warm_start
@@ -53,18 +53,22 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, Any]) 
     history = [trial for source in earlier for trial in source.trials]
     search = SweepSearch(
         config,
-        points=sweep.plan.seed_points,
-        base_objective=base_objective,
-        trial_config={
-            "lanes": supervisor.lanes.name,
-            "namespace": NAMESPACE,
-            "work": {"do": "trial", "baseline": baseline, "slots": supervisor.slots},
-        },
-        on_submitted=supervisor.submitted,
-        history=[*history, *as_trials(past.ended, config, base_objective, history)],
-        unfinished=past.unfinished,
-        submitted=past.submitted,
-        room=lambda: supervisor.lanes.up * supervisor.slots,
+        base_objective,
+        Launch(
+            trial_config={
+                "lanes": supervisor.lanes.name,
+                "namespace": NAMESPACE,
+                "work": {"do": "trial", "baseline": baseline, "slots": supervisor.slots},
+            },
+            on_submitted=supervisor.submitted,
+            room=lambda: supervisor.lanes.up * supervisor.slots,
+        ),
+        Beginning(
+            points=sweep.plan.seed_points,
+            history=[*history, *as_trials(past.ended, config, base_objective, history)],
+            unfinished=past.unfinished,
+            submitted=past.submitted,
+        ),
     )
     if supervisor.pruner:
         search.predictions = supervisor.pruner.predictions

@@ -1,9 +1,4 @@
-"""What a sweep will need, before anything is measured: arithmetic, memory, disk. PURE.
-
-Counts floating-point operations by the usual rule (Kaplan et al. 2020, section 2.1): 2 for each weight and token in a
-forward pass, twice that in a backward pass; without gradients of frozen weights the backward pass costs as much as the
-forward. Attention's own products are left out: below some thousands of tokens they are a few per cent.
-"""
+"""Forecast of a sweep's compute, memory and disk before anything is measured. PURE."""
 
 from __future__ import annotations
 
@@ -14,6 +9,8 @@ from typing import Any
 
 from trainables.config.sections import TrainingConfig
 
+# FLOPs per weight and token (Kaplan et al. 2020, section 2.1). Without gradients of the frozen weights a backward pass
+# costs as much as a forward pass. Attention's own products are left out: a few per cent below some thousands of tokens.
 FORWARD = 2
 BACKWARD = {"full": 4, "lora": 2}
 FP32_BYTES, BF16_BYTES = 4, 2
@@ -35,25 +32,17 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a forecast needs of a model.
-
-    Attributes:
-        parameters: All weights.
-        trained: Weights that a trial trains.
-        hidden: Width of the residual stream; 0 where the model's config doesn't say it.
-        layers: Number of layers; 0 likewise.
-        vocabulary: Number of tokens; 0 likewise.
-    """
+    """Sizes of a model; 0 where its config doesn't say."""
 
     parameters: int
-    trained: int
-    hidden: int = 0
+    trained: int  # parameters that a trial trains
+    hidden: int = 0  # width of the residual stream
     layers: int = 0
     vocabulary: int = 0
 
     @classmethod
     def of(cls, parameters: int, trained: int, config: Mapping[str, Any]) -> ModelShape:
-        """From a `config.json` of transformers, whose names differ between families."""
+        """Reads the sizes from a `config.json` of transformers."""
         text = config.get("text_config") or config
         found = {
             field: next((text[name] for name in names if isinstance(text.get(name), int)), 0)
@@ -64,56 +53,37 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Work:
-    """What a sweep does.
-
-    Attributes:
-        train_tokens: Tokens of the training set.
-        label_tokens: Those that are trained on.
-        heldout_tokens: Tokens of all held-out areas.
-        checkpoints: Checkpoints of a trial; each is scored on all areas.
-        longest_tokens: The longest training sample.
-        trials: Trials; those on parts of the training set count by their parts.
-        kept: Settings of which a checkpoint is kept when their trials have ended; None for every checkpoint of all.
-    """
+    """Data and trials of a sweep."""
 
     train_tokens: int
-    label_tokens: int
-    heldout_tokens: int
-    checkpoints: int
-    longest_tokens: int
-    trials: float
-    kept: int | None = None
+    label_tokens: int  # training tokens with a loss
+    heldout_tokens: int  # of all held-out areas
+    checkpoints: int  # of a trial; each is scored on all areas
+    longest_tokens: int  # of a training sample
+    trials: float  # a trial on part of the training set counts as that part
+    kept: int | None = None  # settings whose best checkpoint stays on the disk; None for every checkpoint of all
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a sweep will need.
+    """Needs of a sweep."""
 
-    Attributes:
-        trial_flops: Floating-point operations of a trial, its held-out losses included, generated answers not.
-        sweep_flops: Of all trials, and of the base model's scores.
-        device_hours: Hours for the sweep on one device, by its name; measured ones take their place in the run.
-        memory_bytes: Peak memory of a device, for the longest batch; None where the model's shape isn't known.
-        disk_bytes: The checkpoints that are kept, and of one running trial its best, its last and the one that is being
-            written, and what it could go on from, twice while that is replaced.
-    """
-
-    trial_flops: float
-    sweep_flops: float
-    device_hours: dict[str, float]
-    memory_bytes: int | None
-    disk_bytes: int
+    trial_flops: float  # with held-out losses, without generated answers
+    sweep_flops: float  # all trials and the base model's scores
+    device_hours: dict[str, float]  # for the sweep on one device, by the device's name
+    memory_bytes: int | None  # peak of a device, for the longest batch; None where the model's shape isn't known
+    disk_bytes: int  # checkpoints that are kept, and the files of one running trial
 
 
 def forecast(
     shape: ModelShape, work: Work, training: TrainingConfig, method: str, speeds: Mapping[str, float]
 ) -> Forecast:
-    """Forecasts a sweep; see `Forecast`.
+    """Forecasts a sweep.
 
     Args:
         shape: The model.
         work: The data and the trials.
-        training: Batch size and precision.
+        training: Batch size, precision and gradient checkpointing.
         method: "full" or "lora".
         speeds: FLOP/s that devices sustain in training, by name.
     """
@@ -129,17 +99,19 @@ def _disk(shape: ModelShape, work: Work) -> int:
     trials = math.ceil(work.trials)
     checkpoints = work.checkpoints * trials
     if work.kept is not None:
+        # Of the running trial: its best, its last and the one that is being written.
         checkpoints = min(checkpoints, min(work.kept, trials) + min(3, work.checkpoints))
-    states = min(2, work.checkpoints - 1)  # weights, AdamW's two running means; none after the last checkpoint
+    # Resume states hold weights and AdamW's two moments; two while one is replaced, none after the last checkpoint.
+    states = min(2, work.checkpoints - 1)
     return FP32_BYTES * shape.trained * (checkpoints + 3 * states)
 
 
 def _memory(shape: ModelShape, work: Work, training: TrainingConfig, method: str) -> int | None:
-    """Weights, gradients, AdamW's moments, the pristine base (full), activations and logits of the longest batch."""
     if not (shape.hidden and shape.layers and shape.vocabulary):
         return None
     frozen = shape.parameters if method == "lora" else 0
     weights = frozen * (FP32_BYTES if training.precision == "fp32" else BF16_BYTES)
+    # Weights, gradients and AdamW's two moments; a full fine-tune also keeps the untouched base for the next trial.
     trained = shape.trained * 4 * FP32_BYTES + (shape.parameters * BF16_BYTES if method == "full" else 0)
     tokens = training.batch_size * work.longest_tokens
     kept_layers = 1 if training.gradient_checkpointing else shape.layers

@@ -1,4 +1,4 @@
-"""All data sets of a sweep, audited, compared and tokenized once, into files that every lane maps."""
+"""Audits, compares and tokenizes all data sets of a sweep, once, into files that every lane maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainables.storage.layout import TRAIN_FILE, area_file
 
 @dataclass(frozen=True)
 class SetPlan:
-    """One tokenized data set, in numbers."""
+    """Counts of a tokenized data set."""
 
     path: str
     samples: int
@@ -38,28 +38,19 @@ class SetPlan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All data sets.
-
-    Attributes:
-        train: The training set.
-        areas: The held-out areas by name.
-        audit: What was found, line by line.
-        reality: By area, `trainables.data.independence.examine.AreaReport` as plain values.
-        findings: What a user should know of the held-out areas.
-        padding: Part of the epoch's padded batches that would be padding.
-    """
+    """All data sets of a sweep; areas by name."""
 
     train: SetPlan
     areas: dict[str, SetPlan]
     audit: Audit
-    reality: dict[str, Any]
-    findings: list[Finding]
-    padding: float
+    reality: dict[str, Any]  # `trainables.data.independence.examine.AreaReport` as plain values, by area
+    findings: list[Finding]  # of the held-out areas
+    padding: float  # fraction of the epoch's padded batches
 
 
 @dataclass(frozen=True)
 class Source:
-    """One data set that the config names: what is read of it, what it becomes, and what scores its answers."""
+    """A data set of the config, its file of tokens, and the scorers of its answers."""
 
     read: AuditSource
     target: str
@@ -69,18 +60,14 @@ class Source:
 def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     """Audits every data set, tries all references on their scorers, compares areas with training, and tokenizes.
 
-    Lines that must not be there (`data.on_defect`: fail) are in `Audit.failures`; the counts leave them out where they
-    cannot be read or are too long.
-
-    Args:
-        config: The sweep.
-        tokenizer: The model's.
-        cache: Folder for the tokenized files.
+    Lines that the config forbids (`data.on_defect`: fail) don't raise: they are in `Audit.failures`.
 
     Raises:
-        UserErrors: The mistakes of all data sets together that leave nothing to plan with.
+        UserErrors: A data set is empty after the audit, or references fail on their scorers; all mistakes together.
     """
-    train, areas = _training_source(config), _area_sources(config)
+    data = config.data
+    train = Source(AuditSource("data.train", data.train, data.limit, data.split), TRAIN_FILE)
+    areas = _area_sources(config)
     found = audit(
         train.read,
         {name: source.read for name, source in areas.items()},
@@ -92,7 +79,11 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     samples = [kept_samples(s.read, config.data.fields, a) for s, a in zip(sources, audits, strict=True)]
     _refuse_empty(samples, found)
     _check_references(sources, samples)
-    done = [_tokenize(s, kept, config, tokenizer, cache) for s, kept in zip(sources, samples, strict=True)]
+    done = [
+        tokenize(kept, tokenizer, config.data.template, config.data.max_tokens, cache / source.target)
+        for source, kept in zip(sources, samples, strict=True)
+    ]
+    # Only the tokenizer knows which samples are too long; the audit judges them.
     for source, tokenized in zip(sources, done, strict=True):
         too_long = {item.line: item.tokens for item in tokenized.too_long}
         found.add_too_long(source.read.where, too_long, config.data.max_tokens)
@@ -109,11 +100,6 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     )
 
 
-def _training_source(config: SweepConfig) -> Source:
-    data = config.data
-    return Source(AuditSource("data.train", data.train, data.limit, data.split), TRAIN_FILE)
-
-
 def _area_sources(config: SweepConfig) -> dict[str, Source]:
     return {
         name: Source(
@@ -126,13 +112,12 @@ def _area_sources(config: SweepConfig) -> dict[str, Source]:
 
 
 def _refuse_empty(kept: Sequence[Any], found: Audit) -> None:
-    """Raises what is wrong with the lines where nothing is left of a data set."""
     if not all(kept):
         raise UserErrors(found.failures())
 
 
 def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]) -> None:
-    """Tries every reference answer on its area's scorers, so that none fails in the middle of a sweep."""
+    # A reference that its own scorer can't score would fail in the middle of the sweep.
     errors: list[UserError] = []
     for source, kept in zip(sources, samples, strict=True):
         try:
@@ -144,11 +129,6 @@ def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]
         errors.extend(reference_errors(items, scorers))
     if errors:
         raise UserErrors(errors)
-
-
-def _tokenize(source: Source, samples: list[Sample], config: SweepConfig, tokenizer: Any, cache: Path) -> Tokenized:
-    """Tokens of the samples that are short enough; the others are listed, for the audit to judge."""
-    return tokenize(samples, tokenizer, config.data.template, config.data.max_tokens, cache / source.target)
 
 
 def _set_plan(source: Source, done: Tokenized, found: SetAudit) -> SetPlan:
@@ -163,7 +143,6 @@ def _set_plan(source: Source, done: Tokenized, found: SetAudit) -> SetPlan:
 
 
 def _padding(lengths: np.ndarray, config: SweepConfig) -> float:
-    """Part of an epoch's padded batches that would be padding."""
     order, size = epoch_order(len(lengths), config.seed), config.training.batch_size
     batches = [lengths[order[start : start + size]] for start in range(0, len(order), size)]
     return 1.0 - float(lengths.sum()) / float(sum(batch.max() * len(batch) for batch in batches))

@@ -1,4 +1,4 @@
-"""What a user should know of a plan before it costs anything: findings about the space, the epoch and the objective."""
+"""Findings of the pre-flight about the space, the epoch and the objective."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from trainables.config.hyperparameters import SCHEDULE_PARAMS
 from trainables.errors import UserError
 from trainables.optim.lr_schedule import MOST_FLOOR_OF_PEAK
 
-FEWEST_WARMUP_STEPS = 20
-FEWEST_WARMUP_PART = 0.1
+FEWEST_WARMUP_STEPS = 20  # or, in a short epoch,
+FEWEST_WARMUP_PART = 0.1  # this fraction of its steps
 FEWEST_OBJECTIVE_WORDS = 4
-PLACEHOLDER = "Say here in a sentence"
-BATCH_SIZES = (2, 16)
+PLACEHOLDER = "Say here in a sentence"  # of the shipped configs' objective
+BATCH_SIZES = (2, 16)  # recommended, sequences
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a user should know before the sweep starts; it does not stop it."""
+    """A remark for the user before the sweep starts; it does not stop the sweep."""
 
     rule: str
     severity: str
@@ -36,29 +36,22 @@ class Leaving:
     bounds: tuple[float, float]
 
     def words(self) -> str:
-        """In words, with both ranges."""
         return f"{_range(self.ends)}, recommended {_range(self.bounds)}"
 
 
 def leaving_bounds(config: SweepConfig, parameters: int) -> tuple[list[Leaving], Bounds]:
-    """Which of the LR schedule's hyper-parameters leave the recommended bounds, and those bounds.
-
-    Args:
-        config: The sweep.
-        parameters: Parameters of the base model.
-    """
+    """Returns the LR schedule's hyper-parameters that leave the recommended bounds, and those bounds."""
     bounds, ends = recommended(config.model.method, parameters), config.space.ends()
-    found = [
-        Leaving(name, ends[name], recommended_ends)
-        for name in SCHEDULE_PARAMS
-        for recommended_ends in [getattr(bounds, name)]
-        if ends[name][0] < recommended_ends[0] or ends[name][1] > recommended_ends[1]
-    ]
+    found = []
+    for name in SCHEDULE_PARAMS:
+        low, high = getattr(bounds, name)
+        if ends[name][0] < low or ends[name][1] > high:
+            found.append(Leaving(name, ends[name], (low, high)))
     return found, bounds
 
 
 def unexplained(config: SweepConfig, parameters: int) -> list[UserError]:
-    """An error for each range that leaves the recommended bounds, unless the config says why it does."""
+    """Returns an error for each range that leaves the recommended bounds, unless the config gives a reason."""
     if config.space.beyond_recommended is not None:
         return []
     found, bounds = leaving_bounds(config, parameters)
@@ -75,7 +68,7 @@ def unexplained(config: SweepConfig, parameters: int) -> list[UserError]:
 
 
 def space_findings(config: SweepConfig, parameters: int) -> Iterator[Finding]:
-    """Of bounds and floor."""
+    """Yields findings about recommended bounds and the LR floor."""
     found, bounds = leaving_bounds(config, parameters)
     if found:
         text = ", ".join(f"space.{leaving.name} {leaving.words()}" for leaving in found)
@@ -93,13 +86,7 @@ def space_findings(config: SweepConfig, parameters: int) -> Iterator[Finding]:
 
 
 def epoch_findings(config: SweepConfig, steps: int, warmup_steps: tuple[int, int]) -> Iterator[Finding]:
-    """Of warm-up and batch size.
-
-    Args:
-        config: The sweep.
-        steps: Optimizer steps of a trial.
-        warmup_steps: Fewest and most steps of warm-up that the space allows.
-    """
+    """Yields findings about warm-up and batch size; `warmup_steps` are the fewest and most that the space allows."""
     needed = min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps)
     if warmup_steps[0] < needed:
         text = (
@@ -115,7 +102,7 @@ def epoch_findings(config: SweepConfig, steps: int, warmup_steps: tuple[int, int
 
 
 def objective_findings(config: SweepConfig) -> Iterator[Finding]:
-    """Of the objective's statement."""
+    """Yields a finding where the objective's statement says nothing."""
     statement = config.objective.statement
     if PLACEHOLDER in statement or len(statement.split()) < FEWEST_OBJECTIVE_WORDS:
         text = (

@@ -2,10 +2,6 @@
 
 Units: peak and floor are AdamW learning rates (absolute, no ratio); warm-up is a fraction of the epoch's optimizer
 steps; sizes are numbers of parameters of the base model.
-
-The practice that the bounds for full fine-tuning come from writes some learning rates as "0.5 X 10e-5". Read literally
-that is 5e-5; read with the upper end that the same practice gives (1.5e-5 to 2.0e-5), 0.5e-5 is meant. All numbers
-here are in the second reading.
 """
 
 from __future__ import annotations
@@ -21,35 +17,30 @@ Range = tuple[float, float]
 
 BILLION = 1_000_000_000
 
+# This practice writes some learning rates as "0.5 X 10e-5". Literally that is 5e-5, but its own upper end (1.5e-5 to
+# 2.0e-5) shows that 0.5e-5 is meant. All numbers here follow the second reading.
 PRACTICE = "the project's fine-tuning practice for GPT-style decoders"
 SURFACES = "288 measured LoRA fine-tunes of 18 models (the sweep results that tinker-cookbook publishes)"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where to search.
-
-    Attributes:
-        peak_lr: Lowest and highest peak LR.
-        decay_floor: Lowest and highest LR at the end of the epoch.
-        warmup_fraction: Lowest and highest warm-up, as a fraction of the steps.
-        source: Where the numbers come from, in words; which of them are ours is said.
-    """
+    """Lowest and highest value of each hyper-parameter, and the source of the numbers in words."""
 
     peak_lr: Range
-    decay_floor: Range
+    decay_floor: Range  # the LR at the end of the epoch
     warmup_fraction: Range
     source: str
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A method's part of the table: models below `small_below` parameters may go up to `small_high`."""
+    """A method's row of the table."""
 
     peak_lr: Range
     decay_floor: Range
-    small_below: int
-    small_high: float
+    small_below: int  # models with fewer parameters may go up to
+    small_high: float  # this peak LR
     best_peak_lr: float
     source: str
     small_source: str
@@ -84,7 +75,7 @@ _TABLE: dict[Method, _Row] = {
         # The 1B and the 3B model were best at 1e-3, the highest LR listed for them. The size 4B and the LR 2e-3: ours.
         small_below=4 * BILLION,
         small_high=2e-3,
-        # Best for 39 of the 65 pairs, nearly whatever the rank above 4. Source: SURFACES.
+        # Best for 39 of the 65 pairs, at nearly every rank above 4. Source: SURFACES.
         best_peak_lr=3e-4,
         source=f"peak: {SURFACES}; floor: ours, ten times that of full fine-tuning; warm-up: {PRACTICE}",
         small_source="highest peak for models below 4B parameters: ours, from the 1B and 3B models among those",
@@ -93,12 +84,7 @@ _TABLE: dict[Method, _Row] = {
 
 
 def recommended(method: Method, parameters: int | None) -> Bounds:
-    """The recommended bounds.
-
-    Args:
-        method: "full" or "lora".
-        parameters: Number of parameters of the base model, or None where it is not known: then the bounds of large
-            models, which are the narrower ones, and the source says so.
+    """Returns the recommended bounds; those of large models, which are narrower, where `parameters` is None (unknown).
 
     Raises:
         ValueError: `parameters` is below 1.
@@ -115,19 +101,12 @@ def recommended(method: Method, parameters: int | None) -> Bounds:
 
 
 def recommended_point(bounds: Bounds, method: Method) -> Params:
-    """The setting to try first.
+    """Returns the setting to try first: `peak_lr`, `warmup_fraction` and `decay_floor`, each inside `bounds`.
 
-    Peak LR and warm-up are those known to be good for the method, where they lie inside `bounds`; outside, and always
-    for the floor, the middle of the range is taken (geometric; arithmetic where the range starts at 0). Narrow bounds
-    of the user's own may yield a floor near the peak: `trainables.optim.lr_schedule.cap_floor` applies as to any trial.
-
-    Args:
-        bounds: Where the sweep searches: the recommended bounds or the user's own.
-        method: "full" or "lora".
-
-    Returns:
-        `peak_lr`, `warmup_fraction` and `decay_floor`, each inside `bounds`.
+    Peak LR and warm-up are the known good values of the method where `bounds` holds them. Otherwise, and for the floor,
+    it is the middle of the range: geometric, or arithmetic where the range starts at 0.
     """
+    # Narrow bounds of the user's own may give a floor near the peak: `cap_floor` applies, as to any trial.
     return {
         "peak_lr": _inside(bounds.peak_lr, _TABLE[method].best_peak_lr),
         "warmup_fraction": _inside(bounds.warmup_fraction, RECOMMENDED_WARMUP_FRACTION),

@@ -1,8 +1,4 @@
-"""The pre-flight: everything that can be known, and refused, before a lane starts.
-
-Audits and tokenizes all data, resolves the model, counts steps, compares the space with the recommended bounds and
-forecasts compute, memory and disk. `sweeps.folder` gives it a place to work in.
-"""
+"""The pre-flight: everything that can be known, and refused, before a lane starts."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import itertools
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,50 +32,30 @@ from trainables.storage.object_store import is_url
 
 MODELS_CACHE = Path(".cache") / "models"
 CPU_PROBE_SIZE = 1024
-CPU_UTILISATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model
+CPU_UTILIZATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model
 
 
 @dataclass
 class Plan:
-    """What the pre-flight found.
+    """Results of the pre-flight; what `plan.json` holds."""
 
-    Attributes:
-        model_path: Folder of the resolved base model.
-        parameters: Parameters of the base model.
-        trained_parameters: Parameters that a trial trains.
-        train: The training set.
-        areas: The held-out areas by name.
-        audit: What the audit found in "train" and in each of "areas": lines, kept samples, line numbers by rule.
-        reality: By area, what `trainables.data.independence` says of it: the training set's own process or not,
-        coverage, power. samples_per_step: Sequences in an optimizer step, over all workers.
-        steps: Optimizer steps of a trial.
-        warmup_steps: Fewest and most steps of warm-up that the space allows.
-        decay_steps: Fewest and most steps after the warm-up.
-        padding: Part of a padded batch that would be padding, as a mean over the epoch; no step computes it.
-        forecast: What the sweep will need.
-        seed_points: Points that the search tries first.
-        recommended: The recommended range of each LR hyper-parameter, and where the numbers come from ("source").
-        findings: What the user should know.
-        failures: Why the sweep cannot start; empty where it can.
-    """
-
-    model_path: str
+    model_path: str  # folder of the resolved base model
     parameters: int
     trained_parameters: int
     train: SetPlan
     areas: dict[str, SetPlan]
-    audit: dict[str, Any]
-    reality: dict[str, Any]
-    samples_per_step: int
-    steps: int
-    warmup_steps: tuple[int, int]
+    audit: dict[str, Any]  # of "train" and each of "areas": lines, kept samples, line numbers by rule
+    reality: dict[str, Any]  # `trainables.data.independence.examine.AreaReport` by area
+    samples_per_step: int  # sequences of an optimizer step, over all workers
+    steps: int  # optimizer steps of a trial
+    warmup_steps: tuple[int, int]  # fewest and most that the space allows
     decay_steps: tuple[int, int]
-    padding: float
+    padding: float  # fraction of padded batches over the epoch; trials don't compute it
     forecast: Forecast
-    seed_points: list[dict[str, float]]
-    recommended: dict[str, Any] = field(default_factory=dict)
+    seed_points: list[dict[str, float]]  # tried first
+    recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
-    failures: list[UserError] = field(default_factory=list)
+    failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -90,7 +65,7 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan, of a sweep that could start, that `write` wrote."""
+        """Reads the plan of a sweep that could start, thus without failures."""
         fields = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         fields["train"] = SetPlan(**fields["train"])
         fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
@@ -100,15 +75,11 @@ class Plan:
 
 
 def make_plan(config: SweepConfig, draft: Path) -> Plan:
-    """Audits, tokenizes, counts and forecasts; see `Plan`.
-
-    Args:
-        config: The sweep.
-        draft: Folder for the tokenized data.
+    """Resolves the model, audits and tokenizes all data into the folder `draft`, counts steps and forecasts costs.
 
     Raises:
         UserError, UserErrors: There can be no plan: a file or the model cannot be read, nothing is left to train on,
-            or the LR schedule does not fit the epoch. What is wrong with lines and bounds is in `Plan.failures`.
+            or the LR schedule does not fit the epoch. Mistakes in lines and bounds are in `Plan.failures`.
     """
     cache = draft / CACHE_FOLDER
     cache.mkdir()
@@ -118,7 +89,6 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
-    shape = ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json"))
     warmup_steps = _warmup_steps(config, epoch.steps)
     plan = Plan(
         model_path=str(model_path),
@@ -134,11 +104,11 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         decay_steps=(epoch.steps - warmup_steps[1], epoch.steps - warmup_steps[0]),
         padding=data.padding,
         forecast=forecast(
-            shape,
+            ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json")),
             _work(config, data, epoch),
             config.training,
             config.model.method,
-            {"this machine's CPUs": CPU_UTILISATION * cpu_flops(), **DEVICES},
+            {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
         recommended=asdict(recommended(config.model.method, weights.parameters)),
@@ -149,14 +119,19 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             *data.audit.failures(),
         ],
     )
-    plan.findings.extend(_findings(config, plan, data))
+    plan.findings += [
+        *objective_findings(config),
+        *data.findings,
+        *space_findings(config, plan.parameters),
+        *epoch_findings(config, plan.steps, plan.warmup_steps),
+    ]
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
     return plan
 
 
 def cpu_flops() -> float:
-    """Floating-point operations a second of this machine's CPUs in a float32 matrix product: the best of five."""
+    """Measures the FLOP/s of this machine's CPUs in a float32 matrix product: the best of five."""
     matrix = np.ones((CPU_PROBE_SIZE, CPU_PROBE_SIZE), np.float32)
     seconds = []
     for _ in range(5):
@@ -164,14 +139,6 @@ def cpu_flops() -> float:
         matrix @ matrix
         seconds.append(time.perf_counter() - started)
     return float(2 * CPU_PROBE_SIZE**3 / min(seconds))
-
-
-def _findings(config: SweepConfig, plan: Plan, data: Prepared) -> Iterator[Finding]:
-    """All findings, in the order in which they are shown."""
-    yield from objective_findings(config)
-    yield from data.findings
-    yield from space_findings(config, plan.parameters)
-    yield from epoch_findings(config, plan.steps, plan.warmup_steps)
 
 
 def _warm_start_mistakes(config: SweepConfig) -> list[UserError]:
@@ -183,9 +150,9 @@ def _warm_start_mistakes(config: SweepConfig) -> list[UserError]:
 
 
 def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
-    """All of them, or the largest adapter's: an upper estimate where not every linear layer is adapted."""
     if config.model.method == "full":
         return weights.parameters
+    # Of the largest adapter: an upper estimate where not every linear layer is adapted.
     return _largest_lora(config).r * sum(rows + columns for rows, columns in weights.linear_shapes)
 
 
@@ -217,17 +184,13 @@ def _largest_lora(config: SweepConfig) -> LoraConfig:
 
 
 def _fewest_steps(config: SweepConfig, samples: int) -> int:
-    """Steps of the shortest epoch that the sweep will train."""
+    # Of the shortest epoch that the sweep trains.
     fewest = max(1, round(samples * min(SUBSET_FRACTIONS))) if config.more_data.subsets else samples
     return plan_epoch(fewest, config.training, config.resources.workers_per_lane).steps
 
 
 def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:
-    """Tries the schedule at every corner of the space, so that no trial fails in the middle of a sweep.
-
-    Raises:
-        UserError: Warm-up and decay do not fit into the epoch.
-    """
+    # At every corner of the space, so that no trial fails in the middle of the sweep.
     ends = config.space.ends()
     for peak, warmup, floor in itertools.product(*(ends[name] for name in SCHEDULE_PARAMS)):
         params, _ = cap_floor({"peak_lr": peak, "warmup_fraction": warmup, "decay_floor": floor})

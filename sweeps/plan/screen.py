@@ -1,4 +1,4 @@
-"""The pre-flight as a user sees it."""
+"""Printout of the pre-flight."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN_LINES = 8
 
 
 def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
-    """Prints what will be trained, on what, at what cost, and what deserves a second look."""
+    """Prints model, data, search, cost, audit and findings of a plan."""
     for line in [
         f"[bold]{config.name}[/bold]: {escape(config.objective.statement)}",
         *_what(config, plan),
@@ -73,12 +73,12 @@ def _audit_lines(audit: dict[str, Any]) -> Iterator[str]:
             continue
         yield f"audit     {where}: {found['samples_kept']:,} of {found['lines']:,} lines kept; {escape(found['path'])}"
         for rule, hits in found["rules"].items():
-            colour = COLORS[hits["severity"]]
-            yield f"  [{colour}]{rule}[/] ({hits['action']}): {_lines_words(hits)}"
+            color = COLORS[hits["severity"]]
+            yield f"  [{color}]{rule}[/] ({hits['action']}): {_lines_words(hits)}"
 
 
 def _lines_words(hits: dict[str, Any]) -> str:
-    """How many lines, the first numbers, by area where there are areas, and one of them as an example."""
+    # The count, the first numbers, counts by area where there are areas, and an example.
     shown = ", ".join(map(str, hits["lines"][:SHOWN_LINES])) + (", …" if hits["count"] > SHOWN_LINES else "")
     areas = "".join(f"; {area}: {len(lines)}" for area, lines in hits.get("areas", {}).items())
     example = hits["examples"][0] if hits["examples"] else None
@@ -102,7 +102,7 @@ def _span(ends: tuple[int, int]) -> str:
 
 
 def set_words(data: SetPlan) -> str:
-    """A data set in a line."""
+    """One line on a data set."""
     left_out = sum(data.dropped.values())
     return (
         f"{data.samples:,} samples, {data.tokens:,} tokens ({data.label_tokens:,} trained on), "
@@ -111,7 +111,6 @@ def set_words(data: SetPlan) -> str:
 
 
 def range_words(value: Range | float) -> str:
-    """A searched range, or a fixed value."""
     if isinstance(value, Range):
         return f"{value.low:g}…{value.high:g}{' (log)' if value.log else ''}"
     return f"{value:g} (fixed)"

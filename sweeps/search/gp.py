@@ -1,8 +1,8 @@
-"""What the Gaussian process is shown of a sweep, so that it models the settings that matter.
+"""The Gaussian process' view of the study.
 
-Optuna's sampler scales all objectives by their standard deviation and assumes them smooth. A diverged trial, told as
-the base model's objective, is often tens of times farther from the best than the settings that matter are from each
-other, and lies beyond a cliff. So the sampler works on a copy of the study in which
+Optuna's sampler scales all objectives by their standard deviation and assumes them smooth. A diverged trial counts as
+the base model: often tens of times farther from the best than the good settings are from each other, and beyond a
+cliff. So the sampler works on a copy of the study in which
 
 - the range of the peak LR ends short of divergence (`short_of_divergence`), and what diverged beyond is left out;
 - objectives far from the best are moved nearer (`flattened`).
@@ -23,26 +23,20 @@ from sweeps.search.search_space import Distribution, UnitCube
 from sweeps.search.tell import DIVERGED
 from trainables.config.sections import Params
 
-FAR_FROM_BEST = 3.0
-"""Where objectives begin to be flattened, in distances of the median from the best. Ours."""
+FAR_FROM_BEST = 3.0  # where flattening begins, in distances of the median from the best; ours
 
 LR = "peak_lr"
 
 
 def propose(sampler: GPSampler, trials: Sequence[FrozenTrial], cube: UnitCube) -> Params:
-    """The sampler's proposal; empty while too few trials have completed.
-
-    Args:
-        sampler: Optuna's.
-        trials: The study's; those that run are taken into account.
-        cube: The space.
-    """
+    """Proposes a setting with Optuna's sampler; empty while too few trials have completed."""
     whole = [trial for trial in trials if trial.params.keys() >= cube.space.keys()]
     complete = [trial for trial in whole if trial.state == TrialState.COMPLETE]
     shorter = short_of_divergence(cube, complete)
     inside = [trial for trial in whole if _inside(shorter, trial)]
     complete = [trial for trial in inside if trial.state == TrialState.COMPLETE]
     values = flattened([trial.value for trial in complete if trial.value is not None])
+    # Running trials too: the sampler keeps its proposals away from them.
     running = [trial for trial in inside if trial.state == TrialState.RUNNING]
     shadow = optuna.create_study(storage=InMemoryStorage(), sampler=RandomSampler())
     shadow.add_trials([
@@ -54,13 +48,13 @@ def propose(sampler: GPSampler, trials: Sequence[FrozenTrial], cube: UnitCube) -
 
 
 def short_of_divergence(cube: UnitCube, complete: Sequence[FrozenTrial]) -> dict[str, Distribution]:
-    """The space with the peak LR's upper end half-way from the highest one that held to the next that diverged.
+    """Lowers the peak LR's upper end to half-way, on its scale, from the highest stable LR to the next diverged one.
 
-    Half-way on the scale of the range. Where the best settings lie at the edge, trials there move it: up when they
-    hold, down when they diverge. A trial that diverged below one that held is no edge, but an observation. Without both
-    kinds of trials, or where the peak LR is not searched, the space stays.
+    The space stays where no trial diverged, none was stable, or the peak LR is not searched.
     """
     scale = cube.space.get(LR)
+    # The edge moves with new trials: up when they hold, down when they diverge. A trial that diverged below a stable
+    # one is no edge, but an observation.
     held = [trial.params[LR] for trial in complete if scale and DIVERGED not in trial.user_attrs]
     diverged = [trial.params[LR] for trial in complete if scale and held and trial.params[LR] > max(held)]
     if not isinstance(scale, FloatDistribution) or not diverged:
@@ -70,24 +64,18 @@ def short_of_divergence(cube: UnitCube, complete: Sequence[FrozenTrial]) -> dict
 
 
 def flattened(values: Sequence[float]) -> np.ndarray:
-    """Objectives with those far from the best moved nearer, their order kept.
+    """Moves finite objectives far from the best (lowest) nearer to it; keeps their order and the lower half.
 
     Above `knee = best + FAR_FROM_BEST * (median - best)` a value v becomes `knee + s * log(1 + (v - knee) / s)` with
-    `s = median - best`, which joins smoothly.
-
-    Args:
-        values: Objectives, lower is better; finite.
-
-    Returns:
-        As many values; the lower half of them unchanged.
+    `s = median - best`, which has slope 1 at the knee.
     """
-    told = np.asarray(values, float)
-    spread = float(np.median(told) - told.min()) if len(told) else 0.0
+    raw = np.asarray(values, float)
+    spread = float(np.median(raw) - raw.min()) if len(raw) else 0.0
     if spread <= 0.0:
-        return told
-    knee = told.min() + FAR_FROM_BEST * spread
-    beyond = np.maximum(told - knee, 0.0)
-    return np.where(told > knee, knee + spread * np.log1p(beyond / spread), told)
+        return raw
+    knee = raw.min() + FAR_FROM_BEST * spread
+    beyond = np.maximum(raw - knee, 0.0)
+    return np.where(raw > knee, knee + spread * np.log1p(beyond / spread), raw)
 
 
 def _inside(space: dict[str, Distribution], trial: FrozenTrial) -> bool:

@@ -1,4 +1,4 @@
-"""A grid whose place in the space is drawn at random, as an Optuna sampler."""
+"""A grid with a random offset, as an Optuna sampler."""
 
 from __future__ import annotations
 
@@ -14,34 +14,23 @@ from optuna.trial import FrozenTrial
 
 from sweeps.search.search_space import SPACING, UnitCube, taken_points
 
-PEAK_LR_LEVELS = 4
-"""Levels of the peak LR for each level of any other hyper-parameter: it decides most. Ours."""
+PEAK_LR_LEVELS = 4  # of the peak LR for each level of another hyper-parameter: the peak LR decides most; ours
 
 
 class OffsetGrid(BaseSampler):
-    """Visits the cells of a grid in random order, each once; then those of the next grid.
-
-    A level lies at the same random place inside its part of the range for all cells: a grid that always starts at an
-    end of the range would try the ends, and always the same values.
-
-    Args:
-        cube: The space.
-        trials: Cells at most.
-        seed: Of the grid's place and order; the same after a restart.
-    """
+    """Visits the cells of a grid in random order, each once; then the cells of the next grid."""
 
     def __init__(self, cube: UnitCube, trials: int, seed: int) -> None:
-        self.cube, self.trials, self.seed = cube, trials, seed
+        self.cube, self.trials, self.seed = cube, trials, seed  # `seed` must stay the same after a restart
         self.random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole space."""
         return dict(self.cube.space)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The first cell that is `SPACING` from every trial of the sweep."""
+        """Returns the first cell that is at least `SPACING` away from every trial of the sweep."""
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         taken = taken_points(self.cube, others)
         for number in range(len(taken) + 1):
@@ -54,32 +43,22 @@ class OffsetGrid(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """For what is not in the space: never asked for in a sweep."""
         return self.random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def grid(names: Sequence[str], trials: int, draw: np.random.Generator) -> np.ndarray:
-    """The cells of one grid, in random order.
-
-    Args:
-        names: The hyper-parameters.
-        trials: Cells at most, 1 and up.
-        draw: Draws the offset of each hyper-parameter's levels, uniform inside a level's part of the range, and the
-            order.
-
-    Returns:
-        Points of the unit cube, (cells, hyper-parameters).
-    """
+    """Draws a grid of at most `trials` cells in random order: points of the unit cube, (cells, hyper-parameters)."""
+    # A random offset inside a level's part of the range: a grid from end to end would always try the same values.
     levels = grid_levels(names, trials)
     axes = [(np.arange(count) + draw.uniform()) / count for count in levels]
     return draw.permutation(np.array(list(itertools.product(*axes))))
 
 
 def grid_levels(names: Sequence[str], trials: int) -> list[int]:
-    """How many levels each hyper-parameter gets: their product is at most `trials`.
+    """Number of levels of each hyper-parameter; their product is at most `trials`.
 
-    The next level goes to the hyper-parameter with the fewest, as long as there is room for it. The peak LR's count for
-    a quarter: it has four before any other has its second.
+    Each next level goes to the hyper-parameter with the fewest that still has room. A level of the peak LR counts for
+    `1 / PEAK_LR_LEVELS`.
     """
     levels = [1] * len(names)
     weights = [PEAK_LR_LEVELS if name == "peak_lr" else 1 for name in names]

@@ -1,14 +1,15 @@
-"""The search: Optuna's proposals as trials of a sweep, and their ends as Optuna should know them.
+"""Optuna as the search algorithm of Ray Tune: asks for trials, and tells Optuna how they ended.
 
 `SweepSearch` is a thin subclass of Ray's `OptunaSearch`, because the stock class (Ray 2.60) tells a stopped trial's
-mid-run loss as COMPLETE and leaves NaN and interrupted trials RUNNING for ever. Who proposes is in
-`sweeps.search.samplers`, what Optuna is told in `sweeps.search.tell`.
+mid-run loss as COMPLETE and leaves NaN and interrupted trials RUNNING for ever. `sweeps.search.samplers` proposes,
+`sweeps.search.tell` decides what Optuna learns.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -21,6 +22,7 @@ from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
 from sweeps.search.tell import Record, as_trials, outcome_of
+from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.optim.lr_schedule import cap_floor
 from trainables.reliability import fault_injection
@@ -29,28 +31,39 @@ METRIC = "objective"
 
 
 class NeverRestored:
-    """Pickles as nothing. Tune pickles what it is given, so that it could be restored; a sweep resumes otherwise."""
+    """Pickles to an empty state: Tune snapshots its inputs for its own restore, but a sweep resumes from the ledger."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """Where a search begins: at its first points, or where an earlier start of the sweep ended."""
+
+    points: Sequence[Params] = ()  # tried first, unless trials were submitted before
+    history: Sequence[FrozenTrial] = ()  # finished trials, of earlier sweeps (`warm_start`) and then of this one
+    unfinished: Sequence[TrialSpec] = ()  # trials that did not end; they come first, under their old ids
+    submitted: int = 0  # trials that earlier starts proposed
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a proposal becomes a running trial."""
+
+    trial_config: dict[str, Any]  # Tune's config of every trial, without its `spec`
+    on_submitted: Callable[[TrialSpec], None]  # called with each spec, before Tune gets it
+    room: Callable[[], int] | None = None  # number of trials that can be trained at once now; None for no limit
+
+
 class SweepSearch(NeverRestored, OptunaSearch):
-    """Optuna's proposals as trials of a sweep, and their ends as Optuna should know them.
+    """Proposes the trials of a sweep and tells Optuna their ends.
 
     Args:
         config: The sweep.
-        points: Tried first.
         base_objective: The base model's objective, nats a token.
-        trial_config: What every trial's Tune config holds beside its `spec`.
-        on_submitted: Called with each trial's spec, before Tune sees it.
-        history: Trials that ended before: of earlier sweeps (`sweeps.search.warm_start`), then of earlier starts of
-        this one
-            (`sweeps.search.tell.as_trials`).
-        unfinished: Trials of earlier starts that did not end; they come first, under their old ids.
-        submitted: Trials that earlier starts proposed.
-        room: Trials that can be trained at once now; None for as many as Tune asks for. Where there is no room nothing
-            is proposed, unless nothing runs: Tune would take that for the end.
+        launch: How a proposal becomes a running trial.
+        beginning: Where the search begins.
 
     Attributes:
         predictions: The final objective that a trial would have had, by trial id: whoever stops a trial puts it here
@@ -58,21 +71,15 @@ class SweepSearch(NeverRestored, OptunaSearch):
     """
 
     def __init__(
-        self,
-        config: SweepConfig,
-        points: list[dict[str, float]],
-        base_objective: float,
-        trial_config: dict[str, Any],
-        on_submitted: Callable[[TrialSpec], None],
-        history: Sequence[FrozenTrial] = (),
-        unfinished: Sequence[TrialSpec] = (),
-        submitted: int = 0,
-        room: Callable[[], int] | None = None,
+        self, config: SweepConfig, base_objective: float, launch: Launch, beginning: Beginning | None = None
     ) -> None:
-        self.config, self.base_objective, self.trial_config = config, base_objective, trial_config
-        self.on_submitted, self.next_number, self.unfinished = on_submitted, submitted + 1, list(unfinished)
+        beginning = beginning or Beginning()
+        submitted = beginning.submitted
+        self.config = config
+        self.base_objective = base_objective
+        self.launch = launch
+        self.unfinished, self.next_number = list(beginning.unfinished), submitted + 1
         self.predictions: dict[str, float] = {}
-        self.room = room
         self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
         super().__init__(
             space=self.distributions,
@@ -82,11 +89,12 @@ class SweepSearch(NeverRestored, OptunaSearch):
             storage=fresh_storage(config.folder),
             study_name=config.name,
         )
-        if self._ot_study is None:  # everything is fixed: one point, searched over nothing
+        if self._ot_study is None:  # Ray sets up no study for an empty space, where everything is fixed
             self._setup_study("min")
         fault_injection.reached("study_emptied", config.name)
-        self.study.add_trials(history)
-        for params in [spec.params | (spec.drawn or {}) for spec in self.unfinished] or ([] if submitted else points):
+        self.study.add_trials(beginning.history)
+        first = [spec.params | (spec.drawn or {}) for spec in self.unfinished]
+        for params in first or ([] if submitted else beginning.points):
             self.study.enqueue_trial({name: value for name, value in params.items() if name in self.distributions})
 
     @property
@@ -96,20 +104,21 @@ class SweepSearch(NeverRestored, OptunaSearch):
         return self._ot_study
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial's Tune config, Optuna's trial carries our id; None while every slot has a trial."""
+        """Returns the next trial's Tune config; None while every slot has a trial."""
         running = len(self._ot_trials) - len(self._completed_trials)
-        if self.room and running >= max(1, self.room()):
+        # Never None while nothing runs: Tune would take that for the end of the search.
+        if self.launch.room and running >= max(1, self.launch.room()):
             return None
         if trial_id not in self._ot_trials:
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
         fault_injection.reached("trial_asked", spec.trial_id)
         self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
-        self.on_submitted(spec)
-        return {**self.trial_config, "spec": spec.model_dump()}
+        self.launch.on_submitted(spec)
+        return {**self.launch.trial_config, "spec": spec.model_dump()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A held-out point on the way: an intermediate value of Optuna's trial, by step."""
+        """Reports a held-out point as an intermediate value of Optuna's trial, by step."""
         if trial_id not in self._completed_trials and math.isfinite(result[METRIC]):
             self._ot_trials[trial_id].report(result[METRIC], result["step"])
 
@@ -121,15 +130,16 @@ class SweepSearch(NeverRestored, OptunaSearch):
         trial, end = self._ot_trials[trial_id], {} if error or result is None else result
         predicted = self.predictions.get(trial.user_attrs.get("trial_id", ""), end.get("predicted"))
         so_far = self.study.get_trials(deepcopy=False)
-        told = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
+        outcome = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
         fault_injection.reached("trial_telling", trial.user_attrs.get("trial_id", ""))
-        for name, value in told.attrs.items():
+        # Attributes first: Optuna refuses to change a trial that has been told.
+        for name, value in outcome.attrs.items():
             trial.set_user_attr(name, value)
-        self.study.tell(trial, told.value, state=told.state)
+        self.study.tell(trial, outcome.value, state=outcome.state)
         fault_injection.reached("trial_told", trial.user_attrs.get("trial_id", ""))
 
     def close(self) -> None:
-        """Marks as FAIL whatever Tune never said the end of, so that no trial of the study stays RUNNING."""
+        """Tells Optuna FAIL for every trial without an end, so that none stays RUNNING in the study."""
         for trial_id in self._ot_trials:
             self.on_trial_complete(trial_id, error=True)
 
@@ -139,23 +149,17 @@ class SweepSearch(NeverRestored, OptunaSearch):
         trial_id = f"t{self.next_number - 1:04d}"
         return TrialSpec(trial_id=trial_id, seed=self.config.seed, params=params, drawn=adjusted)
 
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the study's journal and the ledger are what a sweep resumes from."""
+    # Tune's own checkpoints of the search are empty: a sweep resumes from the ledger.
+    def save(self, checkpoint_path: str) -> None: ...
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see `save`."""
+    def restore(self, checkpoint_path: str) -> None: ...
 
 
 def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objective: float) -> None:
-    """Adds replicates that have ended to the study's journal, as repeated observations; those it has stay as they are.
-
-    Args:
-        config: The sweep, whose search is closed.
-        records: Their lines of `trials.jsonl`.
-        base_objective: The base model's objective, nats a token.
-    """
+    """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
     study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
     before = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("trial_id") for trial in before}
+    # A resumed sweep's study has its earlier replicates already.
     new = [record for record in records if record["trial_id"] not in known]
     study.add_trials(as_trials(new, config, base_objective, before))

@@ -1,11 +1,10 @@
-"""Optuna's samplers by name, made to fit a search of few, dear trials on several lanes at once.
+"""Optuna's samplers by name, fitted to a search of few, expensive trials on several lanes at once.
 
-Every sampler is asked by `SweepSampler`, which adds what none of them has:
+`SweepSampler` wraps every sampler and adds what Optuna's lack:
 
-- the first trials of a model-based sampler are quasi-random over the whole space, not independent draws;
-- no proposal is nearer than `SPACING` to a trial of the sweep that runs or has ended: a lane would be spent on what is
-  being measured already;
-- the Gaussian process is shown what it can model (`sweeps.search.gp`).
+- a model-based sampler starts from quasi-random points over the whole space, not from independent draws;
+- no proposal is nearer than `SPACING` to a running or finished trial of the sweep: it would measure the same again;
+- the Gaussian process sees a study that it can model (`sweeps.search.gp`).
 """
 
 from __future__ import annotations
@@ -29,29 +28,26 @@ from sweeps.search.grid import OffsetGrid
 from sweeps.search.search_space import SPACING, UnitCube, distributions, taken_points
 from trainables.errors import UserError
 
-REDRAWS = 32
-"""How often a proposal that is too near to a trial is drawn again, at most. Ours."""
+REDRAWS = 32  # draws at most around a proposal that is too near to a trial; ours
 
-MODELLING = ("gp", "tpe")
+MODEL_BASED = ("gp", "tpe")
 
 
 def make_sampler(config: SweepConfig, trials_done: int) -> SweepSampler:
-    """The sampler that the config names.
-
-    Its seed hangs on how many trials the ledger holds: with the same seed after a restart, the same points would be
-    proposed again. The grid alone keeps its seed, and goes on with the cells that no trial has taken.
+    """Builds the config's sampler for a study that holds `trials_done` trials.
 
     Raises:
         UserError: The sampler needs a package that is not installed.
     """
+    # The count is part of the seed: with the same seed after a restart the same points would be proposed again.
     digest = hashlib.sha256(f"{config.seed}:{trials_done}".encode()).digest()
     seed = int.from_bytes(digest[:4], "big")
     cube, search = UnitCube(distributions(config)), config.search
-    model = _model(config, cube, seed)
-    return SweepSampler(model, cube, search.startup_trials if search.sampler in MODELLING else 0, seed)
+    startup = search.startup_trials if search.sampler in MODEL_BASED else 0
+    return SweepSampler(_optuna_sampler(config, cube, seed), cube, startup, seed)
 
 
-def _model(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampler:
+def _optuna_sampler(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampler:
     startup = config.search.startup_trials
     match config.search.sampler:
         case "gp":
@@ -67,45 +63,37 @@ def _model(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampler:
         case "qmc":
             return _quasi_random(seed)
         case "grid":
+            # The sweep's own seed: a resumed grid keeps its place and goes on with the cells that no trial has taken.
             return OffsetGrid(cube, config.search.trials, config.seed)
         case "random":
             return RandomSampler(seed=seed)
 
 
 def _quasi_random(seed: int) -> QMCSampler:
-    """Sobol points, scrambled by the seed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # since Optuna 3.0, and still in 5.0
-        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)  # Sobol by default
 
 
 class SweepSampler(BaseSampler):
-    """A sampler's proposals, kept apart from the trials that the sweep has; see the module.
-
-    Args:
-        model: Who proposes.
-        cube: The space, which no trial changes.
-        startup: Ended trials before the model is asked; quasi-random points until then.
-        seed: For the quasi-random points, and for proposals that are moved.
-    """
+    """Keeps proposals of `model` apart from the sweep's trials; Sobol points until `startup` trials are complete."""
 
     def __init__(self, model: BaseSampler, cube: UnitCube, startup: int, seed: int) -> None:
         self.model, self.cube, self.startup = model, cube, startup
         self.quasi_random, self.draw = _quasi_random(seed), np.random.default_rng(seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole space, from the first trial on."""
-        return dict(self.cube.space)
+        return dict(self.cube.space)  # from the first trial on; Optuna would infer it from completed ones
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A setting; nothing for a trial whose setting is given."""
+        """Proposes a setting; nothing for an enqueued trial, whose setting is given."""
         if search_space.keys() <= trial.system_attrs.get("fixed_params", {}).keys():
             return {}
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         proposed = self._proposal(study, trial, trials, search_space)
-        chosen, tries = self._apart(proposed, taken_points(self.cube, trials))
+        chosen, tries = self._keep_apart(proposed, taken_points(self.cube, trials))
         if tries:
             moved = {"from": proposed, "tries": tries}
             study._storage.set_trial_user_attr(trial._trial_id, "moved", moved)
@@ -114,13 +102,11 @@ class SweepSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """For what is not in the space: never asked for in a sweep."""
         return self.model.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Handed on."""
         self.model.after_trial(study, trial, state, values)
 
     def _proposal(
@@ -136,23 +122,23 @@ class SweepSampler(BaseSampler):
             proposed = propose(self.model, trials, self.cube)
         else:
             proposed = self.model.sample_relative(study, trial, space)
-        for name in space.keys() - proposed.keys():  # of samplers that draw each hyper-parameter by itself
-            proposed[name] = self.model.sample_independent(study, trial, name, space[name])
+        # Samplers without a joint proposal draw each hyper-parameter by itself. In the space's order: a set's order
+        # depends on PYTHONHASHSEED, and each draw advances the sampler's generator.
+        for name in space:
+            if name not in proposed:
+                proposed[name] = self.model.sample_independent(study, trial, name, space[name])
         return proposed
 
-    def _apart(self, proposed: dict[str, Any], taken: Sequence[np.ndarray]) -> tuple[dict[str, Any], int]:
-        """The proposal, or a setting near it that is `SPACING` from every trial, and how often it was drawn again.
-
-        Draws lie around the proposal, farther out each time, so that whole numbers too find a free place. Where none
-        is free (a space of few whole numbers, all tried) the proposal stays.
-        """
+    def _keep_apart(self, proposed: dict[str, Any], taken: Sequence[np.ndarray]) -> tuple[dict[str, Any], int]:
+        """Returns the proposal, or a setting near it that is `SPACING` from every trial, and the number of redraws."""
         point = self.cube.to_unit(proposed)
         if self.cube.nearest(point, taken) >= SPACING:
             return proposed, 0
+        # Farther out with each draw, so that whole numbers find a free place too.
         for tries, radius in enumerate(np.geomspace(SPACING, 1.0, REDRAWS), start=1):
             direction = self.draw.normal(size=point.shape)
             moved = np.clip(point + radius * direction / np.linalg.norm(direction), 0.0, 1.0)
             params = self.cube.from_unit(moved)
             if self.cube.nearest(self.cube.to_unit(params), taken) >= SPACING:
                 return params, tries
-        return proposed, REDRAWS
+        return proposed, REDRAWS  # no free place: a space of few whole numbers, all of them tried

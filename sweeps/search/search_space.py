@@ -1,4 +1,4 @@
-"""The search space as Optuna knows it, and as a cube of unit edges in which distances mean something."""
+"""The search space as Optuna's distributions and as a unit cube, in which distances are comparable."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from trainables.config.sections import Params
 
 Distribution = FloatDistribution | IntDistribution
 
+# Smallest distance in the unit cube between two trials of a sweep: 2 % of one range, far below what a trial's noise can
+# resolve. Ours.
 SPACING = 0.02
-"""Least distance in the unit cube between two trials of a sweep: two hundredths of one range, far inside what a trial's
-noise can tell apart. Ours."""
 
-WARM_START = "warm_start"
-"""Optuna's user attribute of a trial that an earlier sweep trained."""
+WARM_START = "warm_start"  # Optuna's user attribute of a trial that an earlier sweep trained
 
 
 def distributions(config: SweepConfig) -> dict[str, Distribution]:
-    """Optuna's distribution of every searched hyper-parameter; fixed ones are left out."""
+    """Optuna's distribution of every searched hyper-parameter, in the config's order."""
     found: dict[str, Distribution] = {}
     for name, value in config.space.items().items():
         if isinstance(value, Range) and is_integer_param(name):
@@ -36,28 +35,20 @@ def distributions(config: SweepConfig) -> dict[str, Distribution]:
 
 
 def fixed_params(config: SweepConfig) -> Params:
-    """The hyper-parameters of the space that are given as a number."""
+    """The hyper-parameters of the space with a fixed value."""
     return {name: value for name, value in config.space.items().items() if not isinstance(value, Range)}
 
 
 class UnitCube:
-    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is.
-
-    Distances in it are Euclidean, so 0.02 is two hundredths of one hyper-parameter's range.
-
-    Args:
-        space: Optuna's distributions by name, at least one.
-    """
+    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is."""
 
     def __init__(self, space: Mapping[str, Distribution]) -> None:
         self.space = dict(space)
+        # A cache: every proposal needs the points of all trials.
         self._points: dict[tuple[float, ...], np.ndarray] = {}
 
     def to_unit(self, params: Mapping[str, float]) -> np.ndarray:
-        """The point of the cube, (dimensions,), of a setting that has every hyper-parameter of the space.
-
-        Points are kept: every proposal asks for those of all trials.
-        """
+        """The point, (dimensions,), of a setting that has every hyper-parameter of the space."""
         setting = tuple(params[name] for name in self.space)
         point = self._points.get(setting)
         if point is None:
@@ -66,28 +57,26 @@ class UnitCube:
         return point
 
     def from_unit(self, point: Sequence[float] | np.ndarray) -> Params:
-        """The setting at a point of the cube; whole numbers are rounded."""
+        """The setting at a point; integers are rounded."""
         return {
             name: _value(scale, float(share)) for (name, scale), share in zip(self.space.items(), point, strict=True)
         }
 
     def between(self, name: str, one: float, other: float) -> float:
-        """The value half-way between two of a hyper-parameter, on its scale."""
+        """The value half-way between two values of a hyper-parameter, on its scale."""
         scale = self.space[name]
         return _value(scale, 0.5 * (_share(scale, one) + _share(scale, other)))
 
     def nearest(self, point: np.ndarray, others: Sequence[np.ndarray]) -> float:
-        """Distance from a point to the nearest of the others; infinite where there are none."""
+        """Euclidean distance to the nearest of the other points; infinite where there are none."""
         if not others:
             return math.inf
         return float(np.linalg.norm(np.stack(others) - point, axis=1).min())
 
 
 def taken_points(cube: UnitCube, trials: Sequence[FrozenTrial]) -> list[np.ndarray]:
-    """Where the sweep's own trials lie, those that run among them.
-
-    A trial that failed told nothing, and one of an earlier sweep can't win this one: both may be proposed again.
-    """
+    """Points of the sweep's own trials, running ones included."""
+    # A failed trial measured nothing, and a trial of an earlier sweep can't win this one: both may be proposed again.
     return [
         cube.to_unit(trial.params)
         for trial in trials

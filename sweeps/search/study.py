@@ -1,4 +1,4 @@
-"""The Optuna study's journal, and the study as the ledger tells it."""
+"""The journal of the Optuna study, and the study rebuilt from the ledger."""
 
 from __future__ import annotations
 
@@ -24,65 +24,56 @@ from trainables.storage.layout import STUDY_FILE
 
 
 def fresh_storage(folder: Path) -> JournalStorage:
-    """An empty journal: the ledger, not the last journal, says what a resumed study holds."""
+    """Starts an empty journal; a resumed study is filled from the ledger, not from the last journal."""
     (folder / STUDY_FILE).unlink(missing_ok=True)
     return open_storage(folder)
 
 
 def open_storage(folder: Path, name: str = STUDY_FILE) -> JournalStorage:
-    """The study's journal `study.log`, which `optuna-dashboard` opens too."""
+    """Opens the study's journal `study.log`, which `optuna-dashboard` can open too."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalStorage(StudyJournal(str(folder / name)))
 
 
 class StudyJournal(JournalFileBackend):
-    """A journal that one process writes; it waits for room on a full disk, but not until a line is on the disk.
-
-    Every start of a sweep makes it anew from the ledger, which does.
-    """
+    """A journal with one writer, without Optuna's file lock and fsync."""
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Appends a line for each, all or none."""
+        # All lines or none, after waiting for room on a full disk. Not fsynced: every start of a sweep rebuilds the
+        # journal from the ledger, which is.
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         append_whole(Path(self._file_path), lines.encode())
 
 
 def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
-    """Replaces `study.log` by the study that the ledger tells of: every trial as Optuna was told of it.
+    """Replaces `study.log` by a study made from the ledger's events; returns the number of its trials.
 
-    Trials stand in the order in which they ended, those that did not end last. Of these the ledger knows the setting
-    alone, not the held-out points on the way.
-
-    Args:
-        config: The sweep.
-        events: The ledger's; the base model's scores are among them.
-
-    Returns:
-        How many trials the study holds.
+    Trials come in the order of their ends, unfinished ones last and without held-out points, which the ledger lacks.
     """
     past, space = past_of(events), distributions(config)
     baseline = next(event["areas"] for event in events if event["event"] == "baseline")
     history = _warm_trials(events, space)
     ended = as_trials(past.ended, config, objective(baseline, config.heldout.weights), history)
-    beside = f".{STUDY_FILE}.rebuilt"
-    (config.folder / beside).unlink(missing_ok=True)
-    study = optuna.create_study(storage=open_storage(config.folder, beside), study_name=config.name)
+    # Into another file first, so that a crash leaves the old study.
+    rebuilt = f".{STUDY_FILE}.rebuilt"
+    (config.folder / rebuilt).unlink(missing_ok=True)
+    study = optuna.create_study(storage=open_storage(config.folder, rebuilt), study_name=config.name)
     trials = [*history, *ended, *(_unfinished(spec, space) for spec in past.unfinished)]
     study.add_trials(trials)
-    os.replace(config.folder / beside, config.folder / STUDY_FILE)
+    os.replace(config.folder / rebuilt, config.folder / STUDY_FILE)
     return len(trials)
 
 
 def _warm_trials(events: list[Event], space: dict[str, Distribution]) -> list[FrozenTrial]:
-    """Trials of earlier sweeps, as the last start that read them told Optuna."""
+    # Each start that searches reads them; the last one counts.
     read = [event for event in events if event["event"] == "warm_start"]
-    told = [trial for event in read if event[EPOCH] == read[-1][EPOCH] for trial in event["told"]]
-    return [_warm_trial(trial, space) for trial in told]
+    trials = [trial for event in read if event[EPOCH] == read[-1][EPOCH] for trial in event["told"]]
+    return [_warm_trial(trial, space) for trial in trials]
 
 
-def _warm_trial(told: dict[str, Any], space: dict[str, Distribution]) -> FrozenTrial:
-    points = {int(step): value for step, value in told["points"].items()}
-    return frozen(TrialOutcome(TrialState.COMPLETE, told["value"]), told["params"], space, points, told["attrs"])
+def _warm_trial(trial: dict[str, Any], space: dict[str, Distribution]) -> FrozenTrial:
+    points = {int(step): value for step, value in trial["points"].items()}  # JSON turned the steps into text
+    return frozen(TrialOutcome(TrialState.COMPLETE, trial["value"]), trial["params"], space, points, trial["attrs"])
 
 
 def _unfinished(spec: TrialSpec, space: dict[str, Distribution]) -> FrozenTrial:

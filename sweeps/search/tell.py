@@ -1,14 +1,13 @@
-"""What Optuna is told of a trial that ended: live by `sweeps.search`, from the ledger when a sweep is resumed.
+"""What Optuna is told of a trial that ended, during the search and again from the ledger when a sweep is resumed.
 
     complete            -> COMPLETE, the last checkpoint's objective
     diverged            -> COMPLETE, the base model's objective (gain 0); the true value, if any, in `user_attrs`
     pruned              -> COMPLETE, its predicted final, marked `pruned` in `user_attrs`; never a mid-epoch value
     failed, interrupted -> FAIL
-    replicate           -> like any other, with the setting of the trial that it repeats: a repeated observation
+    replicate           -> like any other trial, with the setting that it repeats: a repeated observation
     subset              -> nothing: fewer samples are another objective
 
-Never NaN: a trial that completed without a finite objective failed. Pruned trials are COMPLETE because the Gaussian
-process passes over Optuna's state PRUNED, and would propose their settings again.
+Never NaN: a trial that completed without a finite objective counts as failed.
 """
 
 from __future__ import annotations
@@ -32,17 +31,11 @@ PRUNED, DIVERGED = "pruned", "diverged_objective"
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """One trial's end in Optuna's words.
+    """A trial's end in Optuna's terms."""
 
-    Attributes:
-        state: COMPLETE or FAIL.
-        value: Finite, in nats a token, for COMPLETE; None for FAIL.
-        attrs: User attributes.
-    """
-
-    state: TrialState
-    value: float | None
-    attrs: dict[str, Any] = field(default_factory=dict)
+    state: TrialState  # COMPLETE or FAIL
+    value: float | None  # nats a token, finite, for COMPLETE; None for FAIL
+    attrs: dict[str, Any] = field(default_factory=dict)  # user attributes
 
 
 def outcome_of(
@@ -52,29 +45,29 @@ def outcome_of(
     base_objective: float,
     before: Iterable[FrozenTrial],
 ) -> TrialOutcome:
-    """What to tell of a trial.
+    """Translates a trial's end for Optuna.
 
     Args:
-        state: How it ended: `complete`, `diverged`, `pruned` (`running` for one that Tune stopped), else it failed.
+        state: `complete`, `diverged`, `pruned` (`running` for a trial that Tune stopped); any other is a failure.
         last: The objective of its last checkpoint, nats a token; None or NaN where there is none.
-        predicted: For a pruned trial: what its final objective would have been, by whoever stopped it.
-        base_objective: The base model's objective.
-        before: The study's trials so far. A pruned trial without a prediction counts as the worst of those that
-            completed: it was stopped because it did worse than others, and the base model's objective would be a cliff
-            where there is none. Where none has completed, it counts as the base model.
+        predicted: The final objective that a pruned trial would have had, as predicted when it was stopped.
+        base_objective: The base model's objective, nats a token.
+        before: The study's trials so far; a pruned trial without a prediction counts as their worst.
     """
     if state == "diverged":
         return TrialOutcome(TrialState.COMPLETE, base_objective, {DIVERGED: str(math.nan if last is None else last)})
     if state == "complete" and last is not None and math.isfinite(last):
         return TrialOutcome(TrialState.COMPLETE, last)
     if state in ("pruned", "running"):
+        # COMPLETE: the Gaussian process ignores Optuna's state PRUNED and would propose the setting again. The worst
+        # objective, because the base model's would be a cliff where there is none.
         known = predicted is not None and math.isfinite(predicted)
         return TrialOutcome(TrialState.COMPLETE, predicted if known else worst(before, base_objective), {PRUNED: True})
     return TrialOutcome(TrialState.FAIL, None)
 
 
 def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
-    """The highest objective that a trial ended with; the base model's where none has completed."""
+    """The highest measured final objective; the base model's where no trial has completed."""
     values = [
         trial.value
         for trial in trials
@@ -88,61 +81,49 @@ def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
 def as_trials(
     records: Sequence[Record], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
 ) -> list[FrozenTrial]:
-    """Trials that ended, as Optuna was told of them when they did.
+    """Converts ended trials to Optuna's form; subset trials are left out.
 
     Args:
-        records: Lines of `trials.jsonl`, in the order in which the trials ended; replicates too. Subset trials are
-            passed over.
+        records: Lines of `trials.jsonl`, replicates included, in the order in which the trials ended.
         config: The sweep.
         base_objective: The base model's objective, nats a token.
         before: Trials that the study has already.
     """
-    told = list(before)
+    trials = list(before)  # in order: a pruned trial may count as the worst of those before it
     for record in (record for record in records if record["kind"] != "subset"):
-        told.append(as_trial(record, config, base_objective, told))
-    return told[len(before) :]
+        trials.append(as_trial(record, config, base_objective, trials))
+    return trials[len(before) :]
 
 
 def as_trial(record: Record, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]) -> FrozenTrial:
-    """What Optuna is told of one trial.
-
-    Args:
-        record: Its line of `trials.jsonl`.
-        config: The sweep.
-        base_objective: The base model's, nats a token: what stands for a trial that diverged.
-        before: Trials that the study has; a stopped one without a prediction counts as the worst of them.
-    """
+    """Converts one ended trial to Optuna's form. Arguments as for `as_trials`."""
     points = objectives_by_step(record, config.heldout.weights)
     last = next(reversed(points.values()), None)
-    told = outcome_of(record["state"], last, record.get("predicted"), base_objective, before)
-    attrs = {"trial_id": record["trial_id"], **told.attrs, **repeats(record)}
-    return frozen(told, {**record["params"], **(record["drawn"] or {})}, distributions(config), points, attrs)
-
-
-def repeats(trial: Mapping[str, Any]) -> dict[str, Any]:
-    """The user attribute of a replicate."""
-    return {"replicate_of": trial["replicate_of"]} if trial["kind"] == "replicate" else {}
+    outcome = outcome_of(record["state"], last, record.get("predicted"), base_objective, before)
+    repeated = {"replicate_of": record["replicate_of"]} if record["kind"] == "replicate" else {}
+    attrs = {"trial_id": record["trial_id"], **outcome.attrs, **repeated}
+    return frozen(outcome, {**record["params"], **(record["drawn"] or {})}, distributions(config), points, attrs)
 
 
 def frozen(
-    told: TrialOutcome,
+    outcome: TrialOutcome,
     drawn: Mapping[str, float],
     space: dict[str, Distribution],
     points: Mapping[int, float],
     attrs: dict[str, Any],
 ) -> FrozenTrial:
-    """A trial for `Study.add_trial`.
+    """Makes a trial for `Study.add_trial`.
 
     Args:
-        told: Its end.
-        drawn: Its setting as drawn; what is not in the space is left out.
+        outcome: Its end.
+        drawn: Its setting as drawn; hyper-parameters that are not searched are left out.
         space: Optuna's distributions.
-        points: Objective by step along the epoch; what is not finite is left out.
+        points: Objective by step; values that are not finite are left out.
         attrs: Its user attributes.
     """
     return create_trial(
-        state=told.state,
-        value=told.value,
+        state=outcome.state,
+        value=outcome.value,
         params={
             name: int(drawn[name]) if isinstance(scale, IntDistribution) else drawn[name]
             for name, scale in space.items()

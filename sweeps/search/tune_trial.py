@@ -1,7 +1,7 @@
-"""A trial as Ray Tune sees it: no GPU, no CPU; it hands its parameters to a lane and relays the lane's reports.
+"""A trial as Ray Tune sees it, without GPU or CPU: submits itself to the dispatcher and relays the lane's reports.
 
 Tune gets the held-out points and the end, so that Optuna and the trial scheduler see an ordinary trial. Progress goes
-to the live view by the dispatcher, curves are written by the lane.
+from the dispatcher to the live view; the lane writes the curves.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 import ray
 from ray import tune
 
+from trainables.lane.messages import AreasReport, JobEnd, PollAnswer
+
 POLL_SECONDS = 20.0
 
 
 class SweepTrial(tune.Trainable):
-    """Submits one trial and relays it; the actor is reused for the next (`reuse_actors=True`).
+    """Submits one trial and relays it; the actor is reused for the next (`reuse_actors=True`)."""
 
-    The end of an actor says nothing about its trial: Tune ends one that is still starting when another, which has just
-    become free, can take its trial over. Who is done with a trial tells the lanes:
-    `sweeps.phases.search.CancelEndedTrials`.
-    """
+    # No `cleanup` that cancels the trial: the end of an actor says nothing about its trial. Tune ends an actor that is
+    # still starting when a free one takes its trial over. `sweeps.phases.search.CancelEndedTrials` cancels it.
 
     def setup(self, config: dict[str, Any]) -> None:
         """Submits the trial of `config["spec"]` to the dispatcher of `config["lanes"]`."""
@@ -28,18 +28,14 @@ class SweepTrial(tune.Trainable):
         self._submit(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Submits the next trial."""
         self._submit(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Waits for the next held-out point, or for the end.
-
-        Returns:
-            `objective` (nats a token; lower is better), `step`, `epoch_percent`, `state` and `done`.
-        """
+        """Waits for the next held-out point or for the end; `objective` is in nats a token, lower is better."""
         while True:
-            answer: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.seen, POLL_SECONDS))
+            reply: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.last_seq, POLL_SECONDS))
+            answer: PollAnswer = reply
             if not answer["known"]:  # the dispatcher was restarted
                 ray.get(self.dispatcher.submit.remote(self.job_id, self.work))
             if answer["reports"]:
@@ -47,25 +43,24 @@ class SweepTrial(tune.Trainable):
             if answer["end"]:
                 return {**self._last_point(answer["end"]), "state": answer["end"]["state"], "done": True}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the lane writes checkpoints, the ledger is what a sweep resumes from."""
+    # Tune's own checkpoints are empty: the lane writes the trial's, and a sweep resumes from the ledger.
+    def save_checkpoint(self, checkpoint_dir: str) -> None: ...
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: see `save_checkpoint`."""
+    def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     def _submit(self, config: dict[str, Any]) -> None:
         self.work = {**config["work"], "spec": config["spec"]}
-        self.job_id, self.seen = config["spec"]["trial_id"], 0
+        self.job_id, self.last_seq = config["spec"]["trial_id"], 0
         self.last = {"objective": float("nan"), "step": 0, "epoch_percent": 0}
         ray.get(self.dispatcher.submit.remote(self.job_id, self.work))
 
-    def _last_point(self, end: dict[str, Any]) -> dict[str, Any]:
-        """Of the trial's own end: a dispatcher that was restarted may not have relayed the last one."""
+    def _last_point(self, end: JobEnd) -> dict[str, Any]:
+        # From the trial's own end: a restarted dispatcher may not have relayed the last point.
         points = end.get("checkpoints")
         return {**self.last, "objective": points[-1]["objective"], "step": points[-1]["step"]} if points else self.last
 
-    def _relay(self, report: dict[str, Any]) -> dict[str, Any]:
-        self.seen = report["seq"]
+    def _relay(self, report: AreasReport) -> dict[str, Any]:
+        self.last_seq = report["seq"]
         percent = int(100 * report["fraction"])
         self.last = {"objective": report["objective"], "step": report["step"], "epoch_percent": percent}
         return {**self.last, "state": "running", "done": False}

@@ -1,16 +1,15 @@
 """Finished trials of earlier sweeps, as a head start for the sampler: `search.warm_start: [DIR, …]`.
 
-An earlier sweep matches where its objective means the same: the same model and the same files, by SHA-256, the same
-method, the same reading of the data, the same LR schedule's shape, and a base model that scores the same. Anything else
-that a trial was trained with is a hyper-parameter: a trial whose value this sweep could not have drawn is outside its
-space. Warm-start trials inform the sampler alone: they are not ranked and not exported.
+An earlier sweep matches where its objective means the same: everything in `fingerprint` is equal and the base model
+scores the same. Any other setting of a trial is a hyper-parameter: a trial whose value this sweep could not have drawn
+is outside its space. Warm-start trials only inform the sampler: they are neither ranked nor exported.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records.locate import opened
+from sweeps.config.differences import differences
 from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.search_space import WARM_START
 from sweeps.search.tell import Record, as_trial
@@ -29,30 +30,24 @@ from trainables.evaluation.objective import objective
 from trainables.storage.layout import BASELINE_FILE, MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 from trainables.storage.object_store import is_url
 
-BASE_TOLERANCE = 0.005
-"""Nats a token by which the base model's objective may differ: other hardware and precision, not other data. Ours."""
+BASE_TOLERANCE = 0.005  # nats a token; other hardware and precision move the base model's objective less. Ours.
 
 NEEDED = (SWEEP_FILE, MANIFEST_FILE, BASELINE_FILE, TRIALS_FILE)
+DATA_KEYS = ("fields", "template", "split", "max_tokens", "limit", "on_defect")
+
+UNKNOWN = math.nan  # a missing hash: unequal to everything, to another missing hash too
 
 Areas = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an earlier sweep gave.
+    """Trials of an earlier sweep."""
 
-    Attributes:
-        folder: Its folder, as the config names it.
-        differs: Why it does not match, in words; empty where it does.
-        trials: Its finished trials, as Optuna is told of them.
-        outside: How many of its finished trials lie outside this sweep's space.
-        failed: How many of its trials failed.
-    """
-
-    folder: str
-    differs: list[str] = field(default_factory=list)
-    trials: list[FrozenTrial] = field(default_factory=list)
-    outside: int = 0
+    folder: str  # as the config names it
+    differs: list[str] = field(default_factory=list)  # why it does not match, in words; empty where it does
+    trials: list[FrozenTrial] = field(default_factory=list)  # finished, in this sweep's space
+    outside: int = 0  # finished trials outside this sweep's space
     failed: int = 0
 
     def words(self) -> str:
@@ -63,7 +58,7 @@ class Source:
         return f"warm start: {self.folder}: {len(self.trials)} trials added ({left_out})"
 
     def summary(self) -> dict[str, Any]:
-        """For the ledger; `told` is all that Optuna was told, so that the study can be made again."""
+        """The ledger's event; `told` is all that Optuna was told, so that the study can be rebuilt."""
         ids = [trial.user_attrs["trial_id"] for trial in self.trials]
         told = [
             {"value": t.value, "params": t.params, "points": t.intermediate_values, "attrs": t.user_attrs}
@@ -73,7 +68,7 @@ class Source:
 
 
 def check_warm_start(config: SweepConfig) -> list[UserError]:
-    """Folders that can't be earlier sweeps; for the pre-flight. Whether they match is known when the sweep runs."""
+    """Lists folders that can't be earlier sweeps, for the pre-flight; whether they match shows when the sweep runs."""
     mistakes = []
     for number, name in enumerate(config.search.warm_start):
         where, folder = f"search.warm_start[{number}]", _folder(name)
@@ -87,15 +82,11 @@ def check_warm_start(config: SweepConfig) -> list[UserError]:
 
 
 def read_warm_start(config: SweepConfig, baseline: Areas) -> list[Source]:
-    """The finished trials of the sweeps that the config names.
-
-    Args:
-        config: The sweep; its `manifest.json` must have been written.
-        baseline: The base model's summary of each area.
+    """Reads the finished trials of the sweeps that the config names; needs this sweep's `manifest.json`.
 
     Raises:
         UserErrors: What `check_warm_start` finds.
-        UserError: A file of an earlier sweep is not what it should be.
+        UserError: A file of an earlier sweep is not JSON.
     """
     if mistakes := check_warm_start(config):
         raise UserErrors(mistakes)
@@ -107,7 +98,7 @@ def read_warm_start(config: SweepConfig, baseline: Areas) -> list[Source]:
 
 @dataclass(frozen=True)
 class Side:
-    """A sweep, as far as two are compared."""
+    """One of the two sweeps that are compared."""
 
     config: SweepConfig
     manifest: dict[str, Any]
@@ -121,7 +112,7 @@ def _source(name: str, here: Side) -> Source:
     except (UserError, UserErrors) as error:
         return Source(name, [f"its sweep.yaml can't be read by this version: {error}"])
     there = Side(config, _read(folder / MANIFEST_FILE), _read(folder / BASELINE_FILE)["areas"])
-    if differs := list(differences(here, there)):
+    if differs := mismatches(here, there):
         return Source(name, differs)
     return _finished(name, here, there)
 
@@ -145,47 +136,50 @@ def _finished(name: str, here: Side, there: Side) -> Source:
     return Source(name, [], kept, outside, failed + len(trials) - len(kept))
 
 
-def differences(here: Side, there: Side) -> Iterator[str]:
-    """Why two sweeps' objectives don't mean the same, in words."""
-    one, other = here.config, there.config
-    if not _same_files(here.manifest["model_sha256"], there.manifest["model_sha256"]):
-        yield f"the model's weights differ ({one.model.name} here, {other.model.name} there)"
-    yield from _unequal("model.method", one.model.method, other.model.method)
-    if one.model.method == other.model.method == "lora":
-        yield from _unequal("model.lora.target_modules", one.model.lora.target_modules, other.model.lora.target_modules)
-    for name in ("train", *one.heldout.weights):
-        hashes = (here.manifest["data_sha256"].get(name), there.manifest["data_sha256"].get(name))
-        what = "the training data" if name == "train" else f"the held-out area {name}"
-        if None in hashes:
-            yield f"{what} can't be compared: no file with a hash {'here' if hashes[0] is None else 'there'}"
-        elif hashes[0] != hashes[1]:
-            yield f"{what} differ" if name == "train" else f"{what} differs"
-    for key in ("fields", "template", "split", "max_tokens", "limit", "on_defect"):
-        yield from _unequal(f"data.{key}", getattr(one.data, key), getattr(other.data, key))
-    for name in one.heldout.weights.keys() & other.heldout.areas.keys():
-        limits = one.heldout.areas[name].limit, other.heldout.areas[name].limit
-        yield from _unequal(f"heldout.areas.{name}.limit", *limits)
-    yield from _unequal("training.schedule", one.training.schedule, other.training.schedule)
-    workers = one.resources.workers_per_lane, other.resources.workers_per_lane
-    yield from _unequal("resources.workers_per_lane", *workers)
-    if one.heldout.weights.keys() <= there.baseline.keys():
-        bases = [objective(side.baseline, one.heldout.weights) for side in (here, there)]
-        if not abs(bases[0] - bases[1]) <= BASE_TOLERANCE:
-            yield f"the base model scores {bases[0]:.4f} here and {bases[1]:.4f} there"
+def mismatches(here: Side, there: Side) -> list[str]:
+    """Why two sweeps' objectives don't mean the same, in words; empty where they do."""
+    weights = here.config.heldout.weights
+    found = [
+        f"{key} is {_shown(one)} here and {_shown(other)} there"
+        for key, one, other in differences(fingerprint(here, weights), fingerprint(there, weights))
+    ]
+    if weights.keys() <= there.baseline.keys():
+        one, other = (objective(side.baseline, weights) for side in (here, there))
+        if not abs(one - other) <= BASE_TOLERANCE:  # also where one is NaN
+            found.append(f"the base model scores {one:.4f} here and {other:.4f} there")
+    return found
 
 
-def _unequal(key: str, here: Any, there: Any) -> Iterator[str]:
-    if here != there:
-        yield f"{key} is {here} here and {there} there"
+def fingerprint(side: Side, areas: Iterable[str]) -> dict[str, Any]:
+    """What two sweeps must share for the objective over `areas` to mean the same, by config key."""
+    config, hashes = side.config.model_dump(), side.manifest["data_sha256"]
+    method, heldout = config["model"]["method"], config["heldout"]["areas"]
+    # Sorted hashes without file names: the shards of a model may be called differently.
+    weights = " ".join(sorted(side.manifest["model_sha256"].values()))
+    lora = {"lora": {"target_modules": config["model"]["lora"]["target_modules"]}} if method == "lora" else {}
+    return {
+        "model": {"sha256": weights or UNKNOWN, "method": method, **lora},
+        "data": {
+            "train": {"sha256": hashes.get("train") or UNKNOWN},
+            **{key: config["data"][key] for key in DATA_KEYS},
+        },
+        "heldout": {
+            "areas": {
+                name: {"sha256": hashes.get(name) or UNKNOWN, "limit": heldout.get(name, {}).get("limit")}
+                for name in areas
+            }
+        },
+        "training": {"schedule": config["training"]["schedule"]},
+        "resources": {"workers_per_lane": config["resources"]["workers_per_lane"]},
+    }
 
 
-def _same_files(here: dict[str, str], there: dict[str, str]) -> bool:
-    """Whether the hashes agree, whatever the files are called; no hash is no agreement."""
-    return bool(here) and sorted(here.values()) == sorted(there.values())
+def _shown(value: Any) -> str:
+    return "unknown" if value is UNKNOWN else str(value)
 
 
 def setting(config: SweepConfig, params: Params) -> Params:
-    """Every searchable value that a trial was trained with: those of its params, else of its config."""
+    """Every searchable value that a trial was trained with: from its params, else from its config."""
     values = {name: getattr(config.training, name) for name in SEARCHABLE_TRAINING}
     if config.model.method == "lora":
         values |= {name: getattr(config.model.lora, key) for name, key in SEARCHABLE_LORA.items()}
@@ -193,7 +187,7 @@ def setting(config: SweepConfig, params: Params) -> Params:
 
 
 def could_draw(config: SweepConfig, drawn: Params) -> bool:
-    """Whether a sweep could draw this setting: inside its ranges, and equal to what it holds fixed."""
+    """Whether a sweep could draw this setting: inside its ranges, and equal to its fixed values."""
     fixed = setting(config, {})
     for name, value in drawn.items():
         low, high = config.space.ends().get(name, (fixed.get(name), fixed.get(name)))
@@ -203,7 +197,6 @@ def could_draw(config: SweepConfig, drawn: Params) -> bool:
 
 
 def _folder(name: str) -> Path:
-    """An earlier sweep's folder, or this machine's copy of what lies at its URL."""
     if not is_url(name):
         return Path(name)
     with opened(name) as folder:
@@ -211,10 +204,8 @@ def _folder(name: str) -> Path:
 
 
 def _records(folder: Path) -> list[Record]:
-    """Trials that ended: the ledger's, whose lines are checked, else those of `trials.jsonl`."""
-    events, _ = Ledger(folder).read()
-    ended = [event["trial"] for event in events if event["event"] == "trial_ended"]
-    if ended:
+    # The ledger first: its lines carry checksums, those of trials.jsonl don't.
+    if ended := ended_trials(Ledger(folder).read()[0]):
         return ended
     lines = (folder / TRIALS_FILE).read_text(encoding="utf-8").splitlines()
     return [_parse(line, folder / TRIALS_FILE) for line in lines if line.strip()]

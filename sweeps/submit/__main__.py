@@ -1,7 +1,7 @@
 """A sweep as a job on a Ray cluster: `python -m sweeps.submit CONFIG [key=value …] --address URL`.
 
-Also `list`, `status ID` and `stop ID`. The driver runs on the cluster's head, so that the sweep goes on when this
-machine is closed. Requests carry Ray's token; Ray Jobs listens on loopback, reached for instance by `ray dashboard`.
+Also `list`, `status ID` and `stop ID`. The driver runs on the cluster's head, so the sweep outlives this machine's
+connection. Requests carry Ray's token; Ray Jobs listens on loopback, reached for instance by `ray dashboard`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from trainables.redaction import redact
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-STOP_WAIT_SECONDS = 180
-"""How long a stopped job may take to end: lanes finish their step, the recorder its lines. Ray's default is 3."""
+STOP_WAIT_SECONDS = 180  # for a stopped job: lanes finish their step, the recorder its lines. Ray's default is 3.
 AGENT_WAIT_SECONDS = 120.0
 LOOK_EVERY_SECONDS = 1.0
 ACTIONS = ("list", "status", "stop")
@@ -43,7 +42,6 @@ exit codes: those of the sweep; with --no-wait 0 once it is submitted; 2 wrong a
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
     parser = Parser("python -m sweeps.submit", "Runs a sweep as a job on a Ray cluster.", EXAMPLE)
     parser.add_argument("what", metavar="CONFIG", help="a YAML file to submit; or list, status or stop")
     parser.add_argument("rest", nargs="*", metavar="key=value", help="replaces a value of the config; or the job's ID")
@@ -56,14 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def act(given: argparse.Namespace) -> int:
-    """Does what the command line asks for; returns the exit code."""
+    """Runs the command line's action; returns the exit code."""
     if given.what not in ACTIONS:
         return submit(given)
     with connected(given.address) as client:
         if given.what == "list":
-            jobs = [
-                job for job in client.list_jobs() if job.submission_id
-            ]  # others are drivers that were not submitted
+            # Jobs without a submission id are drivers that were started by hand.
+            jobs = [job for job in client.list_jobs() if job.submission_id]
             for job in sorted(jobs, key=lambda job: job.start_time or 0):
                 print(words(job))
         elif given.what == "status":
@@ -75,7 +72,7 @@ def act(given: argparse.Namespace) -> int:
 
 
 def submit(given: argparse.Namespace) -> int:
-    """Sends code and config to the cluster, starts the sweep there, and shows its log until it ends."""
+    """Sends code and config to the cluster, starts the sweep and follows it to its end, unless told not to wait."""
     config = load_config(given.what, given.rest)
     with tempfile.TemporaryDirectory(prefix="sweep-job-") as folder:
         for name in pack(config, Path(folder)):
@@ -87,7 +84,7 @@ def submit(given: argparse.Namespace) -> int:
 
 
 def follow(address: str, job_id: str) -> int:
-    """Shows a job's log until it ends, and returns the sweep's exit code. Ctrl-C ends the showing, not the job."""
+    """Prints a job's log until it ends; returns the sweep's exit code. Ctrl-C ends the printing, not the job."""
     with connected(address) as client:
         try:
             asyncio.run(_show(client, job_id))
@@ -101,11 +98,12 @@ def follow(address: str, job_id: str) -> int:
 
 @contextmanager
 def connected(address: str) -> Iterator[JobSubmissionClient]:
-    """A client of the cluster's Ray Jobs, with the token of this machine.
+    """Yields a client of the cluster's Ray Jobs, with this machine's token.
 
     Raises:
-        UserError: Nobody answers there, the token is missing or wrong, or the cluster knows no such job.
+        UserError: The cluster does not answer, refuses the token, or knows no such job.
     """
+    # Without it Ray's client sends no token.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -122,10 +120,10 @@ def connected(address: str) -> Iterator[JobSubmissionClient]:
 
 
 def warn_if_open(address: str) -> None:
-    """Says so on stderr where a cluster answers without a token: whoever reaches it can run code there.
+    """Warns on stderr where a cluster answers without a token: anyone who reaches it can run code there.
 
     Raises:
-        UserError: Nobody answers there.
+        UserError: No dashboard answers.
     """
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=10) as answer:
@@ -145,7 +143,7 @@ def warn_if_open(address: str) -> None:
 
 
 def _start(client: JobSubmissionClient, name: str, folder: str) -> str:
-    """Submits the job; on a cluster that has just come up Ray Jobs is ready a little later than its dashboard."""
+    # On a cluster that has just come up, Ray Jobs is ready a little later than its dashboard.
     deadline = time.monotonic() + AGENT_WAIT_SECONDS
     while True:
         try:
@@ -170,7 +168,6 @@ async def _show(client: JobSubmissionClient, job_id: str) -> None:
 
 
 def _ended(client: JobSubmissionClient, job_id: str, wait_seconds: float) -> Any:
-    """The job's details once it has ended, or after this time."""
     deadline = time.monotonic() + wait_seconds
     while not (job := client.get_job_info(job_id)).status.is_terminal() and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_SECONDS)
@@ -178,7 +175,8 @@ def _ended(client: JobSubmissionClient, job_id: str, wait_seconds: float) -> Any
 
 
 def words(job: Any) -> str:
-    """One line on a job; milliseconds since 1970 as Ray gives them."""
+    """One line on a job for the user."""
+    # Ray's times are milliseconds since 1970.
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.start_time / 1000)) if job.start_time else "not yet"
     code = "" if job.driver_exit_code is None else f", exit code {job.driver_exit_code}"
     sweep = (job.metadata or {}).get("sweep", "no sweep")

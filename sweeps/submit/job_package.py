@@ -1,7 +1,6 @@
-"""What a job on a cluster is sent: this project's packages, the resolved config, and the small files that it names.
+"""Package of a cluster job (Ray's `working_dir`): this project's code, the resolved config and the files it names.
 
-Only what is named is packed: `.env`, `.netrc`, keys, earlier outputs and whatever else lies in the current folder stay
-where they are.
+Other files of the current folder are not sent: `.env`, `.netrc`, keys, earlier outputs.
 """
 
 from __future__ import annotations
@@ -16,50 +15,42 @@ from pathlib import Path, PurePosixPath
 from analysis.records.lineage import LINK
 from sweeps.config.sweep_config import SweepConfig, dump_config
 from trainables.errors import UserError, UserErrors
+from trainables.project import PACKAGES, PROJECT_ROOT
 from trainables.storage.object_store import is_url
 
 CONFIG_FILE = "job.yaml"
-PACKAGES = ("sweeps", "trainables", "analysis")
 CODE = (".py", ".html", ".css", ".js")
-LARGEST_BYTES = 100 * 2**20
-"""Of all files together. Ours: Ray keeps a parcel in the head's memory and takes no more than 500 MiB."""
+LARGEST_BYTES = 100 * 2**20  # of all files; ours: Ray keeps a package in the head's memory and refuses above 500 MiB
 
 
 def pack(config: SweepConfig, folder: Path) -> list[str]:
-    """Copies what a job needs into an empty folder, which becomes its working directory.
-
-    Args:
-        config: The sweep.
-        folder: Where to copy to.
+    """Copies the files of a job into an empty folder, which becomes the job's working directory.
 
     Returns:
-        The files that are the user's, as relative paths: the config, data and scorers.
+        The user's files as relative paths: config, data and scorers.
 
     Raises:
-        UserErrors: A path of the config would mean something else on the cluster, or the files are too large.
+        UserErrors: A path of the config would mean something else on the cluster.
+        UserError: The files are too large.
     """
-    if mistakes := list(_lost_on_a_cluster(config)):
+    if mistakes := list(_paths_lost_on_a_cluster(config)):
         raise UserErrors(mistakes)
-    root = Path(__file__).resolve().parents[2]
     for package in PACKAGES:
-        _copy_code(root / package, folder / package)
-    own = {**_data(config), **_scorers(config)}
+        _copy_code(PROJECT_ROOT / package, folder / package)
+    own = {str(PurePosixPath(name)): Path(name) for _, name in _data_paths(config)} | _scorers(config)
     for name, source in own.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size > LARGEST_BYTES:
-        rule, remedy = (
-            f"files sent with a job must be at most {LARGEST_BYTES >> 20} MiB",
-            "name shared files absolutely",
-        )
-        raise UserError("data", rule, f"{size / 2**20:.0f} MiB", remedy)
+        rule = f"files sent with a job must be at most {LARGEST_BYTES >> 20} MiB"
+        raise UserError("data", rule, f"{size / 2**20:.0f} MiB", "name shared files absolutely")
     return sorted([CONFIG_FILE, *own])
 
 
-def _lost_on_a_cluster(config: SweepConfig) -> Iterator[UserError]:
-    """Relative paths that the job would look for, or write to, in a folder that ends with it."""
+def _paths_lost_on_a_cluster(config: SweepConfig) -> Iterator[UserError]:
+    # Ray deletes a job's working directory with the job: relative paths would be read from it, or written to it.
     remedy = "name a folder that every node sees, by its absolute path, or an object store's URL"
     if not config.storage_path.startswith(("/", "~")) and not is_url(config.storage_path):
         yield UserError("storage_path", "must be absolute for a job on a cluster", config.storage_path, remedy)
@@ -76,7 +67,7 @@ def _lost_on_a_cluster(config: SweepConfig) -> Iterator[UserError]:
 
 
 def _data_paths(config: SweepConfig) -> Iterator[tuple[str, str]]:
-    """Keys and relative paths of files that are here; others are Hugging Face ids, or the cluster's."""
+    """Yields key and relative path of each local data file; other names are Hugging Face ids or the cluster's files."""
     named = {"data.train": config.data.train}
     named |= {f"heldout.areas.{name}.path": area.path for name, area in config.heldout.areas.items()}
     for key, name in named.items():
@@ -84,12 +75,8 @@ def _data_paths(config: SweepConfig) -> Iterator[tuple[str, str]]:
             yield key, name
 
 
-def _data(config: SweepConfig) -> dict[str, Path]:
-    return {str(PurePosixPath(name)): Path(name) for _, name in _data_paths(config)}
-
-
 def _scorers(config: SweepConfig) -> dict[str, Path]:
-    """The modules of the user's own scorers, found without importing them; installed ones are the cluster's to have."""
+    # Found without importing them: they may need what only the cluster has. Installed modules must be there already.
     names = [name for area in config.heldout.areas.values() for name in area.scorers if isinstance(name, str)]
     found: dict[str, Path] = {}
     for module in sorted({name.partition(":")[0].partition(".")[0] for name in names if ":" in name}):

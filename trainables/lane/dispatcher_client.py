@@ -12,6 +12,7 @@ import ray
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
+from trainables.lane.messages import Leased, NotLeased, Work
 from trainables.lane.trial_job import Report
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Lease:
         work: What is to be done.
     """
 
-    def __init__(self, client: DispatcherClient | None, job_id: str, attempt: int, work: dict[str, Any]) -> None:
+    def __init__(self, client: DispatcherClient | None, job_id: str, attempt: int, work: Work) -> None:
         self.job_id, self.attempt, self.work = job_id, attempt, work
         self._desk = client
         self._stop, self._released = threading.Event(), False
@@ -124,7 +125,7 @@ class DispatcherClient:
         telling.start()
         telling.join(HUNG_SECONDS)
 
-    def take(self, wait: bool) -> dict[str, Any] | None:
+    def take(self, wait: bool) -> Leased | NotLeased | None:
         """The next job or "stop"; see `sweeps.lanes.dispatcher.Dispatcher.take`.
 
         Returns:
@@ -138,7 +139,7 @@ class DispatcherClient:
             answer, self._asked = ray.get(self._asked), None
             if answer["do"] != "wait":
                 self._seq += answer["do"] == "work"
-                return dict(answer)
+                return answer
 
     def post(self, job_id: str, attempt: int, report: Report, *, wait: bool = True) -> bool:
         """Sends a report; says whether the job goes on, which is not known without waiting."""
@@ -195,8 +196,8 @@ class JobSource:
         self._kept.append(lease)
         return None
 
-    def _lease(self, answer: dict[str, Any]) -> Lease | None:
-        if answer["do"] == "stop":
+    def _lease(self, answer: Leased | NotLeased) -> Lease | None:
+        if answer["do"] != "work":
             return None
         work: Any = None
         while work is None:

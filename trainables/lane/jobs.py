@@ -14,6 +14,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config.hyperparameters import with_params
 from trainables.evaluation import base_loss_scoring, base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
+from trainables.lane.messages import Work
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import LaneState
 from trainables.packing.autotune import measure_slots
@@ -21,7 +22,7 @@ from trainables.storage.atomic import write_whole
 from trainables.storage.layout import TRIALS_FOLDER
 
 
-def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
+def run_job(lane_state: LaneState, work: Work) -> Report:
     """Does one job that is no trial.
 
     Args:
@@ -39,7 +40,7 @@ def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
         case "sealed":
             return score_sealed(lane_state, work["area"], work["trial"])
         case "base_losses":
-            return score_base_losses(lane_state, Path(work["cache"]) if work.get("cache") else None)
+            return score_base_losses(lane_state, Path(cache) if (cache := work.get("cache")) else None)
         case "slots":
             found = measure_slots(lane_state.base, lane_state.data, lane_state.settings, work["asked"])
             return {"state": "complete", **asdict(found), "speed_up": found.speed_up}
@@ -48,7 +49,7 @@ def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
 
 
 def train_trial(
-    lane_state: LaneState, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
+    lane_state: LaneState, work: Work, report: Callable[[Report], None], should_stop: Callable[[], bool]
 ) -> Report:
     """Trains one trial, alone, to its end.
 

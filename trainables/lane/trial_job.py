@@ -18,6 +18,7 @@ from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation import heldout
 from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
 from trainables.evaluation.objective import objective
+from trainables.lane.messages import Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.reliability import fault_injection
@@ -70,7 +71,7 @@ class TrialJob:
     def of(
         cls,
         lane_state: LaneState,
-        work: dict[str, Any],
+        work: Work,
         report: Callable[[Report], None],
         should_stop: Callable[[], bool],
     ) -> TrialJob:

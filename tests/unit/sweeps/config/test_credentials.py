@@ -13,13 +13,6 @@ from trainables.errors import UserErrors
 SECRET = "hunter2hunter2"
 
 
-@pytest.fixture
-def small(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
-    return path
-
-
 @pytest.mark.parametrize(
     ("override", "key"),
     [
@@ -41,8 +34,7 @@ def test_a_credential_is_refused_and_not_shown(small, monkeypatch, override, key
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "a\\b", ".hidden", "", "x" * 101, "new\nline", "-flag"])
 def test_areas_that_would_leave_the_folder_are_refused(small, name):
-    config = {**SMALL, "heldout": {"areas": {name: "home.jsonl"}}}
-    small.write_text(yaml.safe_dump(config))
+    small.write_text(yaml.safe_dump({**SMALL, "heldout": {"areas": {name: "home.jsonl"}}}))
     with pytest.raises(UserErrors, match="a name is letters, digits"):
         load_config(small)
 

@@ -23,11 +23,8 @@ def config():
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
 
 
-def test_the_schema_of_the_launcher_takes_it(config):
+def test_the_schema_of_the_launcher_takes_it_and_would_notice_a_mistake(config):
     validate_config(prepare_config(config))
-
-
-def test_the_schema_would_notice_a_mistake(config):
     config["available_node_types"]["gpu_spot"]["min_worker"] = 1
     with pytest.raises(jsonschema.ValidationError, match="min_worker"):
         validate_config(prepare_config(config))
@@ -46,11 +43,8 @@ def launched(config, workers, **scores):
     return Counter({launch.instance_type: launch.count for launch in reply.to_launch})
 
 
-def test_lanes_bring_up_spot_nodes_first(config):
+def test_lanes_bring_up_spot_nodes_first_and_on_demand_nodes_where_spot_ones_could_not_come(config):
     assert launched(config, 8) == {"gpu_spot": 2}
-
-
-def test_on_demand_nodes_come_where_spot_ones_could_not(config):
     assert launched(config, 8, recoverable_resource_availabilities={"gpu_spot": 0.0}) == {"gpu_on_demand": 2}
 
 

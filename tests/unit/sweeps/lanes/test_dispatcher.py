@@ -10,6 +10,7 @@ from sweeps.lanes.dispatcher import Dispatcher
 from sweeps.lanes.job_queue import JobQueue
 
 WORK = {"do": "trial"}
+WAIT, STOP = {"do": "wait"}, {"do": "stop"}
 
 
 @pytest.fixture
@@ -17,8 +18,17 @@ def dispatcher():
     return Dispatcher(max_failures=1)
 
 
-def play(coroutine):
-    return asyncio.run(coroutine)
+@pytest.fixture
+def held(dispatcher):
+    """A dispatcher whose job "one" is held by lane a."""
+    asyncio.run(submit(dispatcher, "one"))
+    asyncio.run(lease(dispatcher))
+    return dispatcher
+
+
+async def submit(dispatcher, *names, **work):
+    for name in names:
+        await dispatcher.submit(name, {**WORK, **work})
 
 
 async def lease(dispatcher, lane="a", incarnation=1, seq=0):
@@ -30,102 +40,77 @@ async def again(dispatcher, lane="a"):
     return await dispatcher.join(lane, uuid.uuid4().hex)
 
 
+async def end_of(dispatcher, name):
+    return (await dispatcher.poll(name, 0, 0.0))["end"]["state"]
+
+
 def end(state="complete", **more):
     return {"kind": "end", "end": {"state": state, **more}}
 
 
-def areas(seq, objective=1.0):
-    return {"kind": "areas", "seq": seq, "areas": {}, "objective": objective}
+def error(**more):
+    return {"kind": "error", "error": "boom", **more}
 
 
-def test_jobs_are_leased_in_order_and_once(dispatcher):
-    async def story():
-        for name in ("one", "two"):
-            await dispatcher.submit(name, WORK)
-        first, second = await lease(dispatcher, "a"), await lease(dispatcher, "b")
-        return first["job_id"], second["job_id"], await lease(dispatcher, "c")
-
-    assert play(story()) == ("one", "two", {"do": "wait"})
+async def test_jobs_are_leased_in_order_and_once(dispatcher):
+    await submit(dispatcher, "one", "two")
+    assert [(await lease(dispatcher, lane))["job_id"] for lane in "ab"] == ["one", "two"]
+    assert await lease(dispatcher, "c") == WAIT
 
 
-def test_a_job_that_comes_after_the_interrupt_ends_as_interrupted(dispatcher):
-    async def story():
-        await dispatcher.interrupt()
-        await dispatcher.submit("late", WORK)
-        await dispatcher.cancel("late", "pruned")
-        return (await dispatcher.poll("late", 0, 0.0))["end"]["state"], await lease(dispatcher)
-
-    assert play(story()) == ("interrupted", {"do": "wait"})
+async def test_a_job_that_comes_after_the_interrupt_ends_as_interrupted(dispatcher):
+    await dispatcher.interrupt()
+    await submit(dispatcher, "late")
+    await dispatcher.cancel("late", "pruned")
+    assert await end_of(dispatcher, "late") == "interrupted"
+    assert await lease(dispatcher) == WAIT
 
 
-def test_the_same_seq_repeats_the_lease(dispatcher):
-    async def story():
-        for name in ("one", "two"):
-            await dispatcher.submit(name, WORK)
-        return [(await lease(dispatcher, seq=seq))["job_id"] for seq in (0, 0, 1, 1)]
-
-    assert play(story()) == ["one", "one", "two", "two"]
+async def test_the_same_seq_repeats_the_lease(dispatcher):
+    await submit(dispatcher, "one", "two")
+    leased = [(await lease(dispatcher, seq=seq))["job_id"] for seq in (0, 0, 1, 1)]
+    assert leased == ["one", "one", "two", "two"]
 
 
-def test_submitting_again_attaches(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        await dispatcher.submit("one", WORK)
-        return await lease(dispatcher, "b"), dispatcher.queue.jobs["one"].lane
-
-    assert play(story()) == ({"do": "wait"}, "a")
+async def test_submitting_again_attaches(held):
+    await submit(held, "one")
+    assert await lease(held, "b") == WAIT
+    assert held.queue.jobs["one"].lane == "a"
 
 
-def test_reports_are_relayed_once_each(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        for seq in (1, 1, 2):
-            await dispatcher.post("a", 1, "one", 1, areas(seq))
-        first = await dispatcher.poll("one", 0, 0.0)
-        rest = await dispatcher.poll("one", 1, 0.0)
-        return [r["seq"] for r in first["reports"]], [r["seq"] for r in rest["reports"]]
-
-    assert play(story()) == ([1, 2], [2])
+async def test_reports_are_relayed_once_each(held):
+    for seq in (1, 1, 2):
+        await held.post("a", 1, "one", 1, {"kind": "areas", "seq": seq, "areas": {}, "objective": 1.0})
+    for after, expected in ((0, [1, 2]), (1, [2])):
+        assert [report["seq"] for report in (await held.poll("one", after, 0.0))["reports"]] == expected
 
 
-def test_a_new_incarnation_requeues_only_its_own_lanes_jobs(dispatcher):
-    async def story():
-        for name in ("one", "two"):
-            await dispatcher.submit(name, WORK)
-        for lane in ("a", "b"):
-            await lease(dispatcher, lane, await again(dispatcher, lane))
-        await again(dispatcher)
-        return [(job.state, job.attempt) for job in dispatcher.queue.jobs.values()]
-
-    assert play(story()) == [("queued", 2), ("running", 1)]
+async def test_a_new_incarnation_requeues_only_its_own_lanes_jobs(dispatcher):
+    await submit(dispatcher, "one", "two")
+    for lane in ("a", "b"):
+        await lease(dispatcher, lane, await again(dispatcher, lane))
+    await again(dispatcher)
+    assert [(job.state, job.attempt) for job in dispatcher.queue.jobs.values()] == [("queued", 2), ("running", 1)]
 
 
-def test_a_dead_incarnation_is_not_heard(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher, incarnation=1)
-        await again(dispatcher)
-        heard = await dispatcher.post("a", 1, "one", 1, end())
-        return heard, dispatcher.queue.jobs["one"].state, await dispatcher.take("a", 1, 5, 0.0)
-
-    assert play(story()) == (False, "queued", {"do": "stop"})
+async def test_a_dead_incarnation_is_not_heard(dispatcher):
+    await submit(dispatcher, "one")
+    await lease(dispatcher, incarnation=1)
+    await again(dispatcher)
+    assert not await dispatcher.post("a", 1, "one", 1, end())
+    assert dispatcher.queue.jobs["one"].state == "queued"
+    assert await lease(dispatcher, seq=5) == STOP
 
 
 @pytest.mark.parametrize(("errors", "state", "attempt"), [(1, "queued", 2), (2, "ended", 2)])
-def test_errors_are_counted_by_trial(dispatcher, errors, state, attempt):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        for number in range(errors):
-            await lease(dispatcher, seq=number)
-            await dispatcher.post("a", 1, "one", number + 1, {"kind": "error", "error": "boom"})
-        return dispatcher.queue.jobs["one"]
-
-    job = play(story())
+async def test_errors_are_counted_by_trial(dispatcher, errors, state, attempt):
+    await submit(dispatcher, "one")
+    for number in range(errors):
+        await lease(dispatcher, seq=number)
+        await dispatcher.post("a", 1, "one", number + 1, error())
+    job = dispatcher.queue.jobs["one"]
     assert (job.state, job.attempt) == (state, attempt)
-    if state == "ended":
-        assert job.end == {"state": "failed", "error": "boom"}
+    assert job.end == ({"state": "failed", "error": "boom"} if state == "ended" else None)
 
 
 @pytest.mark.parametrize(
@@ -137,234 +122,164 @@ def test_errors_are_counted_by_trial(dispatcher, errors, state, attempt):
         ("diverged", "pruned", "diverged"),
     ],
 )
-def test_a_cancelled_trial_ends_with_the_reason(dispatcher, reported, why, state):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        await dispatcher.cancel("one", why)
-        await dispatcher.cancel("one", "failed")
-        stop = await dispatcher.watch("a", 1, "one", 1, 0.0)
-        await dispatcher.post("a", 1, "one", 1, end(reported))
-        return stop, dispatcher.queue.jobs["one"].end["state"]
-
-    assert play(story()) == (True, state)
+async def test_a_cancelled_trial_ends_with_the_reason(held, reported, why, state):
+    await held.cancel("one", why)
+    await held.cancel("one", "failed")
+    assert await held.watch("a", 1, "one", 1, 0.0) is True
+    await held.post("a", 1, "one", 1, end(reported))
+    assert held.queue.jobs["one"].end["state"] == state
 
 
-def test_a_queued_trial_that_is_cancelled_never_starts(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await dispatcher.cancel("one", "interrupted")
-        return await lease(dispatcher), (await dispatcher.poll("one", 0, 0.0))["end"]["state"]
-
-    assert play(story()) == ({"do": "wait"}, "interrupted")
+async def test_a_queued_trial_that_is_cancelled_never_starts(dispatcher):
+    await submit(dispatcher, "one")
+    await dispatcher.cancel("one", "interrupted")
+    assert await lease(dispatcher) == WAIT
+    assert await end_of(dispatcher, "one") == "interrupted"
 
 
-def test_a_cancelled_trial_whose_lane_dies_is_not_tried_again(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        await dispatcher.cancel("one", "pruned")
-        await again(dispatcher)
-        return dispatcher.queue.jobs["one"].end["state"]
-
-    assert play(story()) == "pruned"
+async def test_a_cancelled_trial_whose_lane_dies_is_not_tried_again(held):
+    await held.cancel("one", "pruned")
+    await again(held)
+    assert held.queue.jobs["one"].end["state"] == "pruned"
 
 
-def test_cancelling_wakes_the_watch_at_once(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        watch = asyncio.create_task(dispatcher.watch("a", 1, "one", 1, 10.0))
-        await asyncio.sleep(0)
-        await dispatcher.cancel("one", "pruned")
-        return await asyncio.wait_for(watch, 1.0)
-
-    assert play(story()) is True
+async def test_cancelling_wakes_the_watch_at_once(held):
+    watch = asyncio.create_task(held.watch("a", 1, "one", 1, 10.0))
+    await asyncio.sleep(0)
+    await held.cancel("one", "pruned")
+    assert await asyncio.wait_for(watch, 1.0) is True
 
 
-def test_a_restarted_dispatcher_adopts_what_lanes_hold(monkeypatch):
+async def test_a_restarted_dispatcher_adopts_what_lanes_hold(monkeypatch):
     monkeypatch.setattr(module, "ADOPTION_SECONDS", 0.2)
-
-    async def story():
-        dispatcher = Dispatcher(max_failures=1, restarted=True)
-        unknown = await dispatcher.poll("one", 0, 0.0)
-        await dispatcher.recall({}, {}, [])
-        await dispatcher.submit("one", WORK)
-        await dispatcher.submit("two", WORK)
-        early = await dispatcher.take("b", 1, 0, 0.0)
-        go_on = not await dispatcher.watch("a", 1, "one", 2, 0.0)
-        late = await dispatcher.take("b", 1, 0, 5.0)
-        return unknown["known"], early, go_on, late["job_id"], dispatcher.queue.jobs["one"].attempt
-
-    assert play(story()) == (False, {"do": "wait"}, True, "two", 2)
+    dispatcher = Dispatcher(max_failures=1, restarted=True)
+    assert not (await dispatcher.poll("one", 0, 0.0))["known"]
+    await dispatcher.recall({}, {}, [])
+    await submit(dispatcher, "one", "two")
+    assert await lease(dispatcher, "b") == WAIT
+    assert not await dispatcher.watch("a", 1, "one", 2, 0.0)
+    assert (await dispatcher.take("b", 1, 0, 5.0))["job_id"] == "two"
+    assert dispatcher.queue.jobs["one"].attempt == 2
 
 
-def test_stop_sends_lanes_home_and_ends_all(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await dispatcher.submit("two", WORK)
-        await lease(dispatcher)
-        await dispatcher.stop()
-        drained_early = await dispatcher.drain(0.0)
-        await dispatcher.post("a", 1, "one", 1, end("stopped"))
-        assert not await again(dispatcher, "b")
-        return (
-            (await lease(dispatcher, seq=1))["do"],
-            drained_early,
-            await dispatcher.drain(0.0),
-            (await dispatcher.ended_since(0, 0, 0.0))["ended"],
-        )
-
-    do, early, drained, ended = play(story())
-    assert (do, early, drained) == ("stop", False, True)
+async def test_stop_sends_lanes_home_and_ends_all(dispatcher):
+    await submit(dispatcher, "one", "two")
+    await lease(dispatcher)
+    await dispatcher.stop()
+    assert not await dispatcher.drain(0.0)
+    await dispatcher.post("a", 1, "one", 1, end("stopped"))
+    assert not await again(dispatcher, "b")
+    assert await lease(dispatcher, seq=1) == STOP
+    assert await dispatcher.drain(0.0)
+    ended = (await dispatcher.ended_since(0, 0, 0.0))["ended"]
     assert {job["job_id"]: job["end"]["state"] for job in ended} == {"one": "interrupted", "two": "interrupted"}
 
 
-def test_lanes_that_come_up_again_without_work_are_counted(dispatcher):
-    async def story():
-        incarnations = [await again(dispatcher) for _ in range(3)]
-        idle = (await dispatcher.status())["lanes"]["a"]["idle_incarnations"]
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher, incarnation=incarnations[-1])
-        await dispatcher.post("a", incarnations[-1], "one", 1, {"kind": "progress", "step": 1})
-        await again(dispatcher)
-        return idle, (await dispatcher.status())["lanes"]["a"]["idle_incarnations"]
+async def test_lanes_that_come_up_again_without_work_are_counted(dispatcher):
+    async def idle():
+        return (await dispatcher.status())["lanes"]["a"]["idle_incarnations"]
 
-    assert play(story()) == (2, 0)
+    incarnation = [await again(dispatcher) for _ in range(3)][-1]
+    assert await idle() == 2
+    await submit(dispatcher, "one")
+    await lease(dispatcher, incarnation=incarnation)
+    await dispatcher.post("a", incarnation, "one", 1, {"kind": "progress", "step": 1})
+    await again(dispatcher)
+    assert await idle() == 0
 
 
-def test_a_lost_lanes_jobs_are_queued_at_once_and_it_is_not_heard_any_more(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        incarnation = await again(dispatcher)
-        await lease(dispatcher, incarnation=incarnation)
-        assert await dispatcher.lost("a") == incarnation
-        elsewhere = await lease(dispatcher, "b")
-        heard = await dispatcher.post("a", incarnation, "one", 1, end())
-        gone = await dispatcher.take("a", incarnation, 1, 0.0)
-        back = await again(dispatcher)
-        return elsewhere, heard, gone, back > incarnation, await dispatcher.lost("never up")
-
-    assert play(story()) == ({"do": "work", "job_id": "one", "attempt": 2}, False, {"do": "stop"}, True, 0)
+async def test_a_lost_lanes_jobs_are_queued_at_once_and_it_is_not_heard_any_more(dispatcher):
+    await submit(dispatcher, "one")
+    incarnation = await again(dispatcher)
+    await lease(dispatcher, incarnation=incarnation)
+    assert await dispatcher.lost("a") == incarnation
+    assert await lease(dispatcher, "b") == {"do": "work", "job_id": "one", "attempt": 2}
+    assert not await dispatcher.post("a", incarnation, "one", 1, end())
+    assert await lease(dispatcher, incarnation=incarnation, seq=1) == STOP
+    assert await again(dispatcher) > incarnation
+    assert await dispatcher.lost("never up") == 0
 
 
 @pytest.mark.parametrize("clock", [[50, 40, 7], [7, 7, 7], [1, 2, 3]])
 def test_incarnations_are_numbered_upwards_whatever_the_clock_does(clock):
-    leases = JobQueue(1, lambda _job: None, clock_ns=iter(clock).__next__)
-    numbers = [leases.join("a", start) for start in ("x", "x", "y", "z", "z")]
+    queue = JobQueue(1, lambda _job: None, clock_ns=iter(clock).__next__)
+    numbers = [queue.join("a", start) for start in ("x", "x", "y", "z", "z")]
     assert numbers[0] == numbers[1] < numbers[2] < numbers[3] == numbers[4]
 
 
-def test_a_restarted_dispatcher_hands_out_nothing_before_it_knows_what_has_been_done(monkeypatch):
+async def test_a_restarted_dispatcher_hands_out_nothing_before_it_knows_what_has_been_done(monkeypatch):
     monkeypatch.setattr(module, "ADOPTION_SECONDS", 0.0)
     done = {"job_id": "one", "work": WORK, "attempt": 1, "end": {"state": "complete"}}
-
-    async def story():
-        dispatcher = Dispatcher(max_failures=1, restarted=True)
-        for name in ("one", "two", "three"):
-            await dispatcher.submit(name, WORK)  # by Tune trials
-        early = await lease(dispatcher)
-        await dispatcher.recall({"base": WORK}, {"two": "pruned"}, [done])
-        late = [(await lease(dispatcher, seq=seq)).get("job_id") for seq in range(3)]
-        ends = [(await dispatcher.poll(name, 0, 0.0))["end"]["state"] for name in ("one", "two")]
-        return early, late, ends
-
-    assert play(story()) == ({"do": "wait"}, ["three", "base", None], ["complete", "pruned"])
+    dispatcher = Dispatcher(max_failures=1, restarted=True)
+    await submit(dispatcher, "one", "two", "three")  # by Tune trials
+    assert await lease(dispatcher) == WAIT
+    await dispatcher.recall({"base": WORK}, {"two": "pruned"}, [done])
+    assert [(await lease(dispatcher, seq=seq)).get("job_id") for seq in range(3)] == ["three", "base", None]
+    assert [await end_of(dispatcher, name) for name in ("one", "two")] == ["complete", "pruned"]
 
 
-def test_of_two_incarnations_that_a_young_dispatcher_hears_the_later_counts(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher, incarnation=4)
-        newer = await lease(dispatcher, incarnation=5)
-        return newer["job_id"], (await lease(dispatcher, incarnation=4, seq=1))["do"]
-
-    assert play(story()) == ("one", "stop")
+async def test_of_two_incarnations_that_a_young_dispatcher_hears_the_later_counts(dispatcher):
+    await submit(dispatcher, "one")
+    await lease(dispatcher, incarnation=4)
+    assert (await lease(dispatcher, incarnation=5))["job_id"] == "one"
+    assert await lease(dispatcher, incarnation=4, seq=1) == STOP
 
 
-def test_a_lane_that_asks_a_restarted_dispatcher_for_its_work_waits_until_that_is_known():
-    async def story():
-        dispatcher = Dispatcher(max_failures=1, restarted=True)
-        early = await dispatcher.work_of("one", 0.0)
-        asked = asyncio.create_task(dispatcher.work_of("one", 10.0))
-        await dispatcher.watch("a", 1, "one", 1, 0.0)  # adopts it
-        await dispatcher.submit("one", WORK)
-        return early, await asyncio.wait_for(asked, 1.0)
-
-    assert play(story()) == (None, WORK)
+async def test_a_lane_that_asks_a_restarted_dispatcher_for_its_work_waits_until_that_is_known():
+    dispatcher = Dispatcher(max_failures=1, restarted=True)
+    assert await dispatcher.work_of("one", 0.0) is None
+    asked = asyncio.create_task(dispatcher.work_of("one", 10.0))
+    await dispatcher.watch("a", 1, "one", 1, 0.0)  # adopts it
+    await submit(dispatcher, "one")
+    assert await asyncio.wait_for(asked, 1.0) == WORK
 
 
-def test_an_error_that_trials_shared_is_nobodys_and_each_is_tried_again_alone(dispatcher):
-    async def story():
-        for name in ("one", "two"):
-            await dispatcher.submit(name, {**WORK, "slots": 2})
-        for seq, name in enumerate(("one", "two")):
-            await lease(dispatcher, seq=seq)
-            await dispatcher.post("a", 1, name, 1, {"kind": "error", "error": "boom", "shared": True})
-        again = await lease(dispatcher, seq=2)
-        slots = (await dispatcher.work_of("one", 0.0))["slots"]
-        await dispatcher.post("a", 1, "one", 2, {"kind": "error", "error": "boom", "shared": False})
-        await lease(dispatcher, seq=3)
-        await dispatcher.post("a", 1, "one", 3, {"kind": "error", "error": "boom", "shared": False})
-        return (
-            again["attempt"],
-            slots,
-            (await dispatcher.poll("one", 0, 0.0))["end"]["state"],
-            dispatcher.queue.jobs["two"].errors,
-        )
-
-    assert play(story()) == (2, 1, "failed", [])  # max_failures is 1: the shared one did not count
+async def test_an_error_that_trials_shared_is_nobodys_and_each_is_tried_again_alone(dispatcher):
+    await submit(dispatcher, "one", "two", slots=2)
+    for seq, name in enumerate(("one", "two")):
+        await lease(dispatcher, seq=seq)
+        await dispatcher.post("a", 1, name, 1, error(shared=True))
+    assert (await lease(dispatcher, seq=2))["attempt"] == 2
+    assert (await dispatcher.work_of("one", 0.0))["slots"] == 1
+    await dispatcher.post("a", 1, "one", 2, error(shared=False))
+    await lease(dispatcher, seq=3)
+    await dispatcher.post("a", 1, "one", 3, error(shared=False))
+    assert await end_of(dispatcher, "one") == "failed"  # max_failures is 1: the shared error did not count
+    assert dispatcher.queue.jobs["two"].errors == []
 
 
-def test_trials_whose_worker_is_lost_twice_are_tried_alone(dispatcher):
-    async def story():
-        dispatcher.queue.max_failures = 5
-        for name in ("one", "two"):
-            await dispatcher.submit(name, {**WORK, "slots": 2})
-        seen = []
-        for _ in range(3):
-            incarnation = await again(dispatcher)
-            for seq in (0, 1):
-                await lease(dispatcher, incarnation=incarnation, seq=seq)
-            seen.append([(await dispatcher.work_of(name, 0.0))["slots"] for name in ("one", "two")])
-        return seen
-
-    assert play(story()) == [[2, 2], [2, 2], [1, 1]]
+async def test_trials_whose_worker_is_lost_twice_are_tried_alone(dispatcher):
+    dispatcher.queue.max_failures = 5
+    await submit(dispatcher, "one", "two", slots=2)
+    slots = []
+    for _ in range(3):
+        incarnation = await again(dispatcher)
+        for seq in (0, 1):
+            await lease(dispatcher, incarnation=incarnation, seq=seq)
+        slots.append([(await dispatcher.work_of(name, 0.0))["slots"] for name in ("one", "two")])
+    assert slots == [[2, 2], [2, 2], [1, 1]]
 
 
-def test_a_preempted_trial_is_queued_again_and_has_not_failed(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        for number in range(5):
-            await lease(dispatcher, seq=number)
-            await dispatcher.post("a", 1, "one", number + 1, end("preempted", steps=number))
-        await lease(dispatcher, seq=5)
-        await dispatcher.post("a", 1, "one", 6, end())
-        return (await dispatcher.ended_since(0, 0, 0.0))["ended"]
-
-    (job,) = play(story())
+async def test_a_preempted_trial_is_queued_again_and_has_not_failed(dispatcher):
+    await submit(dispatcher, "one")
+    for number in range(5):
+        await lease(dispatcher, seq=number)
+        await dispatcher.post("a", 1, "one", number + 1, end("preempted", steps=number))
+    await lease(dispatcher, seq=5)
+    await dispatcher.post("a", 1, "one", 6, end())
+    (job,) = (await dispatcher.ended_since(0, 0, 0.0))["ended"]
     assert (job["end"]["state"], job["attempt"], job["preempted"]) == ("complete", 6, 5)
 
 
-def test_a_trial_that_was_cancelled_before_its_lane_left_has_ended(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        await dispatcher.cancel("one", "pruned")
-        await dispatcher.post("a", 1, "one", 1, end("preempted", steps=3))
-        return dispatcher.queue.jobs["one"].end
-
-    assert play(story()) == {"state": "pruned", "steps": 3}
+async def test_a_trial_that_was_cancelled_before_its_lane_left_has_ended(held):
+    await held.cancel("one", "pruned")
+    await held.post("a", 1, "one", 1, end("preempted", steps=3))
+    assert held.queue.jobs["one"].end == {"state": "pruned", "steps": 3}
 
 
-def test_a_lane_that_leaves_gives_back_what_it_has_not_begun_and_gets_no_more(dispatcher):
-    async def story():
-        await dispatcher.submit("one", WORK)
-        await lease(dispatcher)
-        await dispatcher.leave("a", 1)
-        left = await lease(dispatcher, seq=1)
-        other = await lease(dispatcher, "b")
-        await dispatcher.leave("a", 0)
-        return left, other["job_id"], other["attempt"], dispatcher.queue.jobs["one"].errors
-
-    assert play(story()) == ({"do": "stop"}, "one", 2, [])
+async def test_a_lane_that_leaves_gives_back_what_it_has_not_begun_and_gets_no_more(held):
+    await held.leave("a", 1)
+    assert await lease(held, seq=1) == STOP
+    assert await lease(held, "b") == {"do": "work", "job_id": "one", "attempt": 2}
+    await held.leave("a", 0)
+    assert held.queue.jobs["one"].errors == []

@@ -1,7 +1,6 @@
 """What the driver and the Tune trials do when the dispatcher has been restarted between two of their calls."""
 
 import asyncio
-import inspect
 
 import pytest
 
@@ -23,8 +22,7 @@ class Actor:
         self.dispatcher._no_lease_before = 0.0
 
     def call(self, method, *args):
-        answer = getattr(self.dispatcher, method)(*args)
-        return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+        return asyncio.run(getattr(self.dispatcher, method)(*args))
 
 
 @pytest.fixture

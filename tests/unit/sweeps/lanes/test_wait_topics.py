@@ -19,8 +19,8 @@ HANGS_AFTER_SECONDS = 20.0
 class Endless(WaitTopics):
     """Waits as long as it takes."""
 
-    async def _rung(self, topic, seconds):
-        await super()._rung(topic, None)
+    async def _notified(self, topic, seconds):
+        await super()._notified(topic, None)
 
 
 class Play:
@@ -118,7 +118,7 @@ def test_every_wait_ends_and_every_end_is_told_once(lanes, jobs, errors, cancell
         assert state != "complete" or seen == [1, 2]
 
 
-def test_a_report_wakes_those_alone_who_wait_for_its_job():
+async def test_a_report_wakes_only_the_waiters_for_its_job():
     woken = []
 
     class Counting(WaitTopics):
@@ -126,44 +126,37 @@ def test_a_report_wakes_those_alone_who_wait_for_its_job():
             woken.extend(topic for topic in topics if topic in self._waiting)
             super().notify(*topics)
 
-    async def story():
-        dispatcher = Dispatcher(max_failures=0)
-        dispatcher._topics = Counting()
-        for number in range(3):
-            await dispatcher.submit(f"t{number}", {})
-            await dispatcher.take(f"lane-{number}", 1, 0, 0.0)
-        waits = [asyncio.create_task(dispatcher.poll(f"t{number}", 0, 1.0)) for number in range(3)]
-        waits += [
-            asyncio.create_task(dispatcher.watch(f"lane-{number}", 1, f"t{number}", 1, 1.0)) for number in range(3)
-        ]
-        await asyncio.sleep(0)
-        await dispatcher.post("lane-0", 1, "t0", 1, {"kind": "progress", "step": 1})
-        await dispatcher.post("lane-1", 1, "t1", 1, {"kind": "areas", "seq": 1, "areas": {}, "objective": 1.0})
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-        return dispatcher._topics._waiting
-
-    assert asyncio.run(story()) == {}, "a wait that is over leaves nothing behind"
+    dispatcher = Dispatcher(max_failures=0)
+    dispatcher._topics = Counting()
+    waits = []
+    for number in range(3):
+        job, lane = f"t{number}", f"lane-{number}"
+        await dispatcher.submit(job, {})
+        await dispatcher.take(lane, 1, 0, 0.0)
+        calls = dispatcher.poll(job, 0, 1.0), dispatcher.watch(lane, 1, job, 1, 1.0)
+        waits += [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    await dispatcher.post("lane-0", 1, "t0", 1, {"kind": "progress", "step": 1})
+    await dispatcher.post("lane-1", 1, "t1", 1, {"kind": "areas", "seq": 1, "areas": {}, "objective": 1.0})
     assert woken == ["t1"]
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    assert dispatcher._topics._waiting == {}, "a wait that is over leaves nothing behind"
 
 
-def test_the_status_holds_what_has_changed_since():
-    async def story():
-        dispatcher = Dispatcher(max_failures=0)
-        for name in ("one", "two"):
-            await dispatcher.submit(name, {})
-        first = await dispatcher.status()
-        marks = first["born"], first["changes"]
-        nothing = await dispatcher.status(*marks)
-        await dispatcher.cancel("two", "pruned")
-        return (
-            set(first["jobs"]),
-            set(nothing["jobs"]),
-            set((await dispatcher.status(*marks))["jobs"]),
-            await dispatcher.status(1, 9),
-        )
+async def test_the_status_holds_what_has_changed_since():
+    dispatcher = Dispatcher(max_failures=0)
 
-    first, nothing, changed, of_another = asyncio.run(story())
-    assert (first, nothing, changed) == ({"one", "two"}, set(), {"two"})
-    assert set(of_another["jobs"]) == {"one", "two"}, "the marks of a dispatcher that died count for nothing"
+    async def changed(*marks):
+        return set((await dispatcher.status(*marks))["jobs"])
+
+    for name in ("one", "two"):
+        await dispatcher.submit(name, {})
+    first = await dispatcher.status()
+    marks = first["born"], first["changes"]
+    assert set(first["jobs"]) == {"one", "two"}
+    assert await changed(*marks) == set()
+    await dispatcher.cancel("two", "pruned")
+    assert await changed(*marks) == {"two"}
+    assert await changed(1, 9) == {"one", "two"}, "the marks of a dispatcher that died count for nothing"

@@ -28,15 +28,12 @@ def test_table(method: str, parameters: int | None, peak: tuple, floor: tuple) -
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_source_says_what_is_ours_and_what_is_not_known(method: str) -> None:
+def test_source_says_what_is_ours_and_what_is_not_known_and_no_parameters_are_refused(method: str) -> None:
     assert "ours" in recommended(method, 135_000_000).source
     assert "size not known" in recommended(method, None).source
     assert "size not known" not in recommended(method, 8_000_000_000).source
-
-
-def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        recommended("full", 0)
+        recommended(method, 0)
 
 
 @pytest.mark.parametrize(("method", "peak"), [("full", 1.0e-5), ("lora", 3e-4)])

@@ -12,7 +12,7 @@ from sweeps.folder.resume import resumed_config
 from sweeps.ledger.history import ended_trials, past_of
 from sweeps.ledger.ledger import Ledger
 from sweeps.rebuild.__main__ import main, rebuild
-from sweeps.search.optuna_search import SweepSearch, tell_replicates
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
 from sweeps.search.study import open_storage
 from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.config.trial_spec import TrialSpec
@@ -64,7 +64,7 @@ def search_of(config, ledger, history=()):
         ledger.append("trial_submitted", spec=spec.model_dump())
         specs.append(spec)
 
-    return SweepSearch(config, [POINT], BASE, {"lanes": "x"}, submitted, history), specs
+    return SweepSearch(config, BASE, Launch({"lanes": "x"}, submitted), Beginning([POINT], history)), specs
 
 
 def end(search, ledger, spec, tune_id, state, values=(), **more):

@@ -4,16 +4,13 @@ import math
 
 import optuna
 import pytest
-import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweeps.config.sweep_config import load_config
-from sweeps.search.optuna_search import SweepSearch, tell_replicates
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.tell import as_trials
-from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.storage.layout import STUDY_FILE
 
 BASE = 3.0
@@ -21,12 +18,8 @@ POINT = {"peak_lr": 3e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}
 
 
 @pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
-    config = load_config(path, [f"storage_path={tmp_path}", "search.sampler=random"])
-    config.folder.mkdir()
-    return config
+def config(load):
+    return load("search.sampler=random")
 
 
 @pytest.fixture
@@ -35,8 +28,20 @@ def submitted():
 
 
 @pytest.fixture
-def search(config, submitted):
-    return SweepSearch(config, [POINT], BASE, {"lanes": "x"}, submitted.append)
+def start(submitted):
+    """Starts a search that notes what it submits."""
+
+    def search(config, *points, submitted_before=0, room=None):
+        config.folder.mkdir(exist_ok=True)
+        beginning = Beginning(points, submitted=submitted_before)
+        return SweepSearch(config, BASE, Launch({"lanes": "x"}, submitted.append, room), beginning)
+
+    return search
+
+
+@pytest.fixture
+def search(config, start):
+    return start(config, POINT)
 
 
 def result(state, objective=math.nan, step=10, **more):
@@ -136,9 +141,8 @@ def test_replicates_are_repeated_observations(config, search, submitted):
     search.suggest("a")
     search.on_trial_complete("a", result("complete", 1.5))
     search.close()
-    again = submitted[0].model_copy(
-        update={"trial_id": "t0001-r1", "seed": 1, "kind": "replicate", "replicate_of": "t0001"}
-    )
+    own = {"trial_id": "t0001-r1", "seed": 1, "kind": "replicate", "replicate_of": "t0001"}
+    again = submitted[0].model_copy(update=own)
     tell_replicates(config, [record(again, "complete", [record_point(1.6)])], BASE)
     first, second = study(config).trials
     assert (first.value, second.value) == (1.5, 1.6)
@@ -164,45 +168,36 @@ def test_the_recommended_point_comes_first_and_fixed_values_are_kept(search, sub
     assert [spec.trial_id for spec in submitted] == ["t0001", "t0002"]
 
 
-def test_a_floor_near_the_peak_is_lowered_and_both_values_are_said(config, submitted):
+def test_a_floor_near_the_peak_is_lowered_and_both_values_are_said(load, start):
     low = {"peak_lr": 5e-5, "warmup_fraction": 0.05, "decay_floor": 4.5e-5}
-    config = load_from(config, ["space.decay_floor={low: 4e-5, high: 5e-5}"])
-    spec = SweepSearch(config, [low], BASE, {}, submitted.append).suggest("a")["spec"]
+    spec = start(load("space.decay_floor={low: 4e-5, high: 5e-5}"), low).suggest("a")["spec"]
     assert spec["params"]["decay_floor"] == pytest.approx(4e-5)
     assert spec["drawn"] == {"decay_floor": pytest.approx(4.5e-5)}
 
 
 @pytest.mark.parametrize("sampler", ["gp", "random", "grid"])
-def test_a_space_without_ranges_is_one_point(config, submitted, sampler):
-    overrides = ["space.peak_lr=1e-4", "space.warmup_fraction=0.05", f"search.sampler={sampler}"]
-    config = load_from(config, overrides)
+def test_a_space_without_ranges_is_one_point(load, start, sampler):
+    config = load("space.peak_lr=1e-4", "space.warmup_fraction=0.05", f"search.sampler={sampler}")
     assert distributions(config) == {}
-    search = SweepSearch(config, [], BASE, {}, submitted.append)
+    search = start(config)
     assert search.suggest("a")["spec"]["params"] == fixed_params(config)
     search.on_trial_complete("a", result("complete", 1.5))
     assert study(config).trials[0].value == 1.5
 
 
-def test_after_a_restart_other_points_are_proposed_and_seed_points_are_not_repeated(config, submitted):
-    first = SweepSearch(config, [POINT], BASE, {}, submitted.append)
+def test_after_a_restart_other_points_are_proposed_and_seed_points_are_not_repeated(config, start):
+    first = start(config, POINT)
     before = [first.suggest(name)["spec"]["params"] for name in "abc"]
     first.close()
-    again = SweepSearch(config, [POINT], BASE, {}, submitted.append, submitted=3)
+    again = start(config, POINT, submitted_before=3)
     after = [again.suggest(name)["spec"] for name in "abc"]
     assert [spec["trial_id"] for spec in after] == ["t0004", "t0005", "t0006"]
     assert not [spec for spec in after if spec["params"] in before]
 
 
-def load_from(config, overrides):
-    return load_config(
-        config.folder.parent / "small.yaml",
-        [f"storage_path={config.folder.parent}", "search.sampler=random", *overrides],
-    )
-
-
-def test_nothing_is_proposed_while_every_slot_has_a_trial_but_never_with_nothing_running(config, submitted):
+def test_nothing_is_proposed_while_every_slot_has_a_trial_but_never_with_nothing_running(config, start, submitted):
     slots = [2]
-    search = SweepSearch(config, [], BASE, {}, submitted.append, room=lambda: slots[0])
+    search = start(config, room=lambda: slots[0])
     assert [search.suggest(name) is not None for name in "abc"] == [True, True, False]
     search.on_trial_complete("a", result("complete", 2.0))
     assert search.suggest("d") is not None

@@ -1,7 +1,6 @@
 """A trial's Tune actor comes and goes; the trial stays what the dispatcher knows of it."""
 
 import asyncio
-import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -18,16 +17,9 @@ def dispatcher(monkeypatch):
     """A dispatcher that answers without Ray."""
     dispatcher = Dispatcher(max_failures=1)
 
-    def remote(method):
-        def call(*given):
-            answer = getattr(dispatcher, method)(*given)
-            return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
-
-        return SimpleNamespace(remote=call)
-
     class Handle:
         def __getattr__(self, method):
-            return remote(method)
+            return SimpleNamespace(remote=lambda *given: asyncio.run(getattr(dispatcher, method)(*given)))
 
     monkeypatch.setattr(ray, "get_actor", lambda name, namespace: Handle())
     monkeypatch.setattr(ray, "get", lambda answer: answer)

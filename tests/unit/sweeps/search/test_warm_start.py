@@ -4,26 +4,17 @@ import json
 
 import optuna
 import pytest
-import yaml
 from optuna.trial import TrialState
 
-from sweeps.config.sweep_config import dump_config, load_config
+from sweeps.config.sweep_config import dump_config
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import WARM_START, distributions
 from sweeps.search.warm_start import check_warm_start, read_warm_start
-from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.errors import UserError, UserErrors
 
 BASE = {"home": {"nll": 3.0}}
 HASHES = {"model_sha256": {"model.safetensors": "aa"}, "data_sha256": {"train": "bb", "home": "cc"}}
-
-
-@pytest.fixture
-def load(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
-    return lambda *overrides: load_config(path, [f"storage_path={tmp_path}", *overrides])
 
 
 @pytest.fixture
@@ -74,6 +65,7 @@ def test_finished_trials_are_added_as_optuna_would_be_told_of_them(make_here, ea
         record(3, "pruned", nll=1.0, peak_lr=6e-5) | {"predicted": 2.6},
         record(4, "failed", peak_lr=2e-4),
         record(5, nll=2.1, kind="replicate"),
+        record(6, nll=1.0, kind="subset"),  # trained on a part of the set: another objective
     ]
     earlier(records=records)
     config = make_here()
@@ -88,16 +80,9 @@ def test_finished_trials_are_added_as_optuna_would_be_told_of_them(make_here, ea
     assert json.loads(json.dumps(source.summary()))["trials"][0] == "first/t0001"
 
 
-def test_trials_on_parts_of_the_training_set_have_another_objective(make_here, earlier):
-    earlier(records=[record(1), record(2, nll=1.0, kind="subset")])
-    (source,) = read_warm_start(make_here(), BASE)
-    assert [trial.user_attrs["trial_id"] for trial in source.trials] == ["first/t0001"]
-
-
 def test_the_model_starts_at_once_and_may_come_back_to_their_settings(make_here, earlier):
     earlier(records=[record(n, nll=2.0 + n, peak_lr=n * 1e-4) for n in range(1, 6)])
     config = make_here("search.startup_trials=4")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=make_sampler(config, 0))
     study.add_trials(read_warm_start(config, BASE)[0].trials)
     study.sampler.quasi_random.sample_relative = None  # not asked: there are enough finished trials
@@ -115,17 +100,17 @@ def test_the_ledger_is_believed_before_the_other_file(make_here, earlier):
 @pytest.mark.parametrize(
     ("hashes", "overrides", "base", "why"),
     [
-        ({"model_sha256": {"model.safetensors": "x"}}, [], BASE, "the model's weights differ"),
-        ({"model_sha256": {}}, [], BASE, "the model's weights differ"),
-        ({"data_sha256": {"train": "x", "home": "cc"}}, [], BASE, "the training data differ"),
-        ({"data_sha256": {"home": "cc"}}, [], BASE, "the training data can't be compared: no file with a hash there"),
-        ({"data_sha256": {"train": "bb", "home": "x"}}, [], BASE, "the held-out area home differs"),
-        ({"data_sha256": {"train": "bb"}}, [], {}, "the held-out area home can't be compared"),
+        ({"model_sha256": {"model.safetensors": "x"}}, [], BASE, "model.sha256 is aa here and x there"),
+        ({"model_sha256": {}}, [], BASE, "model.sha256 is aa here and unknown there"),
+        ({"data_sha256": {"train": "x", "home": "cc"}}, [], BASE, "data.train.sha256 is bb here and x there"),
+        ({"data_sha256": {"home": "cc"}}, [], BASE, "data.train.sha256 is bb here and unknown there"),
+        ({"data_sha256": {"train": "bb", "home": "x"}}, [], BASE, "heldout.areas.home.sha256 is cc here and x there"),
+        ({"data_sha256": {"train": "bb"}}, [], {}, "heldout.areas.home.sha256 is cc here and unknown there"),
         ({}, ["model.method=full"], BASE, "model.method is lora here and full there"),
         ({}, ["model.lora.target_modules=[q_proj]"], BASE, "model.lora.target_modules is all-linear here"),
         ({}, ["data.limit=9"], BASE, "data.limit is None here and 9 there"),
         ({}, ["heldout.areas.home.limit=9"], BASE, "heldout.areas.home.limit is None here and 9 there"),
-        ({}, ["training.schedule.shape=cosine"], BASE, "training.schedule is shape='linear'"),
+        ({}, ["training.schedule.shape=cosine"], BASE, "training.schedule.shape is linear here and cosine there"),
         ({}, ["resources.workers_per_lane=2"], BASE, "resources.workers_per_lane is 1 here and 2 there"),
         ({}, [], {"home": {"nll": 3.1}}, "the base model scores 3.0000 here and 3.1000 there"),
     ],
@@ -136,6 +121,14 @@ def test_what_does_not_match_is_said_and_gives_nothing(make_here, earlier, hashe
     assert source.trials == []
     assert why in source.words()
     assert "does not match" in source.words()
+
+
+@pytest.mark.parametrize("hashes", [{"model_sha256": {}}, {"data_sha256": {"home": "cc"}}])
+def test_hashes_that_both_sweeps_lack_are_no_agreement(make_here, earlier, hashes):
+    earlier(records=[record(1)], hashes=HASHES | hashes)
+    config = make_here()
+    (config.folder / "manifest.json").write_text(json.dumps(HASHES | hashes))
+    assert "sha256 is unknown here and unknown there" in read_warm_start(config, BASE)[0].words()
 
 
 def test_shards_of_the_model_may_have_other_names(make_here, earlier):
@@ -186,7 +179,7 @@ def test_a_broken_file_is_the_users_error(make_here, earlier):
         read_warm_start(make_here(), BASE)
 
 
-def test_folders_that_hold_no_sweep_are_mistakes_of_the_config(make_here, load):
+def test_folders_that_hold_no_other_sweep_are_mistakes_of_the_config(make_here, earlier, load):
     config = make_here()
     (mistake,) = check_warm_start(config)
     assert mistake.where == "search.warm_start[0]"
@@ -194,9 +187,6 @@ def test_folders_that_hold_no_sweep_are_mistakes_of_the_config(make_here, load):
     with pytest.raises(UserErrors):
         read_warm_start(config, BASE)
     assert check_warm_start(load()) == []
-
-
-def test_a_sweep_does_not_start_from_itself(earlier, load):
     folder = earlier(records=[record(1)]).folder
     (mistake,) = check_warm_start(load("name=first", f"search.warm_start=[{folder}]"))
     assert "must be another sweep's folder" in str(mistake)

@@ -23,12 +23,8 @@ def place(tmp_path, monkeypatch):
         (place / name).write_text(f"raise AssertionError('{name} was imported')\n" if name.endswith(".py") else "{}\n")
     scorers = ["exact_match", "own.part:score", "single:score", "json:loads", {"number_within": 0.1}]
     areas = {"home": {"path": "home.jsonl", "scorers": scorers}, "far": "owner/a-hub-id"}
-    config = {
-        **SMALL,
-        "data": {"train": "data/train.jsonl"},
-        "heldout": {"areas": areas},
-        "storage_path": "/mnt/sweeps",
-    }
+    own = {"data": {"train": "data/train.jsonl"}, "heldout": {"areas": areas}, "storage_path": "/mnt/sweeps"}
+    config = SMALL | own
     (place / "mine.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
@@ -37,7 +33,7 @@ def place(tmp_path, monkeypatch):
 
 def packed(tmp_path, *overrides):
     folder = tmp_path / "parcel"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     names = pack(load_config("mine.yaml", list(overrides)), folder)
     return folder, names
 
@@ -63,13 +59,10 @@ def test_the_config_goes_with_its_overrides_resolved(tmp_path):
 @pytest.mark.usefixtures("place")
 def test_the_code_that_is_sent_runs_there(tmp_path):
     folder, _ = packed(tmp_path)
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        "import sys; sys.path.insert(0, '.'); import sweeps.run as r; print(r.__file__)",
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+    code = "import sys; sys.path.insert(0, '.'); import sweeps.run as r; print(r.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.strip() == str(folder / "sweeps" / "run.py")
 
 
@@ -90,13 +83,9 @@ def test_paths_that_would_be_lost_on_the_cluster_are_refused(tmp_path, override,
 
 
 @pytest.mark.usefixtures("place")
-def test_large_data_is_not_sent(tmp_path, monkeypatch):
+def test_large_data_is_not_sent_and_a_scorer_that_is_nowhere_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.submit.job_package.LARGEST_BYTES", 1000)
     with pytest.raises(UserError, match="files sent with a job must be at most"):
         packed(tmp_path)
-
-
-@pytest.mark.usefixtures("place")
-def test_a_scorer_that_is_nowhere_is_refused(tmp_path):
     with pytest.raises(UserError, match="the module of the scorer nowhere_at_all must be found"):
         packed(tmp_path, "heldout.areas.home.scorers=['nowhere_at_all:score']")
