@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
 from trainables.storage.checksums import sha256_of
@@ -81,8 +82,7 @@ def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> 
 
 def precisions(ledger: Ledger) -> list[str]:
     """What the trials that ended were computed in, "auto" resolved: one precision, unless lanes differ."""
-    ended = [event["trial"] for event in ledger.read()[0] if event["event"] == "trial_ended"]
-    return sorted({trial["precision"] for trial in ended if trial.get("precision")})
+    return sorted({p for trial in ended_trials(ledger.read()[0]) if (p := trial.get("precision"))})
 
 
 def git_commit(folder: Path) -> str | None:

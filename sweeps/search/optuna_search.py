@@ -17,10 +17,11 @@ from optuna.trial import FrozenTrial
 from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import Record, as_trials, outcome_of
+from sweeps.search.tell import as_trials, outcome_of
 from trainables.config.trial_spec import TrialSpec
 from trainables.optim.lr_schedule import cap_floor
 from trainables.reliability import fault_injection
@@ -51,10 +52,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         submitted: Trials that earlier starts proposed.
         room: Trials that can be trained at once now; None for as many as Tune asks for. Where there is no room nothing
             is proposed, unless nothing runs: Tune would take that for the end.
-
-    Attributes:
-        predictions: The final objective that a trial would have had, by trial id: whoever stops a trial puts it here
-            first, and Optuna is told that.
+        stopped: Trials that the pruner has stopped: Optuna gets their predicted final objectives.
     """
 
     def __init__(
@@ -68,10 +66,11 @@ class SweepSearch(NeverRestored, OptunaSearch):
         unfinished: Sequence[TrialSpec] = (),
         submitted: int = 0,
         room: Callable[[], int] | None = None,
+        stopped: StoppedTrials | None = None,
     ) -> None:
         self.config, self.base_objective, self.trial_config = config, base_objective, trial_config
         self.on_submitted, self.next_number, self.unfinished = on_submitted, submitted + 1, list(unfinished)
-        self.predictions: dict[str, float] = {}
+        self.predictions = (stopped or StoppedTrials()).predictions
         self.room = room
         self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
         super().__init__(
@@ -146,7 +145,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         """Nothing: see `save`."""
 
 
-def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objective: float) -> None:
+def tell_replicates(config: SweepConfig, records: Sequence[TrialRecord], base_objective: float) -> None:
     """Adds replicates that have ended to the study's journal, as repeated observations; those it has stay as they are.
 
     Args:

@@ -22,10 +22,9 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import Distribution, distributions
 from trainables.evaluation.objective import objectives_by_step
-
-Record = dict[str, Any]
 
 PRUNED, DIVERGED = "pruned", "diverged_objective"
 
@@ -86,7 +85,7 @@ def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
 
 
 def as_trials(
-    records: Sequence[Record], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
+    records: Sequence[TrialRecord], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
 ) -> list[FrozenTrial]:
     """Trials that ended, as Optuna was told of them when they did.
 
@@ -103,7 +102,9 @@ def as_trials(
     return told[len(before) :]
 
 
-def as_trial(record: Record, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]) -> FrozenTrial:
+def as_trial(
+    record: TrialRecord, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]
+) -> FrozenTrial:
     """What Optuna is told of one trial.
 
     Args:

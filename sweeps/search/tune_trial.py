@@ -39,6 +39,7 @@ class SweepTrial(tune.Trainable):
             `objective` (nats a token; lower is better), `step`, `epoch_percent`, `state` and `done`.
         """
         while True:
+            # Tune's side: Tune has to learn of the end by itself. The driver learns of it from the recorder only.
             answer: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.seen, POLL_SECONDS))
             if not answer["known"]:  # the dispatcher was restarted
                 ray.get(self.dispatcher.submit.remote(self.job_id, self.work))

@@ -19,9 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records.locate import opened
 from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import WARM_START
-from sweeps.search.tell import Record, as_trial
+from sweeps.search.tell import as_trial
 from trainables.config.hyperparameters import SEARCHABLE_LORA, SEARCHABLE_TRAINING
 from trainables.config.sections import Params
 from trainables.errors import UserError, UserErrors
@@ -137,7 +139,7 @@ def _finished(name: str, here: Side, there: Side) -> Source:
         elif not could_draw(here.config, drawn):
             outside += 1
         else:
-            marked = {**record, "params": drawn, "trial_id": f"{there.config.name}/{record['trial_id']}"}
+            marked: TrialRecord = {**record, "params": drawn, "trial_id": f"{there.config.name}/{record['trial_id']}"}
             trial = as_trial(marked, here.config, base_objective, trials)
             trial.set_user_attr(WARM_START, name)
             trials.append(trial)
@@ -210,11 +212,10 @@ def _folder(name: str) -> Path:
         return folder
 
 
-def _records(folder: Path) -> list[Record]:
+def _records(folder: Path) -> list[TrialRecord]:
     """Trials that ended: the ledger's, whose lines are checked, else those of `trials.jsonl`."""
     events, _ = Ledger(folder).read()
-    ended = [event["trial"] for event in events if event["event"] == "trial_ended"]
-    if ended:
+    if ended := ended_trials(events):
         return ended
     lines = (folder / TRIALS_FILE).read_text(encoding="utf-8").splitlines()
     return [_parse(line, folder / TRIALS_FILE) for line in lines if line.strip()]
@@ -224,7 +225,7 @@ def _read(path: Path) -> dict[str, Any]:
     return _parse(path.read_text(encoding="utf-8"), path)
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
