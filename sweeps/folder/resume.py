@@ -1,4 +1,4 @@
-"""What a sweep that was interrupted has done already, by its ledger."""
+"""The config of a resumed sweep: what may change and what must stay."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
 from trainables.storage.working_copy import parent_and_name, place_of
 
+# Where a sweep runs and what it may cost. Anything else would make its trials incomparable.
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
-
-NEEDED = (SWEEP_FILE, PLAN_FILE)
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
-    """The config of an interrupted sweep, with what the user changes of it now.
+    """Loads an interrupted sweep's config, with the changes that the user makes now.
 
     Args:
-        folder: The sweep's folder, or a copy of what lies in a store.
-        config_path: A config that should be the same but for what may change; None for the sweep's own.
+        folder: The sweep's folder, or a copy of its files in a store.
+        config_path: A config that differs only in what may change; None for the sweep's own.
         overrides: `key=value` texts on top of it.
 
     Raises:
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
     own = folder / SWEEP_FILE
-    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+    if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
         known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
         remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
         got = f"{place_of(folder)} without {', '.join(missing)}"
@@ -41,6 +40,7 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     ]
     if wrong:
         raise UserErrors(wrong)
+    # The folder may have been moved since its config was written.
     parent, name = parent_and_name(place_of(folder))
     return now.model_copy(update={"name": name, "storage_path": parent})
 
@@ -50,7 +50,7 @@ def _may_change(key: str) -> bool:
 
 
 def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves that differ between two trees of mappings: dotted key, old value, new value."""
+    """Lists the leaves that differ between two nested mappings: dotted key, old value, new value."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return [] if before == now else [(place, before, now)]
     found = []
