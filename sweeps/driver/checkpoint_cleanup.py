@@ -18,7 +18,7 @@ class CheckpointCleaner:
 
     Args:
         store: The sweep's files.
-        ledger: Records each deletion before it happens.
+        ledger: Records each deletion.
         most: Settings of which a checkpoint is kept, or "all" to keep every checkpoint.
         weights: Of the held-out areas in the objective.
         ended: Trials that earlier starts of the sweep recorded.
@@ -57,11 +57,7 @@ class CheckpointCleaner:
         }
 
     def ended(self, record: TrialRecord) -> None:
-        """Deletes the checkpoints, of this trial and of others, that its end leaves without use.
-
-        Args:
-            record: As returned by `judge`; the ledger has it already.
-        """
+        """Deletes the checkpoints that the end of this trial, as returned by `judge`, leaves without use."""
         self._update(record)
         stay = self._stay(self._live.values())
         if stay is None:

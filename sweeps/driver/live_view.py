@@ -70,7 +70,8 @@ class Progress:
             self._follow(job_id, job)
         cost = self._cost(jobs)
         if self.live:
-            self.live.update(self._table(jobs, cost))
+            if self.trials:  # none while the base model is scored
+                self.live.update(self._table(jobs, cost))
             return
         self._lines(jobs)
         if cost and not self.forecast_shown:

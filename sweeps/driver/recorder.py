@@ -23,15 +23,8 @@ POLL_SECONDS = 2.0
 class Recorder(threading.Thread):
     """Follows the dispatcher's ended jobs until `finish`. All other parts of the driver learn of ends here.
 
-    Args:
-        lanes: The lanes whose jobs are followed.
-        ledger: Where events go.
-        store: The sweep's files; a trial's are published once the ledger has its end.
-        budget: Its device-hours so far are recorded with each trial.
-        cleaner: Deletes the checkpoints that a trial's end leaves without use.
-        stopped: Predictions and findings to add to the records of stopped trials.
-
     Attributes:
+        stopped: Predictions and findings to add to the records of stopped trials.
         records: Trials that have ended, by id.
         ends: Ends of all other jobs, by id.
     """

@@ -23,14 +23,8 @@ CHECK_EVERY_SECONDS = 0.5
 class Supervisor(threading.Thread):
     """Checks the dispatcher's status twice a second, on a thread of its own, from `supervised` on.
 
-    Args:
-        sweep: Its interrupt and its budget end the sweep.
-        lanes: The lanes that do the work.
-        recorder: Reports jobs' ends; its errors end the sweep.
-        progress: The live view.
-        pruner: Stops trials not worth their remaining steps; None for another trial scheduler.
-
     Attributes:
+        pruner: Stops trials not worth their remaining steps; None for another trial scheduler.
         cut_short: Whether the sweep was told to end before its work was done.
         slots: Trials that each lane trains side by side; see `choose_slots`.
     """
@@ -50,7 +44,8 @@ class Supervisor(threading.Thread):
         try:
             while not self._finishing.wait(CHECK_EVERY_SECONDS):
                 status = self.lanes.status()
-                self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
+                if status["lanes"]:  # until the first lane is up, the planned devices count
+                    self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
                 self.progress.show(status)
                 self._prune(status)
                 self.lanes.check(status)
@@ -171,8 +166,10 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
         try:
             yield supervisor
         finally:
-            # In this order: jobs end, then the recorder reads their ends, then the live view shows them.
-            lanes.drain()
+            # In this order: trials end, then the recorder reads their ends, then the live view shows them. Other jobs
+            # are not waited for: nothing of an unfinished one is kept.
+            if progress.specs:
+                lanes.drain()
             recorder.finish()
             supervisor.finish()
     supervisor.check()

@@ -10,13 +10,9 @@ from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_F
 
 
 def remove_leftovers(store: SweepStore, ended: Collection[str]) -> None:
-    """Removes half-written files, a stale journal lock, and the resume states of ended trials.
+    """Removes half-written files, a stale journal lock, and the resume states of the trials in `ended`.
 
     The driver's lock must be held.
-
-    Args:
-        store: The sweep's files.
-        ended: Ids of the trials that have ended, by the ledger.
     """
     folder = store.folder
     # Optuna's lock is a symbolic link to the journal. A stale one would hold this driver up for half a minute.

@@ -36,17 +36,14 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     wrong = [
         UserError(key, "must stay as it was in a resumed sweep", f"{new!r} after {old!r}", "start a sweep of its own")
         for key, old, new in differences(before.model_dump(), now.model_dump())
-        if not _may_change(key) and not (key == "search.trials" and new > old)
+        if not f"{key}.".startswith(tuple(f"{allowed}." for allowed in MAY_CHANGE))
+        and not (key == "search.trials" and new > old)
     ]
     if wrong:
         raise UserErrors(wrong)
     # The folder may have been moved since its config was written.
     parent, name = parent_and_name(place_of(folder))
     return now.model_copy(update={"name": name, "storage_path": parent})
-
-
-def _may_change(key: str) -> bool:
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
 
 
 def differences(before: Any, now: Any, place: str = "") -> list[tuple[str, Any, Any]]:

@@ -35,9 +35,6 @@ _BEFORE_IT_BEGINS = (PLAN_FILE, WANDB_ID, f"{CACHE_FOLDER}/", "driver.")
 class SweepStore:
     """Moves a sweep's files between the driver's folder and the sweep's object store.
 
-    Args:
-        copy: The driver's working copy, or a plain folder.
-
     Attributes:
         folder: Where the files are on this node.
         remote: The sweep's place in an object store; None for a sweep in a plain folder.

@@ -25,10 +25,7 @@ def ended_trials(events: Sequence[Event]) -> list[TrialRecord]:
 
 
 def last(events: Iterable[Event], kind: str) -> Event | None:
-    found = None
-    for event in events:
-        found = event if event["event"] == kind else found
-    return found
+    return next((event for event in reversed([*events]) if event["event"] == kind), None)
 
 
 def write_trials(folder: Path, ended: Iterable[TrialRecord]) -> None:

@@ -65,11 +65,7 @@ def score_base_losses(supervisor: Supervisor) -> None:
 
 
 def is_enough(sweep: Sweep, areas: Areas) -> bool:
-    """Whether the base model is good enough to train no trial; prints the verdict.
-
-    Args:
-        sweep: `objective.enough` and `objective.when_enough` of its config are read.
-        areas: As returned by `score_baseline`.
+    """Whether the base model is good enough to train no trial, by `config.objective`; prints the verdict.
 
     Raises:
         UserError: No area has the metric.

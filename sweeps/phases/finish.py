@@ -45,13 +45,14 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         console.print(f"report: {f'{place}/{report.name}' if store.remote else report}", highlight=False)
     if board and board["winner"]:
         console.print(f"export the best checkpoint: python -m analysis.export {place} --to best", highlight=False)
-    if state == "failed":
-        console.print(f"when the cause is gone, continue it: python -m sweeps.run --resume {place}", highlight=False)
-    elif state == "interrupted":
-        console.print(f"continue it: python -m sweeps.run --resume {place}", highlight=False)
-    elif state == "budget_spent":
-        more = f"python -m sweeps.run --resume {place} budget.device_hours=MORE"
-        console.print(f"the budget is spent; to go on: {more}", highlight=False)
+    resume = f"python -m sweeps.run --resume {place}"
+    next_steps = {
+        "failed": f"when the cause is gone, continue it: {resume}",
+        "interrupted": f"continue it: {resume}",
+        "budget_spent": f"the budget is spent; to go on: {resume} budget.device_hours=MORE",
+    }
+    if state in next_steps:
+        console.print(next_steps[state], highlight=False)
     tell(config, news_of(config, state, board, device_hours), board, console)
     if state == "interrupted":
         return EXIT_INTERRUPTED

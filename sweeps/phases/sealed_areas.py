@@ -21,10 +21,7 @@ OPENED, SCORED = "sealed_opened", "sealed_scored"
 def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) -> None:
     """Scores the winner and the base model on every sealed area, unless they were scored before.
 
-    Args:
-        sweep: The sweep; all its trials have ended.
-        supervisor: Runs the scoring.
-        again: Opens the areas a second time, for another winner; the ledger marks it.
+    All trials must have ended. `again` opens the areas a second time, for another winner; the ledger marks it.
 
     Raises:
         LanesFailedError: An area could not be scored.

@@ -60,15 +60,6 @@ class Reading:
     findings: list[Finding] = field(default_factory=list)
     offset: int = 0
 
-    @classmethod
-    def begin(
-        cls, spec: TrialSpec, attempt: int, config: SweepConfig, samples: int, base_level: float | None
-    ) -> Reading:
-        training, _ = with_params(config.training, config.model.lora, spec.params)
-        epoch = plan_epoch(samples, training, config.resources.workers_per_lane)
-        schedule = make_schedule(spec.params, training.schedule, epoch.steps)
-        return cls(spec, attempt, epoch, schedule, CurveMonitor(schedule, training.max_grad_norm, base_level))
-
     def read_on(self, file: Path) -> bool:
         """Reads the lines that are new and complete, and returns whether there were any."""
         if not file.exists():
@@ -88,12 +79,7 @@ class Reading:
         return bool(whole)
 
     def curve(self, heldout: Mapping[int, float], final: float | None) -> TrialCurve:
-        """Converts to what `decide` takes.
-
-        Args:
-            heldout: Objective of each checkpoint by step.
-            final: Objective of a complete trial.
-        """
+        """Converts to what `decide` takes, given each checkpoint's objective by step."""
         return read_curve(
             self.spec.trial_id,
             self.spec.seed,
@@ -110,12 +96,8 @@ class Reading:
 class Pruner:
     """Decides, at every report of a running search trial, whether it goes on.
 
-    Args:
-        config: The sweep.
+    Attributes:
         samples: Samples of the training set.
-        lanes: Cancels a trial.
-        ledger: Records each stop with its numbers.
-        store: The sweep's files; curves come from it.
         stopped: Receives the predictions and findings of stopped trials.
     """
 
@@ -215,12 +197,16 @@ class Pruner:
         # Another attempt rewrites the curve. Its first lines can be here before the dispatcher names the attempt.
         shorter = reading is not None and file.exists() and file.stat().st_size < reading.offset
         if reading is None or reading.attempt != attempt or shorter:
-            reading = self._begin(spec, attempt)
-            self._readings[spec.trial_id] = reading
+            reading = self._readings[spec.trial_id] = self._begin(spec, attempt)
         return reading
 
     def _begin(self, spec: TrialSpec, attempt: int) -> Reading:
-        return Reading.begin(spec, attempt, self.config, self.samples, self._base_level)
+        config = self.config
+        training, _ = with_params(config.training, config.model.lora, spec.params)
+        epoch = plan_epoch(self.samples, training, config.resources.workers_per_lane)
+        schedule = make_schedule(spec.params, training.schedule, epoch.steps)
+        monitor = CurveMonitor(schedule, training.max_grad_norm, self._base_level)
+        return Reading(spec, attempt, epoch, schedule, monitor)
 
     def _all_finished(self, ended: Iterable[TrialRecord]) -> list[TrialCurve]:
         """The complete trials of the search, each read once."""
