@@ -6,13 +6,12 @@ import json
 import threading
 from collections.abc import Collection
 
-from sweeps.driver.budget import Budget
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
-from sweeps.folder.sweep_store import SweepStore
+from sweeps.driver.context import Sweep
 from sweeps.lanes.lanes import Lanes
 from sweeps.ledger.history import ended_trials, write_trials
-from sweeps.ledger.ledger import Ledger, append_line
-from sweeps.ledger.trial_record import EndedJob, JobEnd, StoppedTrials, TrialRecord
+from sweeps.ledger.ledger import append_line
+from sweeps.ledger.trial_record import EndedJob, JobEnd, TrialRecord
 from trainables.redaction import redact_all
 from trainables.reliability import fault_injection
 from trainables.storage.layout import TRIALS_FILE
@@ -24,24 +23,14 @@ class Recorder(threading.Thread):
     """Follows the dispatcher's ended jobs until `finish`. All other parts of the driver learn of ends here.
 
     Attributes:
-        stopped: Predictions and findings to add to the records of stopped trials.
         records: Trials that have ended, by id.
         ends: Ends of all other jobs, by id.
     """
 
-    def __init__(
-        self,
-        lanes: Lanes,
-        ledger: Ledger,
-        store: SweepStore,
-        budget: Budget,
-        cleaner: CheckpointCleaner,
-        stopped: StoppedTrials,
-    ) -> None:
+    def __init__(self, sweep: Sweep, lanes: Lanes, cleaner: CheckpointCleaner) -> None:
         super().__init__(daemon=True, name="recorder")
-        self.lanes, self.ledger = lanes, ledger
-        self.store, self.budget = store, budget
-        self.cleaner, self.stopped = cleaner, stopped
+        self.sweep, self.lanes = sweep, lanes
+        self.cleaner = cleaner
         self.records: dict[str, TrialRecord] = {}
         self.ends: dict[str, JobEnd] = {}
         self.failure: BaseException | None = None
@@ -75,7 +64,7 @@ class Recorder(threading.Thread):
         self.check()
         self.collect()
         # Lines were appended with the checkpoints kept at that time; now each says which are kept at the end.
-        write_trials(self.store.folder, ended_trials(self.ledger.read()[0]))
+        write_trials(self.sweep.store.folder, ended_trials(self.sweep.ledger.read()[0]))
 
     def collect(self, wait_seconds: float = 0.0) -> None:
         """Records what has ended since the last call, or waits up to so long for something to end."""
@@ -90,8 +79,8 @@ class Recorder(threading.Thread):
 
     def _take(self, job: EndedJob) -> None:
         self.lanes.over(job)  # type: ignore[arg-type]  # a plain dict there
-        # Work is unknown where a lane reported to a restarted dispatcher; then it is a trial.
-        if job["work"] is None or job["work"]["do"] == "trial":
+        # A restarted dispatcher may not know a job's work when its lane reports the end. A trial's end has its spec.
+        if "spec" in job["end"] or (job["work"] or {}).get("do") == "trial":
             self._record(job)
         else:
             self.ends[job["job_id"]] = job["end"]
@@ -100,25 +89,26 @@ class Recorder(threading.Thread):
             self._news.notify_all()
 
     def _record(self, job: EndedJob) -> None:
-        trial_id = job["job_id"]
-        record: TrialRecord = redact_all({**trial_record(job), "predicted": self.stopped.predictions.get(trial_id)})
-        if record["state"] == "pruned" and trial_id in self.stopped.findings:
-            record["findings"] = [*record["findings"], self.stopped.findings[trial_id]]
+        trial_id, stopped = job["job_id"], self.sweep.stopped
+        record: TrialRecord = redact_all({**trial_record(job), "predicted": stopped.predictions.get(trial_id)})
+        if record["state"] == "pruned" and trial_id in stopped.findings:
+            record["findings"] = [*record["findings"], stopped.findings[trial_id]]
         if record["state"] == "interrupted":  # not an end: a resumed sweep trains the trial again
-            self.ledger.append("trial_interrupted", trial_id=trial_id)
+            self.sweep.ledger.append("trial_interrupted", trial_id=trial_id)
             return
         record = self.cleaner.judge(record)
-        self.store.fetch_trial(trial_id)
-        self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
+        self.sweep.store.fetch_trial(trial_id)
+        self.sweep.ledger.append("trial_ended", trial=record, device_hours=self.sweep.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"
         # Not durable: every start rewrites the file from the ledger.
-        append_line(self.store.folder / TRIALS_FILE, line, self._writing, f"trials.jsonl {trial_id}", durable=False)
+        path = self.sweep.store.folder / TRIALS_FILE
+        append_line(path, line, self._writing, f"trials.jsonl {trial_id}", durable=False)
         fault_injection.reached("trial_recorded", trial_id)
         self.records[trial_id] = record
         self.cleaner.ended(record)
         # Only now: until the ledger has the end, another attempt may have to resume from the state.
-        self.store.drop_state(trial_id)
-        self.store.publish_top_files()
+        self.sweep.store.drop_state(trial_id)
+        self.sweep.store.publish_top_files()
 
 
 def trial_record(job: EndedJob) -> TrialRecord:

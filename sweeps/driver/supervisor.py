@@ -155,7 +155,7 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
     config, past = sweep.config, sweep.past
     most, weights = config.resources.keep_checkpoints, config.heldout.weights
     cleaner = CheckpointCleaner(sweep.store, sweep.ledger, most, weights, past.ended, past.contenders)
-    recorder = Recorder(lanes, sweep.ledger, sweep.store, sweep.budget, cleaner, sweep.stopped)
+    recorder = Recorder(sweep, lanes, cleaner)
     pruner = None
     if config.search.trial_scheduler == "evidence":
         pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, sweep.store, sweep.stopped)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sweeps.driver.budget import Budget
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.recorder import Recorder
 from sweeps.folder.sweep_store import SweepStore
@@ -38,9 +39,9 @@ class Lanes:
 
 
 def recorder_of(lanes, folder, stopped=StoppedTrials()):  # noqa: B008 - nothing is added to it
-    store = SweepStore(WorkingCopy(folder))
-    cleaner = CheckpointCleaner(store, Ledger(folder), 5, {})
-    return Recorder(lanes, Ledger(folder), store, SimpleNamespace(spent_hours=lambda: 0.5), cleaner, stopped)
+    store, ledger, budget = SweepStore(WorkingCopy(folder)), Ledger(folder), Budget(1, None, before_hours=0.5)
+    sweep = SimpleNamespace(store=store, ledger=ledger, budget=budget, stopped=stopped)
+    return Recorder(sweep, lanes, CheckpointCleaner(store, ledger, 5, {}))
 
 
 @pytest.fixture
