@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from trainables.errors import UserError
 from trainables.storage.layout import CLOCK_KEY, LOCK_FILE
 from trainables.storage.object_store import Found, Remote, StoreError, Version
@@ -71,7 +73,7 @@ def _take(remote: Remote, me: dict[str, Any]) -> Version:
 def _may_be_taken(remote: Remote, found: Found) -> bool:
     holder = json.loads(found.data)
     # A driver that was killed on this very machine need not be waited for.
-    if holder["released"] or (holder["machine"] == _machine() and not _lives(holder["pid"])):
+    if holder["released"] or (holder["machine"] == _machine() and not psutil.pid_exists(holder["pid"])):
         return True
     return _store_seconds(remote) - found.unix_seconds > STALE_SECONDS
 
@@ -124,13 +126,3 @@ def _machine() -> str:
     boot, space = Path("/proc/sys/kernel/random/boot_id"), "/proc/self/ns/pid"
     known = f"{boot.read_text().strip()} {os.readlink(space)}" if boot.exists() else ""
     return f"{socket.gethostname()} {known}".strip() if known else uuid.uuid4().hex
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
