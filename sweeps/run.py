@@ -1,4 +1,4 @@
-"""The command: plans a sweep, searches, and says what it found.
+"""The command that runs a sweep: plan, search, ranking.
 
 python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address ADDR]
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
+from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
 from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
 from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
@@ -28,18 +30,18 @@ from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
 from trainables.reliability import fault_injection
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import PLAN_FILE, SWEEP_FILE
-from trainables.storage.object_store import Remote, is_url
-from trainables.storage.working_copy import DRIVER, READER, WorkingCopy, top
+from trainables.storage.layout import SWEEP_FILE
+from trainables.storage.object_store import is_url
 
-if TYPE_CHECKING:  # imported for real where Ray is needed: the plan does without
+# Modules that import Ray are imported where they are used: `--plan` and user errors do without, in a second or two.
+if TYPE_CHECKING:
     from sweeps.driver.context import Sweep
     from sweeps.lanes.cluster import LanePlan
     from sweeps.lanes.lanes import Lanes
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Runs the command and returns its exit code."""
     options = parse(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
     try:
@@ -62,7 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m sweeps.run",
         description="Searches LR schedules for a fine-tune: one epoch a trial, scored on held-out areas, ranked.",
@@ -77,6 +78,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
     options = parser.parse_intermixed_args(arguments)
+    # With --resume no config is needed, and the first override is taken for it.
     if options.resume and options.config and "=" in options.config:
         options.config, options.overrides = None, [options.config, *options.overrides]
     if not options.config and not options.resume:
@@ -85,9 +87,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def start_sweep(options: argparse.Namespace, console: Console) -> int:
-    """A new sweep, or its plan alone."""
+    """Plans a new sweep, and runs it unless only the plan is asked for."""
     config = load_config(options.config, options.overrides)
-    webhook.address(config.notify)
+    webhook.address(config.notify)  # a wrong address is found before the sweep has cost anything
     with draft_folder(config) as draft:
         plan = make_plan(config, draft)
         print_plan(config, plan, console)
@@ -101,15 +103,15 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
 
 
 def resume_sweep(options: argparse.Namespace, console: Console) -> int:
-    """An interrupted sweep goes on: what has ended stays, what has not is trained first."""
+    """Continues an interrupted sweep: ended trials stay, unfinished ones are trained first."""
     from sweeps.folder.resume import resumed_config
 
-    before = WorkingCopy.of(options.resume, READER)
-    before.pull(top)
+    before = SweepStore.of_reader(options.resume)
+    before.fetch_top_files()
     config = resumed_config(before.folder, options.config, options.overrides)
     webhook.address(config.notify)
     plan = Plan.read(before.folder)
-    if not Path(plan.model_path).is_dir():  # another machine than the one before
+    if not Path(plan.model_path).is_dir():  # resumed on another machine
         plan.model_path = str(resolve_model(config.model, MODELS_CACHE))
     print_plan(config, plan, console)
     return EXIT_DONE if options.plan else run_sweep(config, plan, None, options, console)
@@ -118,12 +120,12 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
 def run_sweep(
     config: SweepConfig, plan: Plan, draft: Path | None, options: argparse.Namespace, console: Console
 ) -> int:
-    """Starts lanes, scores the base model, searches, ranks; whatever happens, the lanes are ended.
+    """Holds the sweep's locks and the Ray cluster while the sweep runs, then ranks its trials.
 
     Args:
         config: The sweep.
         plan: Its pre-flight.
-        draft: The folder to claim for a new sweep; None for one that is resumed.
+        draft: The folder to claim for a new sweep; None for a resumed one.
         options: The command line: `address` and `open_sealed_again` are read.
         console: Where to print.
 
@@ -133,44 +135,45 @@ def run_sweep(
     from sweeps.driver.recovery import open_sweep
     from sweeps.lanes import cluster
 
-    copy, home = WorkingCopy.of(config.place, DRIVER), draft or config.folder
+    store, home = SweepStore.of_driver(config.place), draft or config.folder
     home.mkdir(parents=True, exist_ok=True)
     with (
         one_driver(home),
-        one_driver_in_store(copy.remote),
+        one_driver_in_store(store.remote),
         Interrupt() as interrupt,
         used_patiently(config.folder, interrupt, console),
         cluster.connected(options.address),
     ):
-        interrupt.arm()
+        interrupt.arm()  # again: Ray has replaced the handlers
         if draft is None:
-            copy.pull()
-        joined = options.address is not None  # nodes may join it, too; a local cluster stays as it is
+            store.fetch_all()  # under the lock, so that no other driver still writes
+        joined = options.address is not None  # nodes may join such a cluster; a local one stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
         fault_injection.reached("cluster_joined", config.name)
         write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
-            claim_folder(draft, copy)
+            claim_folder(draft, store)
         fault_injection.reached("folder_claimed", config.name)
-        sweep = open_sweep(config, plan, copy, lane_plan, interrupt, console, options.open_sealed_again)
+        sweep = open_sweep(config, plan, store, lane_plan.devices, interrupt, console)
+        sweep = replace(sweep, open_sealed_again=options.open_sealed_again)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
-        copy.push_top()
-    return finish(config, state, sweep.budget.spent_hours(), console)
+        store.publish_top_files()
+    return finish(config, store, state, sweep.budget.spent_hours(), console)
 
 
 def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) -> str:
-    """Searches on lanes; the start and the end are in the ledger and the manifest, whatever lies between.
+    """Starts the lanes and searches on them; records start and end in the ledger and the manifest.
 
     Args:
         sweep: This start of the sweep.
         lane_plan: Its lanes.
-        grows: Lanes are added for nodes that join.
-        resumed: It is not the sweep's first start.
+        grows: Whether lanes are added for nodes that join.
+        resumed: Whether the sweep has been started before.
 
     Returns:
-        How the sweep ended: as `search` says, or `failed`.
+        How the sweep ended: as returned by `search`, or `failed`.
     """
     from sweeps.driver.context import lane_settings
     from sweeps.folder.identity import identify
@@ -181,14 +184,14 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
     with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
         started = {**identity, "config": config.model_dump(mode="json"), "resumed": resumed}
         ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
-        sweep.copy.push_top()
+        sweep.store.publish_top_files()
         try:
             settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
             with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
                 state = search(sweep, running)
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
-        finally:
+        finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here
             fault_injection.reached("sweep_ending", config.name)
             ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
             manifest.state, manifest.fields["precision"] = state, precisions(ledger)
@@ -196,12 +199,12 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
 
 
 def search(sweep: Sweep, running: Lanes) -> str:
-    """The base model's scores first, then, unless they are good enough, the trials.
+    """Scores the base model, then searches, confirms the winner, and scores sealed areas.
 
     Returns:
         How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
     """
-    from sweeps.driver.supervisor import watching
+    from sweeps.driver.supervisor import supervised
     from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
     from sweeps.phases.confirm import confirm_winner
     from sweeps.phases.packing import choose_slots
@@ -209,32 +212,32 @@ def search(sweep: Sweep, running: Lanes) -> str:
     from sweeps.phases.search import search_trials
     from sweeps.phases.subsets import train_on_subsets
 
-    baseline = score_baseline(sweep, running)
-    if baseline is None:
-        return "interrupted"
-    sweep.ledger.append("baseline", areas=baseline)
-    if is_enough(sweep, baseline):
-        return "not_needed"
-    with watching(sweep, running, baseline) as supervisor:
-        score_base_losses(supervisor)
-        choose_slots(sweep, supervisor)
-        search_trials(sweep, supervisor, baseline)
-        if not supervisor.cut_short:
-            confirm_winner(sweep, supervisor, baseline)
-        if not supervisor.cut_short:
-            train_on_subsets(sweep, supervisor, baseline)
-        if not supervisor.cut_short:
-            open_sealed(sweep, supervisor, again=sweep.open_sealed_again)
+    with supervised(sweep, running) as supervisor:
+        baseline = score_baseline(sweep, supervisor)
+        if baseline is not None:
+            sweep.ledger.append("baseline", areas=baseline)
+            if is_enough(sweep, baseline):
+                return "not_needed"
+            sweep.budget.search_begins()
+            score_base_losses(supervisor)
+            choose_slots(sweep, supervisor)
+            search_trials(sweep, supervisor, baseline)
+            if not supervisor.cut_short:
+                confirm_winner(sweep, supervisor, baseline)
+            if not supervisor.cut_short:
+                train_on_subsets(sweep, supervisor, baseline)
+            if not supervisor.cut_short:
+                open_sealed(sweep, supervisor, again=sweep.open_sealed_again)
     if not supervisor.cut_short:
         return "complete"
     return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
 
 
 def write_plan(config: SweepConfig, plan: Plan, draft: Path) -> None:
-    """Leaves the plan alone where the sweep would lie."""
+    # Only the plan: the draft's other files are removed with it.
     if is_url(config.storage_path):
         plan.write(draft)
-        WorkingCopy(draft, Remote(config.place)).push(PLAN_FILE)
+        publish_plan(draft, config.place)
     else:
         plan.write(config.folder)
 

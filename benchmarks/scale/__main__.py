@@ -27,6 +27,7 @@ from benchmarks.scale.simulation import BASE, CHECKPOINTS, Simulation, config_in
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.recorder import trial_record
 from sweeps.driver.recovery import recover
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger, seal
 from sweeps.search.optuna_search import Beginning, Launch, SweepSearch
 from sweeps.search.search_space import UnitCube, distributions
@@ -96,7 +97,10 @@ def recovery_seconds(trials: int) -> float:
         (config.folder / LEDGER_FILE).write_text("".join(seal(event) for event in events))
         started = time.process_time()
         past = recover(
-            config, WorkingCopy(config.folder), Ledger.of_new_driver(config.folder), Console(file=io.StringIO())
+            config,
+            SweepStore(WorkingCopy(config.folder)),
+            Ledger.of_new_driver(config.folder),
+            Console(file=io.StringIO()),
         )
         found = time.process_time() - started
     assert len(past.ended) == trials, f"{len(past.ended)} of {trials} trials came back"

@@ -1,4 +1,4 @@
-"""What a sweep has cost and will cost, in device-hours: the time that its lanes hold their GPUs (or CPU workers)."""
+"""A sweep's cost in device-hours: the time for which its lanes hold GPUs, or CPU workers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SECONDS_PER_HOUR = 3600.0
-MEASURED_FROM = 0.05
-"""Fraction of a trial that must be done before a forecast is made: the first steps of a lane are slow."""
+MEASURED_FROM = 0.05  # fraction of a trial before the first forecast, as a lane's first steps are slow
 
 
 class Budget:
     """Device-hours of one sweep, over all its starts.
 
-    A device counts while a lane has it, idle or busy: it is held, and nobody else can use it.
+    A device counts while a lane holds it, idle or busy.
 
     Args:
-        devices: GPUs (on CPUs: workers) of all lanes at the start; `hold` tells of other numbers.
+        devices: GPUs (on CPUs: workers) of all lanes at the start; `hold` changes the number.
         cap_hours: Device-hours that the sweep may cost; None for no cap.
-        before_hours: What earlier starts of the sweep have cost.
-        clock: Seconds that pass evenly.
+        before_hours: Cost of earlier starts of the sweep.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -31,18 +30,19 @@ class Budget:
         before_hours: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.devices, self.cap_hours, self._clock = devices, cap_hours, clock
+        self.devices, self.cap_hours = devices, cap_hours
+        self._clock = clock
         self._spent_hours, self._counted = before_hours, clock()
         self._before_search: float | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the supervisor, the recorder and the driver all ask
 
     def hold(self, devices: int) -> None:
-        """From now on the lanes hold so many devices."""
-        self.spent_hours()
+        """Sets the number of devices that the lanes hold from now on."""
+        self.spent_hours()  # counts the time until now by the old number
         self.devices = devices
 
     def spent_hours(self) -> float:
-        """Device-hours so far, earlier starts included."""
+        """Returns the device-hours so far, earlier starts included."""
         with self._lock:
             now = self._clock()
             self._spent_hours += self.devices * (now - self._counted) / SECONDS_PER_HOUR
@@ -50,22 +50,21 @@ class Budget:
             return self._spent_hours
 
     def is_spent(self) -> bool:
-        """Whether the cap is reached."""
         return self.cap_hours is not None and self.spent_hours() >= self.cap_hours
 
     def search_begins(self) -> None:
-        """Call when the first trial can start: from here on time is measured for the forecast."""
+        """Starts the forecast's measurement; call when the first trial can start."""
         self._before_search = self.spent_hours()
 
     def forecast_hours(self, done: float, trials: int) -> float | None:
-        """Device-hours of the whole sweep, from the speed measured so far.
+        """Extrapolates the device-hours of the whole sweep from the speed measured so far.
 
         Args:
-            done: Trials' worth of work done since `search_begins`; a running trial counts by its part of the epoch.
-            trials: Trials to be done since `search_begins`.
+            done: Trials' worth of work since `search_begins`; a running trial counts by its part of the epoch.
+            trials: Trials to train since `search_begins`.
 
         Returns:
-            None before a twentieth of a trial is done.
+            None until `MEASURED_FROM` of a trial is done.
         """
         if self._before_search is None or done < MEASURED_FROM:
             return None
@@ -74,7 +73,7 @@ class Budget:
 
 
 def trials_done(jobs: Mapping[str, Mapping[str, Any]]) -> float:
-    """Trials' worth of work in the dispatcher's status: 1 for each trial that ended, a fraction for a running one."""
+    """Sums the work in the dispatcher's status: 1 for each ended trial, a fraction for a running one."""
     return sum(
         1.0 if job["state"] == "ended" else job["step"] / job["steps"] if job.get("steps") else 0.0
         for job in jobs.values()

@@ -1,110 +1,102 @@
-"""Drops the checkpoints that `sweeps.driver.checkpoint_retention` gives up: said in the ledger first, then removed
-from the disk."""
+"""Deletes the checkpoints that `sweeps.driver.checkpoint_retention` gives up."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from sweeps.driver.checkpoint_retention import Ended, Key, kept
-from sweeps.ledger.history import DROPPED, marked
+from sweeps.folder.sweep_store import SweepStore
+from sweeps.ledger.history import DROPPED, mark_dropped
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import CheckpointRecord, TrialRecord
 from trainables.evaluation.objective import objectives_by_step
-from trainables.storage.layout import CHECKPOINTS_FOLDER, trial_file
-from trainables.storage.working_copy import WorkingCopy
-
-Record = dict[str, Any]
 
 
 class CheckpointCleaner:
-    """Knows which checkpoints of trials that have ended lie on the disk.
-
-    Those that do not have no say: none of them is wanted again.
+    """Tracks which checkpoints of ended trials are stored, and deletes those without use.
 
     Args:
-        copy: The sweep's folder, and its store, if it lies in one.
-        ledger: Where it is said what is dropped.
-        most: Settings of which a checkpoint is kept, or "all": every checkpoint of every trial.
+        store: The sweep's files.
+        ledger: Records each deletion.
+        most: Settings of which a checkpoint is kept, or "all" to keep every checkpoint.
         weights: Of the held-out areas in the objective.
         ended: Trials that earlier starts of the sweep recorded.
-        contenders: Settings that are being confirmed; more are told by `protect`.
+        contenders: Settings under confirmation; `protect` adds more.
     """
 
     def __init__(
         self,
-        copy: WorkingCopy,
+        store: SweepStore,
         ledger: Ledger,
         most: int | Literal["all"],
         weights: Mapping[str, float],
-        ended: Iterable[Record] = (),
+        ended: Iterable[TrialRecord] = (),
         contenders: Iterable[str] = (),
     ) -> None:
-        self.copy, self.ledger, self.most, self.weights = copy, ledger, most, weights
+        self.store, self.ledger = store, ledger
+        self.most, self.weights = most, weights
         self.contenders = set(contenders)
-        self._live: dict[str, Record] = {}
-        for record in ended:  # a driver that was killed may have left what it had dropped
-            self._note(record)
-            if most != "all":
+        self._live: dict[str, TrialRecord] = {}
+        for record in ended:
+            self._update(record)
+            if most != "all":  # a killed driver may have recorded a deletion and not carried it out
                 self._remove(record)
 
     def protect(self, contenders: Iterable[str]) -> None:
-        """Keeps a checkpoint of these settings whatever else is better."""
+        """Keeps a checkpoint of these settings even if better ones end."""
         self.contenders |= set(contenders)
 
-    def judge(self, record: Record) -> Record:
-        """The record of a trial that has just ended, its checkpoints marked as kept or not."""
+    def judge(self, record: TrialRecord) -> TrialRecord:
+        """Marks the checkpoints of a trial that has just ended as kept or not."""
         stay = self._stay([*self._live.values(), record])
-        points = [{**point, "kept": stay is None or _key(record, point) in stay} for point in record["checkpoints"]]
-        return {**record, "checkpoints": points}
+        points = record["checkpoints"]
+        return {
+            **record,
+            "checkpoints": [{**p, "kept": stay is None or (record["trial_id"], p["step"]) in stay} for p in points],
+        }
 
-    def ended(self, record: Record) -> None:
-        """Drops what a trial's end leaves without use, of its own checkpoints and of others; the ledger has its end.
-
-        Args:
-            record: As `judge` gave it.
-        """
-        self._note(record)
+    def ended(self, record: TrialRecord) -> None:
+        """Deletes the checkpoints that the end of this trial, as returned by `judge`, leaves without use."""
+        self._update(record)
         stay = self._stay(self._live.values())
         if stay is None:
             return
-        before = {_key(other, point): other for other in self._live.values() for point in _kept_points(other)}
+        before = {(r["trial_id"], p["step"]): r for r in self._live.values() for p in _kept_points(r)}
         gone = sorted(before.keys() - stay)
+        # Ledger first: after a crash the next driver repeats a deletion, but could not explain a missing checkpoint.
         if gone:
             self.ledger.append(DROPPED, checkpoints=[{"trial_id": name, "step": step} for name, step in gone])
         for other in {name: before[name, step] for name, step in gone}.values():
-            now = marked(other, [step for name, step in gone if name == other["trial_id"]])
-            self._note(now)
+            now = mark_dropped(other, [step for name, step in gone if name == other["trial_id"]])
+            self._update(now)
             self._remove(now)
         self._remove(record)
 
-    def _note(self, record: Record) -> None:
+    def _update(self, record: TrialRecord) -> None:
+        # A trial without a stored checkpoint is forgotten: no checkpoint that was deleted is ever wanted again.
         self._live.pop(record["trial_id"], None)
         if _kept_points(record):
             self._live[record["trial_id"]] = record
 
-    def _stay(self, records: Iterable[Record]) -> set[Key] | None:
+    def _stay(self, records: Iterable[TrialRecord]) -> set[Key] | None:
         if self.most == "all":
             return None
         return kept((_ended(record, self.weights) for record in records), self.most, self.contenders)
 
-    def _remove(self, record: Record) -> None:
-        """Removes all of a trial's checkpoints that are not marked as kept, whoever wrote them."""
-        places = {f"step-{point['step']}" for point in _kept_points(record)}
-        self.copy.keep_only(trial_file(record["trial_id"], CHECKPOINTS_FOLDER), places)
+    def _remove(self, record: TrialRecord) -> None:
+        # By what stays, so that checkpoints of an earlier attempt, which no record names, go too.
+        self.store.keep_checkpoints(record["trial_id"], {point["step"] for point in _kept_points(record)})
 
 
-def _ended(record: Record, weights: Mapping[str, float]) -> Ended:
+def _ended(record: TrialRecord, weights: Mapping[str, float]) -> Ended:
     return Ended(
         trial_id=record["trial_id"],
-        setting=record["replicate_of"] if record["kind"] == "replicate" else record["trial_id"],
+        setting=record["replicate_of"] or "" if record["kind"] == "replicate" else record["trial_id"],
         competes=record["state"] == "complete" and record["kind"] in ("search", "replicate"),
         objectives=objectives_by_step(record, weights),
     )
 
 
-def _key(record: Record, point: Record) -> Key:
-    return record["trial_id"], point["step"]
-
-
-def _kept_points(record: Record) -> list[Record]:
+def _kept_points(record: TrialRecord) -> list[CheckpointRecord]:
     return [point for point in record["checkpoints"] if point.get("kept", True)]

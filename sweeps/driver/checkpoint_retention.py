@@ -1,11 +1,7 @@
-"""Which checkpoints the sweep's disk holds. Pure.
+"""Chooses which checkpoints stay stored. Pure.
 
-What can still be asked for is the best checkpoint of a setting that may win, over all of its trials: that is what the
-leaderboard names and the export writes. So the disk holds one of each of the best settings, by held-out objective, and
-one of each setting that is being confirmed. Scores stay when a checkpoint goes: all of them compete in the ranking.
-
-A setting among the best once is so as long as no better one ends, and none comes back: nothing that was dropped is ever
-wanted again.
+The disk holds one checkpoint of each of the best settings, by held-out objective, and of each setting under
+confirmation. Scores outlive their checkpoints: all of them compete in the ranking.
 """
 
 from __future__ import annotations
@@ -16,8 +12,7 @@ from typing import NamedTuple
 
 from trainables.checkpoints.retention import CLOSE_NATS
 
-Key = tuple[str, int]
-"""A checkpoint: its trial's id and its step."""
+Key = tuple[str, int]  # a checkpoint: its trial's id and its step
 
 
 class Ended(NamedTuple):
@@ -37,15 +32,15 @@ class Ended(NamedTuple):
 
 
 def kept(trials: Iterable[Ended], most: int, contenders: Collection[str] = ()) -> set[Key]:
-    """The checkpoints that stay, of trials that have ended.
+    """Selects the checkpoints that stay, among those of trials that have ended.
 
     Args:
         trials: All that have ended.
         most: Settings of which a checkpoint is kept, the best first, at least 1.
-        contenders: Settings that are being confirmed, or were: their checkpoints stay beyond `most`.
+        contenders: Settings that are or were under confirmation; their checkpoints stay beyond `most`.
 
     Returns:
-        Of each such setting the lowest checkpoint over all its trials, and those that equal it.
+        For each such setting the lowest checkpoint over all its trials, and those that equal it.
     """
     settings: dict[str, dict[Key, float]] = {}
     for trial in trials:
@@ -53,6 +48,7 @@ def kept(trials: Iterable[Ended], most: int, contenders: Collection[str] = ()) -
             points = {(trial.trial_id, step): value for step, value in trial.objectives.items() if math.isfinite(value)}
             settings.setdefault(trial.setting, {}).update(points)
     best = {name: min(points.values()) for name, points in settings.items() if points}
+    # The set only shrinks as trials end: a setting that has left the best never returns, so deletion is safe.
     ranked = sorted(best, key=lambda name: (best[name], name))
     stay = {*ranked[:most], *(name for name in ranked if name in contenders)}
     # One that is as good as the last of them might stand before it on the leaderboard.

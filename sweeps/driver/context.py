@@ -1,21 +1,22 @@
-"""What the parts of a running sweep share."""
+"""The context that the parts of a running sweep share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.budget import Budget
 from sweeps.driver.interrupt import Interrupt
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.history import Past
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import StoppedTrials
 from sweeps.plan.plan import Plan
 from trainables.config.trial_spec import LaneConfig
 from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE, area_file
 from trainables.storage.object_store import is_url
-from trainables.storage.working_copy import WorkingCopy
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,16 @@ class Sweep:
     """One start of a sweep.
 
     Attributes:
-        config: What the user wants.
-        plan: What the pre-flight found.
-        ledger: Where events go.
+        config: The user's config.
+        plan: The pre-flight's result.
+        ledger: The sweep's event log.
         past: Trials of earlier starts.
-        budget: What it has cost, and may cost.
+        budget: Device-hours spent and allowed.
         interrupt: Set by Ctrl-C.
         console: Where to print.
-        copy: The sweep's folder as the driver sees it, and what brings it to its store, if it lies in one.
+        store: The sweep's files.
         open_sealed_again: Sealed areas may be opened a second time.
+        stopped: Trials that the pruner has stopped; shared by the pruner, the recorder and the search.
     """
 
     config: SweepConfig
@@ -41,18 +43,19 @@ class Sweep:
     budget: Budget
     interrupt: Interrupt
     console: Console
-    copy: WorkingCopy
+    store: SweepStore
     open_sealed_again: bool = False
+    stopped: StoppedTrials = field(default_factory=StoppedTrials)
 
 
 def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
-    """What every lane of the sweep is told once.
+    """Builds the settings that every lane of the sweep gets when it starts.
 
     Args:
         config: The sweep.
         plan: Its pre-flight.
         threads: CPU threads of each worker.
-        driver_epoch: The driver's number; what lanes of older drivers write does not count.
+        driver_epoch: The driver's number; a lane of an older driver is refused by the store.
     """
     cache, resources = config.folder / CACHE_FOLDER, config.resources
     return LaneConfig(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag, so that a sweep ends in order: lanes freed, ledger closed, exit code 130."""
+"""Ctrl-C and SIGTERM as a flag, so that the sweep can free its lanes and close its ledger (exit code 130)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any
 
 
 class Interrupt:
-    """While entered, the first signal sets the flag and the second ends the process at once."""
+    """While entered, sets a flag on the first signal and raises KeyboardInterrupt on the second."""
 
     def __init__(self) -> None:
         self._flag = threading.Event()
         self._before: dict[int, Any] = {}
 
     def is_set(self) -> bool:
-        """Whether the user wants to stop."""
         return self._flag.is_set()
 
     def __enter__(self) -> Interrupt:
@@ -25,7 +24,8 @@ class Interrupt:
         return self
 
     def arm(self) -> None:
-        """Takes the signals; once more after Ray was started, which puts a handler that ends the process on SIGTERM."""
+        """Installs the handlers; call it again after Ray was started."""
+        # Ray's `init` replaces the SIGTERM handler by one that exits at once.
         for number in self._before:
             signal.signal(number, self._on_signal)
 

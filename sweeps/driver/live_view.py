@@ -18,33 +18,33 @@ from trainables.config.trial_spec import TrialSpec
 
 SHOWN_TRIALS = 20
 LINE_EVERY_FRACTION = 0.25
-SPARK_CELLS = 12
-"""Characters of a trial's loss curve, at most."""
+SPARK_CELLS = 12  # characters of a trial's loss curve, at most
 
 Status = Mapping[str, Any]
 
 
 class Progress:
-    """Shows the dispatcher's status, again and again.
+    """Shows the dispatcher's status: a live table on a terminal, else a line for each change.
 
     Args:
         console: Where to print.
-        budget: Forecasts what the sweep will cost.
-        clock: Seconds that pass evenly.
+        budget: Forecasts the sweep's cost.
+        clock: Monotonic time in seconds.
 
     Attributes:
-        trials: Trials that will be trained from now on.
+        trials: Trials to train in this start of the sweep.
     """
 
     def __init__(self, console: Console, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.trials, self.console, self.budget = 0, console, budget
-        self.forecast_told = False
+        self.console, self.budget = console, budget
+        self.trials = 0
+        self.forecast_shown = False
         self.specs: dict[str, TrialSpec] = {}
         self.started: dict[tuple[str, int], float] = {}
         self.losses: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
         self.notices = 0
-        self.told: dict[str, tuple[str, int]] = {}
+        self.shown: dict[str, tuple[str, int]] = {}
         self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
 
     def __enter__(self) -> Progress:
@@ -57,11 +57,10 @@ class Progress:
             self.live.stop()
 
     def add(self, spec: TrialSpec) -> None:
-        """A trial has been proposed."""
         self.specs[spec.trial_id] = spec
 
     def show(self, status: Status) -> None:
-        """Draws the table anew, or prints a line for each trial whose state or quarter of the epoch has changed."""
+        """Redraws the table, or prints a line for each trial whose state or quarter of the epoch has changed."""
         for notice in status["notices"][self.notices :]:
             text = f"warning: {notice['text']}" if notice["level"] == "warning" else notice["text"]
             self.console.print(text, soft_wrap=True, highlight=False, markup=False)
@@ -71,15 +70,16 @@ class Progress:
             self._follow(job_id, job)
         cost = self._cost(jobs)
         if self.live:
-            self.live.update(self._table(jobs, cost))
+            if self.trials:  # none while the base model is scored
+                self.live.update(self._table(jobs, cost))
             return
         self._lines(jobs)
-        if cost and not self.forecast_told:
-            self.forecast_told = True
+        if cost and not self.forecast_shown:
+            self.forecast_shown = True
             self.console.print(f"forecast: {cost}, measured on the first steps", soft_wrap=True, highlight=False)
 
     def _follow(self, job_id: str, job: Status) -> None:
-        """Remembers when an attempt was first seen running, and its losses so far."""
+        # By attempt: a trial that is tried again starts its clock and its curve again.
         attempt = (job_id, job["attempt"])
         if job["state"] == "running":
             self.started.setdefault(attempt, self._clock())
@@ -87,7 +87,6 @@ class Progress:
             self.losses[attempt][job["step"]] = job["loss"]
 
     def _cost(self, jobs: dict[str, Status]) -> str:
-        """What the sweep has cost and will cost; nothing before that can be told."""
         forecast = self.budget.forecast_hours(trials_done(jobs), self.trials)
         if forecast is None:
             return ""
@@ -121,7 +120,7 @@ class Progress:
         ]
 
     def _eta(self, job_id: str, job: Status) -> str:
-        """Time left at this attempt's mean speed so far, scoring included; it may have begun in the middle."""
+        # At the attempt's mean speed, scoring included. A resumed attempt counts from the step at which it began.
         if job["state"] != "running" or job.get("step", 0) <= job.get("began_at_step", 0):
             return ""
         spent = self._clock() - self.started[job_id, job["attempt"]]
@@ -129,18 +128,17 @@ class Progress:
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
     def _curve(self, job_id: str, job: Status) -> str:
-        """The training losses that were seen of this attempt, from its begin to now, as means of neighbours."""
-        seen = list(self.losses[job_id, job["attempt"]].values())
-        parts = np.array_split(seen, min(SPARK_CELLS, len(seen))) if seen else []
+        losses = list(self.losses[job_id, job["attempt"]].values())
+        parts = np.array_split(losses, min(SPARK_CELLS, len(losses))) if losses else []
         return sparkline([float(part.mean()) for part in parts])
 
     def _lines(self, jobs: dict[str, Status]) -> None:
         for job_id, job in jobs.items():
             part = int(job["step"] / job["steps"] / LINE_EVERY_FRACTION) if "step" in job else 0
             state = state_words(job)
-            if self.told.get(job_id) == (state, part):
+            if self.shown.get(job_id) == (state, part):
                 continue
-            self.told[job_id] = (state, part)
+            self.shown[job_id] = (state, part)
             params = " ".join(f"{name}={value:.3g}" for name, value in self.specs[job_id].params.items())
             step = f" step {job['step']} of {job['steps']}" if "step" in job else ""
             loss = f" loss {number(job['loss'])}" if "loss" in job else ""
@@ -149,11 +147,9 @@ class Progress:
 
 
 def state_words(job: Status) -> str:
-    """A job's state as a user reads it; a later attempt is said."""
     state = job["end"]["state"] if job["end"] else job["state"]
     return state if job["attempt"] == 1 else f"{state} (try {job['attempt']})"
 
 
 def number(value: float | None) -> str:
-    """Four digits after the point, or nothing."""
     return "" if value is None else f"{value:.4f}"

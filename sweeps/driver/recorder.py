@@ -1,62 +1,46 @@
-"""Writes what trials ended with: the ledger and `trials.jsonl`, by one thread of the driver."""
+"""Records ended trials in the ledger and in `trials.jsonl`, on a thread of the driver."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
-from sweeps.driver.budget import Budget
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
+from sweeps.driver.context import Sweep
 from sweeps.lanes.lanes import Lanes
 from sweeps.ledger.history import ended_trials, write_trials
-from sweeps.ledger.ledger import Ledger, append_line
-from trainables.diagnostics.finding import Finding
+from sweeps.ledger.ledger import append_line
+from sweeps.ledger.trial_record import EndedJob, JobEnd, TrialRecord
 from trainables.redaction import redact_all
 from trainables.reliability import fault_injection
 from trainables.storage.layout import TRIALS_FILE
-from trainables.storage.working_copy import WorkingCopy
 
 POLL_SECONDS = 2.0
 
-Record = dict[str, Any]
-
 
 class Recorder(threading.Thread):
-    """Follows the dispatcher's ended jobs until `finish`.
-
-    Args:
-        lanes: Whose jobs.
-        ledger: Where events go.
-        copy: The sweep's folder; what ended goes to its store, if it lies in one, as soon as it is in the ledger.
-        budget: What the sweep has cost by the time that a trial ends goes to the ledger with it.
-
-        cleaner: Drops the checkpoints that a trial's end leaves without use.
+    """Follows the dispatcher's ended jobs until `finish`. All other parts of the driver learn of ends here.
 
     Attributes:
-        records: The trials that have ended, by id.
-        predictions: Final objectives of trials that were stopped, by id; whoever stops trials fills it.
-        findings: Why they were, likewise, where their own findings do not say it.
+        records: Trials that have ended, by id.
+        ends: Ends of all other jobs, by id.
     """
 
-    def __init__(
-        self, lanes: Lanes, ledger: Ledger, copy: WorkingCopy, budget: Budget, cleaner: CheckpointCleaner
-    ) -> None:
+    def __init__(self, sweep: Sweep, lanes: Lanes, cleaner: CheckpointCleaner) -> None:
         super().__init__(daemon=True, name="recorder")
-        self.lanes, self.ledger, self.copy, self.budget = lanes, ledger, copy, budget
-        self.path, self.cleaner = copy.folder / TRIALS_FILE, cleaner
-        self.records: dict[str, Record] = {}
-        self.predictions: Mapping[str, float] = {}
-        self.findings: Mapping[str, Finding] = {}
+        self.sweep, self.lanes = sweep, lanes
+        self.cleaner = cleaner
+        self.records: dict[str, TrialRecord] = {}
+        self.ends: dict[str, JobEnd] = {}
         self.failure: BaseException | None = None
-        self._seen: set[str] = set()
+        self._done: set[str] = set()
         self._born, self._count = 0, 0
         self._finishing = threading.Event()
         self._writing, self._collecting = threading.Lock(), threading.Lock()
+        self._news = threading.Condition()
 
     def run(self) -> None:
-        """Records trials as they end. An error, such as a full disk, is kept for `check`."""
         try:
             while not self._finishing.is_set():
                 self.collect(POLL_SECONDS)
@@ -64,64 +48,73 @@ class Recorder(threading.Thread):
             self.failure = error
 
     def check(self) -> None:
-        """Raises here what went wrong on the recorder's thread."""
+        """Raises an error of the recorder's thread, such as a full disk, in the caller's."""
         if self.failure:
             raise self.failure
 
+    def wait_for(self, job_ids: Collection[str], wait_seconds: float) -> bool:
+        """Waits until all these jobs have ended and are recorded; False if they have not when the time is up."""
+        with self._news:
+            return self._news.wait_for(lambda: self._done.issuperset(job_ids), wait_seconds)
+
     def finish(self) -> None:
-        """Records what has ended by now, and ends the thread; `trials.jsonl` then says what is kept."""
+        """Records what has ended by now and ends the thread."""
         self._finishing.set()
         self.join()
         self.check()
         self.collect()
-        write_trials(self.path.parent, ended_trials(self.ledger.read()[0]))
+        # Lines were appended with the checkpoints kept at that time; now each says which are kept at the end.
+        write_trials(self.sweep.store.folder, ended_trials(self.sweep.ledger.read()[0]))
 
     def collect(self, wait_seconds: float = 0.0) -> None:
-        """Records what has ended by now, or ends while it waits."""
-        with self._collecting:
-            self._collect(wait_seconds)
+        """Records what has ended since the last call, or waits up to so long for something to end."""
+        with self._collecting:  # the search collects from the driver's thread, too
+            answer = self.lanes.call("ended_since", self._born, self._count, wait_seconds)
+            self._count = len(answer["ended"]) + (self._count if answer["born"] == self._born else 0)
+            self._born = answer["born"]
+            for job in answer["ended"]:
+                # A restarted dispatcher may have done a job again.
+                if job["job_id"] not in self._done:
+                    self._take(job)
 
-    def _collect(self, wait_seconds: float) -> None:
-        answer = self.lanes.call("ended_since", self._born, self._count, wait_seconds)
-        self._count = len(answer["ended"]) + (self._count if answer["born"] == self._born else 0)
-        self._born = answer["born"]
-        for job in answer["ended"]:
-            if job["job_id"] in self._seen:  # a dispatcher that was restarted has had it done again
-                continue
-            self._seen.add(job["job_id"])
-            self.lanes.over(job)
-            if job["work"] is None or job["work"]["do"] == "trial":
-                self._record(job)
+    def _take(self, job: EndedJob) -> None:
+        self.lanes.over(job)  # type: ignore[arg-type]  # a plain dict there
+        # A restarted dispatcher may not know a job's work when its lane reports the end. A trial's end has its spec.
+        if "spec" in job["end"] or (job["work"] or {}).get("do") == "trial":
+            self._record(job)
+        else:
+            self.ends[job["job_id"]] = job["end"]
+        with self._news:
+            self._done.add(job["job_id"])
+            self._news.notify_all()
 
-    def _record(self, job: Record) -> None:
-        record = redact_all({**trial_record(job), "predicted": self.predictions.get(job["job_id"])})
-        if record["state"] == "pruned" and job["job_id"] in self.findings:
-            record["findings"] = [*record["findings"], self.findings[job["job_id"]]]
-        if record["state"] == "interrupted":
-            self.ledger.append("trial_interrupted", trial_id=record["trial_id"])
+    def _record(self, job: EndedJob) -> None:
+        trial_id, stopped = job["job_id"], self.sweep.stopped
+        record: TrialRecord = redact_all({**trial_record(job), "predicted": stopped.predictions.get(trial_id)})
+        if record["state"] == "pruned" and trial_id in stopped.findings:
+            record["findings"] = [*record["findings"], stopped.findings[trial_id]]
+        if record["state"] == "interrupted":  # not an end: a resumed sweep trains the trial again
+            self.sweep.ledger.append("trial_interrupted", trial_id=trial_id)
             return
-        record, trial = self.cleaner.judge(record), f"trials/{record['trial_id']}"
-        self.copy.fetch(f"{trial}/curve.jsonl", f"{trial}/heldout.jsonl")
-        self.ledger.append("trial_ended", trial=record, device_hours=self.budget.spent_hours())
+        record = self.cleaner.judge(record)
+        self.sweep.store.fetch_trial(trial_id)
+        self.sweep.ledger.append("trial_ended", trial=record, device_hours=self.sweep.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"
-        what = f"trials.jsonl {record['trial_id']}"
-        append_line(self.path, line, self._writing, what, durable=False)  # made anew from the ledger at every start
-        fault_injection.reached("trial_recorded", record["trial_id"])
-        self.records[record["trial_id"]] = record
+        # Not durable: every start rewrites the file from the ledger.
+        path = self.sweep.store.folder / TRIALS_FILE
+        append_line(path, line, self._writing, f"trials.jsonl {trial_id}", durable=False)
+        fault_injection.reached("trial_recorded", trial_id)
+        self.records[trial_id] = record
         self.cleaner.ended(record)
-        # It has ended for good, by the ledger: what it could have gone on from has served.
-        self.copy.drop(f"{trial}/state")
-        self.copy.push_top()
+        # Only now: until the ledger has the end, another attempt may have to resume from the state.
+        self.sweep.store.drop_state(trial_id)
+        self.sweep.store.publish_top_files()
 
 
-def trial_record(job: Record) -> Record:
-    """The line of `trials.jsonl` for a job that ended.
-
-    Args:
-        job: `job_id`, `work`, `attempt`, `preempted` and `end` as the dispatcher keeps them.
-    """
+def trial_record(job: EndedJob) -> TrialRecord:
+    """Builds a trial's record, without `predicted`, from its job's end."""
     end = job["end"]
-    spec = end.get("spec") or job["work"]["spec"]
+    spec = end.get("spec") or (job["work"] or {})["spec"]
     return {
         "trial_id": spec["trial_id"],
         "state": end["state"],
@@ -136,7 +129,9 @@ def trial_record(job: Record) -> Record:
         "steps_planned": end.get("steps_planned"),
         "samples_seen": end.get("samples_seen", 0),
         "went_on_from_step": end.get("went_on_from_step"),
-        "checkpoints": [{k: c[k] for k in ("step", "path", "areas")} for c in end.get("checkpoints", [])],
+        "checkpoints": [
+            {"step": c["step"], "path": c["path"], "areas": c["areas"]} for c in end.get("checkpoints", [])
+        ],
         "findings": end.get("findings", []),
         "cost": end.get("cost"),
         "attempts": job["attempt"],

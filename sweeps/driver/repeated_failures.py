@@ -1,4 +1,4 @@
-"""When trials fail alike, one after another: then the fault is not a trial's, and the sweep stops. Pure."""
+"""Circuit breaker: trials that fail in a row with the same error point to a fault of the sweep. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 IN_A_ROW = 3
 
+# The parts of an error that differ between trials with one cause: addresses, paths, ids, numbers. The order matters:
+# a number pattern first would break up the others.
 _PATTERNS = (
     (re.compile(r"0x[0-9a-fA-F]+"), "N"),
     (re.compile(r"(?<![\w<])(?:[A-Za-z]:)?(?:/[^\s/:,;'\"()]+)+/?"), "PATH"),
@@ -17,13 +19,13 @@ _PATTERNS = (
 
 
 def last_line(error: str | None) -> str:
-    """The line of an error that says what went wrong."""
+    # A traceback ends with the exception; what stands above differs even where the cause is the same.
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
     return lines[-1] if lines else "no cause was reported"
 
 
-def likeness(error: str | None) -> str:
-    """What errors that are alike have in common: the last line without its paths, ids and numbers."""
+def signature(error: str | None) -> str:
+    """Reduces an error to its last line with paths, ids and numbers replaced."""
     line = last_line(error)
     for pattern, name in _PATTERNS:
         line = pattern.sub(name, line)
@@ -31,15 +33,15 @@ def likeness(error: str | None) -> str:
 
 
 def common_cause(ended: Sequence[tuple[str, str | None]]) -> str | None:
-    """Why the sweep should stop; None if it should go on.
+    """Finds an error that the last `IN_A_ROW` trials have all failed with.
 
     Args:
-        ended: State and error of the trials that have ended, in the order in which they did.
+        ended: State and error of each trial, in the order in which they ended.
 
     Returns:
-        The last line of the last error where the last `IN_A_ROW` trials have all failed, alike.
+        The last line of the last such error; None if the sweep should go on.
     """
     last = ended[-IN_A_ROW:]
     if len(last) < IN_A_ROW or any(state != "failed" for state, _ in last):
         return None
-    return last_line(last[-1][1]) if len({likeness(error) for _, error in last}) == 1 else None
+    return last_line(last[-1][1]) if len({signature(error) for _, error in last}) == 1 else None

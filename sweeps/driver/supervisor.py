@@ -1,12 +1,10 @@
-"""The driver's supervisor over a running sweep: the live view, what ends, whether lanes still work, when to stop."""
+"""The driver's supervision of a running sweep: live view, lane health, early stopping, and when to end."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.context import Sweep
@@ -14,28 +12,19 @@ from sweeps.driver.live_view import Progress
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
 from sweeps.lanes.lanes import Lanes, LanesFailedError
+from sweeps.ledger.trial_record import Areas, JobEnd
 from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
-from trainables.evaluation.objective import objective
 from trainables.lane.messages import Status, Work
 
-LOOK_EVERY_SECONDS = 0.5
-POLL_SECONDS = 2.0
-
-Baseline = dict[str, dict[str, Any]]
+CHECK_EVERY_SECONDS = 0.5
 
 
 class Supervisor(threading.Thread):
-    """Looks at the dispatcher's status again and again, on a thread of its own, from `watching` on.
-
-    Args:
-        sweep: Its interrupt and its budget end the sweep.
-        lanes: Who works.
-        recorder: Its errors end the sweep.
-        progress: The live view.
-        pruner: Stops trials that are not worth their remaining steps; None where somebody else does, or nobody.
+    """Checks the dispatcher's status twice a second, on a thread of its own, from `supervised` on.
 
     Attributes:
+        pruner: Stops trials not worth their remaining steps; None for another trial scheduler.
         cut_short: Whether the sweep was told to end before its work was done.
         slots: Trials that each lane trains side by side; see `choose_slots`.
     """
@@ -44,49 +33,49 @@ class Supervisor(threading.Thread):
         self, sweep: Sweep, lanes: Lanes, recorder: Recorder, progress: Progress, pruner: Pruner | None
     ) -> None:
         super().__init__(daemon=True, name="supervisor")
-        self.sweep, self.lanes, self.recorder, self.progress = sweep, lanes, recorder, progress
-        self.pruner = pruner
+        self.sweep, self.lanes, self.recorder = sweep, lanes, recorder
+        self.progress, self.pruner = progress, pruner
         self.failure: BaseException | None = None
         self.cut_short = False
         self.slots = 1
         self._finishing = threading.Event()
 
     def run(self) -> None:
-        """Checks and draws until `finish`; keeps an error for `check`."""
         try:
-            while not self._finishing.wait(LOOK_EVERY_SECONDS):
+            while not self._finishing.wait(CHECK_EVERY_SECONDS):
                 status = self.lanes.status()
-                self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
+                if status["lanes"]:  # until the first lane is up, the planned devices count
+                    self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
                 self.progress.show(status)
                 self._prune(status)
                 self.lanes.check(status)
                 self.recorder.check()
-                self._refuse_failures_alike()
+                self._refuse_repeated_failures()
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
             self.failure = error
 
-    def _refuse_failures_alike(self) -> None:
+    def _refuse_repeated_failures(self) -> None:
         ended = [(record["state"], record["error"]) for record in list(self.recorder.records.values())[-IN_A_ROW:]]
         if cause := common_cause(ended):
             raise LanesFailedError(f"{IN_A_ROW} trials in a row failed alike: {cause}")
 
     def _prune(self, status: Status) -> None:
-        specs = dict(self.progress.specs)
-        jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in specs}
         if self.pruner:
-            self.pruner.look(specs, jobs, list(self.recorder.records.values()))
+            specs = dict(self.progress.specs)  # a copy: the driver's thread adds trials meanwhile
+            jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in specs}
+            self.pruner.update(specs, jobs, [*self.sweep.past.ended, *self.recorder.records.values()])
 
     def expect(self, trials: int) -> None:
-        """So many more trials will be trained."""
+        """Adds to the number of trials that the live view and the forecast count on."""
         self.progress.trials += trials
 
     def submitted(self, spec: TrialSpec) -> None:
-        """A trial was proposed: the ledger and the live view learn of it."""
+        """Records a proposed trial in the ledger, then shows it."""
         self.sweep.ledger.append("trial_submitted", spec=spec.model_dump())
         self.progress.add(spec)
 
-    def train(self, specs: Sequence[TrialSpec], baseline: Baseline) -> None:
-        """Trains trials that no search proposes, and waits until they have ended and are recorded, or for a stop.
+    def train(self, specs: Sequence[TrialSpec], baseline: Areas) -> None:
+        """Trains trials that no search proposes, and waits until they are recorded or the sweep is to end.
 
         Raises:
             LanesFailedError: Lanes end again and again.
@@ -96,44 +85,52 @@ class Supervisor(threading.Thread):
             self.submitted(spec)
             work: Work = {"do": "trial", "spec": spec.model_dump(), "baseline": baseline, "slots": self.slots}
             self.lanes.submit(spec.trial_id, work)
-        while not all(spec.trial_id in self.recorder.records for spec in specs):
+        while not self.recorder.wait_for([spec.trial_id for spec in specs], CHECK_EVERY_SECONDS):
             if self.stopped():
                 self.lanes.drain()
                 break
-            time.sleep(LOOK_EVERY_SECONDS)
         self.check()
 
-    def run_jobs(self, jobs: dict[str, Work]) -> dict[str, dict[str, Any]] | None:
-        """Has the lanes do jobs that are no trials, and waits for them.
+    def run_jobs(
+        self,
+        jobs: Mapping[str, Work],
+        *,
+        on_wait: Callable[[int], None] = lambda _done: None,
+        failure: Callable[[str], str] = "{} could not be done".format,
+    ) -> dict[str, JobEnd] | None:
+        """Runs jobs that are no trials on the lanes, and waits for them.
+
+        Args:
+            jobs: Each job's work by its id.
+            on_wait: Called twice a second with the number of jobs that have ended.
+            failure: The error's first words for the id of a job that failed.
 
         Returns:
-            How each ended, or None when the sweep is to end before.
+            How each ended, or None if the sweep is to end first.
 
         Raises:
             LanesFailedError: A job fails, or lanes end again and again.
         """
         for job_id, work in jobs.items():
             self.lanes.submit(job_id, work)
-        ends: dict[str, dict[str, Any]] = {}
-        while len(ends) < len(jobs):
+        all_done = False
+        while not all_done:
             if self.stopped():
                 return None
-            self.check()
-            waiting = next(job_id for job_id in jobs if job_id not in ends)
-            end = self.lanes.call("poll", waiting, 0, POLL_SECONDS)["end"]
-            if end and end["state"] != "complete":
-                raise LanesFailedError(f"{waiting} could not be done: {end.get('error')}")
-            if end:
-                ends[waiting] = end
-                self.lanes.over({"job_id": waiting, "work": jobs[waiting], "attempt": 1, "end": end})
+            all_done = self.recorder.wait_for(jobs.keys(), CHECK_EVERY_SECONDS)
+            ends = {job_id: self.recorder.ends[job_id] for job_id in jobs if job_id in self.recorder.ends}
+            for job_id, end in ends.items():
+                if end["state"] != "complete":
+                    raise LanesFailedError(f"{failure(job_id)}: {end.get('error')}")
+            on_wait(len(ends))
         return ends
 
     def say(self, text: str) -> None:
-        """A line for the user, above the live view."""
+        """Prints a line for the user, above the live view."""
         self.sweep.console.print(text, soft_wrap=True, highlight=False)
 
     def stopped(self) -> bool:
-        """Whether the sweep should end now; if so its trials are cancelled, and end as interrupted."""
+        """Whether the sweep should end now. If so its jobs are cancelled, and end as interrupted."""
         stop = self.sweep.interrupt.is_set() or self.sweep.budget.is_spent() or self.failure is not None
         if stop:
             self.cut_short = True
@@ -147,37 +144,32 @@ class Supervisor(threading.Thread):
         self.progress.show(self.lanes.status())
 
     def check(self) -> None:
-        """Raises here what went wrong on the supervisor's thread."""
+        """Raises an error of the supervisor's thread in the caller's."""
         if self.failure:
             raise self.failure
 
 
 @contextmanager
-def watching(sweep: Sweep, lanes: Lanes, baseline: Baseline) -> Iterator[Supervisor]:
-    """Records and shows what the lanes do while the block runs, and stops trials as `search.trial_scheduler` says."""
+def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
+    """Starts the recorder and the supervisor, and ends them after the jobs when the block ends."""
     config, past = sweep.config, sweep.past
     most, weights = config.resources.keep_checkpoints, config.heldout.weights
-    cleaner = CheckpointCleaner(sweep.copy, sweep.ledger, most, weights, past.ended, past.contenders)
-    recorder = Recorder(lanes, sweep.ledger, sweep.copy, sweep.budget, cleaner)
-    sweep.budget.search_begins()
+    cleaner = CheckpointCleaner(sweep.store, sweep.ledger, most, weights, past.ended, past.contenders)
+    recorder = Recorder(sweep, lanes, cleaner)
+    pruner = None
+    if config.search.trial_scheduler == "evidence":
+        pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, sweep.store, sweep.stopped)
     with Progress(sweep.console, sweep.budget) as progress:
-        supervisor = Supervisor(sweep, lanes, recorder, progress, _pruner(sweep, lanes, recorder, baseline))
+        supervisor = Supervisor(sweep, lanes, recorder, progress, pruner)
         recorder.start()
         supervisor.start()
         try:
             yield supervisor
         finally:
-            lanes.drain()
+            # In this order: trials end, then the recorder reads their ends, then the live view shows them. Other jobs
+            # are not waited for: nothing of an unfinished one is kept.
+            if progress.specs:
+                lanes.drain()
             recorder.finish()
             supervisor.finish()
     supervisor.check()
-
-
-def _pruner(sweep: Sweep, lanes: Lanes, recorder: Recorder, baseline: Baseline) -> Pruner | None:
-    config = sweep.config
-    if config.search.trial_scheduler != "evidence":
-        return None
-    base = objective(baseline, config.heldout.weights)
-    pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, base, sweep.past.ended, sweep.copy)
-    recorder.predictions, recorder.findings = pruner.predictions, pruner.findings
-    return pruner

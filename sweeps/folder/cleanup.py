@@ -1,36 +1,27 @@
-"""What a process that was killed leaves in a sweep's folder, removed when the next driver begins.
-
-Nothing reads any of it; but half-written files, and what an ended trial could have gone on from, would pile up, and a
-lock of the study's journal holds the next driver up for half a minute.
-"""
+"""Removal of what a killed process leaves in a sweep's folder."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_FILE, TRIALS_FOLDER, trial_file
-from trainables.storage.working_copy import WorkingCopy
+from sweeps.folder.sweep_store import SweepStore
+from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, STUDY_FILE, TRIALS_FOLDER
 
 
-def remove_leftovers(copy: WorkingCopy, ended: Iterable[str]) -> None:
-    """Removes leftovers; the driver's lock must be held.
+def remove_leftovers(store: SweepStore, ended: Collection[str]) -> None:
+    """Removes half-written files, a stale journal lock, and the resume states of the trials in `ended`.
 
-    Trials that have not ended are left alone: a lane that outlived its driver may still write there, and the next
-    attempt at the trial cleans up itself.
-
-    Args:
-        copy: The sweep's folder, and its store, if it lies in one.
-        ended: Ids of the trials that have ended, by the ledger.
+    The driver's lock must be held.
     """
-    folder = copy.folder
-    (folder / f"{STUDY_FILE}.lock").unlink(missing_ok=True)  # a link to the journal: this driver alone may write it
-    for left in folder.glob(".*.*"):
+    folder = store.folder
+    # Optuna's lock is a symbolic link to the journal. A stale one would hold this driver up for half a minute.
+    (folder / f"{STUDY_FILE}.lock").unlink(missing_ok=True)
+    for left in folder.glob(".*.*"):  # temporary files of atomic writes
         if left.is_file():
             left.unlink()
-    states = {key.split("/")[1] for key in copy.remote.listed("trials") if "/state/" in key} if copy.remote else set()
-    for trial_id in states.intersection(ended):
-        copy.drop(trial_file(trial_id, STATES_FOLDER))
+    # Only ended trials: a lane that outlived its driver may still write to others. Their next attempt cleans up.
+    store.drop_states_in_store(ended)
     for trial in (folder / TRIALS_FOLDER / trial_id for trial_id in ended):
         shutil.rmtree(trial / STATES_FOLDER, ignore_errors=True)
         for half in (trial / CHECKPOINTS_FOLDER).glob("*.partial"):

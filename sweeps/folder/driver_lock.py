@@ -1,7 +1,6 @@
 """One driver at a time: a file lock on the sweep's folder, which the system frees however its holder ends.
 
-For sweeps in an object store this keeps drivers on one machine apart, and `sweeps.folder.driver_lock_in_store` all
-others.
+In an object store this separates drivers on one machine, and `sweeps.folder.driver_lock_in_store` all others.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ from trainables.storage.working_copy import place_of
 def one_driver(folder: Path) -> Iterator[None]:
     """Holds `driver.lock` in a sweep's folder while the block runs; the folder may be renamed meanwhile.
 
-    The file stays: it says who held the lock last, and removing a lock's file lets two hold it. Child processes do not
-    inherit the lock (Python opens files so), so that a lane which outlives its driver does not keep it.
-
     Raises:
         UserError: Another driver holds it, or the folder can't be locked.
     """
     path = folder / LOCK_FILE
+    # Child processes don't inherit the file (PEP 446), so a lane that outlives its driver doesn't keep the lock. The
+    # file is never removed: between unlink and create two drivers could hold locks on different files.
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:

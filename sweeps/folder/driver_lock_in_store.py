@@ -1,8 +1,7 @@
-"""One driver at a time in an object store: the object `driver.lock`, created or replaced under conditions, and renewed.
+"""One driver at a time in an object store: a lock object, created or replaced under conditions, and renewed.
 
-Whether a lock is stale is told by the store's clock alone: the time at which it wrote the lock, and that at which it
-wrote an object just now. So the clocks of the machines don't matter; the assumption is that the store's own clock runs
-on, to a few seconds. A driver that was killed on this very machine need not be waited for.
+Whether a lock is stale is decided by the store's clock only: the time at which it wrote the lock against that of an
+object written just now. So the machines' clocks don't matter.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from trainables.errors import UserError
 from trainables.storage.layout import CLOCK_KEY, LOCK_FILE
 from trainables.storage.object_store import Found, Remote, StoreError, Version
@@ -26,15 +27,12 @@ from trainables.storage.object_store import Found, Remote, StoreError, Version
 logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 20.0
-STALE_SECONDS = 120.0
-"""A lock that was not renewed for so long is another's to take. Ours: six renewals, so that a few may fail."""
+STALE_SECONDS = 120.0  # without renewal, until another driver may take the lock: six renewals, so a few may fail
 
 
 @contextmanager
 def one_driver_in_store(remote: Remote | None) -> Iterator[None]:
-    """Holds the sweep's lock while the block runs; for a sweep that lies in no store it does nothing.
-
-    A driver that has lost its lock all the same (it was suspended, say) learns it at its next event in the ledger.
+    """Holds the sweep's lock while the block runs. Does nothing for a sweep in a plain folder.
 
     Raises:
         UserError: Another driver holds it.
@@ -44,6 +42,7 @@ def one_driver_in_store(remote: Remote | None) -> Iterator[None]:
         return
     me = {"token": uuid.uuid4().hex, "pid": os.getpid(), "host": socket.gethostname(), "machine": _machine()}
     me["since"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    # A driver that loses the lock all the same, say by being suspended, is stopped at its next event in the ledger.
     version, ended = _take(remote, me), threading.Event()
     renewing = _Renewing(remote, me, version, ended)
     renewing.start()
@@ -73,13 +72,14 @@ def _take(remote: Remote, me: dict[str, Any]) -> Version:
 
 def _may_be_taken(remote: Remote, found: Found) -> bool:
     holder = json.loads(found.data)
-    if holder["released"] or (holder["machine"] == _machine() and not _lives(holder["pid"])):
+    # A driver that was killed on this very machine need not be waited for.
+    if holder["released"] or (holder["machine"] == _machine() and not psutil.pid_exists(holder["pid"])):
         return True
     return _store_seconds(remote) - found.unix_seconds > STALE_SECONDS
 
 
 def _store_seconds(remote: Remote) -> float:
-    """What the store's clock says."""
+    """Reads the store's clock."""
     remote.put(CLOCK_KEY, uuid.uuid4().hex.encode())
     found = remote.read(CLOCK_KEY)
     assert found
@@ -87,12 +87,13 @@ def _store_seconds(remote: Remote) -> float:
 
 
 class _Renewing(threading.Thread):
-    """Renews the lock until the driver ends, or has lost it."""
+    """Renews the lock until the driver ends or has lost it."""
 
     def __init__(self, remote: Remote, me: dict[str, Any], version: Version, ended: threading.Event) -> None:
         super().__init__(daemon=True, name="driver-lock")
         self.remote = Remote(remote.url, patience_seconds=RENEW_SECONDS)
-        self.me, self.version, self.ended = me, version, ended
+        self.me, self.version = me, version
+        self.ended = ended
 
     def run(self) -> None:
         beat = 0
@@ -100,7 +101,7 @@ class _Renewing(threading.Thread):
             beat += 1
             try:
                 renewed = self.remote.replace(LOCK_FILE, _content(self.me, beat), self.version)
-            except StoreError:  # it has been said in a warning; the lock lives on for a while
+            except StoreError:  # `Remote` has warned; the lock lives on for a while
                 continue
             if renewed is None:
                 logger.warning("%s: another driver has taken over", self.remote.url)
@@ -109,7 +110,7 @@ class _Renewing(threading.Thread):
 
 
 def _release(remote: Remote, me: dict[str, Any], version: Version) -> None:
-    """Leaves the lock to whoever comes; the object stays, and says who held it last."""
+    # Marked, not deleted: the object says who held the lock last.
     try:
         remote.replace(LOCK_FILE, _content(me, -1), version)
     except StoreError as error:
@@ -121,17 +122,7 @@ def _content(me: dict[str, Any], beat: int) -> bytes:
 
 
 def _machine() -> str:
-    """This machine since it was started, and the space in which its process ids mean something."""
+    """Identifies this machine since its boot, with the namespace of its process ids."""
     boot, space = Path("/proc/sys/kernel/random/boot_id"), "/proc/self/ns/pid"
     known = f"{boot.read_text().strip()} {os.readlink(space)}" if boot.exists() else ""
     return f"{socket.gethostname()} {known}".strip() if known else uuid.uuid4().hex
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

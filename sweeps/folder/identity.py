@@ -1,7 +1,6 @@
-"""Which sweep this is, and which one it follows: `parent: DIR` or `parent: NAME@ID`.
+"""A sweep's id, and its parent: `parent: DIR` or `parent: NAME@ID`.
 
-A sweep gets an id when it first starts and keeps it through every resume. Folders are moved and copied between
-machines; the id in the manifest and the ledger still tells whose child a sweep is.
+A sweep gets its id at its first start and keeps it through every resume, wherever its folder is moved.
 """
 
 from __future__ import annotations
@@ -16,20 +15,18 @@ from sweeps.ledger.ledger import Ledger
 from trainables.errors import UserError
 from trainables.storage.layout import SWEEP_FILE
 
-ID_BYTES = 6
-"""Twelve hexadecimal digits: of a million sweeps, two share an id with a probability below one in five hundred."""
+ID_BYTES = 6  # of a million sweeps, two share an id with a probability below one in five hundred
 
 
 def check_parent(config: SweepConfig) -> list[UserError]:
-    """A parent that can't be one; for the pre-flight. `NAME@ID` needs no folder here."""
+    """Checks the config's parent before the sweep starts."""
+    # `NAME@ID` needs no folder on this machine.
     if config.parent is None or LINK.fullmatch(config.parent):
         return []
     folder = top_of(full_place(config.parent))
     if not (folder / SWEEP_FILE).is_file():
-        rule, remedy = (
-            "must be a sweep's folder or URL, or its NAME@ID",
-            "check the path; the ID is in its manifest.json",
-        )
+        rule = "must be a sweep's folder or URL, or its NAME@ID"
+        remedy = "check the path; the ID is in its manifest.json"
         return [UserError("parent", rule, config.parent, remedy)]
     if full_place(config.parent) == config.place:
         return [UserError("parent", "must be another sweep", config.parent, "leave it out")]
@@ -37,9 +34,7 @@ def check_parent(config: SweepConfig) -> list[UserError]:
 
 
 def identify(config: SweepConfig, ledger: Ledger) -> dict[str, Any]:
-    """The sweep's id and its parent, for the manifest and the ledger.
-
-    What the ledger's first start recorded stands: a resumed sweep is the same one, wherever its parent has gone since.
+    """Returns the sweep's id and its parent, for the manifest and the ledger.
 
     Args:
         config: The sweep; `check_parent` has passed it.
@@ -50,6 +45,7 @@ def identify(config: SweepConfig, ledger: Ledger) -> dict[str, Any]:
         names one, its `folder`; or None.
     """
     events, _ = ledger.read()
+    # The first start's record counts: a resumed sweep is the same sweep, wherever its parent has been moved since.
     for event in events:
         if event["event"] == "sweep_started" and event.get("sweep_id"):
             return {"sweep_id": event["sweep_id"], "parent": event["parent"]}

@@ -1,4 +1,4 @@
-"""The manifest: what a reader needs to know to repeat a sweep or to trust it."""
+"""The manifest: versions, hashes and hardware, for repeating a sweep or trusting it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
 from trainables.storage.checksums import sha256_of
@@ -38,7 +39,7 @@ class Manifest:
     def opened(
         cls, config: SweepConfig, model_path: str, hardware: dict[str, Any], identity: dict[str, Any]
     ) -> Iterator[Manifest]:
-        """Writes the manifest, and its end when the block ends, whatever happens in it."""
+        """Writes the manifest, and again with the sweep's end when the block ends."""
         manifest = cls(config.folder, {**identity, **describe(config, model_path, hardware)})
         manifest.write(ended=None)
         try:
@@ -50,19 +51,12 @@ class Manifest:
             manifest.write(ended=_now())
 
     def write(self, ended: str | None) -> None:
-        """Replaces the file."""
         text = json.dumps({"state": self.state, "ended": ended, **self.fields}, indent=2)
         write_whole(self.folder / MANIFEST_FILE, text + "\n")
 
 
 def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> dict[str, Any]:
-    """Start, versions, commit, hashes, seed and hardware.
-
-    Args:
-        config: The sweep.
-        model_path: Folder of the resolved base model.
-        hardware: What the cluster has, as Ray counts it.
-    """
+    """Collects start, versions, commit, hashes, seed and hardware."""
     files = {"train": config.data.train, **{name: area.path for name, area in config.heldout.areas.items()}}
     return {
         "started": _now(),
@@ -80,13 +74,12 @@ def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> 
 
 
 def precisions(ledger: Ledger) -> list[str]:
-    """What the trials that ended were computed in, "auto" resolved: one precision, unless lanes differ."""
-    ended = [event["trial"] for event in ledger.read()[0] if event["event"] == "trial_ended"]
-    return sorted({trial["precision"] for trial in ended if trial.get("precision")})
+    """Lists the precisions that ended trials were computed in: one, unless lanes differ."""
+    return sorted({p for trial in ended_trials(ledger.read()[0]) if (p := trial.get("precision"))})
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the code, `+changes` added where files differ from it; None outside a git checkout."""
+    """Returns the code's commit, with `+changes` where files differ from it; None outside a git checkout."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")

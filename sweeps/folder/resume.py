@@ -1,4 +1,4 @@
-"""What a sweep that was interrupted has done already, by its ledger."""
+"""The config of a resumed sweep: what may change and what must stay."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
 from trainables.storage.working_copy import parent_and_name, place_of
 
+# Where a sweep runs and what it may cost. Anything else would make its trials incomparable.
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
-
-NEEDED = (SWEEP_FILE, PLAN_FILE)
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
-    """The config of an interrupted sweep, with what the user changes of it now.
+    """Loads an interrupted sweep's config, with the changes that the user makes now.
 
     Args:
-        folder: The sweep's folder, or a copy of what lies in a store.
-        config_path: A config that should be the same but for what may change; None for the sweep's own.
+        folder: The sweep's folder, or a copy of its files in a store.
+        config_path: A config that differs only in what may change; None for the sweep's own.
         overrides: `key=value` texts on top of it.
 
     Raises:
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
     own = folder / SWEEP_FILE
-    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+    if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
         known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
         remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
         got = f"{place_of(folder)} without {', '.join(missing)}"
@@ -37,10 +36,12 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     wrong = [
         UserError(key, "must stay as it was in a resumed sweep", f"{new!r} after {old!r}", "start a sweep of its own")
         for key, old, new in differences(before.model_dump(), now.model_dump())
-        if not _may_change(key) and not (key == "search.trials" and new > old)
+        if not f"{key}.".startswith(tuple(f"{allowed}." for allowed in MAY_CHANGE))
+        and not (key == "search.trials" and new > old)
     ]
     if wrong:
         raise UserErrors(wrong)
+    # The folder may have been moved since its config was written.
     parent, name = parent_and_name(place_of(folder))
     return now.model_copy(update={"name": name, "storage_path": parent})
 

@@ -1,9 +1,8 @@
-"""The ledger: an append-only record of the sweep, the truth from which all else can be rebuilt.
+"""The ledger: an append-only log of the sweep's events, from which all other files can be rebuilt.
 
-One JSON object a line, each with its own checksum, so that a line torn by a crash is noticed and never read as data.
-Every start of a driver has a number, its epoch, which its events carry: what a driver writes after a newer one has
-begun does not count (see `sweeps.folder.driver_lock`, which keeps two drivers apart where the file system can). In
-an object store each line is an object; see `sweeps.ledger.ledger_in_store`.
+A line is a JSON object with its own checksum. Each start of a driver has a number, its epoch, which its events carry:
+what an older driver writes after a newer one has begun does not count. In an object store each line is an object; see
+`sweeps.ledger.ledger_in_store`.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ class Line(NamedTuple):
 
     Attributes:
         number: Counted from 1.
-        event: What it says; None where it does not count.
-        fault: Why it does not count, in words; empty where it does.
+        event: The event; None where the line does not count.
+        fault: Why the line does not count, in words; empty where it does.
     """
 
     number: int
@@ -51,23 +50,24 @@ class Ledger:
     Args:
         folder: The sweep's folder.
         epoch: The driver's number, for `append`; see `of_new_driver`.
-        segments: Where events go beside the file; None for a sweep that lies in its folder.
+        segments: The same ledger in an object store; None for a sweep in a plain folder.
     """
 
     def __init__(self, folder: Path, epoch: int = 0, segments: StoreLedger | None = None) -> None:
-        self.path, self.epoch, self._segments = folder / LEDGER_FILE, epoch, segments
+        self.path, self.epoch = folder / LEDGER_FILE, epoch
+        self._segments = segments
         self._lock, self._order = threading.Lock(), threading.Lock()
-        self._end_bytes = -1  # of the file, when this driver last looked
+        self._end_bytes = -1  # size of the file when this driver last wrote to it
 
     @classmethod
     def of_new_driver(cls, folder: Path, remote: Remote | None = None) -> Ledger:
-        """The ledger for a driver that begins now: its epoch is above all earlier ones.
+        """Opens the ledger for a driver that begins now, with an epoch above all earlier ones.
 
         The driver must hold the lock of `sweeps.folder.driver_lock`, and append an event before it starts anything.
 
         Args:
-            folder: The sweep's folder, or this node's copy of it: there `ledger.jsonl` is made what the store has.
-            remote: The sweep's folder in an object store, if it lies in one.
+            folder: The sweep's folder, or this node's copy of it, whose `ledger.jsonl` is replaced by the store's.
+            remote: The sweep's place in an object store, if it has one.
         """
         here = cls(folder)
         events = ((raw, event) for raw in _raw_lines(here.path) if (event := unseal(raw)))
@@ -79,22 +79,22 @@ class Ledger:
         return cls(folder, segments.epoch, segments)
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Writes one event, credentials in it hidden, and waits until it is on the disk, and in the store.
+        """Writes one event without credentials, and waits until it is on the disk and in the store.
 
         Args:
-            kind: What happened, such as `trial_ended`.
+            kind: What happened, such as `trial_submitted`.
             **fields: JSON values.
 
         Raises:
             OSError: The disk is full or can't be written.
             StoreError: The store can't be written; the event is on the disk, and goes there at the next start.
-            UserError: A newer driver has begun, where the folder's lock did not keep it away; this one is to end.
+            UserError: A newer driver has begun, and this one must end.
         """
         what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
         line = seal(event)
         fault_injection.reached("ledger_due", what)
-        with self._order:
+        with self._order:  # the file and the store must have the events in one order
             self._refuse_if_overtaken()
             append_line(self.path, line, self._lock, what)
             self._end_bytes = self.path.stat().st_size
@@ -103,20 +103,20 @@ class Ledger:
         fault_injection.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:
-        """All events that count, and the 1-based numbers of lines that do not; `faults` says why."""
+        """Returns all events that count, and the numbers of lines, from 1, that do not."""
         lines = list(self.lines())
         return [line.event for line in lines if line.event], [line.number for line in lines if line.fault]
 
     def faults(self) -> list[str]:
-        """A sentence for each line that does not count."""
+        """Returns a sentence for each line that does not count."""
         return [f"{LEDGER_FILE} line {line.number} {line.fault}" for line in self.lines() if line.fault]
 
     def lines(self) -> Iterator[Line]:
-        """Every line, in order."""
         newest = 0
         for number, raw in enumerate(_raw_lines(self.path), start=1):
             event = unseal(raw)
             if event is None:
+                # A crash or a full disk in the middle of a write.
                 torn = not raw.endswith(b'"}')
                 yield Line(number, None, "was cut off" if torn else "is not what was written (its checksum differs)")
             elif event.get(EPOCH, 0) < newest:
@@ -126,7 +126,8 @@ class Ledger:
                 yield Line(number, event)
 
     def _refuse_if_overtaken(self) -> None:
-        """Only this driver should have written since it last looked."""
+        # The folder's lock keeps drivers apart, except on file systems whose locks do not reach other nodes. A file of
+        # the expected size has no other writer; only otherwise is it read again.
         if not self.path.exists() or self.path.stat().st_size == self._end_bytes:
             return
         newest = max((line.event.get(EPOCH, 0) for line in self.lines() if line.event), default=0)
@@ -141,13 +142,13 @@ def _raw_lines(path: Path) -> list[bytes]:
 
 
 def seal(event: Event) -> str:
-    """The event as a line whose last key is the CRC-32 of all before it."""
+    """Serializes an event as a line whose last key is the CRC-32 of all before it."""
     body = json.dumps(event, separators=(",", ":"))
     return f'{body[:-1]},"crc32":"{zlib.crc32(body.encode()):08x}"}}\n'
 
 
 def unseal(line: bytes) -> Event | None:
-    """The event of a line, or None where the checksum does not fit."""
+    """Parses a line; None where the checksum does not match."""
     head, mark, tail = line.rstrip(b"\n").rpartition(b',"crc32":"')
     if not mark or len(tail) != 10 or tail[8:] != b'"}':
         return None
@@ -158,20 +159,19 @@ def unseal(line: bytes) -> Event | None:
 
 
 def _subject(kind: str, fields: Mapping[str, Any]) -> str:
-    """The event and its trial, as `trainables.reliability.fault_injection` calls it: `trial_ended t0001`."""
     trial = fields.get("trial") or fields.get("spec") or fields
     return f"{kind} {trial.get('trial_id', '')}".rstrip()
 
 
 def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durable: bool = True) -> None:
-    """Appends one line, on a line of its own even after a torn one.
+    """Appends one line, on a line of its own even after one that was cut off.
 
     Args:
         path: The file.
         line: With its newline.
-        lock: Of the threads that write to it.
+        lock: Held by each thread that writes to the file.
         what: The line in short, for `trainables.reliability.fault_injection`.
-        durable: Wait until it is on the disk.
+        durable: Whether to wait until it is on the disk.
     """
     with lock:
         begins = not path.exists()
@@ -179,7 +179,7 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
         fault_injection.reached_writing("line_torn", what, path, data)
         append_whole(path, data, durable=durable)
         if begins and durable:
-            sync(path.parent)  # a new file is else not found after a power cut
+            sync(path.parent)  # without it a new file may be missing after a power cut
 
 
 def _ends_whole(path: Path) -> bool:

@@ -1,10 +1,9 @@
-"""The ledger in an object store, where nothing can be appended to: an object for each event, never overwritten.
+"""The ledger in an object store, where nothing can be appended: an object for each event, never overwritten.
 
-`ledger/EPOCH-NUMBER.jsonl` holds one line; epochs and numbers count from 1 without a gap. A driver that begins takes
-the next epoch by creating `drivers/EPOCH.json`, which only one can, and then closes the ledger of every earlier epoch:
-it creates the next object of that epoch itself. An older driver that still lives finds its next number taken, and ends;
-what it wrote before is older than all that the new one writes. So the objects in order of their names are the ledger,
-and no clock decides.
+`ledger/EPOCH-NUMBER.jsonl` holds one line; epochs and numbers count from 1 without a gap. A driver takes an epoch by
+creating `drivers/EPOCH.json`, which only one can. Then it closes every earlier epoch by creating that epoch's next
+object. An older driver that still lives finds its next number taken, and ends. So the objects in the order of their
+names are the ledger, and no clock is involved.
 """
 
 from __future__ import annotations
@@ -37,28 +36,29 @@ class SupersededError(UserError):
 
 
 class StoreLedger:
-    """The ledger's objects, as one driver writes them.
+    """Writes one driver's events as objects.
 
     Args:
-        remote: The sweep's folder.
-        epoch: The driver's.
+        remote: The sweep's place in the store.
+        epoch: The driver's number.
     """
 
     def __init__(self, remote: Remote, epoch: int) -> None:
-        self.remote, self.epoch, self._next = remote, epoch, FIRST
-        self._waiting: list[str] = []
+        self.remote, self.epoch = remote, epoch
+        self._next = FIRST
+        self._waiting: list[str] = []  # written to the disk, and not yet to the store
 
     @classmethod
     def of_new_driver(cls, remote: Remote, own: Iterable[tuple[int, str]], seal: Callable[..., str]) -> StoreLedger:
         """Takes the next epoch and closes those before.
 
         Args:
-            remote: The sweep's folder.
-            own: Epoch and line of each event in this node's ledger: where the last driver ran here and could not reach
-                the store at its end, its last events are brought there first, unless another driver has begun since.
+            remote: The sweep's place in the store.
+            own: Epoch and line of each event in this node's ledger.
             seal: Makes a line of an event.
         """
         newest = max(driver_epochs(remote), default=0)
+        # The last driver may have run on this node and lost the store at its end: its last events are uploaded first.
         _complete(remote, newest, [line for epoch, line in own if epoch == newest])
         epoch = newest + 1
         while not remote.create(driver_key(epoch), _signed()):
@@ -69,7 +69,7 @@ class StoreLedger:
         return cls(remote, epoch)
 
     def append(self, line: str) -> None:
-        """Writes the next event, after those that could not be written before; on return it is in the store.
+        """Writes the next event to the store, after those that could not be written before.
 
         Raises:
             SupersededError: A newer driver has begun.
@@ -84,27 +84,29 @@ class StoreLedger:
 
 
 def _close(remote: Remote, epoch: int, number: int, by: int, seal: Callable[..., str]) -> None:
-    """Puts an end to an epoch of so many events, unless it has one; what its driver writes meanwhile comes before."""
+    """Appends a closing event to an epoch of `number` events, unless it has one."""
     if number and is_closing(remote.get(key_of(epoch, number)) or b""):
         return
     event = {"event": CLOSED, "driver_epoch": epoch, "by": by, "unix_seconds": round(time.time(), 3)}
     line = seal(event).encode()
+    # The epoch's driver may still write; what it manages to create first counts, and the next number is tried.
     while not remote.create(key_of(epoch, number + 1), line):
         number += 1
 
 
 def _complete(remote: Remote, epoch: int, lines: list[str]) -> None:
-    """Brings what the newest driver wrote on this node and not to the store; nothing if it is not the same ledger."""
+    """Uploads what the newest driver wrote on this node and not to the store."""
     there = numbers(remote).get(epoch, 0)
+    # Unless the last common line differs: then the newest driver ran on another node, under the same number.
     if not 0 < there <= len(lines) or remote.get(key_of(epoch, there)) != lines[there - 1].encode():
         return
     for number, line in enumerate(lines[there:], start=there + 1):
         if not remote.create(key_of(epoch, number), line.encode()):
-            return
+            return  # another driver has closed the epoch meanwhile
 
 
 def numbers(remote: Remote) -> Numbers:
-    """How many events each epoch has."""
+    """Returns the number of events of each epoch."""
     found: Numbers = {}
     for key in remote.listed(LEDGER_PARTS.rstrip("/")):
         epoch, number = key.removeprefix(LEDGER_PARTS).removesuffix(".jsonl").split("-")
@@ -113,20 +115,18 @@ def numbers(remote: Remote) -> Numbers:
 
 
 def driver_key(epoch: int) -> str:
-    """Where a driver says that it has begun."""
     return f"{DRIVERS}{epoch:06d}.json"
 
 
 def key_of(epoch: int, number: int) -> str:
-    """Where an event lies; the names' order is the events'."""
+    # Fixed widths: names in their order are events in theirs.
     return f"{LEDGER_PARTS}{epoch:06d}-{number:08d}.jsonl"
 
 
 def is_closing(line: bytes) -> bool:
-    """Whether a line is the end of an epoch."""
     return f'"event":"{CLOSED}"'.encode() in line
 
 
 def _signed() -> bytes:
-    """Unlike what any other driver creates."""
+    # A token: after a lost answer `create` compares contents to see whether the object is its own.
     return (json.dumps({"token": uuid.uuid4().hex, "unix_seconds": round(time.time(), 3)}) + "\n").encode()

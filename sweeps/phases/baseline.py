@@ -5,32 +5,26 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
-from sweeps.lanes.lanes import Lanes, LanesFailedError
+from sweeps.folder.sweep_store import SweepStore
+from sweeps.ledger.trial_record import Areas
 from trainables.errors import UserError
-from trainables.evaluation import base_losses
-from trainables.lane.messages import Work
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import BASELINE_FILE, ITEMS_FILE
-from trainables.storage.working_copy import WorkingCopy
+from trainables.storage.layout import BASELINE_FILE, BASELINE_TRIAL, ITEMS_FILE, trial_file
 
 BASE_LOSSES_CACHE = Path(".cache") / "base_losses"
-POLL_SECONDS = 2.0
 SAY_EVERY_SECONDS = 15.0
 
-Areas = dict[str, dict[str, Any]]
 
+def score_baseline(sweep: Sweep, supervisor: Supervisor) -> Areas | None:
+    """Scores the untouched base model on the lanes, an area a job, and writes `baseline.json`.
 
-def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
-    """Has the lanes score the untouched base model, an area a job, and writes `baseline.json`.
-
-    A resumed sweep keeps the scores that it has.
+    A resumed sweep keeps its scores.
 
     Returns:
-        The summary of each area, or None when the user interrupted.
+        The summary of each area, or None if the sweep is to end first.
 
     Raises:
         LanesFailedError: Lanes can't start, or the base model can't be scored.
@@ -39,47 +33,39 @@ def score_baseline(sweep: Sweep, lanes: Lanes) -> Areas | None:
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))["areas"]
     names = list(sweep.config.heldout.weights)
-    for name in names:
-        lanes.submit(_job(name), _work(name))
     started = said = time.monotonic()
-    areas: Areas = {}
-    while len(areas) < len(names):
-        if sweep.interrupt.is_set():
-            return None
-        lanes.check(lanes.status())
-        waiting = next(name for name in names if name not in areas)
-        end = lanes.call("poll", _job(waiting), 0, POLL_SECONDS)["end"]
-        if end and end["state"] != "complete":
-            raise LanesFailedError(f"the base model could not be scored on {waiting}: {end.get('error')}")
-        if end:
-            areas[waiting] = end["summary"]
-            lanes.over({"job_id": _job(waiting), "work": _work(waiting), "attempt": 1, "end": end})
-        elif time.monotonic() - said > SAY_EVERY_SECONDS:
+
+    def say(scored: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > SAY_EVERY_SECONDS:
             said = time.monotonic()
-            sweep.console.print(f"scoring the base model: {len(areas)} of {len(names)} areas, {said - started:.0f} s")
-    _write(sweep.copy, areas)
+            sweep.console.print(f"scoring the base model: {scored} of {len(names)} areas, {said - started:.0f} s")
+
+    ends = supervisor.run_jobs(
+        {f"baseline:{name}": {"do": "baseline", "area": name} for name in names},
+        on_wait=say,
+        failure=lambda job_id: f"the base model could not be scored on {job_id.removeprefix('baseline:')}",
+    )
+    if ends is None:
+        return None
+    areas: Areas = {name: ends[f"baseline:{name}"]["summary"] for name in names}
+    _write(sweep.store, areas)
     return areas
 
 
 def score_base_losses(supervisor: Supervisor) -> None:
-    """Has a lane compute the base model's loss on every training sample, which single loss curves are read against.
-
-    Sweeps with the same model and data share them. Nothing is trained without them; a sweep that is to end before that
-    leaves them out.
+    """Computes the base model's loss on every training sample, the reference for single loss curves.
 
     Raises:
         LanesFailedError: They could not be computed.
     """
+    # The cache is shared by sweeps with the same model and data. A sweep that is to end leaves the losses out.
     supervisor.run_jobs({"base-losses": {"do": "base_losses", "cache": str(BASE_LOSSES_CACHE.resolve())}})
-    supervisor.sweep.copy.fetch(base_losses.FILE)
+    supervisor.sweep.store.fetch_base_losses()
 
 
 def is_enough(sweep: Sweep, areas: Areas) -> bool:
-    """Whether the base model is so good that no trial is to be trained; said in a line either way.
-
-    Args:
-        sweep: `objective.enough` and `objective.when_enough` of its config are read.
-        areas: What `score_baseline` gave.
+    """Whether the base model is good enough to train no trial, by `config.objective`; prints the verdict.
 
     Raises:
         UserError: No area has the metric.
@@ -88,6 +74,7 @@ def is_enough(sweep: Sweep, areas: Areas) -> bool:
     if enough is None:
         return False
     score = mean_score(areas, enough.metric, {enough.area: 1.0} if enough.area else sweep.config.heldout.weights)
+    # Every metric but the NLL is better when it is higher.
     reached = score <= enough.value if enough.metric == "nll" else score >= enough.value
     stops = reached and sweep.config.objective.when_enough == "stop"
     place = f"on {enough.area}" if enough.area else "over all areas"
@@ -104,7 +91,7 @@ def is_enough(sweep: Sweep, areas: Areas) -> bool:
 
 
 def mean_score(areas: Areas, metric: str, weights: dict[str, float]) -> float:
-    """Mean of a metric over areas, by weight.
+    """Averages a metric over areas by weight.
 
     Raises:
         UserError: An area doesn't have it.
@@ -116,21 +103,10 @@ def mean_score(areas: Areas, metric: str, weights: dict[str, float]) -> float:
     return sum(weight * areas[name][metric] for name, weight in weights.items()) / sum(weights.values())
 
 
-def _job(area: str) -> str:
-    return f"baseline:{area}"
-
-
-def _work(area: str) -> Work:
-    return {"do": "baseline", "area": area}
-
-
-def _write(copy: WorkingCopy, areas: Areas) -> None:
-    """One file of items from the areas' own, then the summary."""
-    folder, items = copy.folder, "trials/baseline"
-    parts = [f"{items}/{area}.jsonl" for area in areas]
-    copy.fetch(*parts)
-    write_whole(folder / items / ITEMS_FILE, "".join((folder / part).read_text("utf-8") for part in parts))
-    write_whole(folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
-    copy.push(f"{items}/heldout.jsonl", BASELINE_FILE)
-    for part in parts:
-        copy.drop(part)
+def _write(store: SweepStore, areas: Areas) -> None:
+    parts = store.fetch_baseline_items(areas)
+    items = "".join(part.read_text("utf-8") for part in parts)
+    write_whole(store.folder / trial_file(BASELINE_TRIAL, ITEMS_FILE), items)
+    # The summary goes last: with it a resumed sweep takes the base model as scored.
+    write_whole(store.folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
+    store.publish_baseline(areas)

@@ -1,29 +1,24 @@
-"""After the search: replicates for the settings that cannot be told apart, round by round; see `sweeps.confirm`."""
+"""Confirmation after the search: trains replicates of the tied best settings, round by round; see `sweeps.confirm`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from analysis.rank.leaderboard import leaderboard
 from sweeps.confirm.contenders import choose_contenders
 from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 from sweeps.driver.context import Sweep
-from sweeps.driver.supervisor import Baseline, Supervisor
+from sweeps.driver.supervisor import Supervisor
+from sweeps.ledger.trial_record import Areas, CheckpointRecord, TrialRecord
 from sweeps.search.optuna_search import tell_replicates
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import objective
 
-Record = dict[str, Any]
 
-
-def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Baseline) -> None:
+def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None:
     """Trains replicates until the best setting is known, is known to be tied, or `confirm.budget` is spent.
-
-    Who contends is decided once, by the search's leaderboard, and kept in the ledger: a resumed sweep goes on with
-    them.
 
     Raises:
         LanesFailedError: Lanes end again and again.
@@ -31,6 +26,7 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Baseline) -> 
     rules = sweep.config.confirm
     if rules.budget == 0:
         return
+    # Chosen once, by the search's leaderboard. A resumed sweep keeps them: later scores must not change the candidates.
     contenders = sweep.past.contenders or _choose(sweep, supervisor)
     if len(contenders) < 2:
         return
@@ -48,7 +44,6 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Baseline) -> 
 
 
 def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
-    """The best setting of the search and those that might be better, lowest objective first."""
     board, rules = leaderboard(sweep.config.folder), sweep.config.confirm
     ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
     tied = {pair["trial_id"] for pair in board["tied"]}
@@ -70,7 +65,7 @@ def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
 
 
 def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> list[TrialSpec]:
-    """The trials of the next round, or what is missing of one that had begun."""
+    # `plan_round` returns the rest of a round that an earlier start had begun.
     origin = {record["trial_id"]: record for record in _ended(sweep, supervisor)}
     return [
         TrialSpec(
@@ -91,35 +86,37 @@ def _state(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) ->
     weights = sweep.config.heldout.weights
     steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
     replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)
-    found = tuple(replicate_of(record, steps[record["replicate_of"]], weights) for record in replicates)
+    found = tuple(replicate_of(record, steps[record["replicate_of"] or ""], weights) for record in replicates)
     return State(contenders, sweep.config.seed, found, rules)
 
 
-def best_step(checkpoints: Sequence[Record], weights: dict[str, float]) -> int:
-    """The step of a trial's lowest checkpoint; the earlier of equals."""
+def best_step(checkpoints: Sequence[CheckpointRecord], weights: dict[str, float]) -> int:
+    """Returns the step of a trial's lowest checkpoint, the earlier of equals."""
     return int(min(checkpoints, key=lambda point: (objective(point["areas"], weights), point["step"]))["step"])
 
 
-def replicate_of(record: Record, step: int, weights: dict[str, float]) -> Replicate:
-    """A replicate's record as `sweeps.confirm` reads it.
+def replicate_of(record: TrialRecord, step: int, weights: dict[str, float]) -> Replicate:
+    """Converts a replicate's record to what `sweeps.confirm` takes.
 
     Args:
-        record: Its line of `trials.jsonl`.
-        step: That at which the search trial of its setting was best: a setting is its hyper-parameters and where to
-            stop, both chosen before the replicate was trained. Its own lowest checkpoint would flatter it, and most
-            where checkpoints scatter most.
+        record: The replicate.
+        step: The step at which the search trial of its setting was best.
         weights: Of the areas in the objective.
 
     Raises:
-        ValueError: It is complete, and was not scored at that step.
+        ValueError: The replicate is complete, and was not scored at that step.
     """
+    # Not the replicate's own lowest checkpoint: a setting is its hyper-parameters and where to stop, both chosen before
+    # the replicate was trained. The minimum over its checkpoints would be biased, most where they scatter most.
     scored = {point["step"]: point["areas"] for point in record["checkpoints"]}
     complete = record["state"] == "complete"
     if complete and step not in scored:
         raise ValueError(f"{record['trial_id']} must have been scored at step {step}, got {sorted(scored)}")
     value = objective(scored[step], weights) if complete else None
+    assert record["replicate_of"]
+    assert record["state"] in ("complete", "diverged", "failed")  # the pruner stops search trials only
     return Replicate(record["replicate_of"], record["seed"], value, record["state"])
 
 
-def _ended(sweep: Sweep, supervisor: Supervisor) -> Iterable[Record]:
+def _ended(sweep: Sweep, supervisor: Supervisor) -> Iterable[TrialRecord]:
     return [*sweep.past.ended, *supervisor.recorder.records.values()]

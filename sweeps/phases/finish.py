@@ -1,4 +1,4 @@
-"""The end of a sweep: ranked, reported, told to those who wait for it."""
+"""The end of a sweep: ranking, report, exit code, and notifications."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from analysis.output.leaderboard_table import print_board
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify import webhook
 from trainables.redaction import redact_all
 from trainables.reliability import fault_injection
-from trainables.storage.layout import LEADERBOARD_FILE, TRIALS_FILE
-from trainables.storage.working_copy import DRIVER, WorkingCopy
+from trainables.storage.layout import TRIALS_FILE
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
@@ -23,16 +23,16 @@ EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 News = dict[str, Any]
 
 
-def finish(config: SweepConfig, state: str, device_hours: float, console: Console) -> int:
-    """Ranks what there is, says where it lies, and tells W&B and the webhook; returns the exit code.
+def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: float, console: Console) -> int:
+    """Ranks the trials, prints where the results are, notifies W&B and the webhook; returns the exit code.
 
     Args:
         config: The sweep.
+        store: Its files.
         state: How it ended; see `sweeps.folder.manifest.Manifest`.
-        device_hours: What it has cost.
+        device_hours: Its cost.
         console: Where to print.
     """
-    copy = WorkingCopy.of(config.place, DRIVER)
     folder, place = config.folder, config.place
     fault_injection.reached("sweep_ranked", folder.name)
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
@@ -41,17 +41,18 @@ def finish(config: SweepConfig, state: str, device_hours: float, console: Consol
     console.print(f"\n{state}: everything lies in {place}", highlight=False)
     if board:
         report = write_report(folder, board)
-        copy.push(LEADERBOARD_FILE, report.name)
-        console.print(f"report: {f'{place}/{report.name}' if copy.remote else report}", highlight=False)
+        store.publish_leaderboard(report.name)
+        console.print(f"report: {f'{place}/{report.name}' if store.remote else report}", highlight=False)
     if board and board["winner"]:
         console.print(f"export the best checkpoint: python -m analysis.export {place} --to best", highlight=False)
-    if state == "failed":
-        console.print(f"when the cause is gone, continue it: python -m sweeps.run --resume {place}", highlight=False)
-    elif state == "interrupted":
-        console.print(f"continue it: python -m sweeps.run --resume {place}", highlight=False)
-    elif state == "budget_spent":
-        more = f"python -m sweeps.run --resume {place} budget.device_hours=MORE"
-        console.print(f"the budget is spent; to go on: {more}", highlight=False)
+    resume = f"python -m sweeps.run --resume {place}"
+    next_steps = {
+        "failed": f"when the cause is gone, continue it: {resume}",
+        "interrupted": f"continue it: {resume}",
+        "budget_spent": f"the budget is spent; to go on: {resume} budget.device_hours=MORE",
+    }
+    if state in next_steps:
+        console.print(next_steps[state], highlight=False)
     tell(config, news_of(config, state, board, device_hours), board, console)
     if state == "interrupted":
         return EXIT_INTERRUPTED
@@ -59,18 +60,18 @@ def finish(config: SweepConfig, state: str, device_hours: float, console: Consol
 
 
 def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: float) -> News:
-    """What is told of a sweep's end: JSON values, credentials hidden.
+    """Summarizes a sweep's end for W&B and the webhook, as JSON values without credentials.
 
     Args:
         config: The sweep.
         state: How it ended, as in the manifest.
         board: Its leaderboard; None where no trial ended.
-        device_hours: What it has cost, earlier starts included.
+        device_hours: Its cost, earlier starts included.
 
     Returns:
-        `text` (one paragraph, for people; many chat tools show this key), `sweep`, `state`, `objective` (the
-        statement), `verdict`, `winner`, `gain` (`value` and `interval`, nats a token over the base model, corrected for
-        having been selected where that is known), `cost` (`device_hours`) and `folder`.
+        `text` (one paragraph), `sweep`, `state`, `objective` (the statement), `verdict`, `winner`, `gain` (`value` and
+        `interval`, nats a token over the base model, corrected for selection where known), `cost` (`device_hours`) and
+        `folder`.
     """
     verdict = board["verdict"] if board else "no trial has ended"
     gain = board.get("winner_gain") if board else None
@@ -84,19 +85,21 @@ def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: 
         "cost": {"device_hours": round(device_hours, 4)},
         "folder": config.place,
     }
+    # Many chat tools show the key `text` of what is posted to their webhook.
     text = f"{config.name} ({state}): {verdict} Cost: {device_hours:.2f} device-hours. {config.place}"
     return dict(redact_all({"text": text, **news}))
 
 
 def tell(config: SweepConfig, news: News, board: Board | None, console: Console) -> None:
-    """Tells W&B and the webhook; what fails is a warning.
+    """Notifies W&B and the webhook; a failure is only a warning.
 
     Args:
         config: The sweep.
-        news: What to tell.
+        news: As returned by `news_of`.
         board: The leaderboard; None where no trial has ended.
         console: Where warnings are printed.
     """
+    # An interrupted sweep goes on later; its summary run is written when it has ended.
     if config.wandb.mode != "disabled" and news["state"] != "interrupted":
         from sweeps.notify.wandb_summary import record_end
 

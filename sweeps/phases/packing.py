@@ -1,20 +1,14 @@
-"""How many trials each lane trains side by side: as the config says, or as a lane has measured to be fastest."""
+"""How many trials each lane trains side by side: the config's number, or the fastest that a lane has measured."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
-
-Settled = dict[str, Any]
+from sweeps.ledger.trial_record import JobEnd
 
 
 def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
-    """Has a lane say how many trials can be trained side by side, and measure it where the config says "auto".
-
-    Trials that can't be packed are trained one after another, whatever the config says; that is said. What was settled
-    goes to the ledger.
+    """Sets `supervisor.slots`: a lane checks whether trials can be packed, and measures how many where asked for.
 
     Raises:
         LanesFailedError: It could not be measured.
@@ -22,6 +16,7 @@ def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
     asked = sweep.config.resources.trials_per_lane
     if asked == 1:
         return
+    # A lane decides for a fixed number, too: whether a model can be packed shows only once it is loaded.
     ends = supervisor.run_jobs({"slots": {"do": "slots", "asked": asked}})
     if ends is None:
         return
@@ -31,8 +26,7 @@ def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
     supervisor.say(words(asked, settled))
 
 
-def words(asked: int | str, settled: Settled) -> str:
-    """One line for the user."""
+def words(asked: int | str, settled: JobEnd) -> str:
     if settled["obstacle"]:
         return f"resources.trials_per_lane={asked}: one trial at a time in each lane, because {settled['obstacle']}"
     many = f"{settled['slots']} trials side by side" if settled["slots"] > 1 else "one trial at a time"

@@ -1,4 +1,4 @@
-"""Sealed areas: scored once, for the winner, at the end. The ledger proves it."""
+"""Sealed areas: held-out areas scored once, for the winner, at the end. The ledger proves that."""
 
 from __future__ import annotations
 
@@ -11,25 +11,19 @@ from analysis.output.leaderboard import CheckpointName
 from analysis.rank.leaderboard import leaderboard
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
-from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.history import ended_trials
+from sweeps.ledger.ledger import Event
 from trainables.lane.messages import Work
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import ITEMS_FILE, TRIALS_FOLDER, trial_file
+from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
 
 OPENED, SCORED = "sealed_opened", "sealed_scored"
-BASE = "baseline"
 
 
 def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) -> None:
-    """Scores the winner and the base model on every sealed area, unless that was done before.
+    """Scores the winner and the base model on every sealed area, unless they were scored before.
 
-    A score that is looked at twice begins to select: a second opening, for another winner, is refused unless forced,
-    and then marked in the ledger. The event is written before the scores are known.
-
-    Args:
-        sweep: The sweep; all its trials have ended.
-        supervisor: Does the scoring.
-        again: Opens them a second time.
+    All trials must have ended. `again` opens the areas a second time, for another winner; the ledger marks it.
 
     Raises:
         LanesFailedError: An area could not be scored.
@@ -41,7 +35,8 @@ def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) ->
     events, _ = sweep.ledger.read()
     before = [event["winner"] for event in events if event["event"] == OPENED]
     scored = [event["winner"] for event in events if event["event"] == SCORED]
-    cut_short = winner in before and winner not in scored  # nobody has seen the scores: it is still the first time
+    cut_short = winner in before and winner not in scored  # the scores were never seen: still the first opening
+    # A score that is looked at twice begins to select, so a second opening needs `again`.
     if before and not again and not cut_short:
         first = before[0]
         if first != winner:
@@ -50,34 +45,34 @@ def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) ->
                 "force it with --open-sealed-again, which the ledger records"
             )
         return
-    if not cut_short:
+    if not cut_short:  # written before the scores are known, so that no crash hides an opening
         sweep.ledger.append(OPENED, winner=winner, areas=areas, again=bool(before))
     jobs: dict[str, Work] = {
-        f"sealed:{who}:{area}": {"do": "sealed", "area": area, "trial": trial}
+        f"sealed:{name}:{area}": {"do": "sealed", "area": area, "trial": trial}
         for area in areas
-        for who, trial in ((BASE, None), (winner["trial_id"], _trial(sweep, winner)))
+        for name, trial in ((BASELINE_TRIAL, None), (winner["trial_id"], _checkpoint(events, winner)))
     }
     ends = supervisor.run_jobs(jobs)
     if ends is None:
         return
-    for who in (BASE, winner["trial_id"]):
-        file = sweep.config.folder / TRIALS_FOLDER / who / ITEMS_FILE
-        write_whole(file, without(file, areas) + "".join(ends[f"sealed:{who}:{area}"]["lines"] for area in areas))
-        sweep.copy.push(trial_file(who, ITEMS_FILE))
+    for name in (BASELINE_TRIAL, winner["trial_id"]):
+        file = sweep.config.folder / trial_file(name, ITEMS_FILE)
+        # Lines of these areas may be there already, from a driver that was killed before it recorded the scores.
+        lines = without(file, areas) + "".join(ends[f"sealed:{name}:{area}"]["lines"] for area in areas)
+        write_whole(file, lines)
+        sweep.store.publish_items(name)
     scores = {area: ends[f"sealed:{winner['trial_id']}:{area}"]["summary"] for area in areas}
     sweep.ledger.append(SCORED, winner=winner, areas=scores)
 
 
 def without(items: Path, areas: Sequence[str]) -> str:
-    """The lines of a `heldout.jsonl` that are of other areas: a driver that was killed may have written these."""
+    """Returns the lines of a `heldout.jsonl` that belong to other areas."""
     lines = items.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if json.loads(line)["area"] not in areas)
 
 
-def _trial(sweep: Sweep, winner: CheckpointName) -> dict[str, Any]:
+def _checkpoint(events: list[Event], winner: CheckpointName) -> dict[str, Any]:
     """What a lane needs to load the winner's checkpoint."""
-    events, _ = Ledger(sweep.config.folder).read()
-    ended = (event["trial"] for event in events if event["event"] == "trial_ended")
-    record = next(trial for trial in ended if trial["trial_id"] == winner["trial_id"])
-    path = next(c["path"] for c in record["checkpoints"] if c["step"] == winner["step"])
+    record = next(record for record in ended_trials(events) if record["trial_id"] == winner["trial_id"])
+    path = next(point["path"] for point in record["checkpoints"] if point["step"] == winner["step"])
     return {"params": record["params"], "step": winner["step"], "path": path}

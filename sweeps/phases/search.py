@@ -1,4 +1,4 @@
-"""The search: Ray Tune with Optuna's proposals over the running lanes."""
+"""The search: Ray Tune runs Optuna's proposals on the lanes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.cluster import NAMESPACE
 from sweeps.lanes.lanes import Lanes
+from sweeps.ledger.trial_record import Areas
 from sweeps.search.optuna_search import METRIC, Beginning, Launch, NeverRestored, SweepSearch
 from sweeps.search.tell import as_trials
 from sweeps.search.tune_trial import SweepTrial
 from sweeps.search.warm_start import read_warm_start
 from trainables.evaluation.objective import objective
 
-EPOCH_POINTS = 100
+EPOCH_POINTS = 100  # `epoch_percent` counts to it
 
 
-def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, dict[str, Any]]) -> None:
-    """Runs all trials of the search that have not ended yet, or as many as there is time for.
+def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None:
+    """Runs the trials of the search that have not ended yet, until done or told to stop.
 
     Raises:
         LanesFailedError: Lanes end again and again.
@@ -36,14 +37,15 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, dict
     try:
         make_tuner(sweep.config, supervisor, search, trials).fit()
     finally:
+        # Tune returns before a cancelled trial's lane has finished; its end must be recorded before the ranking.
         supervisor.lanes.drain()
         supervisor.recorder.collect()
         search.close()
     supervisor.check()
 
 
-def make_search(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, Any]) -> SweepSearch:
-    """Optuna over the config's space; each proposal goes to the ledger and the live view."""
+def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepSearch:
+    """Sets up Optuna over the config's space, with the history of earlier sweeps and starts."""
     config, past = sweep.config, sweep.past
     base_objective = objective(baseline, config.heldout.weights)
     earlier = read_warm_start(config, baseline)
@@ -51,7 +53,7 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, Any]) 
         supervisor.say(source.words())
         sweep.ledger.append("warm_start", **source.summary())
     history = [trial for source in earlier for trial in source.trials]
-    search = SweepSearch(
+    return SweepSearch(
         config,
         base_objective,
         Launch(
@@ -69,22 +71,21 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: dict[str, Any]) 
             unfinished=past.unfinished,
             submitted=past.submitted,
         ),
+        stopped=sweep.stopped,
     )
-    if supervisor.pruner:
-        search.predictions = supervisor.pruner.predictions
-    return search
 
 
 def make_tuner(config: SweepConfig, supervisor: Supervisor, search: SweepSearch, trials: int) -> tune.Tuner:
-    """A Tuner whose trials own nothing: lanes hold the GPUs and CPUs.
+    """Builds a Tuner whose trials hold no GPU and no CPU.
 
     Args:
         config: The sweep.
-        supervisor: Who looks at running trials; its lanes train them.
-        search: Who proposes settings.
-        trials: Trials that are left to do.
+        supervisor: Decides when to stop; its lanes train the trials.
+        search: Proposes settings.
+        trials: Trials that are left to train.
     """
     lanes = supervisor.lanes
+    # Lanes hold the devices. The head node's marker keeps Tune's actors off nodes that may go.
     trainable = tune.with_resources(SweepTrial, tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}]))
     return tune.Tuner(
         trainable,
@@ -107,7 +108,8 @@ def make_tuner(config: SweepConfig, supervisor: Supervisor, search: SweepSearch,
 
 
 def make_trial_scheduler(config: SweepConfig) -> TrialScheduler:
-    """Who stops trials. One that pauses or perturbs a trial would break its one epoch: none such is offered."""
+    """Makes Tune's scheduler, which may stop trials early."""
+    # None that pauses or perturbs a trial is offered: a trial is one epoch with one LR schedule.
     match config.search.trial_scheduler:
         case "asha":
             return AsyncHyperBandScheduler(
@@ -121,39 +123,36 @@ def make_trial_scheduler(config: SweepConfig) -> TrialScheduler:
                 grace_period=EPOCH_POINTS // 4,
                 min_samples_required=2,
             )
-        case "none" | "evidence":  # the latter works beside Tune: `sweeps.pruning.pruner`
+        case "none" | "evidence":  # `sweeps.pruning.pruner` works outside Tune
             return FIFOScheduler()
 
 
 class CancelEndedTrials(NeverRestored, tune.Callback):
-    """Frees a trial's lane when Tune is done with the trial; its actor may be another trial's by then."""
+    """Frees a trial's lane when Tune is done with the trial."""
+
+    # A callback, not `SweepTrial.cleanup`: with `reuse_actors` the actor may run another trial by then.
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Also called for a trial that the trial scheduler stopped."""
+        # Tune calls this, too, for a trial that its scheduler stopped. For one that has ended, `cancel` does nothing.
         self.lanes.cancel(trial.config["spec"]["trial_id"], "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """The Tune actor died again and again; its trial must not train on."""
+        # The Tune actor died too often. Without this the lane would go on with a trial that Tune has given up.
         self.lanes.cancel(trial.config["spec"]["trial_id"], "failed")
 
 
 class StopAll(NeverRestored, tune.Stopper):
-    """Ends the search when the user interrupts, the budget is spent or the lanes fail.
-
-    Args:
-        supervisor: Knows whether to stop.
-    """
+    """Ends the search when the user interrupts, the budget is spent or the lanes fail."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never stops a single trial."""
-        return False
+        return False  # never a single trial
 
     def stop_all(self) -> bool:
-        """Asked by Tune again and again; lanes are told first, so that trials end as interrupted, not as pruned."""
+        # `stopped` cancels the jobs as interrupted before Tune cancels them as pruned: a job keeps its first reason.
         return self.supervisor.stopped()

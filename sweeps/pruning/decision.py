@@ -1,17 +1,14 @@
-"""Stop or go: whether a running trial is worth its remaining steps. Pure.
+"""Decides whether a running trial is worth its remaining steps. Pure.
 
-A trial is stopped for one of three reasons, and every decision carries its numbers:
+A trial is stopped, after its warm-up, for one of three reasons:
 
-- at once, when its loss is not finite, has diverged or is worse than the base model's (the training loop does that by
-  itself);
-- when diagnostics confirm a steady rise of the loss at the peak of its LR schedule;
-- as dominated, when its running loss is further behind that of the best trial, on the same samples, than the rest of
-  the epoch can win back. That catch-up (the difference now less the difference at the end) is learnt from the sweep's
-  finished trials, see `sweeps.pruning.final_prediction`: from four on by regression, before that by what they won
-  back themselves, and before there are any, none is stopped for it.
+- its loss is not finite, has diverged or is worse than the base model's (the training loop ends it by itself);
+- its loss rises steadily at the peak of its LR schedule;
+- it is dominated: its running loss is behind the best trial's, on the same samples, by more than the rest of the epoch
+  can win back (see `sweeps.pruning.final_prediction`). None is dominated before a trial has finished.
 
-Never during warm-up. Sources of the idea: samples are seen once and in the same order by all trials of a sweep, so that
-the running loss is a held-out estimate and differences of it are paired.
+All trials of a sweep see the same samples once and in the same order, so the running loss is a held-out estimate and
+differences between trials are paired.
 """
 
 from __future__ import annotations
@@ -32,12 +29,12 @@ DOMINATED = "dominated"
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done with a trial, and why.
+    """The verdict on a trial.
 
     Attributes:
-        stop: Whether it is stopped.
+        stop: Whether the trial is stopped.
         rule: One of `AT_ONCE`, "steady_rise" or "dominated"; None for a trial that goes on.
-        evidence: The numbers that were compared.
+        evidence: The numbers compared.
     """
 
     stop: bool
@@ -58,12 +55,9 @@ def decide(
     Args:
         trial: The trial, at a report point.
         finished: Complete trials of the sweep, with their whole curves.
-        siblings: Other running trials; those that have come as far can be better for certain too.
-        worth: Nats a token; an improvement on the best by less is not worth finishing a trial for.
+        siblings: Other running trials; one that has come as far can dominate the trial, too.
+        worth: Smallest improvement on the best trial that is worth finishing for, nats a token.
         level: Probability that a trial stopped as dominated would have ended behind.
-
-    Returns:
-        The decision with its numbers.
 
     Raises:
         ValueError: A finished trial has no finite objective or not its whole curve.
@@ -80,6 +74,7 @@ def decide(
         return Decision(False, None, progress)
     if STEADY_RISE in found:
         seen = found[STEADY_RISE]
+        # Only here: during warm-up a rise is expected.
         return Decision(True, STEADY_RISE, {**progress, "step": seen["step"], **seen["evidence"]})
     place = locate(trial, finished)
     if place is None:
@@ -92,23 +87,19 @@ def decide(
 
 
 def predicted_final(trial: TrialCurve, finished: Sequence[TrialCurve], base_objective: float) -> float:
-    """The final objective that a stopped trial is put down with: never a value from the middle of its epoch.
-
-    It is what finished trials predict, made worse by one standard deviation, so that luck does not make it
-    attractive;
-    not below the best finished trial's, for it was stopped as no better; and not above the base model's (gain 0), which
-    stands for trials that diverge, unless even the best is above that. Where finished trials predict nothing,
-    and for a trial that was stopped for its rising or diverging loss, it is the base model's.
+    """Predicts the final objective of a stopped trial, pessimistically, for Optuna.
 
     Args:
         trial: The stopped trial.
         finished: Complete trials of the sweep.
-        base_objective: The base model's, nats a token.
+        base_objective: The base model's, nats a token; returned where finished trials predict nothing.
     """
     place = locate(trial, finished)
     stopped_for_loss = any(finding["rule"] in (*AT_ONCE, STEADY_RISE) for finding in trial.findings)
     if place is None or place.outlook is None or stopped_for_loss:
         return base_objective
     best = float(place.finals.min())
-    worse = float(place.outlook.final + place.outlook.sd)
+    worse = float(place.outlook.final + place.outlook.sd)  # so that luck does not make the setting attractive
+    # Not below the best, for it was stopped as no better. Not above the base model (gain 0), which stands for trials
+    # that diverge, unless even the best is.
     return min(max(worse, best), max(base_objective, best))

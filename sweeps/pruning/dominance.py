@@ -1,8 +1,6 @@
-"""Where a running trial stands among finished ones: the tests that a trial is stopped by as dominated. Pure.
+"""Compares a running trial with finished ones on the samples it was trained on last. Pure.
 
-All compare the trial with others on the same samples, those that it was trained on last.
-`sweeps.pruning.final_prediction` says what
-the rest of the epoch will bring; this module says what is known at that place, and puts the answer into numbers.
+`sweeps.pruning.final_prediction` predicts what the rest of the epoch brings; here are the tests made of it.
 """
 
 from __future__ import annotations
@@ -27,38 +25,31 @@ from sweeps.pruning.final_prediction import (
 )
 from sweeps.pruning.trial_curve import Array, TrialCurve
 
-WINDOW = 0.05
-"""Part of the epoch that the running loss is taken over: the last samples that were trained on (ours: in replays on the
-tiny model's grid 0.05 saved more than 0.1, 0.15 and 0.2, and cost no more choices)."""
-
+# All constants are ours, by replays on the tiny model's grid of trials.
+WINDOW = 0.05  # part of the epoch that the running loss is taken over; saved more than 0.1, 0.15 and 0.2 at no cost
 LEAST_WINDOW_SAMPLES = 8
-"""A window holds no fewer samples (ours)."""
-
+# Probability that a trial stopped as dominated would have ended behind the best. 0.92 made up to 8 % of an LR regime's
+# sweeps choose worse by more than a seed's sd, 0.95 up to 4 %.
 LEVEL = 0.95
-"""Probability that a trial stopped as dominated would indeed have ended behind the best (ours: on the tiny model's grid
-0.92 made up to 8 % of an LR regime's sweeps choose worse by more than a seed's sd, 0.95 made up to 4 %)."""
-
+# Factor by which a trial's mean LR may lie outside those of finished trials for these to predict it. Over all 3.5
+# decades of LR of the grid a factor of 3 made 7 % of 16-trial sweeps choose worse, 1.5 made 4 %.
 FARTHEST = 1.5
-"""Factor by which a trial's mean LR may lie outside those of finished trials for these to predict it (ours: over
-all 3.5 decades of LR of the tiny model's grid a factor of 3 made 7 % of 16-trial sweeps choose worse, 1.5 made 4 %)."""
-
+# Part of the epoch after which the reach test ends: finished trials' own falls get too small to tell from noise.
 LATEST_REACH = 0.5
-"""Part of the epoch after which a gap is no longer held against finished trials' own falls, which get too small to be
-told from noise, while stopping saves little (ours)."""
 
 
 @dataclass(frozen=True)
 class RelativePosition:
-    """A trial among finished ones, at the place in the epoch that it has come to.
+    """A trial among finished ones, at its current place in the epoch.
 
     Attributes:
         trial: The trial.
-        peers: Finished trials that saw the same samples; one at least.
-        finals: (peers,) their final objectives.
+        peers: Finished trials that saw the same samples; at least one.
+        finals: (peers,) their final objectives, nats a token.
         window: The last samples that the trial was trained on, all after its warm-up.
-        heldout_at: The last checkpoint that all have, in samples; None where it is not used.
+        heldout_at: The last checkpoint that all have, in samples; None where they share none.
         own: The trial's features.
-        outlook: What the peers predict_final; None where they tell nothing of such a trial.
+        outlook: The peers' prediction for the trial; None where they predict nothing.
     """
 
     trial: TrialCurve
@@ -71,17 +62,20 @@ class RelativePosition:
 
     @property
     def best(self) -> TrialCurve:
-        """The peer with the lowest final objective."""
         return self.peers[int(np.argmin(self.finals))]
 
     @property
     def gap(self) -> Array:
-        """(samples,) how far the trial is behind the best on each sample of the window."""
+        """(samples,) loss on each sample of the window less the best peer's."""
         return self.trial.nll[self.window] - self.best.nll[self.window]
 
 
 def locate(trial: TrialCurve, finished: Sequence[TrialCurve]) -> RelativePosition | None:
-    """None before anything has finished and before the whole window lies after warm-up."""
+    """Places a trial among finished ones; None before one has finished or the window has left the warm-up.
+
+    Raises:
+        ValueError: A finished trial has no finite objective or not its whole curve.
+    """
     peers = [other for other in finished if _is_paired(trial, other)]
     finals = np.array([_objective(peer) for peer in peers])
     window = slice(trial.seen - _window_samples(WINDOW, trial.samples), trial.seen)
@@ -92,6 +86,7 @@ def locate(trial: TrialCurve, finished: Sequence[TrialCurve]) -> RelativePositio
     place = RelativePosition(trial, peers, finals, window, heldout_at, own, None)
     if not _is_near(trial, peers):
         return place
+    # The prediction can't be more certain than the trial's own running loss, which is its first feature (a logarithm).
     noise = standard_error(place.gap) / (np.mean(trial.nll[window]) + LEAST_LOSS)
     outlook = predict_final(
         relative_features(_features(peers, window, heldout_at), own), finals, np.ones(len(peers)), own_noise=noise
@@ -104,12 +99,11 @@ def _window_samples(part: float, samples: int) -> int:
 
 
 def _is_paired(trial: TrialCurve, other: TrialCurve) -> bool:
-    """Whether two trials saw the same samples in the same order: a replicate did not."""
+    # The seed orders the samples: a replicate, with another seed, saw others in these steps.
     return trial.seed == other.seed and trial.samples == other.samples and trial.trial_id != other.trial_id
 
 
 def _is_near(trial: TrialCurve, peers: Sequence[TrialCurve]) -> bool:
-    """Whether the trial's mean LR lies among those of its peers, or not far outside."""
     means = [peer.mean_lr for peer in peers]
     return min(means) / FARTHEST <= trial.mean_lr <= max(means) * FARTHEST
 
@@ -121,7 +115,6 @@ def _objective(peer: TrialCurve) -> float:
 
 
 def _shared_checkpoint(trial: TrialCurve, peers: Sequence[TrialCurve]) -> int | None:
-    """The trial's last checkpoint that all peers have too."""
     shared = [at for at in trial.heldout if at <= trial.seen and all(at in peer.heldout for peer in peers)]
     return max(shared) if shared else None
 
@@ -135,12 +128,11 @@ def _features(trials: Sequence[TrialCurve], window: slice, heldout_at: int | Non
 
 
 def _losses(trials: Sequence[TrialCurve], window: slice) -> Array:
-    """(trials, samples) of the window."""
-    return np.stack([trial.nll[window] for trial in trials])
+    return np.stack([trial.nll[window] for trial in trials])  # (trials, samples)
 
 
 def beyond_reach_test(place: RelativePosition, level: float) -> dict[str, Any]:
-    """The test that one finished trial suffices for, in numbers."""
+    """Evidence for the reach test, which needs only one finished trial."""
     trial, window = place.trial, place.window
     evidence = {
         "finished": len(place.peers),
@@ -153,6 +145,7 @@ def beyond_reach_test(place: RelativePosition, level: float) -> dict[str, Any]:
     }
     if trial.seen > LATEST_REACH * trial.samples:
         return evidence
+    # The last samples of the epoch, twice as many as the window's: their mean is an end point with less noise.
     end = slice(trial.samples - 2 * len(place.gap), trial.samples)
     falls = late_fall(_losses(place.peers, window), _losses(place.peers, end), level)
     return evidence | {
@@ -163,7 +156,7 @@ def beyond_reach_test(place: RelativePosition, level: float) -> dict[str, Any]:
 
 
 def against_best(place: RelativePosition, level: float) -> dict[str, Any]:
-    """What the regression says of the trial and the best finished one, in numbers."""
+    """Evidence from the regression: is the trial behind the best finished one?"""
     if place.outlook is None:
         return {}
     behind = float(place.outlook.lowest(level)) - float(place.finals.min())
@@ -177,7 +170,7 @@ def against_best(place: RelativePosition, level: float) -> dict[str, Any]:
 
 
 def against_running(place: RelativePosition, siblings: Sequence[TrialCurve], level: float) -> dict[str, Any]:
-    """The same against the running trial with the best prospects, among those that have come as far."""
+    """Evidence from the regression: is the trial behind a running one that has come as far?"""
     trial, outlook, at = place.trial, place.outlook, place.heldout_at
     if outlook is None:
         return {}

@@ -1,4 +1,4 @@
-"""A trial's curve as decisions read it: every sample's loss, in the order of the epoch. Pure."""
+"""A trial's curve: every sample's loss, in the order of the epoch. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TrialCurve:
 
     Attributes:
         trial_id: Its id.
-        seed: Its seed; only trials of one seed see the same samples in the same order.
+        seed: Its seed, which orders the samples.
         nll: (seen,) loss of each sample in the step that trained on it, in the epoch's order, nats a token.
         lr: (samples,) LR of the step that trains on each sample of the epoch.
         warmup_samples: Samples that are trained on during warm-up.
@@ -41,17 +41,15 @@ class TrialCurve:
 
     @property
     def samples(self) -> int:
-        """Samples of the epoch."""
         return len(self.lr)
 
     @property
     def seen(self) -> int:
-        """Samples trained on so far."""
         return len(self.nll)
 
     @cached_property
     def mean_lr(self) -> float:
-        """Mean LR over the epoch's samples: the schedule's mass."""
+        """Mean LR over the epoch's samples, trained on or not."""
         return float(np.mean(self.lr))
 
 
@@ -67,7 +65,7 @@ def read_curve(
     objective: float | None = None,
     findings: Sequence[Mapping[str, Any]] = (),
 ) -> TrialCurve:
-    """A trial from the lines of its `curve.jsonl`.
+    """Builds a trial's curve from the lines of its `curve.jsonl`.
 
     Args:
         trial_id: Its id.
@@ -75,17 +73,18 @@ def read_curve(
         schedule: Its LR schedule.
         samples: Samples of the epoch.
         samples_per_step: Batch size x accumulation x workers.
-        steps: The lines, from the first step on: `step` and `item_nll` are read.
-        heldout: Objective of each checkpoint by its step.
+        steps: The lines, from the first step on, with `step` and `item_nll`.
+        heldout: Objective of each checkpoint by step.
         objective: Of the last checkpoint, for a complete trial.
         findings: Of its diagnostics.
 
     Raises:
-        ValueError: A step is missing or stands twice.
+        ValueError: A step is missing or repeated.
     """
     numbers = [int(step["step"]) for step in steps]
     if numbers != list(range(1, len(numbers) + 1)):
         raise ValueError(f"{trial_id}: steps must be 1, 2, 3, …, got {len(numbers)} of them up to {max(numbers)}")
+    # Samples are the common axis: trials with other batch sizes can be compared. The last batch may be short.
     lr = np.repeat([schedule.lr(step) for step in range(schedule.steps)], samples_per_step)[:samples]
     losses = [float(loss) for step in steps for loss in step["item_nll"]]
     return TrialCurve(

@@ -18,10 +18,11 @@ from optuna.trial import FrozenTrial
 from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import Record, as_trials, outcome_of
+from sweeps.search.tell import as_trials, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.optim.lr_schedule import cap_floor
@@ -64,14 +65,16 @@ class SweepSearch(NeverRestored, OptunaSearch):
         base_objective: The base model's objective, nats a token.
         launch: How a proposal becomes a running trial.
         beginning: Where the search begins.
-
-    Attributes:
-        predictions: The final objective that a trial would have had, by trial id: whoever stops a trial puts it here
-            first, and Optuna is told that.
+        stopped: Trials that the pruner has stopped: Optuna gets their predicted final objectives.
     """
 
     def __init__(
-        self, config: SweepConfig, base_objective: float, launch: Launch, beginning: Beginning | None = None
+        self,
+        config: SweepConfig,
+        base_objective: float,
+        launch: Launch,
+        beginning: Beginning | None = None,
+        stopped: StoppedTrials | None = None,
     ) -> None:
         beginning = beginning or Beginning()
         submitted = beginning.submitted
@@ -79,7 +82,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         self.base_objective = base_objective
         self.launch = launch
         self.unfinished, self.next_number = list(beginning.unfinished), submitted + 1
-        self.predictions: dict[str, float] = {}
+        self.predictions = (stopped or StoppedTrials()).predictions
         self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
         super().__init__(
             space=self.distributions,
@@ -155,7 +158,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
     def restore(self, checkpoint_path: str) -> None: ...
 
 
-def tell_replicates(config: SweepConfig, records: Sequence[Record], base_objective: float) -> None:
+def tell_replicates(config: SweepConfig, records: Sequence[TrialRecord], base_objective: float) -> None:
     """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
     study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
     before = study.get_trials(deepcopy=False)

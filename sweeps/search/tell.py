@@ -21,10 +21,9 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import Distribution, distributions
 from trainables.evaluation.objective import objectives_by_step
-
-Record = dict[str, Any]
 
 PRUNED, DIVERGED = "pruned", "diverged_objective"
 
@@ -79,7 +78,7 @@ def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
 
 
 def as_trials(
-    records: Sequence[Record], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
+    records: Sequence[TrialRecord], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
 ) -> list[FrozenTrial]:
     """Converts ended trials to Optuna's form; subset trials are left out.
 
@@ -95,7 +94,9 @@ def as_trials(
     return trials[len(before) :]
 
 
-def as_trial(record: Record, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]) -> FrozenTrial:
+def as_trial(
+    record: TrialRecord, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]
+) -> FrozenTrial:
     """Converts one ended trial to Optuna's form. Arguments as for `as_trials`."""
     points = objectives_by_step(record, config.heldout.weights)
     last = next(reversed(points.values()), None)

@@ -34,6 +34,7 @@ class SweepTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Waits for the next held-out point or for the end; `objective` is in nats a token, lower is better."""
         while True:
+            # Tune's side: Tune has to learn of the end by itself. The driver learns of it from the recorder only.
             reply: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.last_seq, POLL_SECONDS))
             answer: PollAnswer = reply
             if not answer["known"]:  # the dispatcher was restarted

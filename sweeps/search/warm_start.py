@@ -21,8 +21,9 @@ from sweeps.config.differences import differences
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import WARM_START
-from sweeps.search.tell import Record, as_trial
+from sweeps.search.tell import as_trial
 from trainables.config.hyperparameters import SEARCHABLE_LORA, SEARCHABLE_TRAINING
 from trainables.config.sections import Params
 from trainables.errors import UserError, UserErrors
@@ -128,7 +129,7 @@ def _finished(name: str, here: Side, there: Side) -> Source:
         elif not could_draw(here.config, drawn):
             outside += 1
         else:
-            marked = {**record, "params": drawn, "trial_id": f"{there.config.name}/{record['trial_id']}"}
+            marked: TrialRecord = {**record, "params": drawn, "trial_id": f"{there.config.name}/{record['trial_id']}"}
             trial = as_trial(marked, here.config, base_objective, trials)
             trial.set_user_attr(WARM_START, name)
             trials.append(trial)
@@ -203,7 +204,7 @@ def _folder(name: str) -> Path:
         return folder
 
 
-def _records(folder: Path) -> list[Record]:
+def _records(folder: Path) -> list[TrialRecord]:
     # The ledger first: its lines carry checksums, those of trials.jsonl don't.
     if ended := ended_trials(Ledger(folder).read()[0]):
         return ended
@@ -215,7 +216,7 @@ def _read(path: Path) -> dict[str, Any]:
     return _parse(path.read_text(encoding="utf-8"), path)
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

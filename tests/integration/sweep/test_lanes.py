@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sweeps.config.sweep_config import load_config
 from sweeps.driver.context import lane_settings
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.lanes import cluster, lanes
 from sweeps.plan.plan import make_plan
 from trainables.models.tiny_llama import byte_tokenizer
@@ -43,7 +44,7 @@ def start(tmp_path, *overrides, grows=False):
     config = load_config("conf/smoke.yaml", [f"storage_path={tmp_path}", "wandb.mode=disabled", *overrides])
     with draft_folder(config) as draft:
         plan = make_plan(config, draft)
-        claim_folder(draft, WorkingCopy(config.folder))
+        claim_folder(draft, SweepStore(WorkingCopy(config.folder)))
     lane_plan = cluster.plan_lanes(config.resources)
     settings = lane_settings(config, plan, lane_plan.cpus)
     return config, lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.checkpoint_retention import Ended, kept
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from trainables.checkpoints.retention import best_and_last
@@ -114,7 +115,7 @@ class Folder:
     def start(self, most=2, contenders=()):
         events, _ = self.ledger.read()
         self.cleaner = CheckpointCleaner(
-            WorkingCopy(self.path), self.ledger, most, {"x": 1.0}, ended_trials(events), contenders
+            SweepStore(WorkingCopy(self.path)), self.ledger, most, {"x": 1.0}, ended_trials(events), contenders
         )
 
     def end(self, record):

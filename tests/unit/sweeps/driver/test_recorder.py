@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from sweeps.driver.budget import Budget
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.recorder import Recorder
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import StoppedTrials
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.working_copy import WorkingCopy
 
@@ -35,18 +38,17 @@ class Lanes:
         self.known.append(job["job_id"])
 
 
-def recorder_of(lanes, folder):
-    copy = WorkingCopy(folder)
-    cleaner = CheckpointCleaner(copy, Ledger(folder), 5, {})
-    return Recorder(lanes, Ledger(folder), copy, SimpleNamespace(spent_hours=lambda: 0.5), cleaner)
+def recorder_of(lanes, folder, stopped=StoppedTrials()):  # noqa: B008 - nothing is added to it
+    store, ledger, budget = SweepStore(WorkingCopy(folder)), Ledger(folder), Budget(1, None, before_hours=0.5)
+    sweep = SimpleNamespace(store=store, ledger=ledger, budget=budget, stopped=stopped)
+    return Recorder(sweep, lanes, CheckpointCleaner(store, ledger, 5, {}))
 
 
 @pytest.fixture
 def record(tmp_path):
     def write(*jobs):
-        recorder = recorder_of(Lanes(*jobs), tmp_path)
-        recorder.predictions, recorder.findings = {"t1": 1.25}, {"t1": FINDING, "t2": FINDING}
-        recorder.collect()
+        stopped = StoppedTrials({"t1": 1.25}, {"t1": FINDING, "t2": FINDING})
+        recorder_of(Lanes(*jobs), tmp_path, stopped).collect()
         lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
         assert [event["trial"] for event in Ledger(tmp_path).read()[0]] == lines
         return lines
@@ -75,5 +77,15 @@ def test_each_end_is_recorded_once_also_when_the_dispatcher_is_restarted(tmp_pat
     lanes.born, lanes.jobs = 2, [job("t2", "complete"), job("t3", "complete")]
     recorder.collect()
     recorder.collect()
+    assert recorder.wait_for(["t1", "t2", "t3"], 0)
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert [json.loads(line)["trial_id"] for line in lines] == ["t1", "t2", "t3"]
+
+
+def test_other_jobs_ends_are_kept_for_those_who_wait_and_are_no_trials(tmp_path):
+    slots = {"job_id": "slots", "work": {"do": "slots"}, "attempt": 1, "end": {"state": "complete", "slots": 2}}
+    recorder = recorder_of(Lanes(slots), tmp_path)
+    assert not recorder.wait_for(["slots"], 0)
+    recorder.collect()
+    assert recorder.wait_for(["slots"], 0)
+    assert (recorder.ends, recorder.records) == ({"slots": slots["end"]}, {})

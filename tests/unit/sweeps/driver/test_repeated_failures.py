@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.driver.repeated_failures import common_cause, likeness
+from sweeps.driver.repeated_failures import common_cause, signature
 
 TRACE = 'Traceback (most recent call last):\n  File "/x/loop.py", line {}, in step\n'
 
@@ -43,8 +43,8 @@ def test_three_alike_in_a_row_have_a_common_cause(ended, cause):
     ],
 )
 def test_numbers_ids_and_paths_make_no_difference(one, other):
-    assert likeness(one) == likeness(other)
+    assert signature(one) == signature(other)
 
 
 def test_words_do():
-    assert likeness("ValueError: size 3") != likeness("KeyError: size 3")
+    assert signature("ValueError: size 3") != signature("KeyError: size 3")

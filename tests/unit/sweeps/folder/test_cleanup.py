@@ -1,6 +1,7 @@
 """What killed processes leave is removed; what others still need is not."""
 
 from sweeps.folder.cleanup import remove_leftovers
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.search.study import open_storage
 from trainables.storage.working_copy import WorkingCopy
 
@@ -15,6 +16,6 @@ def test_leftovers_go_and_all_else_stays(tmp_path):
     for name in kept + left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    remove_leftovers(WorkingCopy(tmp_path), ["t0001"])
+    remove_leftovers(SweepStore(WorkingCopy(tmp_path)), ["t0001"])
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
     assert not (tmp_path / "study.log.lock").is_symlink()

@@ -20,6 +20,7 @@ def test_a_sealed_line_is_one_json_line_that_unseals_to_the_event(event):
     line = seal(event)
     assert line.count("\n") == 1
     assert unseal(line.encode()) == event
+    assert json.loads(line).items() >= {k: v for k, v in event.items() if k != "crc32"}.items()
 
 
 @given(st.data())
@@ -28,26 +29,6 @@ def test_any_changed_byte_is_noticed(data):
     at = data.draw(st.integers(0, len(line) - 2))
     line[at] ^= data.draw(st.integers(1, 255))
     assert unseal(bytes(line)) is None
-
-
-@pytest.mark.parametrize("cut", [1, 10, 30])
-def test_a_torn_line_is_reported_and_the_next_one_stands_alone(tmp_path, cut):
-    ledger = Ledger(tmp_path)
-    ledger.append("one")
-    ledger.append("two", value=2)
-    whole = ledger.path.read_bytes()
-    ledger.path.write_bytes(whole[:-cut])
-    ledger.append("three")
-    events, torn = ledger.read()
-    # Without its newline alone, the second line is still whole.
-    assert [event["event"] for event in events] == (["one", "two", "three"] if cut == 1 else ["one", "three"])
-    assert torn == ([] if cut == 1 else [2])
-
-
-def test_lines_are_json(tmp_path):
-    ledger = Ledger(tmp_path)
-    ledger.append("trial_ended", trial={"trial_id": "t0001"})
-    assert json.loads(ledger.path.read_text())["trial"] == {"trial_id": "t0001"}
 
 
 def kinds(ledger):
@@ -105,7 +86,7 @@ def test_a_ledger_cut_at_any_byte_tells_what_was_written_before_and_nothing_else
     after.append("sweep_started")
     events, torn = after.read()
     assert [event["event"] for event in events] == ["trial_ended"] * kept + ["sweep_started"]
-    assert len(torn) == (0 if cut == 0 or kept > lines or whole[:cut].endswith(b"\n") else 1)
+    assert torn == ([] if cut == 0 or kept > lines or whole[:cut].endswith(b"\n") else [lines + 1])
 
 
 def test_what_an_older_driver_wrote_after_a_newer_one_began_does_not_count(tmp_path):

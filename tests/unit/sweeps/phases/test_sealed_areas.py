@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
 from sweeps.phases import sealed_areas
 from trainables.storage.working_copy import WorkingCopy
@@ -46,7 +47,7 @@ def sweep(tmp_path, monkeypatch):
     best = {"winner": {"trial_id": "t0001", "step": 8}}
     monkeypatch.setattr(sealed_areas, "leaderboard", lambda _: best)
     config = SimpleNamespace(folder=tmp_path, heldout=SimpleNamespace(sealed=AREAS))
-    return SimpleNamespace(config=config, ledger=ledger, best=best, copy=WorkingCopy(tmp_path))
+    return SimpleNamespace(config=config, ledger=ledger, best=best, store=SweepStore(WorkingCopy(tmp_path)))
 
 
 def opened(sweep):

@@ -8,11 +8,14 @@ import pytest
 import yaml
 
 from sweeps.config.sweep_config import load_config
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import StoppedTrials
 from sweeps.pruning.pruner import Pruner
 from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.base_losses import BaseLosses
+from trainables.storage.working_copy import WorkingCopy
 
 SAMPLES, BATCH = 160, 8
 STEPS = SAMPLES // BATCH
@@ -33,7 +36,20 @@ def sweep(tmp_path):
     path.write_text(yaml.safe_dump({**SMALL, "storage_path": str(tmp_path), "training": {"batch_size": BATCH}}))
     config = load_config(path)
     config.folder.mkdir()
+    areas = {name: {"nll": BASE} for name in config.heldout.areas}
+    (config.folder / "baseline.json").write_text(json.dumps({"areas": areas}))
     return config
+
+
+@pytest.fixture
+def lanes():
+    return Lanes()
+
+
+@pytest.fixture
+def pruner(sweep, lanes):
+    store = SweepStore(WorkingCopy(sweep.folder))
+    return Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), store, StoppedTrials())
 
 
 def spec(number, peak=3e-4):
@@ -77,22 +93,20 @@ def finished(config, count=8):
     return {t.trial_id: t for t in trials}, [record(t, float(f)) for t, f in zip(trials, finals, strict=True)]
 
 
-def test_a_hopeless_trial_is_stopped_once_with_its_numbers_in_the_ledger(sweep):
+def test_a_hopeless_trial_is_stopped_once_with_its_numbers_in_the_ledger(sweep, pruner, lanes):
     specs, ended = finished(sweep)
     late = spec(99, peak=5e-4)
     write(sweep, late, np.linspace(2.0, 1.0, STEPS) + 2.5, steps=12)
-    lanes = Lanes()
-    pruner = Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), BASE, [])
     specs |= {late.trial_id: late}
     for _ in range(2):
-        pruner.look(specs, {late.trial_id: job(12)}, ended)
+        pruner.update(specs, {late.trial_id: job(12)}, ended)
     assert lanes.calls == [("cancel", "t99", "pruned")]
     (event,) = Ledger(sweep.folder).read()[0]
     assert (event["event"], event["trial_id"], event["rule"]) == ("trial_stopped", "t99", "dominated")
     assert event["evidence"]["behind_best"] > 0
     assert 1.0 <= event["predicted"] <= BASE
-    assert pruner.predictions == {"t99": event["predicted"]}
-    finding = pruner.findings["t99"]
+    assert pruner.stopped.predictions == {"t99": event["predicted"]}
+    finding = pruner.stopped.findings["t99"]
     assert (finding["rule"], finding["severity"], finding["step"]) == ("dominated", "warning", 12)
     assert (finding["evidence"]["best"], finding["evidence"]["to_step"]) == (event["evidence"]["best"], 12)
     assert 1 <= finding["evidence"]["from_step"] <= 12
@@ -100,52 +114,46 @@ def test_a_hopeless_trial_is_stopped_once_with_its_numbers_in_the_ledger(sweep):
     assert f"try peak_lr {best:.1e}" in finding["advice"]
 
 
-def test_a_promising_trial_goes_on_and_its_curve_is_read_line_by_line(sweep):
+def test_a_promising_trial_goes_on_and_its_curve_is_read_line_by_line(sweep, pruner, lanes):
     specs, ended = finished(sweep)
     good = spec(99, peak=5e-4)
     specs |= {good.trial_id: good}
-    lanes = Lanes()
-    pruner = Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), BASE, [])
     curve = np.linspace(2.0, 1.0, STEPS) - 0.05
     for steps in (3, 7, 12, 20):
         write(sweep, good, curve, steps=steps, append=steps > 3)
-        pruner.look(specs, {good.trial_id: job(steps)}, ended)
+        pruner.update(specs, {good.trial_id: job(steps)}, ended)
         assert len(pruner._readings["t99"].lines) == steps
     assert lanes.calls == []
 
 
-def test_before_anything_has_finished_none_is_stopped_and_a_broken_loss_is_left_to_the_loop(sweep):
+def test_before_anything_has_finished_none_is_stopped_and_a_broken_loss_is_left_to_the_loop(sweep, pruner, lanes):
     bad, broken = spec(1), spec(2)
     write(sweep, bad, np.full(STEPS, 4.0), steps=15)
     write(sweep, broken, np.where(np.arange(STEPS) < 5, 2.0, np.nan), steps=15)
-    lanes = Lanes()
-    pruner = Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), BASE, [])
-    pruner.look({t.trial_id: t for t in (bad, broken)}, {t.trial_id: job(15) for t in (bad, broken)}, [])
+    pruner.update({t.trial_id: t for t in (bad, broken)}, {t.trial_id: job(15) for t in (bad, broken)}, [])
     assert lanes.calls == []
-    assert pruner.predictions == {}
+    assert pruner.stopped.predictions == {}
 
 
-def test_another_attempt_is_read_from_its_beginning(sweep):
+def test_another_attempt_is_read_from_its_beginning(sweep, pruner):
     trial = spec(1)
-    pruner = Pruner(sweep, SAMPLES, Lanes(), Ledger(sweep.folder), BASE, [])
     write(sweep, trial, np.full(STEPS, 2.0), steps=10)
-    pruner.look({"t1": trial}, {"t1": job(10)}, [])
+    pruner.update({"t1": trial}, {"t1": job(10)}, [])
     write(sweep, trial, np.full(STEPS, 2.0), steps=4)
-    pruner.look({"t1": trial}, {"t1": job(4, attempt=2)}, [])
+    pruner.update({"t1": trial}, {"t1": job(4, attempt=2)}, [])
     assert [line["step"] for line in pruner._readings["t1"].lines] == [1, 2, 3, 4]
 
 
-def test_a_replicate_is_never_stopped(sweep):
+def test_a_replicate_is_never_stopped(sweep, pruner, lanes):
     specs, ended = finished(sweep)
     again = spec(99).model_copy(update={"kind": "replicate", "replicate_of": "t1", "seed": 1})
     write(sweep, again, np.full(STEPS, 9.0), steps=12)
-    lanes = Lanes()
-    pruner = Pruner(sweep, SAMPLES, lanes, Ledger(sweep.folder), BASE, [])
-    pruner.look({**specs, "t99": again}, {"t99": job(12)}, ended)
+    pruner.update({**specs, "t99": again}, {"t99": job(12)}, ended)
     assert lanes.calls == []
 
 
-def test_a_level_above_the_base_models_is_a_steady_rise_where_its_losses_are_known(sweep):
+@pytest.mark.parametrize("known", [False, True])
+def test_a_level_above_the_base_models_is_a_steady_rise_where_its_losses_are_known(sweep, pruner, known):
     """It does not rise after its warm-up, so that without them nothing is seen."""
     trial, worth = spec(1), np.random.default_rng(0).normal(0.0, 0.5, (STEPS, BATCH))
     write(sweep, trial, np.full(STEPS, 2.6))
@@ -153,13 +161,10 @@ def test_a_level_above_the_base_models_is_a_steady_rise_where_its_losses_are_kno
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     items = [line | {"item_base_nll": (2.0 + worth[step]).tolist()} for step, line in enumerate(lines)]
     file.write_text("".join(json.dumps(line) + "\n" for line in items))
-    rules = []
-    for known in (False, True):
-        if known:
-            base = BaseLosses("key", {str(k): 2.0 + w for k, w in enumerate(worth.ravel())})
-            base.write(sweep.folder / "cache/base_losses.arrow")
-        pruner = Pruner(sweep, SAMPLES, Lanes(), Ledger(sweep.folder), BASE, [])
-        pruner.look({"t1": trial}, {"t1": job(STEPS)}, [])
-        rules.append({finding["rule"] for finding in pruner._readings["t1"].findings})
-    assert "worse_than_base" not in rules[0]
-    assert {"worse_than_base", "steady_rise"} & rules[1]
+    if known:
+        base = BaseLosses("key", {str(k): 2.0 + w for k, w in enumerate(worth.ravel())})
+        base.write(sweep.folder / "cache/base_losses.arrow")
+    pruner.update({"t1": trial}, {"t1": job(STEPS)}, [])
+    rules = {finding["rule"] for finding in pruner._readings["t1"].findings}
+    assert ("worse_than_base" in rules) <= known
+    assert bool({"worse_than_base", "steady_rise"} & rules) >= known

@@ -1,0 +1,104 @@
+"""Trials and jobs as the driver stores and exchanges them: typed dictionaries, JSON values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NotRequired, TypedDict
+
+from trainables.diagnostics.finding import Finding
+
+Areas = dict[str, dict[str, Any]]
+"""Summary of each held-out area by name: `nll` and the metrics of its scorers."""
+
+
+class CheckpointRecord(TypedDict):
+    """A scored checkpoint of a trial.
+
+    Attributes:
+        step: Optimizer step, from 1.
+        path: Its folder, relative to the sweep's.
+        areas: Held-out scores.
+        kept: Whether the checkpoint is still stored; missing in records of sweeps that kept every checkpoint.
+    """
+
+    step: int
+    path: str
+    areas: Areas
+    kept: NotRequired[bool]
+
+
+class TrialRecord(TypedDict):
+    """A trial that has ended: a line of `trials.jsonl`, and `trial` in the ledger's `trial_ended`.
+
+    Attributes:
+        state: How it ended. An interrupted trial never gets into `trials.jsonl`: a resumed sweep trains it again.
+        replicate_of: The search trial whose setting this trial repeats.
+        fraction: Part of the training set in its epoch.
+        params: Hyper-parameters as trained; `drawn` holds those that the sampler proposed and the trial adjusted.
+        went_on_from_step: Step from which the last attempt resumed.
+        cost: Seconds and memory, as the lane measured them.
+        predicted: Final objective predicted for a pruned trial, nats a token.
+    """
+
+    trial_id: str
+    state: Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+    kind: Literal["search", "replicate", "subset"]
+    replicate_of: str | None
+    fraction: float
+    seed: int
+    params: dict[str, float]
+    drawn: dict[str, float] | None
+    precision: str | None
+    steps: int
+    steps_planned: int | None
+    samples_seen: int
+    went_on_from_step: int | None
+    checkpoints: list[CheckpointRecord]
+    findings: list[Finding]
+    cost: dict[str, Any] | None
+    attempts: int
+    preempted: int
+    error: str | None
+    predicted: NotRequired[float | None]
+
+
+JobEnd = dict[str, Any]
+"""How a lane says that a job ended: `state`, and what the kind of job returns."""
+
+
+class EndedJob(TypedDict):
+    """A job that has ended, as the dispatcher's `ended_since` returns it."""
+
+    job_id: str
+    work: dict[str, Any] | None
+    attempt: int
+    preempted: NotRequired[int]
+    end: JobEnd
+
+
+class JobStatus(TypedDict):
+    """A job in the dispatcher's `status`; the optional fields appear once its lane has reported them."""
+
+    state: str
+    attempt: int
+    lane: NotRequired[str | None]
+    end: JobEnd | None
+    points: list[dict[str, Any]]
+    step: NotRequired[int]
+    steps: NotRequired[int]
+    began_at_step: NotRequired[int]
+    loss: NotRequired[float]
+    objective: NotRequired[float]
+
+
+@dataclass(frozen=True)
+class StoppedTrials:
+    """Trials that the pruner has stopped. The pruner writes; the recorder and the search read.
+
+    Attributes:
+        predictions: Final objective that each trial would have reached, by trial id, nats a token.
+        findings: Why each was stopped, by trial id, where its own curve does not show it.
+    """
+
+    predictions: dict[str, float] = field(default_factory=dict)
+    findings: dict[str, Finding] = field(default_factory=dict)
