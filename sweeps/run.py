@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
-from sweeps.driver.storage_errors import StorageLostError, storage_error, used_patiently
+from sweeps.driver.storage_errors import StorageLostError, reported_in_one_line, storage_error
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
@@ -139,7 +139,7 @@ def run_sweep(
         one_driver(home),
         one_driver_in_store(copy.remote),
         Interrupt() as interrupt,
-        used_patiently(config.folder, interrupt, console),
+        reported_in_one_line(config.folder, interrupt),
         cluster.connected(options.address),
     ):
         interrupt.arm()

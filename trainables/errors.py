@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Collection
+
 from trainables.redaction import redact
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
@@ -37,3 +42,13 @@ class UserErrors(ValueError):  # noqa: N818 - several of them
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
+
+
+def os_error(error: BaseException, numbers: Collection[int]) -> OSError | None:
+    """The first `OSError` with one of these numbers among an error and its causes, if any."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in numbers:
+            return cause
+        cause = cause.__cause__
+    return None

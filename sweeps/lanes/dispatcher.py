@@ -33,6 +33,7 @@ class Dispatcher:
         self.queue = JobQueue(max_failures, self._on_change)
         self.notices: list[Message] = []
         self.interrupted = False
+        self.disk_full: Message | None = None  # where and why; nothing is leased then, and the driver ends the sweep
         self.stopping = False
         self._born = time.time_ns()
         self._recalled = not restarted
@@ -138,7 +139,7 @@ class Dispatcher:
             for lane in self.queue.lanes.values()
         }
         marks = {"born": self._born, "changes": self.queue.changes}
-        return {"jobs": jobs, "lanes": lanes, "notices": list(self.notices), **marks}
+        return {"jobs": jobs, "lanes": lanes, "notices": list(self.notices), "disk_full": self.disk_full, **marks}
 
     # --- the lanes ----------------------------------------------------------------------------------------------
 
@@ -176,7 +177,8 @@ class Dispatcher:
             known = self.queue.heard(lane, incarnation)
             if self.stopping or known is None:
                 return {"do": "stop"}
-            if seq not in known.leases and self._recalled and time.monotonic() >= self._no_lease_before:
+            may_lease = self._recalled and not self.disk_full and time.monotonic() >= self._no_lease_before
+            if may_lease and seq not in known.leases:
                 self.queue.lease_next(known, seq)
             job = self.queue.jobs.get(known.leases.get(seq, ""))
             return {"do": "work", "job_id": job.job_id, "attempt": job.attempt} if job else None
@@ -222,6 +224,9 @@ class Dispatcher:
                 self.queue.touch(job)
             case "areas":
                 self._relay(job, report)
+            case "error" if "disk_full" in report and not job.cancelled:
+                self.disk_full = report["disk_full"]
+                self.queue.put_back(job)
             case "error":
                 self.queue.try_again(job, report["error"], shared=report.get("shared", False))
             case "end" if report["end"]["state"] == "preempted" and not job.cancelled:
@@ -241,10 +246,6 @@ class Dispatcher:
             return True if job is None or job.cancelled else None
 
         return await self._topics.wait_for(job_id, answer, timeout_seconds) or False
-
-    async def is_ending(self) -> bool:
-        """Whether the sweep is to end: what waits for the disk of a lane gives up then."""
-        return self.interrupted
 
     # --- inside -------------------------------------------------------------------------------------------------
 

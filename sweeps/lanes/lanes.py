@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import tempfile
@@ -136,7 +137,10 @@ class Lanes:
 
         Raises:
             LanesFailedError: A lane came up several times without doing anything, or all lanes have ended.
+            OSError: The disk of a lane is full.
         """
+        if full := status.get("disk_full"):
+            raise OSError(errno.ENOSPC, full["reason"], full["file"])
         stuck = [n for n, lane in status["lanes"].items() if lane["idle_incarnations"] >= IDLE_INCARNATIONS_ALLOWED]
         ended = self.threads and not any(thread.is_alive() for thread in self.threads)
         if stuck or ended:

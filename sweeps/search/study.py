@@ -36,7 +36,7 @@ def open_storage(folder: Path, name: str = STUDY_FILE) -> JournalStorage:
 
 
 class StudyJournal(JournalFileBackend):
-    """A journal that one process writes; it waits for room on a full disk, but not until a line is on the disk.
+    """A journal that one process writes; it does not wait until a line is on the disk.
 
     Every start of a sweep makes it anew from the ledger, which does.
     """

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 
 from trainables.checkpoints.host_snapshots import MOST_BYTES, Snapshot, Snapshots, Tensors
 from trainables.reliability import watchdog
-from trainables.reliability.disk_full import patiently
 
 Write = Callable[[Tensors], object]
 
@@ -26,13 +24,12 @@ class Writer:
         self._snapshots = Snapshots(most_bytes)
         self._thread = ThreadPoolExecutor(1, "writer")
 
-    def submit(self, where: Path, tensors: Mapping[str, torch.Tensor], write: Write) -> Future[None]:
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write) -> Future[None]:
         """Copies tensors to the host and has them written after all that was asked for before.
 
         Waits for the copy, and for earlier writes only where there is no room for another copy.
 
         Args:
-            where: What is written to. Where the disk is full the writer waits, and calls `write` again.
             tensors: What is written; they may change as soon as this returns.
             write: Called on the writer's thread with the copies, which are its own until it returns.
 
@@ -40,15 +37,15 @@ class Writer:
             Done when `write` has returned; has its error if it raised one.
         """
         snapshot = self._snapshots.take(tensors)
-        return self._thread.submit(self._write, where, snapshot, write)
+        return self._thread.submit(self._write, snapshot, write)
 
     def close(self) -> None:
         """Waits until all is written, and ends the thread."""
         self._thread.shutdown()
 
-    def _write(self, where: Path, snapshot: Snapshot, write: Write) -> None:
+    def _write(self, snapshot: Snapshot, write: Write) -> None:
         try:
-            patiently(where, lambda: write(snapshot.tensors))
+            write(snapshot.tensors)
             watchdog.beat()
         finally:
             self._snapshots.release(snapshot)
@@ -70,14 +67,14 @@ class Pending:
         """Whether all is written, or has failed."""
         return all(future.done() for future in self._open)
 
-    def submit(self, where: Path, tensors: Mapping[str, torch.Tensor], write: Write) -> None:
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write) -> None:
         """Has tensors written; see `Writer.submit`.
 
         Raises:
             Exception: An earlier write's.
         """
         self.check()
-        self._open.append(self._writer.submit(where, tensors, write))
+        self._open.append(self._writer.submit(tensors, write))
 
     def check(self) -> None:
         """Raises what went wrong with a write, if anything has by now."""

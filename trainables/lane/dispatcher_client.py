@@ -12,6 +12,7 @@ import ray
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
+from trainables.errors import DISK_FULL, os_error
 from trainables.lane.trial_job import Report
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,11 @@ class Lease:
         text = "".join(traceback.format_exception(error)).splitlines(keepends=True)[-ERROR_TAIL_LINES:]
         logged = self._desk.log_tail() if self._desk else ""
         logger.error("job %s failed", self.job_id, exc_info=error)
-        self.report({"kind": "error", "error": logged + "".join(text), "shared": shared})
+        report = {"kind": "error", "error": logged + "".join(text), "shared": shared}
+        if full := os_error(error, DISK_FULL):
+            # No fault of the job's: the dispatcher keeps the job for a resumed sweep, and the driver ends this one.
+            report["disk_full"] = {"file": full.filename, "reason": full.strerror}
+        self.report(report)
         self._released = True
         if self._desk:
             self._desk.leases.remove(self)
@@ -148,10 +153,6 @@ class DispatcherClient:
     def leave(self) -> None:
         """The lane goes; what it was given and has not begun is for others."""
         ray.get(self._actor.leave.remote(*self._who))
-
-    def is_ending(self) -> bool:
-        """Whether the sweep is to end, with all its trials."""
-        return bool(ray.get(self._actor.is_ending.remote()))
 
     def watch(self, job_id: str, attempt: int) -> bool:
         """Waits a while; whether the job is to be dropped."""

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trainables.reliability.disk_full import patiently
 from trainables.storage.atomic import append_whole, sync, write_whole
 from trainables.storage.json_numbers import json_line
 from trainables.storage.layout import CURVE_FILE, ITEMS_FILE
@@ -42,7 +41,7 @@ class TrialFiles:
         """
         if not self._writes:
             return self._kept(CURVE_FILE, step)[0], self._kept(ITEMS_FILE, step)[0]
-        patiently(self._folder, lambda: self._folder.mkdir(parents=True, exist_ok=True))
+        self._folder.mkdir(parents=True, exist_ok=True)
         with self._writer.begun():
             curve, items = (self._cut(name, step) for name in (CURVE_FILE, ITEMS_FILE))
         return curve, items

@@ -141,7 +141,7 @@ class TrialJob:
         self.lane_state.store.trial_lines(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
         self.pending.settle()  # never two checkpoints on their way: who is killed goes on from the one before at worst
-        self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
+        self.pending.submit(saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.lane_state.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
         if self.tracker:
@@ -172,7 +172,7 @@ class TrialJob:
             # Only now: whoever goes on from an earlier state needs what was best by then.
             self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
-        self.pending.submit(self.folder / STATES_FOLDER, learnt, write)
+        self.pending.submit(learnt, write)
 
     def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}

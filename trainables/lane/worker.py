@@ -8,7 +8,6 @@ Train run are per run, and a lane's run serves many trials.
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import ray
@@ -23,7 +22,7 @@ from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import World
-from trainables.reliability import disk_full, fault_injection
+from trainables.reliability import fault_injection
 from trainables.reliability.preemption import Preemption
 from trainables.reliability.watchdog import Watchdog
 from trainables.tracking.wandb_run import close_service
@@ -54,15 +53,14 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     watchdog = Watchdog(settings.hung_after_seconds, client.hung if client else lambda text: None)
     if client:
         watchdog.start()
-    with disk_full.patient(given_up=client.is_ending) if client else nullcontext():
-        try:
-            while not lane_state.preemption.is_coming and (lease := job_source.next()):
-                with watchdog.on_duty():
-                    serve(lane_state, job_source, lease)
-            if client:
-                client.leave()
-        finally:
-            close_service()
+    try:
+        while not lane_state.preemption.is_coming and (lease := job_source.next()):
+            with watchdog.on_duty():
+                serve(lane_state, job_source, lease)
+        if client:
+            client.leave()
+    finally:
+        close_service()
 
 
 def serve(lane_state: LaneState, job_source: JobSource, lease: Lease) -> None:

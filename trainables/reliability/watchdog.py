@@ -16,8 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from trainables.reliability import disk_full
-
 FLOOR_SECONDS = 600.0
 """A silence that is shorter is never taken for a hang, unless the config says so: a first step may compile, a write of
 a large model may take minutes (ours)."""
@@ -97,8 +95,6 @@ class Watchdog(threading.Thread):
             self._duty.wait()
             limit = self.limit_seconds
             time.sleep(min(LONGEST_TICK_SECONDS, limit / TICKS_A_LIMIT))
-            if disk_full.is_waiting():
-                beat()  # the user has been told, and the write goes on when there is room
             silence = time.monotonic() - _last_beat
             if self._duty.is_set() and silence > limit:
                 self._on_hung(f"{all_stacks()}\n{hung_words(silence, limit)}")

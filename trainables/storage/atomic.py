@@ -1,34 +1,56 @@
-"""Files replaced or appended to atomically, and folders built atomically, all synced to disk.
-
-On a full disk a sweep's writes wait for room; see `trainables.reliability.disk_full`.
-"""
+"""Atomic writes: files replaced or appended to, and folders built, whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainables.reliability import fault_injection
-from trainables.reliability.disk_full import patiently
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file: written beside itself, then renamed, so that a reader sees the old or the new one."""
-    patiently(path, lambda: _replace(path, text.encode()))
+    """Replace a file's content; a reader sees the old text or the new one, never a part."""
+    # In the same folder, for a rename is atomic only within one file system.
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with _named_errors(path), partial.open("wb") as file:
+            file.write(text.encode())
+            file.flush()
+            # On disk before the rename: after a power cut the new name could else hold an empty file.
+            os.fsync(file.fileno())
+        fault_injection.reached("file_replaced", "/".join(path.parts[-2:]))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def append_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Appends to a file, or leaves it as it was where that fails.
+    """Append to a file, which is created if missing; a write that fails leaves the file as it was.
 
     Args:
-        path: The file; it is made where there is none.
-        data: What is added at its end.
-        durable: Wait until it is on disk.
+        path: The file.
+        data: The bytes to add.
+        durable: Wait until they are on disk.
+
+    Raises:
+        OSError: The disk is full or not writable.
     """
-    patiently(path, lambda: _append(path, data, durable))
+    # Unbuffered: a buffered file would try the failed write again when it is closed.
+    with _named_errors(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            left = memoryview(data)
+            while left:  # a raw write may take only a part, which happens when the disk is nearly full
+                left = left[file.write(left) :]
+            if durable:
+                os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def sync(path: Path) -> None:
@@ -38,33 +60,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fault_injection.reached("file_replaced", "/".join(path.parts[-2:]))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _append(path: Path, data: bytes, durable: bool) -> None:
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[file.write(left) :]
-            if durable:
-                os.fsync(file.fileno())
-        except OSError:
-            file.truncate(before)
-            raise
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -99,3 +94,13 @@ def _rename(partial: Path, folder: Path) -> None:
     except OSError:
         if not folder.exists():  # else another process was first, which is as good
             raise
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    # A failed write(2) or fsync(2) names no file, unlike a failed open(2); the user must be told which file it was.
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

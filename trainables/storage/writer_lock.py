@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from trainables.reliability.disk_full import patiently
 from trainables.storage.layout import WRITER_FILE
 
 
@@ -44,7 +43,7 @@ class WriterLock:
         with self._locked() as file:
             if (text := file.read()) and (newer := json.loads(text)["driver_epoch"]) > self._driver_epoch:
                 raise OvertakenError(f"{self._path.parent}: driver {newer} has taken over from {self._driver_epoch}")
-            patiently(self._path, lambda: self._sign(file))
+            self._sign(file)
             yield
 
     @contextmanager

@@ -368,3 +368,16 @@ def test_a_lane_that_leaves_gives_back_what_it_has_not_begun_and_gets_no_more(di
         return left, other["job_id"], other["attempt"], dispatcher.queue.jobs["one"].errors
 
     assert play(story()) == ({"do": "stop"}, "one", 2, [])
+
+
+def test_a_full_disk_fails_no_job_and_stops_the_leasing(dispatcher):
+    async def story():
+        await dispatcher.submit("one", WORK)
+        job = await lease(dispatcher)
+        full = {"file": "/sweeps/demo/trials/one/curve.jsonl", "reason": "No space left on device"}
+        report = {"kind": "error", "error": "…", "shared": False, "disk_full": full}
+        goes_on = await dispatcher.post("a", 1, "one", job["attempt"], report)
+        status = await dispatcher.status()
+        return goes_on, status["jobs"]["one"]["state"], status["disk_full"] == full, await lease(dispatcher, seq=1)
+
+    assert play(story()) == (False, "queued", True, {"do": "wait"})
