@@ -26,7 +26,6 @@ from sweeps.plan.screen import print_plan
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
-from trainables.reliability import fault_injection
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE, SWEEP_FILE
 from trainables.storage.object_store import Remote, is_url
@@ -148,12 +147,10 @@ def run_sweep(
         joined = options.address is not None  # nodes may join it, too; a local cluster stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
-        fault_injection.reached("cluster_joined", config.name)
         write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
             claim_folder(draft, copy)
-        fault_injection.reached("folder_claimed", config.name)
         sweep = open_sweep(config, plan, copy, lane_plan, interrupt, console, options.open_sealed_again)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
         copy.push_top()
@@ -189,7 +186,6 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:
-            fault_injection.reached("sweep_ending", config.name)
             ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
             manifest.state, manifest.fields["precision"] = state, precisions(ledger)
     return state

@@ -14,7 +14,6 @@ from sweeps.ledger.history import ended_trials, write_trials
 from sweeps.ledger.ledger import Ledger, append_line
 from trainables.diagnostics.finding import Finding
 from trainables.redaction import redact_all
-from trainables.reliability import fault_injection
 from trainables.storage.layout import TRIALS_FILE
 from trainables.storage.working_copy import WorkingCopy
 
@@ -106,7 +105,6 @@ class Recorder(threading.Thread):
         line = json.dumps(record, ensure_ascii=False) + "\n"
         what = f"trials.jsonl {record['trial_id']}"
         append_line(self.path, line, self._writing, what, durable=False)  # made anew from the ledger at every start
-        fault_injection.reached("trial_recorded", record["trial_id"])
         self.records[record["trial_id"]] = record
         self.cleaner.ended(record)
         # It has ended for good, by the ledger: what it could have gone on from has served.

@@ -12,7 +12,6 @@ import time
 
 from sweeps.lanes.job_queue import Job, JobQueue, Message
 from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, WaitTopics
-from trainables.reliability import fault_injection
 
 ADOPTION_SECONDS = 5.0
 
@@ -212,8 +211,6 @@ class Dispatcher:
         if report["kind"] == "notice":
             self.notices.append({"level": report["level"], "text": report["text"]})
             return True
-        step = report.get("step", 0)
-        fault_injection.reached(f"{report['kind']}_arrived", job_id, step)
         job = self.queue.held(lane, incarnation, job_id, attempt)
         if job is None:
             return False
@@ -235,7 +232,6 @@ class Dispatcher:
                 state = report["end"]["state"]
                 stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
                 self.queue.end(job, {**report["end"], "state": stopped})
-        fault_injection.reached(f"{report['kind']}_taken", job_id, step)
         return job.cancelled is None and job.state == "running"
 
     async def watch(self, lane: str, incarnation: int, job_id: str, attempt: int, timeout_seconds: float) -> bool:

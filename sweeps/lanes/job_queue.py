@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainables.reliability import fault_injection
-
 Message = dict[str, Any]
 
 
@@ -154,7 +152,6 @@ class JobQueue:
         job.lane, job.incarnation, job.latest, job.reports = lane.name, lane.incarnation, {}, []
         lane.leases = {seq: job.job_id}
         self._move(job, "running")
-        fault_injection.reached("job_leased", job.job_id)
 
     def held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:
         """The job if this lane holds it. After a restart of the dispatcher the lane that speaks first is the holder."""

@@ -27,7 +27,6 @@ from sweeps.lanes.cluster import NAMESPACE, LanePlan, alive_nodes, room_for
 from sweeps.lanes.dispatcher_actor import DispatcherActor
 from sweeps.lanes.worker_failures import LostWorkers
 from trainables.config.trial_spec import LaneConfig
-from trainables.reliability import fault_injection
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +259,6 @@ def _lane_main(config: dict[str, Any]) -> None:
         incarnation = broadcast_from_rank_zero(incarnation)
     if not incarnation:
         return
-    fault_injection.reached("lane_joined", lane)
     try:
         from trainables.lane.worker import lane_main
 

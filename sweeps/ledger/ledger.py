@@ -93,14 +93,12 @@ class Ledger:
         what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
         line = seal(event)
-        fault_injection.reached("ledger_due", what)
         with self._order:
             self._refuse_if_overtaken()
             append_line(self.path, line, self._lock, what)
             self._end_bytes = self.path.stat().st_size
             if self._segments:
                 self._segments.append(line)
-        fault_injection.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:
         """All events that count, and the 1-based numbers of lines that do not; `faults` says why."""
@@ -173,6 +171,7 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
         what: The line in short, for `trainables.reliability.fault_injection`.
         durable: Wait until it is on the disk.
     """
+    fault_injection.reached("ledger_due", what)
     with lock:
         begins = not path.exists()
         data = (b"" if begins or _ends_whole(path) else b"\n") + line.encode()
@@ -180,6 +179,7 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
         append_whole(path, data, durable=durable)
         if begins and durable:
             sync(path.parent)  # a new file is else not found after a power cut
+    fault_injection.reached("ledger_written", what)
 
 
 def _ends_whole(path: Path) -> bool:

@@ -12,7 +12,6 @@ from analysis.report import write_report
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.notify import webhook
 from trainables.redaction import redact_all
-from trainables.reliability import fault_injection
 from trainables.storage.layout import LEADERBOARD_FILE, TRIALS_FILE
 from trainables.storage.working_copy import DRIVER, WorkingCopy
 
@@ -34,7 +33,6 @@ def finish(config: SweepConfig, state: str, device_hours: float, console: Consol
     """
     copy = WorkingCopy.of(config.place, DRIVER)
     folder, place = config.folder, config.place
-    fault_injection.reached("sweep_ranked", folder.name)
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
         print_board(board, console)

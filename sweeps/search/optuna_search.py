@@ -23,7 +23,6 @@ from sweeps.search.study import fresh_storage, open_storage
 from sweeps.search.tell import Record, as_trials, outcome_of
 from trainables.config.trial_spec import TrialSpec
 from trainables.optim.lr_schedule import cap_floor
-from trainables.reliability import fault_injection
 
 METRIC = "objective"
 
@@ -84,7 +83,6 @@ class SweepSearch(NeverRestored, OptunaSearch):
         )
         if self._ot_study is None:  # everything is fixed: one point, searched over nothing
             self._setup_study("min")
-        fault_injection.reached("study_emptied", config.name)
         self.study.add_trials(history)
         for params in [spec.params | (spec.drawn or {}) for spec in self.unfinished] or ([] if submitted else points):
             self.study.enqueue_trial({name: value for name, value in params.items() if name in self.distributions})
@@ -103,7 +101,6 @@ class SweepSearch(NeverRestored, OptunaSearch):
         if trial_id not in self._ot_trials:
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
-        fault_injection.reached("trial_asked", spec.trial_id)
         self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
         self.on_submitted(spec)
         return {**self.trial_config, "spec": spec.model_dump()}
@@ -122,11 +119,9 @@ class SweepSearch(NeverRestored, OptunaSearch):
         predicted = self.predictions.get(trial.user_attrs.get("trial_id", ""), end.get("predicted"))
         so_far = self.study.get_trials(deepcopy=False)
         told = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
-        fault_injection.reached("trial_telling", trial.user_attrs.get("trial_id", ""))
         for name, value in told.attrs.items():
             trial.set_user_attr(name, value)
         self.study.tell(trial, told.value, state=told.state)
-        fault_injection.reached("trial_told", trial.user_attrs.get("trial_id", ""))
 
     def close(self) -> None:
         """Marks as FAIL whatever Tune never said the end of, so that no trial of the study stays RUNNING."""

@@ -25,6 +25,7 @@ from tests.chaos.acts import CHECKPOINTS, NODE, five, sixty  # noqa: E402
 from tests.chaos.audit import audit  # noqa: E402
 from tests.chaos.conductor import ChaosError, Conductor  # noqa: E402
 from trainables.reliability.fault_injection import Kill, marker, trace_of  # noqa: E402
+from trainables.storage.layout import CURVE_FILE  # noqa: E402
 
 MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0]
 """A checkpoint is written beside the steps that follow it: with steps of milliseconds, over a whole interval."""
@@ -93,7 +94,8 @@ def losses_of(conductor: Conductor) -> list[Loss]:
     times = [_when(conductor, kill) for kill in strikes]
     trace = trace_of(conductor.plan)
     lines = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
-    steps = sorted((at, of, step) for at, _, stage, of, step in lines if stage == "steps_written")
+    curves = ((at, *of.split("/"), step) for at, _, stage, of, step in lines if stage == "append_done")
+    steps = sorted((at, trial, step) for at, trial, file, step in curves if file == CURVE_FILE)
     before: dict[str, tuple[float, int]] = {}
     again, waited = defaultdict[int, list[int]](list), dict[int, float]()
     for at, trial, step in steps:

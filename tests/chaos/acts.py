@@ -54,7 +54,7 @@ class Place(NamedTuple):
     who: str
     target: str
     stage: str
-    of: Callable[[str, int], str] = lambda trial, _: trial
+    of: Callable[[str, int], str]
     steps: tuple[int, ...] = (0,)
 
 
@@ -65,90 +65,74 @@ def _file(name: str) -> Callable[[str, int], str]:
     return lambda trial, step: name.format(trial=trial, step=step)
 
 
+CURVE, ITEMS = _file("{trial}/curve.jsonl"), _file("{trial}/heldout.jsonl")
+CHECKPOINT, STATE = _file("{trial}/checkpoints/step-{step}"), _file("{trial}/state/step-{step}")
+PROGRESS, AREAS, END = _file("progress {trial}"), _file("areas {trial}"), _file("end {trial}")
+
 WORKER = [
-    Place("worker", OWN, "trial_begun"),
-    Place("worker", OWN, "steps_due", steps=ANY),
-    Place("worker", OWN, "steps_written", steps=ANY),
-    Place("worker", OWN, "items_due", steps=CHECKPOINTS),
-    Place("worker", OWN, "items_written", steps=CHECKPOINTS),
-    Place("worker", OWN, "folder_unsealed", _file("{trial}/checkpoints/step-{step}"), CHECKPOINTS),
-    Place("worker", OWN, "folder_sealed", _file("{trial}/checkpoints/step-{step}"), CHECKPOINTS),
-    Place("worker", OWN, "checkpoint_written", steps=CHECKPOINTS),
-    Place("worker", OWN, "checkpoint_reported", steps=CHECKPOINTS),
-    Place("worker", OWN, "folder_unsealed", _file("{trial}/state/step-{step}"), STATES),
-    Place("worker", OWN, "folder_sealed", _file("{trial}/state/step-{step}"), STATES),
-    Place("worker", OWN, "state_written", steps=STATES),
-    Place("worker", OWN, "file_replaced", _file("{trial}/curve.jsonl")),
-    Place("worker", OWN, "end_due", steps=(STEPS,)),
-    Place("worker", OWN, "end_reported", steps=(STEPS,)),
+    Place("worker", OWN, "replace_due", CURVE),
+    Place("worker", OWN, "append_due", CURVE, ANY),
+    Place("worker", OWN, "append_done", CURVE, ANY),
+    Place("worker", OWN, "append_due", ITEMS, CHECKPOINTS),
+    Place("worker", OWN, "append_done", ITEMS, CHECKPOINTS),
+    *(Place("worker", OWN, f"folder_{how}", CHECKPOINT, CHECKPOINTS) for how in ("unsealed", "sealed", "renamed")),
+    *(Place("worker", OWN, f"folder_{how}", STATE, STATES) for how in ("unsealed", "sealed", "renamed")),
+    Place("worker", OWN, "post_done", AREAS, CHECKPOINTS),
+    Place("worker", OWN, "post_due", END),
+    Place("worker", OWN, "post_done", END),
 ]
 
+
+def _while_training(who: str, target: str) -> list[Place]:
+    """Places at which a worker waits while another process is killed for it."""
+    return [
+        Place(who, target, "append_done", CURVE, ANY),
+        Place(who, target, "folder_renamed", CHECKPOINT, CHECKPOINTS),
+        Place(who, target, "folder_renamed", STATE, STATES),
+    ]
+
+
 CONTROLLER = [
-    Place("controller", "controller", "steps_written", steps=ANY),
-    Place("controller", "controller", "checkpoint_written", steps=CHECKPOINTS),
-    Place("controller", "controller", "state_written", steps=STATES),
-    Place("controller", "controller", "end_due", steps=(STEPS,)),
-    Place("controller", "controller", "trial_begun"),
+    *_while_training("controller", "controller"),
+    Place("controller", "controller", "replace_due", CURVE),
+    Place("controller", "controller", "post_due", END),
 ]
 
 DISPATCHER = [
-    Place("dispatcher", OWN, "job_leased"),
-    Place("dispatcher", OWN, "progress_taken", steps=ANY),
-    Place("dispatcher", OWN, "areas_arrived", steps=CHECKPOINTS),
-    Place("dispatcher", OWN, "areas_taken", steps=CHECKPOINTS),
-    Place("dispatcher", OWN, "end_arrived"),
-    Place("dispatcher", OWN, "end_taken"),
+    Place("dispatcher", "dispatcher", "post_due", PROGRESS, ANY),
+    Place("dispatcher", "dispatcher", "post_due", AREAS, CHECKPOINTS),
+    Place("dispatcher", "dispatcher", "post_done", AREAS, CHECKPOINTS),
+    Place("dispatcher", "dispatcher", "post_due", END),
+    Place("dispatcher", "dispatcher", "post_done", END),
     Place("dispatcher", "dispatcher", "ledger_written", _file("trial_ended {trial}")),
-    Place("dispatcher", "dispatcher", "steps_written", steps=ANY),
+    Place("dispatcher", "dispatcher", "append_done", CURVE, ANY),
 ]
 
 DRIVER = [
-    Place("driver", OWN, "trial_asked"),
-    Place("driver", OWN, "ledger_due", _file("trial_submitted {trial}")),
-    Place("driver", OWN, "line_torn", _file("trial_submitted {trial}")),
-    Place("driver", OWN, "ledger_written", _file("trial_submitted {trial}")),
-    Place("driver", OWN, "ledger_due", _file("trial_ended {trial}")),
-    Place("driver", OWN, "line_torn", _file("trial_ended {trial}")),
-    Place("driver", OWN, "ledger_written", _file("trial_ended {trial}")),
+    *(
+        Place("driver", OWN, stage, _file(f"{event} {{trial}}"))
+        for event in ("trial_submitted", "trial_ended")
+        for stage in ("ledger_due", "line_torn", "ledger_written")
+    ),
     Place("driver", OWN, "line_torn", _file("trials.jsonl {trial}")),
-    Place("driver", OWN, "trial_recorded"),
-    Place("driver", OWN, "trial_telling"),
-    Place("driver", OWN, "trial_told"),
-    Place("driver", "driver", "steps_written", steps=ANY),
-    Place("driver", "driver", "checkpoint_written", steps=CHECKPOINTS),
-    Place("driver", "driver", "state_written", steps=STATES),
+    Place("driver", OWN, "ledger_written", _file("trials.jsonl {trial}")),
+    Place("driver", "driver", "replace_due", CURVE),
+    *_while_training("driver", "driver"),
 ]
 
 ONCE = [  # of the sweep, not of a trial
-    Place("driver", OWN, "cluster_joined", _file(SWEEP)),
-    Place("driver", OWN, "folder_claimed", _file(SWEEP)),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/manifest.json")),
     Place("driver", OWN, "line_torn", _file("sweep_started")),
-    Place("driver", OWN, "file_replaced", _file(f"{SWEEP}/baseline.json")),
-    Place("driver", OWN, "study_emptied", _file(SWEEP)),
-    Place("driver", OWN, "file_replaced", _file(f"{SWEEP}/trials.jsonl")),
-    Place("driver", OWN, "sweep_ending", _file(SWEEP)),
-    Place("driver", OWN, "file_replaced", _file(f"{SWEEP}/leaderboard.json")),
-    Place("worker", OWN, "lane_joined", _file("lane-0")),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/baseline.json")),
+    Place("driver", OWN, "append_done", _file(f"{SWEEP}/study.log")),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/trials.jsonl")),
+    Place("driver", OWN, "ledger_due", _file("sweep_ended")),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/leaderboard.json")),
 ]
 
-STARTING = [  # the driver dies while a worker starts, which lives on for a while
-    Place("driver", "driver", "lane_joined", _file("lane-1")),
-]
+NODES = _while_training("second node", NODE)
 
-NODES = [
-    Place("second node", NODE, "steps_written", steps=ANY),
-    Place("second node", NODE, "checkpoint_written", steps=CHECKPOINTS),
-    Place("second node", NODE, "state_written", steps=STATES),
-]
-
-
-RECORDED = {
-    ("ledger_written", "trial_ended "),
-    ("line_torn", "trials.jsonl "),
-    ("trial_recorded", ""),
-    ("trial_telling", ""),
-    ("trial_told", ""),
-}
+RECORDED = ("ledger_written trial_ended ", "line_torn trials.jsonl ", "ledger_written trials.jsonl ")
 """Stages and what they are of, less the trial: those of the driver after a trial's end is in the ledger."""
 
 
@@ -168,23 +152,33 @@ class Draw:
         self._taken = set[tuple[str, str, int]]()
 
     def kills(self, prefix: str, trials: list[str], places: list[Place], count: int) -> list[Kill]:
-        """So many kills at places of these kinds, each kind as often as any other, as far as that goes."""
-        order = [place for _ in range(-(-count // len(places))) for place in self._random.sample(places, len(places))]
-        return [self._kill(f"{prefix}-{number}", place, trials) for number, place in enumerate(order[:count], 1)]
+        """Draw kills, as many of each kind of place as of any other while free places of it last."""
+        found: list[Kill] = []
+        while len(found) < count:
+            for place in self._random.sample(places, len(places)):
+                if len(found) < count and (kill := self._kill(f"{prefix}-{len(found) + 1}", place, trials)):
+                    found.append(kill)
+        return found
 
-    def _kill(self, name: str, place: Place, trials: list[str]) -> Kill:
-        while True:
-            trial, step = self._random.choice(trials), self._random.choice(place.steps)
-            of = place.of(trial, step)
-            # Once the ledger has a trial's end the rest is not gone through again: one kill there is all there can be.
-            key = (
-                ("recorded", trial, 0) if (place.stage, of.replace(trial, "")) in RECORDED else (place.stage, of, step)
-            )
-            if key not in self._taken:
-                break
+    def _kill(self, name: str, place: Place, trials: list[str]) -> Kill | None:
+        drawn = {_key(place, trial, step): (trial, step) for trial in trials for step in place.steps}
+        free = [key for key in drawn if key not in self._taken]
+        if not free:
+            return None
+        key = self._random.choice(free)
         self._taken.add(key)
         self.who[name] = place.who
-        return Kill(name, place.target, place.stage, of, step if of == trial else None)
+        trial, step = drawn[key]
+        # A folder's name holds its step; other places of one trial differ by the step that is reached there.
+        has_step = place.steps != (0,) and not place.stage.startswith("folder_")
+        return Kill(name, place.target, place.stage, place.of(trial, step), step if has_step else None)
+
+
+def _key(place: Place, trial: str, step: int) -> tuple[str, str, int]:
+    of = place.of(trial, step)
+    # Once the ledger has a trial's end the rest is not gone through again: one kill there is all there can be.
+    is_recorded = f"{place.stage} {of}".replace(trial, "") in RECORDED
+    return ("recorded", trial, 0) if is_recorded else (place.stage, of, step)
 
 
 def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
@@ -193,8 +187,8 @@ def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
     There is an older one only where a worker was killed after it and before the state was kept.
     """
     return [
-        Kill(f"{prefix}-1", OWN, "checkpoint_written", trial, step),
-        Kill(f"{prefix}-2", OWN, "folder_displaced", f"{trial}/checkpoints/step-{step}"),
+        Kill(f"{prefix}-1", OWN, "folder_renamed", CHECKPOINT(trial, step)),
+        Kill(f"{prefix}-2", OWN, "folder_displaced", CHECKPOINT(trial, step)),
     ]
 
 
@@ -220,8 +214,8 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
     """A sweep on a cluster that dies with its driver, one on one node, one on two; and who each kill strikes."""
     draw, acts = Draw(seed), []
     for name, nodes, wandb, keep, once in (
-        ("one", 0, "offline", "all", ONCE[:5]),
-        ("two", 1, "disabled", "2", ONCE[5:]),
+        ("one", 0, "offline", "all", ONCE[:4]),
+        ("two", 1, "disabled", "2", ONCE[4:]),
     ):
         names = ids(5)
         draw.free()
@@ -238,7 +232,6 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
     names = ids(5)
     draw.free()
     kills = [
-        *draw.kills("nodes-starting", names, STARTING, 1),
         *draw.kills("nodes-worker", names, WORKER, 3),
         *draw.kills("nodes-controller", names, CONTROLLER, 3),
         *draw.kills("nodes-dispatcher", names, DISPATCHER, 3),

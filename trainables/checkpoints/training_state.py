@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainables.reliability import fault_injection
 from trainables.storage import sealed_folder
 from trainables.storage.sealed_folder import CheckpointError
 
@@ -56,7 +55,6 @@ def save(folder: Path, state: TrainingState) -> None:
     with sealed_folder.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
         sealed_folder.write_meta(partial, {**state.meta, "step": state.step})
-    fault_injection.reached("state_written", folder.parent.name, state.step)
     for earlier in folder.iterdir():
         if earlier != place:
             shutil.rmtree(earlier)

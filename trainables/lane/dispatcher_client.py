@@ -14,6 +14,7 @@ from ray.train.collective import broadcast_from_rank_zero
 
 from trainables.errors import DISK_FULL, os_error
 from trainables.lane.trial_job import Report
+from trainables.reliability import fault_injection
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +148,12 @@ class DispatcherClient:
 
     def post(self, job_id: str, attempt: int, report: Report, *, wait: bool = True) -> bool:
         """Sends a report; says whether the job goes on, which is not known without waiting."""
+        what, step = f"{report['kind']} {job_id}", report.get("step", 0)
+        fault_injection.reached("post_due", what, step)
         answer: Any = self._actor.post.remote(*self._who, job_id, attempt, report)
-        return bool(ray.get(answer)) if wait else True
+        goes_on = bool(ray.get(answer)) if wait else True
+        fault_injection.reached("post_done", what, step)
+        return goes_on
 
     def leave(self) -> None:
         """The lane goes; what it was given and has not begun is for others."""

@@ -20,7 +20,6 @@ from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidenc
 from trainables.evaluation.objective import objective
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
-from trainables.reliability import fault_injection
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
 from trainables.tracking.wandb_run import Tracker
 from trainables.training.curve_recorder import StepRecord
@@ -89,7 +88,6 @@ class TrialJob:
         if self.writes:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
-            fault_injection.reached("trial_begun", self.spec.trial_id)
         return self.trial_run
 
     def end(self, outcome: Outcome) -> Report:
@@ -110,10 +108,8 @@ class TrialJob:
         if not self.writes:
             return
         last = records[-1]
-        fault_injection.reached("steps_due", self.spec.trial_id, last.step)
         self.pending.check()
         self.files.add_steps(records)
-        fault_injection.reached("steps_written", self.spec.trial_id, last.step)
         self.lane_state.store.trial_lines(self.spec.trial_id)
         if self.tracker:
             self.tracker.steps(records)
@@ -131,9 +127,7 @@ class TrialJob:
         if not self.writes:
             return
         self.evidence.add(step, scores)
-        fault_injection.reached("items_due", self.spec.trial_id, step)
         self.files.add_items(self.lane_state.lines(area, step, area_scores) for area, area_scores in scores.items())
-        fault_injection.reached("items_written", self.spec.trial_id, step)
         areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
         weights = self.lane_state.settings.heldout.weights
         value = objective(areas, weights)
@@ -156,7 +150,6 @@ class TrialJob:
                 "objective": value,
             }
         )
-        fault_injection.reached("checkpoint_reported", self.spec.trial_id, step)
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
         """Has that written which the trial can go on from; it is on disk after the checkpoint that it belongs to."""
@@ -177,7 +170,6 @@ class TrialJob:
     def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
-        fault_injection.reached("checkpoint_written", self.spec.trial_id, step)
         self.lane_state.store.sealed(path)
 
     def _drop_all_but(self, steps: Collection[int]) -> None:

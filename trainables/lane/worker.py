@@ -22,7 +22,6 @@ from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import World
-from trainables.reliability import fault_injection
 from trainables.reliability.preemption import Preemption
 from trainables.reliability.watchdog import Watchdog
 from trainables.tracking.wandb_run import close_service
@@ -175,9 +174,7 @@ class SideBySide:
                 job.failed()
                 self._failed(lease, end, shared=shared)
             else:
-                fault_injection.reached("end_due", lease.job_id, end["steps"])
                 lease.end(end)
-                fault_injection.reached("end_reported", lease.job_id, end["steps"])
 
     def _failed(self, lease: Lease, error: Exception, *, shared: bool = False) -> None:
         lease.fail(error, shared=shared)

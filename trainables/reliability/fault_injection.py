@@ -82,6 +82,15 @@ def reached_writing(stage: str, of: str, path: Path, content: bytes) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+def reached_appending(stage: str, path: Path, content: bytes) -> None:
+    """Reach a stage of an append to a file: the step is the one that the last appended line names, else 0."""
+    if _plan_path:
+        last = content.splitlines()[-1] if content else b""
+        # Ledger lines and the study's journal name no step.
+        step = json.loads(last).get("step", 0) if last.startswith(b"{") else 0
+        reached(stage, "/".join(path.parts[-2:]), step)
+
+
 def marker(plan: Path, kill: Kill, what: str) -> Path:
     """The file that says of a kill that it was "claimed", is "wanted" of the test, or is "done" by it."""
     return plan.with_name(f"{kill.name}.{what}")

@@ -22,7 +22,7 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             # On disk before the rename: after a power cut the new name could else hold an empty file.
             os.fsync(file.fileno())
-        fault_injection.reached("file_replaced", "/".join(path.parts[-2:]))
+        fault_injection.reached("replace_due", "/".join(path.parts[-2:]))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -39,6 +39,7 @@ def append_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     Raises:
         OSError: The disk is full or not writable.
     """
+    fault_injection.reached_appending("append_due", path, data)
     # Unbuffered: a buffered file would try the failed write again when it is closed.
     with _named_errors(path), path.open("ab", buffering=0) as file:
         before = file.tell()
@@ -51,6 +52,7 @@ def append_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
         except OSError:
             file.truncate(before)
             raise
+    fault_injection.reached_appending("append_done", path, data)
 
 
 def sync(path: Path) -> None:

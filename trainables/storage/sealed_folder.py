@@ -110,6 +110,7 @@ def sealed(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder)
             fault_injection.reached("folder_displaced", what)
         partial.rename(folder)
+        fault_injection.reached("folder_renamed", what)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, SafetensorError) and (found := re.search(r"\(os error (\d+)\)", str(error))):
