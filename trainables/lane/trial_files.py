@@ -52,7 +52,7 @@ class TrialFiles:
         Raises:
             OvertakenError: Another attempt at the trial has begun; nothing is written.
         """
-        with self._writer.turn():
+        with self._writer.held():
             append_whole(self._folder / CURVE_FILE, "".join(json_line(asdict(record)) for record in records).encode())
 
     def add_items(self, lines: Iterable[str]) -> None:
@@ -61,7 +61,7 @@ class TrialFiles:
         Raises:
             OvertakenError: Another attempt at the trial has begun; nothing is written.
         """
-        with self._writer.turn():
+        with self._writer.held():
             append_whole(self._folder / ITEMS_FILE, "".join(lines).encode())
 
     def sync(self) -> None:
