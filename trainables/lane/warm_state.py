@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +17,64 @@ from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.heldout import ItemScore
 from trainables.evaluation.scorers import load_scorers
 from trainables.lane.store_sync import LaneStore
-from trainables.lane.trial_files import json_line
 from trainables.models.base_model import Base, load_base
 from trainables.optim.workers import World
 from trainables.reliability.preemption import Preemption
+from trainables.storage.json_numbers import json_line
 from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Loop
 
 
-@dataclass
 class LaneState:
-    """Everything that stays warm between the jobs of a lane."""
+    """What stays loaded between the jobs of a lane: the base model, the tokenized data, the scorers.
 
-    settings: LaneConfig
-    world: World
-    base: Base
-    data: TokenizedSet
-    areas: dict[str, TokenizedSet]
-    scorers: dict[str, dict[str, Any]]
-    preemption: Preemption = field(default_factory=Preemption, init=False)
-    loop: Loop = field(init=False)
-    writer: Writer = field(default_factory=Writer, init=False)
-    store: LaneStore = field(init=False)
-    _base_losses: BaseLosses | None = field(default=None, init=False)
+    Args:
+        settings: The lane's settings.
+        world: The lane's workers.
+        base: The base model.
+        data: The tokenized training set.
+        areas: The tokenized held-out areas, by name.
+        scorers: Scorers of each area, by name.
+        store: The worker's copy of the sweep; by default the sweep's folder itself.
+        preemption: Tells whether the node is about to go; by default it never is.
+    """
 
-    def __post_init__(self) -> None:
-        self.loop = Loop(self.base, self.world)
-        self.store = LaneStore(WorkingCopy(Path(self.settings.output_dir)))
+    def __init__(
+        self,
+        settings: LaneConfig,
+        world: World,
+        base: Base,
+        data: TokenizedSet,
+        areas: dict[str, TokenizedSet],
+        scorers: dict[str, dict[str, Any]],
+        store: LaneStore | None = None,
+        preemption: Preemption | None = None,
+    ) -> None:
+        self.settings, self.world, self.base, self.data = settings, world, base, data
+        self.areas, self.scorers = areas, scorers
+        self.store = store or LaneStore(WorkingCopy(Path(settings.output_dir)))
+        self.preemption = preemption or Preemption()
+        self.loop, self.writer = Loop(base, world), Writer()
+        self._base_losses: BaseLosses | None = None
 
     @classmethod
-    def load(cls, settings: LaneConfig, device: torch.device, world: World) -> LaneState:
-        """Loads the base model, the tokenized data and the scorers, once for all jobs."""
+    def load(
+        cls,
+        settings: LaneConfig,
+        device: torch.device,
+        world: World,
+        store: LaneStore | None = None,
+        preemption: Preemption | None = None,
+    ) -> LaneState:
+        """Load the base model, the tokenized data and the scorers, once for all jobs.
+
+        Args:
+            settings: The lane's settings.
+            device: Where the base model goes.
+            world: The lane's workers.
+            store: As for the constructor.
+            preemption: As for the constructor.
+        """
         return cls(
             settings=settings,
             world=world,
@@ -61,6 +88,8 @@ class LaneState:
             data=TokenizedSet(settings.tokenized),
             areas={name: TokenizedSet(path) for name, path in settings.tokenized_areas.items()},
             scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},
+            store=store,
+            preemption=preemption,
         )
 
     def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:

@@ -43,9 +43,8 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
     settings, store = LaneStore.opened(settings, config["lane"], world.rank)
     client = DispatcherClient(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
-    lane_state = LaneState.load(settings, ray.train.torch.get_device(), world)
-    lane_state.store = store
-    lane_state.preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
+    preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
+    lane_state = LaneState.load(settings, ray.train.torch.get_device(), world, store, preemption)
     if client:
         logging.getLogger("trainables").addHandler(WarningForwarder(client))
     job_source = JobSource(dispatcher, client)
