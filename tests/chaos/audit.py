@@ -21,9 +21,9 @@ from sweeps.ledger.ledger import Event, Ledger
 from sweeps.plan.plan import Plan
 from sweeps.search.study import open_storage
 from tests.chaos.acts import CHECKPOINTS, STEPS, Act, ids
+from tests.train_trial import train_trial
 from trainables.config.trial_spec import LaneConfig
 from trainables.evaluation.objective import objective
-from trainables.lane.jobs import train_trial
 from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import CheckpointError, verify
@@ -123,13 +123,13 @@ def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
     settings = lane_settings(config, plan, threads=1).model_dump()
     settings = LaneConfig.model_validate({**settings, "output_dir": str(beside), "wandb": {"mode": "disabled"}})
     torch.set_num_threads(1)
-    bench = LaneState.load(settings, torch.device("cpu"), SOLO)
+    lane_state = LaneState.load(settings, torch.device("cpu"), SOLO)
     specs = {e["spec"]["trial_id"]: e["spec"] for e in Ledger(folder).read()[0] if e["event"] == "trial_submitted"}
     baseline = json.loads((folder / "baseline.json").read_text())["areas"]
     for record in records:
         name = record["trial_id"]
         work = {"do": "trial", "spec": specs[name], "baseline": baseline}
-        end = train_trial(bench, work, lambda _: None, lambda: False)
+        end = train_trial(lane_state, work)
         for file in ("curve.jsonl", "heldout.jsonl"):
             if (folder / "trials" / name / file).read_bytes() != (beside / "trials" / name / file).read_bytes():
                 yield f"differs: {name}/{file} is not that of an uninterrupted training"

@@ -81,10 +81,5 @@ def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | No
     return None
 
 
-def drop(folder: Path) -> None:
-    """Removes the states of a trial that has ended."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _step(place: Path) -> int:
     return int(place.name.removeprefix("step-"))

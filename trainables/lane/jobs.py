@@ -5,7 +5,6 @@ Knows neither Ray nor how jobs arrive; `trainables.lane` brings them. Only rank 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config.hyperparameters import with_params
 from trainables.evaluation import base_loss_scoring, base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
-from trainables.lane.trial_job import Report, TrialJob
+from trainables.lane.trial_job import Report
 from trainables.lane.warm_state import LaneState
 from trainables.packing.autotune import measure_slots
 from trainables.storage.atomic import write_whole
@@ -45,31 +44,6 @@ def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
             return {"state": "complete", **asdict(found), "speed_up": found.speed_up}
         case unknown:
             raise ValueError(f"no such job: {unknown}")
-
-
-def train_trial(
-    lane_state: LaneState, work: dict[str, Any], report: Callable[[Report], None], should_stop: Callable[[], bool]
-) -> Report:
-    """Trains one trial, alone, to its end.
-
-    Args:
-        lane_state: The warm lane.
-        work: As for `TrialJob.of`.
-        report: Called with "progress" and "areas" reports.
-        should_stop: Asked before every step.
-
-    Returns:
-        What the trial's line in `trials.jsonl` needs.
-    """
-    job = TrialJob.of(lane_state, work, report, should_stop)
-    try:
-        end = job.end(lane_state.loop.train(job.begin()))
-    except BaseException:
-        job.failed()
-        raise
-    finally:
-        job.pending.settle()
-    return end
 
 
 def score_baseline(lane_state: LaneState, area: str) -> Report:

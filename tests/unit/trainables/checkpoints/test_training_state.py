@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.object_store_helpers import in_memory
+from tests.train_trial import train_trial
 from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.sections import ModelConfig
-from trainables.lane.jobs import train_trial
 from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_files import json_line
 from trainables.lane.warm_state import LaneState
@@ -111,19 +111,18 @@ def test_what_does_not_fit_is_refused(tiny, data):
 
 @pytest.fixture
 def lane_state(tiny, data, tmp_path):
-    return bench_in(tmp_path, tiny, data)
+    return lane_in(tmp_path, tiny, data)
 
 
-def bench_in(folder, tiny, data):
+def lane_in(folder, tiny, data, remote=None):
     folder.mkdir(exist_ok=True)
     settings = lane(checkpoints_at=[0.3, 0.6, 1.0])
     area = tokenized(folder, load_tokenizer(tiny), 8, seed=1)
     heldout = settings.heldout.model_copy(update={"answers_at": []})
     places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
     settings = settings.model_copy(update=places)
-    return LaneState(
-        settings=settings, world=SOLO, base=fresh(tiny), data=data, areas={"sums": area}, scorers={"sums": {}}
-    )
+    store = LaneStore(WorkingCopy(folder / "out", remote), epoch=1)
+    return LaneState(settings, SOLO, fresh(tiny), data, {"sums": area}, {"sums": {}}, store)
 
 
 def attempt(lane_state, name, killed_after=None):
@@ -179,9 +178,7 @@ def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoi
 def test_on_another_node_it_goes_on_from_what_lies_in_a_store(tiny, data, tmp_path, killed_after, from_step):
     remote, nodes = in_memory(), []
     for name in ("here", "there"):
-        lane_state = bench_in(tmp_path / name, tiny, data)
-        lane_state.store = LaneStore(WorkingCopy(Path(lane_state.settings.output_dir), remote), epoch=1)
-        nodes.append(lane_state)
+        nodes.append(lane_in(tmp_path / name, tiny, data, remote))
     expected, _ = attempt(nodes[0], "whole")
     assert attempt(nodes[0], "killed", killed_after)[0] is None
     end, _ = attempt(nodes[1], "killed")

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.train_trial import train_trial
 from tests.unit.trainables.training.helpers import lane, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.evaluation.heldout_history import BASELINE_ITEMS
-from trainables.lane.jobs import run_job, train_trial
+from trainables.lane.jobs import run_job
 from trainables.lane.warm_state import LaneState
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.optim.workers import SOLO
@@ -37,7 +38,7 @@ def do(lane_state, **work):
 
 def train(lane_state, name, **params):
     spec = trial(**params).model_dump() | {"trial_id": name}
-    return train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}}, lambda _: None, lambda: False)
+    return train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}})
 
 
 def curve(lane_state, name):
