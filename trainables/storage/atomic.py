@@ -56,7 +56,7 @@ def append_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of entries, is on disk."""
+    """Wait until a file, or a folder's list of entries, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,20 +65,15 @@ def sync(path: Path) -> None:
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Builds a folder unless it is there.
-
-    The work is done in a sibling that is renamed at the end. Of several processes that build the same folder one wins
-    and the others throw their copy away.
+    """Build a folder unless it exists; return it.
 
     Args:
-        folder: Where the result goes; parents are made.
-        build: Called with an empty folder to fill.
-
-    Returns:
-        The folder.
+        folder: The result; parents are created.
+        build: Fills the empty folder that it is called with.
     """
     if folder.exists():
         return folder
+    # In a sibling that is renamed at the end: of several processes that build the same folder, one wins.
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     partial.mkdir(parents=True)
     try:
@@ -86,7 +81,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         if not folder.exists():
             _rename(partial, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone where the rename took it
+        shutil.rmtree(partial, ignore_errors=True)  # nothing is left of it after the rename
     return folder
 
 
@@ -94,7 +89,7 @@ def _rename(partial: Path, folder: Path) -> None:
     try:
         partial.rename(folder)
     except OSError:
-        if not folder.exists():  # else another process was first, which is as good
+        if not folder.exists():  # otherwise another process was first, and its copy is as good
             raise
 
 
