@@ -17,11 +17,11 @@ def train_trial(
 
     Args:
         lane_state: The warm lane.
-        work: As for `TrialJob.of`.
+        work: As for `TrialJob`.
         report: Called with the trial's reports.
         should_stop: Asked before every step.
     """
-    job = TrialJob.of(lane_state, work, report, should_stop)
+    job = TrialJob(lane_state, work, report, should_stop)
     try:
         return job.end(lane_state.loop.train(job.begin()))
     except BaseException:

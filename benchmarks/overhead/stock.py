@@ -101,7 +101,7 @@ def worker(config: dict[str, Any]) -> None:
     params = {name: config[name] for name in ("peak_lr", "warmup_fraction", "decay_floor")}
     spec = TrialSpec(trial_id=config["trial_id"], seed=0, params=params)
     work = {"do": "trial", "spec": spec.model_dump(), "baseline": {}}
-    job = TrialJob.of(lane_state, work, report=lambda message: None, should_stop=lambda: False)
+    job = TrialJob(lane_state, work, report=lambda message: None, should_stop=lambda: False)
     end = job.end(lane_state.loop.train(job.begin()))
     job.pending.settle()
     close_service()

@@ -1,6 +1,6 @@
-"""What a lane does for one job: score the base model, on an area or the training set, or train a trial.
+"""Jobs of a lane that are not trials: scores of the base model and of checkpoints, and measurements.
 
-Knows neither Ray nor how jobs arrive; `trainables.lane` brings them. Only rank 0 writes files and reports.
+They do not depend on Ray. Only rank 0 writes files.
 """
 
 from __future__ import annotations
@@ -21,16 +21,13 @@ from trainables.storage.layout import TRIALS_FOLDER
 
 
 def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
-    """Does one job that is no trial.
+    """Do one job that is not a trial; return its end.
 
     Args:
         lane_state: The warm lane.
         work: `{"do": "baseline", "area"}`, `{"do": "base_losses", "cache"}` (a folder that sweeps share, or None),
             `{"do": "sealed", "area", "trial"}` (its params and checkpoint; None for the base model) or
             `{"do": "slots", "asked"}` (a number, or "auto").
-
-    Returns:
-        How the job ended.
     """
     match work["do"]:
         case "baseline":
@@ -47,7 +44,7 @@ def run_job(lane_state: LaneState, work: dict[str, Any]) -> Report:
 
 
 def score_baseline(lane_state: LaneState, area: str) -> Report:
-    """Scores the untouched base model on one area; the items go to `trials/baseline/AREA.jsonl`."""
+    """Score the untouched base model on one area; the items go to `trials/baseline/AREA.jsonl`."""
     with_answers = bool({"base", "all"} & set(lane_state.settings.heldout.answers_at))
     scores = lane_state.score(lane_state.base.untouched(), area, with_answers=with_answers)
     if lane_state.world.rank == 0:
@@ -59,7 +56,7 @@ def score_baseline(lane_state: LaneState, area: str) -> Report:
 
 
 def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None) -> Report:
-    """Scores the base model, or a trial's checkpoint, on one sealed area; the driver writes the lines."""
+    """Score the base model, or a trial's checkpoint, on one sealed area; the driver writes the lines."""
     if trial is None:
         scores, step = lane_state.score(lane_state.base.untouched(), area, with_answers=True), 0
     else:
@@ -74,13 +71,14 @@ def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None)
 
 
 def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
-    """Scores the untouched base model on every training sample, unless that was done before.
+    """Score the untouched base model on every training sample, unless this sweep or another one has.
 
-    The losses go to `cache/base_losses.arrow` in the sweep's folder, and into the folder that sweeps share.
+    The losses go to `cache/base_losses.arrow` in the sweep's folder, and to the folder `cache` that sweeps share.
     """
     settings, folder, rank = lane_state.settings, Path(lane_state.settings.output_dir), lane_state.world.rank
     lane_state.store.need(base_losses.FILE)
     key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenized, lane_state.base.precision)
+    # Rank 0 decides for all: other nodes may see another cache, and all must take part in the computation or none.
     known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:
         model, batch_tokens = lane_state.base.untouched(), settings.heldout.batch_tokens

@@ -1,7 +1,6 @@
-"""A lane's side of a sweep that lies in an object store: what it needs comes here, what it makes goes there.
+"""Transfers between a lane and a sweep in an object store; for a sweep in a folder they do nothing.
 
-For a sweep that lies in a folder everything here does nothing. A curve is uploaded before its steps are reported, and
-everything of a trial before its end is.
+A curve is uploaded before its steps are reported, and all files of a trial before its end is.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 class LaneStore:
-    """One worker's copy of what it needs of the sweep.
+    """One worker's working copy of a sweep.
 
     Args:
-        copy: Its folder, and the sweep's in the store.
-        epoch: The driver's, whose lane this is.
+        copy: The worker's folder, and the sweep's in the store.
+        epoch: Epoch of the lane's driver.
     """
 
     def __init__(self, copy: WorkingCopy, epoch: int = 0) -> None:
@@ -35,10 +34,7 @@ class LaneStore:
 
     @classmethod
     def opened(cls, settings: LaneConfig, lane: str, rank: int) -> tuple[LaneConfig, LaneStore]:
-        """Brings here what a lane needs from the start.
-
-        Returns:
-            The settings with this worker's own paths, and its store.
+        """Fetch what a lane needs from its start; return the settings with this worker's paths, and its store.
 
         Raises:
             StoreError: The store can't be read.
@@ -59,32 +55,27 @@ class LaneStore:
                 area: str(here / Path(path).relative_to(before)) for area, path in settings.tokenized_areas.items()
             },
         }
-        if not Path(settings.model_path).is_dir():  # another node than the driver's
+        if not Path(settings.model_path).is_dir():  # this is not the driver's node
             moved["model_path"] = str(resolve_model(settings.model, Path(".cache") / "models"))
         return settings.model_copy(update=moved), cls(copy, settings.driver_epoch)
 
     def need(self, name: str) -> None:
-        """Brings a file here, unless it is here or nowhere."""
+        """Fetch a file if it is missing here and the store has it."""
         if not (self.copy.folder / name).exists():
             self.copy.fetch(name)
 
     def need_sealed(self, key: str) -> None:
-        """Brings a checkpoint here.
-
-        Raises:
-            DamagedError: It is not in the store, whole.
-        """
+        """Fetch a checkpoint; raises `DamagedError` if it is not in the store, whole."""
         if self.copy.remote and not pull_sealed(self.copy.remote, key, self.copy.folder / key):
             raise DamagedError(f"{self.copy.remote.url}/{key}: there is no {COMPLETE}: it was not written to its end")
 
-    def bring_trial(self, trial_id: str, states: str, *, writes: bool) -> None:
-        """Makes a trial's folder what the store has of it: its curve, its items, and what it can go on from.
+    def fetch_trial(self, trial_id: str, states: str, *, writes: bool) -> None:
+        """Replace a trial's folder by what the store has of it: its curve, its items and its latest whole state.
 
         Args:
             trial_id: The trial.
             states: Name of the folder of its states.
-            writes: Whether this worker uploads: then no earlier attempt may any more (see
-            `trainables.storage.writer_lock`).
+            writes: Whether this worker uploads; then earlier attempts no longer may.
 
         Raises:
             OvertakenError: A newer driver's attempt has begun.
@@ -106,7 +97,7 @@ class LaneStore:
                 logger.warning("%s: the trial goes on from an earlier step", error)
 
     def lines(self, *names: str) -> None:
-        """Uploads files whole, as they stand now.
+        """Upload files that are not a trial's.
 
         Raises:
             StoreError: The store can't be written, or a newer driver has begun.
@@ -119,7 +110,7 @@ class LaneStore:
             self.copy.push(*names)
 
     def trial_lines(self, trial_id: str) -> None:
-        """Uploads a trial's curve and items.
+        """Upload a trial's curve and items.
 
         Raises:
             StoreError: The store can't be written.
@@ -130,7 +121,7 @@ class LaneStore:
             self.copy.push(trial_file(trial_id, CURVE_FILE), trial_file(trial_id, ITEMS_FILE))
 
     def sealed(self, folder: Path) -> None:
-        """Uploads a trial's checkpoint; then it need not lie here. Raises as `trial_lines` does."""
+        """Upload a trial's checkpoint and remove it here. Raises as `trial_lines` does."""
         if self.copy.remote:
             key = self._key(folder)
             self._refuse_if_overtaken("/".join(key.split("/")[:2]))
@@ -138,7 +129,7 @@ class LaneStore:
             shutil.rmtree(folder)
 
     def state(self, folder: Path) -> None:
-        """Uploads what a trial can go on from; when it is there, whole, earlier ones go."""
+        """Upload a training state, then remove the earlier ones from the store."""
         if remote := self.copy.remote:
             self.sealed(folder)
             for earlier in _states(remote, self._key(folder.parent)):
@@ -159,13 +150,13 @@ class LaneStore:
 
 
 def _states(remote: Remote, key: str) -> list[str]:
-    """Folders of states, the latest first."""
+    # The latest state first.
     places = {f"{key}/{PurePosixPath(name).relative_to(key).parts[0]}" for name in remote.listed(key)}
     return sorted(places, key=lambda place: int(place.rpartition("-")[2]), reverse=True)
 
 
 def _drop_older(copies: Path, role: str, epoch: int) -> None:
-    """Removes what earlier drivers' lanes left here: what they had not uploaded does not count."""
+    # What lanes of earlier drivers left here and had not uploaded does not count.
     for folder in copies.glob(f"{role}*"):
         if int(folder.name.removeprefix(role)) < epoch:
             shutil.rmtree(folder, ignore_errors=True)

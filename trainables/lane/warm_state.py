@@ -1,4 +1,4 @@
-"""What stays warm in a lane between its jobs: the model, the tokenized data, the scorers."""
+"""The warm state of a lane: what stays loaded between its jobs."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class LaneState:
         )
 
     def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:
-        """Every item's loss, and answer where asked for, of one area."""
+        """Score every item of an area; `with_answers` also generates and scores answers."""
         held = self.settings.heldout
         return heldout.score_area(
             model,
@@ -108,7 +108,7 @@ class LaneState:
         )
 
     def lines(self, area: str, step: int, scores: list[ItemScore]) -> str:
-        """The scores as lines of `heldout.jsonl`; items of one `group` share a context."""
+        """Format scores as lines of `heldout.jsonl`; items of one `group` share a context."""
         groups = (self.areas[area].group(index) for index in range(len(scores)))
         return "".join(
             json_line({"step": step, **asdict(score), "group": group})
@@ -129,7 +129,7 @@ class LaneState:
         return self._base_losses
 
     def recover(self) -> None:
-        """Puts the lane_state back in order after a job that failed; drops all trials."""
+        """Drop all trials and free memory after a job that failed."""
         self.loop.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

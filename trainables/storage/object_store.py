@@ -168,20 +168,20 @@ class Remote:
 
         def ask() -> Version:
             answer = obstore.get(self._store, key)
-            with partial.open("wb") as file:
+            with temporary.open("wb") as file:
                 for chunk in answer.stream(min_chunk_size=PART_BYTES):
                     file.write(chunk)
             return Version(answer.meta["e_tag"], answer.meta["version"])
 
         to.parent.mkdir(parents=True, exist_ok=True)
-        partial = to.with_name(f".{to.name}.{time.time_ns()}")
+        temporary = to.with_name(f".{to.name}.{time.time_ns()}")
         try:
             version = self._ask(ask)
             if version:
-                partial.replace(to)
+                temporary.replace(to)
             return version
         finally:
-            partial.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """Read many small objects in parallel, in order."""

@@ -17,7 +17,7 @@ TRIAL = "trials/t0001"
 @pytest.fixture
 def lane(tmp_path):
     lane = LaneStore(WorkingCopy(tmp_path, in_memory()), epoch=1)
-    lane.bring_trial("t0001", "state", writes=True)
+    lane.fetch_trial("t0001", "state", writes=True)
     return lane
 
 
@@ -59,7 +59,7 @@ def test_a_trial_goes_on_from_the_latest_state_that_is_whole(lane, harm, step):
     left = lane.copy.folder / TRIAL / "heldout.jsonl"
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_text("of an attempt that was not reported\n")
-    lane.bring_trial("t0001", "state", writes=True)
+    lane.fetch_trial("t0001", "state", writes=True)
     brought = sorted(path.name for path in (lane.copy.folder / TRIAL).glob("state/step-*"))
     assert brought == ([] if step is None else [f"step-{step}"])
     assert (lane.copy.folder / TRIAL / "curve.jsonl").read_text() == "line\n"
@@ -72,7 +72,7 @@ def test_an_attempt_that_was_overtaken_uploads_nothing(lane, tmp_path, epoch):
     curve.parent.mkdir(parents=True, exist_ok=True)
     curve.write_text("1\n")
     lane.trial_lines("t0001")
-    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), epoch).bring_trial("t0001", "state", writes=True)
+    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), epoch).fetch_trial("t0001", "state", writes=True)
     curve.write_text("of the one before\n")
     for upload in (lambda: lane.trial_lines("t0001"), lambda: lane.state(state(lane, 8))):
         with pytest.raises(OvertakenError):
@@ -82,9 +82,9 @@ def test_an_attempt_that_was_overtaken_uploads_nothing(lane, tmp_path, epoch):
 
 
 def test_an_older_drivers_lane_does_not_begin_a_trial_of_a_newer_one(lane, tmp_path):
-    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), 2).bring_trial("t0001", "state", writes=True)
+    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), 2).fetch_trial("t0001", "state", writes=True)
     with pytest.raises(OvertakenError, match="driver 2 has taken over"):
-        lane.bring_trial("t0001", "state", writes=True)
+        lane.fetch_trial("t0001", "state", writes=True)
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error(lane):
