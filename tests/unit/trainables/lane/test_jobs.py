@@ -4,32 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.train_trial import train_trial
-from tests.unit.trainables.training.helpers import lane, tokenized, trial
-from trainables.config.sections import ModelConfig
+from tests.unit.trainables.lane.helpers import curve, lane_state_in, tiny_model
+from tests.unit.trainables.training.helpers import trial
 from trainables.evaluation.heldout_history import BASELINE_ITEMS
 from trainables.lane.jobs import run_job
-from trainables.lane.warm_state import LaneState
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim.workers import SOLO
-
-TINY = ModelConfig(name="random:tiny-llama")
 
 
 @pytest.fixture(scope="module")
 def lane_state(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    tiny = resolve_model(TINY, folder / "models")
-    tokenizer = load_tokenizer(tiny)
-    data, area = tokenized(folder, tokenizer, 43), tokenized(folder, tokenizer, 30, seed=1)
-    settings = lane(checkpoints_at=[0.5, 1.0])
-    heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
-    settings = settings.model_copy(update=places)
-    base = load_base(tiny, TINY, "fp32", torch.device("cpu"))
-    return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
+    return lane_state_in(folder, *tiny_model(folder, 43), items=30, checkpoints_at=[0.5, 1.0])
 
 
 def do(lane_state, **work):
@@ -39,11 +25,6 @@ def do(lane_state, **work):
 def train(lane_state, name, **params):
     spec = trial(**params).model_dump() | {"trial_id": name}
     return train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}})
-
-
-def curve(lane_state, name):
-    path = Path(lane_state.settings.output_dir) / "trials" / name / "curve.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
