@@ -1,7 +1,7 @@
-"""Which processes are killed, and where: a plan that a seed repeats. PURE.
+"""The plan of kills, drawn from a seed: which processes are killed, and where. Pure.
 
-An act is one sweep with its kills. A place is a stage of `trainables.reliability.fault_injection` for a trial and a
-step; who dies there is the process that reaches it, or one that the conductor kills for it.
+An act is one sweep with its kills. A place is a point of `trainables.reliability.fault_injection`, for a trial and a
+step. The process that reaches it dies there, or the conductor kills another one.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ from typing import NamedTuple
 
 from trainables.reliability.fault_injection import OWN, Kill
 
+# Of every trial: 80 samples, 4 a step; so few steps that each is reported.
 STEPS, CHECKPOINTS = 20, (5, 10, 15, 20)
-"""Of every trial: 80 samples, 4 a step; so few steps that each is reported."""
 
 SWEEP = "chaos"
-NODE, NODE_BACK = "node", "node_back"
-"""Targets that only the act on two nodes has: the second node dies, and comes back."""
+NODE, NODE_BACK = "node", "node_back"  # targets: the second node dies, and comes back
 
 
 class Act(NamedTuple):
     """One sweep and its kills.
 
     Attributes:
-        name: Of its folder.
-        trials: Trials of the sweep.
-        nodes: Of a cluster that outlives the driver; 0 for one that the driver starts and that dies with it.
-        wandb: Mode of W&B.
+        name: Name of its folder.
+        trials: Number of trials.
+        nodes: Nodes of a cluster that outlives the driver; 0 for one that the driver starts and that dies with it.
+        wandb: `wandb.mode`.
         keep: `resources.keep_checkpoints`.
         kills: In no order: each strikes when its place is reached.
     """
@@ -44,10 +43,10 @@ class Place(NamedTuple):
     """A kind of place.
 
     Attributes:
-        who: What is killed there, in words.
-        target: Who dies, for `Kill`.
-        stage: Which stage.
-        of: From a trial's id and a step, what the stage is of.
+        who: The kind of process that is killed, in words.
+        target: The target of `Kill`.
+        stage: The stage of `Kill`.
+        of: Gives the subject of `Kill` for a trial's id and a step.
         steps: Steps to choose from; 0 where the stage has none.
     """
 
@@ -132,23 +131,19 @@ ONCE = [  # of the sweep, not of a trial
 
 NODES = _while_training("second node", NODE)
 
+# Stages and subjects, without the trial, that the driver reaches after a trial's end is in the ledger.
 RECORDED = ("ledger_written trial_ended ", "line_torn trials.jsonl ", "ledger_written trials.jsonl ")
-"""Stages and what they are of, less the trial: those of the driver after a trial's end is in the ledger."""
 
 
 class Draw:
-    """Draws places from a seed, none twice in a sweep.
-
-    Attributes:
-        who: What each kill strikes, in words, by the kill's name.
-    """
+    """Draws places from a seed, none twice in a sweep; `who` has the kind of process of each kill, by its name."""
 
     def __init__(self, seed: int) -> None:
         self._random, self.who = random.Random(seed), dict[str, str]()
         self.free()
 
     def free(self) -> None:
-        """Another sweep begins: every place is free again."""
+        """Begin another sweep, in which every place is free."""
         self._taken = set[tuple[str, str, int]]()
 
     def kills(self, prefix: str, trials: list[str], places: list[Place], count: int) -> list[Kill]:
@@ -182,10 +177,8 @@ def _key(place: Place, trial: str, step: int) -> tuple[str, str, int]:
 
 
 def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
-    """Between the removal of an older checkpoint of the same step and the new one's rename.
-
-    There is an older one only where a worker was killed after it and before the state was kept.
-    """
+    """Kills between the removal of an older checkpoint of the same step and the new one's rename."""
+    # There is an older one only where a worker was killed after it and before the training state was saved.
     return [
         Kill(f"{prefix}-1", OWN, "folder_renamed", CHECKPOINT(trial, step)),
         Kill(f"{prefix}-2", OWN, "folder_displaced", CHECKPOINT(trial, step)),
@@ -193,12 +186,12 @@ def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
 
 
 def ids(trials: int) -> list[str]:
-    """Of the trials of a search."""
+    """Ids of the trials of a search."""
     return [f"t{number:04d}" for number in range(1, trials + 1)]
 
 
 def five(seed: int) -> tuple[list[Act], dict[str, str]]:
-    """One sweep on two nodes, with one kill of each kind of process; and who each kill strikes."""
+    """One sweep on two nodes with a kill of each kind of process; and the kind of process of each kill."""
     draw, names = Draw(seed), ids(2)
     kills = [
         *draw.kills("worker", names[:1], WORKER, 1),
@@ -211,7 +204,7 @@ def five(seed: int) -> tuple[list[Act], dict[str, str]]:
 
 
 def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
-    """A sweep on a cluster that dies with its driver, one on one node, one on two; and who each kill strikes."""
+    """Sweeps on a cluster that dies with its driver, on one node and on two; and the kind of process of each kill."""
     draw, acts = Draw(seed), []
     for name, nodes, wandb, keep, once in (
         ("one", 0, "offline", "all", ONCE[:4]),
@@ -244,8 +237,6 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
 
 
 def _back(name: str, trial: str) -> Kill:
-    """The second node, if it is down, comes back when this trial's end is about to be recorded.
-
-    Before, not after: where the driver dies once the ledger has the end, no other driver gets there again.
-    """
+    # The second node, if it is down, comes back before this trial's end is recorded: if a driver dies after that, no
+    # other driver reaches the place.
     return Kill(name, NODE_BACK, "ledger_due", f"trial_ended {trial}")

@@ -192,7 +192,7 @@ class JobSource:
         if self._kept or not self._client or (answer := self._client.take(wait=False)) is None:
             return None
         lease = self._lease(answer)
-        if lease and lease.is_trial and lease.work.get("slots", 1) > 1:  # of one slot: to be trained alone
+        if lease and lease.is_trial and lease.work.get("slots", 1) > 1:  # a trial of one slot shares no lane
             return lease
         self._kept.append(lease)
         return None

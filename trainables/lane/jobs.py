@@ -51,7 +51,7 @@ def score_baseline(lane_state: LaneState, area: str) -> Report:
         path = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / "baseline" / f"{area}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lane_state.lines(area, 0, scores))
-        lane_state.store.lines(f"trials/baseline/{area}.jsonl")
+        lane_state.store.upload(f"trials/baseline/{area}.jsonl")
     return {"state": "complete", "area": area, "summary": heldout.summarize(scores)}
 
 
@@ -62,7 +62,7 @@ def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None)
     else:
         _, lora = with_params(lane_state.settings.training, lane_state.settings.model.lora, trial["params"])
         model, step = lane_state.base.prepare(lora, seed=0), trial["step"]
-        lane_state.store.need_sealed(trial["path"])
+        lane_state.store.fetch_sealed(trial["path"])
         checkpoint.load(model, Path(lane_state.settings.output_dir) / trial["path"])
         scores = lane_state.score(model, area, with_answers=True)
         lane_state.base.restore()
@@ -76,7 +76,7 @@ def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
     The losses go to `cache/base_losses.arrow` in the sweep's folder, and to the folder `cache` that sweeps share.
     """
     settings, folder, rank = lane_state.settings, Path(lane_state.settings.output_dir), lane_state.world.rank
-    lane_state.store.need(base_losses.FILE)
+    lane_state.store.fetch_missing(base_losses.FILE)
     key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenized, lane_state.base.precision)
     # Rank 0 decides for all: other nodes may see another cache, and all must take part in the computation or none.
     known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
@@ -86,5 +86,5 @@ def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
         if rank == 0:
             base_losses.keep(BaseLosses(key, nll), folder, cache)
     if rank == 0:
-        lane_state.store.lines(base_losses.FILE)
+        lane_state.store.upload(base_losses.FILE)
     return {"state": "complete", "samples": len(lane_state.data), "computed": not known}

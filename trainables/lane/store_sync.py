@@ -59,12 +59,12 @@ class LaneStore:
             moved["model_path"] = str(resolve_model(settings.model, Path(".cache") / "models"))
         return settings.model_copy(update=moved), cls(copy, settings.driver_epoch)
 
-    def need(self, name: str) -> None:
+    def fetch_missing(self, name: str) -> None:
         """Fetch a file if it is missing here and the store has it."""
         if not (self.copy.folder / name).exists():
             self.copy.fetch(name)
 
-    def need_sealed(self, key: str) -> None:
+    def fetch_sealed(self, key: str) -> None:
         """Fetch a checkpoint; raises `DamagedError` if it is not in the store, whole."""
         if self.copy.remote and not pull_sealed(self.copy.remote, key, self.copy.folder / key):
             raise DamagedError(f"{self.copy.remote.url}/{key}: there is no {COMPLETE}: it was not written to its end")
@@ -96,7 +96,7 @@ class LaneStore:
             except DamagedError as error:
                 logger.warning("%s: the trial goes on from an earlier step", error)
 
-    def lines(self, *names: str) -> None:
+    def upload(self, *names: str) -> None:
         """Upload files that are not a trial's.
 
         Raises:
@@ -109,7 +109,7 @@ class LaneStore:
                 raise StoreError(self.copy.place, "must be written by the newest driver's lanes", got, "this lane ends")
             self.copy.push(*names)
 
-    def trial_lines(self, trial_id: str) -> None:
+    def upload_trial(self, trial_id: str) -> None:
         """Upload a trial's curve and items.
 
         Raises:
@@ -120,18 +120,18 @@ class LaneStore:
             self._refuse_if_overtaken(f"trials/{trial_id}")
             self.copy.push(trial_file(trial_id, CURVE_FILE), trial_file(trial_id, ITEMS_FILE))
 
-    def sealed(self, folder: Path) -> None:
-        """Upload a trial's checkpoint and remove it here. Raises as `trial_lines` does."""
+    def upload_sealed(self, folder: Path) -> None:
+        """Upload a trial's checkpoint and remove it here. Raises as `upload_trial` does."""
         if self.copy.remote:
             key = self._key(folder)
             self._refuse_if_overtaken("/".join(key.split("/")[:2]))
             push_sealed(self.copy.remote, folder, key)
             shutil.rmtree(folder)
 
-    def state(self, folder: Path) -> None:
+    def upload_state(self, folder: Path) -> None:
         """Upload a training state, then remove the earlier ones from the store."""
         if remote := self.copy.remote:
-            self.sealed(folder)
+            self.upload_sealed(folder)
             for earlier in _states(remote, self._key(folder.parent)):
                 if earlier != self._key(folder):
                     remote.drop(earlier)

@@ -66,7 +66,7 @@ class TrialJob:
     def begin(self) -> TrialRun:
         """Start or resume the trial's files and its W&B run; return the run that the loop trains."""
         settings, store = self.lane_state.settings, self.lane_state.store
-        store.need(BASELINE_ITEMS)
+        store.fetch_missing(BASELINE_ITEMS)
         store.fetch_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
         state = self._last_state()
         curve, items = self.files.begin(state.step if state else 0)
@@ -97,7 +97,7 @@ class TrialJob:
         last = records[-1]
         self.pending.check()
         self.files.add_steps(records)
-        self.lane_state.store.trial_lines(self.spec.trial_id)
+        self.lane_state.store.upload_trial(self.spec.trial_id)
         if self.tracker:
             self.tracker.steps(records)
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
@@ -119,7 +119,7 @@ class TrialJob:
         weights = self.lane_state.settings.heldout.weights
         value = objective(areas, weights)
         path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
-        self.lane_state.store.trial_lines(self.spec.trial_id)
+        self.lane_state.store.upload_trial(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
         # At most one checkpoint is being written: a worker that is killed loses less than two intervals.
         self.pending.settle()
@@ -149,7 +149,7 @@ class TrialJob:
         def write(tensors: training_state.Tensors) -> None:
             self.files.sync()  # a state on disk must not be ahead of its curve
             training_state.save(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
-            self.lane_state.store.state(self.folder / STATES_FOLDER / f"step-{step}")
+            self.lane_state.store.upload_state(self.folder / STATES_FOLDER / f"step-{step}")
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
@@ -158,7 +158,7 @@ class TrialJob:
     def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
-        self.lane_state.store.sealed(path)
+        self.lane_state.store.upload_sealed(path)
 
     def _drop_all_but(self, steps: Collection[int]) -> None:
         # Of a running trial; those of ended trials are removed by `sweeps.driver.checkpoint_cleanup`.

@@ -121,7 +121,7 @@ class LaneState:
         All workers call this together and get the same answer.
         """
         if self._base_losses is None:
-            self.store.need(base_losses.FILE)
+            self.store.fetch_missing(base_losses.FILE)
             found = BaseLosses.read(Path(self.settings.output_dir) / base_losses.FILE)
             if self.world.any(found is None):
                 return None

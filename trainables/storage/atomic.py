@@ -95,7 +95,7 @@ def _rename(partial: Path, folder: Path) -> None:
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    # A failed write(2) or fsync(2) names no file, unlike a failed open(2); the user must be told which file it was.
+    # A failed write(2) or fsync(2) names no file, unlike a failed open(2); the user needs its name.
     try:
         yield
     except OSError as error:

@@ -70,7 +70,7 @@ def _fetch(remote: Remote, key: str, folder: Path, marker: bytes) -> None:
     if hashlib.sha256(checksums).hexdigest().encode() != marker.strip():
         raise DamagedError(f"{remote.url}/{key}: {CHECKSUMS} is not what {COMPLETE} vouches for")
     for name, expected in json.loads(checksums).items():
-        # Whoever can write to the bucket must not be able to write outside the folder on this machine.
+        # Write access to the bucket must not allow writes outside the folder on this machine.
         if ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise DamagedError(f"{remote.url}/{key}: {CHECKSUMS} names {name}, which lies outside")
         if not remote.fetch(f"{key}/{name}", folder / name):
