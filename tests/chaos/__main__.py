@@ -112,8 +112,8 @@ def losses_of(conductor: Conductor) -> list[Loss]:
 
 
 def _cause(strikes: list[Kill], times: list[float], trial: str, last_at: float, at: float) -> int:
-    # The kill that made a trial go back: the trial's own, at its last step or later, else the last one before. An orphaned
-    # process lives on for a moment, so a step may come after the kill that made it void.
+    # The kill that made a trial go back: the trial's own, at its last step or later, else the last one before.
+    # An orphaned process lives on for a moment, so a step may come after the kill that made it void.
     near = [i for i, when in enumerate(times) if last_at - ORPHANED_SECONDS <= when < at]
     own = [i for i in near if trial in strikes[i].of]
     if not near:
