@@ -105,8 +105,8 @@ def epoch(lane_state: LaneState, side: str, folder: Path) -> tuple[float, float]
     """Trains a trial; returns seconds until everything is written, and seconds of waiting in checkpoints."""
     stalled, pending = [0.0], Pending(lane_state.writer)
 
-    def write(place: Path, tensors: dict[str, torch.Tensor], act: Callable[[dict[str, torch.Tensor]], object]) -> None:
-        pending.submit(place, tensors, act)
+    def write(tensors: dict[str, torch.Tensor], act: Callable[[dict[str, torch.Tensor]], object]) -> None:
+        pending.submit(tensors, act)
         if side == "between":
             pending.settle()
 
@@ -119,13 +119,13 @@ def epoch(lane_state: LaneState, side: str, folder: Path) -> tuple[float, float]
     def on_checkpoint(step: int, model: nn.Module) -> None:
         def act() -> None:
             saved, place = checkpoint.weights_of(model), folder / f"step-{step}"
-            write(place, saved.tensors, lambda tensors: checkpoint.save_weights(saved, tensors, place, {}))
+            write(saved.tensors, lambda tensors: checkpoint.save_weights(saved, tensors, place, {}))
 
         timed(act)
 
     def on_kept(step: int, learnt: dict[str, torch.Tensor]) -> None:
         states = folder / "state"
-        timed(lambda: write(states, learnt, lambda t: training_state.save(states, TrainingState(step, t, {}))))
+        timed(lambda: write(learnt, lambda t: training_state.save(states, TrainingState(step, t, {}))))
 
     hooks = Hooks(lambda records: None, on_checkpoint, lambda: False, on_kept)
     spec = TrialSpec(trial_id="timed", seed=0, params=PARAMS)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
-from sweeps.driver.storage_errors import StorageLostError, storage_error, used_patiently
+from sweeps.driver.storage_errors import StorageLostError, reported_in_one_line, storage_error
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
@@ -28,7 +28,6 @@ from sweeps.plan.screen import print_plan
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
-from trainables.reliability import fault_injection
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import SWEEP_FILE
 from trainables.storage.object_store import is_url
@@ -141,7 +140,7 @@ def run_sweep(
         one_driver(home),
         one_driver_in_store(store.remote),
         Interrupt() as interrupt,
-        used_patiently(config.folder, interrupt, console),
+        reported_in_one_line(config.folder, interrupt),
         cluster.connected(options.address),
     ):
         interrupt.arm()  # again: Ray has replaced the handlers
@@ -150,12 +149,10 @@ def run_sweep(
         joined = options.address is not None  # nodes may join such a cluster; a local one stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
-        fault_injection.reached("cluster_joined", config.name)
         write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
             claim_folder(draft, store)
-        fault_injection.reached("folder_claimed", config.name)
         sweep = open_sweep(config, plan, store, lane_plan.devices, interrupt, console)
         sweep = replace(sweep, open_sealed_again=options.open_sealed_again)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
@@ -192,7 +189,6 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here
-            fault_injection.reached("sweep_ending", config.name)
             ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
             manifest.state, manifest.fields["precision"] = state, precisions(ledger)
     return state

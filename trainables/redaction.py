@@ -1,7 +1,7 @@
-"""Keeps credentials out of what is written and shown: ledger, records, errors, plans. Pure text functions.
+"""Redaction of credentials in all text that is written or shown: ledger, records, errors, plans.
 
-Two kinds are known: values of environment variables that are called like a credential, and texts of a shape that only
-credentials have. A secret of no known shape that stands in no such variable can't be told from other text.
+Two kinds are recognized: values of environment variables with a credential's name, and text in the format of a known
+issuer. Other secrets can't be distinguished from ordinary text.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from typing import Any
 
 HIDDEN = "***"
-SHORTEST_VALUE = 8
-"""Shorter values of environment variables are not looked for: they would hide ordinary words. Ours."""
+SHORTEST_VALUE = 8  # our choice: shorter values of environment variables would hide ordinary words
 
-# A whole word of the variable's name, so that TOKENIZERS_PARALLELISM is none.
+# Whole words of a variable's name, so that TOKENIZERS_PARALLELISM does not match.
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:KEY|APIKEY|TOKEN|PAT|SECRET|PASSWORD|PASSWD|PWD|PASSPHRASE|CREDENTIALS?|AUTH)(?:$|_)"
 )
 _NOT_SECRET = frozenset(("PWD", "SSH_AUTH_SOCK", "GPG_KEY"))
 
-# (shape, what stands in its place). Sources: the issuers' documentation of their prefixes.
+# Format and replacement. Sources: the issuers' documentation of their prefixes.
 _SHAPES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/?#@\"'<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),  # scheme://user:password@
     (re.compile(r"([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|access_token|token|api_?key)=)"
@@ -33,14 +32,14 @@ _SHAPES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\b(?:sk|pk|rk)-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"), HIDDEN),  # OpenAI, Anthropic, …
     (re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"), HIDDEN),  # Slack
     (re.compile(r"(\bhooks\.slack\.com/\w+/|\bdiscord(?:app)?\.com/api/webhooks/|\.webhook\.office\.com/)"
-                r"[^\s\"'<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),  # whoever knows such an address can post to it
+                r"[^\s\"'<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),  # knowing such an address is enough to post to it
     (re.compile(r"\bAIza[\w-]{35}"), HIDDEN),  # Google API keys
     (re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"), HIDDEN),  # JSON web tokens
     (re.compile(r"\b(Bearer|Basic) [A-Za-z0-9._~+/=-]{16,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
 ]  # fmt: skip
 
-# In messages and logs only: a user's text may speak of passwords.
+# Only in messages and logs: a user's text may mention passwords.
 _NAMED = re.compile(
     r"((?:^|[^\w])[\"']?[\w.-]*(?:api[_-]?key|secret(?:[_-]?(?:access[_-]?)?key)?|password|passwd|(?:access|auth|api|session)[_-]?"
     r"token)[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"',;&)}]{4,}",
@@ -49,17 +48,17 @@ _NAMED = re.compile(
 
 
 def has_credential(text: str) -> bool:
-    """Whether the text holds a credential of a known shape or the value of a credential's environment variable."""
+    """Whether the text holds a credential in a known format, or the value of a credential's environment variable."""
     return _hide_known(text, _environment_values()) != text
 
 
 def redact(text: str) -> str:
-    """The text with `***` in the place of credentials; also of what is named as one (`password=…`, `api_key: …`)."""
+    """Replace credentials by `***`, as well as values that a name marks as one (`password=…`, `api_key: …`)."""
     return _redact(text, _environment_values())
 
 
 def redact_all(value: Any) -> Any:
-    """The JSON value with every text in it redacted; keys stay."""
+    """Redact every string in a JSON value; keys stay."""
     known = _environment_values()
 
     def inside(value: Any) -> Any:
@@ -75,7 +74,7 @@ def redact_all(value: Any) -> Any:
 
 
 def credentials_in(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Leaves of nested mappings and lists that hold a credential: dotted key, and the text without it."""
+    """Yield the dotted key and the redacted text of each leaf that holds a credential."""
     if isinstance(tree, str):
         if has_credential(tree):
             yield place, redact(tree)
@@ -100,10 +99,9 @@ def _hide_known(text: str, known: list[str]) -> str:
 
 
 def _environment_values() -> list[str]:
-    """Values of credentials in the environment, the longest first: one may be a part of another."""
     values = {
         value
         for name, value in os.environ.items()
         if len(value) >= SHORTEST_VALUE and name not in _NOT_SECRET and _SECRET_NAME.search(name.upper())
     }
-    return sorted(values, key=len, reverse=True)
+    return sorted(values, key=len, reverse=True)  # the longest first: one may be a part of another

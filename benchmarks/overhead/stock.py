@@ -90,7 +90,7 @@ def worker(config: dict[str, Any]) -> None:
     import torch
 
     from trainables.config.trial_spec import LaneConfig, TrialSpec
-    from trainables.lane.jobs import train_trial
+    from trainables.lane.trial_job import TrialJob
     from trainables.lane.warm_state import LaneState
     from trainables.optim.workers import SOLO
     from trainables.tracking.wandb_run import close_service
@@ -101,7 +101,9 @@ def worker(config: dict[str, Any]) -> None:
     params = {name: config[name] for name in ("peak_lr", "warmup_fraction", "decay_floor")}
     spec = TrialSpec(trial_id=config["trial_id"], seed=0, params=params)
     work = {"do": "trial", "spec": spec.model_dump(), "baseline": {}}
-    end = train_trial(lane_state, work, report=lambda message: None, should_stop=lambda: False)
+    job = TrialJob(lane_state, work, report=lambda message: None, should_stop=lambda: False)
+    end = job.end(lane_state.loop.train(job.begin()))
+    job.pending.settle()
     close_service()
     train.report({"objective": end["checkpoints"][-1]["objective"]})
 

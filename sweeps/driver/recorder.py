@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection
+from typing import Any, cast
 
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.context import Sweep
 from sweeps.lanes.lanes import Lanes
 from sweeps.ledger.history import ended_trials, write_trials
 from sweeps.ledger.ledger import append_line
-from sweeps.ledger.trial_record import EndedJob, JobEnd, TrialRecord
+from sweeps.ledger.trial_record import State, TrialRecord
+from trainables.lane.messages import EndedJob, JobEnd
 from trainables.redaction import redact_all
-from trainables.reliability import fault_injection
 from trainables.storage.layout import TRIALS_FILE
 
 POLL_SECONDS = 2.0
@@ -78,9 +79,9 @@ class Recorder(threading.Thread):
                     self._take(job)
 
     def _take(self, job: EndedJob) -> None:
-        self.lanes.over(job)  # type: ignore[arg-type]  # a plain dict there
+        self.lanes.over(job)
         # A restarted dispatcher may not know a job's work when its lane reports the end. A trial's end has its spec.
-        if "spec" in job["end"] or (job["work"] or {}).get("do") == "trial":
+        if "spec" in job["end"] or (job["work"] and job["work"]["do"] == "trial"):
             self._record(job)
         else:
             self.ends[job["job_id"]] = job["end"]
@@ -103,7 +104,6 @@ class Recorder(threading.Thread):
         # Not durable: every start rewrites the file from the ledger.
         path = self.sweep.store.folder / TRIALS_FILE
         append_line(path, line, self._writing, f"trials.jsonl {trial_id}", durable=False)
-        fault_injection.reached("trial_recorded", trial_id)
         self.records[trial_id] = record
         self.cleaner.ended(record)
         # Only now: until the ledger has the end, another attempt may have to resume from the state.
@@ -114,10 +114,10 @@ class Recorder(threading.Thread):
 def trial_record(job: EndedJob) -> TrialRecord:
     """Builds a trial's record, without `predicted`, from its job's end."""
     end = job["end"]
-    spec = end.get("spec") or (job["work"] or {})["spec"]
+    spec: dict[str, Any] = end["spec"] if "spec" in end else job["work"]["spec"]  # type: ignore[index]  # see `_take`
     return {
         "trial_id": spec["trial_id"],
-        "state": end["state"],
+        "state": cast(State, end["state"]),  # a lane's own "stopped" and "preempted" end at the dispatcher
         "kind": spec["kind"],
         "replicate_of": spec["replicate_of"],
         "fraction": spec.get("fraction", 1.0),

@@ -1,7 +1,4 @@
-"""What a sweep does when its storage fails: it waits on a full disk, and ends in one line where nothing can be written.
-
-The ledger has all that was written before, so a sweep that ends so is continued like any other.
-"""
+"""Errors of the storage, such as a full disk: they end the sweep with one line, and it can be resumed."""
 
 from __future__ import annotations
 
@@ -10,14 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from sweeps.driver.interrupt import Interrupt
-from trainables.errors import UserError
-from trainables.reliability.disk_full import FULL, patient
+from trainables.errors import DISK_FULL, UserError, os_error
 from trainables.storage.working_copy import place_of
 
-LOST = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, *FULL)
+LOST = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, *DISK_FULL)
 """Errors of the storage, not of the program."""
 
 
@@ -32,39 +26,29 @@ class StorageLostError(UserError):
 
 
 @contextmanager
-def used_patiently(folder: Path, interrupt: Interrupt, console: Console) -> Iterator[None]:
-    """While the block runs, this process's writes wait on a full disk until the user interrupts the sweep.
+def reported_in_one_line(folder: Path, interrupt: Interrupt) -> Iterator[None]:
+    """Turn a storage error of the block into a `StorageLostError`.
 
     Args:
-        folder: The sweep's.
-        interrupt: Ends the waiting.
-        console: Where to say so.
+        folder: The sweep's folder.
+        interrupt: Tells whether the user had ended the sweep.
 
     Raises:
         StorageLostError: The block failed by an error of the storage.
     """
-
-    def say(text: str) -> None:
-        console.print(f"warning: {text}", soft_wrap=True, highlight=False, markup=False)
-
-    with patient(say, interrupt.is_set):
-        try:
-            yield
-        except Exception as error:
-            found = storage_error(error)
-            if found is None:
-                raise
-            remedy = f"see to it, then continue: python -m sweeps.run --resume {place_of(folder)}"
-            lost = StorageLostError(str(found.filename or folder), "must be writable", found.strerror, remedy)
-            lost.interrupted = interrupt.is_set()
-            raise lost from error
+    try:
+        yield
+    except Exception as error:
+        found = storage_error(error)
+        if found is None:
+            raise
+        action = "free space" if found.errno in DISK_FULL else "see to it"
+        remedy = f"{action}, then continue: python -m sweeps.run --resume {place_of(folder)}"
+        lost = StorageLostError(str(found.filename or folder), "must be writable", found.strerror, remedy)
+        lost.interrupted = interrupt.is_set()
+        raise lost from error
 
 
 def storage_error(error: BaseException) -> OSError | None:
-    """The error of the storage that another one came from, itself included; None if it came from none."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in LOST:
-            return seen
-        seen = seen.__cause__
-    return None
+    """The error of the storage that an error is or came from, if any."""
+    return os_error(error, LOST)

@@ -12,10 +12,10 @@ from sweeps.driver.live_view import Progress
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
 from sweeps.lanes.lanes import Lanes, LanesFailedError
-from sweeps.ledger.trial_record import Areas, JobEnd
+from sweeps.ledger.trial_record import Areas
 from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
-from trainables.lane.messages import Status, Work
+from trainables.lane.messages import JobEnd, Status, Work
 
 CHECK_EVERY_SECONDS = 0.5
 

@@ -9,12 +9,12 @@ holds a job is adopted when it next asks about that job. `sweeps.lanes.job_queue
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from sweeps.lanes.job_queue import Job, JobQueue
 from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, WaitTopics
 from trainables.lane.messages import (
     AreasReport,
+    DiskFull,
     EndedJob,
     EndedJobs,
     JobStatus,
@@ -26,7 +26,6 @@ from trainables.lane.messages import (
     Status,
     Work,
 )
-from trainables.reliability import fault_injection
 
 ADOPTION_SECONDS = 5.0
 
@@ -46,6 +45,7 @@ class Dispatcher:
         self.queue = JobQueue(max_failures, self._on_change)
         self.notices: list[Notice] = []
         self.interrupted = False
+        self.disk_full: DiskFull | None = None  # where and why; nothing is leased then, and the driver ends the sweep
         self.stopping = False
         self._born = time.time_ns()
         # After a restart nothing is leased before the driver's `recall`, which says what is done already, nor before
@@ -133,6 +133,7 @@ class Dispatcher:
             "notices": list(self.notices),
             "born": self._born,
             "changes": self.queue.changes,
+            "disk_full": self.disk_full,
         }
 
     # --- the lanes ----------------------------------------------------------------------------------------------
@@ -159,7 +160,8 @@ class Dispatcher:
             known = self.queue.heard(lane, incarnation)
             if self.stopping or known is None:
                 return {"do": "stop"}
-            if seq not in known.leases and self._recalled and time.monotonic() >= self._no_lease_before:
+            may_lease = self._recalled and not self.disk_full and time.monotonic() >= self._no_lease_before
+            if may_lease and seq not in known.leases:
                 self.queue.lease_next(known, seq)
             job = self.queue.jobs.get(known.leases.get(seq, ""))
             return {"do": "work", "job_id": job.job_id, "attempt": job.attempt} if job else None
@@ -185,8 +187,6 @@ class Dispatcher:
         if report["kind"] == "notice":
             self.notices.append({"level": report["level"], "text": report["text"]})
             return True
-        step: Any = report.get("step", 0)
-        fault_injection.reached(f"{report['kind']}_arrived", job_id, step)
         job = self.queue.held(lane, incarnation, job_id, attempt)
         if job is None:
             return False
@@ -196,6 +196,9 @@ class Dispatcher:
             self.queue.touch(job)
         elif report["kind"] == "areas":
             self._relay(job, report)
+        elif report["kind"] == "error" and "disk_full" in report and not job.cancelled:
+            self.disk_full = report["disk_full"]
+            self.queue.put_back(job)
         elif report["kind"] == "error":
             self.queue.try_again(job, report["error"], shared=report.get("shared", False))
         elif report["end"]["state"] == "preempted" and not job.cancelled:
@@ -205,7 +208,6 @@ class Dispatcher:
             # A cancelled trial that completed before it heard of it stays complete.
             stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
             self.queue.end(job, {**report["end"], "state": stopped})
-        fault_injection.reached(f"{report['kind']}_taken", job_id, step)
         return job.cancelled is None and job.state == "running"
 
     async def watch(self, lane: str, incarnation: int, job_id: str, attempt: int, timeout_seconds: float) -> bool:
@@ -216,10 +218,6 @@ class Dispatcher:
             return True if job is None or job.cancelled else None
 
         return await self._topics.wait_for(job_id, answer, timeout_seconds) or False
-
-    async def is_ending(self) -> bool:
-        """Whether the sweep is ending; a lane that waits for room on its disk then gives up."""
-        return self.interrupted
 
     # --- inside -------------------------------------------------------------------------------------------------
 

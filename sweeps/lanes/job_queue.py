@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainables.lane.messages import AreasReport, JobEnd, LatestReport, Work
-from trainables.reliability import fault_injection
 
 State = Literal["queued", "running", "ended"]
 
@@ -130,7 +129,6 @@ class JobQueue:
         job.lane, job.incarnation, job.latest, job.reports = lane.name, lane.incarnation, {}, []
         lane.leases = {seq: job.job_id}
         self._move(job, "running")
-        fault_injection.reached("job_leased", job.job_id)
 
     def held(self, lane: str, incarnation: int, job_id: str, attempt: int) -> Job | None:
         """Returns the job if this lane holds it."""

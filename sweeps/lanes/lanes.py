@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import tempfile
@@ -27,9 +28,10 @@ from sweeps.lanes.dispatcher_actor import DispatcherActor
 from sweeps.lanes.worker_failures import LostWorkers
 from trainables.config.trial_spec import LaneConfig
 from trainables.lane.messages import EndedJob, NoticeReport, Status, Work
-from trainables.reliability import fault_injection
 
 logger = logging.getLogger(__name__)
+
+NOTHING_YET: Status = {"jobs": {}, "lanes": {}, "notices": [], "born": 0, "changes": 0, "disk_full": None}
 
 IDLE_INCARNATIONS_ALLOWED = 3
 STOP_SECONDS = 30.0
@@ -57,7 +59,9 @@ class Lanes:
     _cancelled: dict[str, str] = field(default_factory=dict)
     _over: dict[str, EndedJob] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _status: Status = field(default_factory=lambda: Status(jobs={}, lanes={}, notices=[], born=0, changes=0))
+    _status: Status = field(
+        default_factory=lambda: Status(jobs={}, lanes={}, notices=[], born=0, changes=0, disk_full=None)
+    )
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def call(self, method: str, *args: Any) -> Any:
@@ -119,7 +123,10 @@ class Lanes:
 
         Raises:
             LanesFailedError: A lane came up several times without doing anything, or all lanes have ended.
+            OSError: The disk of a lane is full.
         """
+        if full := status.get("disk_full"):
+            raise OSError(errno.ENOSPC, full["reason"], full["file"])
         stuck = [n for n, lane in status["lanes"].items() if lane["idle_incarnations"] >= IDLE_INCARNATIONS_ALLOWED]
         ended = self.threads and not any(thread.is_alive() for thread in self.threads)
         if stuck or ended:
@@ -236,7 +243,6 @@ def _lane_main(config: dict[str, Any]) -> None:
         incarnation = broadcast_from_rank_zero(incarnation)
     if not incarnation:
         return
-    fault_injection.reached("lane_joined", lane)
     try:
         from trainables.lane.worker import lane_main
 

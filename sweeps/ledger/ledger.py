@@ -93,14 +93,12 @@ class Ledger:
         what = _subject(kind, fields)
         event = {"event": kind, EPOCH: self.epoch, "unix_seconds": round(time.time(), 3), **redact_all(fields)}
         line = seal(event)
-        fault_injection.reached("ledger_due", what)
         with self._order:  # the file and the store must have the events in one order
             self._refuse_if_overtaken()
             append_line(self.path, line, self._lock, what)
             self._end_bytes = self.path.stat().st_size
             if self._segments:
                 self._segments.append(line)
-        fault_injection.reached("ledger_written", what)
 
     def read(self) -> tuple[list[Event], list[int]]:
         """Returns all events that count, and the numbers of lines, from 1, that do not."""
@@ -173,6 +171,7 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
         what: The line in short, for `trainables.reliability.fault_injection`.
         durable: Whether to wait until it is on the disk.
     """
+    fault_injection.reached("ledger_due", what)
     with lock:
         begins = not path.exists()
         data = (b"" if begins or _ends_whole(path) else b"\n") + line.encode()
@@ -180,6 +179,7 @@ def append_line(path: Path, line: str, lock: threading.Lock, what: str, *, durab
         append_whole(path, data, durable=durable)
         if begins and durable:
             sync(path.parent)  # without it a new file may be missing after a power cut
+    fault_injection.reached("ledger_written", what)
 
 
 def _ends_whole(path: Path) -> bool:

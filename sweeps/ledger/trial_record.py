@@ -11,6 +11,9 @@ Areas = dict[str, dict[str, Any]]
 """Summary of each held-out area by name: `nll` and the metrics of its scorers."""
 
 
+State = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+
+
 class CheckpointRecord(TypedDict):
     """A scored checkpoint of a trial.
 
@@ -41,7 +44,7 @@ class TrialRecord(TypedDict):
     """
 
     trial_id: str
-    state: Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+    state: State
     kind: Literal["search", "replicate", "subset"]
     replicate_of: str | None
     fraction: float
@@ -60,35 +63,6 @@ class TrialRecord(TypedDict):
     preempted: int
     error: str | None
     predicted: NotRequired[float | None]
-
-
-JobEnd = dict[str, Any]
-"""How a lane says that a job ended: `state`, and what the kind of job returns."""
-
-
-class EndedJob(TypedDict):
-    """A job that has ended, as the dispatcher's `ended_since` returns it."""
-
-    job_id: str
-    work: dict[str, Any] | None
-    attempt: int
-    preempted: NotRequired[int]
-    end: JobEnd
-
-
-class JobStatus(TypedDict):
-    """A job in the dispatcher's `status`; the optional fields appear once its lane has reported them."""
-
-    state: str
-    attempt: int
-    lane: NotRequired[str | None]
-    end: JobEnd | None
-    points: list[dict[str, Any]]
-    step: NotRequired[int]
-    steps: NotRequired[int]
-    began_at_step: NotRequired[int]
-    loss: NotRequired[float]
-    objective: NotRequired[float]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify import webhook
 from trainables.redaction import redact_all
-from trainables.reliability import fault_injection
 from trainables.storage.layout import TRIALS_FILE
 
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -34,7 +33,6 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         console: Where to print.
     """
     folder, place = config.folder, config.place
-    fault_injection.reached("sweep_ranked", folder.name)
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
         print_board(board, console)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
-from sweeps.ledger.trial_record import JobEnd
+from trainables.lane.messages import JobEnd
 
 
 def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.trial_record import JobStatus, StoppedTrials, TrialRecord
+from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
 from sweeps.pruning.decision import AT_ONCE, DOMINATED, Decision, decide, predicted_final
 from sweeps.pruning.finding import dominated_finding
 from sweeps.pruning.trial_curve import TrialCurve, read_curve
@@ -28,6 +28,7 @@ from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation import base_losses
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.objective import objective, objectives_by_step
+from trainables.lane.messages import JobStatus
 from trainables.optim.lr_schedule import LRSchedule, make_schedule
 from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, trial_file

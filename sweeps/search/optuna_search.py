@@ -26,7 +26,6 @@ from sweeps.search.tell import as_trials, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.optim.lr_schedule import cap_floor
-from trainables.reliability import fault_injection
 
 METRIC = "objective"
 
@@ -94,7 +93,6 @@ class SweepSearch(NeverRestored, OptunaSearch):
         )
         if self._ot_study is None:  # Ray sets up no study for an empty space, where everything is fixed
             self._setup_study("min")
-        fault_injection.reached("study_emptied", config.name)
         self.study.add_trials(beginning.history)
         first = [spec.params | (spec.drawn or {}) for spec in self.unfinished]
         for params in first or ([] if submitted else beginning.points):
@@ -115,7 +113,6 @@ class SweepSearch(NeverRestored, OptunaSearch):
         if trial_id not in self._ot_trials:
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
-        fault_injection.reached("trial_asked", spec.trial_id)
         self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
         self.launch.on_submitted(spec)
         return {**self.launch.trial_config, "spec": spec.model_dump()}
@@ -134,12 +131,10 @@ class SweepSearch(NeverRestored, OptunaSearch):
         predicted = self.predictions.get(trial.user_attrs.get("trial_id", ""), end.get("predicted"))
         so_far = self.study.get_trials(deepcopy=False)
         outcome = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
-        fault_injection.reached("trial_telling", trial.user_attrs.get("trial_id", ""))
         # Attributes first: Optuna refuses to change a trial that has been told.
         for name, value in outcome.attrs.items():
             trial.set_user_attr(name, value)
         self.study.tell(trial, outcome.value, state=outcome.state)
-        fault_injection.reached("trial_told", trial.user_attrs.get("trial_id", ""))
 
     def close(self) -> None:
         """Tells Optuna FAIL for every trial without an end, so that none stays RUNNING in the study."""

@@ -25,22 +25,22 @@ from tests.chaos.acts import CHECKPOINTS, NODE, five, sixty  # noqa: E402
 from tests.chaos.audit import audit  # noqa: E402
 from tests.chaos.conductor import ChaosError, Conductor  # noqa: E402
 from trainables.reliability.fault_injection import Kill, marker, trace_of  # noqa: E402
+from trainables.storage.layout import CURVE_FILE  # noqa: E402
 
+# A checkpoint is written while the trial trains on: with steps of milliseconds, over a whole interval.
 MOST_STEPS_AGAIN = 2 * CHECKPOINTS[0]
-"""A checkpoint is written beside the steps that follow it: with steps of milliseconds, over a whole interval."""
-
+# A worker whose driver was killed trains until it learns of it, on a busy machine for seconds.
 ORPHANED_SECONDS = 10.0
-"""A worker whose driver has been killed makes steps until it learns of it, on a busy machine for seconds."""
 
 
 class Loss(NamedTuple):
-    """What a kill cost.
+    """The cost of a kill.
 
     Attributes:
-        kill: Which.
-        steps: Trained again, of all trials.
-        most: Of one trial, without another kill in between.
-        seconds: Until the trials that had to go back went on; where none had to, until any made its next step.
+        kill: The kill.
+        steps: Steps trained again, over all trials.
+        most: Steps trained again by one trial, without another kill in between.
+        seconds: Until the trials that had to go back resumed; if none had to, until the next step of any trial.
     """
 
     kill: Kill
@@ -50,7 +50,7 @@ class Loss(NamedTuple):
 
 
 def main() -> int:
-    """The command; returns its exit code: 0 when nothing was lost."""
+    """Run the command; return its exit code, 0 when nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="repeats a run")
     parser.add_argument("--five", action="store_true", help="one kill of each kind of process, in one sweep")
@@ -88,12 +88,13 @@ def main() -> int:
 
 
 def losses_of(conductor: Conductor) -> list[Loss]:
-    """What each kill of an act cost, by the trace of stages."""
+    """The cost of each kill of an act, from the trace."""
     strikes = sorted(conductor.strikes(), key=lambda kill: _when(conductor, kill))
     times = [_when(conductor, kill) for kill in strikes]
     trace = trace_of(conductor.plan)
     lines = [json.loads(line) for line in trace.read_text().splitlines()] if trace.exists() else []
-    steps = sorted((at, of, step) for at, _, stage, of, step in lines if stage == "steps_written")
+    curves = ((at, *of.split("/"), step) for at, _, stage, of, step in lines if stage == "append_done")
+    steps = sorted((at, trial, step) for at, trial, file, step in curves if file == CURVE_FILE)
     before: dict[str, tuple[float, int]] = {}
     again, waited = defaultdict[int, list[int]](list), dict[int, float]()
     for at, trial, step in steps:
@@ -111,10 +112,8 @@ def losses_of(conductor: Conductor) -> list[Loss]:
 
 
 def _cause(strikes: list[Kill], times: list[float], trial: str, last_at: float, at: float) -> int:
-    """Which kill had a trial go back: the trial's own, at its last step or later, or else the last before.
-
-    A process that is orphaned lives on for a moment, so a step may come after the kill that made it void.
-    """
+    # The kill that made a trial go back: the trial's own, at its last step or later, else the last one before.
+    # An orphaned process lives on for a moment, so a step may come after the kill that made it void.
     near = [i for i, when in enumerate(times) if last_at - ORPHANED_SECONDS <= when < at]
     own = [i for i in near if trial in strikes[i].of]
     if not near:
@@ -123,14 +122,14 @@ def _cause(strikes: list[Kill], times: list[float], trial: str, last_at: float, 
 
 
 def _when(conductor: Conductor, kill: Kill) -> float:
-    """On the clock of the trace, which runs evenly."""
+    # Converted to the monotonic clock of the trace.
     done = marker(conductor.plan, kill, "done")
     struck = done if done.exists() else marker(conductor.plan, kill, "claimed")
     return time.monotonic() - (time.time() - struck.stat().st_mtime)
 
 
 def table(losses: list[Loss], who: dict[str, str]) -> str:
-    """Kills by who died where, and what they cost."""
+    """A table of kills by process and place, with their costs."""
     rows = defaultdict(list)
     for loss in losses:
         place = f"{loss.kill.stage} {_file_kind(loss.kill)}".rstrip()
@@ -144,7 +143,6 @@ def table(losses: list[Loss], who: dict[str, str]) -> str:
 
 
 def _file_kind(kill: Kill) -> str:
-    """What the stage is of, without the trial."""
     if kill.target == NODE or kill.of.startswith("t0"):
         return "/".join(kill.of.split("/")[1:2])
     return kill.of.split(" ")[0] if " " in kill.of else kill.of

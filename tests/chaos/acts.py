@@ -1,7 +1,7 @@
-"""Which processes are killed, and where: a plan that a seed repeats. PURE.
+"""The plan of kills, drawn from a seed: which processes are killed, and where. Pure.
 
-An act is one sweep with its kills. A place is a stage of `trainables.reliability.fault_injection` for a trial and a
-step; who dies there is the process that reaches it, or one that the conductor kills for it.
+An act is one sweep with its kills. A place is a point of `trainables.reliability.fault_injection`, for a trial and a
+step. The process that reaches it dies there, or the conductor kills another one.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ from typing import NamedTuple
 
 from trainables.reliability.fault_injection import OWN, Kill
 
+# Of every trial: 80 samples, 4 a step; so few steps that each is reported.
 STEPS, CHECKPOINTS = 20, (5, 10, 15, 20)
-"""Of every trial: 80 samples, 4 a step; so few steps that each is reported."""
 
 SWEEP = "chaos"
-NODE, NODE_BACK = "node", "node_back"
-"""Targets that only the act on two nodes has: the second node dies, and comes back."""
+NODE, NODE_BACK = "node", "node_back"  # targets: the second node dies, and comes back
 
 
 class Act(NamedTuple):
     """One sweep and its kills.
 
     Attributes:
-        name: Of its folder.
-        trials: Trials of the sweep.
-        nodes: Of a cluster that outlives the driver; 0 for one that the driver starts and that dies with it.
-        wandb: Mode of W&B.
+        name: Name of its folder.
+        trials: Number of trials.
+        nodes: Nodes of a cluster that outlives the driver; 0 for one that the driver starts and that dies with it.
+        wandb: `wandb.mode`.
         keep: `resources.keep_checkpoints`.
         kills: In no order: each strikes when its place is reached.
     """
@@ -44,17 +43,17 @@ class Place(NamedTuple):
     """A kind of place.
 
     Attributes:
-        who: What is killed there, in words.
-        target: Who dies, for `Kill`.
-        stage: Which stage.
-        of: From a trial's id and a step, what the stage is of.
+        who: The kind of process that is killed, in words.
+        target: The target of `Kill`.
+        stage: The stage of `Kill`.
+        of: Gives the subject of `Kill` for a trial's id and a step.
         steps: Steps to choose from; 0 where the stage has none.
     """
 
     who: str
     target: str
     stage: str
-    of: Callable[[str, int], str] = lambda trial, _: trial
+    of: Callable[[str, int], str]
     steps: tuple[int, ...] = (0,)
 
 
@@ -65,146 +64,134 @@ def _file(name: str) -> Callable[[str, int], str]:
     return lambda trial, step: name.format(trial=trial, step=step)
 
 
+CURVE, ITEMS = _file("{trial}/curve.jsonl"), _file("{trial}/heldout.jsonl")
+CHECKPOINT, STATE = _file("{trial}/checkpoints/step-{step}"), _file("{trial}/state/step-{step}")
+PROGRESS, AREAS, END = _file("progress {trial}"), _file("areas {trial}"), _file("end {trial}")
+
 WORKER = [
-    Place("worker", OWN, "trial_begun"),
-    Place("worker", OWN, "steps_due", steps=ANY),
-    Place("worker", OWN, "steps_written", steps=ANY),
-    Place("worker", OWN, "items_due", steps=CHECKPOINTS),
-    Place("worker", OWN, "items_written", steps=CHECKPOINTS),
-    Place("worker", OWN, "folder_unsealed", _file("{trial}/checkpoints/step-{step}"), CHECKPOINTS),
-    Place("worker", OWN, "folder_sealed", _file("{trial}/checkpoints/step-{step}"), CHECKPOINTS),
-    Place("worker", OWN, "checkpoint_written", steps=CHECKPOINTS),
-    Place("worker", OWN, "checkpoint_reported", steps=CHECKPOINTS),
-    Place("worker", OWN, "folder_unsealed", _file("{trial}/state/step-{step}"), STATES),
-    Place("worker", OWN, "folder_sealed", _file("{trial}/state/step-{step}"), STATES),
-    Place("worker", OWN, "state_written", steps=STATES),
-    Place("worker", OWN, "file_replaced", _file("{trial}/curve.jsonl")),
-    Place("worker", OWN, "end_due", steps=(STEPS,)),
-    Place("worker", OWN, "end_reported", steps=(STEPS,)),
+    Place("worker", OWN, "replace_due", CURVE),
+    Place("worker", OWN, "append_due", CURVE, ANY),
+    Place("worker", OWN, "append_done", CURVE, ANY),
+    Place("worker", OWN, "append_due", ITEMS, CHECKPOINTS),
+    Place("worker", OWN, "append_done", ITEMS, CHECKPOINTS),
+    *(Place("worker", OWN, f"folder_{how}", CHECKPOINT, CHECKPOINTS) for how in ("unsealed", "sealed", "renamed")),
+    *(Place("worker", OWN, f"folder_{how}", STATE, STATES) for how in ("unsealed", "sealed", "renamed")),
+    Place("worker", OWN, "post_done", AREAS, CHECKPOINTS),
+    Place("worker", OWN, "post_due", END),
+    Place("worker", OWN, "post_done", END),
 ]
 
+
+def _while_training(who: str, target: str) -> list[Place]:
+    """Places at which a worker waits while another process is killed for it."""
+    return [
+        Place(who, target, "append_done", CURVE, ANY),
+        Place(who, target, "folder_renamed", CHECKPOINT, CHECKPOINTS),
+        Place(who, target, "folder_renamed", STATE, STATES),
+    ]
+
+
 CONTROLLER = [
-    Place("controller", "controller", "steps_written", steps=ANY),
-    Place("controller", "controller", "checkpoint_written", steps=CHECKPOINTS),
-    Place("controller", "controller", "state_written", steps=STATES),
-    Place("controller", "controller", "end_due", steps=(STEPS,)),
-    Place("controller", "controller", "trial_begun"),
+    *_while_training("controller", "controller"),
+    Place("controller", "controller", "replace_due", CURVE),
+    Place("controller", "controller", "post_due", END),
 ]
 
 DISPATCHER = [
-    Place("dispatcher", OWN, "job_leased"),
-    Place("dispatcher", OWN, "progress_taken", steps=ANY),
-    Place("dispatcher", OWN, "areas_arrived", steps=CHECKPOINTS),
-    Place("dispatcher", OWN, "areas_taken", steps=CHECKPOINTS),
-    Place("dispatcher", OWN, "end_arrived"),
-    Place("dispatcher", OWN, "end_taken"),
+    Place("dispatcher", "dispatcher", "post_due", PROGRESS, ANY),
+    Place("dispatcher", "dispatcher", "post_due", AREAS, CHECKPOINTS),
+    Place("dispatcher", "dispatcher", "post_done", AREAS, CHECKPOINTS),
+    Place("dispatcher", "dispatcher", "post_due", END),
+    Place("dispatcher", "dispatcher", "post_done", END),
     Place("dispatcher", "dispatcher", "ledger_written", _file("trial_ended {trial}")),
-    Place("dispatcher", "dispatcher", "steps_written", steps=ANY),
+    Place("dispatcher", "dispatcher", "append_done", CURVE, ANY),
 ]
 
 DRIVER = [
-    Place("driver", OWN, "trial_asked"),
-    Place("driver", OWN, "ledger_due", _file("trial_submitted {trial}")),
-    Place("driver", OWN, "line_torn", _file("trial_submitted {trial}")),
-    Place("driver", OWN, "ledger_written", _file("trial_submitted {trial}")),
-    Place("driver", OWN, "ledger_due", _file("trial_ended {trial}")),
-    Place("driver", OWN, "line_torn", _file("trial_ended {trial}")),
-    Place("driver", OWN, "ledger_written", _file("trial_ended {trial}")),
+    *(
+        Place("driver", OWN, stage, _file(f"{event} {{trial}}"))
+        for event in ("trial_submitted", "trial_ended")
+        for stage in ("ledger_due", "line_torn", "ledger_written")
+    ),
     Place("driver", OWN, "line_torn", _file("trials.jsonl {trial}")),
-    Place("driver", OWN, "trial_recorded"),
-    Place("driver", OWN, "trial_telling"),
-    Place("driver", OWN, "trial_told"),
-    Place("driver", "driver", "steps_written", steps=ANY),
-    Place("driver", "driver", "checkpoint_written", steps=CHECKPOINTS),
-    Place("driver", "driver", "state_written", steps=STATES),
+    Place("driver", OWN, "ledger_written", _file("trials.jsonl {trial}")),
+    Place("driver", "driver", "replace_due", CURVE),
+    *_while_training("driver", "driver"),
 ]
 
 ONCE = [  # of the sweep, not of a trial
-    Place("driver", OWN, "cluster_joined", _file(SWEEP)),
-    Place("driver", OWN, "folder_claimed", _file(SWEEP)),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/manifest.json")),
     Place("driver", OWN, "line_torn", _file("sweep_started")),
-    Place("driver", OWN, "file_replaced", _file(f"{SWEEP}/baseline.json")),
-    Place("driver", OWN, "study_emptied", _file(SWEEP)),
-    Place("driver", OWN, "file_replaced", _file(f"{SWEEP}/trials.jsonl")),
-    Place("driver", OWN, "sweep_ending", _file(SWEEP)),
-    Place("driver", OWN, "file_replaced", _file(f"{SWEEP}/leaderboard.json")),
-    Place("worker", OWN, "lane_joined", _file("lane-0")),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/baseline.json")),
+    Place("driver", OWN, "append_done", _file(f"{SWEEP}/study.log")),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/trials.jsonl")),
+    Place("driver", OWN, "ledger_due", _file("sweep_ended")),
+    Place("driver", OWN, "replace_due", _file(f"{SWEEP}/leaderboard.json")),
 ]
 
-STARTING = [  # the driver dies while a worker starts, which lives on for a while
-    Place("driver", "driver", "lane_joined", _file("lane-1")),
-]
+NODES = _while_training("second node", NODE)
 
-NODES = [
-    Place("second node", NODE, "steps_written", steps=ANY),
-    Place("second node", NODE, "checkpoint_written", steps=CHECKPOINTS),
-    Place("second node", NODE, "state_written", steps=STATES),
-]
-
-
-RECORDED = {
-    ("ledger_written", "trial_ended "),
-    ("line_torn", "trials.jsonl "),
-    ("trial_recorded", ""),
-    ("trial_telling", ""),
-    ("trial_told", ""),
-}
-"""Stages and what they are of, less the trial: those of the driver after a trial's end is in the ledger."""
+# Stages and subjects, without the trial, that the driver reaches after a trial's end is in the ledger.
+RECORDED = ("ledger_written trial_ended ", "line_torn trials.jsonl ", "ledger_written trials.jsonl ")
 
 
 class Draw:
-    """Draws places from a seed, none twice in a sweep.
-
-    Attributes:
-        who: What each kill strikes, in words, by the kill's name.
-    """
+    """Draws places from a seed, none twice in a sweep; `who` has the kind of process of each kill, by its name."""
 
     def __init__(self, seed: int) -> None:
         self._random, self.who = random.Random(seed), dict[str, str]()
         self.free()
 
     def free(self) -> None:
-        """Another sweep begins: every place is free again."""
+        """Begin another sweep, in which every place is free."""
         self._taken = set[tuple[str, str, int]]()
 
     def kills(self, prefix: str, trials: list[str], places: list[Place], count: int) -> list[Kill]:
-        """So many kills at places of these kinds, each kind as often as any other, as far as that goes."""
-        order = [place for _ in range(-(-count // len(places))) for place in self._random.sample(places, len(places))]
-        return [self._kill(f"{prefix}-{number}", place, trials) for number, place in enumerate(order[:count], 1)]
+        """Draw kills, as many of each kind of place as of any other while free places of it last."""
+        found: list[Kill] = []
+        while len(found) < count:
+            for place in self._random.sample(places, len(places)):
+                if len(found) < count and (kill := self._kill(f"{prefix}-{len(found) + 1}", place, trials)):
+                    found.append(kill)
+        return found
 
-    def _kill(self, name: str, place: Place, trials: list[str]) -> Kill:
-        while True:
-            trial, step = self._random.choice(trials), self._random.choice(place.steps)
-            of = place.of(trial, step)
-            # Once the ledger has a trial's end the rest is not gone through again: one kill there is all there can be.
-            key = (
-                ("recorded", trial, 0) if (place.stage, of.replace(trial, "")) in RECORDED else (place.stage, of, step)
-            )
-            if key not in self._taken:
-                break
+    def _kill(self, name: str, place: Place, trials: list[str]) -> Kill | None:
+        drawn = {_key(place, trial, step): (trial, step) for trial in trials for step in place.steps}
+        free = [key for key in drawn if key not in self._taken]
+        if not free:
+            return None
+        key = self._random.choice(free)
         self._taken.add(key)
         self.who[name] = place.who
-        return Kill(name, place.target, place.stage, of, step if of == trial else None)
+        trial, step = drawn[key]
+        # A folder's name holds its step; other places of one trial differ by the step that is reached there.
+        has_step = place.steps != (0,) and not place.stage.startswith("folder_")
+        return Kill(name, place.target, place.stage, place.of(trial, step), step if has_step else None)
+
+
+def _key(place: Place, trial: str, step: int) -> tuple[str, str, int]:
+    of = place.of(trial, step)
+    # Once the ledger has a trial's end the rest is not gone through again: one kill there is all there can be.
+    is_recorded = f"{place.stage} {of}".replace(trial, "") in RECORDED
+    return ("recorded", trial, 0) if is_recorded else (place.stage, of, step)
 
 
 def displaced(prefix: str, trial: str, step: int) -> list[Kill]:
-    """Between the removal of an older checkpoint of the same step and the new one's rename.
-
-    There is an older one only where a worker was killed after it and before the state was kept.
-    """
+    """Kills between the removal of an older checkpoint of the same step and the new one's rename."""
+    # There is an older one only where a worker was killed after it and before the training state was saved.
     return [
-        Kill(f"{prefix}-1", OWN, "checkpoint_written", trial, step),
-        Kill(f"{prefix}-2", OWN, "folder_displaced", f"{trial}/checkpoints/step-{step}"),
+        Kill(f"{prefix}-1", OWN, "folder_renamed", CHECKPOINT(trial, step)),
+        Kill(f"{prefix}-2", OWN, "folder_displaced", CHECKPOINT(trial, step)),
     ]
 
 
 def ids(trials: int) -> list[str]:
-    """Of the trials of a search."""
+    """Ids of the trials of a search."""
     return [f"t{number:04d}" for number in range(1, trials + 1)]
 
 
 def five(seed: int) -> tuple[list[Act], dict[str, str]]:
-    """One sweep on two nodes, with one kill of each kind of process; and who each kill strikes."""
+    """One sweep on two nodes with a kill of each kind of process; and the kind of process of each kill."""
     draw, names = Draw(seed), ids(2)
     kills = [
         *draw.kills("worker", names[:1], WORKER, 1),
@@ -217,11 +204,11 @@ def five(seed: int) -> tuple[list[Act], dict[str, str]]:
 
 
 def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
-    """A sweep on a cluster that dies with its driver, one on one node, one on two; and who each kill strikes."""
+    """Sweeps on a cluster that dies with its driver, on one node and on two; and the kind of process of each kill."""
     draw, acts = Draw(seed), []
     for name, nodes, wandb, keep, once in (
-        ("one", 0, "offline", "all", ONCE[:5]),
-        ("two", 1, "disabled", "2", ONCE[5:]),
+        ("one", 0, "offline", "all", ONCE[:4]),
+        ("two", 1, "disabled", "2", ONCE[4:]),
     ):
         names = ids(5)
         draw.free()
@@ -238,7 +225,6 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
     names = ids(5)
     draw.free()
     kills = [
-        *draw.kills("nodes-starting", names, STARTING, 1),
         *draw.kills("nodes-worker", names, WORKER, 3),
         *draw.kills("nodes-controller", names, CONTROLLER, 3),
         *draw.kills("nodes-dispatcher", names, DISPATCHER, 3),
@@ -251,8 +237,6 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
 
 
 def _back(name: str, trial: str) -> Kill:
-    """The second node, if it is down, comes back when this trial's end is about to be recorded.
-
-    Before, not after: where the driver dies once the ledger has the end, no other driver gets there again.
-    """
+    # The second node, if it is down, comes back before this trial's end is recorded: if a driver dies after that, no
+    # other driver reaches the place.
     return Kill(name, NODE_BACK, "ledger_due", f"trial_ended {trial}")

@@ -1,7 +1,4 @@
-"""What a sweep left, held against what it should have left: nothing lost, nothing doubled, nothing broken.
-
-Each check returns sentences about what is wrong.
-"""
+"""Audit of a finished sweep: nothing is lost, doubled or broken. Each check yields sentences about faults."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ from sweeps.ledger.ledger import Event, Ledger
 from sweeps.plan.plan import Plan
 from sweeps.search.study import open_storage
 from tests.chaos.acts import CHECKPOINTS, STEPS, Act, ids
+from tests.train_trial import train_trial
 from trainables.config.trial_spec import LaneConfig
 from trainables.evaluation.objective import objective
-from trainables.lane.jobs import train_trial
 from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import CheckpointError, verify
@@ -32,9 +29,9 @@ Record = dict[str, Any]
 
 
 def audit(act: Act, folder: Path) -> list[str]:
-    """All that is wrong with a finished sweep."""
+    """All faults of a finished sweep."""
     events, _ = Ledger(folder).read()
-    records = ended_trials(events)  # which checkpoints are kept is known by the ledger first
+    records = ended_trials(events)
     wrong = [
         *_trials(act, events, records, _lines(folder / "trials.jsonl")),
         *(fault for record in records for fault in _files(folder, record)),
@@ -97,7 +94,7 @@ def _study(folder: Path, records: list[Record]) -> Iterator[str]:
 
 
 def _litter(folder: Path) -> Iterator[str]:
-    """Half-written files and states of trials that have ended: harmless, but they would pile up."""
+    # Half-written files and states of ended trials: harmless, but they would pile up.
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         if relative.parts[0] == "wandb":
@@ -108,33 +105,33 @@ def _litter(folder: Path) -> Iterator[str]:
 
 
 def _runs(folder: Path, records: list[Record]) -> Iterator[str]:
-    """Each trial has one run id, over all its attempts, and the sweep one for its summary, over all its ends."""
+    # One run id for each trial, over all attempts, and one for the sweep's summary, over all ends.
     found = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
     if len(found) != len(records) + 1:
         yield f"doubled: {len(found)} W&B run ids of {len(records)} trials and a summary"
 
 
 def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
-    """The same trials in one process that nothing interrupts: curve, items and weights must be the same, to the bit."""
+    # The same trials in one process without interruption: curve, items and weights must be the same, to the bit.
     config, plan = load_config(folder / "sweep.yaml"), Plan.read(folder)
-    beside = folder.with_name(f"{folder.name}-uninterrupted")
-    (beside / "cache").mkdir(parents=True, exist_ok=True)
-    (beside / "cache" / "base_losses.arrow").write_bytes((folder / "cache" / "base_losses.arrow").read_bytes())
+    reference = folder.with_name(f"{folder.name}-uninterrupted")
+    (reference / "cache").mkdir(parents=True, exist_ok=True)
+    (reference / "cache" / "base_losses.arrow").write_bytes((folder / "cache" / "base_losses.arrow").read_bytes())
     settings = lane_settings(config, plan, threads=1).model_dump()
-    settings = LaneConfig.model_validate({**settings, "output_dir": str(beside), "wandb": {"mode": "disabled"}})
+    settings = LaneConfig.model_validate({**settings, "output_dir": str(reference), "wandb": {"mode": "disabled"}})
     torch.set_num_threads(1)
-    bench = LaneState.load(settings, torch.device("cpu"), SOLO)
+    lane_state = LaneState.load(settings, torch.device("cpu"), SOLO)
     specs = {e["spec"]["trial_id"]: e["spec"] for e in Ledger(folder).read()[0] if e["event"] == "trial_submitted"}
     baseline = json.loads((folder / "baseline.json").read_text())["areas"]
     for record in records:
         name = record["trial_id"]
         work = {"do": "trial", "spec": specs[name], "baseline": baseline}
-        end = train_trial(bench, work, lambda _: None, lambda: False)
+        end = train_trial(lane_state, work)
         for file in ("curve.jsonl", "heldout.jsonl"):
-            if (folder / "trials" / name / file).read_bytes() != (beside / "trials" / name / file).read_bytes():
+            if (folder / "trials" / name / file).read_bytes() != (reference / "trials" / name / file).read_bytes():
                 yield f"differs: {name}/{file} is not that of an uninterrupted training"
         for ours, theirs in zip(record["checkpoints"], end["checkpoints"], strict=True):
-            if ours["kept"] and _weights(folder / ours["path"]) != _weights(beside / theirs["path"]):
+            if ours["kept"] and _weights(folder / ours["path"]) != _weights(reference / theirs["path"]):
                 yield f"differs: {ours['path']} is not that of an uninterrupted training"
             if ours["areas"] != theirs["areas"]:
                 yield f"differs: {name} has other scores at step {ours['step']}"
@@ -143,12 +140,12 @@ def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
 
 
 def _but_kept(record: Record) -> Record:
-    """Without what may change after a trial's line was written."""
+    # Without the field that may change after a trial's line was written.
     return {**record, "checkpoints": [{**point, "kept": None} for point in record["checkpoints"]]}
 
 
 def _weights(checkpoint: Path) -> dict[str, str]:
-    """Checksums of the weights; the adapter's config lists its layers in any order."""
+    # Not the adapter's config, which lists its layers in any order.
     return {name: digest for name, digest in verify(checkpoint).items() if name.endswith(".safetensors")}
 
 

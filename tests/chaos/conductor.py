@@ -1,4 +1,4 @@
-"""Runs one sweep and kills what its plan says, until the sweep is done; starts again every driver that was killed."""
+"""Conductor: runs one sweep, carries out its kills, and restarts each driver that was killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUBREAPER = 36  # prctl's: orphans of a killed driver become children of this pr
 
 
 class ChaosError(Exception):
-    """The sweep did not do what it should while it was killed."""
+    """The sweep failed while its processes were killed."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Conductor:
 
     Attributes:
         act: The sweep and its kills.
-        place: Folder for everything.
+        place: Folder for all files.
         starts: Drivers started so far.
         late_starts: Of these, how often Ray itself did not come up within its 30 seconds.
         left: Processes that outlived the sweep, by title.
@@ -57,7 +57,7 @@ class Conductor:
 
     @property
     def folder(self) -> Path:
-        """The sweep's."""
+        """The sweep's folder."""
         return self.place / SWEEP
 
     @property
@@ -66,11 +66,7 @@ class Conductor:
         return self.place / "kills" / "plan.jsonl"
 
     def run(self) -> None:
-        """From the first start of a driver to the end of the last.
-
-        Raises:
-            ChaosError: A driver ended that was not killed, and not well; or it takes too long.
-        """
+        """Run the sweep to its end; raises `ChaosError` for a driver that fails unkilled, or takes too long."""
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
         self.plan.parent.mkdir(parents=True)
         self.plan.write_text("".join(json.dumps(kill._asdict()) + "\n" for kill in self.act.kills))
@@ -95,7 +91,7 @@ class Conductor:
                 raise ChaosError(f"the driver ended with exit code {code}:\n{self._log().read_text()[-3000:]}")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """The next driver, at once: what the last one started may still be alive."""
+        # At once: processes of the last driver may still be alive.
         self.starts += 1
         begun = (self.folder / "plan.json").exists()
         what = ["--resume", self.folder] if begun else ["conf/smoke.yaml", *self._overrides()]
@@ -118,7 +114,6 @@ class Conductor:
         ]  # fmt: skip
 
     def _attend(self, driver: subprocess.Popen[bytes], deadline: float) -> int:
-        """Waits for the driver's end; meanwhile kills whom it is asked to."""
         while (code := driver.poll()) is None:
             for kill in self.act.kills:
                 if marker(self.plan, kill, "wanted").exists() and not marker(self.plan, kill, "done").exists():
@@ -160,13 +155,13 @@ class Conductor:
         self._second = self._second or self._add_node()
 
     def _add_node(self, **options: Any) -> Any:
-        """A node of one CPU; on a busy machine Ray may not come up within its 30 seconds."""
         for tries_left in reversed(range(TRIES)):
             try:
                 node = self._cluster.add_node(num_cpus=1, wait=False, **options)
                 self._cluster._wait_for_node(node, 180)
                 return node
             except Exception as error:
+                # On a busy machine Ray may not come up within its 30 seconds.
                 if LATE not in str(error) or not tries_left:
                     raise
         raise AssertionError
@@ -178,7 +173,6 @@ class Conductor:
         return psutil.Process().children(recursive=True)
 
     def _end(self, scratch: str) -> None:
-        """Ends what is left, and remembers it where nothing should be: after a sweep that brought its own cluster."""
         if self._driver and self._driver.poll() is None:
             self._driver.kill()
         if self._cluster:
@@ -192,11 +186,11 @@ class Conductor:
         shutil.rmtree(scratch, ignore_errors=True)
 
     def missed(self) -> list[Kill]:
-        """Kills whose place was never reached."""
+        """Kills whose place was not reached."""
         return [kill for kill in self.act.kills if not marker(self.plan, kill, "claimed").exists()]
 
     def strikes(self) -> list[Kill]:
-        """Kills that killed."""
+        """Kills that ended a process."""
         missed = self.missed()
         return [kill for kill in self.act.kills if kill not in missed and kill.target != NODE_BACK]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.acts import NODE_BACK, five, sixty
+from trainables.storage import layout
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = "".join(path.read_text() for name in ("sweeps", "trainables") for path in (ROOT / name).rglob("*.py"))
@@ -28,7 +29,12 @@ def test_a_seed_repeats_a_plan_of_more_than_sixty_kills_of_every_kind(seed):
 
 
 def test_every_place_is_in_the_code():
-    written = set(re.findall(r'fault_injection\.reached\w*\(\s*f?"([^"]+)"', SOURCE))
-    patterns = [re.sub(r"\{[^}]*\}+", r"\\w+", name) for name in written]
+    stages = set(re.findall(r'fault_injection\.reached\w*\(\s*"([^"]+)"', SOURCE))
+    events = set(re.findall(r'\.append\(\s*"(\w+)"', SOURCE)) | {layout.TRIALS_FILE}
+    reports = set(re.findall(r'"kind": "(\w+)"', SOURCE))
+    files = {value for value in vars(layout).values() if isinstance(value, str)}
     for kill in [*kills(sixty(1)[0]), *kills(sixty(2)[0])]:
-        assert any(re.fullmatch(pattern, kill.stage) for pattern in patterns), kill
+        assert kill.stage in stages, kill
+        what = re.sub(r" ?t\d+/?|chaos/|/step-\d+", "", kill.of)
+        seam = kill.stage.partition("_")[0]
+        assert what in {"ledger": events, "line": events, "post": reports}.get(seam, files), kill

@@ -1,1 +1,1 @@
-"""Checkpoints of a trial: saved beside the steps, loaded, resumed from."""
+"""Checkpoints of a trial: saved while it trains on, loaded, resumed from."""

@@ -1,64 +1,58 @@
-"""A lane's writer: one thread on which checkpoints and states go to disk, in order, while trials train on."""
+"""Asynchronous writer: one thread a lane writes checkpoints and states, in order, while trials train on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import torch
 
 from trainables.checkpoints.host_snapshots import MOST_BYTES, Snapshot, Snapshots, Tensors
 from trainables.reliability import watchdog
-from trainables.reliability.disk_full import patiently
 
 Write = Callable[[Tensors], object]
 
 
 class Writer:
-    """Writes tensors as they stood when it was asked to.
+    """Writes tensors on a thread, as they were when they were submitted.
 
     Args:
-        most_bytes: What may wait to be written, in memory; see `Snapshots`.
+        most_bytes: Limit of the copies that wait in memory; see `Snapshots`.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._snapshots = Snapshots(most_bytes)
         self._thread = ThreadPoolExecutor(1, "writer")
 
-    def submit(self, where: Path, tensors: Mapping[str, torch.Tensor], write: Write) -> Future[None]:
-        """Copies tensors to the host and has them written after all that was asked for before.
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write) -> Future[None]:
+        """Copy tensors to the host and queue a write of the copies.
 
-        Waits for the copy, and for earlier writes only where there is no room for another copy.
+        Blocks for the copy, and for earlier writes if there is no room for another copy.
 
         Args:
-            where: What is written to. Where the disk is full the writer waits, and calls `write` again.
-            tensors: What is written; they may change as soon as this returns.
-            write: Called on the writer's thread with the copies, which are its own until it returns.
-
-        Returns:
-            Done when `write` has returned; has its error if it raised one.
+            tensors: They may change as soon as this returns.
+            write: Called on the writer's thread; the copies are reused after it returns.
         """
         snapshot = self._snapshots.take(tensors)
-        return self._thread.submit(self._write, where, snapshot, write)
+        return self._thread.submit(self._write, snapshot, write)
 
     def close(self) -> None:
-        """Waits until all is written, and ends the thread."""
+        """Wait for all writes, then end the thread."""
         self._thread.shutdown()
 
-    def _write(self, where: Path, snapshot: Snapshot, write: Write) -> None:
+    def _write(self, snapshot: Snapshot, write: Write) -> None:
         try:
-            patiently(where, lambda: write(snapshot.tensors))
+            write(snapshot.tensors)
             watchdog.beat()
         finally:
             self._snapshots.release(snapshot)
 
 
 class Pending:
-    """What one trial has had written, or will have when its writer gets there. An error stays one until `settle`.
+    """Writes of one trial that are not known to have succeeded.
 
     Args:
-        writer: The lane's.
+        writer: The lane's writer.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -67,31 +61,23 @@ class Pending:
 
     @property
     def is_done(self) -> bool:
-        """Whether all is written, or has failed."""
+        """Whether every write has ended, well or not."""
         return all(future.done() for future in self._open)
 
-    def submit(self, where: Path, tensors: Mapping[str, torch.Tensor], write: Write) -> None:
-        """Has tensors written; see `Writer.submit`.
-
-        Raises:
-            Exception: An earlier write's.
-        """
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write) -> None:
+        """Submit a write as `Writer.submit` does; raises the error of an earlier write."""
         self.check()
-        self._open.append(self._writer.submit(where, tensors, write))
+        self._open.append(self._writer.submit(tensors, write))
 
     def check(self) -> None:
-        """Raises what went wrong with a write, if anything has by now."""
+        """Raise the error of a write that has failed by now."""
         done = [future for future in self._open if future.done()]
         for future in done:
-            future.result()
+            future.result()  # a failed write stays in the list, so that each later call raises it, too
             self._open.remove(future)
 
     def settle(self) -> None:
-        """Waits until all is written.
-
-        Raises:
-            Exception: A write's, the first one's; the others are over by then, too.
-        """
+        """Wait for all writes; raises the first error once the others have ended, too."""
         futures, self._open = self._open, []
         errors = [error for future in futures if (error := future.exception())]
         if errors:

@@ -1,8 +1,7 @@
-"""Checkpoints that are either whole or absent: written beside their place, synced, renamed, and verifiable.
+"""Checkpoints: sealed folders (`trainables.storage.sealed_folder`) with a model's weights and `meta.json`.
 
-A checkpoint folder holds an adapter (`adapter_model.safetensors`, `adapter_config.json`, as `peft` loads it) or a whole
-model (Hugging Face's layout), `meta.json`, `checksums.json` and, written last, `COMPLETE`. `checksums.json` maps each
-file to its sha256 and `COMPLETE` holds the sha256 of `checksums.json`, so that every byte is covered.
+The weights are an adapter (`adapter_model.safetensors`, `adapter_config.json`, as `peft` loads it) or a whole model in
+Hugging Face's layout.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Weights(NamedTuple):
-    """What a checkpoint of a model consists of.
+    """Content of a checkpoint of a model.
 
     Attributes:
-        tensors: Views of the weights that are saved, by name.
-        write: Writes such tensors, these or a copy of them, and what belongs to them into a folder. It does not read
-            the model's weights, so that it may run on another thread while the model trains on.
+        tensors: Views of the weights to save, by name.
+        write: Writes such tensors, or a copy of them, with their config into a folder. It does not read the model's
+            weights, so it may run on another thread while the model trains on.
     """
 
     tensors: Tensors
@@ -39,7 +38,7 @@ class Weights(NamedTuple):
 
 
 def weights_of(model: nn.Module) -> Weights:
-    """What `save` writes of a model, apart, for whoever copies it first and writes it later."""
+    """The weights that `save` writes, for a caller that copies them first and writes them later."""
     if isinstance(model, PeftModel):
         config = copy.deepcopy(model.peft_config["default"])
         config.inference_mode = True  # as PEFT saves it
@@ -54,31 +53,26 @@ def weights_of(model: nn.Module) -> Weights:
 
     def write_model(tensors: Tensors, folder: Path) -> None:
         with no_progress_bars():
-            # A copy of the dict, for it is emptied.
+            # A copy of the dict: transformers empties it.
             model.save_pretrained(str(folder), state_dict=dict(tensors))  # type: ignore[operator]
 
     return Weights(dict(model.state_dict()), write_model)
 
 
 def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
-    """Writes a checkpoint; on return it is on disk, whole, and `verify` accepts it.
+    """Write a checkpoint and return its folder; it is on disk, whole, and replaces one of an earlier attempt.
 
-    Nothing is ever seen half-written: the files go into a sibling folder that is renamed when all are synced. A
-    checkpoint already there (of an earlier attempt at the same trial) is replaced. With several workers, rank 0 alone
-    calls this.
+    With several workers, only rank 0 calls this.
 
     Args:
         model: A `peft.PeftModel`, of which the adapter is saved, or a `transformers` model, saved whole in the
             precision of its weights.
-        folder: Where the checkpoint goes; parents are made.
-        meta: What to remember of the trial, JSON values only.
-
-    Returns:
-        The folder.
+        folder: The checkpoint's folder; parents are created.
+        meta: JSON values that describe the trial.
 
     Raises:
         OSError: The disk is full or not writable; nothing is left behind.
-        TypeError: `meta` holds what JSON can't.
+        TypeError: `meta` holds values that JSON can't hold.
     """
     weights = weights_of(model)
     tensors = {name: tensor.detach().contiguous() for name, tensor in weights.tensors.items()}
@@ -86,11 +80,11 @@ def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
 
 
 def save_weights(weights: Weights, tensors: Tensors, folder: str | Path, meta: Mapping[str, Any]) -> Path:
-    """Writes a checkpoint as `save` does, of tensors that were copied.
+    """Write a checkpoint as `save` does, from copied tensors.
 
     Args:
-        weights: What `weights_of` gave.
-        tensors: A contiguous copy of its tensors; what shared memory among them must share it here.
+        weights: From `weights_of`.
+        tensors: A contiguous copy of its tensors; those that share memory must share it in the copy.
         folder: As for `save`.
         meta: As for `save`.
     """
@@ -101,11 +95,11 @@ def save_weights(weights: Weights, tensors: Tensors, folder: str | Path, meta: M
 
 
 def load(model: nn.Module, folder: str | Path) -> None:
-    """Puts a checkpoint's weights into a model of the same kind.
+    """Verify a checkpoint and load its weights into a model.
 
     Args:
-        model: What `Base.prepare` gave for the checkpoint's method and adapter settings.
-        folder: A folder written by `save`; it is verified first.
+        model: From `Base.prepare`, for the checkpoint's method and adapter settings.
+        folder: A folder written by `save`.
 
     Raises:
         CheckpointError: The checkpoint is not whole, or its weights are not those of the model.
@@ -119,7 +113,8 @@ def load(model: nn.Module, folder: str | Path) -> None:
     else:
         found = model.load_state_dict(weights, strict=False)
         state = model.state_dict(keep_vars=True)
+        # Of tied weights transformers saves one name; the others are in place by their shared memory.
         given = {state[name].data_ptr() for name in weights if name in state}
-        missing = [name for name in found.missing_keys if state[name].data_ptr() not in given]  # tied ones are there
+        missing = [name for name in found.missing_keys if state[name].data_ptr() not in given]
     if wrong := [*missing, *found.unexpected_keys]:
         raise CheckpointError(f"{folder}: its weights are not those of the model, as {wrong[0]} shows")

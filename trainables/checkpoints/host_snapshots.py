@@ -1,4 +1,4 @@
-"""Copies of tensors on the host, in buffers that are used again: what a writer reads while the trial trains on."""
+"""Copies of tensors in reused host buffers, which a writer reads while the trial trains on."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 Tensors = dict[str, torch.Tensor]
 Layout = tuple[tuple[str, torch.Size, torch.dtype, int], ...]
 
+# Several snapshots of adapters (a few MB to some hundred) fit; of a larger model there is one at a time.
 MOST_BYTES = 1 << 30
-"""Snapshots of adapters, a few MB to some hundred, all fit into this; of a larger model there is one at a time."""
 
+# Page-locked memory makes a copy from a GPU several times faster. Larger snapshots do without: torch rounds a pinned
+# allocation up to the next power of two.
 PINNED_BYTES = 1 << 30
-"""Page-locked memory makes a copy from a GPU several times faster. Beyond this it is left alone: torch rounds such an
-allocation up to the next power of two."""
 
 
 @dataclass(eq=False)
 class Snapshot:
-    """A copy; `Snapshots.release` has its buffer used again.
+    """A copy; `Snapshots.release` frees its buffer for reuse.
 
     Attributes:
-        layout: By which a buffer is found that fits.
-        tensors: Contiguous, on the host; those that shared memory where they came from share it here.
-        size_bytes: Of them together.
+        layout: Names, shapes, types and shared memory of the tensors; a buffer is reused for the same layout.
+        tensors: Contiguous, on the host; tensors that shared memory at their source share it here.
+        size_bytes: Size of all tensors together.
     """
 
     layout: Layout
@@ -35,10 +35,10 @@ class Snapshot:
 
 
 class Snapshots:
-    """Snapshots of one lane. Safe to call from several threads.
+    """Snapshots of one lane. Thread-safe.
 
     Args:
-        most_bytes: Snapshots in use together hold at most this, or there is one alone.
+        most_bytes: Limit of the snapshots in use; a single larger one is allowed.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -47,7 +47,7 @@ class Snapshots:
         self._changed = threading.Condition()
 
     def take(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
-        """Copies tensors as they stand; waits while the snapshots in use leave no room."""
+        """Copy tensors; blocks while the snapshots in use leave no room."""
         layout = _layout(tensors)
         sizes = {place: shape.numel() * dtype.itemsize for _, shape, dtype, place in layout}
         size = sum(sizes.values())
@@ -57,32 +57,32 @@ class Snapshots:
             snapshot = self._fitting(layout, size)
         try:
             return _copied(tensors, snapshot or _new(layout, size))
-        except BaseException:
+        except BaseException:  # the room would else be lost, and a later call would wait for ever
             with self._changed:
                 self._used -= size
                 self._changed.notify_all()
             raise
 
     def release(self, snapshot: Snapshot) -> None:
-        """A snapshot has served."""
+        """Free a snapshot's buffer for reuse."""
         with self._changed:
             self._used -= snapshot.size_bytes
             self._free.append(snapshot)
             self._changed.notify_all()
 
     def _fitting(self, layout: Layout, size: int) -> Snapshot | None:
-        """A free buffer of that layout; where there is none, others give way until the new one has room."""
         for snapshot in self._free:
             if snapshot.layout == layout:
                 self._free.remove(snapshot)
                 return snapshot
+        # A new buffer is needed: drop free ones of other layouts until it has room.
         while self._free and self._used + sum(free.size_bytes for free in self._free) > self.most_bytes:
             self._free.pop(0)
         return None
 
 
 def _layout(tensors: Mapping[str, torch.Tensor]) -> Layout:
-    """Name, shape and type of each tensor, and which memory it has, counted in the order of appearance."""
+    # Tied weights get the same number, so that they are copied once and stay tied.
     places: dict[tuple[int, torch.Size, tuple[int, ...]], int] = {}
     found = []
     for name, tensor in tensors.items():
@@ -104,5 +104,6 @@ def _copied(tensors: Mapping[str, torch.Tensor], snapshot: Snapshot) -> Snapshot
     for name, tensor in tensors.items():
         snapshot.tensors[name].copy_(tensor.detach(), non_blocking=True)
     if any(tensor.is_cuda for tensor in tensors.values()):
+        # Non-blocking copies: without this the trial's next step could change what is being read.
         torch.cuda.current_stream().synchronize()
     return snapshot

@@ -1,7 +1,7 @@
-"""What an unfinished trial goes on from: its weights, its optimizer's memory and what it had reported, at a checkpoint.
+"""Training states, from which an unfinished trial resumes: weights, optimizer state and reports at a checkpoint.
 
-Everything else of a trial follows from its seed and the number of steps done: the samples that come next, the LR, the
-dropout. So a trial that goes on gives the curve that it would have given, to the bit on the same number of CPU threads.
+The order of samples, the LR and the dropout follow from the trial's seed and the number of steps done. So a resumed
+trial continues its curve exactly, to the bit on the same number of CPU threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainables.reliability import fault_injection
 from trainables.storage import sealed_folder
 from trainables.storage.sealed_folder import CheckpointError
 
@@ -33,8 +32,8 @@ class TrainingState:
 
     Attributes:
         step: Optimizer steps done.
-        tensors: Weights and the optimizer's memory, as the engine gave them.
-        meta: What the trial had reported; JSON values.
+        tensors: Weights and optimizer state, as the engine names them.
+        meta: The trial's spec and reports; JSON values.
     """
 
     step: int
@@ -43,31 +42,26 @@ class TrainingState:
 
 
 def save(folder: Path, state: TrainingState) -> None:
-    """Writes a state; earlier ones of the trial go when it is on disk, whole.
-
-    Args:
-        folder: The trial's own folder for states.
-        state: The trial as it stands.
+    """Write a state to the trial's folder of states, then remove the earlier ones.
 
     Raises:
-        OSError: The disk is full or not writable; the state before is still there.
+        OSError: The disk is full or not writable; the earlier state is still there.
     """
     place = folder / f"step-{state.step}"
     with sealed_folder.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
         sealed_folder.write_meta(partial, {**state.meta, "step": state.step})
-    fault_injection.reached("state_written", folder.parent.name, state.step)
     for earlier in folder.iterdir():
         if earlier != place:
             shutil.rmtree(earlier)
 
 
 def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
-    """The latest whole state of a trial; None if there is none.
+    """Load the latest whole state of a trial, if any.
 
     Args:
-        folder: The trial's own folder for states.
-        expected: What its `meta` must say, or it is another trial's and is not used.
+        folder: The trial's folder of states.
+        expected: Values that `meta` must hold; a state with others is another trial's and is not used.
     """
     places = folder.glob("step-*") if folder.is_dir() else []
     for place in sorted((p for p in places if p.suffix != ".partial"), key=_step, reverse=True):
@@ -81,11 +75,6 @@ def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | No
             return TrainingState(meta["step"], load_file(place / TENSORS), meta)
         logger.warning("%s was written by another trial or sweep: it is not used", place)
     return None
-
-
-def drop(folder: Path) -> None:
-    """Removes the states of a trial that has ended."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _step(place: Path) -> int:

@@ -1,4 +1,4 @@
-"""The lane's line to the dispatcher: jobs come in, reports go out, and each job says whether it is to be dropped."""
+"""Client of the dispatcher: takes jobs, sends reports, and learns which jobs are to be dropped."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import ray
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
+from trainables.errors import DISK_FULL, os_error
 from trainables.lane.messages import Leased, NotLeased, Work
 from trainables.lane.trial_job import Report
+from trainables.reliability import fault_injection
 
 logger = logging.getLogger(__name__)
 
@@ -27,76 +29,80 @@ class Lease:
     """A job that this lane holds.
 
     Args:
-        client: The line to the dispatcher; None on workers that are not rank 0.
+        client: The dispatcher's client; None on workers that are not rank 0.
         job_id: The job.
-        attempt: Which attempt at it this is.
-        work: What is to be done.
+        attempt: Number of this attempt at the job.
+        work: The job's description, as `run_job` or `TrialJob` takes it.
     """
 
     def __init__(self, client: DispatcherClient | None, job_id: str, attempt: int, work: Work) -> None:
         self.job_id, self.attempt, self.work = job_id, attempt, work
-        self._desk = client
-        self._stop, self._released = threading.Event(), False
+        self._client = client
+        self._stop, self._released = threading.Event(), threading.Event()
         if client:
             client.leases.append(self)
             threading.Thread(target=self._watch, args=(client,), daemon=True).start()
 
     @property
     def is_trial(self) -> bool:
-        """Whether the job is a trial, which others can be trained beside."""
+        """Whether the job is a trial, which can share the lane with others."""
         return bool(self.work["do"] == "trial")
 
     def wants_stop(self) -> bool:
-        """Whether the dispatcher said to drop the job."""
+        """Whether the dispatcher has told the lane to drop the job."""
         return self._stop.is_set()
 
     def report(self, message: Report) -> None:
-        """Sends a report. Progress is not waited for: it is for the live view and may come late."""
-        if self._desk:
-            wait = message["kind"] != "progress"
-            if not self._desk.post(self.job_id, self.attempt, message, wait=wait):
+        """Send a report."""
+        if self._client:
+            wait = message["kind"] != "progress"  # for the live view only: it may come late or get lost
+            if not self._client.post(self.job_id, self.attempt, message, wait=wait):
                 self._stop.set()
 
     def end(self, end: Report) -> None:
-        """The job is done."""
-        self.report({"kind": "end", "end": end})
-        self._released = True  # the watch ends with its current call
-        if self._desk:
-            self._desk.leases.remove(self)
+        """Report the job's end and release it."""
+        self._release({"kind": "end", "end": end})
 
     def fail(self, error: BaseException, *, shared: bool = False) -> None:
-        """The job ended by an error.
+        """Report an error and release the job.
 
         Args:
-            error: What went wrong.
-            shared: It went wrong in a step that several jobs shared: it may not be this one's fault.
+            error: The error.
+            shared: It happened in a step that several jobs shared, so this job may not be its cause.
         """
         text = "".join(traceback.format_exception(error)).splitlines(keepends=True)[-ERROR_TAIL_LINES:]
-        logged = self._desk.log_tail() if self._desk else ""
+        logged = self._client.log_tail() if self._client else ""
         logger.error("job %s failed", self.job_id, exc_info=error)
-        self.report({"kind": "error", "error": logged + "".join(text), "shared": shared})
-        self._released = True
-        if self._desk:
-            self._desk.leases.remove(self)
+        report = {"kind": "error", "error": logged + "".join(text), "shared": shared}
+        if full := os_error(error, DISK_FULL):
+            # No fault of the job's: the dispatcher keeps the job for a resumed sweep, and the driver ends this one.
+            report["disk_full"] = {"file": full.filename, "reason": full.strerror}
+        self._release(report)
 
     def hung(self, text: str, *, shared: bool) -> None:
-        """Nothing gets done any more for the job, nor for others of this process, which is about to end."""
+        """Report that this process hangs and is about to end, with all its jobs."""
         self.report({"kind": "error", "error": text, "shared": shared})
 
+    def _release(self, report: Report) -> None:
+        self.report(report)
+        self._released.set()  # the thread of `_watch` ends with its current call
+        if self._client:
+            self._client.leases.remove(self)
+
     def _watch(self, client: DispatcherClient) -> None:
-        while not self._released:
-            if client.watch(self.job_id, self.attempt) and not self._released:
+        while not self._released.is_set():
+            if client.watch(self.job_id, self.attempt) and not self._released.is_set():
                 self._stop.set()
                 return
 
 
 class DispatcherClient:
-    """Rank 0's line to the dispatcher: jobs in, reports out.
+    """Rank 0's client of the dispatcher.
 
     Args:
         dispatcher: The dispatcher's actor.
         lane: Name of this lane.
-        incarnation: Which start of the lane this is; a later start has a higher one.
+        incarnation: Number of this start of the lane, above those of earlier starts.
 
     Attributes:
         leases: The jobs that the lane holds.
@@ -105,16 +111,16 @@ class DispatcherClient:
     def __init__(self, dispatcher: Any, lane: str, incarnation: int) -> None:
         self.leases: list[Lease] = []
         self._actor, self._who, self._seq = dispatcher, (lane, incarnation), 0
-        self._asked: Any = None
+        self._asked: Any = None  # a call of `take` that has not been answered
         self._log = LogTail()
         logging.getLogger().addHandler(self._log)
 
     def log_tail(self) -> str:
-        """The last lines of this process's log, to be read before an error; empty where there are none."""
+        """The last lines of this process's log, to go before an error."""
         return "".join(f"log: {line}\n" for line in self._log.lines)
 
     def hung(self, text: str) -> None:
-        """Tells the dispatcher, for a bounded time, that this process hangs with all that it holds."""
+        """Report, within a bounded time, that this process hangs with all its jobs."""
         leases = list(self.leases)
 
         def tell() -> None:
@@ -126,12 +132,12 @@ class DispatcherClient:
         telling.join(HUNG_SECONDS)
 
     def take(self, wait: bool) -> Leased | NotLeased | None:
-        """The next job or "stop"; see `sweeps.lanes.dispatcher.Dispatcher.take`.
+        """Take the next job or "stop", as `sweeps.lanes.dispatcher.Dispatcher.take` gives it.
 
-        Returns:
-            None if there is nothing now, which happens with `wait=False` alone.
+        Without `wait` the answer is None if there is no job now.
         """
         while True:
+            # Without `wait` the call stays open, and a later one picks its answer up: a lane looks between two steps.
             if self._asked is None:
                 self._asked = self._actor.take.remote(*self._who, self._seq, POLL_SECONDS)
             if not wait and not ray.wait([self._asked], timeout=0)[0]:
@@ -142,56 +148,52 @@ class DispatcherClient:
                 return answer
 
     def post(self, job_id: str, attempt: int, report: Report, *, wait: bool = True) -> bool:
-        """Sends a report; says whether the job goes on, which is not known without waiting."""
+        """Send a report; return whether the job goes on, which is assumed without waiting."""
+        what, step = f"{report['kind']} {job_id}", report.get("step", 0)
+        fault_injection.reached("post_due", what, step)
         answer: Any = self._actor.post.remote(*self._who, job_id, attempt, report)
-        return bool(ray.get(answer)) if wait else True
+        goes_on = bool(ray.get(answer)) if wait else True
+        fault_injection.reached("post_done", what, step)
+        return goes_on
 
     def leave(self) -> None:
-        """The lane goes; what it was given and has not begun is for others."""
+        """Announce that the lane leaves; jobs that it was given and has not begun go to other lanes."""
         ray.get(self._actor.leave.remote(*self._who))
 
-    def is_ending(self) -> bool:
-        """Whether the sweep is to end, with all its trials."""
-        return bool(ray.get(self._actor.is_ending.remote()))
-
     def watch(self, job_id: str, attempt: int) -> bool:
-        """Waits a while; whether the job is to be dropped."""
+        """Wait for a bounded time; return whether the job is to be dropped."""
         return bool(ray.get(self._actor.watch.remote(*self._who, job_id, attempt, POLL_SECONDS)))
 
 
 class JobSource:
-    """The lane's jobs, the same on every rank: rank 0 asks, the others learn of them by broadcast.
-
-    The broadcast goes through Ray, not through torch: a torch collective would time out in an idle lane.
+    """The lane's jobs, the same on every rank: rank 0 asks the dispatcher and broadcasts the answer.
 
     Args:
         dispatcher: The dispatcher's actor.
-        client: The line to it; None on workers that are not rank 0.
+        client: The dispatcher's client; None on workers that are not rank 0.
     """
 
     def __init__(self, dispatcher: Any, client: DispatcherClient | None) -> None:
-        self._dispatcher, self._desk = dispatcher, client
+        self._dispatcher, self._client = dispatcher, client
         self._kept: list[Lease | None] = []
 
     def next(self) -> Lease | None:
-        """Waits for the next job; None when the lane is to go home."""
+        """Wait for the next job; None when the lane is to end."""
         if self._kept:
             return self._kept.pop()
-        answer = self._desk.take(wait=True) if self._desk else None
+        answer = self._client.take(wait=True) if self._client else None
         if ray.train.get_context().get_world_size() > 1:
+            # Through Ray, not through torch: a torch collective would time out in an idle lane.
             answer = broadcast_from_rank_zero(answer)
         assert answer is not None
         return self._lease(answer)
 
     def trial(self) -> Lease | None:
-        """A trial that goes beside others, if one is waiting now; for lanes of one worker.
-
-        Anything else is kept for `next`.
-        """
-        if self._kept or not self._desk or (answer := self._desk.take(wait=False)) is None:
+        """A trial that can share the lane, if one is waiting now; any other job is kept for `next`."""
+        if self._kept or not self._client or (answer := self._client.take(wait=False)) is None:
             return None
         lease = self._lease(answer)
-        if lease and lease.is_trial and lease.work.get("slots", 1) > 1:  # one slot: it must be trained alone
+        if lease and lease.is_trial and lease.work.get("slots", 1) > 1:  # a trial of one slot shares no lane
             return lease
         self._kept.append(lease)
         return None
@@ -200,30 +202,30 @@ class JobSource:
         if answer["do"] != "work":
             return None
         work: Any = None
-        while work is None:
+        while work is None:  # a restarted dispatcher learns a job's work when the driver submits it again
             work = ray.get(self._dispatcher.work_of.remote(answer["job_id"], POLL_SECONDS))
-        return Lease(self._desk, answer["job_id"], answer["attempt"], work)
+        return Lease(self._client, answer["job_id"], answer["attempt"], work)
 
 
 class LogTail(logging.Handler):
-    """Keeps the last lines of the log."""
+    """Keeps the last lines of this process's log."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: deque[str] = deque(maxlen=LOG_TAIL_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a line."""
+        """Keep a line."""
         self.lines.append(f"{record.levelname.lower()} {record.name}: {record.getMessage()}".splitlines()[0])
 
 
 class WarningForwarder(logging.Handler):
-    """Sends warnings of this process to the dispatcher, and so to the user's terminal."""
+    """Sends warnings of this process to the dispatcher, which shows them on the user's terminal."""
 
     def __init__(self, client: DispatcherClient) -> None:
         super().__init__(logging.WARNING)
         self.client = client
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Sends one warning."""
+        """Send a warning."""
         self.client.post("", 0, {"kind": "notice", "level": "warning", "text": record.getMessage()}, wait=False)

@@ -1,11 +1,10 @@
-"""What a lane does for one job: score the base model, on an area or the training set, or train a trial.
+"""Jobs of a lane that are not trials: scores of the base model and of checkpoints, and measurements.
 
-Knows neither Ray nor how jobs arrive; `trainables.lane` brings them. Only rank 0 writes files and reports.
+They do not depend on Ray. Only rank 0 writes files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from trainables.config.hyperparameters import with_params
 from trainables.evaluation import base_loss_scoring, base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.lane.messages import Work
-from trainables.lane.trial_job import Report, TrialJob
+from trainables.lane.trial_job import Report
 from trainables.lane.warm_state import LaneState
 from trainables.packing.autotune import measure_slots
 from trainables.storage.atomic import write_whole
@@ -23,16 +22,13 @@ from trainables.storage.layout import TRIALS_FOLDER
 
 
 def run_job(lane_state: LaneState, work: Work) -> Report:
-    """Does one job that is no trial.
+    """Do one job that is not a trial; return its end.
 
     Args:
         lane_state: The warm lane.
         work: `{"do": "baseline", "area"}`, `{"do": "base_losses", "cache"}` (a folder that sweeps share, or None),
             `{"do": "sealed", "area", "trial"}` (its params and checkpoint; None for the base model) or
             `{"do": "slots", "asked"}` (a number, or "auto").
-
-    Returns:
-        How the job ended.
     """
     match work["do"]:
         case "baseline":
@@ -48,51 +44,26 @@ def run_job(lane_state: LaneState, work: Work) -> Report:
             raise ValueError(f"no such job: {unknown}")
 
 
-def train_trial(
-    lane_state: LaneState, work: Work, report: Callable[[Report], None], should_stop: Callable[[], bool]
-) -> Report:
-    """Trains one trial, alone, to its end.
-
-    Args:
-        lane_state: The warm lane.
-        work: As for `TrialJob.of`.
-        report: Called with "progress" and "areas" reports.
-        should_stop: Asked before every step.
-
-    Returns:
-        What the trial's line in `trials.jsonl` needs.
-    """
-    job = TrialJob.of(lane_state, work, report, should_stop)
-    try:
-        end = job.end(lane_state.loop.train(job.begin()))
-    except BaseException:
-        job.failed()
-        raise
-    finally:
-        job.pending.settle()
-    return end
-
-
 def score_baseline(lane_state: LaneState, area: str) -> Report:
-    """Scores the untouched base model on one area; the items go to `trials/baseline/AREA.jsonl`."""
+    """Score the untouched base model on one area; the items go to `trials/baseline/AREA.jsonl`."""
     with_answers = bool({"base", "all"} & set(lane_state.settings.heldout.answers_at))
     scores = lane_state.score(lane_state.base.untouched(), area, with_answers=with_answers)
     if lane_state.world.rank == 0:
         path = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / "baseline" / f"{area}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lane_state.lines(area, 0, scores))
-        lane_state.store.lines(f"trials/baseline/{area}.jsonl")
+        lane_state.store.upload(f"trials/baseline/{area}.jsonl")
     return {"state": "complete", "area": area, "summary": heldout.summarize(scores)}
 
 
 def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None) -> Report:
-    """Scores the base model, or a trial's checkpoint, on one sealed area; the driver writes the lines."""
+    """Score the base model, or a trial's checkpoint, on one sealed area; the driver writes the lines."""
     if trial is None:
         scores, step = lane_state.score(lane_state.base.untouched(), area, with_answers=True), 0
     else:
         _, lora = with_params(lane_state.settings.training, lane_state.settings.model.lora, trial["params"])
         model, step = lane_state.base.prepare(lora, seed=0), trial["step"]
-        lane_state.store.need_sealed(trial["path"])
+        lane_state.store.fetch_sealed(trial["path"])
         checkpoint.load(model, Path(lane_state.settings.output_dir) / trial["path"])
         scores = lane_state.score(model, area, with_answers=True)
         lane_state.base.restore()
@@ -101,13 +72,14 @@ def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None)
 
 
 def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
-    """Scores the untouched base model on every training sample, unless that was done before.
+    """Score the untouched base model on every training sample, unless this sweep or another one has.
 
-    The losses go to `cache/base_losses.arrow` in the sweep's folder, and into the folder that sweeps share.
+    The losses go to `cache/base_losses.arrow` in the sweep's folder, and to the folder `cache` that sweeps share.
     """
     settings, folder, rank = lane_state.settings, Path(lane_state.settings.output_dir), lane_state.world.rank
-    lane_state.store.need(base_losses.FILE)
+    lane_state.store.fetch_missing(base_losses.FILE)
     key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenized, lane_state.base.precision)
+    # Rank 0 decides for all: other nodes may see another cache, and all must take part in the computation or none.
     known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:
         model, batch_tokens = lane_state.base.untouched(), settings.heldout.batch_tokens
@@ -115,5 +87,5 @@ def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
         if rank == 0:
             base_losses.keep(BaseLosses(key, nll), folder, cache)
     if rank == 0:
-        lane_state.store.lines(base_losses.FILE)
+        lane_state.store.upload(base_losses.FILE)
     return {"state": "complete", "samples": len(lane_state.data), "computed": not known}

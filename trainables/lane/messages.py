@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, Required, TypedDict
 
+from trainables.diagnostics.finding import Finding
+
 Areas = dict[str, dict[str, Any]]
 
 
 class Work(TypedDict, total=False):
-    """A job's instructions for a lane; `trainables.lane.jobs.run_job` and `TrialJob.of` say what each `do` reads."""
+    """A job's instructions for a lane; `trainables.lane.jobs.run_job` and `TrialJob` say what each `do` reads."""
 
     do: Required[Literal["trial", "baseline", "sealed", "base_losses", "slots"]]
     spec: dict[str, Any]
@@ -36,8 +38,16 @@ class JobEnd(TypedDict, total=False):
     steps_planned: int
     went_on_from_step: int | None
     checkpoints: list[dict[str, Any]]
-    findings: list[dict[str, Any]]
+    findings: list[Finding]
     cost: dict[str, Any]
+    # Of held-out scores:
+    summary: dict[str, Any]
+    lines: str
+    # Of the measurement of slots (`trainables.packing.autotune.Slots`):
+    slots: int
+    obstacle: str | None
+    seconds_per_step: dict[int, float]
+    speed_up: float | None
 
 
 # --- reports of a lane --------------------------------------------------------------------------------------------
@@ -65,12 +75,20 @@ class AreasReport(TypedDict, total=False):
     fraction: float
 
 
+class DiskFull(TypedDict):
+    """The file that found no room, and the system's reason."""
+
+    file: str
+    reason: str
+
+
 class ErrorReport(TypedDict, total=False):
     """A job went wrong; `shared` where other jobs took part in the failed step."""
 
     kind: Required[Literal["error"]]
     error: Required[str]
     shared: bool
+    disk_full: DiskFull  # the sweep ends for it, and the job counts no failure
 
 
 class EndReport(TypedDict):
@@ -185,3 +203,4 @@ class Status(TypedDict):
     notices: list[Notice]
     born: int
     changes: int
+    disk_full: DiskFull | None

@@ -1,15 +1,12 @@
-"""A lane's side of a sweep that lies in an object store: what it needs comes here, what it makes goes there.
+"""Transfers between a lane and a sweep in an object store; for a sweep in a folder they do nothing.
 
-For a sweep that lies in a folder everything here does nothing. A curve is uploaded before its steps are reported, and
-everything of a trial before its end is.
+A curve is uploaded before its steps are reported, and all files of a trial before its end is.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-import uuid
 from pathlib import Path, PurePosixPath
 
 from trainables.config.trial_spec import LaneConfig
@@ -18,29 +15,26 @@ from trainables.storage.layout import CURVE_FILE, ITEMS_FILE, WANDB_ID, WRITER_F
 from trainables.storage.object_store import Remote, StoreError
 from trainables.storage.sealed_folder import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.storage.working_copy import WorkingCopy, copy_folder, driver_epochs
-from trainables.storage.writer_lock import OvertakenError
+from trainables.storage.writer_lock import Signature
 
 logger = logging.getLogger(__name__)
 
 
 class LaneStore:
-    """One worker's copy of what it needs of the sweep.
+    """One worker's working copy of a sweep.
 
     Args:
-        copy: Its folder, and the sweep's in the store.
-        epoch: The driver's, whose lane this is.
+        copy: The worker's folder, and the sweep's in the store.
+        epoch: Epoch of the lane's driver.
     """
 
     def __init__(self, copy: WorkingCopy, epoch: int = 0) -> None:
         self.copy, self.epoch = copy, epoch
-        self._signatures: dict[str, bytes] = {}
+        self._signatures: dict[str, Signature] = {}
 
     @classmethod
     def opened(cls, settings: LaneConfig, lane: str, rank: int) -> tuple[LaneConfig, LaneStore]:
-        """Brings here what a lane needs from the start.
-
-        Returns:
-            The settings with this worker's own paths, and its store.
+        """Fetch what a lane needs from its start; return the settings with this worker's paths, and its store.
 
         Raises:
             StoreError: The store can't be read.
@@ -61,32 +55,27 @@ class LaneStore:
                 area: str(here / Path(path).relative_to(before)) for area, path in settings.tokenized_areas.items()
             },
         }
-        if not Path(settings.model_path).is_dir():  # another node than the driver's
+        if not Path(settings.model_path).is_dir():  # this is not the driver's node
             moved["model_path"] = str(resolve_model(settings.model, Path(".cache") / "models"))
         return settings.model_copy(update=moved), cls(copy, settings.driver_epoch)
 
-    def need(self, name: str) -> None:
-        """Brings a file here, unless it is here or nowhere."""
+    def fetch_missing(self, name: str) -> None:
+        """Fetch a file if it is missing here and the store has it."""
         if not (self.copy.folder / name).exists():
             self.copy.fetch(name)
 
-    def need_sealed(self, key: str) -> None:
-        """Brings a checkpoint here.
-
-        Raises:
-            DamagedError: It is not in the store, whole.
-        """
+    def fetch_sealed(self, key: str) -> None:
+        """Fetch a checkpoint; raises `DamagedError` if it is not in the store, whole."""
         if self.copy.remote and not pull_sealed(self.copy.remote, key, self.copy.folder / key):
             raise DamagedError(f"{self.copy.remote.url}/{key}: there is no {COMPLETE}: it was not written to its end")
 
-    def bring_trial(self, trial_id: str, states: str, *, writes: bool) -> None:
-        """Makes a trial's folder what the store has of it: its curve, its items, and what it can go on from.
+    def fetch_trial(self, trial_id: str, states: str, *, writes: bool) -> None:
+        """Replace a trial's folder by what the store has of it: its curve, its items and its latest whole state.
 
         Args:
             trial_id: The trial.
             states: Name of the folder of its states.
-            writes: Whether this worker uploads: then no earlier attempt may any more (see
-            `trainables.storage.writer_lock`).
+            writes: Whether this worker uploads; then earlier attempts no longer may.
 
         Raises:
             OvertakenError: A newer driver's attempt has begun.
@@ -95,7 +84,9 @@ class LaneStore:
         if remote is None:
             return
         if writes:
-            self._sign(remote, trial)
+            signature = self._signatures[trial] = Signature(self.epoch)
+            signature.check_before_signing(f"{remote.url}/{trial}", self._signature(trial))
+            remote.put(f"{trial}/{WRITER_FILE}", signature.text.encode())
         shutil.rmtree(self.copy.folder / trial, ignore_errors=True)
         self.copy.fetch(f"{trial}/{CURVE_FILE}", f"{trial}/{ITEMS_FILE}")
         for key in _states(remote, f"{trial}/{states}"):
@@ -105,8 +96,8 @@ class LaneStore:
             except DamagedError as error:
                 logger.warning("%s: the trial goes on from an earlier step", error)
 
-    def lines(self, *names: str) -> None:
-        """Uploads files whole, as they stand now.
+    def upload(self, *names: str) -> None:
+        """Upload files that are not a trial's.
 
         Raises:
             StoreError: The store can't be written, or a newer driver has begun.
@@ -118,8 +109,8 @@ class LaneStore:
                 raise StoreError(self.copy.place, "must be written by the newest driver's lanes", got, "this lane ends")
             self.copy.push(*names)
 
-    def trial_lines(self, trial_id: str) -> None:
-        """Uploads a trial's curve and items.
+    def upload_trial(self, trial_id: str) -> None:
+        """Upload a trial's curve and items.
 
         Raises:
             StoreError: The store can't be written.
@@ -129,18 +120,18 @@ class LaneStore:
             self._refuse_if_overtaken(f"trials/{trial_id}")
             self.copy.push(trial_file(trial_id, CURVE_FILE), trial_file(trial_id, ITEMS_FILE))
 
-    def sealed(self, folder: Path) -> None:
-        """Uploads a trial's checkpoint; then it need not lie here. Raises as `trial_lines` does."""
+    def upload_sealed(self, folder: Path) -> None:
+        """Upload a trial's checkpoint and remove it here. Raises as `upload_trial` does."""
         if self.copy.remote:
             key = self._key(folder)
             self._refuse_if_overtaken("/".join(key.split("/")[:2]))
             push_sealed(self.copy.remote, folder, key)
             shutil.rmtree(folder)
 
-    def state(self, folder: Path) -> None:
-        """Uploads what a trial can go on from; when it is there, whole, earlier ones go."""
+    def upload_state(self, folder: Path) -> None:
+        """Upload a training state, then remove the earlier ones from the store."""
         if remote := self.copy.remote:
-            self.sealed(folder)
+            self.upload_sealed(folder)
             for earlier in _states(remote, self._key(folder.parent)):
                 if earlier != self._key(folder):
                     remote.drop(earlier)
@@ -148,29 +139,24 @@ class LaneStore:
     def _key(self, folder: Path) -> str:
         return folder.relative_to(self.copy.folder).as_posix()
 
-    def _sign(self, remote: Remote, trial: str) -> None:
-        before = json.loads(remote.get(f"{trial}/{WRITER_FILE}") or b"{}")
-        if before.get("driver_epoch", 0) > self.epoch:
-            raise OvertakenError(f"{remote.url}/{trial}: driver {before['driver_epoch']} has taken over")
-        text = json.dumps({"driver_epoch": self.epoch, "attempt": uuid.uuid4().hex}) + "\n"
-        self._signatures[trial] = text.encode()
-        remote.put(f"{trial}/{WRITER_FILE}", self._signatures[trial])
+    def _signature(self, trial: str) -> str:
+        assert self.copy.remote
+        return (self.copy.remote.get(f"{trial}/{WRITER_FILE}") or b"").decode()
 
     def _refuse_if_overtaken(self, trial: str) -> None:
-        """A worker may outlive its driver, or its lane: what it makes then must not replace what counts."""
-        assert self.copy.remote
-        if self.copy.remote.get(f"{trial}/{WRITER_FILE}") != self._signatures.get(trial):
-            raise OvertakenError(f"{self.copy.remote.url}/{trial}: another attempt at this trial has begun")
+        # A worker may outlive its driver, or its lane: what it makes then must not replace what counts. An object
+        # store has no lock, so an upload that began before the next attempt signed still lands.
+        self._signatures[trial].check_before_writing(f"{self.copy.place}/{trial}", self._signature(trial))
 
 
 def _states(remote: Remote, key: str) -> list[str]:
-    """Folders of states, the latest first."""
+    # The latest state first.
     places = {f"{key}/{PurePosixPath(name).relative_to(key).parts[0]}" for name in remote.listed(key)}
     return sorted(places, key=lambda place: int(place.rpartition("-")[2]), reverse=True)
 
 
 def _drop_older(copies: Path, role: str, epoch: int) -> None:
-    """Removes what earlier drivers' lanes left here: what they had not uploaded does not count."""
+    # What lanes of earlier drivers left here and had not uploaded does not count.
     for folder in copies.glob(f"{role}*"):
         if int(folder.name.removeprefix(role)) < epoch:
             shutil.rmtree(folder, ignore_errors=True)

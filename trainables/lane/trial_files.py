@@ -1,4 +1,4 @@
-"""Where a trial's steps and held-out items go, a line each; a trial that goes on cuts them at its step."""
+"""A trial's files of steps and held-out items, a JSON line each; a resumed trial cuts them at its step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trainables.reliability.disk_full import patiently
 from trainables.storage.atomic import append_whole, sync, write_whole
 from trainables.storage.json_numbers import json_line
 from trainables.storage.layout import CURVE_FILE, ITEMS_FILE
@@ -19,11 +18,11 @@ Lines = list[dict[str, Any]]
 
 
 class TrialFiles:
-    """`curve.jsonl` and `heldout.jsonl` of one trial: whatever had happened, they hold one curve.
+    """`curve.jsonl` and `heldout.jsonl` of one trial, which hold one uninterrupted curve after any failure.
 
     Args:
-        folder: The trial's.
-        writes: Whether this worker writes; the others read alone.
+        folder: The trial's folder.
+        writes: Whether this worker writes; the others only read.
         driver_epoch: Number of the driver that sent this attempt at the trial.
     """
 
@@ -31,10 +30,7 @@ class TrialFiles:
         self._folder, self._writes, self._writer = folder, writes, WriterLock(folder, driver_epoch)
 
     def begin(self, step: int) -> tuple[Lines, Lines]:
-        """Cuts both files after a step; 0 starts them anew.
-
-        Returns:
-            What is left of the curve and of the items.
+        """Cut both files after a step, 0 for empty files; return what is left of the curve and of the items.
 
         Raises:
             OSError: They can't be written.
@@ -42,37 +38,29 @@ class TrialFiles:
         """
         if not self._writes:
             return self._kept(CURVE_FILE, step)[0], self._kept(ITEMS_FILE, step)[0]
-        patiently(self._folder, lambda: self._folder.mkdir(parents=True, exist_ok=True))
+        self._folder.mkdir(parents=True, exist_ok=True)
         with self._writer.begun():
             curve, items = (self._cut(name, step) for name in (CURVE_FILE, ITEMS_FILE))
         return curve, items
 
     def add_steps(self, records: Iterable[StepRecord]) -> None:
-        """Appends steps to the curve.
-
-        Raises:
-            OvertakenError: Another attempt at the trial has begun; nothing is written.
-        """
-        with self._writer.turn():
+        """Append steps to the curve; raises `OvertakenError`, writing nothing, if another attempt has begun."""
+        with self._writer.held():
             append_whole(self._folder / CURVE_FILE, "".join(json_line(asdict(record)) for record in records).encode())
 
     def add_items(self, lines: Iterable[str]) -> None:
-        """Appends the items of a checkpoint.
-
-        Raises:
-            OvertakenError: Another attempt at the trial has begun; nothing is written.
-        """
-        with self._writer.turn():
+        """Append the items of a checkpoint; raises as `add_steps` does."""
+        with self._writer.held():
             append_whole(self._folder / ITEMS_FILE, "".join(lines).encode())
 
     def sync(self) -> None:
-        """Waits until what was appended is on disk: a state that is must not be ahead of its curve."""
+        """Wait until all appended lines are on disk."""
         for name in (CURVE_FILE, ITEMS_FILE):
             if (self._folder / name).exists():
                 sync(self._folder / name)
 
     def _cut(self, name: str, step: int) -> Lines:
-        for left in self._folder.glob(f".{name}.*"):  # by a worker that was killed while it cut
+        for left in self._folder.glob(f".{name}.*"):  # of a worker that was killed while it replaced the file
             left.unlink()
         lines, texts = self._kept(name, step)
         write_whole(self._folder / name, "".join(texts))

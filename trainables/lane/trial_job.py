@@ -1,4 +1,4 @@
-"""One trial on a warm lane: what it writes, reports and hands back. `trainables.training.loop` trains it."""
+"""One trial on a warm lane: its files, reports and end. `trainables.training.loop` trains it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from trainables.evaluation.objective import objective
 from trainables.lane.messages import Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
-from trainables.reliability import fault_injection
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
 from trainables.tracking.wandb_run import Tracker
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.trial_run import Hooks, Outcome, TrialRun
 
 Report = dict[str, Any]
-Summary = dict[str, Any]
 
 
 class TrialJob:
@@ -36,28 +34,27 @@ class TrialJob:
 
     Args:
         lane_state: The warm lane.
-        spec: The trial.
-        baseline: The base model's summary of each area.
-        report: Where progress goes.
+        work: `{"do": "trial", "spec", "baseline"}`; "baseline" has the base model's summary of each area.
+        report: Called with the trial's reports.
         should_stop: Asked before every step.
     """
 
     def __init__(
         self,
         lane_state: LaneState,
-        spec: TrialSpec,
-        baseline: dict[str, Summary],
+        work: Work,
         report: Callable[[Report], None],
         should_stop: Callable[[], bool],
     ) -> None:
-        self.lane_state, self.spec, self.baseline, self.report = lane_state, spec, baseline, report
+        self.lane_state, self.report = lane_state, report
+        self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
         hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption)
         self.trial_run = TrialRun(
-            lane_state.data, spec, lane_state.settings, hooks, lane_state.world, lane_state.base_losses()
+            lane_state.data, self.spec, lane_state.settings, hooks, lane_state.world, lane_state.base_losses()
         )
         self.steps = self.trial_run.epoch.steps
         self.writes = lane_state.world.rank == 0
-        self.folder = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / spec.trial_id
+        self.folder = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / self.spec.trial_id
         self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=lane_state.settings.driver_epoch)
         self.pending = Pending(lane_state.writer)
         self.checkpoints: list[Report] = []
@@ -67,34 +64,22 @@ class TrialJob:
         self.started = time.monotonic()
         self.rows_before = lane_state.loop.rows
 
-    @classmethod
-    def of(
-        cls,
-        lane_state: LaneState,
-        work: Work,
-        report: Callable[[Report], None],
-        should_stop: Callable[[], bool],
-    ) -> TrialJob:
-        """The trial of a job `{"do": "trial", "spec", "baseline"}`, where "baseline" has each area's summary."""
-        return cls(lane_state, TrialSpec.model_validate(work["spec"]), work["baseline"], report, should_stop)
-
     def begin(self) -> TrialRun:
-        """Starts the trial's files and its W&B run, or goes on with them; returns what the loop trains."""
+        """Start or resume the trial's files and its W&B run; return the run that the loop trains."""
         settings, store = self.lane_state.settings, self.lane_state.store
-        store.need(BASELINE_ITEMS)
-        store.bring_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
+        store.fetch_missing(BASELINE_ITEMS)
+        store.fetch_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
         state = self._last_state()
         curve, items = self.files.begin(state.step if state else 0)
         if state:
-            self._go_on(state, curve, items)
+            self._resume(state, curve, items)
         if self.writes:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
-            fault_injection.reached("trial_begun", self.spec.trial_id)
         return self.trial_run
 
     def end(self, outcome: Outcome) -> Report:
-        """The trial's end, for `trials.jsonl`; it counts when `pending` is settled."""
+        """The trial's end, for `trials.jsonl`; it may be reported once `pending` is settled."""
         end = self._end(outcome)
         if self.tracker:
             best = min((c["objective"] for c in self.checkpoints), default=None)
@@ -102,27 +87,25 @@ class TrialJob:
         return end
 
     def failed(self) -> None:
-        """The trial ended by an error."""
+        """Close the W&B run of a trial that ended by an error."""
         if self.tracker:
             self.tracker.finish("failed", {})
 
     def on_steps(self, records: list[StepRecord]) -> None:
-        """Writes the curve and tells of progress, at every flush of the loop."""
+        """Write the curve and report progress, at every flush of the loop."""
         if not self.writes:
             return
         last = records[-1]
-        fault_injection.reached("steps_due", self.spec.trial_id, last.step)
         self.pending.check()
         self.files.add_steps(records)
-        fault_injection.reached("steps_written", self.spec.trial_id, last.step)
-        self.lane_state.store.trial_lines(self.spec.trial_id)
+        self.lane_state.store.upload_trial(self.spec.trial_id)
         if self.tracker:
             self.tracker.steps(records)
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
         self.report({"kind": "progress", **now, "loss": last.loss, "lr": last.lr})
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
-        """Scores a checkpoint on every area and has it written."""
+        """Score a checkpoint on every area, queue its write and report the scores."""
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
         scores = {
@@ -132,17 +115,16 @@ class TrialJob:
         if not self.writes:
             return
         self.evidence.add(step, scores)
-        fault_injection.reached("items_due", self.spec.trial_id, step)
         self.files.add_items(self.lane_state.lines(area, step, area_scores) for area, area_scores in scores.items())
-        fault_injection.reached("items_written", self.spec.trial_id, step)
         areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
         weights = self.lane_state.settings.heldout.weights
         value = objective(areas, weights)
         path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
-        self.lane_state.store.trial_lines(self.spec.trial_id)
+        self.lane_state.store.upload_trial(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
-        self.pending.settle()  # never two checkpoints on their way: who is killed goes on from the one before at worst
-        self.pending.submit(path, saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
+        # At most one checkpoint is being written: a worker that is killed loses less than two intervals.
+        self.pending.settle()
+        self.pending.submit(saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.lane_state.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
         if self.tracker:
@@ -157,45 +139,42 @@ class TrialJob:
                 "objective": value,
             }
         )
-        fault_injection.reached("checkpoint_reported", self.spec.trial_id, step)
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
-        """Has that written which the trial can go on from; it is on disk after the checkpoint that it belongs to."""
+        """Queue the write of a training state, after that of its checkpoint."""
         if not self.writes:
             return
         points = list(self.checkpoints)
         meta = {"spec": self.spec.model_dump(), "checkpoints": points, "seconds": self._seconds()}
 
         def write(tensors: training_state.Tensors) -> None:
-            self.files.sync()
+            self.files.sync()  # a state on disk must not be ahead of its curve
             training_state.save(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
-            self.lane_state.store.state(self.folder / STATES_FOLDER / f"step-{step}")
-            # Only now: whoever goes on from an earlier state needs what was best by then.
+            self.lane_state.store.upload_state(self.folder / STATES_FOLDER / f"step-{step}")
+            # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
 
-        self.pending.submit(self.folder / STATES_FOLDER, learnt, write)
+        self.pending.submit(learnt, write)
 
     def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
-        fault_injection.reached("checkpoint_written", self.spec.trial_id, step)
-        self.lane_state.store.sealed(path)
+        self.lane_state.store.upload_sealed(path)
 
     def _drop_all_but(self, steps: Collection[int]) -> None:
-        """Drops checkpoints of a trial that goes on; `sweeps.driver.checkpoint_cleanup` sees to those of trials
-        that have ended."""
+        # Of a running trial; those of ended trials are removed by `sweeps.driver.checkpoint_cleanup`.
         if self.lane_state.settings.keep_all_checkpoints:
             return
         key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)
         self.lane_state.store.copy.keep_only(key, {f"step-{step}" for step in steps})
 
     def _last_state(self) -> TrainingState | None:
-        """Where an earlier attempt, or an earlier start of the sweep, got to; the same for all workers."""
         state = training_state.load_latest(self.folder / STATES_FOLDER, {"spec": self.spec.model_dump()})
+        # Workers on several nodes may see a shared disk at different moments: they resume from one step, or from none.
         steps = self.lane_state.world.gather(state.step if state else 0)
         return state if len(set(steps)) == 1 else None
 
-    def _go_on(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
+    def _resume(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
         self.trial_run.resume_from(state.step, state.tensors, curve)
         self.trial_run.worker_seconds, before = state.meta["seconds"]
         self.started -= before
@@ -206,11 +185,11 @@ class TrialJob:
         self.report({"kind": "notice", "level": "info", "text": text})
 
     def _seconds(self) -> tuple[float, float]:
-        """Worker and wall seconds so far, of all attempts that counted."""
+        # Worker and wall seconds of all attempts whose steps count.
         return self.trial_run.worker_seconds, time.monotonic() - self.started
 
     def _padding_share(self) -> float | None:
-        """Of the rows that the lane computed meanwhile, the part that held no token; None where trials don't pack."""
+        # Share of the rows computed during the trial that held no token; None for trials that can't be packed.
         rows, tokens = (now - then for now, then in zip(self.lane_state.loop.rows, self.rows_before, strict=True))
         return 1.0 - tokens / rows if rows else None
 

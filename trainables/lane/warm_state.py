@@ -1,8 +1,8 @@
-"""What stays warm in a lane between its jobs: the model, the tokenized data, the scorers."""
+"""The warm state of a lane: what stays loaded between its jobs."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +17,64 @@ from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.heldout import ItemScore
 from trainables.evaluation.scorers import load_scorers
 from trainables.lane.store_sync import LaneStore
-from trainables.lane.trial_files import json_line
 from trainables.models.base_model import Base, load_base
 from trainables.optim.workers import World
 from trainables.reliability.preemption import Preemption
+from trainables.storage.json_numbers import json_line
 from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Loop
 
 
-@dataclass
 class LaneState:
-    """Everything that stays warm between the jobs of a lane."""
+    """What stays loaded between the jobs of a lane: the base model, the tokenized data, the scorers.
 
-    settings: LaneConfig
-    world: World
-    base: Base
-    data: TokenizedSet
-    areas: dict[str, TokenizedSet]
-    scorers: dict[str, dict[str, Any]]
-    preemption: Preemption = field(default_factory=Preemption, init=False)
-    loop: Loop = field(init=False)
-    writer: Writer = field(default_factory=Writer, init=False)
-    store: LaneStore = field(init=False)
-    _base_losses: BaseLosses | None = field(default=None, init=False)
+    Args:
+        settings: The lane's settings.
+        world: The lane's workers.
+        base: The base model.
+        data: The tokenized training set.
+        areas: The tokenized held-out areas, by name.
+        scorers: Scorers of each area, by name.
+        store: The worker's copy of the sweep; by default the sweep's folder itself.
+        preemption: Tells whether the node is about to go; by default it never is.
+    """
 
-    def __post_init__(self) -> None:
-        self.loop = Loop(self.base, self.world)
-        self.store = LaneStore(WorkingCopy(Path(self.settings.output_dir)))
+    def __init__(
+        self,
+        settings: LaneConfig,
+        world: World,
+        base: Base,
+        data: TokenizedSet,
+        areas: dict[str, TokenizedSet],
+        scorers: dict[str, dict[str, Any]],
+        store: LaneStore | None = None,
+        preemption: Preemption | None = None,
+    ) -> None:
+        self.settings, self.world, self.base, self.data = settings, world, base, data
+        self.areas, self.scorers = areas, scorers
+        self.store = store or LaneStore(WorkingCopy(Path(settings.output_dir)))
+        self.preemption = preemption or Preemption()
+        self.loop, self.writer = Loop(base, world), Writer()
+        self._base_losses: BaseLosses | None = None
 
     @classmethod
-    def load(cls, settings: LaneConfig, device: torch.device, world: World) -> LaneState:
-        """Loads the base model, the tokenized data and the scorers, once for all jobs."""
+    def load(
+        cls,
+        settings: LaneConfig,
+        device: torch.device,
+        world: World,
+        store: LaneStore | None = None,
+        preemption: Preemption | None = None,
+    ) -> LaneState:
+        """Load the base model, the tokenized data and the scorers, once for all jobs.
+
+        Args:
+            settings: The lane's settings.
+            device: Where the base model goes.
+            world: The lane's workers.
+            store: As for the constructor.
+            preemption: As for the constructor.
+        """
         return cls(
             settings=settings,
             world=world,
@@ -61,10 +88,12 @@ class LaneState:
             data=TokenizedSet(settings.tokenized),
             areas={name: TokenizedSet(path) for name, path in settings.tokenized_areas.items()},
             scorers={name: load_scorers(area.scorers) for name, area in settings.heldout.areas.items()},
+            store=store,
+            preemption=preemption,
         )
 
     def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:
-        """Every item's loss, and answer where asked for, of one area."""
+        """Score every item of an area; `with_answers` also generates and scores answers."""
         return heldout.score_area(
             model,
             self.base.tokenizer,
@@ -76,7 +105,7 @@ class LaneState:
         )
 
     def lines(self, area: str, step: int, scores: list[ItemScore]) -> str:
-        """The scores as lines of `heldout.jsonl`; items of one `group` share a context."""
+        """Format scores as lines of `heldout.jsonl`; items of one `group` share a context."""
         groups = (self.areas[area].group(index) for index in range(len(scores)))
         return "".join(
             json_line({"step": step, **asdict(score), "group": group})
@@ -89,7 +118,7 @@ class LaneState:
         All workers call this together and get the same answer.
         """
         if self._base_losses is None:
-            self.store.need(base_losses.FILE)
+            self.store.fetch_missing(base_losses.FILE)
             found = BaseLosses.read(Path(self.settings.output_dir) / base_losses.FILE)
             if self.world.any(found is None):
                 return None
@@ -97,7 +126,7 @@ class LaneState:
         return self._base_losses
 
     def recover(self) -> None:
-        """Puts the lane_state back in order after a job that failed; drops all trials."""
+        """Drop all trials and free memory after a job that failed."""
         self.loop.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,14 +1,12 @@
-"""The lane: a Ray Train worker that stays warm and serves one job after another.
+"""The lane: a Ray Train worker that loads data and base model once and serves one job after another.
 
-`lane_main` is the train function of a `TorchTrainer`. It loads the tokenized data and the base model once, then asks
-the dispatcher for work until it is told to stop. It never calls `ray.train.report`: retention and checkpoints of a Ray
-Train run are per run, and a lane's run serves many trials.
+`lane_main` is the train function of a `TorchTrainer`. It never calls `ray.train.report`: Ray Train keeps checkpoints by
+run, and a lane's run serves many trials.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import ray
@@ -23,7 +21,6 @@ from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import World
-from trainables.reliability import disk_full, fault_injection
 from trainables.reliability.preemption import Preemption
 from trainables.reliability.watchdog import Watchdog
 from trainables.tracking.wandb_run import close_service
@@ -32,11 +29,11 @@ from trainables.training.trial_run import TrialRun
 
 
 def lane_main(config: dict[str, Any], incarnation: int) -> None:
-    """Serves jobs until the dispatcher says stop, or the node is to go. Runs on every worker of the lane.
+    """Serve jobs until the dispatcher says stop or the node is preempted. Runs on every worker of the lane.
 
     Args:
         config: `settings` (a dumped `LaneConfig`), `dispatcher`, `namespace` and `lane`.
-        incarnation: Which start of the lane this is, as announced to the dispatcher.
+        incarnation: Number of this start of the lane, from the dispatcher.
     """
     settings = LaneConfig.model_validate(config["settings"])
     torch.set_num_threads(settings.threads)
@@ -45,38 +42,33 @@ def lane_main(config: dict[str, Any], incarnation: int) -> None:
     dispatcher: Any = ray.get_actor(config["dispatcher"], config["namespace"])
     settings, store = LaneStore.opened(settings, config["lane"], world.rank)
     client = DispatcherClient(dispatcher, config["lane"], incarnation) if world.rank == 0 else None
-    lane_state = LaneState.load(settings, ray.train.torch.get_device(), world)
-    lane_state.store = store
-    lane_state.preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
+    preemption = Preemption(lambda: ray.train.get_preemption_info() is not None)
+    lane_state = LaneState.load(settings, ray.train.torch.get_device(), world, store, preemption)
     if client:
         logging.getLogger("trainables").addHandler(WarningForwarder(client))
     job_source = JobSource(dispatcher, client)
     watchdog = Watchdog(settings.hung_after_seconds, client.hung if client else lambda text: None)
     if client:
         watchdog.start()
-    with disk_full.patient(given_up=client.is_ending) if client else nullcontext():
-        try:
-            while not lane_state.preemption.is_coming and (lease := job_source.next()):
-                with watchdog.on_duty():
-                    serve(lane_state, job_source, lease)
-            if client:
-                client.leave()
-        finally:
-            close_service()
+    try:
+        while not lane_state.preemption.is_coming and (lease := job_source.next()):
+            with watchdog.on_duty():
+                serve(lane_state, job_source, lease)
+        if client:
+            client.leave()
+    finally:
+        close_service()
 
 
 def serve(lane_state: LaneState, job_source: JobSource, lease: Lease) -> None:
-    """Does a job; beside a trial also the trials that wait for the lane's free slots.
-
-    An error of a job ends the job, not the lane, if the lane has one worker. With several an error on one leaves the
-    others waiting in a collective: there it ends them all, and Ray Train starts the lane again.
-    """
+    """Do a job; with a trial, also the waiting trials that fit into the lane's free slots."""
     if lease.is_trial:
         return SideBySide(lane_state, job_source).run(lease)
     try:
         lease.end(run_job(lane_state, lease.work))
     except Exception as error:
         lease.fail(error)
+        # The other workers wait in a collective: the error must end them all, and Ray Train starts the lane again.
         if lane_state.world.size > 1:
             raise
         lane_state.recover()
@@ -86,10 +78,10 @@ class Closing(NamedTuple):
     """A trial that has ended and is not reported yet.
 
     Attributes:
-        lease: Its lease.
-        job: It; its files may not be written to their ends.
-        end: Its line, or the error that it ended by.
-        shared: Whether that was an error of several trials.
+        lease: The trial's lease.
+        job: The trial; some of its files may not be written yet.
+        end: Its end, or the error that ended it.
+        shared: Whether the error ended several trials.
     """
 
     lease: Lease
@@ -99,11 +91,11 @@ class Closing(NamedTuple):
 
 
 class SideBySide:
-    """Trials on a lane's slots: from the first until none is left and none waits.
+    """Trains trials on a lane's slots, from a first one until none runs and none waits.
 
     Args:
         lane_state: The warm lane.
-        job_source: Where waiting trials come from.
+        job_source: Gives the waiting trials.
     """
 
     def __init__(self, lane_state: LaneState, job_source: JobSource) -> None:
@@ -112,7 +104,7 @@ class SideBySide:
         self._closing: list[Closing] = []
 
     def run(self, first: Lease) -> None:
-        """Trains; a slot that gets free is filled at once, at that trial's own first step."""
+        """Train the first trial and those that join; a free slot is filled before the next step."""
         self.lane_state.loop.set_slots(first.work.get("slots", 1))
         self._start(first)
         self._train()
@@ -137,7 +129,7 @@ class SideBySide:
 
     def _start(self, lease: Lease) -> None:
         try:
-            job = TrialJob.of(self.lane_state, lease.work, lease.report, lease.wants_stop)
+            job = TrialJob(self.lane_state, lease.work, lease.report, lease.wants_stop)
             self.lane_state.loop.join(job.begin())
         except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
             self._failed(lease, error)
@@ -155,17 +147,14 @@ class SideBySide:
             self._closing.append(Closing(lease, job, error))
 
     def _all_fail(self, error: Exception) -> None:
-        """A step went wrong: whose fault it was is not known where several trials shared it."""
+        # A step failed: if several trials shared it, none of them is known to be the cause.
         jobs, self._jobs = list(self._jobs.values()), {}
         self.lane_state.recover()
         self._closing += [Closing(lease, job, error, shared=len(jobs) > 1) for lease, job in jobs]
 
     def _close(self, wait: bool) -> None:
-        """Reports trials that have ended: one whose files are all written, with an error if that went wrong.
-
-        Not before, whatever the end: another lane may then train it again, in the same place. Nor do the other trials
-        wait for it.
-        """
+        # An end or error is reported only when all files are written, for then another lane may train the trial again
+        # in the same folder. Meanwhile the other trials train on.
         for closing in [closing for closing in self._closing if wait or closing.job.pending.is_done]:
             self._closing.remove(closing)
             lease, job, end, shared = closing
@@ -177,9 +166,7 @@ class SideBySide:
                 job.failed()
                 self._failed(lease, end, shared=shared)
             else:
-                fault_injection.reached("end_due", lease.job_id, end["steps"])
                 lease.end(end)
-                fault_injection.reached("end_reported", lease.job_id, end["steps"])
 
     def _failed(self, lease: Lease, error: Exception, *, shared: bool = False) -> None:
         lease.fail(error, shared=shared)

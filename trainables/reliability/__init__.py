@@ -1,1 +1,1 @@
-"""What keeps a long run alive: watchdog, preemption, a full disk, and the faults that tests inject."""
+"""Long runs: the watchdog, preemption of nodes, and fault injection for tests."""

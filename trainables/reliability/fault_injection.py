@@ -1,10 +1,8 @@
-"""Named moments at which a test may have a process killed; without a plan, nothing.
+"""Named points at which a test can have a process killed; without a plan they do nothing.
 
-`tests/chaos` kills what a sweep consists of at logical events (this stage, of this trial, at this step), so that a run
-can be repeated. It writes the kills that it wants to a file and names that file in the environment; every process of
-the sweep that reaches a planned event claims it, and either dies on the spot, as if by `kill -9`, or asks for another
-process to be killed and waits until that is done. Beside the plan a trace is kept of all that was reached. Where no
-plan is named a stage costs a call and a comparison.
+`tests/chaos` writes its kills to a plan and names that file in the environment. A process of the sweep that reaches a
+planned point claims the kill. It then dies as by `kill -9`, or asks the test to kill another process and waits until
+that is done. A trace records every point that was reached.
 """
 
 from __future__ import annotations
@@ -16,12 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-VARIABLE = "LLM_SWEEPS_KILLS"
-"""Environment variable that names the plan, a file of `Kill`s as JSON lines."""
-
-OWN = "own"
-"""As a target: whoever reaches the stage."""
-
+VARIABLE = "LLM_SWEEPS_KILLS"  # environment variable with the path of the plan, a file of `Kill`s as JSON lines
+OWN = "own"  # as a target: the process that reaches the stage
 WAIT_SECONDS = 60.0
 
 
@@ -29,10 +23,10 @@ class Kill(NamedTuple):
     """One planned kill.
 
     Attributes:
-        name: Of the kill, unique in its plan; files named after it tell how far it got.
-        target: Who dies: `OWN`, or a word that the test understands.
-        stage: Where.
-        of: What is being done there: a trial's id, a file's or a folder's last parts.
+        name: Unique in the plan; marker files are named after it.
+        target: The process to kill: `OWN`, or a word that the test understands.
+        stage: Name of the point.
+        of: Subject of the point: the last parts of a path, or an event or report with the trial's id.
         step: Optimizer steps done; None for any.
     """
 
@@ -43,36 +37,47 @@ class Kill(NamedTuple):
     step: int | None = None
 
     def is_due(self, stage: str, of: str, step: int) -> bool:
-        """Whether this is the moment."""
+        """Whether this point is the planned one."""
         return (self.stage, self.of) == (stage, of) and self.step in (None, step)
 
 
 def read_plan(path: Path) -> list[Kill]:
-    """The kills of a plan."""
+    """Read the kills of a plan."""
     return [Kill(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+# Read at import: without a plan a point costs a call and a comparison.
 _plan_path = Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
 _plan = read_plan(_plan_path) if _plan_path else []
 
 
 def reached(stage: str, of: str, step: int = 0) -> None:
-    """Says that this process is at a stage; does not return if it is to die here."""
+    """Mark a point; does not return if this process is to die here."""
     if _plan_path:
-        _trace(_plan_path, stage, of, step)
+        line = json.dumps([round(time.monotonic(), 3), os.getpid(), stage, of, step])
+        with trace_of(_plan_path).open("a", encoding="utf-8") as trace:
+            trace.write(line + "\n")
         for kill in _plan:
             if kill.is_due(stage, of, step) and _claim(_plan_path, kill):
                 _carry_out(_plan_path, kill)
 
 
+def reached_appending(stage: str, path: Path, content: bytes) -> None:
+    """Mark a point of an append to a file, at the step that the last line of `content` names, else at 0."""
+    if _plan_path:
+        last = content.splitlines()[-1] if content else b""
+        step = json.loads(last).get("step", 0) if last.startswith(b"{") else 0
+        reached(stage, "/".join(path.parts[-2:]), step)
+
+
 def reached_writing(stage: str, of: str, path: Path, content: bytes) -> None:
-    """Before `content` is appended to a file: who is to die here leaves the first half of it there.
+    """Mark the point before an append; a process that is to die here leaves the first half of `content`.
 
     Args:
-        stage: The stage's name.
-        of: What is there, such as a trial's id.
+        stage: Name of the point.
+        of: Its subject.
         path: The file.
-        content: What is about to be appended.
+        content: The bytes that are about to be appended.
     """
     if _plan_path:
         for kill in _plan:
@@ -83,22 +88,17 @@ def reached_writing(stage: str, of: str, path: Path, content: bytes) -> None:
 
 
 def marker(plan: Path, kill: Kill, what: str) -> Path:
-    """The file that says of a kill that it was "claimed", is "wanted" of the test, or is "done" by it."""
+    """The file that marks a kill as "claimed", as "wanted" of the test, or as "done" by it."""
     return plan.with_name(f"{kill.name}.{what}")
 
 
 def trace_of(plan: Path) -> Path:
-    """The file with a line `seconds, pid, stage, of, step` for each stage that was reached, as JSON."""
+    """The file with a JSON line `[seconds, pid, stage, of, step]` for each point that was reached."""
     return plan.with_suffix(".trace")
 
 
-def _trace(plan: Path, stage: str, of: str, step: int) -> None:
-    with trace_of(plan).open("a", encoding="utf-8") as trace:
-        trace.write(json.dumps([round(time.monotonic(), 3), os.getpid(), stage, of, step]) + "\n")
-
-
 def _claim(plan: Path, kill: Kill) -> bool:
-    """Takes a kill; of several processes that reach its event, and of several times, one gets it."""
+    # Creating the file is atomic: of several processes, and of several times that one passes, one gets the kill.
     try:
         marker(plan, kill, "claimed").touch(exist_ok=False)
     except FileExistsError:

@@ -1,7 +1,7 @@
-"""Ends a worker in which nothing gets done any more: a step that hangs would hold its lane, and the sweep, for ever.
+"""Watchdog: ends a worker that makes no progress, for a hung step would hold its lane for ever.
 
-Whatever makes progress calls `beat`. A thread sees to it that the beats come; where they don't, it tells where every
-thread of the process stands, and ends the process: only that frees what a hung kernel or a dead file system holds.
+Code that makes progress calls `beat`. When no beat comes in time, a thread reports the stacks of all threads and ends
+the process.
 """
 
 from __future__ import annotations
@@ -16,14 +16,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from trainables.reliability import disk_full
-
+# Both are our choice. A first step may compile and a write of a large model may take minutes: below the floor a silence
+# is a hang only if the config says so.
 FLOOR_SECONDS = 600.0
-"""A silence that is shorter is never taken for a hang, unless the config says so: a first step may compile, a write of
-a large model may take minutes (ours)."""
-
-STEPS_MISSED = 50
-"""Median steps that a silence must last (ours)."""
+STEPS_MISSED = 50  # in median steps
 
 TICKS_A_LIMIT, LONGEST_TICK_SECONDS = 20, 5.0
 HUNG_EXIT_CODE = 70
@@ -34,13 +30,13 @@ _step_seconds: deque[float] = deque(maxlen=50)
 
 
 def beat() -> None:
-    """Something got done: a scoring batch, a write."""
+    """Record progress: a scoring batch, a write."""
     global _last_beat
     _last_beat = time.monotonic()
 
 
 def step_done() -> None:
-    """A training step got done."""
+    """Record a training step."""
     global _last_step
     beat()
     if _last_step is not None:
@@ -49,11 +45,7 @@ def step_done() -> None:
 
 
 def auto_limit(step_seconds: list[float]) -> float:
-    """The silence, in seconds, that is taken for a hang where the config names none.
-
-    Args:
-        step_seconds: Of the last steps; may be empty.
-    """
+    """The silence, in seconds, that counts as a hang if the config names none, from the last steps' durations."""
     return max(FLOOR_SECONDS, STEPS_MISSED * statistics.median(step_seconds) if step_seconds else 0.0)
 
 
@@ -61,9 +53,9 @@ class Watchdog(threading.Thread):
     """Watches this process while it is on duty.
 
     Args:
-        limit_seconds: The silence that is taken for a hang; None for `auto_limit` of the steps seen.
-        on_hung: Called with what is to be told of the hang, its last line short; it must return soon.
-        end: Ends the process.
+        limit_seconds: The silence that counts as a hang; None for `auto_limit` of the last steps.
+        on_hung: Called with the stacks of all threads and, as the last line, a summary; it must return soon.
+        end: Ends the process; nothing less frees what a hung kernel or a dead file system holds.
     """
 
     def __init__(
@@ -75,12 +67,12 @@ class Watchdog(threading.Thread):
 
     @property
     def limit_seconds(self) -> float:
-        """The silence that is taken for a hang now."""
+        """The silence that counts as a hang now."""
         return auto_limit(list(_step_seconds)) if self._limit_seconds is None else self._limit_seconds
 
     @contextmanager
     def on_duty(self) -> Iterator[None]:
-        """Inside, something must get done again and again."""
+        """Require progress inside the block."""
         global _last_step
         _last_step = None
         _step_seconds.clear()
@@ -92,13 +84,11 @@ class Watchdog(threading.Thread):
             self._duty.clear()
 
     def run(self) -> None:
-        """Looks, again and again, until the process ends."""
+        """Watch until the process ends."""
         while True:
             self._duty.wait()
             limit = self.limit_seconds
             time.sleep(min(LONGEST_TICK_SECONDS, limit / TICKS_A_LIMIT))
-            if disk_full.is_waiting():
-                beat()  # the user has been told, and the write goes on when there is room
             silence = time.monotonic() - _last_beat
             if self._duty.is_set() and silence > limit:
                 self._on_hung(f"{all_stacks()}\n{hung_words(silence, limit)}")
@@ -107,7 +97,7 @@ class Watchdog(threading.Thread):
 
 
 def hung_words(silence_seconds: float, limit_seconds: float) -> str:
-    """What a user reads of a hang."""
+    """The user's message about a hang."""
     return (
         f"hung: no step, scoring batch or write got done for {silence_seconds:.0f} s, "
         f"more than {limit_seconds:.0f} s (resources.hung_after_seconds)"
@@ -115,8 +105,8 @@ def hung_words(silence_seconds: float, limit_seconds: float) -> str:
 
 
 def all_stacks() -> str:
-    """Where every thread of this process stands."""
-    with tempfile.TemporaryFile("w+") as file:
+    """Stacks of all threads of this process."""
+    with tempfile.TemporaryFile("w+") as file:  # faulthandler writes to a file descriptor, not to a stream in memory
         faulthandler.dump_traceback(file, all_threads=True)
         file.seek(0)
         return file.read().rstrip()

@@ -1,38 +1,62 @@
-"""Files replaced or appended to atomically, and folders built atomically, all synced to disk.
-
-On a full disk a sweep's writes wait for room; see `trainables.reliability.disk_full`.
-"""
+"""Atomic writes: files replaced or appended to, and folders built, whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trainables.reliability import fault_injection
-from trainables.reliability.disk_full import patiently
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file: written beside itself, then renamed, so that a reader sees the old or the new one."""
-    patiently(path, lambda: _replace(path, text.encode()))
+    """Replace a file's content; a reader sees the old text or the new one, never a part."""
+    # In the same folder, for a rename is atomic only within one file system.
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with _named_errors(path), partial.open("wb") as file:
+            file.write(text.encode())
+            file.flush()
+            # On disk before the rename: after a power cut the new name could else hold an empty file.
+            os.fsync(file.fileno())
+        fault_injection.reached("replace_due", "/".join(path.parts[-2:]))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def append_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Appends to a file, or leaves it as it was where that fails.
+    """Append to a file, which is created if missing; a write that fails leaves the file as it was.
 
     Args:
-        path: The file; it is made where there is none.
-        data: What is added at its end.
-        durable: Wait until it is on disk.
+        path: The file.
+        data: The bytes to add.
+        durable: Wait until they are on disk.
+
+    Raises:
+        OSError: The disk is full or not writable.
     """
-    patiently(path, lambda: _append(path, data, durable))
+    fault_injection.reached_appending("append_due", path, data)
+    # Unbuffered: a buffered file would try the failed write again when it is closed.
+    with _named_errors(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            left = memoryview(data)
+            while left:  # a raw write may take only a part, which happens when the disk is nearly full
+                left = left[file.write(left) :]
+            if durable:
+                os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
+    fault_injection.reached_appending("append_done", path, data)
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of entries, is on disk."""
+    """Wait until a file, or a folder's list of entries, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,48 +64,16 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fault_injection.reached("file_replaced", "/".join(path.parts[-2:]))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _append(path: Path, data: bytes, durable: bool) -> None:
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[file.write(left) :]
-            if durable:
-                os.fsync(file.fileno())
-        except OSError:
-            file.truncate(before)
-            raise
-
-
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
-    """Builds a folder unless it is there.
-
-    The work is done in a sibling that is renamed at the end. Of several processes that build the same folder one wins
-    and the others throw their copy away.
+    """Build a folder unless it exists; return it.
 
     Args:
-        folder: Where the result goes; parents are made.
-        build: Called with an empty folder to fill.
-
-    Returns:
-        The folder.
+        folder: The result; parents are created.
+        build: Fills the empty folder that it is called with.
     """
     if folder.exists():
         return folder
+    # In a sibling that is renamed at the end: of several processes that build the same folder, one wins.
     partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     partial.mkdir(parents=True)
     try:
@@ -89,7 +81,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         if not folder.exists():
             _rename(partial, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone where the rename took it
+        shutil.rmtree(partial, ignore_errors=True)  # nothing is left of it after the rename
     return folder
 
 
@@ -97,5 +89,15 @@ def _rename(partial: Path, folder: Path) -> None:
     try:
         partial.rename(folder)
     except OSError:
-        if not folder.exists():  # else another process was first, which is as good
+        if not folder.exists():  # otherwise another process was first, and its copy is as good
             raise
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    # A failed write(2) or fsync(2) names no file, unlike a failed open(2); the user needs its name.
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

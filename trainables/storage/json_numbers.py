@@ -1,4 +1,4 @@
-"""Losses in JSON: one that is not finite is stored as null, for JSON has no NaN."""
+"""Losses in JSON, where one that is not finite is null."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 
 def json_line(record: dict[str, Any]) -> str:
-    """One line; a loss that is not finite becomes null."""
+    """The record as one line of JSON; numbers that are not finite become null."""
+    # JSON has no NaN. Such records are rare, so the copy that replaces their numbers is made only for them.
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError:
@@ -24,5 +25,5 @@ def _finite(value: Any) -> Any:
 
 
 def number_or_nan(value: float | None) -> float:
-    """A number as `json_line` stored it; NaN for null."""
+    """The number that `json_line` stored; NaN for null."""
     return math.nan if value is None else float(value)

@@ -1,7 +1,4 @@
-"""Names of the files in a sweep's folder; `docs/architecture.md` says what each holds.
-
-Paths are relative to the folder, or to a trial's where that is said. In an object store the same names are keys.
-"""
+"""Names of the files in a sweep's folder, which are also keys in an object store; see `docs/architecture.md`."""
 
 from __future__ import annotations
 
@@ -17,19 +14,17 @@ REPORT_FILE = "report.html"
 WANDB_VIEW_FILE = "wandb_view.json"
 LOCK_FILE = "driver.lock"
 
+# W&B's run ids are derived from its content, which is the same for all copies of a sweep.
 WANDB_ID = "wandb/folder-id"
-"""What W&B's run ids are made of (`trainables.tracking.wandb_client.folder_id`): the same for all copies of a
-sweep."""
 
 CACHE_FOLDER = "cache"
-TRAIN_FILE = "train.arrow"
-"""The tokenized training set, in `CACHE_FOLDER`."""
+TRAIN_FILE = "train.arrow"  # the tokenized training set, in CACHE_FOLDER
 
 TRIALS_FOLDER = "trials"
-BASELINE_TRIAL = "baseline"
-"""The folder, in `TRIALS_FOLDER`, of the base model's scores."""
+BASELINE_TRIAL = "baseline"  # the base model's scores, in TRIALS_FOLDER
+
+# In a trial's folder.
 CURVE_FILE = "curve.jsonl"
-"""In a trial's folder, like the next four."""
 ITEMS_FILE = "heldout.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 STATES_FOLDER = "state"
@@ -40,15 +35,15 @@ LEDGER_PARTS = "ledger/"
 DRIVERS = "drivers/"
 CLOCK_KEY = "driver.clock"
 
+# Only in a working copy of a sweep in an object store: the URL, and the version of each file.
 COPY_MARK = ".copy"
-"""Only in a working copy of a sweep in an object store: of what it is one, and which version of each file it has."""
 
 
 def area_file(area: str) -> str:
-    """The tokenized items of a held-out area, in `CACHE_FOLDER`."""
+    """File of the tokenized items of a held-out area, in `CACHE_FOLDER`."""
     return f"heldout-{area}.arrow"
 
 
 def trial_file(trial_id: str, name: str) -> str:
-    """A trial's file, from the sweep's folder."""
+    """Path of a trial's file, relative to the sweep's folder."""
     return f"{TRIALS_FOLDER}/{trial_id}/{name}"

@@ -1,7 +1,7 @@
-"""A folder in an object store: `s3://bucket/prefix` or `gs://bucket/prefix`, by the library obstore.
+"""Client of a folder in an object store, `s3://bucket/prefix` or `gs://bucket/prefix`, on the library obstore.
 
-Credentials come from the environment alone (`AWS_ACCESS_KEY_ID`, … or the machine's role). A store that does not answer
-is asked again for a bounded time, and the user is told; what can't be right by waiting is an error at once.
+Credentials come only from the environment (`AWS_ACCESS_KEY_ID`, …) or the machine's role. Requests are retried for a
+bounded time where a retry can help, with a warning; other errors are raised at once.
 """
 
 from __future__ import annotations
@@ -25,36 +25,35 @@ from trainables.reliability import watchdog
 
 logger = logging.getLogger(__name__)
 
+# How long a request is retried. Our choice: longer than a store's usual trouble, shorter than a GPU-hour.
 PATIENCE_SECONDS = 300.0
-"""How long a request is tried again. Ours: longer than a store's usual trouble, shorter than a GPU-hour."""
+# The same for the first request of a command: a wrong address should not take minutes to report.
 FIRST_CONTACT_SECONDS = 10.0
-"""Likewise for the first request of a command: a wrong address should not take minutes to tell."""
 LONGEST_PAUSE_SECONDS = 15.0
 PART_BYTES = 8 * 2**20
 NO_BUCKET = "NoSuchBucket"
-AT_ONCE = 16
-"""Small objects that are fetched at the same time."""
+AT_ONCE = 16  # parallel requests for small objects
 
 _URL = re.compile(r"(?P<scheme>s3|gs)://(?P<bucket>[^/?#@\s]+)/(?P<prefix>[^?#]*)")
 _STATUS = re.compile(r"status code: (\d{3})")
-_AGAIN = frozenset((408, 409, 429))
+_RETRIED = frozenset((408, 409, 429))  # time-out, conflict, too many requests; and all of 5xx
 
 T = TypeVar("T")
 
 
 class StoreError(UserError):
-    """An object store that can't be used: it does not answer, denies access, or has no such bucket."""
+    """An object store does not answer, denies access, or has no such bucket."""
 
 
 class Version(NamedTuple):
-    """Which content of an object is meant, in a conditional put."""
+    """Version of an object's content, for a conditional put."""
 
     e_tag: str | None
     version: str | None
 
 
 class Found(NamedTuple):
-    """An object as it was read: its bytes, their version, and when it was written, in the store's own time."""
+    """An object that was read: its bytes, their version, and the time of writing by the store's clock."""
 
     data: bytes
     version: Version
@@ -62,19 +61,19 @@ class Found(NamedTuple):
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is given as a URL, not as a folder."""
+    """Whether a place is a URL rather than a folder."""
     return "://" in place
 
 
 def check_url(url: str, where: str) -> str:
-    """The URL of a folder in an object store, without a slash at its end.
+    """Check the URL of a folder in an object store; return it without a trailing slash.
 
     Args:
-        url: What the user gave.
-        where: Names it in the error.
+        url: The user's value.
+        where: Name of the setting in the error.
 
     Raises:
-        UserError: It is none, or holds a credential.
+        UserError: The URL is malformed or holds a credential.
     """
     match = _URL.fullmatch(f"{url.rstrip('/')}/")
     parts = match["prefix"].split("/")[:-1] if match else []
@@ -88,21 +87,21 @@ def check_url(url: str, where: str) -> str:
 
 
 class Remote:
-    """The objects below a URL. Safe to use from several threads.
+    """The objects below a URL. Thread-safe.
 
     Args:
-        url: As `check_url` takes it.
-        patience_seconds: How long a request is tried again while the store does not answer.
+        url: As for `check_url`.
+        patience_seconds: How long a request is retried while the store does not answer.
 
     Raises:
-        UserError: The URL is none of an object store's.
+        UserError: The URL is not one of an object store.
     """
 
     def __init__(self, url: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.url = check_url(url, url)
         self.patience_seconds = patience_seconds
         self._reached = self._gave_up = False
-        # Whole requests may be large: only one that stalls is given up. Trying again is ours, for it has to be said.
+        # A whole request may be large, so only one that stalls times out. obstore must not retry: it does so silently.
         options: Any = {"allow_http": True, "timeout": "6h", "read_timeout": "60s"}
         make: Any = S3Store if url.startswith("s3:") else GCSStore
         try:
@@ -112,12 +111,12 @@ class Remote:
             raise StoreError(self.url, "must be an object store that can be opened", _reason(error), remedy) from None
 
     def get(self, key: str) -> bytes | None:
-        """An object's bytes; None where there is none."""
+        """Read an object's bytes; None if it does not exist."""
         found = self.read(key)
         return found.data if found else None
 
     def read(self, key: str) -> Found | None:
-        """An object with its version; None where there is none."""
+        """Read an object with its version; None if it does not exist."""
 
         def ask() -> Found:
             answer = obstore.get(self._store, key)
@@ -128,27 +127,26 @@ class Remote:
         return self._ask(ask)
 
     def put(self, key: str, data: bytes | Path) -> Version:
-        """Writes an object, whole, in place of what was there."""
+        """Write an object whole, replacing any content."""
         done: Any = self._ask(
             lambda: obstore.put(self._store, key, data, chunk_size=PART_BYTES, max_concurrency=8), is_missing=False
         )
         return Version(done["e_tag"], done["version"])
 
     def create(self, key: str, data: bytes) -> Version | None:
-        """Writes an object that must not be there yet; None where another is.
+        """Write an object that must not exist yet; None if another one does.
 
-        Where the answer to a try was lost, the next finds the object there: then its bytes tell whose it is. So what
-        is created must be unlike anything that others create.
+        Its bytes must differ from those that any other process creates; see `_conditionally`.
         """
         return self._conditionally(key, data, "create")
 
     def replace(self, key: str, data: bytes, version: Version) -> Version | None:
-        """Writes an object in place of a version of it; None where that is no longer there. As for `create`."""
+        """Replace one version of an object, as `create` writes; None if that version is gone."""
         known = {name: value for name, value in version._asdict().items() if value}
         return self._conditionally(key, data, known)
 
     def listed(self, folder: str = "") -> dict[str, str]:
-        """Every object below a folder: its e-tag by its key, keys in order."""
+        """List the objects below a folder: e-tags by key, sorted by key."""
 
         def ask() -> dict[str, str]:
             pages = obstore.list(self._store, folder or None, chunk_size=1000)
@@ -159,34 +157,34 @@ class Remote:
         return dict(sorted(found.items()))
 
     def drop(self, folder: str) -> None:
-        """Removes every object below a folder, and the object of that name."""
+        """Remove every object below a folder, and the object of that name."""
         keys = [folder, *self.listed(folder)]
-        for start in range(0, len(keys), 1000):
+        for start in range(0, len(keys), 1000):  # the most that one request of S3 deletes
             part = keys[start : start + 1000]
             self._ask(partial(obstore.delete, self._store, part))
 
     def fetch(self, key: str, to: Path) -> Version | None:
-        """Reads an object into a file, which appears when it is whole; None where there is no object."""
+        """Read an object into a file, which appears when it is whole; None if the object does not exist."""
 
         def ask() -> Version:
             answer = obstore.get(self._store, key)
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 for chunk in answer.stream(min_chunk_size=PART_BYTES):
                     file.write(chunk)
             return Version(answer.meta["e_tag"], answer.meta["version"])
 
         to.parent.mkdir(parents=True, exist_ok=True)
-        beside = to.with_name(f".{to.name}.{time.time_ns()}")
+        temporary = to.with_name(f".{to.name}.{time.time_ns()}")
         try:
             version = self._ask(ask)
             if version:
-                beside.replace(to)
+                temporary.replace(to)
             return version
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def get_all(self, keys: Iterable[str]) -> list[bytes | None]:
-        """Many small objects, in order."""
+        """Read many small objects in parallel, in order."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(self.get, keys))
 
@@ -195,11 +193,12 @@ class Remote:
             done: Any = self._ask(lambda: obstore.put(self._store, key, data, mode=mode), is_missing=False)
             return Version(done["e_tag"], done["version"])
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+            # If the answer to an earlier try was lost, this process's own object is there: its bytes tell.
             there = self.read(key)
             return there.version if there and there.data == data else None
 
     def _ask(self, ask: Callable[[], T], *, is_missing: bool = True) -> T | None:
-        """Asks until there is an answer, or it is clear that there will be none; None where the object is missing."""
+        """Retry a request while an answer may still come; None if the object is missing."""
         began, pause, said = time.monotonic(), 0.25, False
         while True:
             try:
@@ -216,7 +215,7 @@ class Remote:
                     words = "%s does not answer (%s): trying again for %.0f seconds"
                     logger.warning(words, self.url, _reason(error), left)
                 said = True
-                watchdog.beat()  # a wait that has an end is no hang
+                watchdog.beat()  # a bounded wait is not a hang
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         self._reached, self._gave_up = True, False
@@ -225,11 +224,7 @@ class Remote:
         return answer
 
     def _seconds_left(self, error: Exception, began: float) -> float:
-        """For how long an error may be waited out.
-
-        Raises:
-            StoreError: There is nothing to wait for, or the patience has come to its end.
-        """
+        """How long a request may still be retried after an error; raises `StoreError` if no longer."""
         reason, look = _reason(error), "check the credentials in the environment"
         if NO_BUCKET in str(error):
             raise StoreError(self.url, "must lie in a bucket that exists", reason, "create it, or name another")
@@ -237,6 +232,7 @@ class Remote:
             raise StoreError(self.url, "must be open to you", reason, f"{look}, and what they may do in this bucket")
         patience = self.patience_seconds if self._reached else min(FIRST_CONTACT_SECONDS, self.patience_seconds)
         left = began + patience - time.monotonic()
+        # After one request has timed out the others fail at once: the caller is ending the sweep.
         if left <= 0 or self._gave_up:
             self._gave_up = True
             remedy = f"check the network, AWS_ENDPOINT_URL and {look.removeprefix('check ')}; then go on"
@@ -245,15 +241,15 @@ class Remote:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether an error may be gone in a while: a server's trouble, or no answer at all."""
+    """Whether an error may pass: a server's fault, or no answer."""
     if isinstance(error, PermissionError | exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return False
     status = _STATUS.search(str(error))
-    return status is None or int(status[1]) >= 500 or int(status[1]) in _AGAIN
+    return status is None or int(status[1]) >= 500 or int(status[1]) in _RETRIED
 
 
 def _reason(error: Exception) -> str:
-    """The error in a line."""
+    # On one line, without obstore's debug output, which holds the whole request.
     text = str(error).partition("Debug source")[0]
     code = re.search(r"<Code>(\w+)</Code>", text)
     status = _STATUS.search(text)

@@ -1,7 +1,7 @@
-"""Sealed folders (checkpoints, training states) in an object store: uploaded in place, their marker last.
+"""Sealed folders (checkpoints, training states): whole, with checksums and a marker, on disk and in an object store.
 
-There is no renaming in an object store. A folder without `COMPLETE` does not exist for a reader; one that has it is
-checked against its checksums while it is fetched.
+`checksums.json` maps each file to its SHA-256, `COMPLETE` holds the SHA-256 of `checksums.json`. A folder without
+`COMPLETE` does not exist for a reader.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from trainables.storage.atomic import build_once, sync
 from trainables.storage.checksums import sha256_of
 from trainables.storage.object_store import Remote
 
-CHECKSUMS, COMPLETE = "checksums.json", "COMPLETE"
+META, CHECKSUMS, COMPLETE = "meta.json", "checksums.json", "COMPLETE"
 
 
 class DamagedError(ValueError):
-    """A folder in a store whose files are not those that its checksums vouch for."""
+    """A file of a sealed folder in a store is missing or does not match its checksum."""
+
+
+class CheckpointError(ValueError):
+    """A sealed folder on disk is incomplete or does not match its checksums."""
 
 
 def push_sealed(remote: Remote, folder: Path, key: str) -> None:
-    """Uploads a sealed folder: its files, then `checksums.json`, then `COMPLETE`; what was there is removed before.
-
-    Args:
-        remote: The sweep's folder.
-        folder: A folder that `sealed` made.
-        key: Its place in the store.
+    """Upload a folder that `sealed` made to a key in the store, replacing what was there.
 
     Raises:
-        StoreError: It could not be uploaded; without `COMPLETE` nobody reads what there is of it.
+        StoreError: It could not be uploaded; no reader takes the part that was, for it has no `COMPLETE`.
     """
+    # An object store has no rename: the marker goes first when objects are removed, and comes last when they are put.
     remote.drop(f"{key}/{COMPLETE}")
     remote.drop(key)
     last = (CHECKSUMS, COMPLETE)
@@ -50,13 +50,10 @@ def push_sealed(remote: Remote, folder: Path, key: str) -> None:
 
 
 def pull_sealed(remote: Remote, key: str, folder: Path) -> bool:
-    """Fetches a sealed folder, unless the same one is here.
-
-    Returns:
-        Whether there is such a folder, whole.
+    """Fetch a sealed folder unless the same one is here; return whether the store has it, whole.
 
     Raises:
-        DamagedError: A file is missing or is not what was written.
+        DamagedError: A file is missing or does not match its checksum.
     """
     marker = remote.get(f"{key}/{COMPLETE}")
     if marker is None:
@@ -73,6 +70,7 @@ def _fetch(remote: Remote, key: str, folder: Path, marker: bytes) -> None:
     if hashlib.sha256(checksums).hexdigest().encode() != marker.strip():
         raise DamagedError(f"{remote.url}/{key}: {CHECKSUMS} is not what {COMPLETE} vouches for")
     for name, expected in json.loads(checksums).items():
+        # Write access to the bucket must not allow writes outside the folder on this machine.
         if ".." in PurePosixPath(name).parts or name.startswith("/"):
             raise DamagedError(f"{remote.url}/{key}: {CHECKSUMS} names {name}, which lies outside")
         if not remote.fetch(f"{key}/{name}", folder / name):
@@ -83,16 +81,9 @@ def _fetch(remote: Remote, key: str, folder: Path, marker: bytes) -> None:
     (folder / COMPLETE).write_bytes(marker)
 
 
-META = "meta.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint folder that is incomplete or whose content is not what was written."""
-
-
 @contextmanager
 def sealed(folder: Path) -> Iterator[Path]:
-    """Inside, a folder to write to; afterwards it stands at `folder`, whole and vouched for, or not at all.
+    """Yield a folder to fill; after the block it is at `folder`, whole and with checksums, or not at all.
 
     Raises:
         OSError: The disk is full or not writable; nothing is left behind.
@@ -106,36 +97,29 @@ def sealed(folder: Path) -> Iterator[Path]:
         fault_injection.reached("folder_unsealed", what)
         _seal(partial)
         fault_injection.reached("folder_sealed", what)
-        if folder.exists():
+        if folder.exists():  # of an earlier attempt: a rename does not replace a folder that is not empty
             shutil.rmtree(folder)
             fault_injection.reached("folder_displaced", what)
         partial.rename(folder)
+        fault_injection.reached("folder_renamed", what)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, SafetensorError) and (found := re.search(r"\(os error (\d+)\)", str(error))):
-            number = int(found[1])  # safetensors keeps the system's error in its words alone
+            number = int(found[1])  # safetensors gives the system's error number only in its message
             raise OSError(number, os.strerror(number), str(partial)) from error
         raise
     sync(folder.parent)
 
 
 def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
-    """Writes what `read_meta` reads.
-
-    Raises:
-        TypeError: `meta` holds what JSON can't.
-    """
+    """Write `meta.json`; raises `TypeError` for values that JSON can't hold."""
     _write_text(folder / META, json.dumps(dict(meta), indent=2, sort_keys=True))
 
 
 def verify(folder: str | Path) -> dict[str, str]:
-    """Checks that a checkpoint is complete and unchanged.
+    """Check that a sealed folder is complete and unchanged; return the SHA-256 of each file, by name.
 
-    Args:
-        folder: A folder written by `save`. Files that `save` did not write are not looked at.
-
-    Returns:
-        sha256 of each file, by name.
+    Files that were added after it was sealed are ignored.
 
     Raises:
         CheckpointError: `COMPLETE` or a file is missing, or a file's bytes are not those that were written.
@@ -157,16 +141,16 @@ def verify(folder: str | Path) -> dict[str, str]:
 
 
 def read_meta(folder: str | Path) -> dict[str, Any]:
-    """The `meta` that a checkpoint was saved with."""
+    """Read the `meta` that a folder was sealed with."""
     return json.loads((Path(folder) / META).read_text())
 
 
 def _seal(folder: Path) -> None:
-    """Syncs every file, then writes the checksums, then the marker: in this order, each on disk before the next."""
+    # Files, checksums, marker: each on disk before the next, so that after a power cut the marker vouches for the rest.
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         sync(path)
-        watchdog.beat()
+        watchdog.beat()  # a sync of a large file may take minutes on a network disk
     checksums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     _write_text(folder / CHECKSUMS, json.dumps(checksums, indent=2))
     sync(folder)

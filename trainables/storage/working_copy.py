@@ -1,8 +1,7 @@
-"""A sweep's folder as this node sees it: the folder itself, or a copy of what lies in an object store.
+"""A sweep's folder on this node: the folder itself, or a working copy of a sweep in an object store.
 
-Everything reads and writes files; where a sweep lies in a store, this module brings them there and back. What counts
-lies in the store. A copy is a place to work in: each role on a node (the driver, each lane, `analysis`) has its own, so
-that none replaces a file that another is writing, and lanes on one node work as they do on many.
+All code reads and writes files; this module transfers them. Each role on a node (the driver, each lane, `analysis`) has
+a copy of its own, so that no role replaces a file that another one is writing.
 """
 
 from __future__ import annotations
@@ -22,27 +21,26 @@ from trainables.storage.layout import CLOCK_KEY, COPY_MARK, DRIVERS, LEDGER_FILE
 from trainables.storage.object_store import AT_ONCE, Remote, is_url
 
 DRIVER, READER = "driver", "reader"
-APART = (LEDGER_PARTS, DRIVERS, LOCK_FILE, CLOCK_KEY)
-"""Objects that are no files of the sweep's folder."""
+APART = (LEDGER_PARTS, DRIVERS, LOCK_FILE, CLOCK_KEY)  # objects that are not files of the sweep's folder
 
-Known = dict[str, tuple[str, int, int]]
+Known = dict[str, tuple[str, int, int]]  # e-tag in the store, then mtime and size here, by file
 
 
 def copy_folder(url: str, role: str) -> Path:
-    """Where a role's copy of the sweep at a URL lies on this node: below `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Folder of a role's copy of the sweep at a URL, below `$XDG_CACHE_HOME` or `~/.cache`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     return cache / "llm-sweeps" / key / role / PurePosixPath(url).name
 
 
 def place_of(folder: Path) -> str:
-    """What a user calls a sweep's folder: the URL that it is a copy of, else the folder."""
+    """The URL that a folder is a copy of, else the folder."""
     mark = folder / COPY_MARK
     return str(json.loads(mark.read_text(encoding="utf-8"))["url"]) if mark.is_file() else str(folder)
 
 
 def parent_and_name(place: str) -> tuple[str, str]:
-    """A sweep's place, a folder or a URL, as `storage_path` and `name` of its config."""
+    """Split a sweep's folder or URL into `storage_path` and `name` of its config."""
     if is_url(place):
         parent, _, name = place.rstrip("/").rpartition("/")
         return parent, name
@@ -51,22 +49,22 @@ def parent_and_name(place: str) -> tuple[str, str]:
 
 
 def small(name: str) -> bool:
-    """Whether a file is no weights: everything but checkpoints and training states."""
+    """Whether a file is outside checkpoints and training states."""
     parts = PurePosixPath(name).parts
     return not (parts[0] == "trials" and len(parts) > 3)
 
 
 def top(name: str) -> bool:
-    """Whether a file lies in the sweep's folder itself."""
+    """Whether a file is directly in the sweep's folder."""
     return "/" not in name
 
 
 class WorkingCopy:
-    """A sweep's folder on this node. For a folder that is no copy every method that moves files does nothing.
+    """A sweep's folder on this node. Without a store, methods that transfer files do nothing.
 
     Args:
-        folder: Where the files are.
-        remote: What they are a copy of; None for a sweep that lies in this folder.
+        folder: The files.
+        remote: The store that they are a copy of; None for a sweep in this folder.
     """
 
     def __init__(self, folder: Path, remote: Remote | None = None) -> None:
@@ -76,25 +74,21 @@ class WorkingCopy:
 
     @classmethod
     def of(cls, place: str, role: str) -> WorkingCopy:
-        """The copy of a role, or the folder itself.
-
-        Raises:
-            UserError: The place is a URL, but none of an object store.
-        """
+        """The copy of a role, or the folder itself; raises `UserError` for a URL that is not of an object store."""
         return cls(copy_folder(place, role), Remote(place)) if is_url(place) else cls(Path(place))
 
     @property
     def place(self) -> str:
-        """What a user calls it."""
+        """The sweep's URL or folder, as the user names it."""
         return self.remote.url if self.remote else str(self.folder)
 
     def pull(self, wanted: Callable[[str], bool] = small) -> None:
-        """Makes the folder what lies in the store: fetches what is new, removes what is not there.
+        """Make the folder equal to the store: fetch new files, remove those that the store does not have.
 
-        The ledger's parts are joined to `ledger.jsonl` by whoever needs it; see `join_ledger`.
+        The ledger is left out; see `join_ledger`.
 
         Args:
-            wanted: Which files; others stay as they are.
+            wanted: Selects files; others stay as they are.
 
         Raises:
             StoreError: The store can't be read.
@@ -104,20 +98,20 @@ class WorkingCopy:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
             self._known = self._read_mark()
-            # First of all, for it names the trials whose other files must be there.
+            # First: a trial that it names had its other files uploaded before, so they are found below.
             if not self.remote.fetch(TRIALS_FILE, self.folder / TRIALS_FILE):
                 (self.folder / TRIALS_FILE).unlink(missing_ok=True)
             there = {name: tag for name, tag in self.remote.listed().items() if not name.startswith(APART)}
             there = {name: tag for name, tag in there.items() if wanted(name) and name != TRIALS_FILE}
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(self._bring, there, there.values()))
+                list(pool.map(self._fetch_if_changed, there, there.values()))
             for name in list(self._files()):
                 if wanted(name) and name not in there and name != TRIALS_FILE:
                     (self.folder / name).unlink()
             self.write_mark()
 
     def push(self, *names: str) -> None:
-        """Uploads files that have changed since they were last pushed or pulled; one that is not there is left out.
+        """Upload files that have changed since they were last pushed or pulled; missing files are skipped.
 
         Raises:
             StoreError: The store can't be written; the files stay here.
@@ -132,18 +126,18 @@ class WorkingCopy:
                     self._known[name] = (version.e_tag or "", *stamp)
 
     def push_top(self) -> None:
-        """Uploads what lies in the folder itself, but for the ledger, which goes event by event."""
+        """Upload the files directly in the folder, without the ledger, which is uploaded event by event."""
         names = (path.name for path in self.folder.iterdir() if path.is_file()) if self.remote else ()
         self.push(*filter(_is_shared, names))
 
     def fetch(self, *names: str) -> None:
-        """Brings files here as they are in the store now; what is not there stays as it is here."""
+        """Fetch files as they are in the store now; those that it does not have stay as they are here."""
         for name in names:
             if self.remote and (version := self.remote.fetch(name, self.folder / name)):
                 self._known[name] = (version.e_tag or "", *_stamp(self.folder / name))
 
     def drop(self, name: str) -> None:
-        """Removes a file or a folder, here and in the store."""
+        """Remove a file or a folder, here and in the store."""
         path = self.folder / name
         if path.is_file():
             path.unlink()
@@ -153,27 +147,25 @@ class WorkingCopy:
             self.remote.drop(name)
 
     def keep_only(self, name: str, kept: Collection[str]) -> None:
-        """Removes the folders in a folder but these, here and in the store.
-
-        A folder that can't be removed here stays for now; the next driver tries again.
-        """
+        """Remove the other folders in a folder, here and in the store."""
         folder = self.folder / name
         for place in folder.iterdir() if folder.is_dir() else ():
             if place.name not in kept:
-                shutil.rmtree(place, ignore_errors=True)
+                shutil.rmtree(place, ignore_errors=True)  # one that stays is removed by the next driver
         if self.remote:
             there = {PurePosixPath(key).relative_to(name).parts[0] for key in self.remote.listed(name)}
             for gone in sorted(there.difference(kept)):
+                # The marker first: a reader must not take a folder that is half removed for a whole one.
                 self.remote.drop(f"{name}/{gone}/COMPLETE")
                 self.remote.drop(f"{name}/{gone}")
 
     def write_mark(self) -> None:
-        """Says in the folder what it is a copy of."""
+        """Record in the folder the URL that it is a copy of, and its files' versions."""
         if self.remote:
             text = json.dumps({"url": self.remote.url, "known": self._known})
             write_whole(self.folder / COPY_MARK, text + "\n")
 
-    def _bring(self, name: str, tag: str) -> None:
+    def _fetch_if_changed(self, name: str, tag: str) -> None:
         path, known = self.folder / name, self._known.get(name)
         if ".." in PurePosixPath(name).parts:
             raise UserError(self.place, "must hold no object whose name leads out of it", name, "remove it")
@@ -195,7 +187,7 @@ class WorkingCopy:
 
 
 def join_ledger(remote: Remote, path: Path) -> int:
-    """Writes the ledger's parts, in their order, as the one file that readers know; returns how many lines it has."""
+    """Join the ledger's parts in the store to one file; return the number of lines."""
     parts = [data or b"" for data in remote.get_all(remote.listed(LEDGER_PARTS.rstrip("/")))]
     if parts or path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,14 +196,13 @@ def join_ledger(remote: Remote, path: Path) -> int:
 
 
 def driver_epochs(remote: Remote) -> list[int]:
-    """The epochs of all drivers of a sweep that have begun, ascending."""
+    """Epochs of all drivers that have begun on a sweep, ascending."""
     return sorted(int(PurePosixPath(key).stem) for key in remote.listed(DRIVERS.rstrip("/")))
 
 
 def _is_shared(name: str) -> bool:
-    """Whether a file belongs in the store: no lock, nothing hidden or of W&B, not the ledger, which goes by events."""
     hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
-    of_wandb = name.startswith("wandb/")  # its runs stay where they were written
+    of_wandb = name.startswith("wandb/")  # runs stay where they were written
     return not hidden and not of_wandb and not name.endswith(".lock") and name != LEDGER_FILE
 
 

@@ -1,5 +1,6 @@
 """Faults of trials and of the storage, met by a real sweep: hangs, failures alike, a full disk, a read-only one."""
 
+import contextlib
 import json
 import subprocess
 import time
@@ -87,38 +88,35 @@ def test_three_trials_that_fail_alike_end_the_sweep_with_their_cause(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_pauses_the_sweep_and_loses_nothing(small_disk, tmp_path):
+def test_a_full_disk_ends_the_sweep_in_one_line_and_loses_nothing(small_disk, tmp_path):
     log = tmp_path / "log"
     with log.open("w") as out:
         process = subprocess.Popen(
             command("conf/smoke.yaml", f"storage_path={small_disk}", "search.trials=1", "data.limit=400"),
             cwd=ROOT, env=environment(), stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    filler, curve = small_disk / "filler", small_disk / "smoke" / "trials" / "t0001" / "curve.jsonl"
-
-    def wait_for(ready):
-        deadline = time.monotonic() + 240
-        while not ready():
-            assert time.monotonic() < deadline, log.read_text()
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.05)
-
-    wait_for(lambda: curve.exists() and curve.stat().st_size)
-    with filler.open("wb", buffering=0) as file:
-        while True:
-            try:
-                if not file.write(bytes(4096)):
-                    break
-            except OSError:
-                break
-    wait_for(lambda: "the sweep waits, and goes on when there is room" in log.read_text())
+    filler, folder = small_disk / "filler", small_disk / "smoke"
+    curve, deadline = folder / "trials" / "t0001" / "curve.jsonl", time.monotonic() + 240
+    while not (curve.exists() and curve.stat().st_size):
+        assert time.monotonic() < deadline, log.read_text()
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert process.wait(timeout=240) == 3, log.read_text()
+    (line,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {folder}")
+    assert "must be writable, got No space left on device; free space, then continue: " in line
+    assert line.endswith(f"python -m sweeps.run --resume {folder}")
+    assert "Traceback" not in log.read_text()
     filler.unlink()
-    assert process.wait(timeout=240) == 0, log.read_text()
+    done = run_sweep("--resume", str(folder))
+    assert done.returncode == 0, done.stderr + done.stdout
     (trial,) = trials(small_disk)
-    assert (trial["state"], trial["attempts"]) == ("complete", 1)
+    assert trial["state"] == "complete"
     steps = [json.loads(line)["step"] for line in curve.read_text().splitlines()]
     assert steps == list(range(1, 101))
-    assert "there is room again" in log.read_text()
 
 
 def test_storage_that_is_read_only_is_one_line(small_disk):

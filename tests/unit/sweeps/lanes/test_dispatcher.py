@@ -283,3 +283,12 @@ async def test_a_lane_that_leaves_gives_back_what_it_has_not_begun_and_gets_no_m
     assert await lease(held, "b") == {"do": "work", "job_id": "one", "attempt": 2}
     await held.leave("a", 0)
     assert held.queue.jobs["one"].errors == []
+
+
+async def test_a_full_disk_fails_no_job_and_stops_the_leasing(held):
+    full = {"file": "/sweeps/demo/trials/one/curve.jsonl", "reason": "No space left on device"}
+    report = {"kind": "error", "error": "…", "shared": False, "disk_full": full}
+    assert not await held.post("a", 1, "one", 1, report)
+    status = await held.status()
+    assert (status["jobs"]["one"]["state"], status["disk_full"]) == ("queued", full)
+    assert await lease(held, seq=1) == {"do": "wait"}

@@ -1,15 +1,12 @@
 """The writer and its snapshots: what is written is what stood there, in order, in buffers that are used again."""
 
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 
 from trainables.checkpoints.async_writer import Pending, Writer
 from trainables.checkpoints.host_snapshots import Snapshots
-
-HERE = Path()
 
 
 def tensors(value, size=4):
@@ -21,7 +18,7 @@ def test_it_writes_in_order_what_stood_there_when_it_was_asked():
     weights = tensors(0.0)
     for step in range(4):
         weights["a"].fill_(step)
-        writer.submit(HERE, weights, lambda copy: (held.wait(), written.append(copy["a"].tolist())))
+        writer.submit(weights, lambda copy: (held.wait(), written.append(copy["a"].tolist())))
     weights["a"].fill_(-1)
     held.set()
     writer.close()
@@ -71,11 +68,11 @@ def test_buffers_of_other_layouts_make_room():
 def test_an_error_is_not_lost_and_does_not_end_the_writer():
     writer = Writer()
     failing, other = Pending(writer), Pending(writer)
-    failing.submit(HERE, tensors(1.0), lambda copy: 1 / 0)
-    other.submit(HERE, tensors(1.0), lambda copy: None)
+    failing.submit(tensors(1.0), lambda copy: 1 / 0)
+    other.submit(tensors(1.0), lambda copy: None)
     other.settle()
     with pytest.raises(ZeroDivisionError):
-        failing.submit(HERE, tensors(1.0), lambda copy: None)
+        failing.submit(tensors(1.0), lambda copy: None)
     with pytest.raises(ZeroDivisionError):
         failing.settle()  # it stays one: the trial has failed
     assert failing.is_done

@@ -7,30 +7,21 @@ import pytest
 import torch
 
 from tests.object_store_helpers import in_memory
-from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
+from tests.train_trial import train_trial
+from tests.unit.trainables.lane.helpers import base, lane_state_in
+from tests.unit.trainables.training.helpers import Memory, lane, trial
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.training_state import TrainingState
-from trainables.config.sections import ModelConfig
-from trainables.lane.jobs import train_trial
-from trainables.lane.store_sync import LaneStore
-from trainables.lane.trial_files import json_line
-from trainables.lane.warm_state import LaneState
-from trainables.models.base_model import load_base, load_tokenizer
-from trainables.optim.workers import SOLO
+from trainables.storage.json_numbers import json_line
 from trainables.storage.sealed_folder import pull_sealed
-from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Loop, TrialRun
 from trainables.training.trial_run import Hooks
 
-CPU = torch.device("cpu")
+CHECKPOINTS_AT = [0.3, 0.6, 1.0]
 
 
 class Killed(BaseException):
     """What ends a worker: no `except Exception` sees it."""
-
-
-def fresh(tiny, method="lora"):
-    return load_base(tiny, ModelConfig(name="random:tiny-llama", method=method), "fp32", CPU)
 
 
 def as_lines(records):
@@ -47,18 +38,18 @@ def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropou
         training_state.save(tmp_path / "state", TrainingState(step, learnt, {"spec": "this"}))
 
     hooks = whole.hooks()
-    uninterrupted = Loop(fresh(tiny, method)).train(
+    uninterrupted = Loop(base(tiny, method)).train(
         TrialRun(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
     )
     state = training_state.load_latest(tmp_path / "state", {"spec": "this"})
     assert state.step == 7  # of 11; the one after step 3 went when this was whole, and none is kept at the end
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-7"]
 
-    base, rest = fresh(tiny, method), Memory()
-    Loop(base).train(TrialRun(data, trial(seed=1), config, Memory().hooks()))
+    loop, rest = Loop(base(tiny, method)), Memory()
+    loop.train(TrialRun(data, trial(seed=1), config, Memory().hooks()))
     trial_run = TrialRun(data, trial(), config, rest.hooks())
     trial_run.resume_from(state.step, state.tensors, as_lines(whole.records[:7]))
-    outcome = Loop(base).train(trial_run)
+    outcome = loop.train(trial_run)
     assert rest.records == whole.records[7:]
     assert rest.checkpoints == [11]
     assert (outcome.state, outcome.steps, outcome.samples_seen) == ("complete", 11, 43)
@@ -72,10 +63,10 @@ def test_it_goes_on_beside_others(tiny, data):
     def keep(step, learnt):
         kept[step] = {name: tensor.clone() for name, tensor in learnt.items()}
 
-    Loop(fresh(tiny)).train(
+    Loop(base(tiny)).train(
         TrialRun(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
     )
-    loop, rest = Loop(fresh(tiny)), Memory()
+    loop, rest = Loop(base(tiny)), Memory()
     loop.set_slots(2)
     loop.join(TrialRun(data, trial(seed=3, lora_r=7.0), config, Memory().hooks()))
     loop.step()
@@ -96,24 +87,12 @@ def test_what_does_not_fit_is_refused(tiny, data):
         trial_run.resume_from(2, {}, [{}])
     trial_run.step, trial_run.resume_state = 2, {"rows": torch.zeros(3, 5)}
     with pytest.raises(ValueError, match=r"\(3, 5\) is not of this adapter"):
-        Loop(fresh(tiny)).join(trial_run)
+        Loop(base(tiny)).join(trial_run)
 
 
 @pytest.fixture
 def lane_state(tiny, data, tmp_path):
-    return bench_in(tmp_path, tiny, data)
-
-
-def bench_in(folder, tiny, data):
-    folder.mkdir(exist_ok=True)
-    settings = lane(checkpoints_at=[0.3, 0.6, 1.0])
-    area = tokenized(folder, load_tokenizer(tiny), 8, seed=1)
-    heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
-    settings = settings.model_copy(update=places)
-    return LaneState(
-        settings=settings, world=SOLO, base=fresh(tiny), data=data, areas={"sums": area}, scorers={"sums": {}}
-    )
+    return lane_state_in(tmp_path, tiny, data, checkpoints_at=CHECKPOINTS_AT)
 
 
 def attempt(lane_state, name, killed_after=None):
@@ -169,9 +148,7 @@ def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoi
 def test_on_another_node_it_goes_on_from_what_lies_in_a_store(tiny, data, tmp_path, killed_after, from_step):
     remote, nodes = in_memory(), []
     for name in ("here", "there"):
-        lane_state = bench_in(tmp_path / name, tiny, data)
-        lane_state.store = LaneStore(WorkingCopy(Path(lane_state.settings.output_dir), remote), epoch=1)
-        nodes.append(lane_state)
+        nodes.append(lane_state_in(tmp_path / name, tiny, data, remote=remote, checkpoints_at=CHECKPOINTS_AT))
     expected, _ = attempt(nodes[0], "whole")
     assert attempt(nodes[0], "killed", killed_after)[0] is None
     end, _ = attempt(nodes[1], "killed")

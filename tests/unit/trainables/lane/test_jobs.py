@@ -5,22 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trainables.training.helpers import lane, load_tiny, trial
+from tests.train_trial import train_trial
+from tests.unit.trainables.lane.helpers import curve, lane_state_in
+from tests.unit.trainables.training.helpers import trial
 from trainables.evaluation.heldout_history import BASELINE_ITEMS
-from trainables.lane.jobs import run_job, train_trial
-from trainables.lane.warm_state import LaneState
-from trainables.optim.workers import SOLO
+from trainables.lane.jobs import run_job
 
 
 @pytest.fixture(scope="module")
-def lane_state(tiny, data, samples, tmp_path_factory):
-    folder, area = tmp_path_factory.mktemp("sweep"), samples(30, 1)
-    settings = lane(checkpoints_at=[0.5, 1.0])
-    heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
-    settings = settings.model_copy(update=places)
-    base = load_tiny(tiny)
-    return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
+def lane_state(tiny, data, tmp_path_factory):
+    return lane_state_in(tmp_path_factory.mktemp("sweep"), tiny, data, items=30, checkpoints_at=[0.5, 1.0])
 
 
 def do(lane_state, **work):
@@ -29,12 +23,7 @@ def do(lane_state, **work):
 
 def train(lane_state, name, **params):
     spec = trial(**params).model_dump() | {"trial_id": name}
-    return train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}}, lambda _: None, lambda: False)
-
-
-def curve(lane_state, name):
-    path = Path(lane_state.settings.output_dir) / "trials" / name / "curve.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}})
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ TRIAL = "trials/t0001"
 @pytest.fixture
 def lane(tmp_path):
     lane = LaneStore(WorkingCopy(tmp_path, in_memory()), epoch=1)
-    lane.bring_trial("t0001", "state", writes=True)
+    lane.fetch_trial("t0001", "state", writes=True)
     return lane
 
 
@@ -36,7 +36,7 @@ def states(lane):
 def test_a_state_that_is_in_the_store_takes_the_place_of_the_one_before(lane):
     for step in (8, 16):
         folder = state(lane, step)
-        lane.state(folder)
+        lane.upload_state(folder)
         assert not folder.exists(), "it lies in the store, and need not lie here"
     assert states(lane) == ["step-16"]
 
@@ -48,7 +48,7 @@ def test_a_state_that_is_in_the_store_takes_the_place_of_the_one_before(lane):
 def test_a_trial_goes_on_from_the_latest_state_that_is_whole(lane, harm, step):
     remote = lane.copy.remote
     for one in (8, 16):
-        lane.sealed(state(lane, one))
+        lane.upload_sealed(state(lane, one))
     remote.put(f"{TRIAL}/curve.jsonl", b"line\n")
     if harm == "no marker":
         remote.drop(f"{TRIAL}/state/step-16/COMPLETE")
@@ -59,7 +59,7 @@ def test_a_trial_goes_on_from_the_latest_state_that_is_whole(lane, harm, step):
     left = lane.copy.folder / TRIAL / "heldout.jsonl"
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_text("of an attempt that was not reported\n")
-    lane.bring_trial("t0001", "state", writes=True)
+    lane.fetch_trial("t0001", "state", writes=True)
     brought = sorted(path.name for path in (lane.copy.folder / TRIAL).glob("state/step-*"))
     assert brought == ([] if step is None else [f"step-{step}"])
     assert (lane.copy.folder / TRIAL / "curve.jsonl").read_text() == "line\n"
@@ -71,10 +71,10 @@ def test_an_attempt_that_was_overtaken_uploads_nothing(lane, tmp_path, epoch):
     curve = lane.copy.folder / TRIAL / "curve.jsonl"
     curve.parent.mkdir(parents=True, exist_ok=True)
     curve.write_text("1\n")
-    lane.trial_lines("t0001")
-    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), epoch).bring_trial("t0001", "state", writes=True)
+    lane.upload_trial("t0001")
+    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), epoch).fetch_trial("t0001", "state", writes=True)
     curve.write_text("of the one before\n")
-    for upload in (lambda: lane.trial_lines("t0001"), lambda: lane.state(state(lane, 8))):
+    for upload in (lambda: lane.upload_trial("t0001"), lambda: lane.upload_state(state(lane, 8))):
         with pytest.raises(OvertakenError):
             upload()
     assert lane.copy.remote.get(f"{TRIAL}/curve.jsonl") == b"1\n"
@@ -82,11 +82,11 @@ def test_an_attempt_that_was_overtaken_uploads_nothing(lane, tmp_path, epoch):
 
 
 def test_an_older_drivers_lane_does_not_begin_a_trial_of_a_newer_one(lane, tmp_path):
-    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), 2).bring_trial("t0001", "state", writes=True)
+    LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), 2).fetch_trial("t0001", "state", writes=True)
     with pytest.raises(OvertakenError, match="driver 2 has taken over"):
-        lane.bring_trial("t0001", "state", writes=True)
+        lane.fetch_trial("t0001", "state", writes=True)
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error(lane):
     with pytest.raises(DamagedError, match="there is no COMPLETE"):
-        lane.need_sealed(f"{TRIAL}/checkpoints/step-8")
+        lane.fetch_sealed(f"{TRIAL}/checkpoints/step-8")

@@ -1,66 +1,20 @@
 """A lane's slots: filled from waiting trials, each reported and ended alone. The dispatcher is a list here."""
 
 import errno
-import json
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.unit.trainables.training.helpers import lane, trial
+from tests.unit.trainables.lane.helpers import JobSource, Lease, curve, lane_state_in
 from trainables.checkpoints import checkpoint
-from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import SideBySide, serve
-from trainables.optim.workers import SOLO
 from trainables.packing.pack import Pack
 
 
 @pytest.fixture
-def lane_state(tiny, base, samples, tmp_path):
-    data, area = samples(22), samples(8, 1)
-    settings = lane(checkpoints_at=[1.0])
-    heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(tmp_path / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
-    settings = settings.model_copy(update=places)
-    return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={"sums": area}, scorers={"sums": {}})
-
-
-class Lease:
-    """A job that remembers what was reported; `stop_at` reports of progress make it want to stop."""
-
-    is_trial = True
-
-    def __init__(self, name, slots=1, stop_at=None, **params):
-        spec = trial(**params).model_dump() | {"trial_id": name}
-        self.job_id, self.work = name, {"do": "trial", "spec": spec, "baseline": {}, "slots": slots}
-        self.reports, self.ended, self.error, self.shared, self.stop_at = [], None, None, None, stop_at
-
-    def wants_stop(self):
-        return self.stop_at is not None and len(self.reports) >= self.stop_at
-
-    def report(self, message):
-        self.reports.append(message)
-
-    def end(self, end):
-        self.ended = end
-
-    def fail(self, error, *, shared=False):
-        self.error, self.shared = error, shared
-
-
-class JobSource:
-    """Trials that wait."""
-
-    def __init__(self, *waiting):
-        self.waiting = list(waiting)
-
-    def trial(self):
-        return self.waiting.pop(0) if self.waiting else None
-
-
-def curve(lane_state, name):
-    path = Path(lane_state.settings.output_dir) / "trials" / name / "curve.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def lane_state(tiny, samples, tmp_path):
+    return lane_state_in(tmp_path, tiny, samples(22), checkpoints_at=[1.0])
 
 
 def test_a_slot_that_gets_free_is_filled_at_once(lane_state, monkeypatch):

@@ -1,4 +1,4 @@
-"""kills at named places, each in a process of its own."""
+"""Kills at named places, each in a process of its own."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from trainables.reliability import fault_injection
 for step in (1, 2, 3):
     fault_injection.reached("steps_written", "t0001", step)
     print(step, flush=True)
+fault_injection.reached_appending("append_done", pathlib.Path("t0001", "curve.jsonl"), b'{"step":4}\\n{"step":5}\\n')
 fault_injection.reached_writing("line_torn", "trial_ended t0001", pathlib.Path("line"), b"0123456789")
 pathlib.Path("line").write_bytes(b"0123456789")
 """
@@ -49,6 +50,8 @@ def test_without_a_plan_nothing_happens(tmp_path):
         (Kill("k1", OWN, "steps_written", "t0001"), []),
         (Kill("k1", OWN, "steps_written", "t0002", 2), None),
         (Kill("k1", OWN, "steps_due", "t0001", 2), None),
+        (Kill("k1", OWN, "append_done", "t0001/curve.jsonl", 5), ["1", "2", "3"]),
+        (Kill("k1", OWN, "append_done", "t0001/curve.jsonl", 4), None),
     ],
 )
 def test_a_kill_strikes_at_its_event_alone_and_once(tmp_path, kill, told):

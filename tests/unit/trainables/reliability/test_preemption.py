@@ -4,16 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.unit.trainables.lane.test_worker import JobSource, Lease
-from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
+from tests.unit.trainables.lane.helpers import JobSource, Lease, base, curve, lane_state_in
+from tests.unit.trainables.training.helpers import Memory, lane, trial
 from trainables.checkpoints import training_state
-from trainables.config.sections import ModelConfig
-from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import serve
-from trainables.models.base_model import load_base, load_tokenizer
-from trainables.optim.workers import SOLO
 from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
 from trainables.training.loop import Loop
 from trainables.training.trial_run import Hooks, TrialRun
@@ -44,10 +39,6 @@ def test_it_asks_now_and_then_until_the_answer_is_yes():
         seen.append(preemption.is_due and preemption.look())
     assert seen == [False, False, False, True, True]
     assert asked == [ASK_EVERY_SECONDS, 2 * ASK_EVERY_SECONDS]
-
-
-def base(tiny, method="lora"):
-    return load_base(tiny, ModelConfig(name="random:tiny-llama", method=method), "fp32", torch.device("cpu"))
 
 
 def train(loop, trial_run):
@@ -91,25 +82,12 @@ def test_the_curve_is_whole_whatever_the_step(tiny, data, method, steps, kept, t
 
 @pytest.fixture
 def lane_state(tiny, data, tmp_path):
-    settings = lane(checkpoints_at=[0.3, 1.0])
-    area = tokenized(tmp_path, load_tokenizer(tiny), 8, seed=1)
-    heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
-
-    def make(name):
-        own = settings.model_copy(update={**places, "output_dir": str(tmp_path / name)})
-        return LaneState(
-            settings=own, world=SOLO, base=base(tiny), data=data, areas={"sums": area}, scorers={"sums": {}}
-        )
-
-    return make
+    return lambda name: lane_state_in(tmp_path / name, tiny, data, checkpoints_at=[0.3, 1.0])
 
 
 def files(lane_state, name):
     folder = Path(lane_state.settings.output_dir) / "trials" / name
-    return {path.name: path.read_text() for path in folder.glob("*heldout.jsonl")}, [
-        json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()
-    ]
+    return (folder / "heldout.jsonl").read_text(), curve(lane_state, name)
 
 
 @pytest.mark.parametrize("slots", [1, 2])

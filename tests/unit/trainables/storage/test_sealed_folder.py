@@ -1,5 +1,6 @@
 """A checkpoint in a store is there when its marker is, and is what was written."""
 
+import hashlib
 import json
 
 import pytest
@@ -25,11 +26,6 @@ def remote(tmp_path):
     return remote
 
 
-def test_a_folder_comes_back_as_it_was(remote, tmp_path):
-    assert pull_sealed(remote, KEY, tmp_path / "here")
-    assert checkpoint.verify(tmp_path / "here").keys() == {"weights", "adapter"}
-
-
 def test_without_its_marker_it_is_not_there(remote, tmp_path):
     remote.drop(f"{KEY}/COMPLETE")
     assert not pull_sealed(remote, KEY, tmp_path / "here")
@@ -49,8 +45,9 @@ def test_its_marker_is_uploaded_last_and_removed_first(remote, tmp_path, monkeyp
     assert f"{KEY}/adapter" not in remote.listed(), "nothing of the folder before is left"
 
 
-def test_one_that_was_replaced_in_the_store_is_fetched_anew(remote, tmp_path):
-    pull_sealed(remote, KEY, tmp_path / "here")
+def test_a_folder_is_fetched_whole_and_again_when_it_was_replaced_in_the_store(remote, tmp_path):
+    assert pull_sealed(remote, KEY, tmp_path / "here")
+    assert checkpoint.verify(tmp_path / "here").keys() == {"weights", "adapter"}
     push_sealed(remote, sealed(tmp_path / "second" / "step-8", weights="other"), KEY)
     pull_sealed(remote, KEY, tmp_path / "here")
     assert (tmp_path / "here" / "weights").read_text() == "other"
@@ -68,8 +65,6 @@ def test_damage_is_seen_and_nothing_is_left_here(remote, tmp_path, what):
         text = json.dumps(names).encode()
         remote.put(f"{KEY}/checksums.json", text)
         if what == "outside":
-            import hashlib
-
             remote.put(f"{KEY}/COMPLETE", hashlib.sha256(text).hexdigest().encode() + b"\n")
     with pytest.raises(DamagedError):
         pull_sealed(remote, KEY, tmp_path / "here")

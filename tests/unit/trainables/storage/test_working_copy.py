@@ -90,9 +90,9 @@ def test_a_lane_of_a_driver_that_was_replaced_uploads_nothing(copy):
     items = copy.folder / name
     items.parent.mkdir(parents=True)
     items.write_text("new\n")
-    lane.lines(name)
+    lane.upload(name)
     copy.remote.create("drivers/000002.json", b"{}")
     items.write_text("old\n")
     with pytest.raises(StoreError, match="must be written by the newest driver's lanes, got driver 2"):
-        lane.lines(name)
+        lane.upload(name)
     assert copy.remote.get(name) == b"new\n"
