@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trainables.config.sections import WandbConfig
 
 if TYPE_CHECKING:
-    from wandb import Run
+    from wandb import Run, Settings
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
@@ -58,6 +58,28 @@ def open_run(
     set_up()
     import wandb
 
+    run = wandb.init(
+        mode=resolve_mode(section.mode),
+        settings=_settings(timeout_seconds, stop_asked),
+        project=section.project,
+        entity=section.entity,
+        tags=section.tags,
+        group=sweep,
+        id=run_id,
+        dir=str(folder),
+        reinit="create_new",  # a lane trains several trials at once, each with its run
+        resume="allow",
+        **arguments,
+    )
+    # W&B hooks into the imports of known libraries, to report them. With a dead W&B such an import would fail, and
+    # the trial with it.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("wandb.")]
+    return run
+
+
+def _settings(timeout_seconds: float, stop_asked: Callable[[], None]) -> Settings:
+    import wandb
+
     settings = {
         "silent": True,
         "console": "off",
@@ -74,23 +96,7 @@ def open_run(
     }
     # Settings that begin with x_ may go with a version of W&B: that costs time, not the run.
     known = {name: value for name, value in settings.items() if name in wandb.Settings.model_fields}
-    run = wandb.init(
-        mode=resolve_mode(section.mode),
-        settings=wandb.Settings(**known),
-        project=section.project,
-        entity=section.entity,
-        tags=section.tags,
-        group=sweep,
-        id=run_id,
-        dir=str(folder),
-        reinit="create_new",  # a lane trains several trials at once, each with its run
-        resume="allow",
-        **arguments,
-    )
-    # W&B hooks into the imports of known libraries, to report them. With a dead W&B such an import would fail, and
-    # the trial with it.
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("wandb.")]
-    return run
+    return wandb.Settings(**known)
 
 
 def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:

@@ -172,7 +172,7 @@ def test_the_formats_give_the_same_samples(tmp_path):
     lines = b"\n".join(json.dumps(row).encode() for row in rows)
     paths = [
         write(tmp_path, lines),
-        write(tmp_path, gzip.compress(lines), "data.jsonl.gz"),
+        write(tmp_path, gzip.compress(lines, mtime=0), "data.jsonl.gz"),
         parquet(tmp_path, pa.Table.from_pylist(rows)),
     ]
     plain, zipped, table = (
@@ -200,10 +200,10 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("data.jsonl.gz", gzip.compress(GOOD * 100)[:-20], "data file must be readable to its end"),
-        ("data.jsonl.gz", gzip.compress(GOOD) + b"rest", "data file must be readable to its end"),
+        ("data.jsonl.gz", gzip.compress(GOOD * 100, mtime=0)[:-20], "data file must be readable to its end"),
+        ("data.jsonl.gz", gzip.compress(GOOD, mtime=0) + b"rest", "data file must be readable to its end"),
         ("data.jsonl.gz", GOOD, "data file must be readable to its end, got Not a gzipped file"),
-        ("data.jsonl", gzip.compress(GOOD), "must be UTF-8 text, one JSON object a line, got gzip data"),
+        ("data.jsonl", gzip.compress(GOOD, mtime=0), "must be UTF-8 text, one JSON object a line, got gzip data"),
         ("data.jsonl", GOOD.decode().encode("utf-16"), "got UTF-16"),
         ("data.jsonl", b"PAR1" + bytes(10), "got Parquet data"),
         ("data.parquet", b"", "must be a readable Parquet file"),
