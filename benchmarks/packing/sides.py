@@ -129,7 +129,7 @@ class Setting:
                 clock.stop()
             finally:
                 pack.close()
-            clock.waste = pack.waste
+            clock.waste = 1 - pack.tokens / pack.rows  # rows without a token of a sample are padding
             return sum(self.timed_tokens(seed) for seed in seeds)
 
         return run

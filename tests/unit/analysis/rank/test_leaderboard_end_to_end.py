@@ -105,7 +105,7 @@ def test_samples_to_look_at_stand_beside_the_leaderboard(write_sweep: Any, print
     (folder / "trials/t1/curve.jsonl").write_text(json.dumps(line) + "\n")
     board = write_leaderboard(folder)
     first = board["suspects"]["samples"][0]
-    assert (first["id"], first["kind"]) == ("s17", "number")
+    assert (first["id"], first["kind"]) == ("s17", "money")
     assert first["excess_nats"] == pytest.approx(3.0, abs=0.3)
     assert "s17 +" in printed(board)
     assert json.loads((folder / "leaderboard.json").read_text())["suspects"] == board["suspects"]
