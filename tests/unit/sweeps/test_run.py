@@ -7,13 +7,7 @@ import pytest
 import yaml
 
 from sweeps.run import main
-from tests.unit.sweeps.config.test_sweep_config import SMALL
-
-CONFIG = {
-    **SMALL,
-    "model": {"name": "random:tiny-llama"},
-    "data": {"train": "train.jsonl", "max_tokens": 256},
-}
+from tests.unit.sweeps.helpers import SMALL
 
 
 def sample(number, words=3):
@@ -24,7 +18,9 @@ def sample(number, words=3):
 def place(tmp_path, monkeypatch):
     """A folder with a small sweep in it, and the current folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**CONFIG, "storage_path": "outputs"}))
+    own = {"model": {"name": "random:tiny-llama"}, "storage_path": "outputs"}
+    data = {"train": "train.jsonl", "max_tokens": 256}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**SMALL, **own, "data": data}))
     write(tmp_path / "train.jsonl", [sample(number) for number in range(8)])
     write(tmp_path / "home.jsonl", [sample(number) for number in range(100, 104)])
     return tmp_path
@@ -85,19 +81,20 @@ def test_bad_input_is_one_line_and_leaves_nothing(place, capsys, arguments, line
     assert sorted(path.name for path in place.iterdir() if path.name not in ("outputs", ".cache")) == before
 
 
-def test_an_empty_area_and_a_broken_file_are_reported_together(place, capsys):
+def test_all_mistakes_of_a_config_or_of_the_data_are_reported_together(place, capsys):
+    code, shown = run(capsys, "serch=1", "model.lora.r=0", "name=''")
+    assert (code, [line[:7] for line in shown.err.splitlines()]) == (2, ["error: "] * 3)
     (place / "home.jsonl").write_text("")
     (place / "train.jsonl").write_text(
         '{"id": "a", "prompt": "p", "response": "r"}\nnot json\n{"id": "b", "prompt": 3}\n'
     )
     code, shown = run(capsys)
     assert code == 2
-    assert "error: train.jsonl line 2: " in shown.err
-    assert "error: train.jsonl line 3: " in shown.err
-    assert "error: home.jsonl: " in shown.err
+    for where in ("train.jsonl line 2", "train.jsonl line 3", "home.jsonl"):
+        assert f"error: {where}: " in shown.err
 
 
-def test_too_long_samples_stop_the_sweep_unless_told_to_drop(place, capsys):
+def test_too_long_samples_stop_the_sweep_unless_they_are_dropped(place, capsys):
     write(place / "train.jsonl", [sample(0), sample(1, words=200), sample(2)])
     code, shown = run(capsys, "--plan")
     assert code == 2
@@ -111,22 +108,9 @@ def test_too_long_samples_stop_the_sweep_unless_told_to_drop(place, capsys):
     assert "too_long (drop): 1 line: 2" in shown.out
 
 
-@pytest.mark.usefixtures("place")
-def test_all_mistakes_of_a_config_come_in_one_go(capsys):
-    code, shown = run(capsys, "serch=1", "model.lora.r=0", "name=''")
-    assert code == 2
-    assert len(shown.err.splitlines()) == 3
-    assert all(line.startswith("error: ") for line in shown.err.splitlines())
-
-
-def test_help_has_an_example(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["--help"])
-    assert caught.value.code == 0
-    assert "example: python -m sweeps.run" in capsys.readouterr().out
-
-
-def test_neither_config_nor_resume_is_an_argument_error():
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert caught.value.code == 2
+def test_help_has_an_example_and_neither_config_nor_resume_is_an_argument_error(capsys):
+    for arguments, code, shown in ((["--help"], 0, "example: python -m sweeps.run"), ([], 2, "")):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == code
+        assert shown in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from sweeps.config.sweep_config import load_config
 from sweeps.lanes.cluster import close_token_file
-from tests.unit.sweeps.config.test_sweep_config import SMALL
+from tests.unit.sweeps.helpers import SMALL
 from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserErrors
 
@@ -51,7 +51,7 @@ def test_a_trial_of_a_ledger_that_was_tampered_with_is_refused(name):
         TrialSpec(trial_id=name, seed=0, params={})
 
 
-def test_rays_token_file_is_the_owners_alone(tmp_path, monkeypatch):
+def test_rays_token_file_is_for_its_owner_only(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     close_token_file()
     token = tmp_path / ".ray" / "auth_token"

@@ -8,18 +8,6 @@ from sweeps.config.sweep_config import dump_config, load_config
 from trainables.errors import UserError, UserErrors
 
 CONFIGS = sorted(Path("conf").glob("*.yaml"))
-SMALL = {
-    "name": "small",
-    "objective": "Answer.",
-    "model": {"name": "some/model"},
-    "data": {"train": "train.jsonl"},
-    "heldout": {"areas": {"home": "home.jsonl"}},
-    "space": {
-        "peak_lr": {"low": 5e-5, "high": 1e-3, "log": True},
-        "warmup_fraction": {"low": 0.03, "high": 0.1},
-        "decay_floor": 4e-5,
-    },
-}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -104,14 +92,12 @@ def test_all_mistakes_are_reported_in_one_go(small):
     assert found == {"serch", "model.lora.r", "space.peak_lr", "training.eps", "name"}
 
 
-def test_dropout_that_recomputing_would_draw_anew_cannot_be_searched_side_by_side(small):
+def test_settings_that_exclude_each_other_are_refused(small):
+    """Recomputing would draw dropout anew; a full fine-tune has no adapter."""
     wanted = ["training.gradient_checkpointing=true", "space.lora_dropout={low: 0.0, high: 0.1}"]
     assert load_config(small, wanted).resources.trials_per_lane == 1
     with pytest.raises(UserErrors, match=r"resources\.trials_per_lane: must be 1 where activations are recomputed"):
         load_config(small, [*wanted, "resources.trials_per_lane=4"])
-
-
-def test_a_full_fine_tune_has_no_adapter_to_search(small):
     with pytest.raises(UserErrors, match=r"space\.lora_r: is read only with model\.method=lora"):
         load_config(small, ["model.method=full", "space.lora_r={low: 4, high: 8}"])
 
@@ -125,11 +111,10 @@ def test_a_full_fine_tune_has_no_adapter_to_search(small):
         ("name: ${nowhere}\n", "must be valid YAML"),
     ],
 )
-def test_a_file_that_is_no_config_is_said_to_be_none(tmp_path, text, message):
-    path = tmp_path / "bad.yaml"
-    path.write_text(text)
+def test_a_file_that_is_no_config_is_said_to_be_none(small, text, message):
+    small.write_text(text)
     with pytest.raises(UserError, match=message):
-        load_config(path)
+        load_config(small)
 
 
 def test_a_missing_file_and_a_bare_override_are_said(small, tmp_path):

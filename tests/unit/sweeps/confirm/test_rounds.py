@@ -40,13 +40,10 @@ def simulate(means, noise, draw, contenders=NAMES, **rules):
 # --- rounds
 
 
-def test_a_round_gives_all_contenders_the_same_new_seed() -> None:
+def test_a_round_gives_all_contenders_the_same_new_seed_and_is_made_whole_after_an_interruption() -> None:
     assert plan_round(state({})) == [(name, 11) for name in NAMES]
     one = {name: [float(i)] for i, name in enumerate(NAMES)}
     assert plan_round(state(one)) == [(name, 12) for name in NAMES]
-
-
-def test_a_round_that_was_interrupted_is_made_whole() -> None:
     now = state({"a": [1.0, 1.0], "b": [1.0], "c": [1.0, 1.1], "d": [1.0]})
     assert plan_round(now) == [("b", 12), ("d", 12)]
     assert verdict(now).rounds == 1
@@ -68,14 +65,11 @@ def test_worse_by_the_tests_half_width_drops_out() -> None:
         assert (last.setting, last.dropped_in, last.why) == ("d", *((2, "worse") if dropped else (None, None)))
 
 
-def test_no_one_drops_out_before_anything_tells_the_sd() -> None:
+def test_none_drops_out_before_the_sd_is_known_and_those_dropped_get_no_further_replicates() -> None:
     far = {"a": [1.0], "b": [2.0], "c": [3.0], "d": [100.0]}
     assert len(plan_round(state(far))) == 4
     assert [name for name, _ in plan_round(state(far, seed_sd=0.01))] == []
     assert verdict(state(far, seed_sd=0.01)).winner == "a"
-
-
-def test_those_dropped_get_no_further_replicates() -> None:
     found = {"a": [1.0, 1.1], "b": [1.01, 1.12], "c": [1.02, 1.11], "d": [9.0, 9.1]}
     assert [name for name, _ in plan_round(state(found))] == ["a", "b", "c"]
 
@@ -83,8 +77,8 @@ def test_those_dropped_get_no_further_replicates() -> None:
 def test_a_diverged_replicate_drops_its_setting() -> None:
     found = verdict(state({"a": [None], "b": [1.0], "c": [1.1], "d": [1.2]}))
     assert (found.standings[-1].setting, found.standings[-1].why, found.standings[-1].mean) == ("a", "diverged", None)
-    alone = verdict(state({"a": [None], "b": [1.0]}, contenders=("a", "b")))
-    assert (alone.ended, alone.winner) == ("separated", "b")
+    left = verdict(state({"a": [None], "b": [1.0]}, contenders=("a", "b")))
+    assert (left.ended, left.winner) == ("separated", "b")
     assert verdict(state({"a": [None], "b": [None]}, contenders=("a", "b"))).winner is None
 
 
@@ -118,12 +112,6 @@ def test_why_it_ends(rules, ended, rounds) -> None:
     assert (found.ended, found.rounds, found.spent) == (ended, rounds, 4 * rounds)
     assert found.winner is None
     assert sorted(found.tied) == list(NAMES)
-
-
-def test_a_single_contender_needs_nothing() -> None:
-    alone = state({}, contenders=("a",))
-    assert plan_round(alone) == []
-    assert (verdict(alone).ended, verdict(alone).winner) == ("separated", "a")
 
 
 @pytest.mark.parametrize(
@@ -167,13 +155,10 @@ def test_records_that_do_not_belong_are_refused(replicate) -> None:
 # --- error rates
 
 
-def test_equal_settings_are_seldom_separated() -> None:
+def test_equal_settings_are_seldom_separated_and_settings_far_apart_always() -> None:
     draw = np.random.default_rng(7)
     wrong = sum(any(s.dropped_in for s in simulate(dict.fromkeys(NAMES, 1.0), 0.1, draw).standings) for _ in range(150))
     assert wrong <= stats.binom.ppf(0.999, 150, 0.05)
-
-
-def test_settings_far_apart_are_separated() -> None:
     draw = np.random.default_rng(8)
     means = dict(zip(NAMES, (1.0, 2.0, 2.0, 2.0), strict=True))
     winners = [simulate(means, 0.1, draw).winner for _ in range(20)]
@@ -203,6 +188,9 @@ def test_who_contends(tied, limit, budget, seed_sd, expected) -> None:
 
 
 @pytest.mark.parametrize("seed_sd", [None, 0.1])
-def test_one_setting_or_none_contends_alone(seed_sd) -> None:
+def test_a_single_setting_contends_where_there_is_one_and_wins_without_replicates(seed_sd) -> None:
     assert choose_contenders([], set(), 4, 16, seed_sd) == ()
     assert choose_contenders(["t0"], set(), 4, 16, seed_sd) == ("t0",)
+    single = state({}, contenders=("a",))
+    assert plan_round(single) == []
+    assert (verdict(single).ended, verdict(single).winner) == ("separated", "a")

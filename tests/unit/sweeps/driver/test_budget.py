@@ -6,26 +6,26 @@ from sweeps.driver.budget import Budget, trials_done
 
 
 class Clock:
-    def __init__(self):
-        self.seconds = 0.0
+    seconds = 0.0
 
     def __call__(self):
         return self.seconds
 
 
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-def test_every_held_device_counts_and_so_do_earlier_starts(clock):
+def test_every_held_device_counts_and_so_do_earlier_starts_until_the_cap_is_spent():
+    clock = Clock()
     budget = Budget(devices=4, cap_hours=None, before_hours=1.5, clock=clock)
     clock.seconds = 1800.0
     assert budget.spent_hours() == pytest.approx(1.5 + 4 * 0.5)
     assert not budget.is_spent()
+    capped = Budget(devices=2, cap_hours=1.0, clock=clock)
+    for seconds, is_spent in ((3599.0, False), (3600.0, True)):
+        clock.seconds = seconds
+        assert capped.is_spent() is is_spent
 
 
-def test_lanes_that_come_and_go_count_while_they_are_there(clock):
+def test_lanes_that_come_and_go_count_while_they_are_there():
+    clock = Clock()
     budget = Budget(devices=4, cap_hours=None, clock=clock)
     clock.seconds = 1800.0
     budget.hold(1)
@@ -39,15 +39,8 @@ def test_lanes_that_come_and_go_count_while_they_are_there(clock):
     assert budget.forecast_hours(3.0, 4) == pytest.approx(4 * 0.5 + 3 + 1)
 
 
-def test_the_cap_is_reached_when_it_is_spent(clock):
-    budget = Budget(devices=2, cap_hours=1.0, clock=clock)
-    clock.seconds = 1799.0
-    assert not budget.is_spent()
-    clock.seconds = 1800.0
-    assert budget.is_spent()
-
-
-def test_the_forecast_is_what_was_spent_and_the_measured_speed_for_the_rest(clock):
+def test_the_forecast_is_what_was_spent_and_the_measured_speed_for_the_rest():
+    clock = Clock()
     budget = Budget(devices=1, cap_hours=None, clock=clock)
     clock.seconds = 360.0  # the lanes start and the base model is scored
     assert budget.forecast_hours(1.0, 10) is None, "the search has not begun"

@@ -63,15 +63,9 @@ def test_of_a_running_trial_the_best_and_the_last_stay(objectives, expected):
 
 
 objectives = st.dictionaries(st.integers(1, 4), st.sampled_from([0.9, 1.0, 1.1, 1.2, NAN]), max_size=4)
-trials = st.lists(
-    st.builds(
-        lambda setting, competes, found: (setting, competes, found),
-        st.sampled_from("abcdefgh"),
-        st.booleans(),
-        objectives,
-    ),
-    max_size=12,
-).map(lambda found: [Ended(f"t{k}", *one) for k, one in enumerate(found)])
+trials = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.booleans(), objectives), max_size=12).map(
+    lambda found: [Ended(f"t{k}", *one) for k, one in enumerate(found)]
+)
 
 
 @given(trials=trials, most=st.integers(1, 5), contenders=st.sets(st.sampled_from("abcdefgh"), max_size=4))
@@ -109,14 +103,12 @@ class Folder:
     """A sweep's folder, of which trials end one after another."""
 
     def __init__(self, path):
-        self.path, self.ledger, self.cleaner = path, Ledger(path), None
+        self.path, self.ledger, self.store = path, Ledger(path), SweepStore(WorkingCopy(path))
         self.start()
 
     def start(self, most=2, contenders=()):
-        events, _ = self.ledger.read()
-        self.cleaner = CheckpointCleaner(
-            SweepStore(WorkingCopy(self.path)), self.ledger, most, {"x": 1.0}, ended_trials(events), contenders
-        )
+        ended = ended_trials(self.ledger.read()[0])
+        self.cleaner = CheckpointCleaner(self.store, self.ledger, most, {"x": 1.0}, ended, contenders)
 
     def end(self, record):
         for point in record["checkpoints"]:
@@ -149,6 +141,10 @@ def test_the_disk_holds_what_the_ledger_says(tmp_path):
     assert seen == ["a2", "a2", "a2 b1", "a2 c1", "a-s11 c1"]
     (first, *_) = ended_trials(folder.ledger.read()[0])
     assert [point["areas"]["x"]["nll"] for point in first["checkpoints"]] == [1.3, 1.1]  # scores stay
+    folder.start("all")
+    folder.end(record("d", s1=1.3, s2=1.1))
+    folder.end(record("q", "pruned", s1=0.5))
+    assert folder.on_disk() == folder.by_ledger() == ["a-s11", "c1", "d1", "d2", "q1"]
 
 
 def test_a_start_removes_what_a_killed_driver_had_given_up_and_goes_on(tmp_path):
@@ -161,11 +157,3 @@ def test_a_start_removes_what_a_killed_driver_had_given_up_and_goes_on(tmp_path)
     for name, value in (("b", 1.0), ("c", 0.9), ("d", 0.8)):
         folder.end(record(name, s1=value))
     assert folder.on_disk() == folder.by_ledger() == ["a2", "c1", "d1"]
-
-
-def test_all_can_be_kept(tmp_path):
-    folder = Folder(tmp_path)
-    folder.start("all")
-    folder.end(record("a", s1=1.3, s2=1.1))
-    folder.end(record("p", "pruned", s1=0.5))
-    assert folder.on_disk() == folder.by_ledger() == ["a1", "a2", "p1"]

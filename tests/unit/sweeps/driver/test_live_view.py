@@ -69,7 +69,7 @@ def test_a_second_attempt_is_timed_and_drawn_by_itself() -> None:
     assert (row["state"], row["ETA"], row["curve"]) == ("running (try 2)", "0:50", "▁")
 
 
-def test_the_curve_falls_as_the_loss_does() -> None:
+def test_the_curve_falls_as_the_loss_does_and_shows_a_loss_that_is_not_finite() -> None:
     screen = Screen(terminal=True)
     for step, loss in enumerate([8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0], start=1):
         screen.show(t0=running(step, loss=loss))
@@ -79,9 +79,6 @@ def test_the_curve_falls_as_the_loss_does() -> None:
         screen.show(t0=running(step, loss=0.5))
     curve = screen.row("t0", running(96))["curve"]
     assert (len(curve), curve[0], curve[-1]) == (12, "█", "▁")
-
-
-def test_a_loss_that_is_not_finite_shows_in_the_curve() -> None:
     screen = Screen(terminal=True)
     for step, loss in ((1, 2.0), (2, 1.0), (3, math.nan)):
         screen.show(t0=running(step, loss=loss))

@@ -56,14 +56,10 @@ def record(tmp_path):
     return write
 
 
-def test_a_stopped_trials_line_says_why_beside_what_its_curve_showed(record):
-    (line,) = record(job("t1", "pruned", [OWN]))
+def test_a_stopped_trials_line_says_why_and_a_trial_that_was_done_before_the_stop_was_not_stopped(record):
+    line, complete, other = record(job("t1", "pruned", [OWN]), job("t2", "complete"), job("t3", "pruned"))
     assert [finding["rule"] for finding in line["findings"]] == ["warmup_spike", "dominated"]
     assert line["predicted"] == 1.25
-
-
-def test_a_trial_that_was_done_before_the_stop_reached_it_was_not_stopped(record):
-    complete, other = record(job("t2", "complete"), job("t3", "pruned"))
     assert (complete["findings"], other["findings"]) == ([], [])
     assert other["predicted"] is None
 

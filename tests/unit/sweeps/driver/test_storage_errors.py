@@ -17,14 +17,8 @@ from sweeps.driver.storage_errors import StorageLostError, reported_in_one_line
     ],
 )
 def test_storage_that_can_not_be_written_is_one_line(tmp_path, number, reason, action):
-    def search():
-        try:
-            raise OSError(number, reason, "/sweeps/demo/ledger.jsonl")
-        except OSError as error:
-            raise RuntimeError("the search failed") from error
-
     with pytest.raises(StorageLostError) as caught, reported_in_one_line(tmp_path, Interrupt()):
-        search()
+        raise RuntimeError("the search failed") from OSError(number, reason, "/sweeps/demo/ledger.jsonl")
     assert str(caught.value) == (
         f"/sweeps/demo/ledger.jsonl: must be writable, got {reason}; "
         f"{action}, then continue: python -m sweeps.run --resume {tmp_path}"

@@ -29,14 +29,11 @@ def supervisor(*states, stop=False):
     return Supervisor(SimpleNamespace(**flags), lanes, Recorder(*states), None, None), calls
 
 
-def test_all_ends_are_returned_and_counted_meanwhile():
+def test_all_ends_are_returned_and_counted_meanwhile_and_a_failed_job_is_an_error_at_once():
     watch, calls = supervisor("complete", "complete")
     counts = []
     assert watch.run_jobs(JOBS, on_wait=counts.append).keys() == JOBS.keys()
     assert (counts, calls) == ([1, 2], list(JOBS))
-
-
-def test_a_failed_job_is_an_error_at_once_and_named():
     with pytest.raises(LanesFailedError, match="baseline:home could not be done: E: a"):
         supervisor("failed")[0].run_jobs(JOBS)
 

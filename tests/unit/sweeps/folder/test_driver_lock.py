@@ -32,17 +32,13 @@ def holder(tmp_path):
     os.kill(child, 9)
 
 
-def test_the_second_driver_is_refused_and_told_who_holds_the_lock(holder, tmp_path):
-    process, _ = holder
+def test_a_second_driver_is_refused_until_the_first_is_killed_though_its_child_lives_on(holder, tmp_path):
+    process, child = holder
     with pytest.raises(UserError) as caught, one_driver(tmp_path):
         pass
     line = str(caught.value)
     assert line.startswith(f"{tmp_path}: must have one driver at a time, got process {process.pid} on ")
     assert line.endswith("; wait for its end, or stop it")
-
-
-def test_a_killed_driver_frees_the_lock_though_its_child_lives_on(holder, tmp_path):
-    process, child = holder
     process.kill()
     process.wait()
     os.kill(child, 0)
@@ -51,7 +47,7 @@ def test_a_killed_driver_frees_the_lock_though_its_child_lives_on(holder, tmp_pa
         assert time.monotonic() - started < 5
 
 
-def test_the_lock_follows_a_folder_that_is_renamed(tmp_path):
+def test_the_lock_follows_a_folder_that_is_renamed_and_one_that_cannot_be_locked_is_a_users_error(tmp_path):
     (tmp_path / "draft").mkdir()
     with one_driver(tmp_path / "draft"):
         (tmp_path / "draft").rename(tmp_path / "sweep")
@@ -59,9 +55,6 @@ def test_the_lock_follows_a_folder_that_is_renamed(tmp_path):
             pass
     with one_driver(tmp_path / "sweep"):
         pass
-
-
-def test_a_folder_that_cannot_be_locked_is_an_error_of_one_line(tmp_path):
     (tmp_path / LOCK_FILE).mkdir()
     with pytest.raises(UserError, match=r"driver.lock: must be writable, got Is a directory"), one_driver(tmp_path):
         pass

@@ -37,7 +37,8 @@ def test_a_parent_is_a_sweep_or_an_id(tmp_path, parent):
     assert [error.where for error in check_parent(own)] == ["parent"]
 
 
-def test_what_the_first_start_recorded_stands(tmp_path, parent):
+def test_sweeps_have_ids_of_their_own_and_what_the_first_start_recorded_stands(tmp_path, parent):
+    assert len({identify(config(tmp_path), Ledger(tmp_path))["sweep_id"] for _ in range(20)}) == 20
     given = config(tmp_path, parent)
     given.folder.mkdir()
     ledger = Ledger.of_new_driver(given.folder)
@@ -46,11 +47,6 @@ def test_what_the_first_start_recorded_stands(tmp_path, parent):
     ledger.append("sweep_started", **first)
     (parent / "manifest.json").unlink()
     assert identify(given, Ledger.of_new_driver(given.folder)) == first
-
-
-def test_two_sweeps_have_two_ids(tmp_path):
-    ids = {identify(config(tmp_path), Ledger(tmp_path))["sweep_id"] for _ in range(20)}
-    assert len(ids) == 20
 
 
 def test_a_job_is_sent_no_relative_parent(tmp_path):

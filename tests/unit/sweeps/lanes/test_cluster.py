@@ -46,6 +46,10 @@ def test_refuses_more_than_there_is(nodes, asked, may_grow):
         divide(nodes, ResourcesConfig(**asked), may_grow=may_grow)
 
 
+def test_lanes_may_be_asked_for_that_an_autoscaler_has_to_make_room_for():
+    assert divide(BOX, ResourcesConfig(lanes=16), may_grow=True).lanes == 16
+
+
 @pytest.mark.parametrize(
     ("nodes", "plan", "lanes"),
     [
@@ -59,10 +63,6 @@ def test_refuses_more_than_there_is(nodes, asked, may_grow):
 )
 def test_counts_the_lanes_that_nodes_hold(nodes, plan, lanes):
     assert room_for(nodes, plan) == lanes
-
-
-def test_lanes_may_be_asked_for_that_an_autoscaler_has_to_make_room_for():
-    assert divide(BOX, ResourcesConfig(lanes=16), may_grow=True).lanes == 16
 
 
 @pytest.mark.parametrize(

@@ -52,33 +52,18 @@ def error(**more):
     return {"kind": "error", "error": "boom", **more}
 
 
-async def test_jobs_are_leased_in_order_and_once(dispatcher):
-    await submit(dispatcher, "one", "two")
-    assert [(await lease(dispatcher, lane))["job_id"] for lane in "ab"] == ["one", "two"]
+async def test_jobs_are_leased_in_order_and_once_and_the_same_seq_repeats_the_lease(dispatcher):
+    await submit(dispatcher, "one", "two", "three")
+    asked = [("a", 0), ("a", 0), ("a", 1), ("a", 1), ("b", 0)]
+    leased = [(await lease(dispatcher, lane, seq=seq))["job_id"] for lane, seq in asked]
+    assert leased == ["one", "one", "two", "two", "three"]
     assert await lease(dispatcher, "c") == WAIT
 
 
-async def test_a_job_that_comes_after_the_interrupt_ends_as_interrupted(dispatcher):
-    await dispatcher.interrupt()
-    await submit(dispatcher, "late")
-    await dispatcher.cancel("late", "pruned")
-    assert await end_of(dispatcher, "late") == "interrupted"
-    assert await lease(dispatcher) == WAIT
-
-
-async def test_the_same_seq_repeats_the_lease(dispatcher):
-    await submit(dispatcher, "one", "two")
-    leased = [(await lease(dispatcher, seq=seq))["job_id"] for seq in (0, 0, 1, 1)]
-    assert leased == ["one", "one", "two", "two"]
-
-
-async def test_submitting_again_attaches(held):
+async def test_submitting_again_attaches_and_reports_are_relayed_once_each(held):
     await submit(held, "one")
     assert await lease(held, "b") == WAIT
     assert held.queue.jobs["one"].lane == "a"
-
-
-async def test_reports_are_relayed_once_each(held):
     for seq in (1, 1, 2):
         await held.post("a", 1, "one", 1, {"kind": "areas", "seq": seq, "areas": {}, "objective": 1.0})
     for after, expected in ((0, [1, 2]), (1, [2])):
@@ -93,13 +78,11 @@ async def test_a_new_incarnation_requeues_only_its_own_lanes_jobs(dispatcher):
     assert [(job.state, job.attempt) for job in dispatcher.queue.jobs.values()] == [("queued", 2), ("running", 1)]
 
 
-async def test_a_dead_incarnation_is_not_heard(dispatcher):
-    await submit(dispatcher, "one")
-    await lease(dispatcher, incarnation=1)
-    await again(dispatcher)
-    assert not await dispatcher.post("a", 1, "one", 1, end())
-    assert dispatcher.queue.jobs["one"].state == "queued"
-    assert await lease(dispatcher, seq=5) == STOP
+async def test_a_dead_incarnation_is_not_heard(held):
+    await again(held)
+    assert not await held.post("a", 1, "one", 1, end())
+    assert held.queue.jobs["one"].state == "queued"
+    assert await lease(held, seq=5) == STOP
 
 
 @pytest.mark.parametrize(("errors", "state", "attempt"), [(1, "queued", 2), (2, "ended", 2)])
@@ -120,34 +103,35 @@ async def test_errors_are_counted_by_trial(dispatcher, errors, state, attempt):
         ("stopped", "interrupted", "interrupted"),
         ("complete", "pruned", "complete"),  # the cancellation came after the last step
         ("diverged", "pruned", "diverged"),
+        ("preempted", "pruned", "pruned"),  # it was cancelled before its lane left
     ],
 )
 async def test_a_cancelled_trial_ends_with_the_reason(held, reported, why, state):
     await held.cancel("one", why)
     await held.cancel("one", "failed")
     assert await held.watch("a", 1, "one", 1, 0.0) is True
-    await held.post("a", 1, "one", 1, end(reported))
-    assert held.queue.jobs["one"].end["state"] == state
+    await held.post("a", 1, "one", 1, end(reported, steps=3))
+    assert held.queue.jobs["one"].end == {"state": state, "steps": 3}
 
 
-async def test_a_queued_trial_that_is_cancelled_never_starts(dispatcher):
+async def test_a_trial_that_is_cancelled_in_the_queue_or_comes_after_the_interrupt_never_starts(dispatcher):
     await submit(dispatcher, "one")
     await dispatcher.cancel("one", "interrupted")
     assert await lease(dispatcher) == WAIT
-    assert await end_of(dispatcher, "one") == "interrupted"
+    await dispatcher.interrupt()
+    await submit(dispatcher, "late")
+    await dispatcher.cancel("late", "pruned")
+    assert [await end_of(dispatcher, name) for name in ("one", "late")] == ["interrupted", "interrupted"]
+    assert await lease(dispatcher) == WAIT
 
 
-async def test_a_cancelled_trial_whose_lane_dies_is_not_tried_again(held):
-    await held.cancel("one", "pruned")
-    await again(held)
-    assert held.queue.jobs["one"].end["state"] == "pruned"
-
-
-async def test_cancelling_wakes_the_watch_at_once(held):
+async def test_cancelling_wakes_the_watch_at_once_and_the_trial_of_a_lane_that_then_dies_is_not_tried_again(held):
     watch = asyncio.create_task(held.watch("a", 1, "one", 1, 10.0))
     await asyncio.sleep(0)
     await held.cancel("one", "pruned")
     assert await asyncio.wait_for(watch, 1.0) is True
+    await again(held)
+    assert held.queue.jobs["one"].end["state"] == "pruned"
 
 
 async def test_a_restarted_dispatcher_adopts_what_lanes_hold(monkeypatch):
@@ -218,11 +202,9 @@ async def test_a_restarted_dispatcher_hands_out_nothing_before_it_knows_what_has
     assert [await end_of(dispatcher, name) for name in ("one", "two")] == ["complete", "pruned"]
 
 
-async def test_of_two_incarnations_that_a_young_dispatcher_hears_the_later_counts(dispatcher):
-    await submit(dispatcher, "one")
-    await lease(dispatcher, incarnation=4)
-    assert (await lease(dispatcher, incarnation=5))["job_id"] == "one"
-    assert await lease(dispatcher, incarnation=4, seq=1) == STOP
+async def test_of_two_incarnations_that_a_young_dispatcher_hears_the_later_counts(held):
+    assert (await lease(held, incarnation=2))["job_id"] == "one"
+    assert await lease(held, seq=1) == STOP
 
 
 async def test_a_lane_that_asks_a_restarted_dispatcher_for_its_work_waits_until_that_is_known():
@@ -234,7 +216,7 @@ async def test_a_lane_that_asks_a_restarted_dispatcher_for_its_work_waits_until_
     assert await asyncio.wait_for(asked, 1.0) == WORK
 
 
-async def test_an_error_that_trials_shared_is_nobodys_and_each_is_tried_again_alone(dispatcher):
+async def test_an_error_that_trials_shared_is_nobodys_and_each_is_tried_again_by_itself(dispatcher):
     await submit(dispatcher, "one", "two", slots=2)
     for seq, name in enumerate(("one", "two")):
         await lease(dispatcher, seq=seq)
@@ -248,7 +230,7 @@ async def test_an_error_that_trials_shared_is_nobodys_and_each_is_tried_again_al
     assert dispatcher.queue.jobs["two"].errors == []
 
 
-async def test_trials_whose_worker_is_lost_twice_are_tried_alone(dispatcher):
+async def test_trials_whose_worker_is_lost_twice_are_tried_one_at_a_time(dispatcher):
     dispatcher.queue.max_failures = 5
     await submit(dispatcher, "one", "two", slots=2)
     slots = []
@@ -271,12 +253,6 @@ async def test_a_preempted_trial_is_queued_again_and_has_not_failed(dispatcher):
     assert (job["end"]["state"], job["attempt"], job["preempted"]) == ("complete", 6, 5)
 
 
-async def test_a_trial_that_was_cancelled_before_its_lane_left_has_ended(held):
-    await held.cancel("one", "pruned")
-    await held.post("a", 1, "one", 1, end("preempted", steps=3))
-    assert held.queue.jobs["one"].end == {"state": "pruned", "steps": 3}
-
-
 async def test_a_lane_that_leaves_gives_back_what_it_has_not_begun_and_gets_no_more(held):
     await held.leave("a", 1)
     assert await lease(held, seq=1) == STOP
@@ -291,4 +267,4 @@ async def test_a_full_disk_fails_no_job_and_stops_the_leasing(held):
     assert not await held.post("a", 1, "one", 1, report)
     status = await held.status()
     assert (status["jobs"]["one"]["state"], status["disk_full"]) == ("queued", full)
-    assert await lease(held, seq=1) == {"do": "wait"}
+    assert await lease(held, seq=1) == WAIT

@@ -108,7 +108,7 @@ class Play:
     restarts=st.sets(st.integers(1, 8), max_size=2),
     pauses=st.lists(st.integers(0, 5), min_size=1, max_size=12),
 )
-def test_every_wait_ends_and_every_end_is_told_once(lanes, jobs, errors, cancelled, restarts, pauses):
+def test_every_wait_ends_and_every_end_is_recorded_once(lanes, jobs, errors, cancelled, restarts, pauses):
     play = Play(lanes, jobs, errors, cancelled, restarts, pauses)
     relayed, recorded = asyncio.run(asyncio.wait_for(play.run(), HANGS_AFTER_SECONDS))
     assert sorted(recorded) == sorted(play.jobs)

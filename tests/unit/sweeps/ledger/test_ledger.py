@@ -35,19 +35,13 @@ def kinds(ledger):
     return [event["event"] for event in ledger.read()[0]]
 
 
-def test_a_new_driver_gets_a_higher_epoch_than_all_before(tmp_path):
+def test_a_new_driver_gets_a_higher_epoch_and_ends_one_that_began_before_it_and_whose_lock_failed(tmp_path):
     assert Ledger.of_new_driver(tmp_path).epoch == 1
-    for epoch in (1, 2):
-        ledger = Ledger.of_new_driver(tmp_path)
-        assert ledger.epoch == epoch
-        ledger.append("sweep_started")
-
-
-def test_a_driver_whose_lock_failed_ends_when_a_newer_one_has_begun(tmp_path):
     old = Ledger.of_new_driver(tmp_path)
     old.append("sweep_started")
     old.append("baseline")
     new = Ledger.of_new_driver(tmp_path)
+    assert (old.epoch, new.epoch) == (1, 2)
     new.append("sweep_started")
     with pytest.raises(UserError, match=f"{tmp_path}: must have one driver at a time, got driver 2, which began after"):
         old.append("trial_ended")
@@ -89,13 +83,20 @@ def test_a_ledger_cut_at_any_byte_tells_what_was_written_before_and_nothing_else
     assert torn == ([] if cut == 0 or kept > lines or whole[:cut].endswith(b"\n") else [lines + 1])
 
 
-def test_what_an_older_driver_wrote_after_a_newer_one_began_does_not_count(tmp_path):
+def test_what_an_older_driver_wrote_after_a_newer_one_began_does_not_count_and_each_fault_is_named(tmp_path):
     new = Ledger(tmp_path, epoch=2)
     lines = [("one", 1), ("two", 2), ("late", 1), ("three", 2)]
     new.path.write_text("".join(seal({"event": name, "driver_epoch": epoch}) for name, epoch in lines))
     assert kinds(new) == ["one", "two", "three"]
     assert new.read()[1] == [3]
     assert new.faults() == ["ledger.jsonl line 3 was written by driver 1 after driver 2 had begun"]
+    first, second, third = (seal({"event": name}).encode() for name in ("one", "two", "three"))
+    new.path.write_bytes(first + second.replace(b"two", b"tow") + third[:20])
+    assert kinds(new) == ["one"]
+    assert new.faults() == [
+        "ledger.jsonl line 2 is not what was written (its checksum differs)",
+        "ledger.jsonl line 3 was cut off",
+    ]
 
 
 def test_events_of_a_ledger_without_epochs_count(tmp_path):
@@ -114,16 +115,3 @@ def test_an_event_counts_exactly_where_no_newer_driver_wrote_before_it(tmp_path_
     )
     counted = [str(n) for n, epoch in enumerate(epochs) if all(before <= epoch for before in epochs[:n])]
     assert kinds(Ledger(folder)) == counted
-
-
-def test_each_fault_is_told_apart(tmp_path):
-    ledger = Ledger(tmp_path)
-    for name in ("one", "two", "three"):
-        ledger.append(name)
-    first, second, third = ledger.path.read_bytes().splitlines()
-    ledger.path.write_bytes(first + b"\n" + second.replace(b"two", b"tow") + b"\n" + third[:20])
-    assert kinds(ledger) == ["one"]
-    assert ledger.faults() == [
-        "ledger.jsonl line 2 is not what was written (its checksum differs)",
-        "ledger.jsonl line 3 was cut off",
-    ]

@@ -4,12 +4,9 @@ import io
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from rich.console import Console
 
-from sweeps.config.sweep_config import load_config
 from sweeps.phases.baseline import is_enough
-from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.errors import UserError, UserErrors
 
 AREAS = {
@@ -19,13 +16,11 @@ AREAS = {
 
 
 @pytest.fixture
-def judge(tmp_path):
+def judge(load):
     def verdict(*overrides):
-        path = tmp_path / "small.yaml"
-        areas = {"home": {"path": "home.jsonl", "weight": 3.0}, "away": "away.jsonl"}
-        path.write_text(yaml.safe_dump({**SMALL, "heldout": {"areas": areas}}))
+        config = load("heldout.areas.home.weight=3.0", "heldout.areas.away=away.jsonl", *overrides)
         shown = io.StringIO()
-        sweep = SimpleNamespace(config=load_config(path, list(overrides)), console=Console(file=shown))
+        sweep = SimpleNamespace(config=config, console=Console(file=shown))
         return is_enough(sweep, AREAS), shown.getvalue()
 
     return verdict
@@ -48,11 +43,8 @@ def test_a_score_is_enough_from_its_value_on(judge, enough, stops):
     assert ("fine-tuning is not needed" in shown.replace("\n", " ")) is stops
 
 
-def test_nothing_asked_nothing_said(judge):
+def test_the_sweep_goes_on_where_nothing_is_asked_and_says_so_where_the_config_wants_it(judge):
     assert judge() == (False, "")
-
-
-def test_told_otherwise_the_sweep_goes_on_and_says_so(judge):
     enough = "{statement: Answer better., enough: {metric: nll, value: 9.0}, when_enough: continue}"
     found, shown = judge(f"objective={enough}")
     assert found is False
@@ -60,7 +52,7 @@ def test_told_otherwise_the_sweep_goes_on_and_says_so(judge):
 
 
 def test_an_unknown_metric_is_a_clear_error(judge):
-    with pytest.raises(UserError, match=r"area away must have it, got accuracy; it has exact_match, nll, token_f1"):
+    with pytest.raises(UserError, match=r"area home must have it, got accuracy; it has exact_match, nll, token_f1"):
         judge("objective={statement: Answer better., enough: {metric: accuracy, value: 0.5}}")
 
 

@@ -34,10 +34,7 @@ def test_a_replicate_counts_at_the_step_given_and_not_where_it_is_lowest_or_last
 
 
 @pytest.mark.parametrize("state", ["diverged", "failed"])
-def test_a_replicate_that_did_not_complete_has_no_objective(state):
+def test_a_replicate_that_did_not_complete_has_no_objective_and_a_complete_one_must_have_been_scored(state):
     assert replicate_of(record(state, points(1.0)), 10, WEIGHTS) == Replicate("t0", 8, None, state)
-
-
-def test_a_complete_replicate_must_have_been_scored_there():
     with pytest.raises(ValueError, match=r"t0-s8 must have been scored at step 20, got \[10\]"):
         replicate_of(record(checkpoints=points(1.0)), 20, WEIGHTS)

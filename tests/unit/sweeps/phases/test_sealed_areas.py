@@ -21,11 +21,8 @@ class Supervisor:
 
     def run_jobs(self, jobs):
         self.jobs.append(sorted(jobs))
-        return (
-            None
-            if self.cut_short
-            else {name: {"lines": line(work["area"]), "summary": {}} for name, work in jobs.items()}
-        )
+        scored = {name: {"lines": line(work["area"]), "summary": {}} for name, work in jobs.items()}
+        return None if self.cut_short else scored
 
     def say(self, text):
         self.said.append(text)

@@ -3,33 +3,20 @@
 from types import SimpleNamespace
 
 import pytest
-import yaml
 
 from analysis.rank.subset_trials import HALF, QUARTER
 from sweeps.config.sections import SUBSET_FRACTIONS
-from sweeps.config.sweep_config import load_config
 from sweeps.phases.subsets import subset_specs, train_on_subsets
 from sweeps.search.tell import as_trials
-from tests.unit.sweeps.config.test_sweep_config import SMALL
 
 POINT = {"peak_lr": 3e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}
 ORIGIN = {"trial_id": "t0002", "kind": "search", "state": "complete", "seed": 7, "params": POINT, "drawn": None}
 
 
-@pytest.fixture
-def load(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
-    return lambda *overrides: load_config(path, [f"storage_path={tmp_path}", *overrides])
-
-
-def test_they_are_asked_for_and_cost_three_quarters_of_a_trial(load):
+def test_they_are_asked_for_cost_three_quarters_of_a_trial_and_have_its_setting_and_seed(load):
     assert load().more_data.trials == 0.0
     assert load("more_data.subsets=true").more_data.trials == 0.75
     assert SUBSET_FRACTIONS == (QUARTER, HALF), "what is trained is what is read"
-
-
-def test_they_have_the_setting_and_the_seed_of_their_trial():
     quarter, half = subset_specs(ORIGIN)
     assert (quarter.trial_id, half.trial_id) == ("t0002-part25", "t0002-part50")
     assert (quarter.fraction, half.fraction) == (0.25, 0.5)
@@ -59,7 +46,7 @@ def test_what_is_missing_is_trained_once(load, monkeypatch, subsets, winner, end
     assert [spec.trial_id for spec in done] == trained
 
 
-def test_optuna_is_told_nothing_of_them(load):
+def test_they_do_not_reach_optuna(load):
     checkpoint = {"step": 4, "path": "x", "areas": {"home": {"nll": 2.0}}}
     records = [{**ORIGIN, "checkpoints": [checkpoint]}]
     records += [{**records[0], "trial_id": "t0002-part25", "kind": "subset", "replicate_of": "t0002"}]

@@ -23,7 +23,7 @@ def line(n=12, seed=0):
     return x, 1.0 + 0.7 * x + 0.1 * draw.normal(size=n)
 
 
-def test_a_line_gives_the_textbooks_prediction_interval() -> None:
+def test_a_line_gives_the_textbooks_prediction_interval_and_a_trial_left_out_does_not_matter() -> None:
     x, y = line()
     new = 0.4
     found = predict_final((x - new)[:, None], y, np.ones(len(x)))
@@ -35,6 +35,12 @@ def test_a_line_gives_the_textbooks_prediction_interval() -> None:
     assert found.sd == pytest.approx(sd, rel=1e-3)
     assert found.df == len(x) - 2
     assert found.lowest(0.95) == pytest.approx(found.final - stats.t.ppf(0.95, len(x) - 2) * found.sd)
+    mask = np.ones(len(x))
+    mask[3] = 0
+    x[3], y[3] = np.nan, np.nan
+    found = predict_final(x[:, None], y, mask)
+    assert np.isfinite(found.final)
+    assert found.df == len(x) - 1 - 2
 
 
 def test_the_interval_holds_as_often_as_it_says() -> None:
@@ -61,18 +67,8 @@ def test_a_batch_is_what_its_parts_are() -> None:
         assert whole.sd[row] == pytest.approx(float(part.sd))
 
 
-def test_numbers_of_trials_left_out_do_not_matter() -> None:
-    x, y = line()
-    mask = np.ones(len(x))
-    mask[3] = 0
-    x[3], y[3] = np.nan, np.nan
-    found = predict_final(x[:, None], y, mask)
-    assert np.isfinite(found.final)
-    assert found.df == len(x) - 1 - 2
-
-
 @pytest.mark.parametrize(("trials", "known"), [(0, False), (1, False), (LEAST_DF + 1, False), (LEAST_DF + 2, True)])
-def test_few_trials_foretell_nothing(trials, known) -> None:
+def test_few_trials_predict_nothing(trials, known) -> None:
     x, y = line()
     found = predict_final(x[:trials, None], y[:trials], np.ones(trials))
     assert np.isfinite(found.final) == known
@@ -115,13 +111,10 @@ def test_a_gap_is_held_against_the_greatest_late_fall(gap, falls, expected) -> N
     assert out_of_reach(np.array(gap), np.array(falls), 0.9) == pytest.approx(expected)
 
 
-def test_nothing_is_known_of_a_direction_in_which_no_trial_differs() -> None:
+def test_nothing_is_known_where_no_trial_differs_and_a_fit_by_luck_is_held_to_the_trials_own_noise() -> None:
     x, y = line()
     same = np.column_stack([x, np.full(len(x), -3.0)])  # the trial in question lies 3 units away from all
     assert predict_final(same, y, np.ones(len(x))).sd > 100 * predict_final(x[:, None], y, np.ones(len(x))).sd
-
-
-def test_a_fit_by_luck_is_held_to_the_trials_own_noise() -> None:
     x = np.array([0.0, 1.0, 2.0, 3.0])
     found = predict_final(x[:, None] - 1.0, 2 * x, np.ones(4), own_noise=0.1)
     assert found.scatter == pytest.approx(2 * 0.1, rel=1e-3)

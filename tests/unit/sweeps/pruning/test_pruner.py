@@ -2,17 +2,15 @@
 
 import json
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import yaml
 
-from sweeps.config.sweep_config import load_config
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.trial_record import StoppedTrials
 from sweeps.pruning.pruner import Pruner
-from tests.unit.sweeps.config.test_sweep_config import SMALL
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.storage.working_copy import WorkingCopy
@@ -22,19 +20,9 @@ STEPS = SAMPLES // BATCH
 BASE = 3.0
 
 
-class Lanes:
-    def __init__(self):
-        self.calls = []
-
-    def cancel(self, *arguments):
-        self.calls.append(("cancel", *arguments))
-
-
 @pytest.fixture
-def sweep(tmp_path):
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump({**SMALL, "storage_path": str(tmp_path), "training": {"batch_size": BATCH}}))
-    config = load_config(path)
+def sweep(load):
+    config = load(f"training.batch_size={BATCH}")
     config.folder.mkdir()
     areas = {name: {"nll": BASE} for name in config.heldout.areas}
     (config.folder / "baseline.json").write_text(json.dumps({"areas": areas}))
@@ -43,7 +31,7 @@ def sweep(tmp_path):
 
 @pytest.fixture
 def lanes():
-    return Lanes()
+    return Mock(spec=["cancel"])
 
 
 @pytest.fixture
@@ -73,9 +61,8 @@ def write(config, trial, losses, steps=STEPS, append=False):
 
 
 def record(trial, final):
-    areas = {"home": {"nll": final}}
-    fields = trial.model_dump()
-    return {**fields, "state": "complete", "checkpoints": [{"step": STEPS, "path": "x", "areas": areas}]}
+    point = {"step": STEPS, "path": "x", "areas": {"home": {"nll": final}}}
+    return {**trial.model_dump(), "state": "complete", "checkpoints": [point]}
 
 
 def job(step, **more):
@@ -100,7 +87,7 @@ def test_a_hopeless_trial_is_stopped_once_with_its_numbers_in_the_ledger(sweep, 
     specs |= {late.trial_id: late}
     for _ in range(2):
         pruner.update(specs, {late.trial_id: job(12)}, ended)
-    assert lanes.calls == [("cancel", "t99", "pruned")]
+    lanes.cancel.assert_called_once_with("t99", "pruned")
     (event,) = Ledger(sweep.folder).read()[0]
     assert (event["event"], event["trial_id"], event["rule"]) == ("trial_stopped", "t99", "dominated")
     assert event["evidence"]["behind_best"] > 0
@@ -123,7 +110,7 @@ def test_a_promising_trial_goes_on_and_its_curve_is_read_line_by_line(sweep, pru
         write(sweep, good, curve, steps=steps, append=steps > 3)
         pruner.update(specs, {good.trial_id: job(steps)}, ended)
         assert len(pruner._readings["t99"].lines) == steps
-    assert lanes.calls == []
+    lanes.cancel.assert_not_called()
 
 
 def test_before_anything_has_finished_none_is_stopped_and_a_broken_loss_is_left_to_the_loop(sweep, pruner, lanes):
@@ -131,7 +118,7 @@ def test_before_anything_has_finished_none_is_stopped_and_a_broken_loss_is_left_
     write(sweep, bad, np.full(STEPS, 4.0), steps=15)
     write(sweep, broken, np.where(np.arange(STEPS) < 5, 2.0, np.nan), steps=15)
     pruner.update({t.trial_id: t for t in (bad, broken)}, {t.trial_id: job(15) for t in (bad, broken)}, [])
-    assert lanes.calls == []
+    lanes.cancel.assert_not_called()
     assert pruner.stopped.predictions == {}
 
 
@@ -149,7 +136,7 @@ def test_a_replicate_is_never_stopped(sweep, pruner, lanes):
     again = spec(99).model_copy(update={"kind": "replicate", "replicate_of": "t1", "seed": 1})
     write(sweep, again, np.full(STEPS, 9.0), steps=12)
     pruner.update({**specs, "t99": again}, {"t99": job(12)}, ended)
-    assert lanes.calls == []
+    lanes.cancel.assert_not_called()
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -33,8 +33,8 @@ def start(submitted):
 
     def search(config, *points, submitted_before=0, room=None):
         config.folder.mkdir(exist_ok=True)
-        beginning = Beginning(points, submitted=submitted_before)
-        return SweepSearch(config, BASE, Launch({"lanes": "x"}, submitted.append, room), beginning)
+        launch = Launch({"lanes": "x"}, submitted.append, room)
+        return SweepSearch(config, BASE, launch, Beginning(points, submitted=submitted_before))
 
     return search
 
@@ -84,10 +84,13 @@ def test_the_study_file_after_one_trial_of_each_end(config, search):
     assert trials["t0004"].intermediate_values == {5: 1.1}
 
 
-def test_closing_leaves_no_trial_running(config, search):
+def test_one_end_of_each_trial_counts_and_closing_leaves_none_running(config, search):
     search.suggest("a")
     search.suggest("b")
     search.on_trial_complete("a", result("complete", 1.5))
+    search.on_trial_complete("a", result("complete", 0.1))
+    search.on_trial_result("a", result("running", 0.1))
+    assert study(config).trials[0].value == 1.5
     assert [trial.state for trial in study(config).trials] == [TrialState.COMPLETE, TrialState.RUNNING]
     search.close()
     assert [trial.state for trial in study(config).trials] == [TrialState.COMPLETE, TrialState.FAIL]
@@ -103,14 +106,6 @@ def test_a_pruned_trial_without_prediction_counts_as_the_worst_that_completed(co
     search.on_trial_complete("q", result("running", 0.5))
     assert by_id(config)["t0001"].value == BASE
     assert by_id(config)["t0005"].value == 1.7
-
-
-def test_a_trial_is_told_once(config, search):
-    search.suggest("a")
-    search.on_trial_complete("a", result("complete", 1.5))
-    search.on_trial_complete("a", result("complete", 0.1))
-    search.on_trial_result("a", result("running", 0.1))
-    assert study(config).trials[0].value == 1.5
 
 
 def test_the_study_of_a_resumed_sweep_says_the_same(config, search, submitted):
@@ -141,8 +136,7 @@ def test_replicates_are_repeated_observations(config, search, submitted):
     search.suggest("a")
     search.on_trial_complete("a", result("complete", 1.5))
     search.close()
-    own = {"trial_id": "t0001-r1", "seed": 1, "kind": "replicate", "replicate_of": "t0001"}
-    again = submitted[0].model_copy(update=own)
+    again = submitted[0].model_copy(update={"trial_id": "t0001-r1", "kind": "replicate", "replicate_of": "t0001"})
     tell_replicates(config, [record(again, "complete", [record_point(1.6)])], BASE)
     first, second = study(config).trials
     assert (first.value, second.value) == (1.5, 1.6)
@@ -161,10 +155,10 @@ def record(spec, state, points, predicted=None):
 
 
 def test_the_recommended_point_comes_first_and_fixed_values_are_kept(search, submitted):
-    first, second = search.suggest("a")["spec"], search.suggest("b")["spec"]
-    assert first["params"] == pytest.approx(POINT)
-    assert second["params"]["peak_lr"] != first["params"]["peak_lr"]
-    assert second["params"]["decay_floor"] == 4e-5
+    first, second = (search.suggest(name)["spec"]["params"] for name in "ab")
+    assert first == pytest.approx(POINT)
+    assert second["peak_lr"] != first["peak_lr"]
+    assert second["decay_floor"] == 4e-5
     assert [spec.trial_id for spec in submitted] == ["t0001", "t0002"]
 
 

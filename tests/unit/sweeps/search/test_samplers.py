@@ -20,8 +20,15 @@ from sweeps.search.search_space import SPACING, WARM_START, UnitCube, distributi
 from trainables.errors import UserError
 
 
-def new_study(config, trials_done=0):
-    return optuna.create_study(sampler=make_sampler(config, trials_done))
+@pytest.fixture
+def begin(load):
+    """A small config with overrides, and a study with its sampler."""
+
+    def begin(*overrides, trials_done=0):
+        config = load(*overrides)
+        return config, optuna.create_study(sampler=make_sampler(config, trials_done))
+
+    return begin
 
 
 def ask(study, config):
@@ -46,10 +53,9 @@ def test_cmaes_without_its_package_says_what_to_install(load, monkeypatch):
         make_sampler(load("search.sampler=cmaes"), 0)
 
 
-def test_cmaes_searches_around_the_best(load):
+def test_cmaes_searches_around_the_best(begin):
     pytest.importorskip("cmaes")
-    config = load("search.sampler=cmaes")
-    study = new_study(config)
+    config, study = begin("search.sampler=cmaes")
     cube = UnitCube(distributions(config))
     for _ in range(40):
         trial = ask(study, config)
@@ -59,9 +65,8 @@ def test_cmaes_searches_around_the_best(load):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_eight_lanes_get_no_near_duplicates_and_every_value_is_inside_the_space(load, name):
-    config = load(f"search.sampler={name}", "search.trials=14", "space.decay_floor={low: 2e-5, high: 4e-5}")
-    study = new_study(config)
+def test_eight_lanes_get_no_near_duplicates_and_every_value_is_inside_the_space(begin, name):
+    config, study = begin(f"search.sampler={name}", "search.trials=14", "space.decay_floor={low: 2e-5, high: 4e-5}")
     assert type(study.sampler.model) is KINDS[name]
     running = [ask(study, config) for _ in range(8)]
     for step in range(6):
@@ -79,9 +84,8 @@ class Stubborn(RandomSampler):
         return param_distribution.low
 
 
-def test_a_proposal_on_top_of_a_trial_is_drawn_again_and_that_is_recorded(load):
-    config = load("search.sampler=random")
-    study = new_study(config)
+def test_a_proposal_on_top_of_a_trial_is_drawn_again_and_that_is_recorded(begin):
+    config, study = begin("search.sampler=random")
     study.sampler.model = Stubborn()
     for _ in range(3):
         ask(study, config)
@@ -94,10 +98,9 @@ def test_a_proposal_on_top_of_a_trial_is_drawn_again_and_that_is_recorded(load):
         assert 1 <= trial.user_attrs["moved"]["tries"] <= REDRAWS
 
 
-def test_a_space_of_few_whole_numbers_ends_in_repetition_not_in_a_loop(load):
+def test_a_space_of_few_whole_numbers_ends_in_repetition_not_in_a_loop(begin):
     only_rank = ["space.peak_lr=1e-4", "space.warmup_fraction=0.05", "space.lora_r={low: 4, high: 6}"]
-    config = load("search.sampler=random", *only_rank)
-    study = new_study(config)
+    config, study = begin("search.sampler=random", *only_rank)
     ranks = [ask(study, config).params["lora_r"] for _ in range(4)]
     assert sorted(set(ranks)) == [4, 5, 6]
     assert study.trials[-1].user_attrs["moved"]["tries"] == REDRAWS
@@ -116,9 +119,8 @@ def test_failed_trials_and_those_of_earlier_sweeps_may_be_proposed_again(load):
 
 
 @pytest.mark.parametrize("name", ["gp", "tpe"])
-def test_the_first_trials_are_spread_over_the_space_and_then_the_model_takes_over(load, name):
-    config = load(f"search.sampler={name}", "search.startup_trials=4")
-    study = new_study(config)
+def test_the_first_trials_are_spread_over_the_space_and_then_the_model_takes_over(begin, name):
+    config, study = begin(f"search.sampler={name}", "search.startup_trials=4")
     asked = []
     model = study.sampler.model.sample_relative
     study.sampler.model.sample_relative = lambda *args: asked.append(len(study.get_trials())) or model(*args)
@@ -132,18 +134,16 @@ def test_the_first_trials_are_spread_over_the_space_and_then_the_model_takes_ove
     assert len(asked) == 1
 
 
-def test_a_given_setting_costs_no_proposal(load):
-    config = load("search.sampler=gp")
-    study = new_study(config)
+def test_a_given_setting_costs_no_proposal(begin):
+    config, study = begin("search.sampler=gp")
     study.sampler.quasi_random.sample_relative = None
     study.enqueue_trial({"peak_lr": 1e-4, "warmup_fraction": 0.05})
     assert ask(study, config).params == {"peak_lr": 1e-4, "warmup_fraction": 0.05}
 
 
-def test_the_gp_finds_a_basin_beside_a_cliff(load):
+def test_the_gp_finds_a_basin_next_to_a_cliff(begin):
     """A tenth of the range holds settings a hundred times nearer to each other than to the diverged ones."""
-    config = load("search.sampler=gp", "space.warmup_fraction=0.05")
-    study = new_study(config)
+    config, study = begin("search.sampler=gp", "space.warmup_fraction=0.05")
     cube = UnitCube(distributions(config))
     for _ in range(14):
         trial = ask(study, config)
@@ -153,14 +153,10 @@ def test_the_gp_finds_a_basin_beside_a_cliff(load):
     assert np.median(np.abs(np.array(chosen) - 0.6)) < 0.1
 
 
-def test_proposals_are_the_same_for_the_same_seed_and_others_after_a_restart(load):
-    config = load("search.sampler=gp")
-
-    def first(trials_done):
-        return ask(new_study(config, trials_done), config).params
-
-    assert first(0) == first(0)
-    assert first(0) != first(3)
+def test_proposals_are_the_same_for_the_same_seed_and_others_after_a_restart(begin):
+    begun = [begin("search.sampler=gp", trials_done=done) for done in (0, 0, 3)]
+    first, same, restarted = (ask(study, config).params for config, study in begun)
+    assert first == same != restarted
 
 
 def test_flattened_values_keep_their_order_and_the_lower_half():
@@ -191,17 +187,16 @@ def test_levels_of_a_grid(names, trials, levels):
         assert sorted(set(np.floor(count * column))) == list(range(count))
 
 
-def test_the_grid_is_placed_by_the_seed_and_goes_on_after_a_restart(load):
-    config = load("search.sampler=grid", "search.trials=8")
-    other = load("search.sampler=grid", "search.trials=8", "seed=1")
-    study = new_study(config)
+def test_the_grid_is_placed_by_the_seed_and_goes_on_after_a_restart(begin):
+    grid_of_eight = ["search.sampler=grid", "search.trials=8"]
+    config, study = begin(*grid_of_eight)
     whole = [ask(study, config).params for _ in range(8)]
-    assert ask(new_study(other), other).params not in whole
+    other, study = begin(*grid_of_eight, "seed=1")
+    assert ask(study, other).params not in whole
 
-    again = new_study(config, trials_done=3)
-    again.add_trials([
-        create_trial(value=1.0, params=params, distributions=distributions(config)) for params in whole[:3]
-    ])  # fmt: skip
+    _, again = begin(*grid_of_eight, trials_done=3)
+    space = distributions(config)
+    again.add_trials([create_trial(value=1.0, params=params, distributions=space) for params in whole[:3]])
     rest = [ask(again, config).params for _ in range(5)]
     assert rest == whole[3:]
 

@@ -58,7 +58,7 @@ def record(number, state="complete", nll=2.0, drawn=None, kind="search", **param
     }
 
 
-def test_finished_trials_are_added_as_optuna_would_be_told_of_them(make_here, earlier):
+def test_finished_trials_are_added_with_the_values_that_optuna_would_get(make_here, earlier):
     records = [
         record(1, nll=2.0),
         record(2, "diverged", nll=9.0, peak_lr=9e-4),
@@ -89,12 +89,6 @@ def test_the_model_starts_at_once_and_may_come_back_to_their_settings(make_here,
     study.sampler.model.sample_relative = lambda *_: {"peak_lr": 1e-4, "warmup_fraction": 0.05}
     study.ask(fixed_distributions=distributions(config))
     assert study.trials[-1].params == {"peak_lr": 1e-4, "warmup_fraction": 0.05}
-
-
-def test_the_ledger_is_believed_before_the_other_file(make_here, earlier):
-    config = earlier(records=[record(1)])
-    Ledger(config.folder).append("trial_ended", trial=record(1, nll=1.25))
-    assert read_warm_start(make_here(), BASE)[0].trials[0].value == 1.25
 
 
 @pytest.mark.parametrize(
@@ -131,9 +125,10 @@ def test_hashes_that_both_sweeps_lack_are_no_agreement(make_here, earlier, hashe
     assert "sha256 is unknown here and unknown there" in read_warm_start(config, BASE)[0].words()
 
 
-def test_shards_of_the_model_may_have_other_names(make_here, earlier):
-    earlier(records=[record(1)], hashes=HASHES | {"model_sha256": {"weights.safetensors": "aa"}})
-    assert len(read_warm_start(make_here(), BASE)[0].trials) == 1
+def test_the_ledger_is_believed_before_the_other_file_and_shards_of_the_model_may_have_other_names(make_here, earlier):
+    config = earlier(records=[record(1)], hashes=HASHES | {"model_sha256": {"weights.safetensors": "aa"}})
+    Ledger(config.folder).append("trial_ended", trial=record(1, nll=1.25))
+    assert [trial.value for trial in read_warm_start(make_here(), BASE)[0].trials] == [1.25]
 
 
 @pytest.mark.parametrize(
@@ -159,21 +154,19 @@ def test_trials_that_this_sweep_could_not_draw_are_counted(make_here, earlier, t
 
 
 def test_the_value_as_drawn_counts_not_as_capped(make_here, earlier):
-    drawn = {"decay_floor": 4.5e-5}
-    earlier("space.decay_floor={low: 4e-5, high: 5e-5}", records=[record(1, drawn=drawn, peak_lr=5.2e-5)])
-    (source,) = read_warm_start(make_here("space.decay_floor={low: 4e-5, high: 5e-5}"), BASE)
+    space = "space.decay_floor={low: 4e-5, high: 5e-5}"
+    earlier(space, records=[record(1, drawn={"decay_floor": 4.5e-5}, peak_lr=5.2e-5)])
+    (source,) = read_warm_start(make_here(space), BASE)
     assert source.trials[0].params["decay_floor"] == 4.5e-5
 
 
-def test_a_sweep_of_another_version_is_named_not_read(make_here, earlier):
+def test_a_sweep_of_another_version_is_named_not_read_and_a_broken_file_is_the_users_error(make_here, earlier):
     folder = earlier(records=[record(1)]).folder
+    whole = (folder / "sweep.yaml").read_text()
     (folder / "sweep.yaml").write_text("name: first\nunheard_of: 1\n")
     (source,) = read_warm_start(make_here(), BASE)
     assert "its sweep.yaml can't be read by this version" in source.words()
-
-
-def test_a_broken_file_is_the_users_error(make_here, earlier):
-    folder = earlier(records=[record(1)]).folder
+    (folder / "sweep.yaml").write_text(whole)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"manifest\.json: must be JSON"):
         read_warm_start(make_here(), BASE)

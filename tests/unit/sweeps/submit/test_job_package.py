@@ -8,9 +8,10 @@ import yaml
 
 from sweeps.config.sweep_config import load_config
 from sweeps.submit.job_package import CONFIG_FILE, pack
-from tests.unit.sweeps.config.test_sweep_config import SMALL
+from tests.unit.sweeps.helpers import SMALL
 from trainables.errors import UserError, UserErrors
 
+pytestmark = pytest.mark.usefixtures("place")
 SECRETS = (".env", ".netrc", "id_rsa", "outputs/old/ledger.jsonl", "own/.env", "own/notes.txt", "data/other.jsonl")
 
 
@@ -24,21 +25,18 @@ def place(tmp_path, monkeypatch):
     scorers = ["exact_match", "own.part:score", "single:score", "json:loads", {"number_within": 0.1}]
     areas = {"home": {"path": "home.jsonl", "scorers": scorers}, "far": "owner/a-hub-id"}
     own = {"data": {"train": "data/train.jsonl"}, "heldout": {"areas": areas}, "storage_path": "/mnt/sweeps"}
-    config = SMALL | own
-    (place / "mine.yaml").write_text(yaml.safe_dump(config))
+    (place / "mine.yaml").write_text(yaml.safe_dump(SMALL | own))
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
-    return place
 
 
 def packed(tmp_path, *overrides):
     folder = tmp_path / "parcel"
     folder.mkdir(exist_ok=True)
-    names = pack(load_config("mine.yaml", list(overrides)), folder)
-    return folder, names
+    return folder, pack(load_config("mine.yaml", list(overrides)), folder)
 
 
-def test_only_what_is_named_is_sent(place, tmp_path):
+def test_only_what_is_named_is_sent(tmp_path):
     folder, names = packed(tmp_path)
     assert names == sorted(
         [CONFIG_FILE, "data/train.jsonl", "home.jsonl", "own/__init__.py", "own/part.py", "single.py"]
@@ -47,18 +45,11 @@ def test_only_what_is_named_is_sent(place, tmp_path):
     code = {name for name in files if name.split("/")[0] in ("sweeps", "trainables", "analysis")}
     assert files - code == set(names)
     assert not any(name.endswith(".pyc") or "/." in name for name in files)
-    assert place.is_dir()
 
 
-@pytest.mark.usefixtures("place")
-def test_the_config_goes_with_its_overrides_resolved(tmp_path):
+def test_the_config_goes_with_its_overrides_resolved_and_the_code_that_is_sent_runs_there(tmp_path):
     folder, _ = packed(tmp_path, "search.trials=5")
     assert load_config(folder / CONFIG_FILE) == load_config("mine.yaml", ["search.trials=5"])
-
-
-@pytest.mark.usefixtures("place")
-def test_the_code_that_is_sent_runs_there(tmp_path):
-    folder, _ = packed(tmp_path)
     code = "import sys; sys.path.insert(0, '.'); import sweeps.run as r; print(r.__file__)"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=True
@@ -75,14 +66,12 @@ def test_the_code_that_is_sent_runs_there(tmp_path):
         ("data.train=../here/data/train.jsonl", "data.train: must lie below the current folder, or be "),
     ],
 )  # fmt: skip
-@pytest.mark.usefixtures("place")
 def test_paths_that_would_be_lost_on_the_cluster_are_refused(tmp_path, override, line):
     with pytest.raises(UserErrors) as caught:
         packed(tmp_path, override)
     assert str(caught.value).startswith(line)
 
 
-@pytest.mark.usefixtures("place")
 def test_large_data_is_not_sent_and_a_scorer_that_is_nowhere_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.submit.job_package.LARGEST_BYTES", 1000)
     with pytest.raises(UserError, match="files sent with a job must be at most"):
