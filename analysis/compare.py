@@ -53,12 +53,12 @@ class Entry:
         pair, separation = self.board["winner"], self.board["separation"]
         scored = self.sweep.heldout(pair["trial_id"]).by_step[pair["step"]]
         items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
-        df = separation["seed_sd_df"]
+        df, spreads = separation["seed_sd_df"], (separation["seed_sd_unblocked"], separation["seed_sd_single"])
         return Winner(
             nll={key: item.nll for key, item in items.items()},
             groups={key: item.group for key, item in items.items()},
             # The larger of the two estimates: a difference that seeds could make must not pass as progress.
-            seed_sd=max(separation["seed_sd_unblocked"], separation["seed_sd_single"]),
+            seed_sd=max((sd for sd in spreads if sd is not None), default=None),
             seed_df=float("inf") if df is None else df,
         )
 

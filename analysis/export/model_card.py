@@ -97,6 +97,8 @@ def _standing(board: dict[str, Any], chosen: Chosen) -> str:
     if chosen.step != chosen.row["step"]:
         return f"exported by name (the trial's best step is {chosen.row['step']})"
     tied = [pair["trial_id"] for pair in board["tied"]]
+    if rank == 1 and (board.get("separation") or {}).get("seed_sd_source") == "unknown":
+        return f"lowest of {trials} trials; whether another setting is as good was not measured"
     if rank == 1 and tied:
         return f"lowest of {trials} trials, not told apart from {', '.join(tied)}"
     return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"

@@ -44,7 +44,10 @@ def checkpoint(pair: Mapping[str, Any]) -> str:
 
 def seed_source(separation: SeparationMethod) -> str:
     """The spread between seeds and its source."""
+    if separation["seed_sd_source"] == "unknown":
+        return "spread between seeds not measured"
     sources = {
+        # only in boards of version 0.1.0
         "prior": "by this project's prior, not measured",
         "config": "by the config",
         "replicates": f"from replicates, {separation['seed_sd_df'] or 0:.0f} degrees of freedom",

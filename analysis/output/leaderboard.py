@@ -86,9 +86,9 @@ class SeparationMethod(TypedDict):
     level: float
     method: str
     comparisons: int
-    seed_sd: float
-    seed_sd_unblocked: float
-    seed_sd_single: float
+    seed_sd: float | None
+    seed_sd_unblocked: float | None
+    seed_sd_single: float | None
     seed_sd_source: str
     seed_sd_df: float | None
     seed_sd_unblocked_df: float | None

@@ -26,7 +26,7 @@ def legend(board: Board) -> str:
     ]
     if separation:
         parts.append(f"behind the first: of settings, intervals that hold together, {seed_source(separation)}.")
-    parts.append("=: tied with the first.")
+    parts.append("=: not shown to be worse than the first.")
     guard_rails = board.get("guard_rails")
     if guard_rails and guard_rails["allowed"]:
         parts.append(

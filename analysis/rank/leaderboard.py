@@ -59,7 +59,7 @@ def leaderboard(folder: str | Path) -> Board:
         notes += few_clusters(matrix.design)
     else:
         parts = {**without_ranking(sweep, candidates), "findings": []}
-    seed_sd = table.seed_sd.single if table else None
+    seed_sd = table.seed_sd.single if table else sweep.separation.seed_sd
     parts["more_data"] = what_more_data_brings(whole, everyone, parts["winner_setting"], seed_sd)
     board: Leaderboard = _plain(
         {"name": sweep.name, **parts, "baseline": base.summary, "weights": sweep.weights, "notes": notes}

@@ -129,16 +129,15 @@ def _intervals(checkpoints: int, gain: WinnerGain | None) -> Figures:
 
 def _separation(table: SettingTable) -> SeparationMethod:
     sd = table.seed_sd
-    shown, shown_df = sd.shown
     return {
         "level": 1 - table.separation.alpha,
         "method": "t-intervals over items and seeds; Bonferroni over pairs of settings, and over rounds of replicates",
         "comparisons": len(table.settings) - 1,
-        "seed_sd": shown,
+        "seed_sd": sd.single,
         "seed_sd_unblocked": sd.total,
         "seed_sd_single": sd.single,
         "seed_sd_source": sd.source,
-        "seed_sd_df": finite(shown_df),
-        "seed_sd_unblocked_df": finite(sd.total_df),
+        "seed_sd_df": None if sd.single is None else finite(sd.single_df),
+        "seed_sd_unblocked_df": None if sd.total is None else finite(sd.total_df),
         "blocked_by_seed": table.blocked,
     }

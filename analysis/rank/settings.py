@@ -148,16 +148,16 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
     return found
 
 
-def _own_seeds(table: SettingTable, setting: int) -> Error:
+def _own_seeds(table: SettingTable, setting: int) -> Error | None:
     # A setting's own figure bears the whole spread between seeds: no shared seed takes any of it out.
     sd, weights = table.seed_sd, table.rule.weights[setting]
-    return sd.total * float(np.linalg.norm(weights)), sd.total_df
+    return None if sd.total is None else (sd.total * float(np.linalg.norm(weights)), sd.total_df)
 
 
 def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Array) -> Error | None:
     sd, size = table.seed_sd, float(np.linalg.norm(contrast))
     if not table.confirmed(setting, winner):
-        return sd.single * size, sd.single_df
+        return None if sd.single is None else (sd.single * size, sd.single_df)
     return None if sd.residual is None else (sd.residual * size, sd.residual_df)
 
 

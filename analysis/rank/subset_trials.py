@@ -7,7 +7,6 @@ from typing import Any
 from analysis.rank.candidates import Candidate
 from analysis.records.sweep import Sweep, Trial
 from analysis.stats.data_scaling import MoreData, more_data
-from analysis.stats.seed_variance import assumed_seed_sd
 from trainables.diagnostics.generalization import Items
 
 QUARTER, HALF = 0.25, 0.5
@@ -23,7 +22,7 @@ def what_more_data_brings(
         sweep: The sweep, its subset trials among its trials.
         candidates: All checkpoints of complete trials, those of subset trials among them.
         setting: The winner's search trial; where it has no subset trials, another's that has.
-        seed_sd: Standard deviation between seeds, nats a token; None for the assumed one.
+        seed_sd: Standard deviation between seeds, nats a token; None where it is not known.
 
     Returns:
         `verdict`, `sentence`, the two gains with their intervals, `next_doubling`, and the `trials` compared; "not
@@ -35,9 +34,8 @@ def what_more_data_brings(
     found, used = MoreData("not measured"), {}
     if trials is not None and all(trial.trial_id in last for trial in trials):
         chosen = [last[trial.trial_id] for trial in trials]
-        sd = assumed_seed_sd(sweep.separation.seed_sd) if seed_sd is None else seed_sd
         quarter, half, full = (_items(sweep, candidate) for candidate in chosen)
-        found = more_data(quarter, half, full, _groups(sweep, chosen[0]), sweep.weights, sd)
+        found = more_data(quarter, half, full, _groups(sweep, chosen[0]), sweep.weights, seed_sd)
         used = {name: c.trial_id for name, c in zip(("quarter", "half", "full"), chosen, strict=True)}
     return {
         "verdict": found.verdict,

@@ -33,6 +33,11 @@ def _outcome(board: Leaderboard, name: str) -> str:
         return f"Winner: {name}, the only setting that can be ranked; {_gain(board)}."
     if _replicated(board["rows"][0]):
         return _confirmed(board, name, [row for row in tied if not _replicated(row)], scope)
+    if separation and separation["seed_sd_source"] == "unknown":
+        return (
+            f"Lowest of {1 + len(tied)} settings: {name}. The luck of the seed was not measured, so no setting is "
+            f"called better than another (confirm.budget measures it); {_gain(board)}."
+        )
     if tied:
         return f"Tie: {name} is lowest but not told apart from {_names(tied)} ({scope}); {_gain(board)}."
     return f"Winner: {name}, {f'told apart from all others ({scope})' if separation else scope}; {_gain(board)}."

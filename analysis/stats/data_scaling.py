@@ -47,7 +47,7 @@ def more_data(
     full: Items | None,
     groups: Mapping[str, Sequence[str]],
     weights: Mapping[str, float],
-    seed_sd: float,
+    seed_sd: float | None,
 ) -> MoreData:
     """Compares the last checkpoints of the three trials, item by item.
 
@@ -57,7 +57,8 @@ def more_data(
         full: The same on all.
         groups: Each item's cluster, by area and in the items' order.
         weights: Weight of each area that selects.
-        seed_sd: Standard deviation of the objective between seeds, in nats a token.
+        seed_sd: Standard deviation of the objective between seeds, in nats a token; None where it is not known. Then
+            the intervals cover items only, and the verdict stays "undecided".
 
     Returns:
         "more data helps" if the gain from a half to all is significantly above 0, "more data hardly helps" if it is
@@ -66,14 +67,16 @@ def more_data(
     if quarter is None or half is None or full is None:
         return MoreData("not measured")
     first, second = (
-        _with_seeds(objective_rise(less, more, groups, weights), seed_sd)
+        _with_seeds(objective_rise(less, more, groups, weights), seed_sd or 0.0)
         for less, more in ((quarter, half), (half, full))
     )
     gain, low, high = _bounds(second)
     total = sum(weights.values())
     level = sum(weight / total * sum(full[area]) / len(full[area]) for area, weight in weights.items())
     verdict: Verdict = "undecided"
-    if low > 0.0:
+    if seed_sd is None:
+        pass  # the seeds' luck alone may be larger than any gain
+    elif low > 0.0:
         verdict = "more data helps"
     elif high < WORTH * level:
         verdict = "more data hardly helps"

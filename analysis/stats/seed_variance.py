@@ -21,13 +21,9 @@ import scipy.special  # not scipy.stats, which takes a second to import
 
 from analysis.stats.bootstrap import Array
 
-# Ours, nats a token. From the two pairs of runs of SmolLM2-135M that differ only in their seed (docs/performance.md):
-# held-out NLL 2.4149 and 2.3934 with LoRA, 2.0006 and 1.9920 in full; sqrt((0.0215² + 0.0086²) / 4) = 0.0116. Two
-# degrees of freedom are little: a sweep that must decide measures its own (`confirm`).
-PRIOR_SEED_SD = 0.012
-
 # Ours: degrees of freedom that a config's statement counts for, with replicates or without: as many as three settings
-# in three rounds give. The prior counts for none: it is never pooled with replicates.
+# in three rounds give. There is no prior: measured sds run from 0.001 (LoRA on large models) to 0.12 nats a token
+# (SmolLM2-135M at a peak LR of 2e-3), and any fixed value calls equal settings different somewhere in that range.
 STATED_DF = 4
 
 
@@ -35,19 +31,16 @@ STATED_DF = 4
 class SeedSd:
     """Standard deviations between seeds, nats a token."""
 
-    total: float  # of a setting's objective
-    total_df: float  # its degrees of freedom; infinite for the prior
-    # What is left of it, for each of the two settings, in a difference on shared seeds. None where neither replicates
-    # nor the config tell it: then no two replicated settings may be called different.
-    residual: float | None
+    # Each is None where neither replicates nor the config tell it; no claim is made of settings then.
+    total: float | None  # of a setting's objective
+    total_df: float  # its degrees of freedom; 0 where unknown
+    residual: float | None  # what is left of it, for each of the two settings, in a difference on shared seeds
     residual_df: float  # its degrees of freedom; 0 where unknown
-    # As `residual`, for settings with one search trial each: the larger of what is stated (else the prior) and what
-    # replicates of other settings gave
-    single: float
-    single_df: float  # its degrees of freedom; infinite where none is stated
-    # To print, with its degrees of freedom: the residual sd, or the total one where replicates leave no residual.
-    shown: tuple[float, float]
-    source: str  # `replicates`, `config` or `prior`
+    # As `residual`, for settings with one search trial each: what replicates of other settings gave, and the config.
+    # The total sd, an upper bound, where replicates leave no residual. Also the one to print.
+    single: float | None
+    single_df: float  # its degrees of freedom; 0 where unknown
+    source: str  # `replicates`, `config` or `unknown`
 
 
 @dataclass(frozen=True)
@@ -73,18 +66,16 @@ class Replicates:
         """
         total, total_df = _pooled(self._within @ objectives, self.total_df, stated)
         residual, residual_df = _pooled(self._left @ objectives, self.residual_df, stated)
-        total, total_df = (PRIOR_SEED_SD, math.inf) if total is None else (total, total_df)
         # With one replicated setting, say, the spread within it is an upper bound of the residual.
-        measured, df = (total, total_df) if residual is None or not self.residual_df else (residual, residual_df)
+        single, single_df = (residual, residual_df) if self.residual_df else (total, total_df)
         return SeedSd(
             total=total,
             total_df=total_df,
             residual=residual,
             residual_df=residual_df,
-            single=max(PRIOR_SEED_SD if stated is None else stated, measured),
-            single_df=math.inf if stated is None else df,
-            shown=(measured, df),
-            source="replicates" if self.total_df else "prior" if stated is None else "config",
+            single=single,
+            single_df=single_df,
+            source="replicates" if self.total_df else "unknown" if stated is None else "config",
         )
 
 
@@ -113,11 +104,6 @@ def arrange(settings: Sequence[str], seeds: Sequence[str]) -> Replicates:
     return Replicates(
         names, means, True, total_df - len(blocks) + 1, total_df, within, np.eye(len(settings)) - both @ fitted
     )
-
-
-def assumed_seed_sd(stated: float | None) -> float:
-    """The standard deviation without any replicate: the config's, else the prior."""
-    return arrange([], []).seed_sd(np.array([]), stated).single
 
 
 def standard_error(items: float, item_df: float, seeds: float, seed_df: float) -> tuple[float, float]:

@@ -23,8 +23,8 @@ class Winner:
 
     nll: Mapping[tuple[str, str], float]  # its loss on each item, nats a token, by area and id
     groups: Mapping[tuple[str, str], str]  # each item's cluster
-    seed_sd: float  # standard deviation of its objective between seeds, nats a token
-    seed_df: float  # degrees of freedom of that; infinite for the prior
+    seed_sd: float | None  # standard deviation of its objective between seeds, nats a token; None where unknown
+    seed_df: float  # degrees of freedom of that
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Difference:
     """The second winner's objective minus the first's, in nats a token: below 0 the second is better."""
 
     value: float
-    low: float | None  # of the 95 % interval over items and seeds; None where an area has a single cluster
+    low: float | None  # of the 95 % interval over items and seeds; None where seeds or an area's spread are unknown
     high: float | None
     areas: Mapping[str, float]  # difference of each area's mean
     items: int  # items compared
@@ -60,7 +60,7 @@ def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> D
     items = float(np.std(bootstrap.Bootstrap(design).objective(differences), ddof=1))
     means = bootstrap.area_means(design, differences)[:, 0]
     low, high = None, None
-    if math.isfinite(items):
+    if math.isfinite(items) and first.seed_sd is not None and second.seed_sd is not None:
         item_df = sum(clusters - 1 for clusters in design.clusters)
         seeds = math.hypot(first.seed_sd, second.seed_sd)
         # Both spreads get the lower of the two degrees of freedom: wider, if anything, than Satterthwaite's.

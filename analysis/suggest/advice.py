@@ -139,7 +139,7 @@ def _moved(name: str, span: Span, end: Literal["low", "high"], winner: Setting) 
 
 def _ties(seen: SweepEvidence) -> Iterator[Advice]:
     tied = [setting for setting in seen.settings if setting.tied]
-    if not tied:
+    if len(seen.settings) < 2 or (seen.seeds_known and not tied):
         return
     span = seen.space.get("peak_lr")
     everything = len(tied) == len(seen.settings) - 1
@@ -155,10 +155,10 @@ def _ties(seen: SweepEvidence) -> Iterator[Advice]:
             return
     if any(setting.replicated for setting in seen.settings):
         return  # replicates did not separate them: more of the same will hardly do
-    contenders = min(len(tied) + 1, 4)
+    contenders = min(max(len(tied) + 1, 2), 4)
+    why = f"{len(tied) + 1} settings are tied" if seen.seeds_known else "the luck of the seed was not measured"
     reason = (
-        f"{len(tied) + 1} settings are tied, and only seeds tell settings apart: confirm the first {contenders} with "
-        f"{SEEDS_EACH} fresh seeds each"
+        f"{why}, and only seeds tell settings apart: confirm the first {contenders} with {SEEDS_EACH} fresh seeds each"
     )
     budget = max(seen.confirm_budget, contenders * SEEDS_EACH)
     yield Advice("tie", reason, {"confirm.budget": budget} if budget > seen.confirm_budget else {})

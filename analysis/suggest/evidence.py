@@ -42,6 +42,7 @@ class SweepEvidence:
 
     space: Mapping[str, Span]  # searched ranges by name
     settings: Sequence[Setting]  # ranked settings, the winner first
+    seeds_known: bool = True  # whether the spread between seeds was measured or stated
     diverged: Sequence[Mapping[str, float]] = ()  # hyper-parameters of trials that diverged
     ended: int = 0  # search trials that ended, in any state but failed
     # interval of the winner's gain over the base model, nats a token; None if unknown

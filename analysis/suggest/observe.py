@@ -18,10 +18,12 @@ def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> Sweep
     config, space = sweep.config, searched(sweep.config)
     ranked = [row for row in board["rows"] if row["rank"] is not None]
     searched_trials = [trial for trial in sweep.trials if trial.kind == "search" and trial.state != "failed"]
+    seeds_known = (board.get("separation") or {}).get("seed_sd_source") != "unknown"
     winner = next((trial for trial in sweep.trials if ranked and trial.trial_id == ranked[0]["trial_id"]), None)
     return SweepEvidence(
         space=space,
-        settings=[_setting(row) for row in ranked],
+        settings=[_setting(row, seeds_known) for row in ranked],
+        seeds_known=seeds_known,
         diverged=[{**trial.params, **(trial.drawn or {})} for trial in searched_trials if trial.state == "diverged"],
         ended=len(searched_trials),
         gain=_gain(board),
@@ -45,11 +47,15 @@ def searched(config: Mapping[str, Any]) -> dict[str, Span]:
     return found
 
 
-def _setting(row: Mapping[str, Any]) -> Setting:
+def _setting(row: Mapping[str, Any], seeds_known: bool) -> Setting:
+    # Without the seeds' spread nothing is called different, yet the next search has to go somewhere: then the held-out
+    # items decide. That is a direction to look in, and no claim.
+    behind = row["behind_interval"]
+    by_items = row["rank"] != 1 and (behind is None or behind[0] <= 0)
     return Setting(
         trial_id=row["trial_id"],
         params={**row["params"], **(row["drawn"] or {})},
-        tied=bool(row["tied"]),
+        tied=bool(row["tied"]) if seeds_known else by_items,
         replicated=bool((row.get("setting") or {}).get("replicated")),
         passes=row.get("guard_rail") in (None, "pass"),
     )

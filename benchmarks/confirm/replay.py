@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats.qmc import Sobol
 
 from analysis.stats.multiple_comparisons import pair_tail
-from analysis.stats.seed_variance import STATED_DF, assumed_seed_sd, critical_value
+from analysis.stats.seed_variance import STATED_DF, critical_value
 from benchmarks.confirm.seed_noise import SeedNoise
 from benchmarks.selection.replay import Case, Evaluated
 from sweeps.confirm.contenders import choose_contenders
@@ -57,8 +57,9 @@ def candidates_of(scores: Mapping[str, float], rules: Rules) -> tuple[str, ...]:
         rules: Rules of the confirmation.
     """
     ranked = sorted(scores, key=lambda setting: (scores[setting], setting))
-    df = math.inf if rules.seed_sd is None else STATED_DF
-    reach = critical_value(pair_tail(len(ranked), rules.alpha), df) * math.sqrt(2.0) * assumed_seed_sd(rules.seed_sd)
+    # Without a stated sd the leaderboard calls no setting different from another.
+    tail = pair_tail(len(ranked), rules.alpha)
+    reach = math.inf if rules.seed_sd is None else critical_value(tail, STATED_DF) * math.sqrt(2.0) * rules.seed_sd
     tied = {setting for setting in ranked[1:] if scores[setting] - scores[ranked[0]] <= reach}
     return choose_contenders(ranked, tied, CONTENDERS, rules.budget, rules.seed_sd)
 

@@ -32,7 +32,7 @@ from trainables.diagnostics import CurveMonitor
 from trainables.evaluation.objective import objective
 from trainables.lane.trial_files import json_line
 from trainables.optim.lr_schedule import cap_floor, make_schedule
-from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE
+from trainables.storage.layout import CACHE_FOLDER, SWEEP_FILE, TRAIN_FILE
 
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = (0.5, 1.0)
@@ -238,3 +238,10 @@ class _Writer:
 def _ids(path: Path, count: int) -> list[tuple[str, str]]:
     lines = path.read_text(encoding="utf-8").splitlines()[:count]
     return [(item["id"], item.get("group", item["id"])) for item in map(json.loads, lines)]
+
+
+def state_seed_sd(folder: Path, seed_sd: float) -> None:
+    """Writes the spread between seeds into the sweep's config."""
+    config = yaml.safe_load((folder / SWEEP_FILE).read_text())
+    config["confirm"]["seed_sd"] = seed_sd
+    (folder / SWEEP_FILE).write_text(yaml.safe_dump(config))

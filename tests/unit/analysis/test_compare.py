@@ -11,7 +11,7 @@ from analysis.compare import compare, difference_words, incomparable, main, read
 from analysis.records.lineage import Kin, changes, parent_of, tree
 from analysis.stats.bootstrap import LEVEL, Bootstrap, make_design
 from analysis.stats.sweep_difference import Winner, difference
-from tests.unit.analysis.synthetic_sweep import Truth, write_synthetic_sweep
+from tests.unit.analysis.synthetic_sweep import Truth, state_seed_sd, write_synthetic_sweep
 
 WEIGHTS = {"a": 1.0, "b": 3.0}
 KEYS = [(area, f"{area}{k}") for area in WEIGHTS for k in range(40)]
@@ -63,6 +63,12 @@ def test_few_degrees_of_freedom_of_the_seeds_widen_the_interval(losses):
     assert guessed.high > known.high
 
 
+def test_without_the_spread_between_seeds_nothing_is_claimed(losses):
+    first, second = losses
+    found = difference(winner(first, None, 0.0), winner(second, 0.01), WEIGHTS)
+    assert (found.low, found.high, found.verdict) == (None, None, "not told apart")
+
+
 def test_swapping_the_two_mirrors_the_interval(losses):
     first, second = (winner(part, 0.01) for part in losses)
     there, back = difference(first, second, WEIGHTS), difference(second, first, WEIGHTS)
@@ -83,6 +89,8 @@ def folders(tmp_path_factory):
     place = tmp_path_factory.mktemp("compare")
     first = write_synthetic_sweep(place, 5, "one")
     second = write_synthetic_sweep(place, 5, "two", truth=Truth(best_peak_lr=8e-3), parent=str(first))
+    for folder in (first, second):
+        state_seed_sd(folder, 0.01)
     return [first, second, write_synthetic_sweep(place, 5, "three", items=12)]
 
 

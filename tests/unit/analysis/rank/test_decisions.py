@@ -50,10 +50,12 @@ def test_a_stated_seed_variance_decides_between_tie_and_winner(write_sweep: Any,
         trials = [fake_trial("t1", {9: 0.50}), fake_trial("t2", {9: 0.45})]
         return leaderboard(write_sweep(trials, name=name, confirm=confirm))
 
-    sure, unsure, prior = board("sure", seed_sd=0.01), board("unsure", seed_sd="3e-2"), board("prior")
+    sure, unsure, unknown = board("sure", seed_sd=0.01), board("unsure", seed_sd="3e-2"), board("unknown")
     assert (sure["tied"], unsure["tied"]) == ([], [{"trial_id": "t2", "step": 9}])
     assert sure["rows"][1]["behind_interval"] == unsure["rows"][1]["behind_interval"]  # of checkpoints: items alone
-    assert prior["separation"]["seed_sd_source"] == "prior"
+    assert (unknown["tied"], unknown["separation"]["seed_sd"]) == (unsure["tied"], None)
+    assert unknown["separation"]["seed_sd_source"] == "unknown"
+    assert unknown["verdict"].startswith("Lowest of 2 settings: t1 at step 9. The luck of the seed was not measured")
     assert "seed sd 0.030 by the config" in unsure["verdict"]
 
 

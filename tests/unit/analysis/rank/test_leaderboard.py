@@ -36,7 +36,8 @@ def rank_command(*arguments: str, columns: int = 80) -> subprocess.CompletedProc
 
 
 def test_the_lowest_objective_wins_with_its_gain_and_interval(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial("t1", {5: 0.2, 10: 0.5}), fake_trial("t2", {5: 0.3, 10: 0.4})])
+    trials = [fake_trial("t1", {5: 0.2, 10: 0.5}), fake_trial("t2", {5: 0.3, 10: 0.4})]
+    folder = write_sweep(trials, confirm={"seed_sd": 0.01})
     board = leaderboard(folder)
     assert board["winner"] == {"trial_id": "t1", "step": 10}
     assert board["tied"] == []
@@ -66,14 +67,14 @@ def test_an_earlier_checkpoint_can_win(write_sweep: Any, fake_trial: Any) -> Non
 
 def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep: Any, fake_trial: Any) -> None:
     trials = [fake_trial("a", {9: 0.5}, noise=0.2), fake_trial("b", {9: 0.5}, noise=0.2), fake_trial("c", {9: 0.1})]
-    board = leaderboard(write_sweep(trials))
+    board = leaderboard(write_sweep(trials, confirm={"seed_sd": 0.012}))
     assert {board["winner"]["trial_id"], *(t["trial_id"] for t in board["tied"])} == {"a", "b"}
     assert board["tied"][0]["step"] == 9
     assert [row["tied"] for row in board["rows"]] == [False, True, False]
     low, high = board["rows"][1]["behind_interval"]
     assert low <= 0 <= high
     assert "Tie" in board["verdict"]
-    assert "items and seed sd 0.012 by this project's prior, not measured" in board["verdict"]
+    assert "items and seed sd 0.012 by the config" in board["verdict"]
 
 
 def test_weights_decide_between_areas(write_sweep: Any, fake_trial: Any) -> None:
@@ -270,7 +271,7 @@ def test_the_table_shows_every_value_whole_at_any_width(write_sweep: Any, fake_t
             assert text in done.stdout
         trial_lines = [line for line in lines if "t000" in line]
         assert lines.index(next(line for line in lines if line.startswith("base"))) < lines.index(trial_lines[0])
-    assert "Winner: t0002-a3f2 at step 50" in " ".join(done.stdout.split())
+    assert "Lowest of 3 settings: t0002-a3f2 at step 50." in " ".join(done.stdout.split())
     assert "\x1b" not in done.stdout  # no colours outside a terminal
 
 

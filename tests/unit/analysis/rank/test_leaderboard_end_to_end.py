@@ -55,13 +55,16 @@ def test_more_data_is_measured_by_the_winners_parts(write_sweep: Any, printed: P
 def test_parts_have_no_place_in_the_ranking(write_sweep: Any) -> None:
     """Even where one of them is lowest."""
     trials = [FakeTrial("t1", {9: 0.5}, noise=0.0), FakeTrial("t2", {9: 0.1}, noise=0.0)]
-    alone = leaderboard(write_sweep(trials, name="alone"))
-    board = leaderboard(write_sweep([*trials, part("t1", 0.25, 0.9), part("t1", 0.5, 0.8)], name="with"))
+    parts, stated = [part("t1", 0.25, 0.9), part("t1", 0.5, 0.8)], {"seed_sd": 0.001}
+    alone = leaderboard(write_sweep(trials, name="alone", confirm=stated))
+    board = leaderboard(write_sweep([*trials, *parts], name="with", confirm=stated))
     assert board["winner"] == {"trial_id": "t1", "step": 9}
     assert [row["trial_id"] for row in board["rows"]] == ["t1", "t2"]
     same = set(board) - {"name", "more_data"}
     assert {key: board[key] for key in same} == {key: alone[key] for key in same}
     assert board["more_data"]["verdict"] == "more data hardly helps"
+    unknown = leaderboard(write_sweep([*trials, *parts], name="seeds unknown"))
+    assert unknown["more_data"]["verdict"] == "undecided"
 
 
 @pytest.mark.parametrize(

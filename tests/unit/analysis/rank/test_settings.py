@@ -87,8 +87,8 @@ def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(matr
 @pytest.mark.parametrize(
     ("stated", "seeds", "tail"),
     [
-        (Separation(), 0, 0.05 / 6),
-        (Separation(alpha=0.2), 0, 0.2 / 6),
+        (Separation(seed_sd=0.01), 0, 0.05 / 6),
+        (Separation(alpha=0.2, seed_sd=0.01), 0, 0.2 / 6),
         (Separation(), 2, 0.05 / 2 * 4 / 30),
         (Separation(alpha=0.2, rounds=2), 2, 0.2 / 2 * 4 / 5),
         (Separation(budget=4), 2, 0.05 / 2 * 4 / 5),
@@ -138,8 +138,10 @@ def test_items_alone_do_not_separate_settings(matrix_of: Any, stated: float | No
     low = percentile_interval(matrix.resampled[:, 1] - matrix.resampled[:, 0])[0]
     assert low > 0.02  # two checkpoints differ for certain
     assert figures["separated"] is separated
-    sd, df = (0.012, math.inf) if stated is None else (stated, STATED_DF)
-    reach = critical_value(0.025, df) * sd * math.sqrt(2)
+    if stated is None:  # no prior stands in for what was not measured
+        assert (figures["behind_interval"], figures["behind_se"], figures["gain_interval"]) == (None, None, None)
+        return
+    reach = critical_value(0.025, STATED_DF) * stated * math.sqrt(2)
     assert figures["behind_interval"] == pytest.approx([0.03 - reach, 0.03 + reach], rel=1e-3)
 
 

@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.stats.seed_variance import (
-    PRIOR_SEED_SD,
     STATED_DF,
     arrange,
-    assumed_seed_sd,
     critical_value,
     standard_error,
 )
@@ -94,9 +92,9 @@ CHAIN = {("a", 1): 1.0, ("a", 2): 2.0, ("b", 1): 5.0}
     [
         (TWO_BY_TWO, None, math.sqrt(0.5**2 / 4), 1, "replicates"),
         (TWO_BY_TWO, 0.3, math.sqrt((0.5**2 / 4 + 4 * 0.3**2) / 5), 5, "replicates"),
-        ({}, None, None, 0, "prior"),
-        ({("a", 1): 1.0}, None, None, 0, "prior"),
-        (ONE_ROUND, None, None, 0, "prior"),  # the leaderboard took the prior as known
+        ({}, None, None, 0, "unknown"),
+        ({("a", 1): 1.0}, None, None, 0, "unknown"),
+        (ONE_ROUND, None, None, 0, "unknown"),
         (ONE_SETTING, None, None, 0, "replicates"),  # the leaderboard took the whole spread
         (CHAIN, None, None, 0, "replicates"),
         ({}, 0.3, 0.3, STATED_DF, "config"),  # the leaderboard took it as known
@@ -120,31 +118,24 @@ def test_one_rule_for_leaderboard_and_confirmation(
 @pytest.mark.parametrize(
     ("cells", "stated", "single", "df"),
     [
-        ({}, None, PRIOR_SEED_SD, math.inf),
+        ({}, None, None, 0),
         ({}, 0.3, 0.3, STATED_DF),
-        (TWO_BY_TWO, None, 0.25, math.inf),
-        (TWO_BY_TWO, 0.3, 0.3, 5),
+        (TWO_BY_TWO, None, 0.25, 1),
+        (TWO_BY_TWO, 0.3, math.sqrt((0.5**2 / 4 + 4 * 0.3**2) / 5), 5),
         (TWO_BY_TWO, 0.01, math.sqrt((0.5**2 / 4 + 4 * 0.01**2) / 5), 5),
-        ({**TWO_BY_TWO, ("b", 2): 6.0}, None, PRIOR_SEED_SD, math.inf),  # replicates that agree exactly
-        (ONE_SETTING, None, np.std([1, 2, 4], ddof=1), math.inf),  # an upper bound of the residual
+        (ONE_ROUND, None, None, 0),
+        (ONE_SETTING, None, np.std([1, 2, 4], ddof=1), 2),  # an upper bound of the residual
         (ONE_SETTING, 0.01, math.sqrt((2 * np.var([1, 2, 4], ddof=1) + 4 * 0.01**2) / 6), 6),
     ],
 )
-def test_search_trials_are_compared_by_the_larger_of_assumed_and_measured(
-    cells: dict[tuple[str, int], float], stated: float | None, single: float, df: float
+def test_search_trials_are_compared_by_what_was_measured_or_stated(
+    cells: dict[tuple[str, int], float], stated: float | None, single: float | None, df: float
 ) -> None:
     found = arrange([name for name, _ in cells], [str(seed) for _, seed in cells])
     sd = found.seed_sd(np.array(list(cells.values())), stated)
-    assert (sd.single, sd.single_df) == (pytest.approx(single), df)
-    if not cells:
-        assert (sd.total, sd.total_df, assumed_seed_sd(stated)) == (single, df, single)
-    if found.residual_df == 0:  # shown is the upper bound
-        assert sd.shown == (sd.total, sd.total_df)
-
-
-def test_the_prior_is_what_the_two_pairs_of_runs_give() -> None:
-    pairs = [(2.4149, 2.3934), (2.0006, 1.9920)]
-    assert math.sqrt(sum((x - y) ** 2 for x, y in pairs) / 4) == pytest.approx(PRIOR_SEED_SD, rel=0.05)
+    assert (sd.single, sd.single_df) == (None if single is None else pytest.approx(single), df)
+    if found.residual_df == 0:  # the upper bound
+        assert (sd.single, sd.single_df) == (sd.total, sd.total_df)
 
 
 def test_joint_error_follows_welch_and_critical_values_are_those_of_t() -> None:
