@@ -167,7 +167,7 @@ class ConfirmConfig(Section):
         alpha: Probability of calling one of two equal settings worse, over all settings and rounds; the
             leaderboard's too.
         seed_sd: Standard deviation of a setting's objective between seeds, nats a token, where it is known (a parent
-            sweep's); null for this project's prior until replicates have measured it: then the best settings are
+            sweep's); null where only replicates can tell it: then the best settings are
             replicated whether or not the search tells them apart.
     """
 
