@@ -11,15 +11,15 @@ from analysis import show
 from analysis.output.leaderboard_table import print_board
 from analysis.rank import __main__ as rank
 from analysis.rank.leaderboard import leaderboard
-from tests.unit.analysis.conftest import replicate
+from tests.unit.analysis.conftest import FakeTrial, replicate
 
 FINDING = {"rule": "steady_rise", "severity": "warning", "step": 3, "evidence": {}, "advice": "lower peak_lr"}
 
 
 @pytest.fixture
-def folder(write_sweep, fake_trial):
-    first = fake_trial("t1", {5: 0.3, 10: 0.5}, extra={"findings": [FINDING], "drawn": {"decay_floor": 5e-5}})
-    lost = fake_trial("t2", {}, state="failed", extra={"error": "Traceback\nValueError: no [red]memory[/]"})
+def folder(write_sweep):
+    first = FakeTrial("t1", {5: 0.3, 10: 0.5}, extra={"findings": [FINDING], "drawn": {"decay_floor": 5e-5}})
+    lost = FakeTrial("t2", {}, state="failed", extra={"error": "Traceback\nValueError: no [red]memory[/]"})
     folder = write_sweep([first, lost, replicate("t1", 1, {10: 0.4})])
     steps = [{"step": n, "loss": 3.0 - n / 5, "base_loss": 3.0, "lr": n * 1e-5, "tokens": 4} for n in range(1, 11)]
     (folder / "trials" / "t1" / "curve.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))

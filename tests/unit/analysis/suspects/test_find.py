@@ -3,11 +3,11 @@
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from analysis.suspects.__main__ import main
 from analysis.suspects.find import find_suspects
+from tests.unit.analysis.conftest import FakeTrial, write_training_set
 from trainables.errors import UserError
 
 NAMES = [f"s{index}" for index in range(60)]
@@ -15,19 +15,9 @@ WRONG = "s17"
 
 
 @pytest.fixture
-def sweep(write_sweep, fake_trial):
-    folder = write_sweep([fake_trial("t1", {10: 0.5}), fake_trial("t2", {10: 0.4}), fake_trial("t3", state="diverged")])
-    table = pa.table(
-        {
-            "id": NAMES,
-            "prompt": [f"A long table {'x ' * 200}\n\nQuestion {name}?" for name in NAMES],
-            "response": [f"{index} million" for index in range(60)],
-            "meta": [json.dumps({"kind": "sum"})] * 60,
-        }
-    )
-    (folder / "cache").mkdir()
-    with pa.OSFile(str(folder / "cache" / "train.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+def sweep(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {10: 0.5}), FakeTrial("t2", {10: 0.4}), FakeTrial("t3", state="diverged")])
+    write_training_set(folder, NAMES)
     for number, trial in enumerate(["t1", "t2"]):
         write_curve(folder, trial, np.random.default_rng(number))
     # A trial that diverged says nothing of the samples.
@@ -78,14 +68,14 @@ def test_the_command_prints_a_list_or_json(sweep, capsys):
     assert {"prompt", "response", "score", "excess_nats", "trials", "base_nll"} <= set(listed[0])
 
 
-def test_errors_are_one_line(sweep, capsys, write_sweep, fake_trial):
+def test_errors_are_one_line(sweep, capsys, write_sweep):
     assert main([str(sweep), "--kind-key", "type"]) == 2
     assert capsys.readouterr().err.startswith(
         "error: --kind-key: every sample must have it, s0 has not, got type; its keys"
     )
     with pytest.raises(SystemExit, match="2"):
         main([str(sweep), "--top", "0"])
-    empty = write_sweep([fake_trial("t1")], name="empty")
+    empty = write_sweep([FakeTrial("t1")], name="empty")
     with pytest.raises(UserError, match="must be the tokenized training set"):
         find_suspects(empty)
     (sweep / "cache").rename(empty / "cache")
