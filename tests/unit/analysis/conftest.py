@@ -20,6 +20,7 @@ from analysis.output.leaderboard_table import print_board
 from analysis.rank.candidates import Candidate
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.bootstrap import Bootstrap, Design, make_design
+from trainables.data.tokenization import SCHEMA
 
 
 @dataclass
@@ -87,9 +88,29 @@ def write_training_set(folder: Path, ids: list[str]) -> None:
         for name in ids
     ]
     (folder / "cache").mkdir()
-    table = pa.Table.from_pylist(rows)
+    table = pa.Table.from_pylist(rows, pa.schema([SCHEMA.field(name) for name in rows[0]]))
     with pa.OSFile(str(folder / "cache" / "train.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
         file.write_table(table)
+
+
+def write_training_curve(
+    folder: Path,
+    trial: str,
+    ids: list[str],
+    rng: np.random.Generator,
+    wrong: str,
+    excess: float = 3.0,
+    base: float | None = None,
+) -> None:
+    """Writes a loss curve of ten steps over the samples in some order, on one of which the loss is in excess."""
+    lines = []
+    for step, part in enumerate(np.array_split(rng.permutation(ids), 10), start=1):
+        nll = [float(rng.normal(1.0, 0.2)) + excess * (name == wrong) for name in part]
+        line = {"step": step, "loss": 1.0, "lr": 1e-4, "ids": part.tolist(), "item_nll": nll}
+        lines.append({**line, "item_tokens": [4] * len(nll), "item_base_nll": base and [base] * len(nll)})
+    path = folder / "trials" / trial / "curve.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture

@@ -380,9 +380,8 @@ def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
     out = capsys.readouterr().out
     assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
-    assert re.search(
-        r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions", out
-    )
+    compared = r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions"
+    assert re.search(compared, out)
     assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--unverified"]) == 0
     assert "not verified, as asked" in capsys.readouterr().out
     assert "was not loaded and compared" in (tmp_path / "plain" / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Boards of earlier versions are still told and shown; a full board keeps its width."""
+"""Boards of earlier versions are still summed up and shown; a full board keeps its width."""
 
 import pytest
 
@@ -37,11 +37,10 @@ OLD = {
 }
 
 
-def test_a_board_of_the_first_version_is_still_told_and_shown():
+def test_a_board_of_the_first_version_is_still_summed_up_and_shown():
     sentence = verdict(OLD)
-    assert sentence.startswith(
-        "Tie: t1 at step 10 is lowest but not told apart from t2 (items only, seeds not covered yet)"
-    )
+    start = "Tie: t1 at step 10 is lowest but not told apart from t2 (items only, seeds not covered yet)"
+    assert sentence.startswith(start)
     assert sentence.endswith("; gain over the base model 0.500 [0.400, 0.600] nats a token.")
     shown = printed({**OLD, "verdict": sentence})
     assert "0.000 [-0.100, 0.100]" in shown

@@ -56,10 +56,13 @@ def test_the_lowest_objective_wins_with_its_gain_and_interval(write_sweep):
     assert board["intervals"]["scope"] == "items, not seeds"
 
 
-def test_an_earlier_checkpoint_can_win(write_sweep):
+def test_an_earlier_checkpoint_can_win_and_equals_are_a_tie_decided_by_step_and_id(write_sweep):
     board = leaderboard(write_sweep([FakeTrial("t1", {5: 0.6, 10: 0.5}), FakeTrial("t2", {10: 0.55})]))
     assert board["winner"] == {"trial_id": "t1", "step": 5}
     assert board["rows"][0]["areas"]["tables"]["exact_match"] is None  # answers only at the last checkpoint
+    board = leaderboard(write_sweep([FakeTrial(t, {10: 0.5}, noise=0.0) for t in ("b", "a")], name="equals"))
+    assert board["winner"] == {"trial_id": "a", "step": 10}
+    assert board["tied"] == [{"trial_id": "b", "step": 10}]
 
 
 def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep):
@@ -74,15 +77,13 @@ def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep):
     assert "items and seed sd 0.012 by this project's prior, not measured" in board["verdict"]
 
 
-def test_weights_decide_between_areas(write_sweep):
-    def in_one_area(weights, name):
-        folder = write_sweep([FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.5})], weights, name=name)
-        worse_in(folder, "t1", invoices=-0.2)
-        worse_in(folder, "t2", tables=-0.2)
-        return leaderboard(folder)["winner"]["trial_id"]
-
-    assert in_one_area({"invoices": 3.0, "tables": 1.0}, "one") == "t1"
-    assert in_one_area({"invoices": 1.0, "tables": 3.0}, "two") == "t2"
+@pytest.mark.parametrize(("invoices", "tables", "winner"), [(3.0, 1.0, "t1"), (1.0, 3.0, "t2")])
+def test_weights_decide_between_areas(write_sweep, invoices, tables, winner):
+    trials = [FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.5})]
+    folder = write_sweep(trials, {"invoices": invoices, "tables": tables})
+    worse_in(folder, "t1", invoices=-0.2)
+    worse_in(folder, "t2", tables=-0.2)
+    assert leaderboard(folder)["winner"]["trial_id"] == winner
 
 
 def test_the_order_of_trials_and_items_changes_nothing(write_sweep):
@@ -93,22 +94,6 @@ def test_the_order_of_trials_and_items_changes_nothing(write_sweep):
         random.Random(1).shuffle(lines)
         path.write_text("".join(lines))
     assert leaderboard(folder) == before
-
-
-def test_equal_objectives_are_a_tie_decided_by_step_and_id(write_sweep):
-    folder = write_sweep([FakeTrial(t, {10: 0.5}, noise=0.0) for t in ("b", "a")])
-    board = leaderboard(folder)
-    assert board["winner"] == {"trial_id": "a", "step": 10}
-    assert board["tied"] == [{"trial_id": "b", "step": 10}]
-
-
-@pytest.mark.parametrize("state", ["diverged", "pruned", "failed"])
-def test_trials_that_are_not_complete_have_no_rank_whatever_they_scored(write_sweep, state):
-    board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {9: 0.9}, state=state)]))
-    assert board["winner"]["trial_id"] == "t1"
-    row = row_of(board, "t2")
-    assert (row["rank"], row["state"], row["objective"]) == (None, state, None)
-    assert row["checkpoints"][0]["path"] == "trials/t2/checkpoints/step-9"
 
 
 def spoiled(value):
@@ -153,9 +138,12 @@ def test_own_scorers_of_an_area_are_passed_on(write_sweep):
     assert board["rows"][0]["areas"]["tables"]["nll"] != 7.0
 
 
-def test_without_base_scores_there_is_a_rank_but_no_gain(write_sweep):
-    board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {9: 0.4})], base=False))
+def test_without_base_scores_there_is_a_rank_but_neither_gain_nor_guard_rail(write_sweep):
+    areas = {"invoices": {"not_worse_by": 0.05}}
+    board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {9: 0.4})], base=False, areas=areas))
     assert board["winner"]["trial_id"] == "t2"
+    assert (board["rows"][0]["guard_rail"], board["winner_gain"]) == (None, None)
+    assert "guard-rails  " not in printed(board)
     assert (board["rows"][0]["gain"], board["rows"][0]["gain_interval"]) == (None, None)
     assert board["rows"][1]["behind_interval"][0] > 0
     assert "not scored" in board["verdict"]
@@ -218,7 +206,7 @@ def test_json_on_stdout_is_the_written_board_and_carries_the_contracts_keys(conf
     assert [path.name for path in confirmed.iterdir() if "leaderboard" in path.name] == ["leaderboard.json"]
 
 
-def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(write_sweep, monkeypatch, capsys):
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other_file(write_sweep, monkeypatch, capsys):
     folder = write_sweep([FakeTrial("t1", {9: 0.5})])
     write_leaderboard(folder)
     before = (folder / "leaderboard.json").read_text()

@@ -1,4 +1,4 @@
-"""What takes all trials of a sweep: a winner by one area alone, what more data would bring, samples to look at."""
+"""What takes all trials of a sweep: a winner by a single area, what more data would bring, samples to look at."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.rank.leaderboard import leaderboard, write_leaderboard
-from tests.unit.analysis.conftest import FakeTrial, printed, worse_in, write_training_set
+from tests.unit.analysis.conftest import FakeTrial, printed, worse_in, write_training_curve, write_training_set
 
 SURE = {"seed_sd": 0.005}
 
@@ -17,7 +17,7 @@ def part(of, fraction, gain, **more):
     return FakeTrial(f"{of}-part{round(100 * fraction)}", {9: gain}, extra=extra)
 
 
-def test_a_winner_by_one_area_alone_is_said(write_sweep):
+def test_a_winner_by_a_single_area_is_said(write_sweep):
     folder = write_sweep([FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.3}), FakeTrial("t3", {9: 0.3})])
     assert leaderboard(folder)["findings"] == []
     worse_in(folder, "t1", tables=-0.5, invoices=0.4)
@@ -78,17 +78,14 @@ def test_the_winners_parts_count_before_those_of_others(write_sweep):
     assert leaderboard(write_sweep([*trials, *others, *own], name="b"))["more_data"]["trials"]["full"] == "t1"
 
 
-def test_samples_to_look_at_stand_beside_the_leaderboard(write_sweep):
+def test_samples_to_look_at_are_shown_with_the_leaderboard(write_sweep):
     folder = write_sweep([FakeTrial("t1", {9: 0.5})])
     board = write_leaderboard(folder)
     assert board["suspects"]["samples"] == []
     assert "Training samples to look at: not known (" in " ".join(printed(board).split())
     samples = [f"s{index}" for index in range(40)]
     write_training_set(folder, samples)
-    nll = np.random.default_rng(0).normal(1.0, 0.1, 40)
-    nll[17] += 3.0
-    line = {"step": 1, "loss": 1.0, "lr": 1e-4, "ids": samples, "item_nll": nll.tolist(), "item_tokens": [4] * 40}
-    (folder / "trials/t1/curve.jsonl").write_text(json.dumps(line) + "\n")
+    write_training_curve(folder, "t1", samples, np.random.default_rng(0), "s17")
     board = write_leaderboard(folder)
     first = board["suspects"]["samples"][0]
     assert (first["id"], first["kind"]) == ("s17", "number")

@@ -1,4 +1,4 @@
-"""What is shown beside the ranking, against figures that are known."""
+"""What is shown with the ranking, against figures that are known."""
 
 from dataclasses import replace
 

@@ -120,7 +120,7 @@ def test_unknown_seeds_are_not_taken_for_shared_ones():
 
 
 @pytest.mark.parametrize(("stated", "separated"), [(None, False), (0.02, False), (0.005, True)])
-def test_items_alone_do_not_separate_settings(stated, separated):
+def test_a_difference_between_checkpoints_need_not_be_one_between_settings(stated, separated):
     losses = {"t1": flat(0.50), "t2": flat(0.53)}
     found, _, matrix = table_of([search("t1"), search("t2")], losses, Separation(seed_sd=stated))
     figures = setting_figures(found, 0, 1.0)[1]

@@ -155,13 +155,10 @@ def test_items_come_with_their_texts_and_the_widest_first(material):
     assert all({"prompt", "expected", "base model answers", "winner answers"} <= parts.keys() for _, parts in shown)
 
 
-def test_importances_wait_for_enough_trials(material, tmp_path):
+def test_importances_wait_for_enough_trials_whose_losses_differ(material, tmp_path):
     assert [block.name for block in study.section(material).blocks[:-1]] == ["importances", "parallel"]
     few = read_material(write_synthetic_sweep(tmp_path, 4))
     assert study.section(few).blocks[0].text == "Importances are not shown: they need 10 trials, this study has 4."
-
-
-def test_importances_of_equal_trials_are_not_made_up(material, tmp_path):
     path = tmp_path / "study.log"
     told = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))))
     space = {"peak_lr": FloatDistribution(0, 1), "lora_r": FloatDistribution(0, 1)}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from analysis.stats.bootstrap import Bootstrap, area_means, make_design, objective, percentile_interval
 
 
-def one_item_clusters(n, area="a"):
-    return [area] * n, [f"{area}{i}" for i in range(n)]
+def one_area(items, cluster=1):
+    """A design of one area whose items come in clusters of this size."""
+    return make_design(["a"] * items, [str(i // cluster) for i in range(items)], {"a": 1.0})
 
 
 def test_objective_is_the_weighted_mean_of_area_means():
@@ -36,14 +37,14 @@ def test_resampled_spread_of_a_stratified_mean_has_its_closed_form():
 def test_equal_clusters_are_resampled_as_wholes():
     rng = np.random.default_rng(2)
     shared = np.repeat(rng.normal(0, 1, 60), 5)  # items of one context share their loss: 60 independent values, not 300
-    design = make_design(["a"] * 300, [str(i // 5) for i in range(300)], {"a": 1.0})
+    design = one_area(300, cluster=5)
     draws = Bootstrap(design, resamples=20_000).objective(shared[:, None])[:, 0]
     assert draws.std() == pytest.approx(shared[::5].std() / np.sqrt(60), rel=0.03)
 
 
 def test_percentile_interval_agrees_with_scipy():
     values = np.random.default_rng(4).gamma(2.0, 1.0, 150)
-    design = make_design(*one_item_clusters(150), {"a": 1.0})
+    design = one_area(150)
     ours = percentile_interval(Bootstrap(design, resamples=20_000).objective(values[:, None])[:, 0], 0.9)
     theirs = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", confidence_level=0.9, rng=5
@@ -79,7 +80,7 @@ def test_pairing_takes_the_items_own_difficulty_out_of_a_difference():
     rng = np.random.default_rng(6)
     hard = rng.normal(2, 1, 200)
     nll = np.stack([hard, hard + 0.05 + rng.normal(0, 0.05, 200)], axis=1)
-    draws = Bootstrap(make_design(*one_item_clusters(200), {"a": 1.0})).objective(nll)
+    draws = Bootstrap(one_area(200)).objective(nll)
     low, high = percentile_interval(draws[:, 1] - draws[:, 0])
     assert 0 < low < 0.05 < high
     assert high - low < 0.1 * np.diff(percentile_interval(draws[:, 0]))[0]
@@ -105,14 +106,14 @@ def test_order_of_items_names_of_groups_shift_and_scale_of_weights_change_nothin
 def test_a_nan_reaches_its_own_checkpoint_only():
     nll = np.random.default_rng(0).normal(size=(20, 3))
     nll[4, 1] = np.nan
-    draws = Bootstrap(make_design(*one_item_clusters(20), {"a": 1.0})).objective(nll)
+    draws = Bootstrap(one_area(20)).objective(nll)
     interval = percentile_interval(draws)
     assert np.isnan(interval[:, 1]).all()
     assert np.isfinite(interval[:, [0, 2]]).all()
 
 
 def test_one_cluster_gives_no_interval_instead_of_one_of_width_zero():
-    design = make_design(["a"] * 10, ["same"] * 10, {"a": 1.0})
+    design = one_area(10, cluster=10)
     assert np.isnan(percentile_interval(Bootstrap(design).objective(np.ones((10, 2))))).all()
 
 

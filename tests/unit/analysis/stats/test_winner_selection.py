@@ -89,7 +89,7 @@ def test_the_correction_takes_out_what_selection_adds():
     assert np.mean(covered) >= 0.93
 
 
-def test_the_correction_leaves_a_clear_winner_nearly_alone():
+def test_the_correction_leaves_a_clear_winner_nearly_unchanged():
     rng = np.random.default_rng(2)
     gains = rng.normal(0, 0.1, (80, 4)) + np.array([0.0, 0.0, 0.0, 1.0])
     draws = Bootstrap(halves(80), 2000)

@@ -52,7 +52,7 @@ CASES = {
         seen(1.9e-3, 2e-4, 6e-4, 6e-5, tied=(2e-4,)),
         {"confirm.budget": 4},
     ),
-    "at the bound, but few are told apart": (seen(1.9e-3, 2e-4), {}),
+    "at the bound, but too few settings to judge": (seen(1.9e-3, 2e-4), {}),
     "by chance at a floor's bound: those elsewhere had other peak LRs": (seen(settings=floors(6e-5, 1.5e-3)), {}),
     "at a floor's bound, and those elsewhere with like peak LRs are worse": (
         seen(settings=floors(3e-4, 4e-4)),
@@ -128,13 +128,8 @@ def test_a_floor_that_would_lie_above_the_new_peaks_follows_them():
     assert found["space.decay_floor.high"] < found["space.peak_lr.high"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_synthetic_sweep(tmp_path_factory.mktemp("suggest"), 14)
-
-
-def test_the_suggested_config_is_valid_linked_and_commented(folder, tmp_path, capsys):
-    path = tmp_path / "next.yaml"
+def test_the_suggested_config_is_valid_linked_and_commented(tmp_path, capsys):
+    folder, path = write_synthetic_sweep(tmp_path, 14), tmp_path / "next.yaml"
     assert main([str(folder), "--to", str(path)]) == 0
     assert f"python -m sweeps.run {path} --plan" in capsys.readouterr().out
     text = path.read_text()
