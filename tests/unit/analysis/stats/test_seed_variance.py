@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.stats.seed_variance import (
@@ -33,6 +33,7 @@ def test_a_balanced_block_design_gives_plain_means_and_the_two_way_residual():
     assert (sd.residual_df, sd.total_df, sd.source) == (6, 9, "replicates")
 
 
+@settings(deadline=None)
 @given(cells=st.sets(st.tuples(st.sampled_from("abc"), st.sampled_from("1234")), min_size=1), seed=st.integers(0, 99))
 def test_any_connected_design_has_the_residual_of_numpys_least_squares(cells, seed):
     rows = sorted(cells)
