@@ -6,10 +6,12 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from rich.console import Console
@@ -18,6 +20,7 @@ from analysis.output.leaderboard_table import print_board
 from analysis.rank.candidates import Candidate
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.bootstrap import Bootstrap, Design, make_design
+from trainables.data.tokenization import SCHEMA
 
 
 @dataclass
@@ -32,53 +35,88 @@ class FakeTrial:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+META = json.dumps({"kind": "sum"})
 WriteSweep = Callable[..., Path]
+
+
+def write_sweep_in(
+    place: Path,
+    trials: list[FakeTrial],
+    weights: Mapping[str, float] | None = None,
+    items: int = 40,
+    base: bool = True,
+    name: str = "sweep",
+    model: dict[str, Any] | None = None,
+    areas: Mapping[str, dict[str, Any]] | None = None,
+    confirm: dict[str, Any] | None = None,
+) -> Path:
+    """Writes a sweep in the contract's form and gives its folder."""
+    weights = weights or {"invoices": 1.0, "tables": 1.0}
+    folder = place / name
+    config = {
+        "name": name,
+        "objective": "Answer questions on small tables.",
+        "model": model or {"name": "random:tiny-llama", "method": "lora"},
+        "heldout": {
+            "areas": {
+                area: {"path": f"{area}.jsonl", "weight": w, **(areas or {}).get(area, {})}
+                for area, w in weights.items()
+            }
+        },
+        **({"confirm": confirm} if confirm else {}),
+    }
+    (folder / "trials").mkdir(parents=True)
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
+    rng = np.random.default_rng(0)
+    losses = {area: rng.normal(2.0, 1.0, items) for area in weights}
+    if base:
+        write_items(folder, "baseline", 0, losses, answers=True)
+        summaries = {a: {"nll": float(x.mean()), "exact_match": 0.25, "items": items} for a, x in losses.items()}
+        (folder / "baseline.json").write_text(json.dumps({"areas": summaries}))
+    for trial in trials:
+        for step, gain in trial.gains.items():
+            scored = {a: x - gain + rng.normal(0, trial.noise, items) for a, x in losses.items()}
+            write_items(folder, trial.trial_id, step, scored, answers=step == max(trial.gains))
+        append(folder / "trials.jsonl", trial_line(trial))
+    return folder
+
+
+def write_training_set(folder: Path, ids: list[str]) -> None:
+    """Writes the tokenized training set's texts; the answer to sample `s17` is 17 million."""
+    rows = [
+        {"id": name, "prompt": f"{'x ' * 200}\n\nQuestion {name}?", "response": f"{name[1:]} million", "meta": META}
+        for name in ids
+    ]
+    (folder / "cache").mkdir()
+    table = pa.Table.from_pylist(rows, pa.schema([SCHEMA.field(name) for name in rows[0]]))
+    with pa.OSFile(str(folder / "cache" / "train.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+
+
+def write_training_curve(
+    folder: Path,
+    trial: str,
+    ids: list[str],
+    rng: np.random.Generator,
+    wrong: str,
+    excess: float = 3.0,
+    base: float | None = None,
+) -> None:
+    """Writes a loss curve of ten steps over the samples in some order, on one of which the loss is in excess."""
+    lines = []
+    for step, part in enumerate(np.array_split(rng.permutation(ids), 10), start=1):
+        nll = [float(rng.normal(1.0, 0.2)) + excess * (name == wrong) for name in part]
+        line = {"step": step, "loss": 1.0, "lr": 1e-4, "ids": part.tolist(), "item_nll": nll}
+        lines.append({**line, "item_tokens": [4] * len(nll), "item_base_nll": base and [base] * len(nll)})
+    path = folder / "trials" / trial / "curve.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture
 def write_sweep(tmp_path: Path) -> WriteSweep:
-    """Returns a function that writes a sweep in the contract's form and gives its folder."""
-
-    def write(
-        trials: list[FakeTrial],
-        weights: Mapping[str, float] | None = None,
-        items: int = 40,
-        base: bool = True,
-        name: str = "sweep",
-        model: dict[str, Any] | None = None,
-        areas: Mapping[str, dict[str, Any]] | None = None,
-        confirm: dict[str, Any] | None = None,
-    ) -> Path:
-        weights = weights or {"invoices": 1.0, "tables": 1.0}
-        folder = tmp_path / name
-        config = {
-            "name": name,
-            "objective": "Answer questions on small tables.",
-            "model": model or {"name": "random:tiny-llama", "method": "lora"},
-            "heldout": {
-                "areas": {
-                    area: {"path": f"{area}.jsonl", "weight": w, **(areas or {}).get(area, {})}
-                    for area, w in weights.items()
-                }
-            },
-            **({"confirm": confirm} if confirm else {}),
-        }
-        (folder / "trials").mkdir(parents=True)
-        (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
-        rng = np.random.default_rng(0)
-        losses = {area: rng.normal(2.0, 1.0, items) for area in weights}
-        if base:
-            write_items(folder, "baseline", 0, losses, answers=True)
-            summaries = {a: {"nll": float(x.mean()), "exact_match": 0.25, "items": items} for a, x in losses.items()}
-            (folder / "baseline.json").write_text(json.dumps({"areas": summaries}))
-        for trial in trials:
-            for step, gain in trial.gains.items():
-                scored = {a: x - gain + rng.normal(0, trial.noise, items) for a, x in losses.items()}
-                write_items(folder, trial.trial_id, step, scored, answers=step == max(trial.gains))
-            append(folder / "trials.jsonl", trial_line(trial))
-        return folder
-
-    return write
+    """`write_sweep_in` the test's own folder."""
+    return partial(write_sweep_in, tmp_path)
 
 
 def replicate(of: str, seed: int, gains: dict[int, float], **more: Any) -> FakeTrial:
@@ -100,41 +138,28 @@ def confirmed(write_sweep: WriteSweep) -> Path:
     )
 
 
-@pytest.fixture
-def printed() -> Callable[..., str]:
-    """Returns a function that gives a board as the terminal shows it."""
-
-    def show(board: dict[str, Any], width: int = 120) -> str:
-        stream = io.StringIO()
-        print_board(board, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
-        return stream.getvalue()
-
-    return show
+def printed(board: dict[str, Any], width: int = 120) -> str:
+    """A board as the terminal shows it."""
+    stream = io.StringIO()
+    print_board(board, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+    return stream.getvalue()
 
 
-@pytest.fixture
-def matrix_of() -> Callable[..., ScoreMatrix]:
-    """Returns a function that makes a score matrix of losses (items, checkpoints) by trial, laid out as by `halves`."""
-
-    def make(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
-        if draws is None:
-            draws = Bootstrap(halves(len(base)), 400)
-        nll = np.hstack([losses[trial] for trial in sorted(losses)])
-        return ScoreMatrix(
-            candidates=tuple(
-                Candidate(trial, step, None, {}, {})
-                for trial in sorted(losses)
-                for step in range(losses[trial].shape[1])
-            ),
-            keys=tuple((draws.design.areas[area], str(i)) for i, area in enumerate(draws.design.area_of)),
-            nll=nll,
-            base_nll=base,
-            tokens=np.ones(len(base)),
-            draws=draws,
-            resampled=draws.objective(nll),
-        )
-
-    return make
+def matrix_of(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:
+    """A score matrix of losses (items, checkpoints) by trial, laid out as by `halves`."""
+    if draws is None:
+        draws = Bootstrap(halves(len(base)), 400)
+    nll = np.hstack([losses[trial] for trial in sorted(losses)])
+    steps = [(trial, step) for trial in sorted(losses) for step in range(losses[trial].shape[1])]
+    return ScoreMatrix(
+        candidates=tuple(Candidate(trial, step, None, {}, {}) for trial, step in steps),
+        keys=tuple((draws.design.areas[area], str(i)) for i, area in enumerate(draws.design.area_of)),
+        nll=nll,
+        base_nll=base,
+        tokens=np.ones(len(base)),
+        draws=draws,
+        resampled=draws.objective(nll),
+    )
 
 
 def halves(items: int) -> Design:
@@ -200,8 +225,3 @@ def worse_in(folder: Path, trial: str, **areas: float) -> None:
 def append(path: Path, record: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
-
-
-@pytest.fixture
-def fake_trial() -> type[FakeTrial]:
-    return FakeTrial

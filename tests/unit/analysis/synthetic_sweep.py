@@ -36,6 +36,7 @@ from trainables.storage.layout import CACHE_FOLDER, SWEEP_FILE, TRAIN_FILE
 
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = (0.5, 1.0)
+AREAS = tuple(yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text())["heldout"]["areas"])
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 Scores = dict[str, np.ndarray]
@@ -43,19 +44,12 @@ Scores = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is planted.
+    """What is planted."""
 
-    Attributes:
-        best_peak_lr: The peak LR with the greatest gain.
-        diverges_above: The one above which trials diverge.
-        flat: The peak LR makes no difference.
-        falls_to_the_end: Losses fall faster and faster until the epoch ends.
-    """
-
-    best_peak_lr: float = 4e-4
-    diverges_above: float = 1.5e-3
-    flat: bool = False
-    falls_to_the_end: bool = False
+    best_peak_lr: float = 4e-4  # the peak LR with the greatest gain
+    diverges_above: float = 1.5e-3  # the one above which trials diverge
+    flat: bool = False  # the peak LR makes no difference
+    falls_to_the_end: bool = False  # losses fall faster and faster until the epoch ends
 
 
 def write_synthetic_sweep(
@@ -93,13 +87,13 @@ def write_synthetic_sweep(
 
 
 def _config(storage: Path, trials: int, name: str, items: int, batch_size: int) -> SweepConfig:
-    limits = [f"heldout.areas.{area}.limit={items}" for area in ("tables", "invoices", "contracts", "reports")]
+    limits = [f"heldout.areas.{area}.limit={items}" for area in AREAS]
     return load_config(
         ROOT / "conf" / "demo.yaml",
         [
             *(f"name={name}", f"storage_path={storage}", "model.name=random:tiny-llama", "data.max_tokens=1024"),
             *(f"data.train={ROOT / 'conf/data/demo/train.jsonl'}", "training.checkpoints_at=[0.5,1.0]"),
-            *(f"heldout.areas.{area}.path={ROOT / 'conf/data/demo/heldout' / area}.jsonl" for area in _areas()),
+            *(f"heldout.areas.{area}.path={ROOT / 'conf/data/demo/heldout' / area}.jsonl" for area in AREAS),
             *(
                 f"training.batch_size={batch_size}",
                 f"search.trials={trials}",
@@ -109,10 +103,6 @@ def _config(storage: Path, trials: int, name: str, items: int, batch_size: int) 
             "objective='Answer questions on small financial tables </script><img src=x onerror=alert(1)>'",
         ],
     )
-
-
-def _areas() -> list[str]:
-    return list(yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text())["heldout"]["areas"])
 
 
 class _Writer:

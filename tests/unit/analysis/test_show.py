@@ -11,15 +11,15 @@ from analysis import show
 from analysis.output.leaderboard_table import print_board
 from analysis.rank import __main__ as rank
 from analysis.rank.leaderboard import leaderboard
-from tests.unit.analysis.conftest import replicate
+from tests.unit.analysis.conftest import FakeTrial, replicate
 
 FINDING = {"rule": "steady_rise", "severity": "warning", "step": 3, "evidence": {}, "advice": "lower peak_lr"}
 
 
 @pytest.fixture
-def folder(write_sweep, fake_trial):
-    first = fake_trial("t1", {5: 0.3, 10: 0.5}, extra={"findings": [FINDING], "drawn": {"decay_floor": 5e-5}})
-    lost = fake_trial("t2", {}, state="failed", extra={"error": "Traceback\nValueError: no [red]memory[/]"})
+def folder(write_sweep):
+    first = FakeTrial("t1", {5: 0.3, 10: 0.5}, extra={"findings": [FINDING], "drawn": {"decay_floor": 5e-5}})
+    lost = FakeTrial("t2", {}, state="failed", extra={"error": "Traceback\nValueError: no [red]memory[/]"})
     folder = write_sweep([first, lost, replicate("t1", 1, {10: 0.4})])
     steps = [{"step": n, "loss": 3.0 - n / 5, "base_loss": 3.0, "lr": n * 1e-5, "tokens": 4} for n in range(1, 11)]
     (folder / "trials" / "t1" / "curve.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
@@ -40,19 +40,16 @@ def test_a_trial_shows_its_settings_curve_scores_and_findings(folder, capsys):
     assert first < last  # the loss falls from left to right
 
 
-def test_a_trial_without_a_curve_shows_its_error_as_it_is(folder, capsys):
+def test_a_trial_without_a_curve_shows_its_error_and_one_that_is_not_there_is_refused_with_the_nearest(folder, capsys):
     assert show.main([str(folder), "t2"]) == 0
     shown = capsys.readouterr().out
     assert "error: ValueError: no [red]memory[/]" in shown
     assert "no loss curve" in shown
-
-
-def test_a_trial_that_is_not_there_is_refused_with_the_nearest(folder, capsys):
     assert show.main([str(folder), "t11"]) == 2
     assert "TRIAL: must be a trial of this sweep that has ended, got t11; did you mean t1" in capsys.readouterr().err
 
 
-def test_csv_has_a_line_a_trial_and_the_leaderboards_figures(folder, capsys):
+def test_csv_has_a_line_a_trial_with_the_leaderboards_figures_and_excludes_json(folder, capsys):
     assert rank.main([str(folder), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     board = leaderboard(folder)
@@ -64,9 +61,6 @@ def test_csv_has_a_line_a_trial_and_the_leaderboards_figures(folder, capsys):
     assert rows[1]["replicate_of"] == "t1"
     assert rows[2]["gain"] == ""
     assert float(rows[0]["param.peak_lr"]) == 3e-4
-
-
-def test_json_and_csv_exclude_each_other(folder, capsys):
     with pytest.raises(SystemExit) as ended:
         rank.main([str(folder), "--json", "--csv"])
     assert ended.value.code == 2
@@ -74,7 +68,7 @@ def test_json_and_csv_exclude_each_other(folder, capsys):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_gains_are_drawn_as_bars_in_a_terminal_alone(folder, terminal):
+def test_gains_are_drawn_as_bars_only_in_a_terminal(folder, terminal):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     print_board(leaderboard(folder), Console(file=stream, width=160, force_terminal=terminal, highlight=False))
     stream.seek(0)

@@ -81,7 +81,7 @@ def test_a_round_is_drawn_again_alike(kept):
 # --- one confirmation
 
 
-def test_without_luck_the_best_is_named_and_equals_are_tied():
+def test_without_luck_the_best_is_named_equals_are_tied_and_intervals_that_miss_are_counted():
     noise, rules = ReplayNoise(SILENT, 1.0, 0), make_rules(1.0, stated=True)
     truth = {"x": 9.0, "y": 0.0, "z": 9.0}
     found = confirm(truth, ("x", "y", "z"), noise, rules)
@@ -89,10 +89,6 @@ def test_without_luck_the_best_is_named_and_equals_are_tied():
     assert covered(found, truth) == [True, True]
     tied = confirm(dict.fromkeys(truth, 1.0), ("x", "y", "z"), noise, rules)
     assert (tied.winner, named(tied), is_separated(tied)) == (None, "x", False)
-
-
-def test_an_interval_that_misses_the_truth_is_counted():
-    noise, rules = ReplayNoise(SILENT, 1.0, 0), make_rules(1.0, stated=True)
     found = confirm({"x": 0.0, "y": 0.1}, ("x", "y"), noise, rules)
     assert covered(found, {"x": 0.0, "y": 0.1}) == [True]
     assert covered(found, {"x": 0.0, "y": 99.0}) == [False]

@@ -72,16 +72,21 @@ def recording(seeds=4, study="seeds", planted_effect=2.0):
     )
 
 
-def test_settings_are_labelled_by_what_they_gained():
-    curves = recording()
+@pytest.fixture
+def curves():
+    return recording()
+
+
+def level_of(curves):
+    """The base model's mean training loss."""
+    return float(curves.base_item_nll.mean())
+
+
+def test_settings_are_labelled_by_what_they_gained_which_is_nothing_where_trials_diverged(curves):
     settings = settings_of(curves)
     assert [setting.gain for setting in settings] == pytest.approx(GAINS)
     labels = label(settings)
     assert [labels[trial] for trial in (0, 4, 8, 12)] == ["too low", "healthy", "healthy", "too high"]
-
-
-def test_trials_that_diverged_gained_nothing():
-    curves = recording()
     curves.state[12:] = "diverged"
     curves.heldout[12:] = np.nan
     assert [setting.gain for setting in settings_of(curves)] == pytest.approx([*GAINS[:3], 0.0])
@@ -95,23 +100,19 @@ def test_the_true_rise_is_that_of_the_mean_curve():
     assert true_rise(recording(seeds=2), (0, 1)) is None
 
 
-def test_a_rising_trial_is_read_as_such_and_a_healthy_one_is_not():
-    curves = recording()
-    level = float(curves.base_item_nll.mean())
-    spoken = [{f["rule"] for f in read(samples_of(curves, t), curves.schedule(t), level)} for t in range(16)]
+def test_a_rising_trial_is_read_as_such_and_a_healthy_one_is_not(curves):
+    spoken = [{f["rule"] for f in read(samples_of(curves, t), curves.schedule(t), level_of(curves))} for t in range(16)]
     assert sum("steady_rise" in found for found in spoken[12:]) >= 3
     assert not any("steady_rise" in found for found in spoken[4:12])
 
 
-def test_a_trial_that_broke_off_is_read_to_there():
-    curves = recording()
+def test_a_trial_that_broke_off_is_read_to_there(curves):
     curves.item_nll[0, 40:] = np.nan
     curves.grad_norm[0, 10:] = np.nan
     assert read(samples_of(curves, 0), curves.schedule(0), None) == []
 
 
-def test_resampled_curves_never_rise_and_keep_the_residuals_beside_their_base_losses():
-    curves = recording()
+def test_resampled_curves_never_rise_and_keep_the_residuals_with_their_base_losses(curves):
     samples = samples_of(curves, 12)
     drawn = [resampled(samples, np.random.default_rng(seed)) for seed in range(200)]
     mean = np.mean([one.nll for one in drawn], axis=0)
@@ -124,8 +125,7 @@ def test_resampled_curves_never_rise_and_keep_the_residuals_beside_their_base_lo
     assert set(drawn[0].base) <= set(samples.base)
 
 
-def test_variances_are_those_of_numpy():
-    curves = recording()
+def test_variances_are_those_of_numpy(curves):
     found = variances(curves, 4, 8)
     own, other = samples_of(curves, 4), samples_of(curves, 8)
     assert found.shape == (4, 4)
@@ -135,8 +135,7 @@ def test_variances_are_those_of_numpy():
     assert found[2, 3] < found[0, 3] < found[1, 3]
 
 
-def test_siblings_have_the_same_order():
-    curves = recording()
+def test_siblings_have_the_same_order(curves):
     pairs = list(siblings(curves, set(range(4, 12))))
     assert len(pairs) == 4
     assert all((curves.order[a] == curves.order[b]).all() for a, b in pairs)
@@ -220,8 +219,7 @@ def test_what_is_worse_held_out_is_true_and_what_is_hardly_worse_is_not_known():
         assert truths(curves)["forgetting"][0] is (over > 0)
 
 
-def test_a_spike_and_a_growing_norm_are_told_by_the_other_seeds():
-    curves = recording()
+def test_a_spike_and_a_growing_norm_are_confirmed_by_the_other_seeds(curves):
     curves.item_nll[0:4, 20:36] += 3.0  # steps 6 to 9, after 4 of warm-up
     curves.grad_norm[4:8, 10:] = 5.0
     known = truths(curves)
@@ -237,17 +235,16 @@ def test_nothing_is_gained_below_an_lr_where_held_out_losses_stand_still():
 
 
 def test_rules_are_given_one_half_of_the_held_out_items_and_the_truth_the_other():
-    curves, level = with_points(recording()), float(recording().base_item_nll.mean())
+    curves = with_points(recording())
     curves.heldout[5, :, [0, 2]] += 3.0  # of area a those that the rules see
     curves.heldout[6, :, 1] += 3.0  # and the one that they don't
-    said = [{finding["rule"] for finding in findings_of(curves, trial, level)} for trial in (5, 6)]
+    said = [{finding["rule"] for finding in findings_of(curves, trial, level_of(curves))} for trial in (5, 6)]
     assert ["forgetting" in one for one in said] == [True, False]
     assert truths(curves)["forgetting"][5:7] == [False, True]
 
 
-def test_a_trial_that_is_worse_from_the_warm_up_on_is_found_early():
-    curves = recording()
-    level = float(curves.base_item_nll.mean())
+def test_a_trial_that_is_worse_from_the_warm_up_on_is_found_early(curves):
+    level = level_of(curves)
     curves.item_nll[0] += 1.0
     assert 0.05 + 0.05 <= worse_at(curves, 0, level, raw=False) <= 0.2
     assert worse_at(curves, 5, level, raw=False) is None

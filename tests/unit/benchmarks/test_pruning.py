@@ -1,7 +1,9 @@
 """The replay of sweeps: who is trained when, what is stopped, what is chosen; and the rules that it compares."""
 
+import itertools
 import math
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def test_with_nobody_to_stop_them_all_trials_run_and_the_best_is_chosen():
     assert replay([BROKEN], 2, never_stop()).chosen == math.inf
 
 
-def test_the_rule_is_asked_at_every_report_but_the_last_and_told_what_is_known_then():
+def test_the_rule_is_asked_at_every_report_but_the_last_and_given_what_is_known_then():
     asked = []
 
     def rule(trial, finished, siblings):
@@ -103,20 +105,13 @@ def test_the_median_rule_is_ray_tunes(lanes):
 
     def theirs(trial, _finished, _siblings):
         result = {"percent": 100 * trial.seen / trial.samples, "metric": heldout(trial)}
-        known = stubs.setdefault(trial.trial_id, Stub(trial.trial_id))
+        known = stubs.setdefault(trial.trial_id, Mock(spec_set=["trial_id"], trial_id=trial.trial_id))
         return scheduler.on_trial_result(controller, known, result) == TrialScheduler.STOP
 
-    stubs: dict[str, Stub] = {}
+    stubs = {}
     expected = replay(trials, lanes, theirs)
     assert replay(trials, lanes, median(heldout, 50, 2)) == expected
     assert 0 < sum(expected.stopped) < len(trials)
-
-
-class Stub:
-    """As much of a Tune trial as its trial scheduler looks at."""
-
-    def __init__(self, trial_id):
-        self.trial_id = trial_id
 
 
 def test_recorded_trials_are_read_as_their_loop_would():
@@ -136,15 +131,10 @@ def test_recorded_trials_are_read_as_their_loop_would():
 def test_decks_hold_each_trial_once_and_know_what_a_seed_is_worth():
     curves = load(DATA / "grid_tiny.npz")
     found = decks(curves)
-    assert {(deck.regime, deck.order) for deck in found} == {
-        (r, o) for r in ("low", "middle", "high") for o in range(3)
-    }
-    mixed = together(found)
-    assert (
-        [len({trial.row for trial in deck.trials}) for deck in mixed]
-        == [len(deck.trials) for deck in mixed]
-        == [96] * 3
-    )
+    regimes = itertools.product(("low", "middle", "high"), range(3))
+    assert {(deck.regime, deck.order) for deck in found} == set(regimes)
+    mixed = [[trial.row for trial in deck.trials] for deck in together(found)]
+    assert [len(set(rows)) for rows in mixed] == [len(rows) for rows in mixed] == [96] * 3
     settings = np.unique(curves.params, axis=0)
     peak = settings[30, 0]
     finals = curves.objective[:, -1]

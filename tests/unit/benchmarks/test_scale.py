@@ -12,14 +12,9 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.search.study import open_storage
 
 
-@pytest.fixture
-def simulated(tmp_path):
+def test_every_trial_ends_once_everywhere_and_figures_add_up(tmp_path):
     config = config_in(tmp_path, "random", trials=7)
-    return config, asyncio.run(Simulation(config, lanes=3, steps=5, step_seconds=0.02).run())
-
-
-def test_every_trial_ends_once_everywhere(simulated):
-    config, figures = simulated
+    figures = asyncio.run(Simulation(config, lanes=3, steps=5, step_seconds=0.02).run())
     events, faults = Ledger(config.folder).read()
     ids = [f"t{number:04d}" for number in range(1, 8)]
     assert faults == []
@@ -32,10 +27,6 @@ def test_every_trial_ends_once_everywhere(simulated):
     assert all(trial.state.name == "COMPLETE" for trial in study.trials)
     assert figures["ledger_of_proposals"]["events"] == figures["ledger_of_ends"]["events"] == 7
     assert figures["search"]["events"] == 7 * (1 + CHECKPOINTS + 1)
-
-
-def test_figures_add_up(simulated):
-    _, figures = simulated
     assert figures["cpu_share_of_wall"] > 0
     assert figures["cpu_share_of_wall"] == pytest.approx(figures["cpu_seconds"] / figures["wall_seconds"], rel=0.3)
     assert 0 < figures["lanes_busy"] < 1

@@ -1,5 +1,6 @@
 """The surfaces of `benchmarks.selection`, and how a replay is judged."""
 
+import itertools
 import json
 import math
 
@@ -22,51 +23,47 @@ def parabola(lr):
 
 
 @pytest.fixture
-def table(tmp_path):
-    def write(rows):
+def surfaces(tmp_path):
+    def measure(rows):
         path = tmp_path / "table.jsonl"
         keys = ("model", "lora_rank", "learning_rate", "test_nll")
         path.write_text("".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows))
-        return path
+        return measured_surfaces(path)
 
-    return write
+    return measure
 
 
-def test_a_parabola_is_found_again_and_the_missing_lr_is_a_cliff(table):
-    (surface,) = measured_surfaces(table([("a", 4, lr, parabola(lr)) for lr in LRS]))
+def test_a_parabola_is_found_again_even_moved_and_the_missing_lr_is_a_cliff(surfaces):
+    (surface,) = surfaces([("a", 4, lr, parabola(lr)) for lr in LRS])
     assert surface.loss({"peak_lr": 2e-4}) == pytest.approx(parabola(2e-4))
     assert 10**surface.cliff == pytest.approx(math.sqrt(1e-3 * 3e-3))
     assert surface.best() == pytest.approx(0.5, abs=1e-6)
     beyond = {"peak_lr": 2e-3}
     assert surface.diverges(beyond)
     assert surface.loss(beyond) == min(parabola(lr) for lr in LRS) + BASE_ABOVE_BEST
-
-
-def test_a_moved_surface_is_the_same_elsewhere(table):
-    (surface,) = measured_surfaces(table([("a", 4, lr, parabola(lr)) for lr in LRS]))
     moved = surface.moved(0.1)
     assert moved.loss({"peak_lr": 2e-4 * 10**0.1}) == pytest.approx(surface.loss({"peak_lr": 2e-4}))
     assert [abs(one.shift) <= JITTER for one in jittered([surface], 20)] == [True] * 20
 
 
-def test_a_diverged_point_is_not_fitted_and_few_lrs_make_no_surface(table):
+def test_a_diverged_point_is_not_fitted_and_few_lrs_make_no_surface(surfaces):
     rows = [("a", 4, lr, parabola(lr)) for lr in LRS]
-    (surface,) = measured_surfaces(table([*rows, ("a", 4, 3e-3, 1.7), *(("b", 4, lr, 0.5) for lr in LRS[:3])]))
+    (surface,) = surfaces([*rows, ("a", 4, 3e-3, 1.7), *(("b", 4, lr, 0.5) for lr in LRS[:3])])
     assert surface.name == "a r4"
     assert surface.loss({"peak_lr": 2e-4}) == pytest.approx(parabola(2e-4))
     assert surface.diverges({"peak_lr": 3e-3})
 
 
-def test_five_lrs_make_a_cubic_that_need_not_go_through_them(table):
+def test_five_lrs_make_a_cubic_that_need_not_go_through_them(surfaces):
     noise = dict(zip((*LRS, 3e-3), (1, -2, 3, -2, 1), strict=True))
-    (surface,) = measured_surfaces(table([("a", 4, lr, parabola(lr) + 1e-3 * bump) for lr, bump in noise.items()]))
+    (surface,) = surfaces([("a", 4, lr, parabola(lr) + 1e-3 * bump) for lr, bump in noise.items()])
     assert len(surface.curve) == 4
     assert all(abs(surface.loss({"peak_lr": lr}) - parabola(lr) - 1e-3 * bump) > 1e-5 for lr, bump in noise.items())
 
 
-def test_models_that_tune_do_not_judge(table):
-    path = table([(model, rank, lr, parabola(lr)) for model in "abcde" for rank in (4, 8) for lr in LRS])
-    tuning, judging = ({surface.group for surface in half} for half in halves(measured_surfaces(path)))
+def test_models_that_tune_do_not_judge(surfaces):
+    found = surfaces([(model, rank, lr, parabola(lr)) for model in "abcde" for rank in (4, 8) for lr in LRS])
+    tuning, judging = ({surface.group for surface in half} for half in halves(found))
     assert tuning | judging == set("abcde")
     assert not tuning & judging
 
@@ -89,12 +86,9 @@ def test_every_method_sees_the_same_noise_and_finds_something(case, name):
     assert 0.0 <= regret(case, seen) < 0.05
 
 
-def test_a_longer_replay_starts_with_the_shorter_one(case):
+def test_a_longer_replay_starts_with_the_shorter_one_and_lanes_leave_no_trial_out(case):
     short = UNPLANNED["tpe_default"](case, draw_noise(case, 0.001, 6), 1)
     assert UNPLANNED["tpe_default"](case, draw_noise(case, 0.001, 12), 1)[:6] == short
-
-
-def test_lanes_leave_no_trial_out(case):
     assert len(UNPLANNED["tpe_default"](case, draw_noise(case, 0.001, 10), 4)) == 10
 
 
@@ -123,16 +117,11 @@ def test_the_trained_grid_is_a_surface():
     grid = Grid.read(GRID)
     surface = GridSurface(grid, 0.0, 0)
     ends = grid_space(grid)
-    cells = [
-        surface.loss({"peak_lr": lr, "warmup_fraction": warmup, "decay_floor": floor})
-        for lr in grid.lrs
-        for warmup in grid.warmups
-        for floor in grid.floors
-    ]
-    spread = float(np.std(grid.objective))
-    assert (
-        np.sqrt(np.mean((np.array(cells) - grid.objective.ravel()) ** 2)) < 0.25 * spread
-    )  # smooth, and like the cells
+    names = ("peak_lr", "warmup_fraction", "decay_floor")
+    points = itertools.product(grid.lrs, grid.warmups, grid.floors)
+    cells = [surface.loss(dict(zip(names, point, strict=True))) for point in points]
+    error = np.array(cells) - grid.objective.ravel()
+    assert np.sqrt(np.mean(error**2)) < 0.25 * np.std(grid.objective)  # smooth, and like the cells
     assert surface.best() <= min(cells) + 1e-9
     assert grid.base > max(cells) > surface.best()
     top = {"peak_lr": ends["peak_lr"]["high"], "warmup_fraction": 0.05, "decay_floor": ends["decay_floor"]["low"]}

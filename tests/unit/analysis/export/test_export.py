@@ -1,7 +1,5 @@
 """Exports of a tiny random Llama: they load with peft and transformers and compute what was trained."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -24,6 +22,7 @@ from analysis.export.export import export, heldout_items
 from analysis.export.verification import AreaMeans, Parity, compare_logits
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep
+from tests.unit.analysis.conftest import FakeTrial
 from trainables.checkpoints import checkpoint
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
@@ -55,9 +54,9 @@ def base_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def lora_sweep(write_sweep, fake_trial, base_folder):
+def lora_sweep(write_sweep, base_folder):
     """Two trials with random, far from zero adapters; `t1` wins at step 10."""
-    folder = write_sweep([fake_trial("t1", {5: 0.2, 10: 0.5}), fake_trial("t2", {10: 0.3})])
+    folder = write_sweep([FakeTrial("t1", {5: 0.2, 10: 0.5}), FakeTrial("t2", {10: 0.3})])
     for seed, (trial, step) in enumerate([("t1", 5), ("t1", 10), ("t2", 10)]):
         torch.manual_seed(seed)
         settings = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}  # as the sweep writes them
@@ -69,8 +68,8 @@ def lora_sweep(write_sweep, fake_trial, base_folder):
 
 
 @pytest.fixture
-def full_sweep(write_sweep, fake_trial, base_folder):
-    folder = write_sweep([fake_trial("t1", {10: 0.5})], model={"name": "x", "method": "full"})
+def full_sweep(write_sweep, base_folder):
+    folder = write_sweep([FakeTrial("t1", {10: 0.5})], model={"name": "x", "method": "full"})
     model = AutoModelForCausalLM.from_pretrained(base_folder)
     with torch.no_grad():
         model.lm_head.weight.add_(0.1)
@@ -96,16 +95,23 @@ def logits(model):
     return model.eval()(input_ids=IDS).logits
 
 
+def refused(message, sweep, out, *arguments, **options):
+    """Exports, which must fail with this message and write nothing."""
+    before = out.exists()
+    with pytest.raises(UserError, match=message):
+        export(sweep, out, *arguments, **options)
+    assert out.exists() == before
+
+
 def trained(sweep, base, trial="t1", step=10):
     model = AutoModelForCausalLM.from_pretrained(base)
     return logits(PeftModel.from_pretrained(model, str(sweep / f"trials/{trial}/checkpoints/step-{step}")))
 
 
-def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep, base_folder, tmp_path):
+def test_the_winners_adapter_loads_with_peft_and_with_the_base_models_tokenizer(lora_sweep, base_folder, tmp_path):
     out = tmp_path / "deep" / "out"
     done = export(lora_sweep, out)
     assert (done.trial_id, done.step, done.kind) == ("t1", 10, "adapter")
-    assert done.parity is not None
     assert done.parity.largest_deviation < 1e-5
     assert "no " in (done.parity.not_recomputed or "")
     torch.testing.assert_close(logits(AutoPeftModelForCausalLM.from_pretrained(out)), trained(lora_sweep, base_folder))
@@ -114,16 +120,12 @@ def test_an_adapter_loads_with_peft_and_is_the_winners(lora_sweep, base_folder, 
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base_folder)
     assert not (out / "COMPLETE").exists()
     assert [path.name for path in out.parent.iterdir()] == ["out"]
-
-
-def test_the_tokenizer_its_chat_template_and_the_generation_config_come_along(lora_sweep, base_folder, tmp_path):
-    export(lora_sweep, tmp_path / "out", verify=False)
-    ours, theirs = AutoTokenizer.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(base_folder)
+    assert json.loads((out / "generation_config.json").read_text())["max_new_tokens"] == 17
+    ours, theirs = AutoTokenizer.from_pretrained(out), AutoTokenizer.from_pretrained(base_folder)
     chat = [{"role": "user", "content": "Total of 3 and 4, in €?"}]
     expected = theirs.apply_chat_template(chat, return_dict=False)
     assert ours.apply_chat_template(chat, return_dict=False) == expected
     assert len(expected) > 20
-    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["max_new_tokens"] == 17
 
 
 def test_a_merge_loads_with_plain_transformers_and_is_the_same_function(lora_sweep, base_folder, tmp_path):
@@ -131,7 +133,6 @@ def test_a_merge_loads_with_plain_transformers_and_is_the_same_function(lora_swe
     out.mkdir()  # an empty folder is fine
     done = export(lora_sweep, out, merge=True)
     assert done.kind == "merged"
-    assert done.parity is not None
     assert done.parity.largest_deviation < 1e-4
     assert done.parity.positions > 50
     assert not (out / "adapter_config.json").exists()
@@ -151,12 +152,8 @@ def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(lo
         return merged
 
     monkeypatch.setattr(PeftModel, "merge_and_unload", merge_and_spoil, raising=False)
-    refused = (
-        r"the reloaded model must equal the trained one, got logits deviate by at most [\d.e-]+ \(limit 0\.000\d+\)"
-    )
-    with pytest.raises(UserError, match=refused):
-        export(lora_sweep, tmp_path / "out", merge=True)
-    assert not (tmp_path / "out").exists()
+    deviates = r"must equal the trained one, got logits deviate by at most [\d.e-]+ \(limit 0\.000\d+\)"
+    refused(f"the reloaded model {deviates}", lora_sweep, tmp_path / "out", merge=True)
     assert not list(tmp_path.glob(".out*"))
 
 
@@ -167,7 +164,7 @@ def scored_sweep(lora_sweep, base_folder):
     adapter = str(lora_sweep / "trials/t1/checkpoints/step-10")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_folder), adapter).eval()
     (lora_sweep / "cache").mkdir()
-    losses: dict[tuple[str, str], float] = {}
+    losses = {}
     for area in ("invoices", "tables"):
         turns = [("user", "What is the total?"), ("assistant", "It is 12.")]
         samples = [
@@ -191,7 +188,6 @@ def scored_sweep(lora_sweep, base_folder):
 @pytest.mark.parametrize("merge", [False, True])
 def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep, tmp_path, merge):
     done = export(scored_sweep, tmp_path / "out", "t1", 10, merge=merge)
-    assert done.parity is not None
     assert set(done.parity.heldout) == {"invoices", "tables"}
     assert done.parity.heldout_difference < 1e-4
     assert done.parity.recorded_difference < 1e-4
@@ -224,9 +220,8 @@ def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep
         file.write("training: {precision: fp32}\n")
     items = scored_sweep / "trials/t1/heldout.jsonl"
     edit_lines(items, lambda item: item.update(nll=item["nll"] + 0.01 * (item["area"] == "tables")))
-    with pytest.raises(UserError, match=r"that the sweep recorded \(fp32\) by 0\.01 \(limit 0\.0001\)"):
-        export(scored_sweep, tmp_path / "out", "t1", 10)
-    assert not (tmp_path / "out").exists()
+    message = r"that the sweep recorded \(fp32\) by 0\.01 \(limit 0\.0001\)"
+    refused(message, scored_sweep, tmp_path / "out", "t1", 10)
 
 
 @pytest.mark.parametrize(("value", "passes"), [(0.0, True), (2e-4, True), (4e-4, False), (float("nan"), False)])
@@ -246,18 +241,18 @@ def test_a_full_fine_tune_loads_with_plain_transformers(full_sweep, tmp_path):
     source = AutoModelForCausalLM.from_pretrained(full_sweep / "trials/t1/checkpoints/step-10")
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), logits(source))
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
-    with pytest.raises(UserError, match="needs a LoRA adapter"):
-        export(full_sweep, tmp_path / "merged", merge=True)
+    refused("needs a LoRA adapter", full_sweep, tmp_path / "merged", merge=True)
 
 
 @pytest.mark.parametrize(
     ("trial", "step", "expected"), [(None, 5, ("t1", 5)), ("t2", None, ("t2", 10)), ("t1", 5, ("t1", 5))]
 )
-def test_a_named_checkpoint_is_exported(lora_sweep, base_folder, tmp_path, trial, step, expected):
-    done = export(lora_sweep, tmp_path / "out", trial, step, verify=False)
+def test_a_named_checkpoint_of_a_moved_sweep_is_exported(lora_sweep, base_folder, tmp_path, trial, step, expected):
+    moved = lora_sweep.rename(tmp_path / "moved")
+    done = export(moved, tmp_path / "out", trial, step, verify=False)
     assert (done.trial_id, done.step) == expected
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
-    torch.testing.assert_close(logits(loaded), trained(lora_sweep, base_folder, *expected))
+    torch.testing.assert_close(logits(loaded), trained(moved, base_folder, *expected))
 
 
 @pytest.mark.parametrize(
@@ -269,14 +264,12 @@ def test_a_named_checkpoint_is_exported(lora_sweep, base_folder, tmp_path, trial
     ],
 )
 def test_a_name_that_is_not_there_is_a_user_error(lora_sweep, tmp_path, trial, step, message):
-    with pytest.raises(UserError, match=re.escape(message)):
-        export(lora_sweep, tmp_path / "out", trial, step, verify=False)
+    refused(re.escape(message), lora_sweep, tmp_path / "out", trial, step, verify=False)
 
 
-def test_a_trial_without_rank_needs_its_step_named(write_sweep, fake_trial, tmp_path):
-    folder = write_sweep([fake_trial("t1", {9: 0.3}), fake_trial("t2", {5: 0.3}, state="pruned")])
-    with pytest.raises(UserError, match=r"--step: must be given, for t2 \(pruned\) has no rank.*one of 5"):
-        export(folder, tmp_path / "out", "t2")
+def test_a_trial_without_rank_needs_its_step_named(write_sweep, tmp_path):
+    folder = write_sweep([FakeTrial("t1", {9: 0.3}), FakeTrial("t2", {5: 0.3}, state="pruned")])
+    refused(r"--step: must be given, for t2 \(pruned\) has no rank.*one of 5", folder, tmp_path / "out", "t2")
 
 
 def test_a_damaged_checkpoint_is_refused(lora_sweep, tmp_path):
@@ -284,15 +277,11 @@ def test_a_damaged_checkpoint_is_refused(lora_sweep, tmp_path):
     weights = load_file(path)
     next(iter(weights.values()))[0, 0] += 1
     save_file(weights, path)
-    with pytest.raises(UserError, match=r"step-10: must be a checkpoint as it was written, got adapter_model"):
-        export(lora_sweep, tmp_path / "out")
+    refused("step-10: must be a checkpoint as it was written, got adapter_model", lora_sweep, tmp_path / "out")
     (path.parent / "COMPLETE").unlink()
-    with pytest.raises(UserError, match="COMPLETE"):
-        export(lora_sweep, tmp_path / "out")
+    refused("COMPLETE", lora_sweep, tmp_path / "out")
     shutil.rmtree(path.parent)
-    with pytest.raises(UserError, match="must have a checkpoint folder"):
-        export(lora_sweep, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    refused("must have a checkpoint folder", lora_sweep, tmp_path / "out")
 
 
 def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_sweep, tmp_path):
@@ -303,18 +292,12 @@ def test_of_a_checkpoint_that_was_dropped_it_is_said_what_there_is_instead(lora_
             point["kept"] = (trial["trial_id"], point["step"]) != ("t1", 5)
 
     edit_lines(lora_sweep / "trials.jsonl", drop)
-    with pytest.raises(UserError) as caught:
-        export(lora_sweep, tmp_path / "out", "t1", 5)
-    assert str(caught.value) == (
+    message = (
         "t1 step 5: must be a checkpoint that the sweep kept, got one that it dropped (resources.keep_checkpoints); "
         "kept are --trial t1 --step 10, --trial t2 --step 10"
     )
+    refused(f"^{re.escape(message)}$", lora_sweep, tmp_path / "out", "t1", 5)
     assert export(lora_sweep, tmp_path / "out", verify=False).step == 10  # its scores rank on
-
-
-def test_a_sweep_that_was_moved_still_exports(lora_sweep, tmp_path):
-    moved = lora_sweep.rename(tmp_path / "moved")
-    assert export(moved, tmp_path / "out", verify=False).trial_id == "t1"
 
 
 def test_out_must_be_free(lora_sweep, tmp_path):
@@ -322,21 +305,17 @@ def test_out_must_be_free(lora_sweep, tmp_path):
     (tmp_path / "full" / "mine.txt").write_text("keep")
     (tmp_path / "file").write_text("keep")
     for name, got in (("full", "a folder with files in it"), ("file", "a file")):
-        with pytest.raises(UserError, match=f"must not exist or be an empty folder, got {got}"):
-            export(lora_sweep, tmp_path / name)
+        refused(f"must not exist or be an empty folder, got {got}", lora_sweep, tmp_path / name)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
 def test_a_base_model_that_is_gone_or_another_is_refused(lora_sweep, base_folder, tmp_path):
     write_manifest(lora_sweep, tmp_path / "gone")
-    with pytest.raises(UserError, match=r"no model at .*gone"):
-        export(lora_sweep, tmp_path / "out")
+    refused(r"no model at .*gone", lora_sweep, tmp_path / "out")
     write_manifest(lora_sweep, base_folder, model_sha256={"model.safetensors": "0" * 64})
-    with pytest.raises(UserError, match="must be the base model of the sweep"):
-        export(lora_sweep, tmp_path / "out", merge=True)
+    refused("must be the base model of the sweep", lora_sweep, tmp_path / "out", merge=True)
     (lora_sweep / "manifest.json").unlink()
-    with pytest.raises(UserError, match=r"manifest\.json"):
-        export(lora_sweep, tmp_path / "out")
+    refused(r"manifest\.json", lora_sweep, tmp_path / "out")
 
 
 def test_a_model_from_the_hub_keeps_its_id_and_commit(lora_sweep, base_folder, tmp_path):
@@ -386,8 +365,8 @@ def test_the_cards_python_runs(lora_sweep, tmp_path, kind, capsys):
     assert capsys.readouterr().out.endswith("\n")
 
 
-def test_no_winner_is_exit_code_3_and_errors_are_one_line(write_sweep, fake_trial, tmp_path, capsys):
-    folder = write_sweep([fake_trial("t1", {9: 0.3}, state="failed")])
+def test_no_winner_is_exit_code_3_and_errors_are_one_line(write_sweep, tmp_path, capsys):
+    folder = write_sweep([FakeTrial("t1", {9: 0.3}, state="failed")])
     with pytest.raises(NoWinnerError):
         export(folder, tmp_path / "out")
     assert main([str(folder), "--to", str(tmp_path / "out")]) == 3
@@ -401,22 +380,9 @@ def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
     out = capsys.readouterr().out
     assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
-    assert re.search(
-        r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions", out
-    )
+    compared = r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions"
+    assert re.search(compared, out)
     assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--unverified"]) == 0
     assert "not verified, as asked" in capsys.readouterr().out
     assert "was not loaded and compared" in (tmp_path / "plain" / "README.md").read_text()
     assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2
-
-
-def test_help_has_an_example_and_does_not_wait_for_torch():
-    code = (
-        "import sys; from analysis.export import __main__ as export\n"
-        "try: export.main(['--help'])\n"
-        "finally: print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "python -m analysis.export outputs/demo --to" in done.stdout
-    assert done.stdout.strip().endswith("[]")

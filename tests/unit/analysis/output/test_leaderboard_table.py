@@ -1,17 +1,10 @@
-"""Boards of earlier versions are still told and shown; a full board keeps its width."""
-
-from __future__ import annotations
-
-import json
-from collections.abc import Callable
-from pathlib import Path
+"""Boards of earlier versions are still summed up and shown; a full board keeps its width."""
 
 import pytest
 
-from analysis.rank.leaderboard import leaderboard, write_leaderboard
+from analysis.rank.leaderboard import leaderboard
 from analysis.rank.verdict import verdict
-
-Printed = Callable[..., str]
+from tests.unit.analysis.conftest import printed
 
 OLD_ROW = {
     "step": 10,
@@ -44,11 +37,10 @@ OLD = {
 }
 
 
-def test_a_board_of_the_first_version_is_still_told_and_shown(printed: Printed) -> None:
+def test_a_board_of_the_first_version_is_still_summed_up_and_shown():
     sentence = verdict(OLD)
-    assert sentence.startswith(
-        "Tie: t1 at step 10 is lowest but not told apart from t2 (items only, seeds not covered yet)"
-    )
+    start = "Tie: t1 at step 10 is lowest but not told apart from t2 (items only, seeds not covered yet)"
+    assert sentence.startswith(start)
     assert sentence.endswith("; gain over the base model 0.500 [0.400, 0.600] nats a token.")
     shown = printed({**OLD, "verdict": sentence})
     assert "0.000 [-0.100, 0.100]" in shown
@@ -56,19 +48,8 @@ def test_a_board_of_the_first_version_is_still_told_and_shown(printed: Printed) 
     assert "more data" not in shown
 
 
-def test_the_written_board_is_read_back_and_shown_alike(confirmed: Path, printed: Printed) -> None:
-    board = write_leaderboard(confirmed)
-    read = json.loads((confirmed / "leaderboard.json").read_text())
-    assert read == board
-    assert printed(read) == printed(board)
-    assert {"winner", "tied", "rows"} <= set(read)
-    assert set(read["winner"]) == {"trial_id", "step"}
-
-
 @pytest.mark.parametrize("width", [60, 100, 120])
-def test_the_table_of_a_confirmed_sweep_with_guard_rails_keeps_its_width(
-    confirmed: Path, width: int, printed: Printed
-) -> None:
+def test_the_table_of_a_confirmed_sweep_with_guard_rails_keeps_its_width(confirmed, width):
     text = (confirmed / "sweep.yaml").read_text()
     (confirmed / "sweep.yaml").write_text(text.replace("weight: 1.0", "weight: 1.0\n      not_worse_by: 0.0"))
     shown = printed(leaderboard(confirmed), width)

@@ -1,26 +1,17 @@
 """The whole leaderboard: replicates, guard-rails, sealed areas, corrected gains, boards of earlier versions."""
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.rank.leaderboard import leaderboard
-from tests.unit.analysis.conftest import FakeTrial, append, replicate, trial_line, worse_in, write_items
-
-Printed = Callable[..., str]
+from tests.unit.analysis.conftest import FakeTrial, printed, replicate, worse_in, write_sweep_in
 
 
-def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winning_setting(
-    confirmed: Path, printed: Printed
-) -> None:
+def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winning_setting(confirmed):
     board = leaderboard(confirmed)
     assert [(row["rank"], row["trial_id"]) for row in board["rows"]] == [(1, "t2"), (2, "t1"), (3, "t3")]
     assert board["winner"] == {"trial_id": "t2-s2", "step": 10}
@@ -45,9 +36,9 @@ def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winnin
     assert max(map(len, shown.splitlines())) <= 120
 
 
-def test_a_stated_seed_variance_decides_between_tie_and_winner(write_sweep: Any, fake_trial: Any) -> None:
-    def board(name: str, **confirm: Any) -> dict[str, Any]:
-        trials = [fake_trial("t1", {9: 0.50}), fake_trial("t2", {9: 0.45})]
+def test_a_stated_seed_variance_decides_between_tie_and_winner(write_sweep):
+    def board(name, **confirm):
+        trials = [FakeTrial("t1", {9: 0.50}), FakeTrial("t2", {9: 0.45})]
         return leaderboard(write_sweep(trials, name=name, confirm=confirm))
 
     sure, unsure, unknown = board("sure", seed_sd=0.01), board("unsure", seed_sd="3e-2"), board("unknown")
@@ -59,8 +50,8 @@ def test_a_stated_seed_variance_decides_between_tie_and_winner(write_sweep: Any,
     assert "seed sd 0.030 by the config" in unsure["verdict"]
 
 
-def test_the_gain_is_corrected_for_having_been_selected(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial(f"t{i}", {5: 0.3, 10: 0.3}, noise=0.4) for i in range(8)])
+def test_the_gain_is_corrected_for_having_been_selected(write_sweep):
+    folder = write_sweep([FakeTrial(f"t{i}", {5: 0.3, 10: 0.3}, noise=0.4) for i in range(8)])
     board = leaderboard(folder)
     gain = board["winner_gain"]
     assert gain["corrected"] < gain["plain"] - 0.02
@@ -73,12 +64,8 @@ def test_the_gain_is_corrected_for_having_been_selected(write_sweep: Any, fake_t
 RAILS = {"invoices": {"not_worse_by": 0.05}, "tables": {"not_worse_by": "5e-2"}}
 
 
-def test_a_winner_that_fails_a_guard_rail_is_named_with_the_best_that_passes(
-    write_sweep: Any, fake_trial: Any, printed: Printed
-) -> None:
-    folder = write_sweep(
-        [fake_trial("t1", {9: 0.9}), fake_trial("t2", {9: 0.2}), fake_trial("t3", {9: 0.1})], areas=RAILS
-    )
+def test_a_winner_that_fails_a_guard_rail_is_named_with_the_best_that_passes(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {9: 0.9}), FakeTrial("t2", {9: 0.2}), FakeTrial("t3", {9: 0.1})], areas=RAILS)
     worse_in(folder, "t1", tables=1.2)
     board = leaderboard(folder)
     assert board["winner"]["trial_id"] == "t1"
@@ -88,33 +75,25 @@ def test_a_winner_that_fails_a_guard_rail_is_named_with_the_best_that_passes(
     assert rail["delta"] == pytest.approx(0.3, abs=0.02)
     assert rail["p_fail"] < 0.001 < rail["p_pass"]
     assert board["guard_rails"]["best_passing"] == {"trial_id": "t2", "step": 9}
-    assert (
-        f"It FAILS its guard-rails: tables {rail['delta']:+.3f} against the base model, allowed +0.050"
-        in board["verdict"]
-    )
+    failed = f"It FAILS its guard-rails: tables {rail['delta']:+.3f} against the base model, allowed +0.050"
+    assert failed in board["verdict"]
     assert "the best that passes all is t2 at step 9" in board["verdict"]
     shown = printed(board)
     assert "fail 1 of 2" in shown
     assert "] !" in shown
 
 
-def test_an_undecided_guard_rail_is_said(write_sweep: Any, fake_trial: Any) -> None:
-    board = leaderboard(write_sweep([fake_trial("t1", {9: 0.0}, noise=0.8)], areas=RAILS))
+def test_an_undecided_guard_rail_is_said(write_sweep):
+    board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.0}, noise=0.8)], areas=RAILS))
     assert board["rows"][0]["guard_rail"] == "undecided"
     assert "Guard-rails undecided: " in board["verdict"]
     assert board["guard_rails"]["best_passing"] is None
 
 
-def test_without_base_scores_there_is_no_guard_rail(write_sweep: Any, fake_trial: Any, printed: Printed) -> None:
-    board = leaderboard(write_sweep([fake_trial("t1", {9: 0.2})], areas=RAILS, base=False))
-    assert (board["rows"][0]["guard_rail"], board["winner_gain"]) == (None, None)
-    assert "guard-rails  " not in printed(board)
-
-
-def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep: Any, fake_trial: Any, printed: Printed) -> None:
+def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep):
     weights = {"invoices": 1.0, "tables": 1.0, "intent": 1.0}
     areas = {"intent": {"role": "sealed", "not_worse_by": 0.0}}
-    folder = write_sweep([fake_trial("t1", {9: 0.5}), fake_trial("t2", {9: 0.3})], weights, areas=areas)
+    folder = write_sweep([FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.3})], weights, areas=areas)
     worse_in(folder, "t1", intent=5.0)
     for path in folder.glob("trials/t2/heldout.jsonl"):  # as it is: only the winner is ever scored there
         path.write_text("".join(line for line in path.read_text().splitlines(True) if '"area": "intent"' not in line))
@@ -128,8 +107,8 @@ def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep: Any, fake_tr
     assert f"gain {-board['sealed']['intent']['delta']:.3f} [" in printed(board)
 
 
-def test_the_winner_without_an_area_is_said(write_sweep: Any, fake_trial: Any, printed: Printed) -> None:
-    folder = write_sweep([fake_trial("t1", {9: 0.5}), fake_trial("t2", {9: 0.5})])
+def test_the_winner_without_an_area_is_said(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.5})])
     worse_in(folder, "t1", tables=-0.5)
     worse_in(folder, "t2", invoices=-0.2)
     board = leaderboard(folder)
@@ -138,15 +117,15 @@ def test_the_winner_without_an_area_is_said(write_sweep: Any, fake_trial: Any, p
     assert "Winner with one area left out: invoices t1 · tables t2" in printed(board)
 
 
-def test_few_clusters_are_said(write_sweep: Any, fake_trial: Any) -> None:
-    few = leaderboard(write_sweep([fake_trial("t1", {9: 0.5})], items=38, name="few"))["notes"]
+def test_few_clusters_are_said(write_sweep):
+    few = leaderboard(write_sweep([FakeTrial("t1", {9: 0.5})], items=38, name="few"))["notes"]
     assert few == [
         "intervals are too narrow where an area has fewer than 20 clusters of items (invoices 19, tables 19)"
     ]
-    assert leaderboard(write_sweep([fake_trial("t1", {9: 0.5})], items=40, name="enough"))["notes"] == []
+    assert leaderboard(write_sweep([FakeTrial("t1", {9: 0.5})], items=40, name="enough"))["notes"] == []
 
 
-def test_a_replicate_of_a_trial_without_rank_never_wins(write_sweep: Any) -> None:
+def test_a_replicate_of_a_trial_without_rank_never_wins(write_sweep):
     trials = [FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {}, state="diverged"), replicate("t2", 1, {9: 0.9})]
     board = leaderboard(write_sweep([*trials, replicate("gone", 1, {9: 0.9})]))
     assert [(r["trial_id"], r["rank"], len(r["replicates"])) for r in board["rows"]] == [
@@ -157,7 +136,7 @@ def test_a_replicate_of_a_trial_without_rank_never_wins(write_sweep: Any) -> Non
     assert any("t2-s1 replicates t2, which has no rank" in note for note in board["notes"])
 
 
-def ended_in(order: tuple[int, ...], folder: Path) -> dict[str, Any]:
+def ended_in(order, folder):
     lines = (folder / "trials.jsonl").read_text().splitlines(keepends=True)
     (folder / "trials.jsonl").write_text("".join(lines[i] for i in order))
     return leaderboard(folder)
@@ -165,37 +144,17 @@ def ended_in(order: tuple[int, ...], folder: Path) -> dict[str, Any]:
 
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_the_order_in_which_trials_end_changes_nothing(data: st.DataObject) -> None:
+def test_the_order_in_which_trials_end_changes_nothing(data):
     gains = data.draw(st.lists(st.sampled_from([0.0, 0.3, 0.31, 0.6]), min_size=2, max_size=4))
     trials = [FakeTrial(f"t{i}", {5: gain - 0.1, 9: gain}) for i, gain in enumerate(gains)]
     trials += [replicate(f"t{i}", seed, {9: gain}) for i, gain in enumerate(gains[:2]) for seed in (1, 2)]
-    states = data.draw(
-        st.lists(
-            st.sampled_from(["complete", "complete", "diverged", "pruned"]), min_size=len(trials), max_size=len(trials)
-        )
-    )
-    for trial, state in zip(trials, states, strict=True):
-        trial.state = state
+    for trial in trials:
+        trial.state = data.draw(st.sampled_from(["complete", "complete", "diverged", "pruned"]))
     with tempfile.TemporaryDirectory() as place:
-        folder = small_sweep(Path(place), trials)
+        areas = {"b": {"not_worse_by": 0.1}}
+        folder = write_sweep_in(Path(place), trials, dict.fromkeys("ab", 1.0), 6, areas=areas)
         before = leaderboard(folder)
         assert ended_in(tuple(data.draw(st.permutations(range(len(trials))))), folder) == before
     ranked = [row for row in before["rows"] if row["rank"]]
     assert all(row["state"] == "complete" for row in ranked)
     assert bool(before["winner"]) == any(trial.state == "complete" and trial.extra == {} for trial in trials)
-
-
-def small_sweep(folder: Path, trials: list[FakeTrial]) -> Path:
-    """A sweep of two areas of six items: enough for order, too little for anything else."""
-    (folder / "sweep.yaml").write_text(
-        "name: s\nheldout: {areas: {a: a.jsonl, b: {path: b.jsonl, not_worse_by: 0.1}}}\n"
-    )
-    rng = np.random.default_rng(0)
-    losses = {area: rng.normal(2.0, 0.5, 6) for area in "ab"}
-    write_items(folder, "baseline", 0, losses, answers=False)
-    for trial in trials:
-        for step, gain in trial.gains.items():
-            scored = {area: x - gain + rng.normal(0, 0.02, 6) for area, x in losses.items()}
-            write_items(folder, trial.trial_id, step, scored, answers=False)
-        append(folder / "trials.jsonl", trial_line(trial))
-    return folder

@@ -1,30 +1,23 @@
-"""What takes all trials of a sweep: a winner by one area alone, what more data would bring, samples to look at."""
-
-from __future__ import annotations
+"""What takes all trials of a sweep: a winner by a single area, what more data would bring, samples to look at."""
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from analysis.rank.leaderboard import leaderboard, write_leaderboard
-from tests.unit.analysis.conftest import FakeTrial, worse_in
-from trainables.data.tokenization import SCHEMA
+from tests.unit.analysis.conftest import FakeTrial, printed, worse_in, write_training_curve, write_training_set
 
-Printed = Callable[..., str]
 SURE = {"seed_sd": 0.005}
 
 
-def part(of: str, fraction: float, gain: float, **more: Any) -> FakeTrial:
+def part(of, fraction, gain, **more):
     """A trial on a part of the samples."""
     extra = {"kind": "subset", "replicate_of": of, "fraction": fraction, **more}
     return FakeTrial(f"{of}-part{round(100 * fraction)}", {9: gain}, extra=extra)
 
 
-def test_a_winner_by_one_area_alone_is_said(write_sweep: Any, printed: Printed) -> None:
+def test_a_winner_by_a_single_area_is_said(write_sweep):
     folder = write_sweep([FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.3}), FakeTrial("t3", {9: 0.3})])
     assert leaderboard(folder)["findings"] == []
     worse_in(folder, "t1", tables=-0.5, invoices=0.4)
@@ -37,7 +30,7 @@ def test_a_winner_by_one_area_alone_is_said(write_sweep: Any, printed: Printed) 
     assert "one_area_winner (warning)" in printed(board)
 
 
-def test_more_data_is_measured_by_the_winners_parts(write_sweep: Any, printed: Printed) -> None:
+def test_more_data_is_measured_by_the_winners_parts(write_sweep):
     trials = [FakeTrial("t1", {5: 0.2, 9: 0.5}), FakeTrial("t2", {9: 0.1})]
     parts = [part("t1", 0.25, 0.1), part("t1", 0.5, 0.3)]
     without = leaderboard(write_sweep(trials, name="without", confirm=SURE))
@@ -52,7 +45,7 @@ def test_more_data_is_measured_by_the_winners_parts(write_sweep: Any, printed: P
     assert "the second half brought 0." in printed(board)
 
 
-def test_parts_have_no_place_in_the_ranking(write_sweep: Any) -> None:
+def test_parts_have_no_place_in_the_ranking(write_sweep):
     """Even where one of them is lowest."""
     trials = [FakeTrial("t1", {9: 0.5}, noise=0.0), FakeTrial("t2", {9: 0.1}, noise=0.0)]
     parts, stated = [part("t1", 0.25, 0.9), part("t1", 0.5, 0.8)], {"seed_sd": 0.001}
@@ -75,12 +68,12 @@ def test_parts_have_no_place_in_the_ranking(write_sweep: Any) -> None:
         pytest.param([part("gone", 0.25, 0.1), part("gone", 0.5, 0.3)], id="no such trial"),
     ],
 )
-def test_with_a_part_missing_it_is_not_measured(write_sweep: Any, parts: list[FakeTrial]) -> None:
+def test_with_a_part_missing_it_is_not_measured(write_sweep, parts):
     board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.5}), *parts]))
     assert board["more_data"]["verdict"] == "not measured"
 
 
-def test_the_winners_parts_count_before_those_of_others(write_sweep: Any) -> None:
+def test_the_winners_parts_count_before_those_of_others(write_sweep):
     others = [part("t2", 0.25, 0.1), part("t2", 0.5, 0.2)]
     own = [part("t1", 0.25, 0.1), part("t1", 0.5, 0.3)]
     trials = [FakeTrial("t1", {9: 0.5}), FakeTrial("t2", {9: 0.3})]
@@ -88,24 +81,14 @@ def test_the_winners_parts_count_before_those_of_others(write_sweep: Any) -> Non
     assert leaderboard(write_sweep([*trials, *others, *own], name="b"))["more_data"]["trials"]["full"] == "t1"
 
 
-def test_samples_to_look_at_stand_beside_the_leaderboard(write_sweep: Any, printed: Printed) -> None:
+def test_samples_to_look_at_are_shown_with_the_leaderboard(write_sweep):
     folder = write_sweep([FakeTrial("t1", {9: 0.5})])
     board = write_leaderboard(folder)
     assert board["suspects"]["samples"] == []
     assert "Training samples to look at: not known (" in " ".join(printed(board).split())
     samples = [f"s{index}" for index in range(40)]
-    rows = [
-        {"id": name, "prompt": "How much?", "response": f"{index} euros", "meta": "{}"}
-        for index, name in enumerate(samples)
-    ]
-    (folder / "cache").mkdir()
-    fields = [SCHEMA.field(name) for name in ("id", "prompt", "response", "meta")]
-    with pa.OSFile(str(folder / "cache/train.arrow"), "wb") as sink, pa.ipc.new_file(sink, pa.schema(fields)) as file:
-        file.write_table(pa.Table.from_pylist(rows, pa.schema(fields)))
-    nll = np.random.default_rng(0).normal(1.0, 0.1, 40)
-    nll[17] += 3.0
-    line = {"step": 1, "loss": 1.0, "lr": 1e-4, "ids": samples, "item_nll": nll.tolist(), "item_tokens": [4] * 40}
-    (folder / "trials/t1/curve.jsonl").write_text(json.dumps(line) + "\n")
+    write_training_set(folder, samples)
+    write_training_curve(folder, "t1", samples, np.random.default_rng(0), "s17")
     board = write_leaderboard(folder)
     first = board["suspects"]["samples"][0]
     assert (first["id"], first["kind"]) == ("s17", "money")

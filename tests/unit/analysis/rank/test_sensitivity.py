@@ -1,9 +1,6 @@
-"""What is shown beside the ranking, against figures that are known."""
-
-from __future__ import annotations
+"""What is shown with the ranking, against figures that are known."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,16 +11,17 @@ from analysis.rank.score_matrix import token_weighted, trimmed_mean
 from analysis.rank.sensitivity import by_other_measures, leave_one_area_out, lost_items, sealed_figures, variance_shares
 from analysis.records.sweep import HeldoutScore
 from analysis.stats.winner_selection import Rule
+from tests.unit.analysis.conftest import matrix_of
 
 HALF = 20
 
 
-def two_areas(*means: tuple[float, float]) -> np.ndarray:
+def two_areas(*means):
     """(40 items, checkpoints) with these means in area a and b."""
     return np.vstack([np.tile([[a for a, _ in means]], (HALF, 1)), np.tile([[b for _, b in means]], (HALF, 1))])
 
 
-def test_token_weighted_and_trimmed_means(matrix_of: Any) -> None:
+def test_token_weighted_and_trimmed_means():
     rng = np.random.default_rng(0)
     nll, tokens = rng.gamma(2.0, 1.0, (40, 3)), rng.integers(1, 30, 40).astype(float)
     matrix = replace(matrix_of({"t": nll}, np.ones(40)), tokens=tokens)
@@ -34,7 +32,7 @@ def test_token_weighted_and_trimmed_means(matrix_of: Any) -> None:
     np.testing.assert_allclose(trimmed_mean(matrix), np.mean(expected, axis=0))
 
 
-def test_shares_of_the_variance_add_up_and_tell_where_settings_differ(matrix_of: Any) -> None:
+def test_shares_of_the_variance_add_up_and_tell_where_settings_differ():
     means = [(1.0, 0.5), (1.6, 0.5), (1.3, 0.8)]
     matrix = matrix_of({f"t{i}": two_areas(mean) for i, mean in enumerate(means)}, np.ones(40))
     shares = variance_shares(matrix, [0, 1, 2])
@@ -46,16 +44,16 @@ def test_shares_of_the_variance_add_up_and_tell_where_settings_differ(matrix_of:
     assert variance_shares(matrix, [0, 0]) is None
 
 
-def test_another_winner_without_an_area_is_named(matrix_of: Any) -> None:
+def test_another_winner_without_an_area_is_named():
     losses = {"t0": two_areas((1.0, 1.0), (0.9, 1.5)), "t1": two_areas((2.0, 0.8))}
     rule = Rule(np.array([0, 0, 1]), np.array([0, 1]), np.eye(2), np.array([True, True]))
     found = leave_one_area_out(matrix_of(losses, np.ones(40)), rule)
     assert found == {"a": {"trial_id": "t1", "step": 0}, "b": {"trial_id": "t0", "step": 1}}
 
 
-def test_other_measures_name_their_own_first() -> None:
+def test_other_measures_name_their_own_first():
     class Named:
-        def pair(self, column: int) -> dict[str, Any]:
+        def pair(self, column):
             return {"column": column}
 
     figures = [
@@ -63,7 +61,7 @@ def test_other_measures_name_their_own_first() -> None:
         {"objective": 2.0, "token_weighted": 1.0, "trimmed": 2.0, "exact_match": 0.5, "token_f1": None},
         {"objective": 3.0, "token_weighted": 0.0, "trimmed": 3.0, "exact_match": 0.9, "token_f1": None},
     ]
-    found = by_other_measures(Named(), figures, [0, 1])  # type: ignore[arg-type]
+    found = by_other_measures(Named(), figures, [0, 1])
     assert found == {
         "token_weighted": {"column": 1, "value": 1.0},
         "trimmed": {"column": 0, "value": 1.0},
@@ -72,11 +70,11 @@ def test_other_measures_name_their_own_first() -> None:
     }
 
 
-def scored(nll: float, right: float | None = None, area: str = "a", name: str = "0") -> HeldoutScore:
+def scored(nll, right=None, area="a", name="0"):
     return HeldoutScore(area, name, name, nll, 3, exact_match=right)
 
 
-def test_items_that_the_winner_loses_and_others_win(matrix_of: Any) -> None:
+def test_items_that_the_winner_loses_and_others_win():
     base = np.ones(40)
     mine, other, third = np.full(40, 0.5), np.full(40, 0.7), np.full(40, 0.6)
     mine[[3, 30, 31]] = [1.2, 1.9, 1.1]  # worse than the base model on three
@@ -103,7 +101,7 @@ def test_items_that_the_winner_loses_and_others_win(matrix_of: Any) -> None:
     assert lost_items(replace(silent, base_nll=np.full(40, np.nan)), 0, [1])["loss"] is None
 
 
-def test_sealed_areas_are_shown_against_the_base_model_where_it_was_scored() -> None:
+def test_sealed_areas_are_shown_against_the_base_model_where_it_was_scored():
     mine = {("s", str(i)): scored(0.5 + i / 100, 1.0, "s", str(i)) for i in range(20)}
     theirs = {key: replace(score, nll=score.nll + 0.25 + (int(key[1]) % 2) / 10) for key, score in mine.items()}
     candidate = Candidate("t", 9, None, {}, {}, sealed=mine)

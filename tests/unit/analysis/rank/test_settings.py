@@ -1,57 +1,51 @@
 """Settings and their replicates: who speaks for whom, and that noise of items and seeds is not called a difference."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis.rank.settings import SettingTable, make_setting_table, setting_figures
+from analysis.rank.settings import make_setting_table, setting_figures
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Bootstrap, percentile_interval
 from analysis.stats.multiple_comparisons import Separation
 from analysis.stats.seed_variance import STATED_DF, critical_value
 from sweeps.confirm.replicates import Replicate, fit_replicates
 from sweeps.confirm.rounds import Rules, State, verdict
-from tests.unit.analysis.conftest import halves
+from tests.unit.analysis.conftest import halves, matrix_of
 
 ITEMS = 80
 UNSTATED = Separation()
 
 
-def search(name: str, **more: Any) -> Trial:
+def search(name, **more):
     return Trial(name, "complete", seed=0, **more)
 
 
-def copy(name: str, of: str, seed: int | None, state: str = "complete") -> Trial:
+def copy(name, of, seed, state="complete"):
     return Trial(name, state, kind="replicate", replicate_of=of, seed=seed)
 
 
-def table_of(trials: list[Trial], matrix: Any, stated: Separation = UNSTATED) -> tuple[SettingTable, list[str]]:
-    """The setting table, of which there must be one, and the notes."""
-    notes: list[str] = []
+def table_of(trials, losses, stated=UNSTATED, base=1.0, draws=None):
+    """The setting table, of which there must be one, the notes, and the score matrix of these losses."""
+    notes, matrix = [], matrix_of(losses, np.full(ITEMS, base), draws)
     found = make_setting_table(trials, matrix, stated, notes)
     assert found is not None
-    return found, notes
+    return found, notes, matrix
 
 
-def flat(*objectives: float, noise: float = 0.01) -> np.ndarray:
+def flat(*objectives, noise=0.01):
     """(items, checkpoints) with just these means; all checkpoints share their noise, so that differences are exact."""
     wiggle = np.random.default_rng(0).normal(0, noise, ITEMS)
     return np.array(objectives)[None, :] + (wiggle - wiggle.mean())[:, None]
 
 
-def test_a_setting_with_replicates_stands_for_their_mean_and_the_search_trial_no_longer_counts(
-    matrix_of: Any,
-) -> None:
+def test_a_setting_with_replicates_stands_for_their_mean_and_the_search_trial_no_longer_counts():
     t1 = {"t1": flat(0.3, 0.1), "r1": flat(0.4, 0.5), "r2": flat(0.2, 0.7)}  # lowest at step 1 in the search
     losses = {**t1, "t2": flat(0.2), "r3": flat(0.4), "r4": flat(0.6)}
     trials = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)]
     trials += [copy("r3", "t2", 1), copy("r4", "t2", 2)]
-    matrix = matrix_of(losses, np.full(ITEMS, 2.0))
-    found, notes = table_of(trials, matrix)
+    found, notes, matrix = table_of(trials, losses, base=2.0)
     assert (found.settings, found.seeds, found.blocked, notes) == (("t1", "t2"), (2, 2), True, [])
     winner = int(found.rule.best_settings(matrix.objectives()[None, :])[0])
     assert found.settings[winner] == "t2"
@@ -63,12 +57,11 @@ def test_a_setting_with_replicates_stands_for_their_mean_and_the_search_trial_no
     assert found.seed_sd.residual == pytest.approx(0.0)
 
 
-def test_settings_without_replicates_come_after_those_with_and_unstable_ones_last(matrix_of: Any) -> None:
+def test_settings_without_replicates_come_after_those_with_and_unstable_ones_last():
     losses = {"t1": flat(0.5), "t2": flat(0.4), "t3": flat(0.3), "r1": flat(0.6), "r2": flat(0.1)}
     trials = [search(f"t{i}") for i in (1, 2, 3)]
     trials += [copy("r1", "t1", 1), copy("r2", "t3", 1), copy("r3", "t3", 2, state="diverged")]
-    matrix = matrix_of(losses, np.full(ITEMS, 2.0))
-    found, notes = table_of(trials, matrix)
+    found, notes, _ = table_of(trials, losses, base=2.0)
     assert sorted(range(3), key=found.tier) == [0, 1, 2]
     assert found.rule.eligible.tolist() == [True, False, False]
     assert "t3: 1 replicates diverged" in notes[0]
@@ -76,10 +69,10 @@ def test_settings_without_replicates_come_after_those_with_and_unstable_ones_las
     assert setting_figures(found, 0, 2.0)[1]["behind"] == pytest.approx(0.4 - 0.5)
 
 
-def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(matrix_of: Any) -> None:
+def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count():
     losses = {"t1": flat(0.3, 0.1), "t2": flat(0.2), "r1": flat(0.05), "r2": flat(0.5, 0.4)}
     trials = [search("t1"), search("t2"), copy("r1", "t1", 1), copy("r2", "t1", 2)]
-    found, notes = table_of(trials, matrix_of(losses, np.ones(ITEMS)))
+    found, notes, _ = table_of(trials, losses)
     assert found.seeds == (1, 0)
     assert any(note.startswith("r1 was not scored at the step that t1 was best at") for note in notes)
 
@@ -94,45 +87,42 @@ def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count(matr
         (Separation(budget=4), 2, 0.05 / 2 * 4 / 5),
     ],
 )
-def test_intervals_honour_what_the_config_says_of_confirmation(
-    matrix_of: Any, stated: Separation, seeds: int, tail: float
-) -> None:
+def test_intervals_honour_what_the_config_says_of_confirmation(stated, seeds, tail):
     losses = {"t1": flat(0.50), "t2": flat(0.53), "t3": flat(0.9)}
     trials = [search(name) for name in losses]
     for setting in ("t1", "t2"):
         for seed in range(1, seeds + 1):
             losses[f"{setting}-r{seed}"] = flat(losses[setting].mean() + 0.01 * seed * (setting == "t1"))
             trials.append(copy(f"{setting}-r{seed}", setting, seed))
-    matrix = matrix_of(losses, np.ones(ITEMS))
-    found, _ = table_of(trials, matrix, stated)
+    found, *_ = table_of(trials, losses, stated)
     figures = setting_figures(found, 0, 1.0)[1]
     df = math.inf if figures["behind_df"] is None else figures["behind_df"]
     reach = critical_value(tail, df) * figures["behind_se"]
     assert figures["behind_interval"] == pytest.approx([figures["behind"] - reach, figures["behind"] + reach])
 
 
-def test_replicates_of_what_has_no_rank_are_said_and_do_not_count(matrix_of: Any) -> None:
+def test_replicates_of_what_has_no_rank_are_said_and_do_not_count():
     losses = {"t1": flat(0.5), "r1": flat(0.1), "r2": flat(0.2)}
     trials = [search("t1"), copy("r1", "gone", 1), copy("r2", "r1", 2)]
-    found, notes = table_of(trials, matrix_of(losses, np.ones(ITEMS)))
+    found, notes, _ = table_of(trials, losses)
     assert found.rule.choose(np.array([[0.1, 0.2, 0.5]])).tolist() == [2]  # r1, r2, t1
     assert len(notes) == 2
     orphan = matrix_of({"r1": flat(0.1)}, np.ones(ITEMS))
     assert make_setting_table([copy("r1", "gone", 1)], orphan, Separation(), []) is None
 
 
-def test_unknown_seeds_are_not_taken_for_shared_ones(matrix_of: Any) -> None:
+def test_unknown_seeds_are_not_taken_for_shared_ones():
     losses = {name: flat(0.5) for name in ("t1", "t2", "r1", "r2", "r3", "r4")}
     trials = [search("t1"), search("t2"), *(copy(f"r{i}", f"t{1 + i % 2}", None) for i in range(1, 5))]
-    found, notes = table_of(trials, matrix_of(losses, np.ones(ITEMS)))
+    found, notes, _ = table_of(trials, losses)
     assert not found.blocked
     assert "not shared between settings" in notes[0]
 
 
 @pytest.mark.parametrize(("stated", "separated"), [(None, False), (0.02, False), (0.005, True)])
-def test_items_alone_do_not_separate_settings(matrix_of: Any, stated: float | None, separated: bool) -> None:
-    matrix = matrix_of({"t1": flat(0.50), "t2": flat(0.53)}, np.ones(ITEMS))
-    found, _ = table_of([search("t1"), search("t2")], matrix, Separation(seed_sd=stated))
+def test_a_difference_between_checkpoints_need_not_be_one_between_settings(stated, separated):
+    losses = {"t1": flat(0.50), "t2": flat(0.53)}
+    found, _, matrix = table_of([search("t1"), search("t2")], losses, Separation(seed_sd=stated))
     figures = setting_figures(found, 0, 1.0)[1]
     assert figures["behind_se_items"] < 1e-9
     low = percentile_interval(matrix.resampled[:, 1] - matrix.resampled[:, 0])[0]
@@ -149,17 +139,14 @@ def test_items_alone_do_not_separate_settings(matrix_of: Any, stated: float | No
     ("rounds", "stated", "separated"),
     [(1, None, False), (1, 0.01, True), (2, None, True), (2, 0.01, True), (3, None, True), (3, 1.0, False)],
 )
-def test_leaderboard_and_confirmation_agree_on_a_tie(
-    matrix_of: Any, rounds: int, stated: float | None, separated: bool
-) -> None:
+def test_leaderboard_and_confirmation_agree_on_a_tie(rounds, stated, separated):
     luck = [0.001, -0.002, 0.001]
     measured = {"t1": [0.5] * rounds, "t2": [0.8 + x for x in luck[:rounds]]}
     losses, trials = {"t1": flat(0.5), "t2": flat(0.8)}, [search("t1"), search("t2")]
     for name, values in measured.items():
         losses |= {f"{name}-s{seed}": flat(value) for seed, value in enumerate(values, 1)}
         trials += [copy(f"{name}-s{seed}", name, seed) for seed in range(1, rounds + 1)]
-    matrix = matrix_of(losses, np.ones(ITEMS))
-    table, _ = table_of(trials, matrix, Separation(seed_sd=stated))
+    table, *_ = table_of(trials, losses, Separation(seed_sd=stated))
     replicates = tuple(Replicate(n, seed, x) for n, values in measured.items() for seed, x in enumerate(values, 1))
     fit = fit_replicates(replicates, stated)
     assert table.seed_sd.residual == (None if fit.sd is None else pytest.approx(fit.sd, rel=1e-6))
@@ -171,7 +158,7 @@ def test_leaderboard_and_confirmation_agree_on_a_tie(
     assert (found.winner == "t1") == separated
 
 
-def simulate(rng: np.random.Generator, seeds: int, gap: float, matrix_of: Any, draws: Bootstrap) -> tuple[Any, Any]:
+def simulate(rng, seeds, gap, draws):
     """Two settings with `seeds` replicates each: seed effect 0.03, the setting's own 0.02, item noise 0.1."""
     losses, trials = {}, [search("t0"), search("t1")]
     blocks = rng.normal(0, 0.03, seeds + 1)
@@ -182,18 +169,17 @@ def simulate(rng: np.random.Generator, seeds: int, gap: float, matrix_of: Any, d
             losses[name] = (level + rng.normal(0, 0.1, ITEMS))[:, None]
             if seed:
                 trials.append(copy(name, f"t{setting}", seed))
-    matrix = matrix_of(losses, np.full(ITEMS, 2.0), draws)
-    return table_of(trials, matrix)[0], matrix
+    return table_of(trials, losses, base=2.0, draws=draws)
 
 
-def test_the_interval_of_a_difference_covers_it_with_items_and_seeds_drawn_anew(matrix_of: Any) -> None:
+def test_the_interval_of_a_difference_covers_it_with_items_and_seeds_drawn_anew():
     rng, sims, draws = np.random.default_rng(7), 400, Bootstrap(halves(ITEMS), 200)
     covered = wrong = 0
     for _ in range(sims):
-        found, matrix = simulate(rng, 3, 0.05, matrix_of, draws)
+        found, *_ = simulate(rng, 3, 0.05, draws)
         figures = setting_figures(found, 0, 2.0)[1]
         covered += abs(figures["behind"] - 0.05) <= critical_value(0.025, figures["behind_df"]) * figures["behind_se"]
-        found, matrix = simulate(rng, 3, 0.0, matrix_of, draws)
+        found, _, matrix = simulate(rng, 3, 0.0, draws)
         winner = int(found.rule.best_settings(matrix.objectives()[None, :])[0])
         wrong += setting_figures(found, winner, 2.0)[1 - winner]["separated"]
     assert 0.92 <= covered / sims <= 0.985  # of a single difference; those shown hold together and are wider

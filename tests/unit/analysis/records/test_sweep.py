@@ -1,12 +1,9 @@
 """Reading a sweep's folder: whole, torn, repeated, broken and missing files."""
 
-from __future__ import annotations
-
 import json
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,15 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.records.json_files import read_json_lines
-from analysis.records.sweep import Heldout, read_heldout, read_sweep
+from analysis.records.sweep import read_heldout, read_sweep
 from analysis.stats.multiple_comparisons import Separation
+from tests.unit.analysis.conftest import FakeTrial
 from trainables.errors import UserError
 
-ITEM: dict[str, Any] = {"step": 4, "area": "a", "id": "1", "nll": 0.5, "tokens": 3}
+ITEM = {"step": 4, "area": "a", "id": "1", "nll": 0.5, "tokens": 3}
 
 
-def test_a_sweep_is_read_back(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial("t2", {5: 0.1, 10: 0.2}), fake_trial("t1", {10: 0.3})], {"a": 2.0, "b": 1.0})
+def test_a_sweep_is_read_back(write_sweep):
+    folder = write_sweep([FakeTrial("t2", {5: 0.1, 10: 0.2}), FakeTrial("t1", {10: 0.3})], {"a": 2.0, "b": 1.0})
     (folder / "trials" / "t1" / "curve.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.5}\n')
     sweep = read_sweep(folder)
     assert sweep.name == "sweep"
@@ -30,7 +28,6 @@ def test_a_sweep_is_read_back(write_sweep: Any, fake_trial: Any) -> None:
     assert [trial.trial_id for trial in sweep.trials] == ["t1", "t2"]
     assert sweep.trials[1].params["peak_lr"] == 3e-4
     assert sweep.notes == []
-    assert sweep.baseline is not None
     assert sweep.baseline["a"]["items"] == 40
     scores = sweep.heldout("t2").by_step
     assert sorted(scores) == [5, 10]
@@ -43,9 +40,14 @@ def test_a_sweep_is_read_back(write_sweep: Any, fake_trial: Any) -> None:
     assert sweep.curve("t2") == ([], [])
 
 
-def test_a_sweep_that_has_only_begun_has_no_trials(tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text("name: young\nheldout: {areas: {a: a.jsonl}}\n")
-    sweep = read_sweep(tmp_path)
+def young_sweep(folder, config):
+    """Reads a sweep that has only begun: there is its config."""
+    (folder / "sweep.yaml").write_text(config)
+    return read_sweep(folder)
+
+
+def test_a_sweep_that_has_only_begun_has_no_trials(tmp_path):
+    sweep = young_sweep(tmp_path, "name: young\nheldout: {areas: {a: a.jsonl}}\n")
     assert (sweep.trials, sweep.baseline, sweep.weights) == ([], None, {"a": 1.0})
 
 
@@ -54,7 +56,7 @@ WHOLE = '{"step": 5, "area": "\u00e4\\"{", "id": "7", "nll": {"of": [1.5]}}'
 
 @settings(max_examples=60, deadline=None)
 @given(length=st.integers(1, len(WHOLE.encode()) - 1))
-def test_a_line_torn_anywhere_is_left_out_and_said(length: int) -> None:
+def test_a_line_torn_anywhere_is_left_out_and_said(length):
     torn = WHOLE.encode()[:length]
     with tempfile.TemporaryDirectory() as folder:
         for after, expected in ((b"", [1]), (b'\n{"b": 2}\n', [1, 3])):  # killed; killed and resumed
@@ -66,20 +68,20 @@ def test_a_line_torn_anywhere_is_left_out_and_said(length: int) -> None:
             assert "line 2 was cut off" in notes[0]
 
 
-def heldout_of(tmp_path: Path, *lines: str) -> Heldout:
+def heldout_of(tmp_path, *lines):
     path = tmp_path / "heldout.jsonl"
     path.write_text("\n".join(lines))
     return read_heldout(path)
 
 
-def test_a_last_line_counts_without_its_line_end_and_is_noted_where_it_is_torn(tmp_path: Path) -> None:
+def test_a_last_line_counts_without_its_line_end_and_is_noted_where_it_is_torn(tmp_path):
     heldout = heldout_of(tmp_path, json.dumps(ITEM), '{"step": 4, "ar')
     assert (list(heldout.by_step), len(heldout.notes)) == ([4], 1)
     assert heldout_of(tmp_path, json.dumps(ITEM)).by_step[4]["a", "1"].nll == 0.5
 
 
 @pytest.mark.parametrize("broken", ["[1]", "\xff\xfe", "12", "null", '{"a": 1}}', "{'a': 1}"])
-def test_a_broken_line_elsewhere_is_an_error_that_names_it(tmp_path: Path, broken: str) -> None:
+def test_a_broken_line_elsewhere_is_an_error_that_names_it(tmp_path, broken):
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"a": 1}\n' + broken.encode("latin-1") + b'\n{"a": 2}\n')
     with pytest.raises(UserError, match=r"x\.jsonl line 2: must be a JSON object"):
@@ -87,33 +89,33 @@ def test_a_broken_line_elsewhere_is_an_error_that_names_it(tmp_path: Path, broke
 
 
 @pytest.mark.parametrize("field", ["step", "area", "id", "nll", "tokens"])
-def test_an_item_without_a_field_is_an_error(tmp_path: Path, field: str) -> None:
+def test_an_item_without_a_field_is_an_error(tmp_path, field):
     with pytest.raises(UserError, match=f"line 1.*{field}"):
         heldout_of(tmp_path, json.dumps({key: value for key, value in ITEM.items() if key != field}))
 
 
-def test_null_and_nan_losses_stay_nan_and_items_without_group_are_their_own(tmp_path: Path) -> None:
+def test_null_and_nan_losses_stay_nan_and_items_without_group_are_their_own(tmp_path):
     lines = [json.dumps({**ITEM, "nll": None}), json.dumps({**ITEM, "id": "2", "nll": math.nan})]
     scores = heldout_of(tmp_path, *lines).by_step[4]
     assert all(math.isnan(score.nll) for score in scores.values())
     assert [score.group for score in scores.values()] == ["1", "2"]
 
 
-def test_an_item_scored_twice_counts_once_and_is_said(tmp_path: Path) -> None:
+def test_an_item_scored_twice_counts_once_and_is_said(tmp_path):
     heldout = heldout_of(tmp_path, json.dumps(ITEM), json.dumps({**ITEM, "nll": 0.75}))
     assert heldout.by_step[4]["a", "1"].nll == 0.75
     assert "1 items stand there more than once" in heldout.notes[0]
 
 
-def test_a_trial_that_stands_twice_counts_by_its_last_line(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial("t1", {5: 0.1}, state="failed"), fake_trial("t1", {10: 0.2})])
+def test_a_trial_that_stands_twice_counts_by_its_last_line(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {5: 0.1}, state="failed"), FakeTrial("t1", {10: 0.2})])
     sweep = read_sweep(folder)
     assert [(trial.trial_id, trial.state) for trial in sweep.trials] == [("t1", "complete")]
     assert any("t1 more than once" in note for note in sweep.notes)
 
 
-def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep: Any, fake_trial: Any) -> None:
-    folder = write_sweep([fake_trial("t1", {5: 0.1})], name="mine")
+def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {5: 0.1})], name="mine")
     with pytest.raises(UserError, match="no such folder"):
         read_sweep(folder / "nothing")
     with pytest.raises(UserError, match=r"without sweep\.yaml.*mine"):
@@ -141,48 +143,38 @@ def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep
         ("{heldout: {areas: {a: x}}, confirm: {budget: -1}}", "confirm.budget: must be 0 or above"),
     ],
 )
-def test_a_broken_sweep_yaml_is_a_user_error(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "sweep.yaml").write_text(text)
+def test_a_broken_sweep_yaml_is_a_user_error(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
-        read_sweep(tmp_path)
+        young_sweep(tmp_path, text)
 
 
-def test_a_weight_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
+def test_a_weight_that_yaml_reads_as_text_is_a_number(tmp_path):
     text = "heldout: {areas: {a: {weight: 1e-4}, b: {}}}"
     assert yaml.safe_load(text)["heldout"]["areas"]["a"]["weight"] == "1e-4"  # why the reader converts
-    (tmp_path / "sweep.yaml").write_text(text)
-    assert read_sweep(tmp_path).weights == {"a": 1e-4, "b": 1.0}
+    assert young_sweep(tmp_path, text).weights == {"a": 1e-4, "b": 1.0}
 
 
-def test_roles_guard_rails_and_seed_variance_are_read_and_may_be_missing(tmp_path: Path) -> None:
+def test_roles_guard_rails_and_seed_variance_are_read_and_may_be_missing(tmp_path):
     areas = (
         "a: {not_worse_by: 5e-2}, b: {role: sealed, weight: 3, not_worse_by: 0.1}, c: {not_worse_by: null}, d: d.jsonl"
     )
-    (tmp_path / "sweep.yaml").write_text(
-        f"{{heldout: {{areas: {{{areas}}}}}, confirm: {{seed_sd: 2e-2, alpha: 1e-1}}}}"
-    )
-    sweep = read_sweep(tmp_path)
+    sweep = young_sweep(tmp_path, f"{{heldout: {{areas: {{{areas}}}}}, confirm: {{seed_sd: 2e-2, alpha: 1e-1}}}}")
     assert sweep.weights == {"a": 1.0, "c": 1.0, "d": 1.0}
-    assert (sweep.sealed, sweep.not_worse_by, sweep.separation) == (
-        ("b",),
-        {"a": 0.05},
-        Separation(alpha=0.1, seed_sd=0.02),
-    )
-    (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: {path: a.jsonl, weight: 1.0}}}")  # of the first version
-    sweep = read_sweep(tmp_path)
+    assert (sweep.sealed, sweep.not_worse_by) == (("b",), {"a": 0.05})
+    assert sweep.separation == Separation(alpha=0.1, seed_sd=0.02)
+    sweep = young_sweep(tmp_path, "heldout: {areas: {a: {path: a.jsonl, weight: 1.0}}}")  # of the first version
     assert (sweep.sealed, sweep.not_worse_by, sweep.separation) == ((), {}, Separation())
 
 
-@pytest.mark.parametrize("line", ['{"state": "complete"}', '{"trial_id": "t", "state": "fine"}'])
-def test_a_trial_without_id_or_known_state_is_a_user_error(tmp_path: Path, line: str) -> None:
-    (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: a.jsonl}}")
-    (tmp_path / "trials.jsonl").write_text(line + "\n")
-    with pytest.raises(UserError, match=r"trials\.jsonl line 1"):
-        read_sweep(tmp_path)
-
-
-def test_a_broken_baseline_is_a_user_error(tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text("heldout: {areas: {a: a.jsonl}}")
-    (tmp_path / "baseline.json").write_text('{"area": 1}')
-    with pytest.raises(UserError, match=r"baseline\.json"):
-        read_sweep(tmp_path)
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        ("trials.jsonl", '{"state": "complete"}', r"trials\.jsonl line 1"),
+        ("trials.jsonl", '{"trial_id": "t", "state": "fine"}', r"trials\.jsonl line 1"),
+        ("baseline.json", '{"area": 1}', r"baseline\.json"),
+    ],
+)
+def test_a_broken_baseline_and_a_trial_without_id_or_known_state_are_user_errors(tmp_path, file, line, message):
+    (tmp_path / file).write_text(line + "\n")
+    with pytest.raises(UserError, match=message):
+        young_sweep(tmp_path, "heldout: {areas: {a: a.jsonl}}")

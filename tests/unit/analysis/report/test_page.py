@@ -19,7 +19,7 @@ from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from analysis.report.page import SECTIONS, figure_json, write_report
 from analysis.report.sections import areas, curves, items, leaderboard, outcome, space, study
 from analysis.stats.curve_smoothing import thin
-from tests.unit.analysis.conftest import replicate
+from tests.unit.analysis.conftest import FakeTrial, replicate
 from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
 
 HEADINGS = [
@@ -35,19 +35,16 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(folder):
-    return write_report(folder).read_text()
-
-
-@pytest.fixture(scope="module")
 def material(folder):
     return read_material(folder)
 
 
-def test_every_section_is_there_in_order_and_nothing_is_fetched(page):
-    found = re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
-    assert found == HEADINGS
-    assert len(SECTIONS) == len(HEADINGS)
+@pytest.fixture(scope="module")
+def page(folder):
+    return write_report(folder).read_text()
+
+
+def test_nothing_is_fetched(page):
     body = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=(?!\"data:)", body)
     assert page.count("plotly.js v") == 1
@@ -63,20 +60,22 @@ def test_text_of_the_users_is_escaped_in_the_page_and_in_figures(page):
     assert plain("<a href='http://x'>") == "&lt;a href='http://x'&gt;"
 
 
-def test_figures_hold_no_number_that_json_lacks(page):
+def test_figures_hold_no_number_that_json_lacks_and_are_described(page):
     figures = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, flags=re.S)
     assert len(figures) == 10
     assert all(json.loads(figure)["data"] for figure in figures)
+    assert page.count('role="img" aria-label="') == page.count("<figure>") == 10
 
 
-def test_each_heading_is_reached_from_the_navigation_and_names_its_section(page):
+def test_each_section_is_there_in_order_named_by_its_heading_and_reached_from_the_navigation(page):
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", page) == HEADINGS
+    assert len(SECTIONS) == len(HEADINGS)
     linked = re.findall(r'<li><a href="#([\w-]+)">', page)
     assert linked == re.findall(r'<section id="([\w-]+)" aria-labelledby="h-\1">', page)
     assert len(linked) == len(HEADINGS)
     levels = [int(level) for level in re.findall(r"<h(\d)", page)]
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
-    assert page.count('role="img" aria-label="') == page.count("<figure>") == 10
 
 
 def test_the_outcome_says_what_the_leaderboard_says_and_what_it_cost(material):
@@ -98,7 +97,7 @@ def test_the_leaderboard_has_every_setting_once_and_bars_on_one_scale(material):
     assert max(bar.high for bar in bars) == 1.0
 
 
-def test_only_the_first_are_drawn_by_name_and_every_curve_is_drawn(material):
+def test_every_curve_is_drawn_the_first_by_name_and_with_its_findings(material):
     chart = curves.section(material).blocks[0]
     names = [trace.name for trace in chart.figure.data if trace.showlegend is not False]
     assert [name for name in names if name[0].isdigit()] == [
@@ -107,6 +106,11 @@ def test_only_the_first_are_drawn_by_name_and_every_curve_is_drawn(material):
     upper = [trace for trace in chart.figure.data if trace.mode == "lines" and trace.yaxis == "y"]
     drawn = {text for trace in upper for text in trace.text if text}
     assert drawn == set(material.curves)
+    marks = [trace for trace in chart.figure.data if trace.mode == "markers"]
+    marked = {pair for trace in marks for pair in zip(trace.text, trace.x, strict=True)}
+    found = [(t.trial_id, f["rule"], f["step"]) for t in material.sweep.trials for f in t.findings]
+    assert marked == {(f"{name}: {rule}, step {step}", step) for name, rule, step in found}
+    assert marked
 
 
 def test_epochs_of_different_lengths_are_drawn_by_their_share():
@@ -117,15 +121,6 @@ def test_epochs_of_different_lengths_are_drawn_by_their_share():
     assert view(20, 40).across == "% of the epoch"
     assert view(20, None).across == "step"  # one length is not known
     assert view(20, 40).place(thin([step(1, 2.0)], 40), 10) == 25.0
-
-
-def test_findings_are_marked_where_they_happened(material):
-    chart = curves.section(material).blocks[0]
-    marks = [trace for trace in chart.figure.data if trace.mode == "markers"]
-    marked = {pair for trace in marks for pair in zip(trace.text, trace.x, strict=True)}
-    found = [(t.trial_id, f["rule"], f["step"]) for t in material.sweep.trials for f in t.findings]
-    assert marked == {(f"{name}: {rule}, step {step}", step) for name, rule, step in found}
-    assert marked
 
 
 def test_each_searched_hyper_parameter_has_a_panel_with_its_range_and_the_recommended_band(material):
@@ -160,13 +155,10 @@ def test_items_come_with_their_texts_and_the_widest_first(material):
     assert all({"prompt", "expected", "base model answers", "winner answers"} <= parts.keys() for _, parts in shown)
 
 
-def test_importances_wait_for_enough_trials(material, tmp_path):
+def test_importances_wait_for_enough_trials_whose_losses_differ(material, tmp_path):
     assert [block.name for block in study.section(material).blocks[:-1]] == ["importances", "parallel"]
     few = read_material(write_synthetic_sweep(tmp_path, 4))
     assert study.section(few).blocks[0].text == "Importances are not shown: they need 10 trials, this study has 4."
-
-
-def test_importances_of_equal_trials_are_not_made_up(material, tmp_path):
     path = tmp_path / "study.log"
     told = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))))
     space = {"peak_lr": FloatDistribution(0, 1), "lora_r": FloatDistribution(0, 1)}
@@ -178,8 +170,8 @@ def test_importances_of_equal_trials_are_not_made_up(material, tmp_path):
     assert section.blocks[0].text == "Importances are not shown: all trials ended with the same loss."
 
 
-def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sweep, fake_trial):
-    folder = write_sweep([fake_trial("t1", {10: 0.5}), replicate("t1", 1, {10: 0.4})])
+def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {10: 0.5}), replicate("t1", 1, {10: 0.4})])
     page = write_report(folder).read_text()
     assert "There is no manifest.json." in page
     assert "No trial has a loss curve yet." in page
@@ -188,8 +180,8 @@ def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sw
     assert "nothing to rank" in empty
 
 
-def test_the_command_says_where_the_page_lies(write_sweep, fake_trial, capsys, tmp_path):
-    folder = write_sweep([fake_trial("t1", {10: 0.5})])
+def test_the_command_says_where_the_page_lies(write_sweep, capsys, tmp_path):
+    folder = write_sweep([FakeTrial("t1", {10: 0.5})])
     assert main([str(folder)]) == 0
     assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
     (folder / "plan.json").write_text("[1]")

@@ -20,12 +20,15 @@ def items(level=2.0, seed=0, **shift):
     }
 
 
+HALVING = (items(2.0, 1), items(1.6, 2), items(1.4, 3))
+
+
 def measure(quarter, half, full, seed_sd=0.0):
     return more_data(quarter, half, full, GROUPS, WEIGHTS, seed_sd)
 
 
 def test_gains_that_halve_with_each_doubling():
-    found = measure(items(2.0, 1), items(1.6, 2), items(1.4, 3))
+    found = measure(*HALVING)
     assert found.verdict == "more data helps"
     assert found.from_quarter[0] == pytest.approx(0.4, abs=0.03)
     gain, low, high = found.from_half
@@ -38,7 +41,7 @@ def test_gains_that_halve_with_each_doubling():
 
 
 def test_seed_variance_widens_the_interval():
-    sure, unsure = (measure(items(2.0, 1), items(1.6, 2), items(1.4, 3), seed_sd=sd) for sd in (0.0, 0.3))
+    sure, unsure = (measure(*HALVING, seed_sd=sd) for sd in (0.0, 0.3))
     assert unsure.verdict == "undecided"
     width = (unsure.from_half[2] - unsure.from_half[1]) / 2
     # Two trials, each with its own luck: sqrt(2) x 0.3 and hardly any item noise.
@@ -46,22 +49,19 @@ def test_seed_variance_widens_the_interval():
     assert unsure.from_half[0] == sure.from_half[0]
 
 
-def test_no_gain_and_a_loss():
+def test_no_gain_a_loss_and_a_gain_that_is_not_expected_to_grow_on():
     flat = measure(items(2.0, 1), items(1.6, 2), items(1.6, 3))
     assert flat.verdict == "more data hardly helps"
     worse = measure(items(2.0, 1), items(1.6, 2), items(1.9, 3))
     assert worse.verdict == "more data hardly helps"
     assert worse.next_doubling is None
-
-
-def test_a_gain_that_grew_is_not_taken_to_grow_on():
-    found = measure(items(2.0, 1), items(1.9, 2), items(1.5, 3))
-    assert found.next_doubling[0] == pytest.approx(found.from_half[0])
+    grew = measure(items(2.0, 1), items(1.9, 2), items(1.5, 3))
+    assert grew.next_doubling[0] == pytest.approx(grew.from_half[0])
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_without_all_three_it_is_not_measured(missing):
-    given = [items(2.0, 1), items(1.6, 2), items(1.4, 3)]
+    given = [*HALVING]
     given[missing] = None
     found = measure(*given)
     assert found.verdict == "not measured"
@@ -72,7 +72,7 @@ def one_area(winner, *others):
     return one_area_winner(40, winner, {f"t{k}": other for k, other in enumerate(others)}, GROUPS, WEIGHTS)
 
 
-def test_a_winner_by_one_area_alone():
+def test_a_winner_by_a_single_area():
     finding = one_area(items(seed=1, tables=-1.0, invoices=0.2, contracts=0.2), items(seed=2), items(seed=3))
     assert (finding["rule"], finding["severity"], finding["step"]) == ("one_area_winner", "warning", 40)
     assert finding["evidence"]["won"] == "tables"

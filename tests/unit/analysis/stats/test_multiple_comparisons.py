@@ -1,7 +1,5 @@
 """How sure a difference must be: closed forms, and how often equal settings are called different."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -14,7 +12,7 @@ from analysis.stats.seed_variance import critical_value
 @pytest.mark.parametrize(
     ("settings", "tail"), [(1, 0.025), (2, 0.025), (3, 0.05 / 6), (4, 0.05 / 12), (16, 0.05 / 240)]
 )
-def test_every_ordered_pair_gets_an_equal_part(settings: int, tail: float) -> None:
+def test_every_ordered_pair_gets_an_equal_part(settings, tail):
     assert pair_tail(settings) == pytest.approx(tail)
     assert pair_tail(settings, 0.2) == pytest.approx(4 * tail)
 
@@ -23,12 +21,12 @@ def test_every_ordered_pair_gets_an_equal_part(settings: int, tail: float) -> No
     ("round_", "rounds", "part"),
     [(1, 1, 1.0), (1, 2, 1 / 5), (2, 2, 4 / 5), (1, 4, 1 / 30), (2, 4, 4 / 30), (3, 4, 9 / 30), (4, 4, 16 / 30)],
 )
-def test_the_part_of_a_round_grows_with_its_square(round_: int, rounds: int, part: float) -> None:
+def test_the_part_of_a_round_grows_with_its_square(round_, rounds, part):
     assert round_tail(3, round_, rounds) == pytest.approx(part * 0.05 / 6)
 
 
 @pytest.mark.parametrize("rounds", range(1, ROUNDS + 1))
-def test_all_rounds_together_spend_alpha_and_no_more(rounds: int) -> None:
+def test_all_rounds_together_spend_alpha_and_no_more(rounds):
     assert sum(round_tail(4, number, rounds, 0.1) for number in range(1, rounds + 1)) == pytest.approx(0.1 / 12)
     assert round_tail(4, rounds + 1, rounds) == round_tail(4, rounds, rounds)
 
@@ -37,12 +35,12 @@ def test_all_rounds_together_spend_alpha_and_no_more(rounds: int) -> None:
     ("settings", "rounds", "budget", "planned"),
     [(4, 4, None, 4), (4, 4, 16, 4), (4, 4, 15, 3), (2, 4, 16, 4), (4, 2, 16, 2), (4, 4, 3, 1), (3, 4, 0, 1)],
 )
-def test_rounds_that_a_budget_pays_for(settings: int, rounds: int, budget: int | None, planned: int) -> None:
+def test_rounds_that_a_budget_pays_for(settings, rounds, budget, planned):
     assert planned_rounds(settings, rounds, budget) == planned
 
 
 @pytest.mark.parametrize("settings", [2, 4, 16])
-def test_any_of_equal_settings_is_called_worse_in_5_of_100_cases_at_most(settings: int) -> None:
+def test_any_of_equal_settings_is_called_worse_in_5_of_100_cases_at_most(settings):
     values = np.random.default_rng(5).normal(size=(20_000, settings))
     reach = critical_value(pair_tail(settings), math.inf) * math.sqrt(2)
     called = np.mean(np.ptp(values, axis=1) > reach)  # the lowest against the highest, which chance picked

@@ -1,13 +1,11 @@
 """Seed variance against closed forms, numpy's least squares and scipy; what a stated sd counts for."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.stats.seed_variance import (
@@ -21,7 +19,7 @@ from sweeps.confirm.replicates import Replicate, fit_replicates
 BALANCED = ([name for name in "abc" for _ in range(4)], ["1", "2", "3", "4"] * 3)
 
 
-def test_a_balanced_block_design_gives_plain_means_and_the_two_way_residual() -> None:
+def test_a_balanced_block_design_gives_plain_means_and_the_two_way_residual():
     values = np.random.default_rng(1).normal(size=(3, 4))
     found = arrange(*BALANCED)
     assert found.blocked
@@ -33,8 +31,9 @@ def test_a_balanced_block_design_gives_plain_means_and_the_two_way_residual() ->
     assert (sd.residual_df, sd.total_df, sd.source) == (6, 9, "replicates")
 
 
+@settings(deadline=None)
 @given(cells=st.sets(st.tuples(st.sampled_from("abc"), st.sampled_from("1234")), min_size=1), seed=st.integers(0, 99))
-def test_any_connected_design_has_the_residual_of_numpys_least_squares(cells: set[tuple[str, str]], seed: int) -> None:
+def test_any_connected_design_has_the_residual_of_numpys_least_squares(cells, seed):
     rows = sorted(cells)
     values = np.random.default_rng(seed).normal(size=len(rows))
     names = sorted({name for cell in rows for name in cell})
@@ -49,7 +48,7 @@ def test_any_connected_design_has_the_residual_of_numpys_least_squares(cells: se
         assert sd.residual == (pytest.approx(expected) if df else None)
 
 
-def test_with_two_settings_it_is_the_paired_t_test() -> None:
+def test_with_two_settings_it_is_the_paired_t_test():
     a, b = np.random.default_rng(2).normal(size=(2, 5))
     found = arrange(["a"] * 5 + ["b"] * 5, list("12345") * 2)
     values = np.concatenate([a, b])
@@ -64,7 +63,7 @@ def test_with_two_settings_it_is_the_paired_t_test() -> None:
     assert critical_value(0.025, sd.residual_df) * error == pytest.approx((high - low) / 2)
 
 
-def test_a_seed_that_was_hard_for_all_does_not_count_against_the_setting_that_met_it() -> None:
+def test_a_seed_that_was_hard_for_all_does_not_count_against_the_setting_that_met_it():
     settings, seeds = ["a", "a", "b", "b", "c"], ["1", "2", "1", "2", "2"]
     effect = {"a": 1.0, "b": 1.5, "c": 2.0, "1": 0.0, "2": 0.7}
     values = np.array([effect[x] + effect[s] for x, s in zip(settings, seeds, strict=True)])
@@ -72,7 +71,7 @@ def test_a_seed_that_was_hard_for_all_does_not_count_against_the_setting_that_me
     assert means - means[0] == pytest.approx([0.0, 0.5, 1.0])
 
 
-def test_seeds_that_no_two_settings_share_leave_plain_means() -> None:
+def test_seeds_that_no_two_settings_share_leave_plain_means():
     found = arrange(["a", "a", "b", "b"], ["1", "2", "3", "4"])
     assert not found.blocked
     assert found.weights.tolist() == [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]
@@ -85,6 +84,11 @@ TWO_BY_TWO = {("a", 1): 1.0, ("a", 2): 2.0, ("b", 1): 5.0, ("b", 2): 5.5}
 ONE_ROUND = {("a", 1): 1.0, ("b", 1): 2.0}
 ONE_SETTING = {("a", 1): 1.0, ("a", 2): 2.0, ("a", 3): 4.0}
 CHAIN = {("a", 1): 1.0, ("a", 2): 2.0, ("b", 1): 5.0}
+
+
+def measured(cells, stated):
+    found = arrange([name for name, _ in cells], [str(seed) for _, seed in cells])
+    return found, found.seed_sd(np.array(list(cells.values())), stated)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +107,8 @@ CHAIN = {("a", 1): 1.0, ("a", 2): 2.0, ("b", 1): 5.0}
         (CHAIN, 0.3, 0.3, STATED_DF, "replicates"),
     ],
 )
-def test_one_rule_for_leaderboard_and_confirmation(
-    cells: dict[tuple[str, int], float], stated: float | None, residual: float | None, df: int, source: str
-) -> None:
-    found = arrange([name for name, _ in cells], [str(seed) for _, seed in cells])
-    sd = found.seed_sd(np.array(list(cells.values())), stated)
+def test_one_rule_for_leaderboard_and_confirmation(cells, stated, residual, df, source):
+    _, sd = measured(cells, stated)
     assert sd.residual == (None if residual is None else pytest.approx(residual))
     assert (sd.residual_df, sd.source) == (df, source)
     fit = fit_replicates([Replicate(*cell, value) for cell, value in cells.items()], stated)
@@ -128,17 +129,14 @@ def test_one_rule_for_leaderboard_and_confirmation(
         (ONE_SETTING, 0.01, math.sqrt((2 * np.var([1, 2, 4], ddof=1) + 4 * 0.01**2) / 6), 6),
     ],
 )
-def test_search_trials_are_compared_by_what_was_measured_or_stated(
-    cells: dict[tuple[str, int], float], stated: float | None, single: float | None, df: float
-) -> None:
-    found = arrange([name for name, _ in cells], [str(seed) for _, seed in cells])
-    sd = found.seed_sd(np.array(list(cells.values())), stated)
+def test_search_trials_are_compared_by_what_was_measured_or_stated(cells, stated, single, df):
+    found, sd = measured(cells, stated)
     assert (sd.single, sd.single_df) == (None if single is None else pytest.approx(single), df)
     if found.residual_df == 0:  # the upper bound
         assert (sd.single, sd.single_df) == (sd.total, sd.total_df)
 
 
-def test_joint_error_follows_welch_and_critical_values_are_those_of_t() -> None:
+def test_joint_error_follows_welch_and_critical_values_are_those_of_t():
     x, y = np.random.default_rng(3).normal(size=12), 3 * np.random.default_rng(4).normal(size=5)
     error, df = standard_error(x.std(ddof=1) / math.sqrt(12), 11, y.std(ddof=1) / math.sqrt(5), 4)
     reference = scipy.stats.ttest_ind(x, y, equal_var=False)
@@ -150,6 +148,6 @@ def test_joint_error_follows_welch_and_critical_values_are_those_of_t() -> None:
     assert critical_value(0.003, 6) == pytest.approx(scipy.stats.t.ppf(0.997, 6))
 
 
-def test_lengths_that_differ_are_refused() -> None:
+def test_lengths_that_differ_are_refused():
     with pytest.raises(ValueError, match="one length"):
         arrange(["a"], [])

@@ -1,7 +1,5 @@
 """The rule that names the winner, and its gain corrected for having been selected: by simulation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -11,7 +9,7 @@ from analysis.stats.winner_selection import Rule, corrected_gain
 from tests.unit.analysis.conftest import halves
 
 
-def one_setting_a_trial(trials: int, checkpoints: int) -> Rule:
+def one_setting_a_trial(trials, checkpoints):
     """Every trial its own setting, with equally many checkpoints."""
     return Rule(
         trial_of=np.repeat(np.arange(trials), checkpoints),
@@ -39,7 +37,7 @@ REPLICATED = Rule(
         ([1, 1, 4, 4, 4, 0], 0, 0),  # equals: the first
     ],
 )
-def test_who_wins(objectives: list[float], setting: int, checkpoint: int) -> None:
+def test_who_wins(objectives, setting, checkpoint):
     totals = np.array([objectives, objectives], dtype=float)
     assert REPLICATED.best_settings(totals).tolist() == [setting] * 2
     assert REPLICATED.choose(totals).tolist() == [checkpoint] * 2
@@ -54,9 +52,7 @@ def test_who_wins(objectives: list[float], setting: int, checkpoint: int) -> Non
         ([4, 4], [7, 9], 7, 0),  # equals: the first
     ],
 )
-def test_a_replicate_is_read_where_its_search_trial_was_best(
-    search: list[float], replicate: list[float], figure: float, exported: int
-) -> None:
+def test_a_replicate_is_read_where_its_search_trial_was_best(search, replicate, figure, exported):
     own, its = np.array([2, 3]), np.array([0, 1])
     rule = Rule(
         np.array([0, 0, 1, 1]), np.array([0, 0]), np.array([[0.0, 1.0]]), np.array([True]), read_at={1: (own, its)}
@@ -66,12 +62,12 @@ def test_a_replicate_is_read_where_its_search_trial_was_best(
     assert rule.choose(totals).tolist() == [exported, 0]
 
 
-def test_only_eligible_settings_win() -> None:
+def test_only_eligible_settings_win():
     rule = Rule(REPLICATED.trial_of, REPLICATED.setting_of, REPLICATED.weights, np.array([False, True]))
     assert rule.choose(np.array([[0.0, 0.0, 9.0, 8.0, 0.0, 0.0]])).tolist() == [3]
 
 
-def test_the_correction_takes_out_what_selection_adds() -> None:
+def test_the_correction_takes_out_what_selection_adds():
     items, sims, truth = 80, 250, 0.1
     rng = np.random.default_rng(1)
     design = halves(items)
@@ -93,7 +89,7 @@ def test_the_correction_takes_out_what_selection_adds() -> None:
     assert np.mean(covered) >= 0.93
 
 
-def test_the_correction_leaves_a_clear_winner_nearly_alone() -> None:
+def test_the_correction_leaves_a_clear_winner_nearly_unchanged():
     rng = np.random.default_rng(2)
     gains = rng.normal(0, 0.1, (80, 4)) + np.array([0.0, 0.0, 0.0, 1.0])
     draws = Bootstrap(halves(80), 2000)
@@ -101,7 +97,7 @@ def test_the_correction_leaves_a_clear_winner_nearly_alone() -> None:
     assert corrected_gain(one_setting_a_trial(4, 1), draws, gains) == pytest.approx(plain, abs=0.002)
 
 
-def test_out_of_bag_scores_are_of_the_clusters_that_were_not_drawn() -> None:
+def test_out_of_bag_scores_are_of_the_clusters_that_were_not_drawn():
     values = np.random.default_rng(3).normal(size=80)
     draws = Bootstrap(halves(80), 4000)
     both = np.stack([draws.objective(values[:, None])[:, 0], draws.out_of_bag(values[:, None])[:, 0]])
@@ -109,13 +105,13 @@ def test_out_of_bag_scores_are_of_the_clusters_that_were_not_drawn() -> None:
     assert scipy.stats.pearsonr(*both).statistic < -0.5  # what was drawn often is missing there
 
 
-def test_a_single_checkpoint_keeps_its_gain() -> None:
+def test_a_single_checkpoint_keeps_its_gain():
     gains = np.random.default_rng(4).normal(size=(80, 1))
     rule = one_setting_a_trial(1, 1)
     assert corrected_gain(rule, Bootstrap(halves(80), 50), gains) == objective(halves(80), gains)[0]
 
 
-def test_few_clusters_leave_resamples_without_any_left_out() -> None:
+def test_few_clusters_leave_resamples_without_any_left_out():
     gains = np.ones((8, 2))  # two areas of two clusters each: half of the resamples draw both of one
     draws = Bootstrap(halves(8), 400)
     share = np.isfinite(draws.out_of_bag(gains)[:, 0]).mean()

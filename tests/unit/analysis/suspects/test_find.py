@@ -3,11 +3,11 @@
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from analysis.suspects.__main__ import main
 from analysis.suspects.find import find_suspects
+from tests.unit.analysis.conftest import FakeTrial, write_training_curve, write_training_set
 from trainables.errors import UserError
 
 NAMES = [f"s{index}" for index in range(60)]
@@ -15,40 +15,17 @@ WRONG = "s17"
 
 
 @pytest.fixture
-def sweep(write_sweep, fake_trial):
-    folder = write_sweep([fake_trial("t1", {10: 0.5}), fake_trial("t2", {10: 0.4}), fake_trial("t3", state="diverged")])
-    table = pa.table(
-        {
-            "id": NAMES,
-            "prompt": [f"A long table {'x ' * 200}\n\nQuestion {name}?" for name in NAMES],
-            "response": [f"{index} million" for index in range(60)],
-            "meta": [json.dumps({"kind": "sum"})] * 60,
-        }
-    )
-    (folder / "cache").mkdir()
-    with pa.OSFile(str(folder / "cache" / "train.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+def sweep(write_sweep):
+    folder = write_sweep([FakeTrial("t1", {10: 0.5}), FakeTrial("t2", {10: 0.4}), FakeTrial("t3", state="diverged")])
+    write_training_set(folder, NAMES)
     for number, trial in enumerate(["t1", "t2"]):
-        write_curve(folder, trial, np.random.default_rng(number))
+        write_training_curve(folder, trial, NAMES, np.random.default_rng(number), WRONG)
     # A trial that diverged says nothing of the samples.
-    write_curve(folder, "t3", np.random.default_rng(3), wrong="s40", excess=50.0)
+    write_training_curve(folder, "t3", NAMES, np.random.default_rng(3), "s40", excess=50.0)
     return folder
 
 
-def write_curve(folder, trial, rng, wrong=WRONG, excess=3.0, base=None):
-    order = rng.permutation(60).tolist()
-    lines = []
-    for step in range(10):
-        ids = [NAMES[index] for index in order[6 * step : 6 * step + 6]]
-        nll = [float(rng.normal(1.0, 0.2)) + excess * (name == wrong) for name in ids]
-        bases = base and [base] * 6
-        lines.append({"step": step + 1, "ids": ids, "item_nll": nll, "item_tokens": [4] * 6, "item_base_nll": bases})
-    path = folder / "trials" / trial / "curve.jsonl"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def test_the_wrong_one_is_listed_with_its_text(sweep):
+def test_the_wrong_one_is_listed_with_its_text_and_with_base_losses_where_all_steps_have_them(sweep):
     found = find_suspects(sweep, top=3)
     assert len(found) == 3
     assert found[0].found.id == WRONG
@@ -57,10 +34,7 @@ def test_the_wrong_one_is_listed_with_its_text(sweep):
     assert found[0].response == "17 million"
     assert found[0].found.excess_nats == pytest.approx(3.0, abs=0.5)
     assert "s40" not in [suspect.found.id for suspect in found if suspect.found.excess_nats > 1]
-
-
-def test_base_losses_are_read_where_all_steps_have_them(sweep):
-    write_curve(sweep, "t1", np.random.default_rng(0), base=2.5)
+    write_training_curve(sweep, "t1", NAMES, np.random.default_rng(0), WRONG, base=2.5)
     assert find_suspects(sweep)[0].found.base_nll == 2.5
 
 
@@ -78,14 +52,14 @@ def test_the_command_prints_a_list_or_json(sweep, capsys):
     assert {"prompt", "response", "score", "excess_nats", "trials", "base_nll"} <= set(listed[0])
 
 
-def test_errors_are_one_line(sweep, capsys, write_sweep, fake_trial):
+def test_errors_are_one_line(sweep, capsys, write_sweep):
     assert main([str(sweep), "--kind-key", "type"]) == 2
     assert capsys.readouterr().err.startswith(
         "error: --kind-key: every sample must have it, s0 has not, got type; its keys"
     )
     with pytest.raises(SystemExit, match="2"):
         main([str(sweep), "--top", "0"])
-    empty = write_sweep([fake_trial("t1")], name="empty")
+    empty = write_sweep([FakeTrial("t1")], name="empty")
     with pytest.raises(UserError, match="must be the tokenized training set"):
         find_suspects(empty)
     (sweep / "cache").rename(empty / "cache")

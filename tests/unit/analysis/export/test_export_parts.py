@@ -1,4 +1,4 @@
-"""The exported config repeats one trial; the card's license is what the base model's folder says."""
+"""An export's parts: which checkpoint is meant, a config that repeats its trial, and the base model's license."""
 
 import pytest
 
@@ -9,6 +9,7 @@ from analysis.rank.leaderboard import leaderboard
 from analysis.records.sweep import read_sweep
 from sweeps.config.sweep_config import load_config
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
+from trainables.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +48,34 @@ def test_the_schedule_is_drawn_from_the_steps_that_were_taken(folder):
 def test_the_licence_is_what_the_base_models_folder_says(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
     assert said in license(BaseModel(tmp_path, "x", None, False))
+
+
+def row(name, step=8, replicates=()):
+    return {
+        "trial_id": name,
+        "step": step,
+        "state": "complete",
+        "checkpoints": [{"step": 4}, {"step": step}],
+        "replicates": list(replicates),
+    }
+
+
+BOARD = {
+    "name": "s",
+    "winner": {"trial_id": "t1-s1", "step": 8},
+    "rows": [row("t1", replicates=[row("t1-s1")]), row("t2")],
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [((None, None), ("t1-s1", 8)), (("t1-s1", 4), ("t1-s1", 4)), (("t1", None), ("t1", 8)), (("t2", 4), ("t2", 4))],
+)
+def test_replicates_can_be_chosen_as_well_as_trials_of_the_search(asked, found):
+    chosen = choose(BOARD, *asked)
+    assert (chosen.trial_id, chosen.step) == found
+
+
+def test_a_name_that_is_neither_is_refused():
+    with pytest.raises(UserError, match="must be a trial of this sweep, got t1-s9; did you mean t1-s1"):
+        choose(BOARD, "t1-s9", None)
