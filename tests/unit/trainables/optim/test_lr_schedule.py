@@ -80,10 +80,8 @@ def test_milestone_inside_the_warmup_waits_for_its_end() -> None:
 def test_wsd_holds_then_decays_linearly_over_the_last_fraction() -> None:
     lr = schedule("wsd", steps=100, decay_fraction=0.2)
     assert {lr(step) for step in range(9, 80)} == {PEAK}
-    # 20 decay steps, 80 to 99, in equal parts down to the floor.
-    assert [lr(step) for step in range(80, 100)] == pytest.approx(
-        [PEAK - (PEAK - FLOOR) * part / 20 for part in range(1, 21)]
-    )
+    falling = [PEAK - (PEAK - FLOOR) * part / 20 for part in range(1, 21)]  # steps 80 to 99, down to the floor
+    assert [lr(step) for step in range(80, 100)] == pytest.approx(falling)
 
 
 def test_wsd_warmup_and_decay_may_meet_one_step_late_and_no_later() -> None:

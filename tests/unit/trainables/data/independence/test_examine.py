@@ -91,6 +91,7 @@ def test_a_silent_report_is_unproven_and_never_called_real():
 
 RUN = [{"id": "x", "run": "w " * 13}]
 TEMPLATES = [{"template": "what was the change in @", "items": 3, "train": 9}]
+TOO_SMALL = TwoSample(None, None, None, "too_small", "question and response", 180, 5, 90, 5)
 ALL_ASK_THE_SAME = {
     "template_overlap": TemplateOverlap(1.0, 60, 1.0, 0, TEMPLATES),
     "two_sample": replace(SILENT.two_sample, compared="prompt and response"),
@@ -101,7 +102,7 @@ ALL_ASK_THE_SAME = {
     ("changed", "rule", "severity"),
     [
         ({"two_sample": replace(SILENT.two_sample, high=0.89, verdict="same_process")}, "same_process", "warning"),
-        ({"two_sample": replace(SILENT.two_sample, auc=None, verdict="too_small")}, "two_sample_too_small", "info"),
+        ({"two_sample": TOO_SMALL}, "two_sample_too_small", "info"),
         ({"shared_sources": [SharedSource("web", 3, 7)]}, "shared_source", "warning"),
         ({"template_overlap": TemplateOverlap(0.25, 15, 0.5, 0, TEMPLATES)}, "shared_templates", "warning"),
         ({"template_overlap": TemplateOverlap(0.24, 14, 0.5, 0, TEMPLATES)}, "shared_templates", None),
