@@ -45,13 +45,8 @@ def test_a_full_model_loads_with_transformers_and_gives_the_same_logits(saved):
 def test_an_adapter_loads_with_peft_and_gives_the_same_logits(tmp_path):
     model = adapted(llama())
     folder = save(model, tmp_path / "step-5", {})
-    assert {path.name for path in folder.glob("*")} == {
-        "adapter_model.safetensors",
-        "adapter_config.json",
-        "meta.json",
-        "checksums.json",
-        "COMPLETE",
-    }
+    described = {"adapter_config.json", "meta.json", "checksums.json"}
+    assert {path.name for path in folder.glob("*")} == {"adapter_model.safetensors", "COMPLETE", *described}
     loaded = peft.PeftModel.from_pretrained(llama(), folder).eval()
     assert torch.equal(logits(loaded), logits(model))
     assert not torch.allclose(logits(loaded), logits(llama()))

@@ -15,7 +15,6 @@ from trainables.checkpoints.training_state import TrainingState
 from trainables.storage.json_numbers import json_line
 from trainables.storage.sealed_folder import pull_sealed
 from trainables.training.loop import Loop, TrialRun
-from trainables.training.trial_run import Hooks
 
 CHECKPOINTS_AT = [0.3, 0.6, 1.0]
 
@@ -37,10 +36,7 @@ def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropou
     def keep(step, learnt):
         training_state.save(tmp_path / "state", TrainingState(step, learnt, {"spec": "this"}))
 
-    hooks = whole.hooks()
-    uninterrupted = Loop(base(tiny, method)).train(
-        TrialRun(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
-    )
+    uninterrupted = Loop(base(tiny, method)).train(TrialRun(data, trial(), config, whole.hooks(save_state=keep)))
     state = training_state.load_latest(tmp_path / "state", {"spec": "this"})
     assert state.step == 7  # of 11; the one after step 3 went when this was whole, and none is kept at the end
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-7"]
@@ -58,14 +54,11 @@ def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropou
 
 def test_it_goes_on_beside_others(tiny, data):
     config, kept, whole = lane(checkpoints_at=[0.5, 1.0]), {}, Memory()
-    hooks = whole.hooks()
 
     def keep(step, learnt):
         kept[step] = {name: tensor.clone() for name, tensor in learnt.items()}
 
-    Loop(base(tiny)).train(
-        TrialRun(data, trial(), config, Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep))
-    )
+    Loop(base(tiny)).train(TrialRun(data, trial(), config, whole.hooks(save_state=keep)))
     loop, rest = Loop(base(tiny)), Memory()
     loop.set_slots(2)
     loop.join(TrialRun(data, trial(seed=3, lora_r=7.0), config, Memory().hooks()))
@@ -133,11 +126,7 @@ def test_killed_anywhere_a_trial_loses_at_most_what_came_after_its_last_checkpoi
     for name in ("steps", "samples_seen", "findings"):
         assert end[name] == expected[name]
     for ours, theirs in zip(end["checkpoints"], expected["checkpoints"], strict=True):
-        assert (ours["step"], ours["areas"], ours["objective"]) == (
-            theirs["step"],
-            theirs["areas"],
-            theirs["objective"],
-        )
+        assert all(ours[name] == theirs[name] for name in ("step", "areas", "objective"))
     assert contents(lane_state, "killed") == contents(lane_state, "whole")
     assert [r["seq"] for r in reports if r["kind"] == "areas"] == {None: [1, 2, 3], 3: [2, 3], 7: [3]}[from_step]
     told = [r["text"] for r in reports if r["kind"] == "notice"]

@@ -19,14 +19,11 @@ def test_lines_that_cannot_be_used_cannot_be_kept():
     assert {"leakage", "near_duplicate", "mojibake"} <= kept
 
 
-def test_a_careful_person_refuses_leaks_and_drops_copies():
+def test_a_careful_person_refuses_leaks_and_drops_copies_but_may_choose():
     actions = default_actions()
     assert actions["leakage"] == actions["broken_json"] == actions["too_long"] == "fail"
     assert actions["exact_duplicate"] == actions["near_duplicate"] == "drop"
     assert actions["conflicting_responses"] == actions["response_length"] == "keep"
-
-
-def test_chosen_actions_replace_the_defaults():
     assert chosen_actions({}) == default_actions()
     assert chosen_actions({"leakage": "drop"}) == default_actions() | {"leakage": "drop"}
 

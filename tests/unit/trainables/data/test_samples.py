@@ -32,6 +32,8 @@ CHAT = {
         {"role": "assistant", "content": "r2"},
     ],
 }
+CHAT_LINE = b'{"id": "a", "messages": %s}'
+BLANK = {"id": "a", "messages": [{"role": role, "content": " "} for role in ("user", "assistant")]}
 
 
 def write(folder, content, name="data.jsonl"):
@@ -81,48 +83,30 @@ def test_lines_are_counted_with_blank_ones_and_any_line_end(tmp_path):
     assert [(sample.id, sample.line) for sample in samples] == [("a", 1), ("b", 4)]
 
 
-@pytest.mark.parametrize(
-    ("line", "rules"),
-    [
-        (b"{", ["broken_json"]),
-        (b"{'id': 'a'}", ["broken_json"]),
-        (b'{"id": "a", "id": "b", "prompt": "p", "response": "r"}', ["broken_json"]),
-        (b'{"id": "a", "prompt": "p", "response": "r", "x": NaN}', ["broken_json"]),
-        (b'{"id": "a", "prompt": "p", "response": "r", "x": 1e999}', ["broken_json"]),
-        (b'{"id": "a", "prompt": "p", "response": "r", "x": ' + b"9" * 5000 + b"}", ["broken_json"]),
-        (b'{"x": ' + b"[" * 70 + b"]" * 70 + b"}", ["broken_json"]),
-        (b"[" * 1_000_000, ["broken_json"]),
-        (b'{"a":' * 1_000_000, ["broken_json"]),
-        (b"\x00" * 100, ["broken_json"]),
-        (GOOD + b"\x00", ["broken_json"]),
-        (GOOD + GOOD, ["broken_json"]),
-        (b"\xff" + GOOD, ["not_utf8"]),
-        (GOOD[:-2] + b"\xc3", ["not_utf8"]),
-        (b"\xef\xbb\xbf" + GOOD, ["byte_order_mark"]),
-        (b"[1, 2]", ["wrong_type"]),
-        (b"null", ["wrong_type"]),
-        (b'"text"', ["wrong_type"]),
-        (b"{}", ["missing_field"] * 3),
-        (b'{"prompt": "p", "response": "r"}', ["missing_field"]),
-        (b'{"id": "a", "prompt": "p"}', ["missing_field"]),
-        (b'{"id": 7, "prompt": null, "response": ["r"]}', ["wrong_type"] * 3),
-        (b'{"id": "", "prompt": " \\n", "response": ""}', ["empty_id", "empty_prompt", "empty_response"]),
-        (b'{"id": "a", "prompt": "\\ud800", "response": "r"}', ["invalid_text"]),
-        (b'{"id": "a", "prompt": "p", "response": "r", "group": "\\udfff"}', ["invalid_text"]),
-        (b'{"id": "a", "prompt": "p", "response": "r", "group": ""}', ["empty_group"]),
-        (b'{"id": "a", "messages": "hi"}', ["wrong_type"]),
-        (b'{"id": "a", "messages": ["hi"]}', ["wrong_type"]),
-        (b'{"id": "a", "messages": []}', ["turn_order"]),
-        (b'{"id": "a", "messages": [{"role": "assistant", "content": "r"}]}', ["turn_order"]),
-        (b'{"id": "a", "messages": [{"role": "user", "content": "p"}]}', ["turn_order"]),
-        (b'{"id": "a", "messages": [{"role": "user", "content": "p"}, {"role": "assistant"}]}', ["missing_field"]),
-        (b'{"id": "a", "messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": " "}]}',
-         ["empty_prompt", "empty_response"]),
-        (b'{"id": "a", "messages": [{"role": [], "content": 1}, {"role": "assistant", "content": "r"}]}',
-         ["wrong_type"] * 2),
-    ],
-)  # fmt: skip
-def test_a_bad_line_is_a_defect_and_its_neighbours_are_read(tmp_path, line, rules):
+BAD_LINES = [
+    ("broken_json", [b"{", b"{'id': 'a'}", b"\x00" * 100, GOOD + b"\x00", GOOD + GOOD, b'{"id": "b", ' + GOOD[1:]]),
+    ("broken_json", [GOOD[:-1] + b', "x": ' + value + b"}" for value in (b"NaN", b"1e999", b"9" * 5000)]),
+    ("broken_json", [b'{"x": ' + b"[" * 70 + b"]" * 70 + b"}", b"[" * 1_000_000, b'{"a":' * 1_000_000]),
+    ("not_utf8", [b"\xff" + GOOD, GOOD[:-2] + b"\xc3"]),
+    ("byte_order_mark", [b"\xef\xbb\xbf" + GOOD]),
+    ("wrong_type", [b"[1, 2]", b"null", b'"text"']),
+    ("wrong_type", [b'{"id": "a", "messages": "hi"}', b'{"id": "a", "messages": ["hi"]}']),
+    ("wrong_type wrong_type wrong_type", [b'{"id": 7, "prompt": null, "response": ["r"]}']),
+    ("wrong_type wrong_type", [CHAT_LINE % b'[{"role": [], "content": 1}, {"role": "assistant", "content": "r"}]']),
+    ("missing_field missing_field missing_field", [b"{}"]),
+    ("missing_field", [b'{"prompt": "p", "response": "r"}', b'{"id": "a", "prompt": "p"}']),
+    ("missing_field", [CHAT_LINE % b'[{"role": "user", "content": "p"}, {"role": "assistant"}]']),
+    ("empty_id empty_prompt empty_response", [b'{"id": "", "prompt": " \\n", "response": ""}']),
+    ("empty_prompt empty_response", [json.dumps(BLANK).encode()]),
+    ("invalid_text", [b'{"id": "a", "prompt": "\\ud800", "response": "r"}', GOOD[:-1] + b', "group": "\\udfff"}']),
+    ("empty_group", [GOOD[:-1] + b', "group": ""}']),
+    ("turn_order", [CHAT_LINE % b"[]", CHAT_LINE % b'[{"role": "assistant", "content": "r"}]']),
+    ("turn_order", [CHAT_LINE % b'[{"role": "user", "content": "p"}]']),
+]
+
+
+@pytest.mark.parametrize(("rules", "line"), [(rules.split(), line) for rules, lines in BAD_LINES for line in lines])
+def test_a_bad_line_is_a_defect_and_its_neighbours_are_read(tmp_path, rules, line):
     content = line + b"\n" + GOOD.replace(b'"a"', b'"after"', 1)
     found = read(write(tmp_path, content))
     assert [(defect.line, defect.rule) for defect in found if not isinstance(defect, Sample)] == [(1, r) for r in rules]
@@ -136,14 +120,9 @@ def test_a_line_over_the_cap_is_passed_over(tmp_path, monkeypatch, length, sound
     monkeypatch.setattr(json_lines, "SKIP_BYTES", 64)
     long = GOOD + b" " * (length - len(GOOD))
     found = read(write(tmp_path, b"\n".join([long, GOOD.replace(b'"a"', b'"b"', 1), long])))
-    if sound:
-        assert [getattr(one, "id", None) for one in found] == ["a", "b", "a"]
-    else:
-        assert [(one.line, getattr(one, "rule", None)) for one in found] == [
-            (1, "line_too_long"),
-            (2, None),
-            (3, "line_too_long"),
-        ]
+    rule = None if sound else "line_too_long"
+    assert [(one.line, getattr(one, "rule", None)) for one in found] == [(1, rule), (2, None), (3, rule)]
+    assert [one.id for one in found if isinstance(one, Sample)] == (["a", "b", "a"] if sound else ["b"])
 
 
 def test_memory_stays_bounded_on_a_gzip_bomb_of_one_line(tmp_path):
@@ -226,9 +205,8 @@ def test_parquet_without_the_columns_names_those_it_has(tmp_path, columns):
     path = parquet(tmp_path, pa.table(columns))
     with pytest.raises(UserError) as caught:
         read(path)
-    assert f"must have columns id, and messages or prompt and response, each once, got {', '.join(columns)};" in str(
-        caught.value
-    )
+    expected = f"columns id, and messages or prompt and response, each once, got {', '.join(columns)};"
+    assert f"must have {expected}" in str(caught.value)
 
 
 def test_paths_that_are_no_readable_file(tmp_path, monkeypatch):
@@ -270,6 +248,12 @@ def test_hub_data_is_read_by_split(monkeypatch):
     hub(monkeypatch, lambda path, split: Rows([json.loads(GOOD) | {"area": f"{path} {split}"}]))
     (sample,) = read("owner/name", split="test")
     assert (sample.id, sample.line, sample.meta["area"]) == ("a", 1, "owner/name test")
+    monkeypatch.setattr(Rows, "column_names", ("text",))
+    with pytest.raises(UserError, match=r"must have columns .* got text"):
+        read("owner/name")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"pip install llm-sweeps\[hub\]"):
+        read("owner/name")
 
 
 @pytest.mark.parametrize("kind", [FileNotFoundError, ValueError, ConnectionError, None])
@@ -280,21 +264,6 @@ def test_hub_errors_are_user_errors(monkeypatch, kind):
     module = hub(monkeypatch, fails)
     with pytest.raises(UserError, match="a data set of the Hugging Face hub, got split test: no owner/name test; "):
         read("owner/name", split="test")
-
-
-def test_hub_data_without_the_columns_names_those_it_has(monkeypatch):
-    class Texts(list):
-        column_names = ("text",)
-
-    hub(monkeypatch, lambda path, split: Texts([{"text": path + split}]))
-    with pytest.raises(UserError, match=r"must have columns .* got text"):
-        read("owner/name")
-
-
-def test_without_the_hub_package_the_error_names_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"pip install llm-sweeps\[hub\]"):
-        read("owner/name")
 
 
 json_values = st.recursive(

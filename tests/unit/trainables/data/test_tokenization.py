@@ -14,6 +14,9 @@ from trainables.data.samples import Sample
 from trainables.data.tokenization import render, tokenize
 from trainables.errors import UserError
 
+ECHO_LAST = "{% for m in messages %}{{ m.content if loop.last else '(past)' }};{% endfor %}"
+REFUSES = "{{ raise_exception('roles must alternate') }}"
+DROPS_ANSWERS = "{% for m in messages if m.role == 'user' %}{{ m.content }};{% endfor %}"
 ASKED = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 WRAPPER = "<human>: {prompt}\n<bot>: {response}"
 
@@ -28,14 +31,15 @@ def conversation(*turns):
     return Sample("c", [{"role": r, "content": t} for r, t in zip(roles, turns, strict=False)], {}, 1)
 
 
+def tokenized(folder, cases, tokenizer=None, template=None):
+    tokenize(cases, tokenizer or byte_level(), template, 10_000, folder / "set.arrow")
+    return TokenizedSet(folder / "set.arrow")
+
+
 @pytest.mark.parametrize(
     ("case", "template", "segments"),
     [
-        (
-            sample(),
-            None,
-            [(ASKED.format("How many?"), False), ("42<|im_end|>", True), ("\n", False)],
-        ),
+        (sample(), None, [(ASKED.format("How many?"), False), ("42<|im_end|>", True), ("\n", False)]),
         (
             conversation("a", "b", "c", "d"),
             None,
@@ -64,11 +68,6 @@ def conversation(*turns):
 )
 def test_render(case, template, segments):
     assert render(case, byte_level(), template) == segments
-
-
-ECHO_LAST = "{% for m in messages %}{{ m.content if loop.last else '(past)' }};{% endfor %}"
-REFUSES = "{{ raise_exception('roles must alternate') }}"
-DROPS_ANSWERS = "{% for m in messages if m.role == 'user' %}{{ m.content }};{% endfor %}"
 
 
 @pytest.mark.parametrize(
@@ -118,9 +117,8 @@ def test_tokens_decode_to_the_rendered_text(tmp_path_factory, pairs, template):
 def test_prompt_tokens_are_those_of_the_generation_prompt(tmp_path):
     tokenizer = byte_level()
     case = conversation("what is", "the total", "of 2019?", "1,234.5 million")
-    tokenize([case], tokenizer, None, 10_000, tmp_path / "set.arrow")
     expected = tokenizer.apply_chat_template(case.messages[:-1], add_generation_prompt=True, return_dict=False)
-    assert TokenizedSet(tmp_path / "set.arrow").prompt_ids(0).tolist() == expected
+    assert tokenized(tmp_path, [case], tokenizer).prompt_ids(0).tolist() == expected
 
 
 @pytest.mark.parametrize(("legacy", "answer"), [(False, "42"), (True, "42"), (True, " 42")])
@@ -130,8 +128,7 @@ def test_sentencepiece_segments_are_joined_without_an_extra_space(tmp_path, lega
     alone = [token for text in (prompt, answer) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
     assert tokenizer.decode(alone) == f"{prompt} {answer}", "the flaw that is guarded against"
     template = "<human>: {prompt}\n<bot>:" + " " * answer.startswith(" ") + "{response}"
-    tokenize([sample()], tokenizer, template, 1000, tmp_path / "set.arrow")
-    ids = TokenizedSet(tmp_path / "set.arrow").input_ids(0).tolist()
+    ids = tokenized(tmp_path, [sample()], tokenizer, template).input_ids(0).tolist()
     assert tokenizer.decode(ids[1:]) == f"{prompt}{answer}<|im_end|>"
     assert ids == tokenizer(f"{prompt}{answer}<|im_end|>")["input_ids"]
 
@@ -139,8 +136,7 @@ def test_sentencepiece_segments_are_joined_without_an_extra_space(tmp_path, lega
 @pytest.mark.parametrize("add_bos", [True, False])
 def test_a_wrapper_begins_as_the_tokenizer_begins(tmp_path, add_bos):
     tokenizer = byte_level(add_bos=add_bos)
-    tokenize([sample()], tokenizer, WRAPPER, 1000, tmp_path / "set.arrow")
-    data = TokenizedSet(tmp_path / "set.arrow")
+    data = tokenized(tmp_path, [sample()], tokenizer, WRAPPER)
     assert data.prompt_ids(0).tolist() == tokenizer("<human>: How many?\n<bot>:")["input_ids"]
     assert (data.input_ids(0)[0] == tokenizer.bos_token_id) == add_bos
     assert not data.label_mask(0)[0]
@@ -156,12 +152,8 @@ def test_too_long_samples_are_left_out_whole_and_listed(tmp_path):
     assert [(row.id, row.line) for row in summary.too_long] == [("s2", 2), ("s4", 4)]
     assert all(row.tokens > 200 for row in summary.too_long)
     assert summary.lengths.tolist() == data.lengths.tolist() == [len(data.input_ids(i)) for i in range(2)]
-
-
-def test_a_sample_of_exactly_max_tokens_is_kept(tmp_path):
-    tokens = tokenize([sample()], byte_level(), None, 1000, tmp_path / "set.arrow").tokens
-    assert tokenize([sample()], byte_level(), None, tokens, tmp_path / "set.arrow").samples == 1
-    assert tokenize([sample()], byte_level(), None, tokens - 1, tmp_path / "set.arrow").samples == 0
+    for limit, samples in ((data.lengths[0], 1), (data.lengths[0] - 1, 0)):
+        assert tokenize([sample()], byte_level(), None, limit, tmp_path / "other.arrow").samples == samples
 
 
 def test_a_failure_leaves_the_earlier_file(tmp_path):
@@ -185,8 +177,7 @@ def test_unwritable_target_is_a_user_error(tmp_path):
 def test_metadata_and_groups_are_kept(tmp_path):
     odd = {"date": datetime.date(2020, 1, 2), "lone": "\ud800", "n": {"m": [1, None]}}
     cases = [sample(line=1, group="page-7", **odd), sample(line=2, group=7), sample(line=3)]
-    tokenize(cases, byte_level(), None, 1000, tmp_path / "set.arrow")
-    data = TokenizedSet(tmp_path / "set.arrow")
+    data = tokenized(tmp_path, cases)
     assert data.item(0).meta == {"group": "page-7", "date": "2020-01-02", "lone": "\ud800", "n": {"m": [1, None]}}
     assert [data.group(0), data.group(1)] == ["page-7", "7"]
     assert data.group(2).startswith("context-")
@@ -195,8 +186,7 @@ def test_metadata_and_groups_are_kept(tmp_path):
 def test_many_samples_are_written_in_order_over_several_chunks(tmp_path):
     cases = [sample(f"q{i}" * (1 + i % 7), f"r{i}", line=i) for i in range(1, 1201)]
     tokenizer = byte_level()
-    tokenize(cases, tokenizer, None, 1000, tmp_path / "set.arrow")
-    data = TokenizedSet(tmp_path / "set.arrow")
+    data = tokenized(tmp_path, cases, tokenizer)
     assert data.ids == [case.id for case in cases]
     for i in (0, 511, 512, 1023, 1024, 1199):
         assert tokenizer.decode(data.input_ids(i)[data.label_mask(i)]) == f"r{i + 1}<|im_end|>"

@@ -139,10 +139,8 @@ class Area:
 @pytest.mark.parametrize("has_baseline", [True, False])
 def test_evidence_of_a_trial_is_compared_with_the_baselines_file(tmp_path, has_baseline):
     evidence = HeldoutEvidence()
-    scores = {
-        area: [ItemScore(area, f"i{i}", nll, 3) for i, nll in enumerate(found)] for area, found in items(1).items()
-    }
-    evidence.add(100, scores)
+    scored = ((area, enumerate(found)) for area, found in items(1).items())
+    evidence.add(100, {area: [ItemScore(area, f"i{i}", nll, 3) for i, nll in found] for area, found in scored})
     if has_baseline:
         lines = [
             {"area": area, "id": f"i{index}", "nll": nll - 0.2 if area == "tables" else nll}

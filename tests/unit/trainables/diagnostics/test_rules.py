@@ -84,11 +84,8 @@ def test_healthy_curves_give_no_warning():
 
 
 def test_base_losses_sharpen_the_test():
-    def slight(part):
-        return 2.0 + 2.0 * min(part, 0.3)
-
-    sharp = share(slight, "steady_rise", sd=0.2, beta=0.8)
-    blunt = share(slight, "steady_rise", sd=0.2, beta=0.8, with_base=False)
+    rising = (lambda part: 2.0 + 2.0 * min(part, 0.3), "steady_rise")
+    sharp, blunt = (share(*rising, sd=0.2, beta=0.8, with_base=known) for known in (True, False))
     assert sharp >= blunt + 0.3
 
 
@@ -162,10 +159,8 @@ def test_a_spike_in_warm_up_that_comes_back_asks_for_a_longer_one():
 
 
 def test_gradients_that_grow_at_peak():
-    def growing(part):
-        return 0.5 * math.exp(12 * part)
-
-    finding = only(draw(settled, schedule(), norm=growing), "grad_norm_growing")
+    growing = draw(settled, schedule(), norm=lambda part: 0.5 * math.exp(12 * part))
+    finding = only(growing, "grad_norm_growing")
     assert finding["evidence"]["ratio"] > 4
     assert finding["step"] <= 30
     assert "try peak_lr 5.0e-05" in finding["advice"]

@@ -47,21 +47,15 @@ def test_losses_are_those_of_padded_batches_and_all_logits(base, data, batch_tok
     assert list(nll.values()) == pytest.approx([loss.nll for loss in item_losses(base.untouched(), data, 4096)])
 
 
-def test_workers_share_the_samples_out(base, data):
-    gathered = []
+@pytest.mark.parametrize(("count", "shares"), [(23, {7, 8}), (2, {0, 1})])
+def test_workers_share_the_samples_out(base, samples, count, shares):
+    data, gathered = samples(count), []
     for rank in range(3):
         nll = compute(base.untouched(), data, Share(rank, 3, gathered), 200)
-    assert sorted(index for rows, _ in gathered for index in rows) == list(range(23))
-    assert {len(rows) for rows, _ in gathered} == {7, 8}
+    assert sorted(index for rows, _ in gathered for index in rows) == list(range(count))
+    assert {len(rows) for rows, _ in gathered} == shares
+    assert list(nll) == data.ids
     assert nll == pytest.approx(compute(base.untouched(), data, SOLO, 200), abs=1e-6)
-
-
-def test_more_workers_than_samples(base, samples):
-    few = samples(2)
-    gathered = []
-    for rank in range(3):
-        nll = compute(base.untouched(), few, Share(rank, 3, gathered), 200)
-    assert list(nll) == few.ids
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -69,19 +69,9 @@ def test_an_adapter_answers_too(base, tokenizer, prompts):
 def test_the_models_own_generation_settings_do_not_matter(base, tokenizer, prompts):
     model = base.untouched()
     expected = greedy_answers(model, tokenizer, prompts, NEW)
-    own = GenerationConfig(
-        do_sample=True,
-        temperature=3.0,
-        top_k=2,
-        repetition_penalty=5.0,
-        no_repeat_ngram_size=1,
-        min_new_tokens=6,
-        max_length=3,
-        num_beams=3,
-        bad_words_ids=[[40], [41]],
-        forced_eos_token_id=9,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    sampling = {"do_sample": True, "temperature": 3.0, "top_k": 2, "num_beams": 3, "bad_words_ids": [[40], [41]]}
+    limits = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "min_new_tokens": 6, "max_length": 3}
+    own = GenerationConfig(forced_eos_token_id=9, eos_token_id=tokenizer.eos_token_id, **sampling, **limits)
     model.generation_config = own
     assert greedy_answers(model, tokenizer, prompts, NEW) == expected
     assert model.generation_config is own

@@ -67,61 +67,41 @@ def test_f1_by_its_definition(answer: str, reference: str) -> None:
     assert exact_match(answer, reference) == float(given_ == right)
 
 
-@pytest.mark.parametrize(
-    ("tolerance", "answer", "reference", "expected"),
-    [
-        (0.0, "12.6%", "0.126", 1.0),
-        (0, "$1.5 million", "1,500 thousand", 1.0),
-        (0.05, "105", "100", 1.0),
-        (0.05, "95", "100", 1.0),
-        (0.05, "105.01", "100", 0.0),
-        (0.1, "-1.1", "-1.0", 1.0),
-        (0.1, "1.0", "-1.0", 0.0),
-        (0.5, "0", "0", 1.0),
-        (0.5, "0.001", "0", 0.0),
-        (0.01, "5", "5%", 0.0),
-        (0.01, "1,496.5", "$1,496.5 million", 0.0),
-        (0.01, "no idea", "5", 0.0),
-    ],
-)
-def test_number_within(tolerance: float, answer: str, reference: str, expected: float) -> None:
-    assert score({"number_within": tolerance}, answer, reference) == expected
+NEAR = [(0.0, "12.6%", "0.126"), (0, "$1.5 million", "1,500 thousand"), (0.05, "105", "100"), (0.05, "95", "100")]
+NEAR += [(0.1, "-1.1", "-1.0"), (0.5, "0", "0")]
+FAR = [(0.05, "105.01", "100"), (0.1, "1.0", "-1.0"), (0.5, "0.001", "0"), (0.01, "5", "5%")]
+FAR += [(0.01, "1,496.5", "$1,496.5 million"), (0.01, "no idea", "5")]
+
+
+@pytest.mark.parametrize(("tolerance", "answer", "reference"), NEAR + FAR)
+def test_number_within(tolerance: float, answer: str, reference: str) -> None:
+    assert score({"number_within": tolerance}, answer, reference) == ((tolerance, answer, reference) in NEAR)
 
 
 CAPITALS = "Which?\nA) Paris\nB) New York\nC) York\nD) 5"
 INTENTS = "Message: hello\n\nPossible intents: card payment; pending card payment; top up; top up failed\n\nWhich?"
 
 
+CHOSEN = [
+    (CAPITALS, "B", 1.0, ["B", "**B**", "B. New York", "new  york", "It is New York.", "The answer is B because"]),
+    (CAPITALS, "B", 1.0, ["Answer: (B)", "A city: New York", "Let me think.\nB"]),
+    (CAPITALS, "B", 0.0, ["It is York.", "I choose option C", "Not Paris but New York", ""]),
+    (CAPITALS, "New York", 1.0, ["b"]),
+    (CAPITALS, "B) New York", 1.0, ["(B)"]),
+    (CAPITALS, "C", 0.0, ["Yorkshire"]),
+    (CAPITALS, "D", 1.0, ["5."]),
+    (CAPITALS, "D", 0.0, ["5.3", "3.5"]),
+    (INTENTS, "pending card payment", 1.0, ["pending card payment"]),
+    (INTENTS, "pending card payment", 0.0, ["card payment", "B"]),
+    (INTENTS, "top up failed", 1.0, ["Top up failed"]),
+    (INTENTS, "top up failed", 0.0, ["top up"]),
+]
+
+
 @pytest.mark.parametrize(
-    ("answer", "reference", "prompt", "expected"),
-    [
-        ("B", "B", CAPITALS, 1.0),
-        ("b", "New York", CAPITALS, 1.0),
-        ("(B)", "B) New York", CAPITALS, 1.0),
-        ("**B**", "B", CAPITALS, 1.0),
-        ("B. New York", "B", CAPITALS, 1.0),
-        ("new  york", "B", CAPITALS, 1.0),
-        ("It is New York.", "B", CAPITALS, 1.0),
-        ("It is York.", "B", CAPITALS, 0.0),
-        ("The answer is B because", "B", CAPITALS, 1.0),
-        ("Answer: (B)", "B", CAPITALS, 1.0),
-        ("I choose option C", "B", CAPITALS, 0.0),
-        ("Not Paris but New York", "B", CAPITALS, 0.0),
-        ("A city: New York", "B", CAPITALS, 1.0),
-        ("Let me think.\nB", "B", CAPITALS, 1.0),
-        ("5.3", "D", CAPITALS, 0.0),
-        ("3.5", "D", CAPITALS, 0.0),
-        ("5.", "D", CAPITALS, 1.0),
-        ("Yorkshire", "C", CAPITALS, 0.0),
-        ("", "B", CAPITALS, 0.0),
-        ("pending card payment", "pending card payment", INTENTS, 1.0),
-        ("card payment", "pending card payment", INTENTS, 0.0),
-        ("Top up failed", "top up failed", INTENTS, 1.0),
-        ("top up", "top up failed", INTENTS, 0.0),
-        ("B", "pending card payment", INTENTS, 0.0),
-    ],
+    ("prompt", "reference", "expected", "answer"), [(*case, answer) for *case, answers in CHOSEN for answer in answers]
 )
-def test_multiple_choice(answer: str, reference: str, prompt: str, expected: float) -> None:
+def test_multiple_choice(prompt: str, reference: str, expected: float, answer: str) -> None:
     assert score("multiple_choice", answer, reference, prompt=prompt) == expected
 
 
@@ -130,34 +110,22 @@ def test_multiple_choice(answer: str, reference: str, prompt: str, expected: flo
 def test_multiple_choice_takes_the_options_of_the_item(key: str, options: object) -> None:
     assert score("multiple_choice", "Dark red.", "B", **{key: options}) == 1.0
     assert score("multiple_choice", "red", "B", **{key: options}) == 0.0
-
-
-def test_options_past_the_alphabet_have_no_letter() -> None:
-    options = [f"city {number}" for number in range(30)]
-    assert score("multiple_choice", "[", "city 26", options=options) == 0.0
-    assert score("multiple_choice", "Z", "city 25", options=options) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("a1; b2; c3; d4", 1.0),
-        ("1. A1\n2. B2\n3. C3\n4. D4", 1.0),
-        ("b2; a1; c3; d4", 0.75),
-        ("d4; c3; b2; a1", 0.25),
-        ("a1; b2", 0.5),
-        ("a1; b2; c3; d4; e5", 0.8),
-        ("x; y", 0.0),
-        ("", 0.0),
-    ],
-)
-def test_list_order(answer: str, expected: float) -> None:
-    assert score("list_order", answer, "a1; b2; c3; d4") == expected
+    many = [f"city {number}" for number in range(30)]  # past the alphabet they have no letter
+    assert score("multiple_choice", "[", "city 26", **{key: many}) == 0.0
+    assert score("multiple_choice", "Z", "city 25", **{key: many}) == 1.0
 
 
 @pytest.mark.parametrize(
     ("spec", "answer", "expected"),
     [
+        ("list_order", "a1; b2; c3; d4", 1.0),
+        ("list_order", "1. A1\n2. B2\n3. C3\n4. D4", 1.0),
+        ("list_order", "b2; a1; c3; d4", 0.75),
+        ("list_order", "d4; c3; b2; a1", 0.25),
+        ("list_order", "a1; b2", 0.5),
+        ("list_order", "a1; b2; c3; d4; e5", 0.8),
+        ("list_order", "x; y", 0.0),
+        ("list_order", "", 0.0),
         ({"word_limit": 3}, "one two  three", 1.0),
         ({"word_limit": 3}, "one two three four", 0.0),
         ({"word_limit": 3}, " ", 0.0),
@@ -166,8 +134,8 @@ def test_list_order(answer: str, expected: float) -> None:
         ({"bullet_limit": 2}, "no bullets - none", 0.0),
     ],
 )
-def test_limits(spec: dict, answer: str, expected: float) -> None:
-    assert score(spec, answer, "reference") == expected
+def test_list_order_and_limits(spec: str | dict, answer: str, expected: float) -> None:
+    assert score(spec, answer, "a1; b2; c3; d4") == expected
 
 
 def test_load_scorers_keeps_names_and_order() -> None:
@@ -175,30 +143,23 @@ def test_load_scorers_keeps_names_and_order() -> None:
     assert list(load_scorers(specs)) == ["token_f1", "word_limit", "exact_match", "number_within"]
 
 
+WRONG = [
+    ("did you mean exact_match?", ["exact_mach"]),
+    ("known are exact_match, token_f1", ["zzz"]),
+    ("takes no argument", [{"exact_match": 1}, {"math:sqrt": 2}]),
+    ("needs a tolerance", ["number_within", *({"number_within": wrong} for wrong in (-0.1, float("nan"), True))]),
+    ("needs a whole number", [{"word_limit": 2.5}, {"bullet_limit": 0}, {"bullet_limit": True}]),
+    ("{name: argument}", [{"word_limit": 3, "bullet_limit": 3}]),
+    ("must be importable", ["no_such_module_here:score", "math:no_such_function", ":score", ".math:score"]),
+    ("must be a function", ["math:pi"]),
+]
+
+
 @pytest.mark.parametrize(
-    ("specs", "words"),
-    [
-        (["exact_mach"], "did you mean exact_match?"),
-        (["zzz"], "known are exact_match, token_f1"),
-        (["exact_match", "exact_match"], "named once"),
-        ([{"exact_match": 1}], "takes no argument"),
-        (["number_within"], "needs a tolerance"),
-        ([{"number_within": -0.1}], "needs a tolerance"),
-        ([{"number_within": float("nan")}], "needs a tolerance"),
-        ([{"number_within": True}], "needs a tolerance"),
-        ([{"word_limit": 2.5}], "needs a whole number"),
-        ([{"bullet_limit": 0}], "needs a whole number"),
-        ([{"bullet_limit": True}], "needs a whole number"),
-        ([{"word_limit": 3, "bullet_limit": 3}], "{name: argument}"),
-        (["no_such_module_here:score"], "must be importable"),
-        (["math:no_such_function"], "must be importable"),
-        ([":score"], "must be importable"),
-        ([".math:score"], "must be importable"),
-        (["math:pi"], "must be a function"),
-        ([{"math:sqrt": 2}], "takes no argument"),
-    ],
+    ("words", "specs"),
+    [("named once", ["exact_match", "exact_match"]), *((words, [one]) for words, specs in WRONG for one in specs)],
 )
-def test_wrong_specs_are_refused(specs: list, words: str) -> None:
+def test_wrong_specs_are_refused(words: str, specs: list) -> None:
     with pytest.raises(UserError) as caught:
         load_scorers(specs, where="heldout.areas.x.scorers")
     assert words in str(caught.value)
@@ -216,15 +177,11 @@ def own_scorers(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("own_scorers")
-def test_the_users_own_function() -> None:
+def test_the_users_own_function_must_give_a_number() -> None:
     assert score("own_scorers_of_a_test:length", "ab", "abcd") == 0.5
-
-
-@pytest.mark.usefixtures("own_scorers")
-@pytest.mark.parametrize("name", ["nothing", "not_a_number"])
-def test_the_users_own_function_must_give_a_number(name: str) -> None:
-    with pytest.raises(UserError, match=rf"own_scorers_of_a_test:{name}: must return a finite number.*item i1"):
-        score(f"own_scorers_of_a_test:{name}", "ab", "abcd")
+    for name in ("nothing", "not_a_number"):
+        with pytest.raises(UserError, match=rf"own_scorers_of_a_test:{name}: must return a finite number.*item i1"):
+            score(f"own_scorers_of_a_test:{name}", "ab", "abcd")
 
 
 def test_reference_errors_name_each_item_that_cannot_be_scored() -> None:

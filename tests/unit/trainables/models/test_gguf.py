@@ -132,15 +132,10 @@ def test_a_file_is_converted_once_by_its_content(file, tmp_path):
     assert [folder.name for folder in (tmp_path / "cache").iterdir()] == [first.name]
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all" * 10])
-def test_a_damaged_file_is_the_users_error(content, tmp_path):
-    (tmp_path / "broken.gguf").write_bytes(content)
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all" * 10, None], ids=["", "GGUF", "text", "half"])
+def test_a_damaged_file_is_the_users_error(file, content, tmp_path):
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    (tmp_path / "broken.gguf").write_bytes(half if content is None else content)
     with pytest.raises(UserError, match=r"model\.name: must be a GGUF file that transformers can read"):
         resolve(tmp_path / "broken.gguf", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_half_a_file_is_the_users_error(file, tmp_path):
-    (tmp_path / "half.gguf").write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"model\.name: must be a GGUF file that transformers can read"):
-        resolve(tmp_path / "half.gguf", tmp_path / "cache")

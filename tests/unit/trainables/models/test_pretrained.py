@@ -19,6 +19,10 @@ from trainables.models.safetensors_files import summarize_weights
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.storage.atomic import build_once
 
+TINY = "random:tiny-llama"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+ELSEWHERE = '{"weight_map": {"a": "x-2.safetensors"}}'
+
 
 def resolve(name, cache, **settings):
     return resolve_model(ModelConfig(name=str(name), **settings), cache)
@@ -38,30 +42,22 @@ class TestFolders:
         assert resolve("./model/", tmp_path / "cache") == folder
 
     @pytest.mark.parametrize(
-        ("spoil", "message"),
+        ("name", "spoil", "message"),
         [
-            (lambda f: f.joinpath("config.json").unlink(), "must be a folder with a config.json"),
-            (lambda f: f.joinpath("config.json").write_text("{"), "config.json must be JSON"),
-            (lambda f: f.joinpath("config.json").write_text("[]"), "config.json must be a JSON object"),
-            (lambda f: f.joinpath("config.json").write_text("{}"), "must have a model_type"),
-            (lambda f: f.joinpath("model.safetensors").unlink(), "without any weights; fetch the model again"),
-            (
-                lambda f: f.joinpath("model.safetensors").rename(f / "pytorch_model.bin"),
-                "safetensors .*any code.* got .*bin",
-            ),
-            (lambda f: f.joinpath("model.safetensors").rename(f / "model.gguf"), "name the .gguf file itself"),
-            (lambda f: cut(f / "model.safetensors", 100), "must have weights that are whole"),
-            (lambda f: cut(f / "model.safetensors", 4), "must have weights that are whole"),
-            (
-                lambda f: f.joinpath("model.safetensors.index.json").write_text(
-                    '{"weight_map": {"a": "x-2.safetensors"}}'
-                ),
-                "must have all of its weight files, got .* without x-2.safetensors",
-            ),
+            ("config.json", Path.unlink, "must be a folder with a config.json"),
+            ("config.json", lambda file: file.write_text("{"), "config.json must be JSON"),
+            ("config.json", lambda file: file.write_text("[]"), "config.json must be a JSON object"),
+            ("config.json", lambda file: file.write_text("{}"), "must have a model_type"),
+            (WEIGHTS, Path.unlink, "without any weights; fetch the model again"),
+            (WEIGHTS, lambda file: file.rename(f"{file}.bin"), "safetensors .*any code.* got .*bin"),
+            (WEIGHTS, lambda file: file.rename(f"{file}.gguf"), "name the .gguf file itself"),
+            (WEIGHTS, lambda file: cut(file, 100), "must have weights that are whole"),
+            (WEIGHTS, lambda file: cut(file, 4), "must have weights that are whole"),
+            (INDEX, lambda file: file.write_text(ELSEWHERE), "have all of its weight files, got .* without x-2.safe"),
         ],
     )
-    def test_a_folder_that_is_not_whole_is_refused(self, folder, tmp_path, spoil, message):
-        spoil(folder)
+    def test_a_folder_that_is_not_whole_is_refused(self, folder, tmp_path, name, spoil, message):
+        spoil(folder / name)
         with pytest.raises(UserError, match=message) as refused:
             resolve(folder, tmp_path / "cache")
         assert str(refused.value).startswith("model.name: ")
@@ -101,31 +97,13 @@ def cut(file, size):
 
 
 class TestNames:
-    @pytest.mark.parametrize(
-        ("name", "hub"),
-        [
-            ("gpt2", True),
-            ("owner/name", True),
-            ("Qwen/Qwen2.5-0.5B", True),
-            ("./name", False),
-            ("../owner", False),
-            ("/owner/name", False),
-            ("~/name", False),
-            ("a/b/c", False),
-            ("owner/name/", False),
-            ("name.gguf", False),
-            ("owner/name.gguf", False),
-            ("random:tiny-llama", False),
-        ],
-    )
-    def test_what_reads_as_a_hub_id(self, name, hub, tmp_path, monkeypatch):
+    def test_what_reads_as_a_hub_id(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert is_hub_id(name) is hub
-
-    def test_a_folder_comes_before_a_hub_id(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
+        assert all(map(is_hub_id, ("gpt2", "owner/name", "Qwen/Qwen2.5-0.5B")))
+        paths = ("./name", "../owner", "/owner/name", "~/name", "a/b/c", "owner/name/", "name.gguf", "owner/name.gguf")
+        assert not any(map(is_hub_id, (*paths, TINY)))
         (tmp_path / "owner" / "name").mkdir(parents=True)
-        assert not is_hub_id("owner/name")
+        assert not is_hub_id("owner/name"), "a folder comes first"
 
     @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "no/where/at-all", "nowhere.gguf", "~/nowhere-at-all"])
     def test_a_path_where_nothing_is_never_asks_the_hub(self, name, tmp_path, monkeypatch):
@@ -133,22 +111,30 @@ class TestNames:
         with pytest.raises(UserError, match="must be a model that exists"):
             resolve(name, tmp_path)
 
-    def test_another_file_is_refused(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("notes.txt", r"must be a folder or a \.gguf file"),
+            ("random:huge", "got random:huge; use random:tiny-llama"),
+            ("no such model!", "Hugging Face id"),
+        ],
+    )
+    def test_what_names_no_model_is_refused(self, name, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
         (tmp_path / "notes.txt").write_text("")
-        with pytest.raises(UserError, match=r"must be a folder or a \.gguf file"):
-            resolve(tmp_path / "notes.txt", tmp_path)
-
-    def test_another_random_model_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match="got random:huge; use random:tiny-llama"):
-            resolve("random:huge", tmp_path)
+        with pytest.raises(UserError, match=message):
+            resolve(name, tmp_path)
 
 
 class TestHub:
     def test_what_is_fetched(self, folder, tmp_path, monkeypatch):
         calls = []
-        monkeypatch.setattr(
-            huggingface_hub, "snapshot_download", lambda name, **given: (calls.append((name, given)), str(folder))[1]
-        )
+
+        def fetch(name, **given):
+            calls.append((name, given))
+            return str(folder)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
         assert resolve("owner/name", tmp_path, revision="v1") == folder
         resolve("owner/name", tmp_path, trust_remote_code=True)
         (name, plain), (_, trusting) = calls
@@ -169,28 +155,20 @@ class TestHub:
             resolve("owner/name", tmp_path, revision="v1")
         assert "Request id" not in str(refused.value)
 
-    def test_a_name_that_cannot_be_an_id_is_the_users_error(self, tmp_path):
-        with pytest.raises(UserError, match="Hugging Face id"):
-            resolve("no such model!", tmp_path)
-
 
 class TestTinyLlama:
     def test_it_is_built_once_with_the_same_bits_everywhere(self, tmp_path):
-        first = resolve("random:tiny-llama", tmp_path / "a")
-        second = resolve("random:tiny-llama", tmp_path / "b")
+        first, second = (resolve(TINY, tmp_path / name) for name in "ab")
         files = sorted(file.name for file in first.iterdir())
         assert files == sorted(file.name for file in second.iterdir())
         assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
-        stamp = (first / "model.safetensors").stat().st_mtime_ns
-        assert resolve("random:tiny-llama", tmp_path / "a") == first
-        assert (first / "model.safetensors").stat().st_mtime_ns == stamp
-
-    def test_it_is_tiny_and_no_copy_of_another(self, tmp_path):
-        assert 80_000 < summarize_weights(resolve("random:tiny-llama", tmp_path)).parameters < 150_000
+        stamp = (first / WEIGHTS).stat().st_mtime_ns
+        assert resolve(TINY, tmp_path / "a") == first
+        assert (first / WEIGHTS).stat().st_mtime_ns == stamp
+        assert 80_000 < summarize_weights(first).parameters < 150_000, "tiny, and no copy of another"
 
     @pytest.mark.parametrize("text", ["plain", " two  spaces\n", "1,234.5 % — é 漢 🙂", "<|im_start|>x<|im_end|>"])
-    def test_its_tokenizer_knows_every_text(self, text, tmp_path):
-        tokenizer = load_tokenizer(resolve("random:tiny-llama", tmp_path))
+    def test_its_tokenizer_knows_every_text(self, text, tokenizer):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
         assert len(tokenizer("é").input_ids) == 2
         assert max(tokenizer(text).input_ids) < len(tokenizer) == 259
@@ -207,14 +185,12 @@ class TestTinyLlama:
 
 
 class TestTokenizers:
-    def test_one_without_a_class_of_its_own_needs_no_torch(self, tmp_path):
-        folder = resolve("random:tiny-llama", tmp_path)
+    def test_one_without_a_class_of_its_own_needs_no_torch(self, tiny):
         code = f"""
 import sys
 from trainables.config.sections import ModelConfig
 from trainables.models.pretrained import load_tokenizer, resolve_model
-folder = resolve_model(ModelConfig(name={str(folder)!r}), "unused")
-tokenizer = load_tokenizer(folder)
+tokenizer = load_tokenizer(resolve_model(ModelConfig(name={str(tiny)!r}), "unused"))
 tokenizer.apply_chat_template([{{"role": "user", "content": "x"}}], tokenize=False)
 print(tokenizer("x").input_ids, "torch" in sys.modules)
 """
@@ -222,7 +198,7 @@ print(tokenizer("x").input_ids, "torch" in sys.modules)
         assert done.stdout.strip() == f"{byte_tokenizer()('x').input_ids} False"
 
     def test_one_with_a_class_of_its_own_gets_it(self, tmp_path):
-        folder = resolve("random:tiny-llama", tmp_path)
+        folder = resolve(TINY, tmp_path)
         config = json.loads((folder / "tokenizer_config.json").read_text())
         (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "GPT2Tokenizer"}))
         assert type(load_tokenizer(folder)) is type(AutoTokenizer.from_pretrained(folder))
@@ -251,12 +227,9 @@ class TestBuildOnce:
             thread.join()
         assert (tmp_path / "made" / "file").read_text() in {thread.name for thread in threads}
         assert [folder.name for folder in tmp_path.iterdir()] == ["made"]
-
-    def test_what_is_there_is_not_built_again(self, tmp_path):
-        calls = []
-        for _ in range(2):
-            assert build_once(tmp_path / "made", calls.append) == tmp_path / "made"
-        assert len(calls) == 1
+        again = []
+        assert build_once(tmp_path / "made", again.append) == tmp_path / "made"
+        assert again == [], "what is there is not built again"
 
     def test_a_failure_leaves_nothing(self, tmp_path):
         def build(folder):

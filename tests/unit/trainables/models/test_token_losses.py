@@ -82,6 +82,8 @@ def test_losses_and_gradients_are_those_of_the_plain_model(folders, family, meth
     if method == "lora":
         shake_adapter(model)
         expected = with_adapter(folders[family], model)
+    plan = ForwardPlan.of(hugging_face_model(model))
+    assert (plan.head_at_labels, plan.longest_flat) == (True, LONGEST_FLAT.get(family, sys.maxsize))
     if form != "as planned":
         change_plan(model, longest_flat=0)
     if form == "all logits":
@@ -101,16 +103,8 @@ def test_losses_and_gradients_are_those_of_the_plain_model(folders, family, meth
     assert trained.keys() == gradients.keys()
     for name, gradient in gradients.items():
         scale = max(1.0, gradient.abs().max().item())
-        torch.testing.assert_close(
-            trained[name], gradient, atol=2e-5 * scale, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
-        )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_plan_of_each_family(folders, family):
-    plan = ForwardPlan.of(base_of(folders[family]).untouched())
-    assert plan.head_at_labels
-    assert plan.longest_flat == LONGEST_FLAT.get(family, sys.maxsize)
+        said = {"msg": lambda text, name=name: f"{name}: {text}"}
+        torch.testing.assert_close(trained[name], gradient, atol=2e-5 * scale, rtol=1e-4, **said)
 
 
 @pytest.mark.parametrize("family", ["mistral, sliding", "gemma3"])
@@ -136,12 +130,6 @@ def test_the_output_head_sees_labels_only(folders, family):
     assert rows == [batch.label_tokens]
     model(input_ids=batch.input_ids[None])
     assert rows == [batch.label_tokens, batch.tokens]  # and sees all again when others call the model
-
-
-def test_a_model_without_a_plan_is_run_plainly(folders):
-    model = plain(folders["llama"])
-    batch = batch_of()
-    torch.testing.assert_close(token_losses(model, batch), plain_losses(model, batch), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -199,8 +187,9 @@ def test_what_a_model_cannot_do_is_tried_out_and_said(folders, caplog, monkeypat
 
 
 def test_a_head_that_wants_every_token_is_left_whole(folders):
-    """A model that scales each token's logits by the sum of its row's."""
-    model = plain(folders["llama"])
+    """A model that scales each token's logits by the sum of its row's; without a plan it is run plainly."""
+    model, batch = plain(folders["llama"]), batch_of()
+    torch.testing.assert_close(token_losses(model, batch), plain_losses(model, batch), atol=1e-5, rtol=1e-5)
     forward = model.forward
 
     def scaled(*args, **kwargs):

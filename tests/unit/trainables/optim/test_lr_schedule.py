@@ -80,10 +80,8 @@ def test_milestone_inside_the_warmup_waits_for_its_end() -> None:
 def test_wsd_holds_then_decays_linearly_over_the_last_fraction() -> None:
     lr = schedule("wsd", steps=100, decay_fraction=0.2)
     assert {lr(step) for step in range(9, 80)} == {PEAK}
-    # 20 decay steps, 80 to 99, in equal parts down to the floor.
-    assert [lr(step) for step in range(80, 100)] == pytest.approx(
-        [PEAK - (PEAK - FLOOR) * part / 20 for part in range(1, 21)]
-    )
+    falling = [PEAK - (PEAK - FLOOR) * part / 20 for part in range(1, 21)]  # steps 80 to 99, down to the floor
+    assert [lr(step) for step in range(80, 100)] == pytest.approx(falling)
 
 
 def test_wsd_warmup_and_decay_may_meet_one_step_late_and_no_later() -> None:
@@ -108,11 +106,10 @@ def test_one_step_epoch_is_at_the_floor(shape: str) -> None:
 
 
 @pytest.mark.parametrize("step", [-1, STEPS])
-def test_steps_outside_the_epoch_are_refused(step: int) -> None:
+@pytest.mark.parametrize("ask", [LRSchedule.lr, LRSchedule.phase])
+def test_steps_outside_the_epoch_are_refused(step: int, ask) -> None:
     with pytest.raises(ValueError, match="step must be in 0 to 109"):
-        schedule("linear").lr(step)
-    with pytest.raises(ValueError, match="step must be in 0 to 109"):
-        schedule("linear").phase(step)
+        ask(schedule("linear"), step)
 
 
 def test_phases_of_a_linear_schedule() -> None:
@@ -170,25 +167,20 @@ def test_make_schedule_reads_params_and_config() -> None:
 GOOD = {"peak_lr": 1e-4, "warmup_fraction": 0.1, "decay_floor": 1e-5}
 
 
+WRONG = {
+    "peak_lr": (0.0, math.nan, math.inf),
+    "decay_floor": (2e-4, -1e-9, math.nan),
+    "warmup_fraction": (1.0, -0.1, 0.99),
+}
+WSD = {"shape": "wsd", "decay_fraction": 1.0}
+
+
 @pytest.mark.parametrize(
     ("params", "config", "steps", "where"),
     [
-        (GOOD | {"peak_lr": 0.0}, {}, 10, "space.peak_lr"),
-        (GOOD | {"peak_lr": math.nan}, {}, 10, "space.peak_lr"),
-        (GOOD | {"peak_lr": math.inf}, {}, 10, "space.peak_lr"),
-        (GOOD | {"decay_floor": 2e-4}, {}, 10, "space.decay_floor"),
-        (GOOD | {"decay_floor": -1e-9}, {}, 10, "space.decay_floor"),
-        (GOOD | {"decay_floor": math.nan}, {}, 10, "space.decay_floor"),
+        *((GOOD | {name: value}, {}, 10, f"space.{name}") for name, values in WRONG.items() for value in values),
         (GOOD | {"decay_floor": 0.0}, {"shape": "step"}, 10, "space.decay_floor"),
-        (GOOD | {"warmup_fraction": 1.0}, {}, 10, "space.warmup_fraction"),
-        (GOOD | {"warmup_fraction": -0.1}, {}, 10, "space.warmup_fraction"),
-        (GOOD | {"warmup_fraction": 0.99}, {}, 10, "space.warmup_fraction"),
-        (
-            GOOD | {"warmup_fraction": 0.2},
-            {"shape": "wsd", "decay_fraction": 1.0},
-            100,
-            "training.schedule.decay_fraction",
-        ),
+        (GOOD | {"warmup_fraction": 0.2}, WSD, 100, "training.schedule.decay_fraction"),
         (GOOD, {}, 0, "data.train"),
         ({"peak_lr": 1e-4, "decay_floor": 1e-5}, {}, 10, "space.warmup_fraction"),
     ],

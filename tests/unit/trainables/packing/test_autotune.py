@@ -1,12 +1,10 @@
 """How many trials a lane trains side by side."""
 
 import pytest
-import torch
 
-from tests.unit.trainables.training.helpers import lane, load_tiny
+from tests.unit.trainables.training.helpers import lane, load_tiny, memory_for
 from trainables.packing import autotune
 from trainables.packing.autotune import Slots, measure_slots
-from trainables.packing.pack import Pack
 
 
 @pytest.fixture(scope="module")
@@ -40,29 +38,15 @@ def test_it_is_measured_on_the_sweeps_own_samples_and_leaves_the_base_as_it_was(
     assert list(base.untouched().state_dict()) == names
 
 
-def test_memory_ends_the_search(base, data, monkeypatch):
-    step = Pack.step
-
-    def limited(self, parts):
-        if len(parts) > 2:
-            raise torch.OutOfMemoryError
-        return step(self, parts)
-
-    monkeypatch.setattr(Pack, "step", limited)
+def test_memory_ends_the_search_and_room_is_left_in_it(base, data, monkeypatch):
+    memory_for(2, monkeypatch)
     monkeypatch.setattr(autotune, "WORTH", 0.0)  # whatever this machine measures
     assert list(measure_slots(base, data, lane(), "auto").seconds_per_step) == [1, 2]
-
-
-def test_room_is_left_in_memory(base, data, monkeypatch):
-    monkeypatch.setattr(autotune, "WORTH", 0.0)
     monkeypatch.setattr(autotune, "_memory_used", lambda device: 0.95)
     assert measure_slots(base, data, lane(), "auto") == Slots(1, None, {})
 
 
 @pytest.mark.parametrize("asked", [6, "auto"])
-def test_what_cannot_be_packed_is_trained_one_after_another(tiny, data, asked):
+def test_what_cannot_be_packed_is_trained_one_after_another(tiny, base, data, asked):
     assert measure_slots(load_tiny(tiny, "full"), data, lane("full"), asked) == Slots(1, "all weights are trained", {})
-
-
-def test_a_number_is_taken_as_it_is(base, data):
     assert measure_slots(base, data, lane(), 6) == Slots(6, None, {})

@@ -25,12 +25,8 @@ SLOTS = [
 def torch_adamw(start, gradients, numbers, lrs):
     """One slot by torch's own clipping and AdamW."""
     weight = nn.Parameter(start.clone())
-    adamw = torch.optim.AdamW(
-        [weight],
-        betas=(numbers["beta1"], numbers["beta2"]),
-        eps=numbers["eps"],
-        weight_decay=numbers["weight_decay"],
-    )
+    settings = {name: numbers[name] for name in ("eps", "weight_decay")}
+    adamw = torch.optim.AdamW([weight], betas=(numbers["beta1"], numbers["beta2"]), **settings)
     norms = []
     for gradient, lr in zip(gradients, lrs, strict=True):
         weight.grad = gradient.clone()
@@ -147,10 +143,8 @@ def test_a_slots_part_is_what_it_would_be_alone(longest_flat):
         assert torch.equal(whole.label_item[mine] - items.start, alone.label_item)
         assert whole.ids[items] == alone.ids
     assert whole.label_tokens == sum(batch.label_tokens for batch in batches)
-    assert torch.equal(
-        whole.position_ids,
-        collate([s._replace(label_mask=s.label_mask & False) for s in sequences(lengths_of(packed))]).position_ids,
-    )
+    unlabelled = [s._replace(label_mask=s.label_mask & False) for s in sequences(lengths_of(packed))]
+    assert torch.equal(whole.position_ids, collate(unlabelled).position_ids)
 
 
 def test_one_slot_is_run_on_its_own_batch():

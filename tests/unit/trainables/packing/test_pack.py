@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from tests.unit.trainables.packing.helpers import Trial, initial, join_all, lora_weights, part_of, run_packed, same
-from tests.unit.trainables.training.helpers import Memory, lane, load_tiny, train_by_peft, trial
+from tests.unit.trainables.training.helpers import Memory, count_reads, lane, load_tiny, train_by_peft, trial
 from trainables.checkpoints import checkpoint
 from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.errors import UserError
@@ -155,9 +155,8 @@ def test_after_running_out_of_memory_every_slot_goes_on_as_if_nothing_had_been(t
         assert [slot.steps for slot in pack.slots] == [0, 0]
     stepped = pack.step(parts)
     for t, one in zip(trials, stepped, strict=True):
-        assert torch.cat([losses.sums for losses in one.losses]).tolist() == pytest.approx(
-            expected[t].sums[0], abs=1e-5
-        )
+        sums = torch.cat([losses.sums for losses in one.losses]).tolist()
+        assert sums == pytest.approx(expected[t].sums[0], abs=1e-5)
         assert one.grad_norm.item() == pytest.approx(expected[t].norms[0], rel=1e-5)
 
 
@@ -185,16 +184,7 @@ def test_a_step_waits_for_no_number(tiny, data, monkeypatch):
     pack = Pack(load_tiny(tiny))
     slots = join_all(pack, TRIALS)
     parts = [part_of(t, slot, data) for slot, t in slots.items()]
-    waited = []
-    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-        original = getattr(torch.Tensor, name)
-
-        def counted(self, *args, original=original, name=name, **kwargs):
-            if self.requires_grad or self.is_floating_point():
-                waited.append(name)
-            return original(self, *args, **kwargs)
-
-        monkeypatch.setattr(torch.Tensor, name, counted)
+    waited = count_reads(monkeypatch)
     stepped = pack.step(parts)
     assert waited == []
     assert stepped[0].grad_norm.item() > 0.0
@@ -215,17 +205,18 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
         rank, size = 0, 2
 
     sent = []
-    monkeypatch.setattr("trainables.packing.pack.dist.all_reduce", lambda gradient: sent.append(gradient.clone()))
+
+    def all_reduce(gradient):
+        sent.append(gradient.clone())
+        gradient.add_(sum(sent[:-1]))
+
+    monkeypatch.setattr("trainables.packing.pack.dist.all_reduce", all_reduce)
     for share in reversed(shares):
-        if sent:
-            other = sent[0]
-            monkeypatch.setattr(
-                "trainables.packing.pack.dist.all_reduce", lambda gradient, other=other: gradient.add_(other)
-            )
         pack = Pack(load_tiny(tiny), Worker())
         join_all(pack, trials)
         steps = [part._replace(micro_batches=micro) for part, micro in zip(whole, share, strict=True)]
         found = pack.step(steps)
+    assert len(sent) == 2
     assert found[0].grad_norm.item() == pytest.approx(expected.grad_norm.item(), rel=1e-5)
     ours, theirs = adapter(pack, pack.slots[0]), adapter(alone, alone.slots[0])
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
@@ -242,26 +233,21 @@ def test_what_cannot_be_packed_is_said(tiny):
         Pack(dropping).join(LoraConfig(), TrainingConfig(), 0)
 
 
-def test_a_model_without_linear_layers_is_refused_and_left_as_it_was():
-    config = GPT2Config(
-        n_embd=16, n_layer=1, n_head=2, vocab_size=20, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **MARKS
-    )
-    base = Base(GPT2LMHeadModel(config), None, "lora", "fp32")
-    kinds = [type(module) for module in base.untouched().modules()]
-    with pytest.raises(UserError, match=r"trials_per_lane: .* got Conv1D transformer.h.0.attn.c_attn"):
-        Pack(base).join(LoraConfig(r=2), TrainingConfig(), 0)
-    assert [type(module) for module in base.untouched().modules()] == kinds
-
-
-def test_a_linear_layer_that_does_more_is_refused():
+def test_layers_that_cannot_be_packed_are_refused_and_left_as_they_were():
     class Doubled(nn.Linear):
         def forward(self, x):
             return 2.0 * super().forward(x)
 
-    model = small_llama()
-    model.set_submodule("model.layers.0.mlp.up_proj", Doubled(16, 16))
-    with pytest.raises(UserError, match=r"got Doubled model.layers.0.mlp.up_proj"):
-        Pack(Base(model, None, "lora", "fp32")).join(LoraConfig(r=2), TrainingConfig(), 0)
+    doubled = small_llama()
+    doubled.set_submodule("model.layers.0.mlp.up_proj", Doubled(16, 16))
+    undropped = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=20, **undropped, **MARKS))
+    for model, layer in ((gpt2, "Conv1D transformer.h.0.attn.c_attn"), (doubled, "Doubled model.layers.0.mlp.up_proj")):
+        base = Base(model, None, "lora", "fp32")
+        kinds = [type(module) for module in base.untouched().modules()]
+        with pytest.raises(UserError, match=rf"trials_per_lane: .* got {layer}"):
+            Pack(base).join(LoraConfig(r=2), TrainingConfig(), 0)
+        assert [type(module) for module in base.untouched().modules()] == kinds
 
 
 def test_slots_that_adapt_different_layers_do_not_mix(tiny, data):

@@ -80,9 +80,8 @@ def test_one_slot_gives_the_loops_curve(base, data):
     mine.lr_at = lambda step: seen.records[step].lr
     found = run_packed(Pack(base), data, [mine])[mine]
     for record, sums, norm in zip(seen.records, found.sums, found.norms, strict=True):
-        assert [loss / n for loss, n in zip(sums, record.item_tokens, strict=True)] == pytest.approx(
-            record.item_nll, abs=1e-6
-        )
+        means = [loss / n for loss, n in zip(sums, record.item_tokens, strict=True)]
+        assert means == pytest.approx(record.item_nll, abs=1e-6)
         assert norm == pytest.approx(record.grad_norm, rel=1e-5)
 
 

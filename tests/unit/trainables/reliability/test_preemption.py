@@ -11,7 +11,7 @@ from trainables.checkpoints import training_state
 from trainables.lane.worker import serve
 from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
 from trainables.training.loop import Loop
-from trainables.training.trial_run import Hooks, TrialRun
+from trainables.training.trial_run import TrialRun
 
 
 class Notice(Preemption):
@@ -62,8 +62,7 @@ def test_the_curve_is_whole_whatever_the_step(tiny, data, method, steps, kept, t
         written.append(step)
         training_state.save(tmp_path / "state", training_state.TrainingState(step, learnt, {}))
 
-    hooks = first.hooks()
-    hooks = Hooks(hooks.steps, hooks.checkpoint, hooks.should_stop, keep, Notice(steps))
+    hooks = first.hooks(save_state=keep, preemption=Notice(steps))
     left = train(Loop(base(tiny, method)), TrialRun(data, trial(), config, hooks))
     assert (left.state, left.steps) == ("preempted", steps)
     assert len(written) == len(set(written)), "nothing is kept twice"

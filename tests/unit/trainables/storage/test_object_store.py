@@ -95,13 +95,17 @@ class Troubled(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def store_at(monkeypatch, port):
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def troubled(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Troubled)
     server.statuses, server.asked = [], 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
-        monkeypatch.setenv(name, value)
+    store_at(monkeypatch, server.server_port)
     yield server
     server.shutdown()
 
@@ -112,10 +116,8 @@ def test_a_store_in_trouble_is_asked_again_and_the_user_is_told(troubled, caplog
         Remote("s3://bucket/x", patience_seconds=30).put("a", b"1")
     assert troubled.asked == 4
     said = [record.getMessage() for record in caplog.records]
-    assert [text.partition(" (")[0] for text in said] == [
-        "s3://bucket/x does not answer",
-        "s3://bucket/x answers again",
-    ]
+    begun = [text.partition(" (")[0] for text in said]
+    assert begun == ["s3://bucket/x does not answer", "s3://bucket/x answers again"]
     assert "status 503" in said[0]
 
 
@@ -129,9 +131,7 @@ def test_a_store_that_denies_access_is_not_asked_again(troubled):
 def test_patience_ends_in_one_line_and_is_not_spent_twice(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": address}.items():
-        monkeypatch.setenv(name, value)
+        store_at(monkeypatch, free.getsockname()[1])
     pauses = []
     monkeypatch.setattr("trainables.storage.object_store.time.sleep", pauses.append)
     remote = Remote("s3://bucket/x", patience_seconds=0.2)

@@ -10,11 +10,13 @@ import pytest
 from trainables.config.sections import WandbConfig
 from trainables.tracking import wandb_client
 
+Calls = list[dict[str, Any]]
+
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """The arguments of each `wandb.init` of a W&B in memory, whose settings are the last argument."""
-    calls: list[dict[str, Any]] = []
+    calls: Calls = []
 
     class Settings(SimpleNamespace):
         model_fields = ("stop_fn", "silent", "console", "finish_timeout", "finish_timeout_raises", "mode")
@@ -24,27 +26,21 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def run_id(opened: list[dict[str, Any]], folder: Path, sweep: str = "sweep", trial: str = "t0") -> str:
+def run_id(opened: Calls, folder: Path, sweep: str = "sweep", trial: str = "t0") -> str:
     wandb_client.open_run(WandbConfig(mode="offline"), sweep, trial, folder, 1.5, lambda: None, name=trial)
     return opened[-1]["id"]
 
 
-def test_run_id_belongs_to_sweep_folder_and_trial(opened: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_run_id_belongs_to_sweep_folder_and_trial(opened: Calls, tmp_path: Path) -> None:
     first = run_id(opened, tmp_path / "one")
     assert run_id(opened, tmp_path / "one") == first
-    others = [
-        run_id(opened, tmp_path / "two"),
-        run_id(opened, tmp_path / "one", "other"),
-        run_id(opened, tmp_path / "one", trial="t1"),
-    ]
-    assert len({first, *others}) == 4
+    others = {run_id(opened, tmp_path / "one", **changed) for changed in ({"sweep": "other"}, {"trial": "t1"})}
+    assert len({first, run_id(opened, tmp_path / "two"), *others}) == 4
     shutil.move(tmp_path / "one", tmp_path / "moved")
     assert run_id(opened, tmp_path / "moved") == first
 
 
-def test_a_run_is_opened_aside_with_bounds_and_only_with_known_settings(
-    opened: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_run_is_opened_aside_with_bounds_and_only_with_known_settings(opened: Calls, tmp_path: Path) -> None:
     run_id(opened, tmp_path)
     (call,) = opened
     expected = {"mode": "offline", "group": "sweep", "name": "t0", "dir": str(tmp_path), "reinit": "create_new"}

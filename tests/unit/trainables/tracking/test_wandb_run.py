@@ -15,6 +15,7 @@ from trainables.config.trial_spec import TrialSpec
 from trainables.tracking import wandb_client
 from trainables.tracking.wandb_run import Tracker, area_row, close_service
 
+Log = pytest.LogCaptureFixture
 SPEC = TrialSpec(trial_id="t0", seed=7, params={"peak_lr": 1e-3, "batch_size": 4.0})
 
 
@@ -88,11 +89,11 @@ def whole_trial(tracker: Tracker, spec: TrialSpec = SPEC, state: str = "complete
     tracker.wait(10)
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: Log) -> list[str]:
     return [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
 
 
-def test_run_holds_the_trial(service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_run_holds_the_trial(service: Service, tmp_path: Path, caplog: Log) -> None:
     whole_trial(track(tmp_path))
     (run,) = service.runs
     expected = {"model": "m", "peak_lr": 1e-3, "batch_size": 4.0, "seed": 7, "kind": "search", "replicate_of": None}
@@ -150,7 +151,7 @@ def test_areas_log_what_is_known(scores: dict[str, dict[str, Any]], base: dict[s
 
 @pytest.mark.parametrize("broken", ["open", "log", "finish"])
 def test_an_error_is_one_warning_and_the_end_of_tracking(
-    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str
+    service: Service, tmp_path: Path, caplog: Log, broken: str
 ) -> None:
     service.broken = broken
     tracker = track(tmp_path)
@@ -165,9 +166,7 @@ def test_an_error_is_one_warning_and_the_end_of_tracking(
         assert service.runs[0].exit_code == 0  # closed, with the trial's own end
 
 
-def test_wrong_arguments_do_not_reach_the_trial(
-    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_wrong_arguments_do_not_reach_the_trial(service: Service, tmp_path: Path, caplog: Log) -> None:
     tracker = track(tmp_path)
     tracker.start(SPEC, {})
     tracker.steps([SimpleNamespace(step=1)])  # type: ignore[list-item]
@@ -178,7 +177,7 @@ def test_wrong_arguments_do_not_reach_the_trial(
     assert service.runs[0].exit_code == 0
 
 
-def test_a_hanging_start_blocks_nobody(service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hanging_start_blocks_nobody(service: Service, tmp_path: Path, caplog: Log) -> None:
     service.broken = "hang"
     tracker = track(tmp_path)
     started = time.monotonic()
@@ -196,9 +195,7 @@ def test_a_hanging_start_blocks_nobody(service: Service, tmp_path: Path, caplog:
     assert len(service.runs[0].rows) == 1000
 
 
-def test_a_stop_is_a_warning_and_the_trial_stays_tracked(
-    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_stop_is_a_warning_and_the_trial_stays_tracked(service: Service, tmp_path: Path, caplog: Log) -> None:
     tracker = track(tmp_path)
     tracker.start(SPEC, {})
     tracker.steps([record(1)])

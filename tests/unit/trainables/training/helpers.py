@@ -24,6 +24,7 @@ from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
 from trainables.data.tokenization import tokenize
 from trainables.models.base_model import load_base
+from trainables.packing.pack import Pack
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 TEMPLATE = "Q: {prompt}\nA: {response}"
@@ -86,8 +87,8 @@ class Memory:
     checkpoints: list = field(default_factory=list)
     on_checkpoint: object = None
 
-    def hooks(self):
-        return Hooks(steps=self.records.extend, checkpoint=self._checkpoint, should_stop=self._should_stop)
+    def hooks(self, **more):
+        return Hooks(self.records.extend, self._checkpoint, self._should_stop, **more)
 
     def _checkpoint(self, step, model):
         self.checkpoints.append(step)
@@ -101,6 +102,33 @@ class Memory:
     @property
     def losses(self):
         return [record.loss for record in self.records]
+
+
+def count_reads(monkeypatch):
+    """The names of the calls, from now on, that read a number of a tensor of floats and so wait for the device."""
+    reads = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self, *args, original=original, name=name, **kwargs):
+            if self.requires_grad or self.is_floating_point():
+                reads.append(name)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    return reads
+
+
+def memory_for(slots, monkeypatch):
+    """Makes a pack of more slots than that run out of memory."""
+    step = Pack.step
+
+    def limited(self, parts):
+        if len(parts) > slots:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, parts)
+
+    monkeypatch.setattr(Pack, "step", limited)
 
 
 def exact_part(record):

@@ -4,7 +4,7 @@ import statistics
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, lane, load_tiny, reference, trial
+from tests.unit.trainables.training.helpers import Memory, count_reads, lane, load_tiny, reference, trial
 from trainables.optim.workers import dropout_state
 from trainables.packing.pack import Pack
 from trainables.training.loop import Loop, TrialRun
@@ -80,9 +80,8 @@ def test_searched_values_replace_the_configs(tiny, data):
     config = lane()
     spec = trial(batch_size=8.0, lora_r=2.0)
     ranks = []
-    seen, outcome = run(
-        fresh(tiny, config), data, config, spec, on_checkpoint=lambda _, m: ranks.append(m.peft_config["default"].r)
-    )
+    look = {"on_checkpoint": lambda _, model: ranks.append(model.peft_config["default"].r)}
+    seen, outcome = run(fresh(tiny, config), data, config, spec, **look)
     assert outcome.steps == 6
     assert len(seen.records[0].ids) == 8
     assert ranks == [2, 2]
@@ -163,16 +162,7 @@ def test_a_far_too_high_lr_is_a_divergence_with_a_finding_and_no_further_checkpo
 def test_the_device_is_waited_for_at_report_points_only(tiny, data, monkeypatch):
     """43 steps and 20 report points: so many transfers of numbers to the host, and no more."""
     config = lane(batch_size=1, checkpoints_at=[1.0])
-    transfers = []
-    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
-        original = getattr(torch.Tensor, name)
-
-        def counted(self, *args, original=original, name=name, **kwargs):
-            if self.requires_grad or self.dtype in (torch.float32, torch.float64):
-                transfers.append(name)
-            return original(self, *args, **kwargs)
-
-        monkeypatch.setattr(torch.Tensor, name, counted)
+    transfers = count_reads(monkeypatch)
     seen, _ = run(fresh(tiny, config), data, config)
     assert len(seen.records) == 43
     assert len(transfers) == 20

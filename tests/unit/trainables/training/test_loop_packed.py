@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.unit.trainables.training.helpers import Memory, exact_part, lane, load_tiny, trial
-from trainables.packing.pack import Pack
-from trainables.training.loop import Loop, TrialRun
+from tests.unit.trainables.training.helpers import Memory, exact_part, lane, load_tiny, memory_for, trial
+from trainables.training.loop import Hooks, Loop, TrialRun
 
 
 @pytest.fixture(scope="module")
@@ -102,33 +101,16 @@ def test_a_hook_that_raises_ends_its_own_trial_alone(base, data):
     config = lane()
     expected = Memory()
     Loop(base).train(TrialRun(data, named("fine"), config, expected.hooks()))
-    memories = [Memory(), Memory(on_checkpoint=fails), Memory()]
-    broken = memories[2].hooks().__class__(steps=fails, checkpoint=fails, should_stop=lambda: False)
+    broken = SimpleNamespace(hooks=lambda: Hooks(steps=fails, checkpoint=fails, should_stop=lambda: False))
+    memories = [Memory(), Memory(on_checkpoint=fails), broken]
     loop = Loop(base)
     loop.set_slots(3)
-    loop.join(TrialRun(data, named("fine"), config, memories[0].hooks()))
-    loop.join(TrialRun(data, named("at checkpoint"), config, memories[1].hooks()))
-    loop.join(TrialRun(data, named("at report"), config, broken))
-    ends = {}
-    while not loop.is_empty:
-        ends |= {end.trial_run.spec.trial_id: end for end in loop.step()}
+    ends = run(loop, data, config, [named("fine"), named("at checkpoint"), named("at report")], memories)
     assert ends["fine"].error is None
     close(memories[0].records, expected.records)
     assert isinstance(ends["at checkpoint"].error, FullDiskError)
     assert isinstance(ends["at report"].error, FullDiskError)
     assert ends["at report"].outcome is None
-
-
-def memory_for(slots, monkeypatch):
-    """Makes a pack of more slots than that run out of memory."""
-    step = Pack.step
-
-    def limited(self, parts):
-        if len(parts) > slots:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return step(self, parts)
-
-    monkeypatch.setattr(Pack, "step", limited)
 
 
 def test_out_of_memory_halves_the_slots_and_no_trial_loses_a_step(base, data, monkeypatch, caplog):

@@ -112,13 +112,8 @@ def test_files_that_cannot_be_read_are_reported_together(tmp_path):
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(as_bytes(SOUND))[:-9])
     with pytest.raises(UserErrors) as caught:
         audit(AuditSource("data.train", str(tmp_path / "cut.jsonl.gz")), areas, FIELDS, {})
-    assert [error.got for error in caught.value.errors[:5]] == [
-        "No such file or directory",
-        "a folder",
-        "a pipe or device",
-        "UTF-16 or UTF-32",
-        "an empty file",
-    ]
+    got = ["No such file or directory", "a folder", "a pipe or device", "UTF-16 or UTF-32", "an empty file"]
+    assert [error.got for error in caught.value.errors[:5]] == got
     assert caught.value.errors[5].rule == "data file must be readable to its end"
 
 

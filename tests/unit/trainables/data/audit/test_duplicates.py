@@ -9,6 +9,7 @@ from tests.unit.trainables.data.audit.helpers import TABLE, audited, sample
 from trainables.data.audit.duplicates import candidates, conflicts, first_of
 
 ASKED = "What was the total amount of deferred revenue in 2019?"
+FIRST = sample("a", f"{TABLE}Question: {ASKED}", "5")
 
 
 def hits(*lines, **actions):
@@ -18,43 +19,41 @@ def hits(*lines, **actions):
 
 @pytest.mark.parametrize("other", [{"id": "b"}, {}, {"id": "b", "source": "elsewhere"}])
 def test_the_same_text_again_is_an_exact_duplicate_and_nothing_else(other):
-    first = sample("a", f"{TABLE}Question: {ASKED}", "5")
-    assert hits(first, sample("x"), first | other) == {"exact_duplicate": [3]}
+    assert hits(FIRST, sample("x"), FIRST | other) == {"exact_duplicate": [3]}
 
 
 @pytest.mark.parametrize(
-    ("prompt", "response"),
+    "prompt",
     [
-        (f"{TABLE}Question: {ASKED.upper()}", "5"),
-        (f"{TABLE}QUESTION: {ASKED.upper()}", "5"),
-        (f"{TABLE}Question:  {ASKED.lower()} ", " 5\n"),
-        (TABLE.replace(" | ", "  |  ").replace("\n", "\r\n") + f"Question: {ASKED}", "5"),
-        (f"{TABLE.lower()}\n\nQuestion: {ASKED}", "5"),
-        (f"{TABLE}Question: {ASKED.replace('deferred', 'defered')}", "5"),
-        (f"{TABLE}Question: {ASKED.replace('amount', 'ammount')}", "5"),
-        (f"{TABLE}Question: {ASKED.replace('?', ' ?')}", "5"),
+        f"{TABLE}Question: {ASKED.upper()}",
+        f"{TABLE}QUESTION: {ASKED.upper()}",
+        f"{TABLE}Question:  {ASKED.lower()} ",
+        TABLE.replace(" | ", "  |  ").replace("\n", "\r\n") + f"Question: {ASKED}",
+        f"{TABLE.lower()}\n\nQuestion: {ASKED}",
+        f"{TABLE}Question: {ASKED.replace('deferred', 'defered')}",
+        f"{TABLE}Question: {ASKED.replace('amount', 'ammount')}",
+        f"{TABLE}Question: {ASKED.replace('?', ' ?')}",
     ],
 )
+@pytest.mark.parametrize("response", ["5", " 5\n"])
 def test_spaces_case_and_spelling_make_a_near_duplicate(prompt, response):
-    first = sample("a", f"{TABLE}Question: {ASKED}", "5")
-    assert hits(first, sample("b", prompt, response)) == {"near_duplicate": [2]}
+    assert hits(FIRST, sample("b", prompt, response)) == {"near_duplicate": [2]}
 
 
 @pytest.mark.parametrize(
-    ("prompt", "response"),
+    "changed",
     [
-        (f"{TABLE}Question: What was the total amount of deferred revenue in 2018?", "5"),
-        (f"{TABLE}Question: What was the net amount of deferred revenue in 2019?", "5"),
-        (f"{TABLE}Question: {ASKED.replace('total', 'highest')}", "5"),
-        (f"{TABLE}Question: {ASKED}", "6 million"),
-        (f"{TABLE.replace('13.6', '13.7')}Question: {ASKED}", "5"),
-        (f"Some words about another company entirely, from 2016 on.\n\nQuestion: {ASKED}", "5"),
-        (f"Question: {ASKED}", "5"),
+        {"prompt": f"{TABLE}Question: What was the total amount of deferred revenue in 2018?"},
+        {"prompt": f"{TABLE}Question: What was the net amount of deferred revenue in 2019?"},
+        {"prompt": f"{TABLE}Question: {ASKED.replace('total', 'highest')}"},
+        {"response": "6 million"},
+        {"prompt": f"{TABLE.replace('13.6', '13.7')}Question: {ASKED}"},
+        {"prompt": f"Some words about another company entirely, from 2016 on.\n\nQuestion: {ASKED}"},
+        {"prompt": f"Question: {ASKED}"},
     ],
 )
-def test_another_question_context_figure_or_response_is_another_sample(prompt, response):
-    first = sample("a", f"{TABLE}Question: {ASKED}", "5")
-    assert "near_duplicate" not in hits(first, sample("b", prompt, response))
+def test_another_question_context_figure_or_response_is_another_sample(changed):
+    assert "near_duplicate" not in hits(FIRST, FIRST | {"id": "b"} | changed)
 
 
 @pytest.mark.parametrize(
@@ -100,31 +99,22 @@ def test_a_copy_of_a_contradicting_line_is_a_copy():
 
 
 def test_a_repeated_id_is_reported_unless_the_line_is_refused_as_a_copy():
-    lines = [
-        sample("a", "Who is it?"),
-        sample("b", "Where is it?"),
-        sample("a", "When is it?"),
-        sample("a", "Who is it?"),
-    ]
+    lines = [sample(name, f"{word} is it?") for name, word in zip("abaa", ["Who", "Where", "When", "Who"], strict=True)]
     assert hits(*lines) == {"repeated_id": [3], "exact_duplicate": [4]}
     assert hits(*lines, exact_duplicate="keep") == {"repeated_id": [3, 4], "exact_duplicate": [4]}
     assert hits(lines[0], sample("a", "who is it?")) == {"near_duplicate": [2]}
-    assert hits(lines[0], sample("a", "who is it?"), near_duplicate="keep") == {
-        "near_duplicate": [2],
-        "repeated_id": [2],
-    }
+    kept = hits(lines[0], sample("a", "who is it?"), near_duplicate="keep")
+    assert kept == {"near_duplicate": [2], "repeated_id": [2]}
 
 
 def test_a_line_is_no_copy_of_one_that_is_dropped_for_its_own_fault():
-    ringing = sample("a", f"{TABLE}Question: {ASKED}\x07", "5")
-    lines = [ringing, sample("b", f"{TABLE}Question: {ASKED}", "5")]
+    lines = [sample("a", f"{TABLE}Question: {ASKED}\x07", "5"), FIRST | {"id": "b"}]
     assert hits(*lines) == {"control_characters": [1], "near_duplicate": [2]}
     assert hits(*lines, control_characters="drop") == {"control_characters": [1]}
 
 
 def test_a_finding_names_the_line_that_is_repeated():
-    first = sample("a", f"{TABLE}Question: {ASKED}", "5")
-    audit = audited([sample("x"), first, first | {"id": "b"}])
+    audit = audited([sample("x"), FIRST, FIRST | {"id": "b"}])
     (hit,) = audit.train.hits["exact_duplicate"].examples
     assert (hit.line, hit.related) == (3, f"{audit.train.path} line 2")
     assert hit.got == repr(ASKED)

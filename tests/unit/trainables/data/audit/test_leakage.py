@@ -44,16 +44,12 @@ def test_an_item_is_found_as_it_is_and_inside_a_longer_text(line, kind):
         sample("t", f"Question: {ASKED}", "13.6"),
         sample("t", TABLE, "13.6"),
         sample("h", "Something else under the same id?", "13.6"),
+        sample("t", f"{STOCK}Cash fell to 12.\n\nQuestion: What is said of the cash in these statements?", "fell"),
     ],
 )
-def test_a_shared_context_or_question_or_id_is_no_leak(line):
-    assert leaks(line) is None
-
-
-def test_stock_phrases_are_no_leak():
-    item = sample("h", f"{STOCK}Land rose to 17.\n\nQuestion: What is said of the notes to these statements?", "read")
-    line = sample("t", f"{STOCK}Cash fell to 12.\n\nQuestion: What is said of the cash in these statements?", "fell")
-    assert leaks(line, item) is None
+def test_a_shared_context_or_question_or_id_or_stock_phrase_is_no_leak(line):
+    noted = f"{STOCK}Land rose to 17.\n\nQuestion: What is said of the notes to these statements?"
+    assert leaks(line, ITEM, sample("h2", noted, "read")) is None
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,8 @@ def test_joined_rows_are_the_rows(first, second):
     both = flat([*first, *second])
     assert joined.values.tolist() == both.values.tolist()
     assert joined.ends.tolist() == both.ends.tolist()
-    assert [joined.row(i).tolist() for i in range(len(joined.ends))] == [
-        both.row(i).tolist() for i in range(len(both.ends))
-    ]
+    left, right = ([one.row(i).tolist() for i in range(len(one.ends))] for one in (joined, both))
+    assert left == right
 
 
 @settings(deadline=None)

@@ -48,24 +48,25 @@ def test_a_sample_that_departs_from_the_common_format_is_named(shape, odd, reaso
     assert reason in reasons[8].split("; ")
 
 
-def test_more_turns_of_the_same_kind_are_the_same_format():
-    odd = chat("x", ("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
-    assert found(turns, odd) == {}
+def mixed(name, subject):
+    return question(name, subject) if int(name) % 4 else sample(name, f"[INST] what of {subject}? [/INST]", subject)
 
 
-def test_labels_that_belong_to_a_text_are_no_format():
-    assert found(question, sample("x", "Total: 3\nNote: it\n\nQuestion: what of it?\nAnswer:", "it")) == {}
+MORE_TURNS = [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
 
 
-def test_a_few_samples_have_no_common_format():
-    assert found(question, sample("x", "What?", "all"), count=18) == {}
-
-
-def test_a_mixture_of_two_formats_has_no_common_one():
-    def mixed(name, subject):
-        return question(name, subject) if int(name) % 4 else sample(name, f"[INST] what of {subject}? [/INST]", subject)
-
-    assert found(mixed, sample("x", "What of all this?", "all")) == {}
+@pytest.mark.parametrize(
+    ("shape", "odd", "count"),
+    [
+        (turns, chat("x", *MORE_TURNS), 40),
+        (question, sample("x", "Total: 3\nNote: it\n\nQuestion: what of it?\nAnswer:", "it"), 40),
+        (question, sample("x", "What?", "all"), 18),
+        (mixed, sample("x", "What of all this?", "all"), 40),
+    ],
+    ids=["more turns of the same kind", "labels that belong to a text", "few samples", "a mixture of two formats"],
+)
+def test_what_is_no_departure_from_a_common_format(shape, odd, count):
+    assert found(shape, odd, count) == {}
 
 
 def test_markers_are_where_they_are_found():

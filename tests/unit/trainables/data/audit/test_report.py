@@ -64,13 +64,9 @@ def test_the_json_holds_counts_lines_and_examples():
     assert (train["lines"], train["samples_read"], train["samples_kept"]) == (5, 4, 3)
     assert train["dropped"] == {"broken_json": 1, "exact_duplicate": 1}
     assert list(train["rules"]) == ["broken_json", "exact_duplicate", "leakage", "too_long"]
-    assert train["rules"]["too_long"] == {
-        "severity": "error",
-        "action": "fail",
-        "count": 1,
-        "lines": [5],
-        "examples": [{"line": 5, "got": "99 tokens (max_tokens=64)", "related": None}],
-    }
+    examples = [{"line": 5, "got": "99 tokens (max_tokens=64)", "related": None}]
+    expected = {"severity": "error", "action": "fail", "count": 1, "lines": [5], "examples": examples}
+    assert train["rules"]["too_long"] == expected
     assert train["rules"]["leakage"]["areas"] == {"area": [3]}
     assert written["areas"]["area"]["rules"] == {}
     assert train["rules"]["exact_duplicate"]["examples"][0]["related"] == f"{train['path']} line 1"

@@ -50,30 +50,23 @@ def test_one_context_gives_no_threshold():
 CONTEXT = "Widgets ($m)\nRevenue | 1,496.50 | 0.7\nCosts | (38)"
 
 
-@pytest.mark.parametrize(
-    ("response", "missing"),
-    [
-        ("Revenue", False),
-        ("revenues", False),
-        ("$1,496.5 million", False),
-        ("1496.5", False),
-        (".70", False),
-        ("-38", False),
-        ("$39 million", True),
-        ("12.6%", True),
-        ("Paris", True),
-        ("Paris made 38", False),
-        ("Widget sales in Paris", False),
-        ("Yes", False),
-        ("million", False),
-        ("the", False),
-        ("B", False),
-        ("149", True),
-        ("3", True),
-    ],
-)
-def test_a_response_without_a_word_or_figure_of_its_prompt_is_unsupported(response, missing):
-    assert is_unsupported(text("How much was it?", CONTEXT, response)) == missing
+SUPPORTED = [
+    "Revenue",
+    "revenues",
+    "$1,496.5 million",
+    "1496.5",
+    ".70",
+    "-38",
+    "Paris made 38",
+    "Widget sales in Paris",
+]
+SUPPORTED += ["Yes", "million", "the", "B"]
+UNSUPPORTED = ["$39 million", "12.6%", "Paris", "149", "3"]
+
+
+@pytest.mark.parametrize("response", SUPPORTED + UNSUPPORTED)
+def test_a_response_without_a_word_or_figure_of_its_prompt_is_unsupported(response):
+    assert is_unsupported(text("How much was it?", CONTEXT, response)) == (response in UNSUPPORTED)
 
 
 def test_unsupported_shares_of_area_and_training_set():

@@ -52,8 +52,6 @@ def test_the_demos_areas_draw_no_warning(demo_reports):
         assert report.power.clusters == report.two_sample.groups == 20
         assert report.power.smallest_nll_difference == pytest.approx(0.169, abs=0.001)
 
-
-def test_a_report_is_json(demo_reports):
     kept = json.loads(json.dumps(asdict(demo_reports["tables"])))
     assert kept["two_sample"]["verdict"] == "no_evidence"
     assert kept["answer_kinds"]["train"]["money"] == pytest.approx(0.61)
@@ -93,31 +91,25 @@ def test_a_silent_report_is_unproven_and_never_called_real():
 
 RUN = [{"id": "x", "run": "w " * 13}]
 TEMPLATES = [{"template": "what was the change in @", "items": 3, "train": 9}]
+TOO_SMALL = TwoSample(None, None, None, "too_small", "question and response", 180, 5, 90, 5)
+ALL_ASK_THE_SAME = {
+    "template_overlap": TemplateOverlap(1.0, 60, 1.0, 0, TEMPLATES),
+    "two_sample": replace(SILENT.two_sample, compared="prompt and response"),
+}
 
 
 @pytest.mark.parametrize(
     ("changed", "rule", "severity"),
     [
         ({"two_sample": replace(SILENT.two_sample, high=0.89, verdict="same_process")}, "same_process", "warning"),
-        (
-            {"two_sample": TwoSample(None, None, None, "too_small", "question and response", 180, 5, 90, 5)},
-            "two_sample_too_small",
-            "info",
-        ),
+        ({"two_sample": TOO_SMALL}, "two_sample_too_small", "info"),
         ({"shared_sources": [SharedSource("web", 3, 7)]}, "shared_source", "warning"),
         ({"template_overlap": TemplateOverlap(0.25, 15, 0.5, 0, TEMPLATES)}, "shared_templates", "warning"),
         ({"template_overlap": TemplateOverlap(0.24, 14, 0.5, 0, TEMPLATES)}, "shared_templates", None),
         ({"template_overlap": TemplateOverlap(0.05, 5, 0.0, 0, TEMPLATES)}, "shared_templates", "warning"),
         ({"template_overlap": TemplateOverlap(0.04, 5, 0.0, 0, TEMPLATES)}, "shared_templates", None),
         ({"template_overlap": TemplateOverlap(0.8, 4, 0.5, 0, TEMPLATES)}, "shared_templates", None),
-        (
-            {
-                "template_overlap": TemplateOverlap(1.0, 60, 1.0, 0, TEMPLATES),
-                "two_sample": replace(SILENT.two_sample, compared="prompt and response"),
-            },
-            "shared_templates",
-            None,
-        ),
+        (ALL_ASK_THE_SAME, "shared_templates", None),
         ({"shared_runs": SharedRuns(3, 0.05, 13, RUN)}, "shared_context", "warning"),
         ({"shared_runs": SharedRuns(2, 0.03, 13, RUN)}, "shared_context", "info"),
         ({"answer_kinds": AnswerKinds({}, {"list": 0.1}, ["list"], [])}, "unseen_answer_kinds", "info"),
@@ -146,12 +138,8 @@ def test_messages_are_one_line_name_the_area_and_say_what_to_do():
         unsupported=Unsupported(30, 0.5, ["a"], 0.1),
     )
     found = findings({"ledgers": bad, "clear": SILENT})
-    assert [rule for rule, severity, _ in found if severity == "warning"] == [
-        "same_process",
-        "shared_source",
-        "shared_templates",
-        "shared_context",
-    ]
+    warned = [rule for rule, severity, _ in found if severity == "warning"]
+    assert warned == ["same_process", "shared_source", "shared_templates", "shared_context"]
     for _, _, message in found:
         assert "\n" not in message
         assert re.search(r"\d", message)

@@ -53,13 +53,9 @@ def test_longest_stretch_of_several_and_examples_longest_first():
     assert found.examples[1]["run"] == " ".join(WORDS[30:48])
 
 
-def test_a_prompt_without_context_is_compared_whole():
-    found = runs([text(question=" ".join(WORDS[:20]))], [text(question=" ".join(WORDS[:20]))])
-    assert found.longest == 20
-
-
-def test_the_question_is_no_part_of_a_context():
+def test_a_prompt_without_context_is_compared_whole_and_else_without_its_question():
     question = " ".join(WORDS[:20])
+    assert runs([text(question=question)], [text(question=question)]).longest == 20
     assert runs([text(question, context="one table")], [text(question, context="another table")]).items == 0
 
 
@@ -125,21 +121,18 @@ def test_short_templates_are_not_specific():
 
 
 def test_overlap_counts_items_examples_and_what_is_natural():
-    def asked(question, group):
-        return text(question, group=group)
-
     train = [
-        asked("What was the change in sales from 2018?", "a"),
-        asked("What was the change in sales from 2019?", "b"),
-        asked("How many people work for the firm now?", "c"),
-        asked("How many people work for the firm now?", "c"),
-        asked("What was Cash?", "d"),
+        text("What was the change in sales from 2018?", group="a"),
+        text("What was the change in sales from 2019?", group="b"),
+        text("How many people work for the firm now?", group="c"),
+        text("How many people work for the firm now?", group="c"),
+        text("What was Cash?", group="d"),
     ]
     area = [
-        asked("What was the change in sales from 1999?", "p"),
-        asked("What was the change in sales from 1998?", "q"),
-        asked("What was Debt?", "r"),
-        asked("Who signed this lease on behalf of Acme?", "s"),
+        text("What was the change in sales from 1999?", group="p"),
+        text("What was the change in sales from 1998?", group="q"),
+        text("What was Debt?", group="r"),
+        text("Who signed this lease on behalf of Acme?", group="s"),
     ]
     found = TrainTemplates(train).overlap(area)
     assert (found.items, found.share, found.generic) == (2, 0.5, 1)

@@ -37,18 +37,12 @@ def test_same_seed_same_result_and_another_seed_another():
     assert check(train, area, 5) != check(train, area, 6)
 
 
-@pytest.mark.parametrize(
-    ("train", "area", "verdict"),
-    [
-        (FEWEST_GROUPS, FEWEST_GROUPS, "same_process"),
-        (FEWEST_GROUPS - 1, 60, "too_small"),
-        (60, FEWEST_GROUPS - 1, "too_small"),
-    ],
-)
-def test_each_side_needs_its_contexts(train, area, verdict):
-    found = check(made("plain", train, seed=1, questions=4), made("plain", area, seed=2, questions=4))
-    assert found.verdict == verdict
-    assert (found.auc is None) == (found.low is None) == (found.high is None) == (verdict == "too_small")
+@pytest.mark.parametrize(("train", "area"), [(0, 0), (-1, 60), (60, -1)])
+def test_each_side_needs_its_contexts(train, area):
+    sides = [made("plain", FEWEST_GROUPS + more, seed=1 + k, questions=4) for k, more in enumerate((train, area))]
+    found = check(*sides)
+    assert found.verdict == ("same_process" if train == area else "too_small")
+    assert (found.auc is None) == (found.low is None) == (found.high is None) == (train != area)
 
 
 def test_a_context_that_is_nearly_all_of_an_area_is_too_small():
@@ -63,13 +57,15 @@ def test_an_area_of_one_group_leaves_no_fold_to_learn_from():
     assert grouped_auc(["a b c"] * 10, ["a b d"] * 10, [f"g{i}" for i in range(10)], ["one"] * 10) is None
 
 
+def auc_by(key, sides):
+    wholes = ([text.whole for text in side] for side in sides)
+    return grouped_auc(*wholes, *([getattr(text, key) for text in side] for side in sides))
+
+
 def test_without_groups_two_parts_of_a_training_set_are_separated():
     """A context of many questions is remembered by its words, unless it stays in one fold."""
-    train, area = (texts(made("plain", 30, seed, questions=4)) for seed in (1, 2))
-    wholes = [text.whole for text in train], [text.whole for text in area]
-    grouped = grouped_auc(*wholes, [t.group for t in train], [t.group for t in area])
-    ungrouped = grouped_auc(*wholes, [t.id for t in train], [t.id for t in area])
-    assert grouped[2] < 0.9 < ungrouped[1]
+    sides = [texts(made("plain", 30, seed, questions=4)) for seed in (1, 2)]
+    assert auc_by("group", sides)[2] < 0.9 < auc_by("id", sides)[1]
 
 
 def test_the_auc_is_that_of_scikit_learn_within_a_fold_and_ties_are_half():
@@ -115,11 +111,10 @@ def test_where_all_ask_the_same_the_whole_prompt_is_compared():
     """The labels are alike on both sides; only the messages show that other people wrote one of them."""
 
     def mails(style, seed):
+        asked = [(s.id, s.prompt.split("Question: ")[1]) for s in made(style, 30, seed)]
         return [
-            sample(
-                f"{style}{i}", f"{s.prompt.split('Question: ')[1]}\n\nQuestion: Which kind?", "ab"[i % 2], group=s.id
-            )
-            for i, s in enumerate(made(style, 30, seed))
+            sample(f"{style}{i}", f"{text}\n\nQuestion: Which kind?", "ab"[i % 2], group=name)
+            for i, (name, text) in enumerate(asked)
         ]
 
     assert asks_stock_questions(texts(mails("plain", 1)))
@@ -144,8 +139,5 @@ def test_halves_of_a_training_set_are_flagged(read):
 @needs_shared
 def test_without_groups_two_parts_of_a_real_training_set_are_separated():
     rng = np.random.default_rng(0)
-    left, right = (whole_groups(texts(half), 500, rng) for half in halves(shared("train.jsonl"), group_of, 0))
-    wholes = [text.whole for text in left], [text.whole for text in right]
-    grouped = grouped_auc(*wholes, [t.group for t in left], [t.group for t in right])
-    ungrouped = grouped_auc(*wholes, [t.id for t in left], [t.id for t in right])
-    assert grouped[2] < 0.75 < 0.85 < ungrouped[1]
+    sides = [whole_groups(texts(half), 500, rng) for half in halves(shared("train.jsonl"), group_of, 0)]
+    assert auc_by("group", sides)[2] < 0.75 < 0.85 < auc_by("id", sides)[1]
