@@ -344,7 +344,7 @@ def test_the_card_tells_objective_settings_scores_and_how_to_load(lora_sweep, ba
         f"{area['delta']:.3f} [{low:.3f}, {high:.3f}]",
         "AutoPeftModelForCausalLM",
         "apply_chat_template",
-        "step 10 of 10, rank 1 of 2 trials",
+        "step 10 of 10, lowest of 2 trials; whether another setting is as good was not measured",
         "optimistic",
         "SHA-256",
         "The base model's folder names none",

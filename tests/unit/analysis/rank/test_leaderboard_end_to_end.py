@@ -91,7 +91,7 @@ def test_samples_to_look_at_are_shown_with_the_leaderboard(write_sweep):
     write_training_curve(folder, "t1", samples, np.random.default_rng(0), "s17")
     board = write_leaderboard(folder)
     first = board["suspects"]["samples"][0]
-    assert (first["id"], first["kind"]) == ("s17", "money")
+    assert (first["id"], first["kind"]) == ("s17", "number")
     assert first["excess_nats"] == pytest.approx(3.0, abs=0.3)
     assert "s17 +" in printed(board)
     assert json.loads((folder / "leaderboard.json").read_text())["suspects"] == board["suspects"]
