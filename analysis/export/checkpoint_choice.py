@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cli import NoWinnerError, nearest
-from analysis.records.locate import DamagedError, bring_checkpoint, place_of
+from analysis.records.locate import DamagedError, fetch_checkpoint, place_of
 from analysis.records.sweep import Sweep
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
@@ -76,7 +76,7 @@ def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:
     name = f"{chosen.trial_id} step {chosen.step}"
     key = f"trials/{chosen.trial_id}/checkpoints/step-{chosen.step}"
     try:
-        bring_checkpoint(sweep.folder, key)
+        fetch_checkpoint(sweep.folder, key)
     except DamagedError as error:
         remedy = "export another checkpoint with --trial and --step"
         raise UserError(name, "must be whole", error, remedy) from None

@@ -41,7 +41,7 @@ def top_of(place: str) -> Path:
     return copy.folder
 
 
-def bring_checkpoint(folder: Path, key: str) -> None:
+def fetch_checkpoint(folder: Path, key: str) -> None:
     """Fetches a checkpoint of a sweep in an object store; does nothing for a local sweep.
 
     Raises:
@@ -51,4 +51,4 @@ def bring_checkpoint(folder: Path, key: str) -> None:
         pull_sealed(Remote(place), key, folder / key)
 
 
-__all__ = ["WRITTEN", "DamagedError", "bring_checkpoint", "opened", "place_of", "top_of"]
+__all__ = ["WRITTEN", "DamagedError", "fetch_checkpoint", "opened", "place_of", "top_of"]

@@ -30,7 +30,7 @@ class Preemption:
         """Whether this worker's clock says that it is time to ask; the workers agree on it before they ask."""
         return self.is_coming or self._clock() >= self._next
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Ask unless a notice is known; return whether the lane must leave. All workers call this together."""
         if not self.is_coming:
             self.is_coming = self._ask()

@@ -154,7 +154,7 @@ class TrialRun:
         agreed = self.world.highest(vote)
         if agreed == STOP:
             return "stopped"
-        return "preempted" if agreed == CHECK_PREEMPTION and preemption.look() else None
+        return "preempted" if agreed == CHECK_PREEMPTION and preemption.check() else None
 
     def next_step(self) -> StepPart:
         """This worker's part of the next step."""

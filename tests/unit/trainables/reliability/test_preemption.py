@@ -25,7 +25,7 @@ class Notice(Preemption):
     def is_due(self):
         return True
 
-    def look(self):
+    def check(self):
         self.is_coming, self.left = self.left <= 0, self.left - 1
         return self.is_coming
 
@@ -36,7 +36,7 @@ def test_it_asks_now_and_then_until_the_answer_is_yes():
     seen = []
     for second in (0.0, ASK_EVERY_SECONDS, ASK_EVERY_SECONDS + 1, 2 * ASK_EVERY_SECONDS, 99.0):
         now[0] = second
-        seen.append(preemption.is_due and preemption.look())
+        seen.append(preemption.is_due and preemption.check())
     assert seen == [False, False, False, True, True]
     assert asked == [ASK_EVERY_SECONDS, 2 * ASK_EVERY_SECONDS]
 
