@@ -10,6 +10,7 @@ from tests.integration.conftest import ROOT, environment
 SEED = 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_sweep_of_which_everything_is_killed_once_is_that_of_one_left_alone(tmp_path):
     command = [sys.executable, "-m", "tests.chaos", "--five", f"--seed={SEED}", f"--to={tmp_path}"]
