@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from analysis.cli import Parser
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from analysis.output.leaderboard import Leaderboard
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
 from analysis.records.lineage import Kin, full_place, parent_of, tree
@@ -38,7 +39,7 @@ class Entry:
     """A sweep to compare: its records, leaderboard and manifest."""
 
     sweep: Sweep
-    board: dict[str, Any]
+    board: Leaderboard
     manifest: dict[str, Any]
 
     def kin(self) -> Kin:
@@ -51,6 +52,8 @@ class Entry:
     def winner(self) -> Winner:
         """The winner's item losses and the spread between seeds; the sweep must have a winner."""
         pair, separation = self.board["winner"], self.board["separation"]
+        assert pair, "see `incomparable`"
+        assert separation
         scored = self.sweep.heldout(pair["trial_id"]).by_step[pair["step"]]
         items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
         df, spreads = separation["seed_sd_df"], (separation["seed_sd_unblocked"], separation["seed_sd_single"])
@@ -133,7 +136,7 @@ def _compare(given: Namespace) -> None:
 def _record(entry: Entry) -> dict[str, Any]:
     board, trials = entry.board, entry.sweep.trials
     best = board["rows"][0] if board["winner"] else None
-    gain = (board["winner_gain"] or {}) if best else {}
+    gain: Mapping[str, Any] = (board["winner_gain"] or {}) if best else {}
     return {
         "name": entry.sweep.name,
         "folder": place_of(entry.sweep.folder),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cli import NoWinnerError, nearest
+from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.records.locate import DamagedError, fetch_checkpoint, place_of
 from analysis.records.sweep import Sweep
 from trainables.config.sections import ModelConfig
@@ -23,7 +24,7 @@ from trainables.storage.object_store import is_url
 class Chosen:
     """A checkpoint on a leaderboard: its trial's row, and its own entry in that row's `checkpoints`."""
 
-    row: dict[str, Any]
+    row: LeaderboardRow
     checkpoint: dict[str, Any]
 
     @property
@@ -46,13 +47,16 @@ class BaseModel:
     trust_remote_code: bool  # whether the sweep's config allows code that comes with the model to run
 
 
-def choose(board: dict[str, Any], trial_id: str | None, step: int | None) -> Chosen:
+def choose(board: Leaderboard, trial_id: str | None, step: int | None) -> Chosen:
     """Picks a checkpoint on a leaderboard; arguments and errors as in `analysis.export.export.export`."""
     rows = {row["trial_id"]: row for setting in board["rows"] for row in (setting, *setting["replicates"])}
-    if trial_id is None and board["winner"] is None:
+    if trial_id is not None:
+        name = trial_id
+    elif board["winner"] is not None:
+        name = board["winner"]["trial_id"]
+    else:
         remedy = "name a checkpoint with --trial and --step"
         raise NoWinnerError(board["name"], "must have a winner", board["verdict"], remedy)
-    name = trial_id if trial_id is not None else board["winner"]["trial_id"]
     if name not in rows:
         raise UserError("--trial", "must be a trial of this sweep", name, nearest(name, rows))
     row = rows[name]

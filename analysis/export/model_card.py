@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen
+from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.output.terminal_plots import plot
 from analysis.records.sweep import Sweep
 from analysis.stats.curve_smoothing import thin
@@ -36,7 +37,7 @@ KINDS = {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into"
 
 
 def model_card(
-    sweep: Sweep, board: dict[str, Any], chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
+    sweep: Sweep, board: Leaderboard, chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
 ) -> str:
     """Writes the card in Markdown, with the hub's metadata on top.
 
@@ -88,7 +89,7 @@ def _metadata(kind: str, base: str) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _standing(board: dict[str, Any], chosen: Chosen) -> str:
+def _standing(board: Leaderboard, chosen: Chosen) -> str:
     # No claim that the evidence doesn't carry: a tie is called a tie, a checkpoint exported by name has no rank.
     setting = _setting_row(board, chosen)
     rank, trials = setting["rank"], len(board["rows"])
@@ -97,14 +98,15 @@ def _standing(board: dict[str, Any], chosen: Chosen) -> str:
     if chosen.step != chosen.row["step"]:
         return f"exported by name (the trial's best step is {chosen.row['step']})"
     tied = [pair["trial_id"] for pair in board["tied"]]
-    if rank == 1 and (board.get("separation") or {}).get("seed_sd_source") == "unknown":
+    separation = board["separation"]
+    if rank == 1 and separation is not None and separation["seed_sd_source"] == "unknown":
         return f"lowest of {trials} trials; whether another setting is as good was not measured"
     if rank == 1 and tied:
         return f"lowest of {trials} trials, not told apart from {', '.join(tied)}"
     return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"
 
 
-def _setting_row(board: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
+def _setting_row(board: Leaderboard, chosen: Chosen) -> LeaderboardRow:
     # A replicate has no rank of its own.
     name = chosen.row["replicate_of"] or chosen.trial_id
     return next((row for row in board["rows"] if row["trial_id"] == name), chosen.row)
@@ -117,7 +119,7 @@ def _snippet(sweep: Sweep, kind: str) -> str:
     return f'{loading}\ntokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n{prompt}{GENERATE}'
 
 
-def _scores(board: dict[str, Any], chosen: Chosen) -> str:
+def _scores(board: Leaderboard, chosen: Chosen) -> str:
     areas = chosen.checkpoint.get("areas") or {}
     if not areas:
         return "This checkpoint was not scored."

@@ -5,7 +5,7 @@ Boards that earlier versions wrote lack some keys: a reader of files asks for th
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypeAlias, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Interval = list[float]
 Figures = dict[str, Any]  # an area's means, or a checkpoint's; the user's own scorers add names that no type knows
@@ -125,7 +125,3 @@ class Leaderboard(TypedDict):
     weights: dict[str, float]
     notes: list[str]
     suspects: NotRequired[dict[str, Any]]  # added by `write_leaderboard`
-
-
-# A board at the boundary to report, compare, suggest and export, which still take a dict.
-Board: TypeAlias = Any

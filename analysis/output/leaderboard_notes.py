@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.output.formats import checkpoint, nats, negated, percent, seed_source, with_interval
-from analysis.output.leaderboard import Board, Figures, LeaderboardRow
+from analysis.output.leaderboard import Figures, Leaderboard, LeaderboardRow
 
 MEASURES = {
     "token_weighted": "token-weighted loss",
@@ -16,7 +16,7 @@ MEASURES = {
 }
 
 
-def legend(board: Board) -> str:
+def legend(board: Leaderboard) -> str:
     """The meaning of the tables' columns."""
     intervals, separation = board["intervals"], board.get("separation")
     parts = [
@@ -35,7 +35,7 @@ def legend(board: Board) -> str:
     return " ".join([*parts, f"The winner's gain in the table is {intervals['winner']}."])
 
 
-def lines_below(board: Board) -> Iterator[str]:
+def lines_below(board: Leaderboard) -> Iterator[str]:
     """Replicates, other measures and areas, findings, more data, suspects, sealed areas: those that the board has."""
     for row in board["rows"]:
         setting = row.get("setting")

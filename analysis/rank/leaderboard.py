@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.output.leaderboard import Board, Leaderboard
+from analysis.output.leaderboard import Leaderboard
 from analysis.rank.candidates import read_candidates
 from analysis.rank.findings import sweep_findings
 from analysis.rank.ranking import few_clusters, ranking, without_ranking
@@ -27,7 +27,7 @@ from trainables.storage.atomic import write_whole
 from trainables.storage.layout import LEADERBOARD_FILE
 
 
-def leaderboard(folder: str | Path) -> Board:
+def leaderboard(folder: str | Path) -> Leaderboard:
     """Ranks a sweep's trials.
 
     Args:
@@ -68,7 +68,7 @@ def leaderboard(folder: str | Path) -> Board:
     return board
 
 
-def write_leaderboard(folder: str | Path) -> Board:
+def write_leaderboard(folder: str | Path) -> Leaderboard:
     """Ranks a sweep and writes `leaderboard.json` into its folder, atomically.
 
     Returns:

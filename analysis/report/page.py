@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from analysis.output.leaderboard import Leaderboard
 from analysis.report.elements.blocks import Section
-from analysis.report.elements.material import Board, Material, read_material
+from analysis.report.elements.material import Material, read_material
 from analysis.report.sections import (
     areas,
     checkpoints,
@@ -49,7 +50,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
 )
 
 
-def write_report(folder: str | Path, board: Board | None = None) -> Path:
+def write_report(folder: str | Path, board: Leaderboard | None = None) -> Path:
     """Writes `report.html` into a sweep's folder and returns its path; a running sweep gives what there is.
 
     Raises:

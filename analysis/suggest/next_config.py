@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from analysis.output.leaderboard import Leaderboard
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
 from analysis.records.lineage import link_to
@@ -19,7 +20,7 @@ from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.seed_variance import STATED_DF
 from analysis.suggest.advice import Advice, advise, changes
-from analysis.suggest.observe import Board, observe, searched
+from analysis.suggest.observe import observe, searched
 from trainables.storage.layout import PLAN_FILE
 
 WIDTH = 110
@@ -65,8 +66,8 @@ def _lineage(sweep: Sweep) -> dict[str, tuple[Any, str]]:
     }
 
 
-def _seed_sd(board: Board) -> dict[str, tuple[Any, str]]:
-    separation = board.get("separation") or {}
+def _seed_sd(board: Leaderboard) -> dict[str, tuple[Any, str]]:
+    separation: Mapping[str, Any] = board["separation"] or {}
     df = separation.get("seed_sd_unblocked_df")
     # Replicates replace a stated spread only if they measured it with as many degrees of freedom as a statement has.
     if separation.get("seed_sd_source") != "replicates" or df is None or df < STATED_DF:
@@ -90,7 +91,7 @@ def _beyond(sweep: Sweep, advice: list[Advice]) -> str | None:
     return "; ".join(reasons) if widened else None
 
 
-def _points(board: Board, config: Mapping[str, Any]) -> list[dict[str, float]]:
+def _points(board: Leaderboard, config: Mapping[str, Any]) -> list[dict[str, float]]:
     # The winner and the settings tied with it, if inside the new ranges: the config check refuses points outside.
     spans, found = searched(config), []
     for row in board["rows"]:
@@ -117,7 +118,7 @@ def _said(config: Mapping[str, Any], key: str, reason: str) -> str:
     return reason if before in (None, []) else f"{reason} (was {_scalar(before)})"
 
 
-def _head(sweep: Sweep, board: Board, advice: list[Advice]) -> Iterator[str]:
+def _head(sweep: Sweep, board: Leaderboard, advice: list[Advice]) -> Iterator[str]:
     yield from _comment(f"The sweep after {sweep.name}. {board['verdict']}", "")
     yield from _comment(NOTHING, "") if not advice else ()
     for one in advice:

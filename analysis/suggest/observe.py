@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.output.leaderboard import Leaderboard
 from analysis.records.sweep import Sweep
 from analysis.suggest.evidence import Setting, Span, SweepEvidence
-
-Board = dict[str, Any]
 
 STILL_FALLING = "still_falling"
 
 
-def observe(sweep: Sweep, board: Board, plan: Mapping[str, Any] | None) -> SweepEvidence:
+def observe(sweep: Sweep, board: Leaderboard, plan: Mapping[str, Any] | None) -> SweepEvidence:
     """Collects the evidence; `plan` is None for a sweep without `plan.json`."""
     config, space = sweep.config, searched(sweep.config)
     ranked = [row for row in board["rows"] if row["rank"] is not None]
     searched_trials = [trial for trial in sweep.trials if trial.kind == "search" and trial.state != "failed"]
-    seeds_known = (board.get("separation") or {}).get("seed_sd_source") != "unknown"
+    separation = board["separation"]
+    seeds_known = separation is None or separation["seed_sd_source"] != "unknown"
     winner = next((trial for trial in sweep.trials if ranked and trial.trial_id == ranked[0]["trial_id"]), None)
     return SweepEvidence(
         space=space,
@@ -61,7 +61,7 @@ def _setting(row: Mapping[str, Any], seeds_known: bool) -> Setting:
     )
 
 
-def _gain(board: Board) -> tuple[float, float] | None:
+def _gain(board: Leaderboard) -> tuple[float, float] | None:
     gain = board.get("winner_gain")
     interval = gain and (gain["corrected_interval"] or gain["plain_interval"])
     return (interval[0], interval[1]) if interval else None

@@ -14,7 +14,7 @@ from wandb_workspaces.reports import v2 as wr
 from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace
 
 from analysis.output.formats import checkpoint, nats, number, percent, with_interval
-from analysis.output.leaderboard import Leaderboard as Board
+from analysis.output.leaderboard import Leaderboard as Leaderboard
 from analysis.records.sweep import Sweep
 
 STEP, RELATIVE_LOSS, LR = "step", "train/loss_minus_base", "train/lr"
@@ -23,7 +23,7 @@ SMOOTHING = 0.6
 LISTED_TRIALS = 50  # rows of the report's table, so that the page loads; W&B's own table has all runs
 
 
-def workspace(sweep: Sweep, board: Board, entity: str, project: str) -> Workspace:
+def workspace(sweep: Sweep, board: Leaderboard, entity: str, project: str) -> Workspace:
     """The sweep's saved view of its project: only its runs, the best first, and a section for each question.
 
     Args:
@@ -44,7 +44,7 @@ def workspace(sweep: Sweep, board: Board, entity: str, project: str) -> Workspac
     return Workspace(entity=entity, project=project, name=sweep.name, sections=sections, runset_settings=runs)
 
 
-def report(sweep: Sweep, board: Board, entity: str, project: str) -> wr.Report:
+def report(sweep: Sweep, board: Leaderboard, entity: str, project: str) -> wr.Report:
     """The sweep's report: verdict, leaderboard with intervals, plots, findings. Arguments as `workspace`."""
     runs = wr.Runset(
         entity=entity,
@@ -69,13 +69,13 @@ def report(sweep: Sweep, board: Board, entity: str, project: str) -> wr.Report:
     )
 
 
-def summary_text(board: Board) -> str:
+def summary_text(board: Leaderboard) -> str:
     """The verdict and the meaning of the intervals, as Markdown."""
     scope = f"\n\nIntervals hold {percent(board['intervals']['level'])}: {board['intervals']['scope']}."
     return _plain(board["verdict"]) + (_plain(scope) if board.get("intervals") else "")
 
 
-def leaderboard_table(board: Board) -> str:
+def leaderboard_table(board: Leaderboard) -> str:
     """The leaderboard as a Markdown table, the base model first."""
     areas = sorted(board["weights"])
     names = sorted({name for row in board["rows"] for name in row["params"]})
@@ -97,7 +97,7 @@ def leaderboard_table(board: Board) -> str:
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + more
 
 
-def findings_text(sweep: Sweep, board: Board) -> str:
+def findings_text(sweep: Sweep, board: Leaderboard) -> str:
     """The diagnostics' findings on the sweep and on each trial, as a Markdown list."""
     lines = [f"- **{found['rule']}** ({found['severity']}): {_plain(found['advice'])}" for found in board["findings"]]
     for trial in sweep.trials:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.export.checkpoint_choice import checkpoint_folder, choose
-from analysis.output.leaderboard import Board
+from analysis.output.leaderboard import Leaderboard
 from analysis.records.sweep import read_sweep
 from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
@@ -21,7 +21,7 @@ UPLOAD_SECONDS = 600.0  # for one artifact; what takes longer stays on disk, for
 News = dict[str, Any]
 
 
-def record_end(config: WandbConfig, folder: Path, news: News, board: Board | None) -> str | None:
+def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard | None) -> str | None:
     """Writes the sweep's run: the news as its summary, artifacts and an alert where the config asks for them.
 
     Artifacts: the winner's checkpoint with the alias `best`, the hashes of the data (never the data), `report.html`.
@@ -45,7 +45,7 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Board | Non
     return lost[0] if lost else None
 
 
-def _write(config: WandbConfig, folder: Path, news: News, board: Board | None, lost_upload: Any) -> None:
+def _write(config: WandbConfig, folder: Path, news: News, board: Leaderboard | None, lost_upload: Any) -> None:
     name = f"{news['sweep']}-summary"
     run = wandb_client.open_run(
         config, news["sweep"], "summary", folder, OPEN_SECONDS, lost_upload, name=name, job_type="sweep-summary"
@@ -64,7 +64,7 @@ def _write(config: WandbConfig, folder: Path, news: News, board: Board | None, l
         run.finish(exit_code=int(news["state"] == "failed"))
 
 
-def _artifacts(folder: Path, news: News, board: Board | None) -> list[tuple[Any, list[str]]]:
+def _artifacts(folder: Path, news: News, board: Leaderboard | None) -> list[tuple[Any, list[str]]]:
     """Each artifact with its aliases, `latest` aside."""
     import wandb
 

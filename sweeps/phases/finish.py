@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.output.leaderboard import Leaderboard as Board
+from analysis.output.leaderboard import Leaderboard as Leaderboard
 from analysis.output.leaderboard_table import print_board
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
@@ -57,7 +57,7 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
     return EXIT_DONE if state != "failed" and board and board["winner"] else EXIT_NO_TRIAL
 
 
-def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: float) -> News:
+def news_of(config: SweepConfig, state: str, board: Leaderboard | None, device_hours: float) -> News:
     """Summarizes a sweep's end for W&B and the webhook, as JSON values without credentials.
 
     Args:
@@ -88,7 +88,7 @@ def news_of(config: SweepConfig, state: str, board: Board | None, device_hours: 
     return dict(redact_all({"text": text, **news}))
 
 
-def tell(config: SweepConfig, news: News, board: Board | None, console: Console) -> None:
+def tell(config: SweepConfig, news: News, board: Leaderboard | None, console: Console) -> None:
     """Notifies W&B and the webhook; a failure is only a warning.
 
     Args:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json, read_json_lines
 from analysis.records.sweep import Sweep, Trial, read_sweep
@@ -15,8 +16,7 @@ from analysis.suggest.advice import Advice, advise
 from analysis.suggest.observe import observe
 from trainables.storage.layout import LEDGER_FILE, MANIFEST_FILE, PLAN_FILE
 
-Board = dict[str, Any]
-Row = dict[str, Any]
+Row = LeaderboardRow
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Material:
     """A sweep as the report's sections read it."""
 
     sweep: Sweep  # its records
-    board: Board  # its leaderboard
+    board: Leaderboard  # its leaderboard
     curves: Mapping[str, Curve]  # thinned loss curves by trial; trials without one are left out
     plan: Mapping[str, Any] | None  # `plan.json`; None if missing
     manifest: Mapping[str, Any] | None  # `manifest.json`; None if missing
@@ -48,7 +48,7 @@ class Material:
         return float(spent[-1]) if spent else None
 
 
-def read_material(folder: str | Path, board: Board | None = None) -> Material:
+def read_material(folder: str | Path, board: Leaderboard | None = None) -> Material:
     """Reads a sweep for its report; a running sweep gives what there is.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import plotly.graph_objects as go
@@ -20,7 +21,7 @@ def section(material: Material) -> Section | None:
     if not rows:
         return None
     blocks: list[Block] = [_chart(rows[: len(FIRST)], material), _table(rows[0], material)]
-    rails = material.board.get("guard_rails") or {}
+    rails: Mapping[str, Any] = material.board["guard_rails"] or {}
     if rails.get("allowed"):
         note = (
             "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
@@ -56,7 +57,8 @@ def _chart(rows: list[Row], material: Material) -> Chart:
                 hovertemplate="%{y}: gain %{x:.3f}<extra></extra>",
             )
         )
-    allowed = (material.board.get("guard_rails") or {}).get("allowed") or {}
+    rails = material.board["guard_rails"]
+    allowed = rails["allowed"] if rails else {}
     if allowed:
         traces.append(
             go.Scatter(

@@ -36,6 +36,7 @@ def section(material: Material) -> Section | None:
     lost = [pair for pair in reversed(ordered) if pair.gain < 0]
     texts = _texts(material, [*won[:SHOWN], *lost[:SHOWN]])
     winner = material.board["winner"]
+    assert winner, "pairs exist only for a winner"
     lead = (
         f"{winner['trial_id']} at step {winner['step']} has a lower loss than the base model on {len(won)} of "
         f"{len(pairs)} items, a higher one on {len(lost)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
@@ -28,14 +28,14 @@ def section(material: Material) -> Section:
 def _table(material: Material, rows: list[Row], caption: str, folded: str | None) -> Table:
     board = material.board
     names = sorted({name for row in board["rows"] for name in row["params"]}, key=lambda n: (n != "peak_lr", n))
-    replicated = any((row.get("setting") or {}).get("replicated") for row in board["rows"])
+    replicated = any(row["setting"] and row["setting"]["replicated"] for row in board["rows"])
     railed = any(row.get("guard_rail") for row in board["rows"])
     reach = reach_of(row["gain_interval"] for row in board["rows"])
     header = ["rank", "trial", "state", "loss", "gain", *(["over seeds"] if replicated else []), "behind the first"]
     header += [*(["guard-rails"] if railed else []), *names, "findings", "device s"]
-    cells = []
+    cells: list[list[Cell | str]] = []
     for row in rows:
-        setting = row.get("setting") or {}
+        setting: Mapping[str, Any] = row["setting"] or {}
         seeds = f"{nats(setting.get('objective'))} ({setting.get('seeds')})" if setting.get("replicated") else UNKNOWN
         cells.append(
             [

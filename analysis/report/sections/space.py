@@ -89,7 +89,8 @@ def log_ticks(span: Span) -> list[float]:
 
 
 def _objective(row: Row) -> float:
-    return float((row.get("setting") or row)["objective"])
+    assert row["setting"], "a ranked row has its setting"
+    return row["setting"]["objective"]
 
 
 def _kind(row: Row) -> str:
