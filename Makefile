@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test test-unit test-sweeps test-slow chaos check docs format
+.PHONY: help demo demo-model install test test-unit test-sweeps test-around test-slow chaos check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,14 +29,17 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-unit test-sweeps
+	$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-sweeps test-around
 
 # Side by side: unit tests fill the time that real sweeps spend waiting for Ray's processes. One thread each, for two cores.
 test-unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/unit
 
 test-sweeps: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration tests/chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration/sweep tests/integration/test_old_sweep.py
+
+test-around: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(addprefix tests/integration/,docs cluster wandb) tests/chaos
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
 	$(BIN)/python -m pytest -m slow

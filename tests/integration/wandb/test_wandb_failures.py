@@ -70,13 +70,15 @@ def test_server_that_breaks_later(tmp_path: Path, behaviour: Any) -> None:
 
 
 def test_an_upload_that_fails_for_good_is_one_warning_and_no_interrupt(tmp_path: Path) -> None:
+    # By default uploads and looks for a stop come every 15 s each: the stop would be seen after 30 s.
     script = """
+    os.environ["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     t = tracker()
     head(t)
     while t._run is None:
         time.sleep(0.02)
     meet(1)
-    for step in range(3, 300):  # W&B asks for the stop at most every 15 s
+    for step in range(3, 450):
         call(t.steps, records(step))
         time.sleep(0.1)
         if t._warned:
