@@ -2,6 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AROUND := $(addprefix tests/integration/,cluster docs wandb)
 
 .PHONY: help demo demo-model install test test-unit test-sweeps test-around test-slow chaos check docs format
 
@@ -36,10 +37,10 @@ test-unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/unit
 
 test-sweeps: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration/sweep tests/integration/test_old_sweep.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration $(addprefix --ignore=,$(AROUND))
 
 test-around: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(addprefix tests/integration/,docs cluster wandb) tests/chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(AROUND) tests/chaos
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
 	$(BIN)/python -m pytest -m slow
