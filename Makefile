@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-AROUND := $(addprefix tests/integration/,cluster docs wandb)
+AROUND := $(addprefix tests/integration/,docs wandb)
 
 .PHONY: help demo demo-model install test test-unit test-sweeps test-around test-slow chaos check docs format
 

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, field_validator
 
 from sweeps.config.errors import lower_first, one_error_a_place, rule, suggestion, to_user_error
+from sweeps.config.pausing import PAUSE_AT, pauses
 from sweeps.config.sections import (
     BudgetConfig,
     ConfirmConfig,
@@ -70,6 +71,23 @@ class SweepConfig(Section):
             return check_url(path, "storage_path") if is_url(path) else path
         except UserError as error:
             raise rule(error.rule, error.got, error.remedy) from None
+
+    @property
+    def trials_pause(self) -> bool:
+        """Whether any search trial pauses."""
+        return self.search.trial_scheduler == "pause" and pauses(self.search.trials, self.search.trials)
+
+    @property
+    def trial_training(self) -> TrainingConfig:
+        """The training section of every trial: `training`, with a checkpoint where trials pause."""
+        if not self.trials_pause:
+            return self.training
+        fractions = sorted({*self.training.checkpoints_at, PAUSE_AT})
+        return self.training.model_copy(update={"checkpoints_at": fractions})
+
+    def search_seed(self, number: int) -> int:
+        """Seed of the search trial with this number, from 1."""
+        return self.seed + (number - 1) % self.search.seeds
 
     @property
     def place(self) -> str:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainables.lane.trial_parts import has_ended
+
 SECONDS_PER_HOUR = 3600.0
 MEASURED_FROM = 0.05  # fraction of a trial before the first forecast, as a lane's first steps are slow
 
@@ -56,7 +58,7 @@ class Budget:
         """Starts the forecast's measurement; call when the first trial can start."""
         self._before_search = self.spent_hours()
 
-    def forecast_hours(self, done: float, trials: int) -> float | None:
+    def forecast_hours(self, done: float, trials: float) -> float | None:
         """Extrapolates the device-hours of the whole sweep from the speed measured so far.
 
         Args:
@@ -73,8 +75,7 @@ class Budget:
 
 
 def trials_done(jobs: Mapping[str, Mapping[str, Any]]) -> float:
-    """Sums the work in the dispatcher's status: 1 for each ended trial, a fraction for a running one."""
+    """Sums the work in the dispatcher's status: 1 for each ended trial, a fraction for a running or paused one."""
     return sum(
-        1.0 if job["state"] == "ended" else job["step"] / job["steps"] if job.get("steps") else 0.0
-        for job in jobs.values()
+        1.0 if has_ended(job) else job["step"] / job["steps"] if job.get("steps") else 0.0 for job in jobs.values()
     )

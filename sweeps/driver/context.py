@@ -63,7 +63,7 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         model=config.model,
         data=config.data,
         heldout=config.heldout,
-        training=config.training,
+        training=config.trial_training,
         wandb=config.wandb,
         output_dir=str(config.folder),
         model_path=plan.model_path,

@@ -15,6 +15,7 @@ from rich.table import Table
 from analysis.output.terminal_plots import sparkline
 from sweeps.driver.budget import Budget, trials_done
 from trainables.config.trial_spec import TrialSpec
+from trainables.lane.trial_parts import by_trial, has_ended
 
 SHOWN_TRIALS = 20
 LINE_EVERY_FRACTION = 0.25
@@ -33,12 +34,13 @@ class Progress:
 
     Attributes:
         trials: Trials to train in this start of the sweep.
+        epochs: Epochs to train in this start: less than `trials` where some pause and don't go on.
     """
 
     def __init__(self, console: Console, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.console, self.budget = console, budget
-        self.trials = 0
+        self.trials, self.epochs = 0, 0.0
         self.forecast_shown = False
         self.specs: dict[str, TrialSpec] = {}
         self.started: dict[tuple[str, int], float] = {}
@@ -65,7 +67,7 @@ class Progress:
             text = f"warning: {notice['text']}" if notice["level"] == "warning" else notice["text"]
             self.console.print(text, soft_wrap=True, highlight=False, markup=False)
         self.notices = len(status["notices"])
-        jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in self.specs}
+        jobs = {trial_id: job for trial_id, job in by_trial(status["jobs"]).items() if trial_id in self.specs}
         for job_id, job in jobs.items():
             self._follow(job_id, job)
         cost = self._cost(jobs)
@@ -78,23 +80,23 @@ class Progress:
             self.forecast_shown = True
             self.console.print(f"forecast: {cost}, measured on the first steps", soft_wrap=True, highlight=False)
 
-    def _follow(self, job_id: str, job: Status) -> None:
-        # By attempt: a trial that is tried again starts its clock and its curve again.
-        attempt = (job_id, job["attempt"])
+    def _follow(self, trial_id: str, job: Status) -> None:
+        # By attempt: a trial that is tried again starts its clock and its curve again. By job too: the time in which a
+        # trial was paused does not count.
         if job["state"] == "running":
-            self.started.setdefault(attempt, self._clock())
+            self.started.setdefault((job["job_id"], job["attempt"]), self._clock())
         if "loss" in job:
-            self.losses[attempt][job["step"]] = job["loss"]
+            self.losses[trial_id, job["attempt"]][job["step"]] = job["loss"]
 
-    def _cost(self, jobs: dict[str, Status]) -> str:
-        forecast = self.budget.forecast_hours(trials_done(jobs), self.trials)
+    def _cost(self, jobs: Mapping[str, Status]) -> str:
+        forecast = self.budget.forecast_hours(trials_done(jobs), self.epochs)
         if forecast is None:
             return ""
         cap = "" if self.budget.cap_hours is None else f" (cap {self.budget.cap_hours:g})"
         return f"{self.budget.spent_hours():.2f} of about {forecast:.2f} device-hours{cap}"
 
-    def _table(self, jobs: dict[str, Status], cost: str) -> Table:
-        done = sum(job["state"] == "ended" for job in jobs.values())
+    def _table(self, jobs: Mapping[str, Status], cost: str) -> Table:
+        done = sum(has_ended(job) for job in jobs.values())
         title = f"{done} of {self.trials} trials ended" + (f", {cost}" if cost else "")
         table = Table(title=title, title_justify="left", expand=False)
         for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "curve", "held-out NLL"):
@@ -113,17 +115,17 @@ class Progress:
             f"{params['warmup_fraction']:.3f}",
             f"{params['decay_floor']:.2e}",
             step,
-            self._eta(job_id, job),
+            self._eta(job),
             number(job.get("loss")),
             self._curve(job_id, job),
             number(job.get("objective")),
         ]
 
-    def _eta(self, job_id: str, job: Status) -> str:
+    def _eta(self, job: Status) -> str:
         # At the attempt's mean speed, scoring included. A resumed attempt counts from the step at which it began.
         if job["state"] != "running" or job.get("step", 0) <= job.get("began_at_step", 0):
             return ""
-        spent = self._clock() - self.started[job_id, job["attempt"]]
+        spent = self._clock() - self.started[job["job_id"], job["attempt"]]
         left = spent / (job["step"] - job["began_at_step"]) * (job["steps"] - job["step"])
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
@@ -132,7 +134,7 @@ class Progress:
         parts = np.array_split(losses, min(SPARK_CELLS, len(losses))) if losses else []
         return sparkline([float(part.mean()) for part in parts])
 
-    def _lines(self, jobs: dict[str, Status]) -> None:
+    def _lines(self, jobs: Mapping[str, Status]) -> None:
         for job_id, job in jobs.items():
             part = int(job["step"] / job["steps"] / LINE_EVERY_FRACTION) if "step" in job else 0
             state = state_words(job)

@@ -10,10 +10,12 @@ from typing import Any, cast
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.context import Sweep
 from sweeps.lanes.lanes import Lanes
-from sweeps.ledger.history import ended_trials, write_trials
+from sweeps.ledger.history import PAUSED, ended_trials, write_trials
 from sweeps.ledger.ledger import append_line
 from sweeps.ledger.trial_record import State, TrialRecord
+from trainables.diagnostics.finding import Finding
 from trainables.lane.messages import EndedJob, JobEnd
+from trainables.lane.trial_parts import trial_id_of
 from trainables.redaction import redact_all
 from trainables.storage.layout import TRIALS_FILE
 
@@ -25,6 +27,7 @@ class Recorder(threading.Thread):
 
     Attributes:
         records: Trials that have ended, by id.
+        paused: Records so far of search trials that have paused and not ended, of earlier starts too, by id.
         ends: Ends of all other jobs, by id.
     """
 
@@ -33,6 +36,7 @@ class Recorder(threading.Thread):
         self.sweep, self.lanes = sweep, lanes
         self.cleaner = cleaner
         self.records: dict[str, TrialRecord] = {}
+        self.paused = dict(sweep.past.paused)
         self.ends: dict[str, JobEnd] = {}
         self.failure: BaseException | None = None
         self._done: set[str] = set()
@@ -78,6 +82,18 @@ class Recorder(threading.Thread):
                 if job["job_id"] not in self._done:
                     self._take(job)
 
+    def stop_paused(self, trial_id: str, predicted: float, finding: Finding) -> None:
+        """Ends a paused trial where it paused, as pruned.
+
+        Args:
+            trial_id: The trial.
+            predicted: The final objective that it would have reached, nats a token.
+            finding: Why it does not go on.
+        """
+        with self._collecting:
+            record = self.paused[trial_id]
+            self._end({**record, "state": "pruned", "predicted": predicted, "findings": [*record["findings"], finding]})
+
     def _take(self, job: EndedJob) -> None:
         self.lanes.over(job)
         # A restarted dispatcher may not know a job's work when its lane reports the end. A trial's end has its spec.
@@ -90,13 +106,22 @@ class Recorder(threading.Thread):
             self._news.notify_all()
 
     def _record(self, job: EndedJob) -> None:
-        trial_id, stopped = job["job_id"], self.sweep.stopped
-        record: TrialRecord = redact_all({**trial_record(job), "predicted": stopped.predictions.get(trial_id)})
+        trial_id, stopped = trial_id_of(job["job_id"]), self.sweep.stopped
+        earlier = self.paused.get(trial_id)
+        record: TrialRecord = redact_all({**trial_record(job, earlier), "predicted": stopped.predictions.get(trial_id)})
         if record["state"] == "pruned" and trial_id in stopped.findings:
             record["findings"] = [*record["findings"], stopped.findings[trial_id]]
         if record["state"] == "interrupted":  # not an end: a resumed sweep trains the trial again
             self.sweep.ledger.append("trial_interrupted", trial_id=trial_id)
-            return
+        elif record["state"] == "paused":
+            self.paused[trial_id] = record
+            self.sweep.ledger.append(PAUSED, trial=record, device_hours=self.sweep.budget.spent_hours())
+            self.sweep.store.publish_top_files()
+        else:
+            self._end(record)
+
+    def _end(self, record: TrialRecord) -> None:
+        trial_id = record["trial_id"]
         record = self.cleaner.judge(record)
         self.sweep.store.fetch_trial(trial_id)
         self.sweep.ledger.append("trial_ended", trial=record, device_hours=self.sweep.budget.spent_hours())
@@ -105,15 +130,16 @@ class Recorder(threading.Thread):
         path = self.sweep.store.folder / TRIALS_FILE
         append_line(path, line, self._writing, f"trials.jsonl {trial_id}", durable=False)
         self.records[trial_id] = record
+        self.paused.pop(trial_id, None)
         self.cleaner.ended(record)
         # Only now: until the ledger has the end, another attempt may have to resume from the state.
         self.sweep.store.drop_state(trial_id)
         self.sweep.store.publish_top_files()
 
 
-def trial_record(job: EndedJob) -> TrialRecord:
-    """Builds a trial's record, without `predicted`, from its job's end."""
-    end = job["end"]
+def trial_record(job: EndedJob, paused: TrialRecord | None = None) -> TrialRecord:
+    """Builds a trial's record, without `predicted`, from its job's end; `paused` is that of its first part, if any."""
+    end, before = job["end"], paused or {"attempts": 1, "preempted": 0}
     spec: dict[str, Any] = end["spec"] if "spec" in end else job["work"]["spec"]  # type: ignore[index]  # see `_take`
     return {
         "trial_id": spec["trial_id"],
@@ -134,7 +160,7 @@ def trial_record(job: EndedJob) -> TrialRecord:
         ],
         "findings": end.get("findings", []),
         "cost": end.get("cost"),
-        "attempts": job["attempt"],
-        "preempted": job.get("preempted", 0),
+        "attempts": before["attempts"] - 1 + job["attempt"],
+        "preempted": before["preempted"] + job.get("preempted", 0),
         "error": end.get("error"),
     }

@@ -16,6 +16,7 @@ from sweeps.ledger.trial_record import Areas
 from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
 from trainables.lane.messages import JobEnd, Status, Work
+from trainables.lane.trial_parts import by_trial
 
 CHECK_EVERY_SECONDS = 0.5
 
@@ -62,12 +63,13 @@ class Supervisor(threading.Thread):
     def _prune(self, status: Status) -> None:
         if self.pruner:
             specs = dict(self.progress.specs)  # a copy: the driver's thread adds trials meanwhile
-            jobs = {job_id: job for job_id, job in status["jobs"].items() if job_id in specs}
+            jobs = {trial_id: job for trial_id, job in by_trial(status["jobs"]).items() if trial_id in specs}
             self.pruner.update(specs, jobs, [*self.sweep.past.ended, *self.recorder.records.values()])
 
-    def expect(self, trials: int) -> None:
-        """Adds to the number of trials that the live view and the forecast count on."""
+    def expect(self, trials: int, epochs: float | None = None) -> None:
+        """Adds to the trials that the live view counts on, and to the epochs (one each, if not given) to train."""
         self.progress.trials += trials
+        self.progress.epochs += trials if epochs is None else epochs
 
     def submitted(self, spec: TrialSpec) -> None:
         """Records a proposed trial in the ledger, then shows it."""
@@ -157,7 +159,7 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
     cleaner = CheckpointCleaner(sweep.store, sweep.ledger, most, weights, past.ended, past.contenders)
     recorder = Recorder(sweep, lanes, cleaner)
     pruner = None
-    if config.search.trial_scheduler == "evidence":
+    if config.search.trial_scheduler in ("pause", "evidence"):
         pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, sweep.store, sweep.stopped)
     with Progress(sweep.console, sweep.budget) as progress:
         supervisor = Supervisor(sweep, lanes, recorder, progress, pruner)

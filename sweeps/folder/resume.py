@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeps.config.differences import differences
-from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.config.sweep_config import SweepConfig, load_config, read_tree
 from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
 from trainables.storage.working_copy import parent_and_name, place_of
 
 # Where a sweep runs and what it may cost. Anything else would make its trials incomparable.
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
+# Keys that a sweep of an earlier version lacks, where today's default is not what that version did.
+BEFORE = {"search.seeds": 1}
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
@@ -31,8 +33,8 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
         remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
         got = f"{place_of(folder)} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)
-    before = load_config(own)
-    now = load_config(config_path or own, overrides)
+    before = load_config(own, _as_before(own, own))
+    now = load_config(config_path or own, [*_as_before(own, config_path or own), *overrides])
     wrong = [
         UserError(key, "must stay as it was in a resumed sweep", f"{new!r} after {old!r}", "start a sweep of its own")
         for key, old, new in differences(before.model_dump(), now.model_dump())
@@ -46,5 +48,11 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     return now.model_copy(update={"name": name, "storage_path": parent})
 
 
-def _may_change(key: str) -> bool:
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+def _as_before(own: Path, config: str | Path) -> list[str]:
+    """Overrides for `config` that keep what the sweep of `own` did, where both lack a key."""
+    return [f"{key}={value}" for key, value in BEFORE.items() if not _states(own, key) and not _states(config, key)]
+
+
+def _states(config: str | Path, key: str) -> bool:
+    section, name = key.split(".")
+    return name in (read_tree(config, []).get(section) or {})

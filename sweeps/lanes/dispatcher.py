@@ -206,7 +206,7 @@ class Dispatcher:
         else:
             state = report["end"]["state"]
             # A cancelled trial that completed before it heard of it stays complete.
-            stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted") else state
+            stopped = job.cancelled if job.cancelled and state in ("stopped", "preempted", "paused") else state
             self.queue.end(job, {**report["end"], "state": stopped})
         return job.cancelled is None and job.state == "running"
 
@@ -251,6 +251,7 @@ def _ended(job: Job) -> EndedJob:
 
 def _status(job: Job) -> JobStatus:
     return {
+        "job_id": job.job_id,
         "state": job.state,
         "attempt": job.attempt,
         "lane": job.lane,

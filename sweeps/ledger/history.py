@@ -14,6 +14,8 @@ from trainables.storage.atomic import write_whole
 from trainables.storage.layout import TRIALS_FILE
 
 DROPPED = "checkpoints_dropped"  # its `checkpoints` each have `trial_id` and `step`
+PAUSED = "trial_paused"  # its `trial` is the record so far
+GO_ON = "trials_go_on"  # its `trial_ids` are the paused trials that are trained to the end
 
 
 def ended_trials(events: Sequence[Event]) -> list[TrialRecord]:
@@ -43,6 +45,8 @@ class Past:
     Attributes:
         ended: Their records, as in `trials.jsonl`.
         unfinished: Search trials that were proposed and never ended. They run first, under their old ids.
+        paused: Records of search trials that paused and have not ended, by id.
+        going_on: Those of them that were chosen to go on, best first.
         submitted: The highest number of a search trial's id so far.
         contenders: Settings under confirmation, the best of the search first; empty until they are chosen.
         device_hours: Cost of all starts, as far as the ledger records it.
@@ -50,6 +54,8 @@ class Past:
 
     ended: list[TrialRecord] = field(default_factory=list)
     unfinished: list[TrialSpec] = field(default_factory=list)
+    paused: dict[str, TrialRecord] = field(default_factory=dict)
+    going_on: tuple[str, ...] = ()
     submitted: int = 0
     contenders: tuple[str, ...] = ()
     device_hours: float = 0.0
@@ -66,9 +72,13 @@ def past_of(events: list[Event]) -> Past:
     specs = {spec.trial_id: spec for spec in proposed if spec.kind == "search"}
     searched = specs.keys() | {record["trial_id"] for record in ended if record["kind"] == "search"}
     done = {record["trial_id"] for record in ended}
+    paused = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == PAUSED}
+    chosen = [trial_id for event in events if event["event"] == GO_ON for trial_id in event["trial_ids"]]
     return Past(
         ended=ended,
-        unfinished=[spec for trial_id, spec in specs.items() if trial_id not in done],
+        unfinished=[spec for trial_id, spec in specs.items() if trial_id not in done | paused.keys()],
+        paused={trial_id: record for trial_id, record in paused.items() if trial_id not in done},
+        going_on=tuple(dict.fromkeys(trial_id for trial_id in chosen if trial_id not in done)),
         # The highest number, not the count: the ledger may have lost a line, and no id may be given twice.
         submitted=max((int(trial_id.removeprefix("t")) for trial_id in searched), default=0),
         contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),

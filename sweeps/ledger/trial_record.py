@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
+from trainables.config.trial_spec import TrialSpec
 from trainables.diagnostics.finding import Finding
 
 Areas = dict[str, dict[str, Any]]
 """Summary of each held-out area by name: `nll` and the metrics of its scorers."""
 
 
-State = Literal["complete", "pruned", "diverged", "failed", "interrupted"]
+State = Literal["complete", "pruned", "diverged", "failed", "interrupted", "paused"]
 
 
 class CheckpointRecord(TypedDict):
@@ -34,7 +35,8 @@ class TrialRecord(TypedDict):
     """A trial that has ended: a line of `trials.jsonl`, and `trial` in the ledger's `trial_ended`.
 
     Attributes:
-        state: How it ended. An interrupted trial never gets into `trials.jsonl`: a resumed sweep trains it again.
+        state: How it ended. An interrupted or paused trial never gets into `trials.jsonl`: it is resumed, or ended as
+            pruned where it paused.
         replicate_of: The search trial whose setting this trial repeats.
         fraction: Part of the training set in its epoch.
         params: Hyper-parameters as trained; `drawn` holds those that the sampler proposed and the trial adjusted.
@@ -65,9 +67,15 @@ class TrialRecord(TypedDict):
     predicted: NotRequired[float | None]
 
 
+def spec_of(record: TrialRecord) -> TrialSpec:
+    """The spec of a trial's record."""
+    fields: dict[str, Any] = {name: value for name, value in record.items() if name in TrialSpec.model_fields}
+    return TrialSpec(**fields)
+
+
 @dataclass(frozen=True)
 class StoppedTrials:
-    """Trials that the pruner has stopped. The pruner writes; the recorder and the search read.
+    """Trials that were stopped or paused. The pruner and the search write; the recorder and the search read.
 
     Attributes:
         predictions: Final objective that each trial would have reached, by trial id, nats a token.

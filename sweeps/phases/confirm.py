@@ -87,7 +87,7 @@ def _state(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) ->
     steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
     replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)
     found = tuple(replicate_of(record, steps[record["replicate_of"] or ""], weights) for record in replicates)
-    return State(contenders, sweep.config.seed, found, rules)
+    return State(contenders, sweep.config.search_seed(sweep.config.search.seeds), found, rules)
 
 
 def best_step(checkpoints: Sequence[CheckpointRecord], weights: dict[str, float]) -> int:

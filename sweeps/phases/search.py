@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
+from sweeps.config.pausing import PAUSE_AT, epochs_to_train
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.cluster import NAMESPACE
 from sweeps.lanes.lanes import Lanes
-from sweeps.ledger.trial_record import Areas
+from sweeps.ledger.history import GO_ON
+from sweeps.ledger.trial_record import Areas, TrialRecord, spec_of
 from sweeps.search.optuna_search import METRIC, Beginning, Launch, NeverRestored, SweepSearch
+from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.tell import as_trials
 from sweeps.search.tune_trial import SweepTrial
 from sweeps.search.warm_start import read_warm_start
-from trainables.evaluation.objective import objective
+from trainables.diagnostics.finding import Finding
+from trainables.evaluation.objective import objective, objectives_by_step
 
 EPOCH_POINTS = 100  # `epoch_percent` counts to it
+WAIT_SECONDS = 5.0
 
 
 def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None:
@@ -32,7 +38,8 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None
     trials = sweep.config.search.trials - len(sweep.past.searched)
     if trials <= 0:
         return
-    supervisor.expect(trials)
+    whole = epochs_to_train(sweep.config.search.trials) / sweep.config.search.trials if sweep.config.trials_pause else 1
+    supervisor.expect(trials, trials * whole)
     search = make_search(sweep, supervisor, baseline)
     try:
         make_tuner(sweep.config, supervisor, search, trials).fit()
@@ -53,6 +60,10 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
         supervisor.say(source.words())
         sweep.ledger.append("warm_start", **source.summary())
     history = [trial for source in earlier for trial in source.trials]
+    paused = PausedTrials.of_past(past, config.heldout.weights)
+    paused_records = paused.with_predictions(past.paused.values())
+    for record in paused_records:
+        supervisor.progress.add(spec_of(record))
     return SweepSearch(
         config,
         base_objective,
@@ -64,14 +75,49 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
             },
             on_submitted=supervisor.submitted,
             room=lambda: supervisor.lanes.up * supervisor.slots,
+            on_chosen=lambda chosen, others: let_go_on(sweep, supervisor, chosen, others),
         ),
         Beginning(
             points=sweep.plan.seed_points,
-            history=[*history, *as_trials(past.ended, config, base_objective, history)],
+            history=[*history, *as_trials([*past.ended, *paused_records], config, base_objective, history)],
             unfinished=past.unfinished,
             submitted=past.submitted,
+            left=config.search.trials - len(past.searched) - len(past.paused),
+            paused=paused,
         ),
         stopped=sweep.stopped,
+    )
+
+
+def let_go_on(sweep: Sweep, supervisor: Supervisor, chosen: list[str], others: dict[str, float]) -> None:
+    """Records which paused trials go on, and ends the others where they paused.
+
+    Args:
+        sweep: The sweep.
+        supervisor: Its recorder has the paused trials.
+        chosen: Those that go on, best first.
+        others: Predicted final objective of every other one, nats a token.
+    """
+    # Tune may hear of a pause before the recorder does.
+    recorder = supervisor.recorder
+    new = [trial_id for trial_id in (*chosen, *others) if trial_id not in recorder.paused]
+    while not recorder.wait_for(new, WAIT_SECONDS):
+        recorder.check()
+    sweep.ledger.append(GO_ON, trial_ids=chosen)
+    supervisor.say(f"{len(chosen)} of {len(chosen) + len(others)} paused trials go on: {', '.join(chosen)}")
+    for trial_id, predicted in others.items():
+        recorder.stop_paused(trial_id, predicted, _behind(recorder.paused, chosen, trial_id, sweep.config))
+
+
+def _behind(paused: Mapping[str, TrialRecord], chosen: list[str], trial_id: str, config: SweepConfig) -> Finding:
+    weights, record = config.heldout.weights, paused[trial_id]
+    score, last = ([*objectives_by_step(paused[name], weights).values()][-1] for name in (trial_id, chosen[-1]))
+    return Finding(
+        rule="not_among_best",
+        severity="info",
+        step=record["steps"],
+        evidence={"score": score, "last_chosen": chosen[-1], "score_of_last_chosen": last, "went_on": len(chosen)},
+        advice=f"{len(chosen)} trials had a lower held-out loss after {PAUSE_AT:.0%} of the epoch and went on",
     )
 
 
@@ -92,7 +138,7 @@ def make_tuner(config: SweepConfig, supervisor: Supervisor, search: SweepSearch,
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=make_trial_scheduler(config),
-            num_samples=trials,
+            num_samples=2 * trials if config.trials_pause else trials,  # the rest of a paused trial is one for Tune
             max_concurrent_trials=trials if lanes.grows else len(lanes.threads) * supervisor.slots,
             reuse_actors=True,
         ),
@@ -109,7 +155,7 @@ def make_tuner(config: SweepConfig, supervisor: Supervisor, search: SweepSearch,
 
 def make_trial_scheduler(config: SweepConfig) -> TrialScheduler:
     """Makes Tune's scheduler, which may stop trials early."""
-    # None that pauses or perturbs a trial is offered: a trial is one epoch with one LR schedule.
+    # None of Tune's that pauses or perturbs a trial: its actor would stay. A trial is one epoch with one LR schedule.
     match config.search.trial_scheduler:
         case "asha":
             return AsyncHyperBandScheduler(
@@ -123,7 +169,7 @@ def make_trial_scheduler(config: SweepConfig) -> TrialScheduler:
                 grace_period=EPOCH_POINTS // 4,
                 min_samples_required=2,
             )
-        case "none" | "evidence":  # `sweeps.pruning.pruner` works outside Tune
+        case "none" | "evidence" | "pause":  # these work outside Tune
             return FIFOScheduler()
 
 
@@ -137,11 +183,11 @@ class CancelEndedTrials(NeverRestored, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # Tune calls this, too, for a trial that its scheduler stopped. For one that has ended, `cancel` does nothing.
-        self.lanes.cancel(trial.config["spec"]["trial_id"], "pruned")
+        self.lanes.cancel(trial.config["job_id"], "pruned")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         # The Tune actor died too often. Without this the lane would go on with a trial that Tune has given up.
-        self.lanes.cancel(trial.config["spec"]["trial_id"], "failed")
+        self.lanes.cancel(trial.config["job_id"], "failed")
 
 
 class StopAll(NeverRestored, tune.Stopper):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
+from sweeps.ledger.trial_record import StoppedTrials, TrialRecord, spec_of
 from sweeps.pruning.decision import AT_ONCE, DOMINATED, Decision, decide, predicted_final
 from sweeps.pruning.finding import dominated_finding
 from sweeps.pruning.trial_curve import TrialCurve, read_curve
@@ -148,7 +148,7 @@ class Pruner:
             siblings = [curve for other_id, curve in curves.items() if other_id != trial_id]
             decision = decide(curves[trial_id], finished, siblings)
             if decision.stop and decision.rule not in AT_ONCE:  # the training loop ends these itself, as diverged
-                self._stop(trial_id, curves[trial_id], finished, decision)
+                self._stop(jobs[trial_id]["job_id"], curves[trial_id], finished, decision)
 
     def _is_prunable(self, spec: TrialSpec, job: JobStatus) -> bool:
         """Whether this is a search trial that runs, has reported in this attempt, and has not been stopped."""
@@ -165,7 +165,8 @@ class Pruner:
             self.store.fetch_curve(trial_id)
             self._fetched[trial_id] = reported
 
-    def _stop(self, trial_id: str, curve: TrialCurve, finished: list[TrialCurve], decision: Decision) -> None:
+    def _stop(self, job_id: str, curve: TrialCurve, finished: list[TrialCurve], decision: Decision) -> None:
+        trial_id = curve.trial_id
         # The prediction comes before the cancellation: the recorder and the search look for it when the trial ends.
         predicted = self.stopped.predictions[trial_id] = predicted_final(curve, finished, self._base_objective)
         evidence = _plain(decision.evidence)
@@ -175,7 +176,7 @@ class Pruner:
         self.ledger.append(
             "trial_stopped", trial_id=trial_id, rule=decision.rule, predicted=predicted, evidence=evidence
         )
-        self.lanes.cancel(trial_id, "pruned")
+        self.lanes.cancel(job_id, "pruned")
 
     # The base model is scored before the first trial starts and after this object is made, so both are read on use.
     @cached_property
@@ -218,8 +219,7 @@ class Pruner:
         return list(self._finished.values())
 
     def _finished_curve(self, record: TrialRecord) -> TrialCurve:
-        fields: dict[str, Any] = {name: value for name, value in record.items() if name in TrialSpec.model_fields}
-        reading = self._begin(TrialSpec(**fields), 0)
+        reading = self._begin(spec_of(record), 0)
         reading.read_on(self._file(record["trial_id"]))
         points = objectives_by_step(record, self.config.heldout.weights)
         return reading.curve(points, points[max(points)])

@@ -8,23 +8,28 @@ mid-run loss as COMPLETE and leaves NaN and interrupted trials RUNNING for ever.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from sweeps.config.pausing import PAUSE_AT, pauses
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
+from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import as_trials, outcome_of
+from sweeps.search.tell import PAUSED, as_trials, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
+from trainables.lane.trial_parts import rest_id
 from trainables.optim.lr_schedule import cap_floor
 
 METRIC = "objective"
@@ -45,6 +50,8 @@ class Beginning:
     history: Sequence[FrozenTrial] = ()  # finished trials, of earlier sweeps (`warm_start`) and then of this one
     unfinished: Sequence[TrialSpec] = ()  # trials that did not end; they come first, under their old ids
     submitted: int = 0  # trials that earlier starts proposed
+    left: int | None = None  # trials to propose, `unfinished` included; None for all that `submitted` leaves
+    paused: PausedTrials = field(default_factory=PausedTrials)  # of earlier starts
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class Launch:
     trial_config: dict[str, Any]  # Tune's config of every trial, without its `spec`
     on_submitted: Callable[[TrialSpec], None]  # called with each spec, before Tune gets it
     room: Callable[[], int] | None = None  # number of trials that can be trained at once now; None for no limit
+    # Called once all trials have paused or ended: the ids of those that go on, and of the others with their predicted
+    # final objectives.
+    on_chosen: Callable[[list[str], dict[str, float]], None] = lambda chosen, others: None
 
 
 class SweepSearch(NeverRestored, OptunaSearch):
@@ -81,6 +91,12 @@ class SweepSearch(NeverRestored, OptunaSearch):
         self.base_objective = base_objective
         self.launch = launch
         self.unfinished, self.next_number = list(beginning.unfinished), submitted + 1
+        new = config.search.trials - submitted + len(self.unfinished)
+        self.left = new if beginning.left is None else beginning.left
+        self.paused = beginning.paused
+        self._specs: dict[str, TrialSpec] = {}  # by Tune's id of the trial
+        self._points: defaultdict[str, dict[float, float]] = defaultdict(dict)  # objective by fraction of the epoch
+        self._untold: list[str] = []  # Tune's ids of paused trials of which Optuna has not been told
         self.predictions = (stopped or StoppedTrials()).predictions
         self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
         super().__init__(
@@ -104,23 +120,56 @@ class SweepSearch(NeverRestored, OptunaSearch):
         assert self._ot_study is not None
         return self._ot_study
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """Returns the next trial's Tune config; None while every slot has a trial."""
-        running = len(self._ot_trials) - len(self._completed_trials)
+    def suggest(self, trial_id: str) -> Any:
+        """Returns the Tune config of the next trial, or of the rest of a paused one.
+
+        None while every slot has a trial, or while a trial runs that may be among the best; "FINISHED" at the end.
+        """
+        running = len(self._specs) - len(self._completed_trials)
         # Never None while nothing runs: Tune would take that for the end of the search.
         if self.launch.room and running >= max(1, self.launch.room()):
             return None
+        if self.left > 0:
+            self.left -= 1
+            return self._suggest_new(trial_id)
+        if self.paused.specs:
+            if running:
+                return None
+            self._choose()
+        return self._suggest_rest(trial_id) if self.paused.going_on else Searcher.FINISHED
+
+    def _suggest_new(self, trial_id: str) -> dict[str, Any]:
         if trial_id not in self._ot_trials:
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
-        self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
         self.launch.on_submitted(spec)
-        return {**self.launch.trial_config, "spec": spec.model_dump()}
+        pause = self.config.trials_pause and pauses(_number(spec), self.config.search.trials)
+        return self._launched(trial_id, spec, spec.trial_id, PAUSE_AT if pause else None)
+
+    def _suggest_rest(self, trial_id: str) -> dict[str, Any]:
+        spec = self.paused.going_on.pop(0)
+        # Optuna can't change what it was told of the trial's first part: the end is another observation of its setting.
+        drawn = {**spec.params, **(spec.drawn or {})}
+        self.study.enqueue_trial({name: value for name, value in drawn.items() if name in self.distributions})
+        self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
+        return self._launched(trial_id, spec, rest_id(spec.trial_id), None)
+
+    def _launched(self, trial_id: str, spec: TrialSpec, job_id: str, pause_at: float | None) -> dict[str, Any]:
+        self._specs[trial_id] = spec
+        self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
+        return {**self.launch.trial_config, "spec": spec.model_dump(), "job_id": job_id, "pause_at": pause_at}
+
+    def _choose(self) -> None:
+        chosen = self.paused.choose(self.config.search.trials)
+        others = {trial_id: self.paused.predicted(trial_id) for trial_id in self.paused.specs}
+        self.paused.specs.clear()
+        self.launch.on_chosen(chosen, others)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Reports a held-out point as an intermediate value of Optuna's trial, by step."""
         if trial_id not in self._completed_trials and math.isfinite(result[METRIC]):
             self._ot_trials[trial_id].report(result[METRIC], result["step"])
+            self._points[trial_id][result["fraction"]] = result[METRIC]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells Optuna how a trial ended, once; see `sweeps.search.tell`."""
@@ -128,13 +177,34 @@ class SweepSearch(NeverRestored, OptunaSearch):
             return
         self._completed_trials.add(trial_id)
         trial, end = self._ot_trials[trial_id], {} if error or result is None else result
-        predicted = self.predictions.get(trial.user_attrs.get("trial_id", ""), end.get("predicted"))
+        spec = self._specs[trial_id]
+        if end.get("state") == "paused":
+            self.paused.add(spec, end[METRIC])
+            self._untold.append(trial_id)
+            self._tell_paused()
+            return
+        if end.get("state") == "complete" and spec.trial_id not in self.paused.scores:
+            self.paused.complete(spec.trial_id, {**self._points[trial_id], 1.0: end[METRIC]})
+        predicted = self.predictions.get(spec.trial_id, end.get("predicted"))
         so_far = self.study.get_trials(deepcopy=False)
         outcome = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
         # Attributes first: Optuna refuses to change a trial that has been told.
         for name, value in outcome.attrs.items():
             trial.set_user_attr(name, value)
         self.study.tell(trial, outcome.value, state=outcome.state)
+        self._tell_paused()
+
+    def _tell_paused(self) -> None:
+        # Not while a trial runs that never pauses: what its rest brings is what a paused trial's prediction needs, and
+        # values told before and after would not compare.
+        running = self._specs.keys() - self._completed_trials
+        if any(_number(self._specs[trial_id]) == 1 for trial_id in running):
+            return
+        for trial_id in self._untold:
+            trial = self._ot_trials[trial_id]
+            trial.set_user_attr(PAUSED, True)
+            self.study.tell(trial, self.paused.predicted(self._specs[trial_id].trial_id))
+        self._untold.clear()
 
     def close(self) -> None:
         """Tells Optuna FAIL for every trial without an end, so that none stays RUNNING in the study."""
@@ -145,12 +215,17 @@ class SweepSearch(NeverRestored, OptunaSearch):
         params, adjusted = cap_floor({**fixed_params(self.config), **drawn})
         self.next_number += 1
         trial_id = f"t{self.next_number - 1:04d}"
-        return TrialSpec(trial_id=trial_id, seed=self.config.seed, params=params, drawn=adjusted)
+        seed = self.config.search_seed(self.next_number - 1)
+        return TrialSpec(trial_id=trial_id, seed=seed, params=params, drawn=adjusted)
 
     # Tune's own checkpoints of the search are empty: a sweep resumes from the ledger.
     def save(self, checkpoint_path: str) -> None: ...
 
     def restore(self, checkpoint_path: str) -> None: ...
+
+
+def _number(spec: TrialSpec) -> int:
+    return int(spec.trial_id.removeprefix("t"))
 
 
 def tell_replicates(config: SweepConfig, records: Sequence[TrialRecord], base_objective: float) -> None:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.history import past_of
 from sweeps.ledger.ledger import EPOCH, Event
+from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.search_space import Distribution, distributions
 from sweeps.search.tell import TrialOutcome, as_trials, frozen
 from trainables.config.trial_spec import TrialSpec
@@ -53,7 +54,9 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
     past, space = past_of(events), distributions(config)
     baseline = next(event["areas"] for event in events if event["event"] == "baseline")
     history = _warm_trials(events, space)
-    ended = as_trials(past.ended, config, objective(baseline, config.heldout.weights), history)
+    weights = config.heldout.weights
+    paused = PausedTrials.of_past(past, weights).with_predictions(past.paused.values())
+    ended = as_trials([*past.ended, *paused], config, objective(baseline, weights), history)
     # Into another file first, so that a crash leaves the old study.
     rebuilt = f".{STUDY_FILE}.rebuilt"
     (config.folder / rebuilt).unlink(missing_ok=True)

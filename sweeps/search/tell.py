@@ -2,7 +2,8 @@
 
     complete            -> COMPLETE, the last checkpoint's objective
     diverged            -> COMPLETE, the base model's objective (gain 0); the true value, if any, in `user_attrs`
-    pruned              -> COMPLETE, its predicted final, marked `pruned` in `user_attrs`; never a mid-epoch value
+    pruned, paused      -> COMPLETE, its predicted final, marked so in `user_attrs`; never a mid-epoch value. The rest
+                           of a paused trial that went on is an observation of its own
     failed, interrupted -> FAIL
     replicate           -> like any other trial, with the setting that it repeats: a repeated observation
     subset              -> nothing: fewer samples are another objective
@@ -25,7 +26,7 @@ from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import Distribution, distributions
 from trainables.evaluation.objective import objectives_by_step
 
-PRUNED, DIVERGED = "pruned", "diverged_objective"
+PRUNED, PAUSED, DIVERGED = "pruned", "paused", "diverged_objective"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ def outcome_of(
         return TrialOutcome(TrialState.COMPLETE, base_objective, {DIVERGED: str(math.nan if last is None else last)})
     if state == "complete" and last is not None and math.isfinite(last):
         return TrialOutcome(TrialState.COMPLETE, last)
-    if state in ("pruned", "running"):
+    if state in ("pruned", "paused", "running"):
         # COMPLETE: the Gaussian process ignores Optuna's state PRUNED and would propose the setting again. The worst
         # objective, because the base model's would be a cliff where there is none.
         known = predicted is not None and math.isfinite(predicted)
-        return TrialOutcome(TrialState.COMPLETE, predicted if known else worst(before, base_objective), {PRUNED: True})
+        mark = PAUSED if state == "paused" else PRUNED
+        return TrialOutcome(TrialState.COMPLETE, predicted if known else worst(before, base_objective), {mark: True})
     return TrialOutcome(TrialState.FAIL, None)
 
 
@@ -72,7 +74,7 @@ def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
         for trial in trials
         if trial.state == TrialState.COMPLETE
         and trial.value is not None
-        and not {PRUNED, DIVERGED} & trial.user_attrs.keys()
+        and not {PRUNED, PAUSED, DIVERGED} & trial.user_attrs.keys()
     ]
     return max(values, default=base_objective)
 

@@ -23,7 +23,7 @@ class SweepTrial(tune.Trainable):
     # still starting when a free one takes its trial over. `sweeps.phases.search.CancelEndedTrials` cancels it.
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Submits the trial of `config["spec"]` to the dispatcher of `config["lanes"]`."""
+        """Submits the trial of `config["spec"]` as job `config["job_id"]` to the dispatcher of `config["lanes"]`."""
         self.dispatcher = ray.get_actor(config["lanes"], config["namespace"])
         self._submit(config)
 
@@ -50,9 +50,9 @@ class SweepTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     def _submit(self, config: dict[str, Any]) -> None:
-        self.work = {**config["work"], "spec": config["spec"]}
-        self.job_id, self.last_seq = config["spec"]["trial_id"], 0
-        self.last = {"objective": float("nan"), "step": 0, "epoch_percent": 0}
+        self.work = {**config["work"], "spec": config["spec"], "pause_at": config["pause_at"]}
+        self.job_id, self.last_seq = config["job_id"], 0
+        self.last = {"objective": float("nan"), "step": 0, "fraction": 0.0, "epoch_percent": 0}
         ray.get(self.dispatcher.submit.remote(self.job_id, self.work))
 
     def _last_point(self, end: JobEnd) -> dict[str, Any]:
@@ -63,5 +63,10 @@ class SweepTrial(tune.Trainable):
     def _relay(self, report: AreasReport) -> dict[str, Any]:
         self.last_seq = report["seq"]
         percent = int(100 * report["fraction"])
-        self.last = {"objective": report["objective"], "step": report["step"], "epoch_percent": percent}
+        self.last = {
+            "objective": report["objective"],
+            "step": report["step"],
+            "fraction": report["fraction"],
+            "epoch_percent": percent,
+        }
         return {**self.last, "state": "running", "done": False}

@@ -18,6 +18,7 @@ class Work(TypedDict, total=False):
     do: Required[Literal["trial", "baseline", "sealed", "base_losses", "slots"]]
     spec: dict[str, Any]
     baseline: Areas
+    pause_at: float | None  # fraction of the epoch after which the trial ends as paused, to be resumed by another job
     slots: int  # trials on one copy of the base model; 1 where the trial must be trained with no other
     area: str
     trial: dict[str, Any] | None
@@ -174,6 +175,7 @@ class Point(TypedDict):
 class JobStatus(LatestReport, total=False):
     """A job in the live view."""
 
+    job_id: Required[str]
     state: Required[Literal["queued", "running", "ended"]]
     attempt: Required[int]
     lane: Required[str | None]

@@ -34,7 +34,8 @@ class TrialJob:
 
     Args:
         lane_state: The warm lane.
-        work: `{"do": "trial", "spec", "baseline"}`; "baseline" has the base model's summary of each area.
+        work: `{"do": "trial", "spec", "baseline", "pause_at"}`; "baseline" has the base model's summary of each area,
+            "pause_at" is the fraction of the epoch at which the trial pauses, None or missing for the whole epoch.
         report: Called with the trial's reports.
         should_stop: Asked before every step.
     """
@@ -50,7 +51,13 @@ class TrialJob:
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
         hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption)
         self.trial_run = TrialRun(
-            lane_state.data, self.spec, lane_state.settings, hooks, lane_state.world, lane_state.base_losses()
+            lane_state.data,
+            self.spec,
+            lane_state.settings,
+            hooks,
+            lane_state.world,
+            lane_state.base_losses(),
+            work.get("pause_at"),
         )
         self.steps = self.trial_run.epoch.steps
         self.writes = lane_state.world.rank == 0

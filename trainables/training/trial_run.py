@@ -13,7 +13,7 @@ from torch import nn
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
-from trainables.data.epoch import epoch_order, plan_epoch, split_for_worker, step_indices
+from trainables.data.epoch import checkpoint_steps, epoch_order, plan_epoch, split_for_worker, step_indices
 from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import make_schedule
@@ -22,7 +22,7 @@ from trainables.optim.workers import SOLO, World
 from trainables.reliability.preemption import Preemption
 from trainables.training.curve_recorder import CurveRecorder, StepRecord
 
-State = Literal["complete", "diverged", "stopped", "preempted"]
+State = Literal["complete", "diverged", "stopped", "preempted", "paused"]
 
 # A worker's vote before a step; the highest of all workers' votes counts.
 CONTINUE, CHECK_PREEMPTION, STOP = 0, 1, 2
@@ -56,8 +56,8 @@ class Outcome:
     """How a trial's training ended.
 
     Attributes:
-        state: "complete", "diverged" (found at a report point: the result is not usable), "stopped" (on request) or
-            "preempted" (the lane's node goes away; the resume state is saved).
+        state: "complete", "diverged" (found at a report point: the result is not usable), "stopped" (on request),
+            "preempted" (the lane's node goes away) or "paused" (as asked); the last two saved a resume state.
         steps: Optimizer steps done.
         steps_planned: Optimizer steps of the epoch.
         samples_seen: Samples trained on, each once.
@@ -85,6 +85,7 @@ class TrialRun:
         hooks: Destinations of curve and checkpoints, and the stop signal.
         world: The workers that share the trial.
         base_losses: The base model's losses on `data`, recorded with the trial's; None if unknown.
+        pause_at: Fraction of the epoch; the trial ends as paused after the checkpoint there. None to train to the end.
 
     Attributes:
         training, lora: The config's sections with the trial's params.
@@ -96,6 +97,7 @@ class TrialRun:
 
     Raises:
         UserError: The LR schedule does not fit the params or the number of steps.
+        ValueError: No checkpoint is written at `pause_at`.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class TrialRun:
         hooks: Hooks,
         world: World = SOLO,
         base_losses: BaseLosses | None = None,
+        pause_at: float | None = None,
     ) -> None:
         self.spec = spec
         self.hooks = hooks
@@ -119,6 +122,7 @@ class TrialRun:
         self._order = epoch_order(len(data), spec.seed, spec.fraction)
         self.epoch = plan_epoch(len(self._order), self.training, world.size)
         self._schedule = make_schedule(spec.params, self.training.schedule, self.epoch.steps)
+        self._pause_step = None if pause_at is None else self._checkpoint_to_pause_at(pause_at)
         self._curve = CurveRecorder(self._schedule, self.training.max_grad_norm, world, base_losses)
 
     def resume_from(self, step: int, state: dict[str, torch.Tensor], curve: Sequence[Mapping[str, Any]]) -> None:
@@ -148,6 +152,8 @@ class TrialRun:
 
     def requested_end(self) -> State | None:
         """Whether the trial must end before the next step, and how. Collective: all workers call it together."""
+        if self._pause_step is not None and self.step >= self._pause_step:
+            return "paused"
         preemption = self.hooks.preemption
         # One collective for both questions: workers' clocks and stop flags differ, and all must act on the same step.
         vote = STOP if self.hooks.should_stop() else CHECK_PREEMPTION if preemption.is_due else CONTINUE
@@ -177,6 +183,14 @@ class TrialRun:
         """Hand the steps since the last report to the hooks. The trial waits for its device here."""
         if records := self._curve.flush():
             self.hooks.steps(records)
+
+    def _checkpoint_to_pause_at(self, fraction: float) -> int | None:
+        steps = self.epoch.steps
+        (step,) = checkpoint_steps([fraction], steps)
+        if step not in self.epoch.checkpoints:
+            raise ValueError(f"a trial can pause at a checkpoint only, step {step} is none: {self.epoch.checkpoints}")
+        # During warm-up a score says little of the setting, and after the last step there is nothing to pause.
+        return step if self._schedule.warmup_steps < step < steps else None
 
     def outcome(self, state: State) -> Outcome:
         done, epoch, curve = self.step, self.epoch, self._curve

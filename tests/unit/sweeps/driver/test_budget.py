@@ -53,8 +53,10 @@ def test_the_forecast_is_what_was_spent_and_the_measured_speed_for_the_rest():
 
 def test_a_running_trial_counts_by_its_part_of_the_epoch():
     jobs = {
-        "t1": {"state": "ended", "step": 10, "steps": 10},
-        "t2": {"state": "running", "step": 5, "steps": 20},
-        "t3": {"state": "queued"},
+        "t1": {"state": "ended", "step": 10, "steps": 10, "end": {"state": "complete"}},
+        "t2": {"state": "running", "step": 5, "steps": 20, "end": None},
+        "t3": {"state": "queued", "end": None},
+        "t4": {"state": "ended", "step": 5, "steps": 20, "end": {"state": "paused"}},
+        "t5": {"state": "ended", "step": 5, "steps": 20, "end": {"state": "pruned"}},
     }
-    assert trials_done(jobs) == 1.25
+    assert trials_done(jobs) == 2.5

@@ -21,16 +21,17 @@ class Screen:
         self.now, self.text = 0.0, io.StringIO()
         console = Console(file=self.text, force_terminal=terminal, width=160, color_system=None)
         self.progress = Progress(console, Budget(1, None, clock=lambda: self.now), clock=lambda: self.now)
-        self.progress.trials = 2
+        self.progress.trials, self.progress.epochs = 2, 2.0
         for trial in ("t0", "t1"):
             self.progress.add(TrialSpec(trial_id=trial, seed=0, params=PARAMS))
 
     def show(self, *notices: dict[str, str], **jobs: dict[str, Any]) -> None:
+        jobs = {trial: {"job_id": trial, **job} for trial, job in jobs.items()}
         self.progress.show({"jobs": jobs, "lanes": {}, "notices": list(notices)})
 
     def row(self, trial: str, job: dict[str, Any]) -> dict[str, str]:
         """What the live table shows of a trial, by column."""
-        table = self.progress._table({trial: job}, "")
+        table = self.progress._table({trial: {"job_id": trial, **job}}, "")
         return {str(column.header): str(next(iter(column.cells))) for column in table.columns}
 
 

@@ -9,6 +9,7 @@ from sweeps.driver.budget import Budget
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.recorder import Recorder
 from sweeps.folder.sweep_store import SweepStore
+from sweeps.ledger.history import Past
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.trial_record import StoppedTrials
 from trainables.config.trial_spec import TrialSpec
@@ -40,7 +41,7 @@ class Lanes:
 
 def recorder_of(lanes, folder, stopped=StoppedTrials()):  # noqa: B008 - nothing is added to it
     store, ledger, budget = SweepStore(WorkingCopy(folder)), Ledger(folder), Budget(1, None, before_hours=0.5)
-    sweep = SimpleNamespace(store=store, ledger=ledger, budget=budget, stopped=stopped)
+    sweep = SimpleNamespace(store=store, ledger=ledger, budget=budget, stopped=stopped, past=Past())
     return Recorder(sweep, lanes, CheckpointCleaner(store, ledger, 5, {}))
 
 

@@ -65,8 +65,8 @@ def record(trial, final):
     return {**trial.model_dump(), "state": "complete", "checkpoints": [point]}
 
 
-def job(step, **more):
-    return {"state": "running", "attempt": 1, "step": step, "points": [], **more}
+def job(step, job_id="t99", **more):
+    return {"job_id": job_id, "state": "running", "attempt": 1, "step": step, "points": [], **more}
 
 
 def finished(config, count=8):

@@ -40,6 +40,7 @@ def ledger(config):
 def record(spec, state, values=(), **more):
     checkpoints = [{"step": 8 * (n + 1), "path": "p", "areas": {"home": {"nll": v}}} for n, v in enumerate(values)]
     names = ("trial_id", "kind", "replicate_of", "seed", "params", "drawn")
+    more |= {"steps": 16, "steps_planned": 16}
     return {**{n: getattr(spec, n) for n in names}, "state": state, "checkpoints": checkpoints, "findings": [], **more}
 
 
@@ -63,7 +64,7 @@ def search_of(config, ledger, history=()):
 def end(search, ledger, spec, tune_id, state, values=(), **more):
     """A trial ends: the ledger and Optuna are told."""
     for number, value in enumerate(values):
-        search.on_trial_result(tune_id, {"state": "running", "objective": value, "step": 8 * (number + 1)})
+        search.on_trial_result(tune_id, {"state": "running", "objective": value, "step": 8 * (number + 1), "fraction": (number + 1) / 2})
     ledger.append("trial_ended", trial=record(spec, state, values, **more))
     search.on_trial_complete(tune_id, {"state": state, "objective": values[-1] if values else float("nan"), "step": 8})
 

@@ -45,7 +45,7 @@ def search(config, start):
 
 
 def result(state, objective=math.nan, step=10, **more):
-    return {"state": state, "objective": objective, "step": step, **more}
+    return {"state": state, "objective": objective, "step": step, "fraction": step / 10, **more}
 
 
 def study(config):

@@ -9,7 +9,8 @@ import ray
 from sweeps.lanes.dispatcher import Dispatcher
 from sweeps.search.tune_trial import SweepTrial
 
-CONFIG = {"lanes": "dispatcher", "namespace": "sweeps", "work": {"do": "trial"}, "spec": {"trial_id": "t0002"}}
+CONFIG = {"lanes": "dispatcher", "namespace": "sweeps", "work": {"do": "trial"}, "pause_at": None}
+CONFIG |= {"spec": {"trial_id": "t0002"}, "job_id": "t0002"}
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def dispatcher(monkeypatch):
 def test_an_actor_that_another_has_replaced_ends_without_its_trial_which_a_later_one_finds_under_way(dispatcher):
     """Tune removes the actor that it was starting for a trial when one that has become free takes the trial over."""
     started = SweepTrial(config=CONFIG)
-    free = SweepTrial(config={**CONFIG, "spec": {"trial_id": "t0001"}})
+    free = SweepTrial(config={**CONFIG, "spec": {"trial_id": "t0001"}, "job_id": "t0001"})
     assert free.reset(CONFIG)
     started.stop()
     assert dispatcher.queue.jobs["t0002"].state == "queued"

@@ -1,0 +1,64 @@
+"""Which trials pause, how many go on, and what is expected of the others."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeps.config.pausing import choose, epochs_to_train, pauses, predicted_final, trials_to_finish
+
+
+@pytest.mark.parametrize(
+    ("trials", "to_finish", "epochs"),
+    [
+        (1, 1, 1.0),
+        (4, 4, 4.0),
+        (5, 5, 5.0),
+        (6, 4, 4.5),
+        (7, 4, 4.75),
+        (8, 4, 5.0),
+        (12, 5, 6.75),
+        (16, 6, 8.5),
+        (24, 8, 12.0),
+        (32, 10, 15.5),
+        (64, 18, 29.5),
+    ],
+)
+def test_a_quarter_of_the_trials_and_two_more_are_trained_to_the_end(trials, to_finish, epochs):
+    assert trials_to_finish(trials) == to_finish
+    assert epochs_to_train(trials) == epochs
+    assert [number for number in range(1, trials + 1) if pauses(number, trials)] == (
+        list(range(2, trials + 1)) if to_finish < trials else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "finished", "trials", "chosen"),
+    [
+        ({"t2": 1.3, "t3": 1.1, "t4": 1.2, "t5": 1.4, "t6": 1.5}, 1, 6, ["t3", "t4", "t2"]),
+        ({"t2": 1.3, "t3": 1.1, "t4": 1.2, "t5": 1.4, "t6": 1.5}, 0, 6, ["t3", "t4", "t2", "t5"]),  # the first diverged
+        ({"t3": 1.1, "t2": 1.1}, 3, 6, ["t2"]),  # equal scores: the earlier
+        ({"t2": 1.3, "t3": 1.1}, 6, 6, ["t3"]),  # enough have finished: the best goes on all the same
+        ({"t2": math.nan, "t3": 9.0}, 1, 6, ["t3"]),
+        ({"t2": math.nan}, 1, 6, []),
+        ({}, 1, 6, []),
+    ],
+)
+def test_the_best_scores_go_on(scores, finished, trials, chosen):
+    assert choose(scores, finished, trials) == chosen
+
+
+@given(st.integers(6, 64), st.data())
+def test_none_that_goes_on_has_a_higher_score_than_one_that_does_not(trials, data):
+    scores = {f"t{n}": data.draw(st.floats(0.5, 4.0)) for n in range(2, trials + 1)}
+    chosen = choose(scores, 1, trials)
+    assert len(chosen) == trials_to_finish(trials) - 1
+    assert max(scores[name] for name in chosen) <= min(scores[name] for name in scores.keys() - set(chosen))
+
+
+@pytest.mark.parametrize(
+    ("falls", "final"), [({}, 1.5), ({"t1": 0.4}, 1.1), ({"t1": 0.4, "t5": 0.2}, 1.2), ({"t1": math.nan}, 1.5)]
+)
+def test_a_paused_trial_is_expected_to_fall_as_finished_ones_did(falls, final):
+    assert predicted_final(1.5, falls) == pytest.approx(final)
