@@ -62,6 +62,9 @@ class Work:
     longest_tokens: int  # of a training sample
     trials: float  # a trial on part of the training set counts as that part
     kept: int | None = None  # settings whose best checkpoint stays on the disk; None for every checkpoint of all
+    paused: int = 0  # trials that pause, each after its first checkpoint
+    stopped: int = 0  # those of them that do not go on
+    pause_at: float = 0.0  # fraction of the epoch at which they pause
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Forecast:
     sweep_flops: float  # all trials and the base model's scores
     device_hours: dict[str, float]  # for the sweep on one device, by the device's name
     memory_bytes: int | None  # peak of a device, for the longest batch; None where the model's shape isn't known
-    disk_bytes: int  # checkpoints that are kept, and the files of one running trial
+    disk_bytes: int  # checkpoints that are kept, the files of paused trials and of one that runs
+    paused_bytes: int = 0  # the paused trials' part of it
 
 
 def forecast(
@@ -90,9 +94,13 @@ def forecast(
     train = (FORWARD + BACKWARD[method]) * shape.parameters * work.train_tokens
     score = FORWARD * shape.parameters * work.heldout_tokens
     trial = float(train + score * work.checkpoints)
-    sweep = trial * work.trials + score
+    saved = (1 - work.pause_at) * train + score * (work.checkpoints - 1)  # by each trial that does not go on
+    sweep = trial * work.trials - saved * work.stopped + score
     hours = {name: sweep / speed / 3600 for name, speed in speeds.items()}
-    return Forecast(trial, sweep, hours, _memory(shape, work, training, method), _disk(shape, work))
+    # Each holds its checkpoint, and its state: weights and AdamW's two moments.
+    paused = FP32_BYTES * shape.trained * 4 * work.paused
+    disk = _disk(shape, work) + paused
+    return Forecast(trial, sweep, hours, _memory(shape, work, training, method), disk, paused)
 
 
 def _disk(shape: ModelShape, work: Work) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.config.pausing import PAUSE_AT, trials_to_finish
 from sweeps.config.sections import SUBSET_FRACTIONS
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
@@ -86,7 +87,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     model_path = resolve_model(config.model, MODELS_CACHE)
     weights = summarize_weights(model_path)
     data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
-    epoch = plan_epoch(data.train.samples, config.training, config.resources.workers_per_lane)
+    epoch = plan_epoch(data.train.samples, config.trial_training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
     warmup_steps = _warmup_steps(config, epoch.steps)
@@ -162,14 +163,18 @@ def _warmup_steps(config: SweepConfig, steps: int) -> tuple[int, int]:
 
 
 def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
+    trials = config.search.trials
     return Work(
         train_tokens=data.train.tokens,
         label_tokens=data.train.label_tokens,
         heldout_tokens=sum(area.tokens for area in data.areas.values()),
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
-        trials=config.search.trials + config.confirm.budget + config.more_data.trials,
+        trials=trials + config.confirm.budget + config.more_data.trials,
         kept=_kept(config),
+        paused=trials - 1 if config.trials_pause else 0,
+        stopped=trials - trials_to_finish(trials) if config.trials_pause else 0,
+        pause_at=PAUSE_AT,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from sweeps.config.pausing import PAUSE_AT, trials_to_finish
 from sweeps.config.sections import Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.datasets import SetPlan
@@ -47,6 +48,14 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     )
     space = ", ".join(f"{name} {range_words(value)}" for name, value in config.space.items().items())
     yield f"search    {config.search.trials} trials by {config.search.sampler}: {space}"
+    if config.trials_pause:
+        finish = trials_to_finish(config.search.trials)
+        yield (
+            f"pausing   every trial but the first pauses after {PAUSE_AT:.0%} of its epoch and is scored there; "
+            f"the best go on, so that {finish} are trained to the end"
+        )
+    if config.search.seeds > 1:
+        yield f"seeds     {config.search.seeds} in rotation, {config.seed} to {config.search_seed(config.search.seeds)}"
     if config.confirm.budget:
         yield f"confirm   up to {config.confirm.budget} replicates of settings that may be the best"
     if config.more_data.subsets:
@@ -64,7 +73,8 @@ def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
     )
     memory = "not known" if need.memory_bytes is None else f"about {need.memory_bytes / 2**30:,.1f} GiB a device"
     yield f"memory    {memory}"
-    yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running"
+    paused = f", {need.paused_bytes / 1e6:,.0f} MB of them of paused trials" if need.paused_bytes else ""
+    yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running{paused}"
 
 
 def _audit_lines(audit: dict[str, Any]) -> Iterator[str]:

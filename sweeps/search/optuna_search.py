@@ -46,7 +46,7 @@ class NeverRestored:
 class Beginning:
     """Where a search begins: at its first points, or where an earlier start of the sweep ended."""
 
-    points: Sequence[Params] = ()  # tried first, unless trials were submitted before
+    points: Sequence[Params] = ()  # tried first; those of trials that were submitted before are left out
     history: Sequence[FrozenTrial] = ()  # finished trials, of earlier sweeps (`warm_start`) and then of this one
     unfinished: Sequence[TrialSpec] = ()  # trials that did not end; they come first, under their old ids
     submitted: int = 0  # trials that earlier starts proposed
@@ -110,8 +110,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
         if self._ot_study is None:  # Ray sets up no study for an empty space, where everything is fixed
             self._setup_study("min")
         self.study.add_trials(beginning.history)
-        first = [spec.params | (spec.drawn or {}) for spec in self.unfinished]
-        for params in first or ([] if submitted else beginning.points):
+        unfinished = [spec.params | (spec.drawn or {}) for spec in self.unfinished]
+        for params in [*unfinished, *beginning.points[submitted:]]:
             self.study.enqueue_trial({name: value for name, value in params.items() if name in self.distributions})
 
     @property

@@ -38,6 +38,16 @@ def test_disk_holds_what_is_kept_and_what_a_running_trial_needs(kept, checkpoint
     assert forecast(SHAPE, work, TRAINING, "lora", DEVICES).disk_bytes == 100 * expected
 
 
+def test_paused_trials_save_steps_and_scores_and_hold_their_states():
+    work = dataclasses.replace(WORK, checkpoints=3, trials=8, paused=7, stopped=4, pause_at=0.25)
+    found = forecast(SHAPE, work, TRAINING, "full", DEVICES)
+    train, score = 6 * 1000 * 600, 2 * 1000 * 40
+    assert found.sweep_flops == 4 * (train + 3 * score) + 4 * (0.25 * train + score) + score
+    assert found.paused_bytes == 7 * 4 * 4 * 100
+    unpaused = forecast(SHAPE, dataclasses.replace(work, paused=0, stopped=0), TRAINING, "full", DEVICES)
+    assert found.disk_bytes - unpaused.disk_bytes == found.paused_bytes
+
+
 def test_memory_adds_weights_optimiser_activations_and_logits_and_is_none_for_an_unknown_shape():
     tokens = 4 * 20
     rest = tokens * 8 * (34 * 2 + 2 * 2) + 8 * 50 * 12

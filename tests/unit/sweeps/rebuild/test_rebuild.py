@@ -64,7 +64,9 @@ def search_of(config, ledger, history=()):
 def end(search, ledger, spec, tune_id, state, values=(), **more):
     """A trial ends: the ledger and Optuna are told."""
     for number, value in enumerate(values):
-        search.on_trial_result(tune_id, {"state": "running", "objective": value, "step": 8 * (number + 1), "fraction": (number + 1) / 2})
+        search.on_trial_result(
+            tune_id, {"state": "running", "objective": value, "step": 8 * (number + 1), "fraction": (number + 1) / 2}
+        )
     ledger.append("trial_ended", trial=record(spec, state, values, **more))
     search.on_trial_complete(tune_id, {"state": state, "objective": values[-1] if values else float("nan"), "step": 8})
 

@@ -88,7 +88,7 @@ def lane_state(tiny, data, tmp_path):
     return lane_state_in(tmp_path, tiny, data, checkpoints_at=CHECKPOINTS_AT)
 
 
-def attempt(lane_state, name, killed_after=None):
+def attempt(lane_state, name, killed_after=None, pause_at=None):
     """Trains a trial; `killed_after` so many steps the worker is gone, and a fresh one takes over the lane_state."""
     asked, reports = [], []
 
@@ -98,7 +98,7 @@ def attempt(lane_state, name, killed_after=None):
             raise Killed
         return False
 
-    work = {"do": "trial", "spec": trial().model_dump() | {"trial_id": name}, "baseline": {}}
+    work = {"do": "trial", "spec": trial().model_dump() | {"trial_id": name}, "baseline": {}, "pause_at": pause_at}
     try:
         return train_trial(lane_state, work, reports.append, should_stop), reports
     except Killed:
@@ -151,6 +151,31 @@ def test_on_another_node_it_goes_on_from_what_lies_in_a_store(tiny, data, tmp_pa
         checkpoint.verify(tmp_path / step)
     left = [path for lane_state in nodes for path in Path(lane_state.settings.output_dir).rglob("*.safetensors")]
     assert [path for path in left if "checkpoints" in path.parts] == [], "uploaded weights do not stay on a node"
+
+
+@pytest.mark.parametrize("killed_after", [None, 2, 4])  # in the first part never, before a checkpoint, in the rest
+def test_a_paused_trial_is_trained_on_as_if_it_had_not_paused(lane_state, killed_after):
+    expected, _ = attempt(lane_state, "whole")
+    if killed_after == 2:
+        attempt(lane_state, "paused", killed_after, pause_at=CHECKPOINTS_AT[0])
+    first, reports = attempt(lane_state, "paused", pause_at=CHECKPOINTS_AT[0])
+    assert (first["state"], first["steps"], len(first["checkpoints"])) == ("paused", 3, 1)
+    assert [r["step"] for r in reports if r["kind"] == "areas"] == [3]
+    again, reports = attempt(lane_state, "paused", pause_at=CHECKPOINTS_AT[0])  # its end was not heard
+    assert (again["state"], again["steps"]) == ("paused", 3)
+    assert [r for r in reports if r["kind"] == "areas"] == []
+    if killed_after == 4:
+        attempt(lane_state, "paused", killed_after)
+    end, _ = attempt(lane_state, "paused")
+    assert (end["state"], end["steps"], end["findings"]) == ("complete", 11, expected["findings"])
+    assert contents(lane_state, "paused") == contents(lane_state, "whole")
+
+
+@pytest.mark.parametrize(("warmup", "state"), [(0.2, "paused"), (0.3, "complete"), (0.6, "complete")])
+def test_a_trial_whose_warm_up_is_not_over_does_not_pause(lane_state, warmup, state):
+    spec = trial(warmup_fraction=warmup).model_dump() | {"trial_id": "warm"}
+    work = {"do": "trial", "spec": spec, "baseline": {}, "pause_at": CHECKPOINTS_AT[0]}
+    assert train_trial(lane_state, work, lambda report: None, lambda: False)["state"] == state
 
 
 def test_a_torn_line_and_an_attempt_that_is_killed_again_do_no_harm(lane_state):
