@@ -46,10 +46,13 @@ def seed_source(separation: SeparationMethod) -> str:
     """The spread between seeds and its source."""
     if separation["seed_sd_source"] == "unknown":
         return "spread between seeds not measured"
+    model = separation.get("model")
     sources = {
         # only in boards of version 0.1.0
         "prior": "by this project's prior, not measured",
         "config": "by the config",
+        "rotation": f"from {model['trials']} trials under {model['seeds']} seeds" if model else "",
         "replicates": f"from replicates, {separation['seed_sd_df'] or 0:.0f} degrees of freedom",
     }
-    return f"seed sd {nats(separation['seed_sd'])} {sources[separation['seed_sd_source']]}"
+    known = model["seed_sd"] if model and separation["seed_sd_source"] == "rotation" else separation["seed_sd"]
+    return f"seed sd {nats(known)} {sources[separation['seed_sd_source']]}"
