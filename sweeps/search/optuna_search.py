@@ -25,7 +25,7 @@ from sweeps.search.study import fresh_storage, open_storage
 from sweeps.search.tell import as_trials, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
-from trainables.optim.lr_schedule import cap_floor
+from trainables.optim.lr_schedule import as_used
 
 METRIC = "objective"
 
@@ -141,8 +141,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
         for trial_id in self._ot_trials:
             self.on_trial_complete(trial_id, error=True)
 
-    def _new_spec(self, drawn: dict[str, float]) -> TrialSpec:
-        params, adjusted = cap_floor({**fixed_params(self.config), **drawn})
+    def _new_spec(self, drawn: Params) -> TrialSpec:
+        params, adjusted = as_used({**fixed_params(self.config), **drawn})
         self.next_number += 1
         trial_id = f"t{self.next_number - 1:04d}"
         return TrialSpec(trial_id=trial_id, seed=self.config.seed, params=params, drawn=adjusted)
