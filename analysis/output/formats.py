@@ -27,8 +27,10 @@ def negated(interval: Interval | None) -> Interval | None:
     return [-interval[1], -interval[0]] if interval else None
 
 
-def number(value: float | None) -> str:
-    """A hyper-parameter to four digits."""
+def number(value: float | str | None) -> str:
+    """A hyper-parameter: a number to four digits, or a choice as it is."""
+    if isinstance(value, str):
+        return value
     return UNKNOWN if value is None else f"{value:.4g}"
 
 
