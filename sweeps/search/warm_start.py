@@ -27,7 +27,7 @@ from sweeps.search.tell import as_trial
 from trainables.config.hyperparameters import SEARCHABLE_LORA, SEARCHABLE_TRAINING
 from trainables.config.sections import Params
 from trainables.errors import UserError, UserErrors
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import ALWAYS_SCORED, NLL, objective
 from trainables.storage.layout import BASELINE_FILE, MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 from trainables.storage.object_store import is_url
 
@@ -121,7 +121,7 @@ def _source(name: str, here: Side) -> Source:
 def _finished(name: str, here: Side, there: Side) -> Source:
     trials: list[FrozenTrial] = []
     outside = failed = 0
-    base_objective = objective(here.baseline, here.config.heldout.weights)
+    base_objective = here.config.objective.measure.objective(here.baseline, here.config.heldout.weights)
     for record in (record for record in _records(_folder(name)) if record["kind"] != "subset"):
         drawn = setting(there.config, {**record["params"], **(record["drawn"] or {})})
         if record["state"] == "failed":
@@ -139,10 +139,10 @@ def _finished(name: str, here: Side, there: Side) -> Source:
 
 def mismatches(here: Side, there: Side) -> list[str]:
     """Why two sweeps' objectives don't mean the same, in words; empty where they do."""
-    weights = here.config.heldout.weights
+    weights, metric = here.config.heldout.weights, here.config.objective.metric
     found = [
         f"{key} is {_shown(one)} here and {_shown(other)} there"
-        for key, one, other in differences(fingerprint(here, weights), fingerprint(there, weights))
+        for key, one, other in differences(fingerprint(here, weights, metric), fingerprint(there, weights, metric))
     ]
     if weights.keys() <= there.baseline.keys():
         one, other = (objective(side.baseline, weights) for side in (here, there))
@@ -151,13 +151,19 @@ def mismatches(here: Side, there: Side) -> list[str]:
     return found
 
 
-def fingerprint(side: Side, areas: Iterable[str]) -> dict[str, Any]:
+def fingerprint(side: Side, areas: Iterable[str], metric: str = NLL) -> dict[str, Any]:
     """What two sweeps must share for the objective over `areas` to mean the same, by config key."""
     config, hashes = side.config.model_dump(), side.manifest["data_sha256"]
     method, heldout = config["model"]["method"], config["heldout"]["areas"]
     # Sorted hashes without file names: the shards of a model may be called differently.
     weights = " ".join(sorted(side.manifest["model_sha256"].values()))
     lora = {"lora": {"target_modules": config["model"]["lora"]["target_modules"]}} if method == "lora" else {}
+
+    def answers(area: str) -> dict[str, Any]:
+        # The same name may have another argument there.
+        own = {} if metric in (NLL, *ALWAYS_SCORED) else {"scorers": heldout.get(area, {}).get("scorers")}
+        return own | ({} if metric == NLL else {"max_new_tokens": heldout.get(area, {}).get("max_new_tokens")})
+
     return {
         "model": {"sha256": weights or UNKNOWN, "method": method, **lora},
         "data": {
@@ -166,7 +172,11 @@ def fingerprint(side: Side, areas: Iterable[str]) -> dict[str, Any]:
         },
         "heldout": {
             "areas": {
-                name: {"sha256": hashes.get(name) or UNKNOWN, "limit": heldout.get(name, {}).get("limit")}
+                name: {
+                    "sha256": hashes.get(name) or UNKNOWN,
+                    "limit": heldout.get(name, {}).get("limit"),
+                    **answers(name),
+                }
                 for name in areas
             }
         },
