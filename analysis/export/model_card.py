@@ -126,9 +126,10 @@ def _scores(board: Leaderboard, chosen: Chosen) -> str:
     if not areas:
         return "This checkpoint was not scored."
     intervals = board["intervals"]
+    scope = f"{100 * intervals['level']:.0f} % interval ({intervals['scope']})"
     lines = [
-        "NLL is the mean over items of an item's mean loss, in nats a token: lower is better. Delta is by how much this "
-        f"model is worse than the base model, {measure_of(board).unit} (below 0: better), with a {100 * intervals['level']:.0f} % interval ({intervals['scope']}).",
+        "NLL is the mean over items of an item's mean loss, in nats a token: lower is better. Delta is how much worse "
+        f"this model is than the base model (below 0: better), {measure_of(board).unit}, with a {scope}.",
         "",
         "| area | items | NLL | base NLL | delta | exact match | base exact match | token F1 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

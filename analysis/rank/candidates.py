@@ -100,9 +100,11 @@ def finite(value: object) -> float | None:
 
 
 def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
-    """An area's means from its items, plus what only the sweep's summary has (the user's own scorers)."""
+    """An area's means from its items, plus what only the sweep's summary has."""
     items = [score for (name, _), score in sorted(scores.items()) if name == area]
+    scorers = items[0].scores if items else ()
     own = {
+        **{name: _mean([item.scores[name] for item in items if name in item.scores]) for name in scorers},
         "nll": _mean([item.nll for item in items]),
         "exact_match": _mean([item.exact_match for item in items if item.exact_match is not None]),
         "token_f1": _mean([item.token_f1 for item in items if item.token_f1 is not None]),

@@ -13,8 +13,8 @@ CHANCE_OF_SHOWING = 0.8
 ASSUMED_SD = 0.27
 
 
-# Ours: share of items on which one of two trials' answers is right and the other's wrong, between trials of one sweep of
-# a 135M model.
+# Ours: share of items on which just one of two trials answers rightly, measured between trials of one sweep of a 135M
+# model.
 ASSUMED_DISCORDANT = (0.12, 0.17)
 
 
