@@ -199,7 +199,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         measure, areas = self.config.objective.measure, end.get("areas")
         if not measure.higher_is_better:
             return end.get(METRIC)
-        return measure.objective(areas, self.config.heldout.weights) if areas else None
+        return measure.objective(dict(areas), self.config.heldout.weights) if areas else None
 
     def _tell_paused(self) -> None:
         # Not while a trial runs that never pauses: what its rest brings is what a paused trial's prediction needs, and

@@ -60,8 +60,10 @@ class SweepTrial(tune.Trainable):
         points = end.get("checkpoints")
         if not points:
             return self.last
-        last: dict[str, Any] = {name: points[-1][name] for name in ("objective", "step", "areas") if name in points[-1]}
-        return {**self.last, **last}
+        last = points[-1]
+        # Pairs: Tune flattens a mapping on its way to the search.
+        areas = list((last.get("areas") or {}).items())
+        return {**self.last, "objective": last["objective"], "step": last["step"], "areas": areas}
 
     def _relay(self, report: AreasReport) -> dict[str, Any]:
         self.last_seq = report["seq"]
