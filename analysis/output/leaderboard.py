@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 Interval = list[float]
+UNANSWERED = "no answers were generated there (heldout.answers_at)"  # a checkpoint's defect where answers decide
 Figures = dict[str, Any]  # an area's means, or a checkpoint's; the user's own scorers add names that no type knows
 
 
@@ -121,6 +122,7 @@ class Leaderboard(TypedDict):
     """What `analysis.rank.leaderboard.leaderboard` returns."""
 
     name: str
+    measure: NotRequired[dict[str, str]]  # the `metric` that decides, its `label` and the `unit` of differences
     winner: CheckpointName | None
     winner_setting: str | None
     winner_gain: WinnerGain | None

@@ -61,6 +61,7 @@ def ranking(sweep: Sweep, candidates: list[Candidate], base: Base, table: Settin
         },
         "beside": {
             "other_measures": sensitivity.by_other_measures(matrix, figures, competing),
+            "agreement": sensitivity.agreement(matrix, rule, winner, competing),
             "variance_share": sensitivity.variance_shares(matrix, best),
             "leave_one_area_out": sensitivity.leave_one_area_out(matrix, rule),
             "lost_items": sensitivity.lost_items(matrix, winner, others),
@@ -94,11 +95,11 @@ def _add_guard_rails(
     rows: list[LeaderboardRow], matrix: ScoreMatrix, best: dict[str, int], allowed: Mapping[str, float]
 ) -> None:
     """Adds each setting's best checkpoint (a column of the matrix) and its guard-rails to the setting's row."""
-    scored = bool(np.all(np.isfinite(matrix.base_nll)))
+    scored, shares = bool(np.all(np.isfinite(matrix.base_values))), matrix.measure.higher_is_better
     for row in rows:
         if row["trial_id"] in best:
             column = best[row["trial_id"]]
-            rails = guard_rails(matrix.design, -matrix.gains[:, column], allowed if scored else {})
+            rails = guard_rails(matrix.design, -matrix.gains[:, column], allowed if scored else {}, shares)
             row["best"] = matrix.pair(column)
             row["guard_rails"] = {area: asdict(rail) for area, rail in rails.items()}
             row["guard_rail"] = overall(rails)

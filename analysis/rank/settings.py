@@ -125,7 +125,7 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
     Args:
         table: The settings.
         winner: Index of the winning setting.
-        base_objective: The base model's, nats a token.
+        base_objective: The base model's.
 
     Returns:
         For each setting `objective` (its mean over replicates, else its search trial's), and `posterior` and
@@ -140,16 +140,18 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
     matrix, rule = table.matrix, table.rule
     totals = matrix.objectives()
     best = rule.trial_columns(totals[None, :])[0]
-    base = matrix.draws.objective(matrix.base_nll[:, None])[:, 0]
+    base = matrix.draws.objective(matrix.base_values[:, None])[:, 0]
     resampled = matrix.resampled[:, best]  # (resamples, trials)
     found: list[SettingFigures] = []
     for k in range(len(table.settings)):
         estimate = _estimate(table, k)
         gain = None if base_objective is None else base_objective - float(estimate @ totals[best])
-        own = _error(matrix, base - resampled @ estimate, _own_seeds(table, k))
+        gained = matrix.base_values - matrix.values[:, best] @ estimate
+        own = _error(matrix, base - resampled @ estimate, gained, _own_seeds(table, k))
         contrast = _contrast(table, k, winner)
         behind = float(contrast @ totals[best])
-        error = _error(matrix, resampled @ contrast, _shared_seeds(table, k, winner, contrast))
+        differences = matrix.values[:, best] @ contrast
+        error = _error(matrix, resampled @ contrast, differences, _shared_seeds(table, k, winner, contrast))
         interval = None if k == winner else _interval(behind, error, _tail(table, k, winner))
         found.append(
             {
@@ -221,9 +223,11 @@ def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
     return own[0].astype(float) - own[1]
 
 
-def _error(matrix: ScoreMatrix, resampled: Array, seeds: Error | None) -> Error | None:
-    """Joint error of items (from their resamples) and seeds; None where either is unknown."""
-    items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in matrix.design.clusters)
+def _error(matrix: ScoreMatrix, resampled: Array, differences: Array, seeds: Error | None) -> Error | None:
+    """Joint error of items (from their resamples, or their differences) and seeds; None where either is unknown."""
+    rare = matrix.rare_error(differences)
+    items = float(np.std(resampled, ddof=1)) if rare is None else rare
+    item_df = sum(clusters - 1 for clusters in matrix.design.clusters)
     return standard_error(items, item_df, *seeds) if seeds and math.isfinite(items) else None
 
 

@@ -15,6 +15,7 @@ from analysis.records.json_files import read_json_lines
 from analysis.records.sweep_yaml import RESTORE, read_config, read_ranking
 from analysis.stats.multiple_comparisons import Separation
 from trainables.errors import UserError
+from trainables.evaluation.objective import NLL, Measure
 from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
 
@@ -34,6 +35,12 @@ class HeldoutScore:
     answer: str | None = None  # the generated answer; None where none was generated
     exact_match: float | None = None  # 0 or 1 by SQuAD's normalization; None where no answer was generated
     token_f1: float | None = None  # 0 to 1; None in the same cases
+    scores: Mapping[str, float] = field(default_factory=dict)  # by the area's other scorers; empty in the same cases
+
+    def value(self, metric: str) -> float | None:
+        """The item's value by a metric; None where it has none."""
+        own = {"nll": self.nll, "exact_match": self.exact_match, "token_f1": self.token_f1}
+        return own[metric] if metric in own else self.scores.get(metric)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,12 @@ class Sweep:
         # Newer configs have a section here, older ones a text.
         objective = self.config.get("objective") or ""
         return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that decides; the NLL in sweeps of versions that had no other."""
+        objective = self.config.get("objective")
+        return Measure(str(objective.get("metric") or NLL) if isinstance(objective, dict) else NLL)
 
     def heldout(self, trial_id: str = BASELINE) -> Heldout:
         """Reads the held-out items of a trial, or of the base model (step 0)."""
@@ -167,6 +180,7 @@ def _item(record: dict[str, Any], where: str) -> tuple[int, HeldoutScore]:
             answer=record.get("answer"),
             exact_match=record.get("exact_match"),
             token_f1=record.get("token_f1"),
+            scores=record.get("scores") or {},
         )
     except (KeyError, TypeError, ValueError) as error:
         rule = "must hold step, area, id, nll and tokens"

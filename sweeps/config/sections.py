@@ -27,6 +27,7 @@ from trainables.config.hyperparameters import (
     as_value,
 )
 from trainables.config.sections import Section
+from trainables.evaluation.objective import NLL, Measure
 
 SUBSET_FRACTIONS = (0.25, 0.5)  # of the training samples; with the whole set three points, each twice the last
 
@@ -195,13 +196,23 @@ class ObjectiveConfig(Section):
 
     Attributes:
         statement: One or two sentences; they head every report. A bare string in a config means this field.
+        metric: What decides: "nll" (nats a token, lower is better), or "exact_match", "token_f1" or another scorer that
+            every selecting area has (shares, higher is better). The latter need answers of the base model and at the
+            last checkpoint, at least (`heldout.answers_at`): only checkpoints with answers compete. Guard-rails,
+            `confirm.seed_sd` and all differences are in its unit. Trials are stopped and paused by the NLL in any case.
         enough: A score at which fine-tuning is not needed; null for none.
         when_enough: Where the base model reaches it: "stop" (no trial is trained) or "continue".
     """
 
     statement: str = Field(min_length=1)
+    metric: str = Field(NLL, min_length=1)
     enough: EnoughConfig | None = None
     when_enough: Literal["stop", "continue"] = "stop"
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that decides."""
+        return Measure(self.metric)
 
     @model_validator(mode="before")
     @classmethod

@@ -26,6 +26,7 @@ from sweeps.config.sections import (
 from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
 from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
+from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.redaction import credentials_in
 from trainables.storage.object_store import check_url, is_url
 from trainables.storage.working_copy import DRIVER, copy_folder
@@ -168,6 +169,7 @@ def check_across(config: SweepConfig) -> list[UserError]:
         *_bad_resources(config),
         *_impossible_values(config),
         *_unreachable_enough(config),
+        *_unmeasured_metric(config),
     ]
 
 
@@ -238,3 +240,22 @@ def _unreachable_enough(config: SweepConfig) -> Iterator[UserError]:
     if enough.metric != "nll" and not {"base", "all"} & set(config.heldout.answers_at):
         rule, remedy = "needs answers of the base model", "add base to heldout.answers_at, or use nll"
         yield UserError("objective.enough.metric", rule, enough.metric, remedy)
+
+
+def _unmeasured_metric(config: SweepConfig) -> Iterator[UserError]:
+    metric, answers_at = config.objective.metric, set(config.heldout.answers_at)
+    if not config.objective.measure.higher_is_better:
+        return
+    rule = f"must make answers for objective.metric={metric}, of the base model and of checkpoints"
+    if missing := [one for one in ("base", "last") if not {one, "all"} & answers_at]:
+        given = ", ".join(config.heldout.answers_at) or "none"
+        yield UserError("heldout.answers_at", rule, given, f"add {' and '.join(missing)}, or all")
+    for name in config.heldout.weights:
+        known = {*ALWAYS_SCORED, *(_scorer_name(scorer) for scorer in config.heldout.areas[name].scorers)}
+        if metric not in known:
+            rule = f"must be nll or a scorer of every selecting area; {name} has {', '.join(sorted(known))}"
+            yield UserError("objective.metric", rule, metric, f"add it to heldout.areas.{name}.scorers")
+
+
+def _scorer_name(scorer: str | dict[str, Any]) -> str:
+    return scorer if isinstance(scorer, str) else str(next(iter(scorer), ""))

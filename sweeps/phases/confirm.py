@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
@@ -14,7 +15,7 @@ from sweeps.driver.supervisor import Supervisor
 from sweeps.ledger.trial_record import Areas, CheckpointRecord, TrialRecord
 from sweeps.search.optuna_search import tell_replicates
 from trainables.config.trial_spec import TrialSpec
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import Measure
 
 
 def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None:
@@ -40,7 +41,8 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> Non
     sweep.ledger.append("confirm_ended", **asdict(found))
     if trained:
         replicates = [record for record in _ended(sweep, supervisor) if record["kind"] == "replicate"]
-        tell_replicates(sweep.config, replicates, objective(baseline, sweep.config.heldout.weights))
+        measure, weights = sweep.config.objective.measure, sweep.config.heldout.weights
+        tell_replicates(sweep.config, replicates, measure.objective(baseline, weights))
 
 
 def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
@@ -83,25 +85,27 @@ def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) ->
 def _state(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> State:
     records = {record["trial_id"]: record for record in _ended(sweep, supervisor)}
     rules = Rules(**sweep.config.confirm.model_dump(exclude={"contenders"}))
-    weights = sweep.config.heldout.weights
-    steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
+    weights, measure = sweep.config.heldout.weights, sweep.config.objective.measure
+    steps = {setting: best_step(records[setting]["checkpoints"], weights, measure) for setting in contenders}
     replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)
-    found = tuple(replicate_of(record, steps[record["replicate_of"] or ""], weights) for record in replicates)
+    found = tuple(replicate_of(record, steps[record["replicate_of"] or ""], weights, measure) for record in replicates)
     return State(contenders, sweep.config.search_seed(sweep.config.search.seeds), found, rules)
 
 
-def best_step(checkpoints: Sequence[CheckpointRecord], weights: dict[str, float]) -> int:
-    """Returns the step of a trial's lowest checkpoint, the earlier of equals."""
-    return int(min(checkpoints, key=lambda point: (objective(point["areas"], weights), point["step"]))["step"])
+def best_step(checkpoints: Sequence[CheckpointRecord], weights: dict[str, float], measure: Measure) -> int:
+    """Returns the step of a trial's best checkpoint of those that have the metric, the earlier of equals."""
+    values = measure.by_step({"checkpoints": checkpoints}, weights)
+    return min((step for step in values if math.isfinite(values[step])), key=lambda step: (values[step], step))
 
 
-def replicate_of(record: TrialRecord, step: int, weights: dict[str, float]) -> Replicate:
+def replicate_of(record: TrialRecord, step: int, weights: dict[str, float], measure: Measure) -> Replicate:
     """Converts a replicate's record to what `sweeps.confirm` takes.
 
     Args:
         record: The replicate.
         step: The step at which the search trial of its setting was best.
         weights: Of the areas in the objective.
+        measure: What decides.
 
     Raises:
         ValueError: The replicate is complete, and was not scored at that step.
@@ -112,7 +116,7 @@ def replicate_of(record: TrialRecord, step: int, weights: dict[str, float]) -> R
     complete = record["state"] == "complete"
     if complete and step not in scored:
         raise ValueError(f"{record['trial_id']} must have been scored at step {step}, got {sorted(scored)}")
-    value = objective(scored[step], weights) if complete else None
+    value = measure.objective(scored[step], weights) if complete else None
     assert record["replicate_of"]
     assert record["state"] in ("complete", "diverged", "failed")  # the pruner stops search trials only
     return Replicate(record["replicate_of"], record["seed"], value, record["state"])

@@ -18,7 +18,14 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
-from sweeps.plan.findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
+from sweeps.plan.findings import (
+    Finding,
+    epoch_findings,
+    metric_findings,
+    objective_findings,
+    space_findings,
+    unexplained,
+)
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
@@ -123,6 +130,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     )
     plan.findings += [
         *objective_findings(config),
+        *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),

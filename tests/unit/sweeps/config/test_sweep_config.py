@@ -160,3 +160,27 @@ def test_a_missing_file_and_a_bare_override_are_said(small, tmp_path):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="an override must be key=value, got trials"):
         load_config(small, ["trials"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["objective.metric=exact_match"], None),
+        (["objective.metric=nll", "heldout.answers_at=[]"], None),
+        (["objective.metric=token_f1", "heldout.answers_at=[all]"], None),
+        (
+            ["objective.metric=exact_match", "heldout.answers_at=[last]"],
+            r"heldout\.answers_at: .*got last; add base",
+        ),
+        (["objective.metric=exact_match", "heldout.answers_at=[base]"], r"got base; add last, or all"),
+        (["objective.metric=token_f1", "heldout.answers_at=[]"], r"got none; add base and last, or all"),
+        (["objective.metric=list_order"], r"objective\.metric: must be nll or a scorer of every selecting area"),
+        (["objective.metric=''"], r"objective\.metric"),
+    ],
+)
+def test_a_metric_that_decides_must_be_measured_where_it_decides(small, wanted, message):
+    if message is None:
+        assert load_config(small, wanted).objective.metric in wanted[0]
+        return
+    with pytest.raises(UserErrors, match=message):
+        load_config(small, wanted)
