@@ -155,9 +155,13 @@ def mismatches(here: Side, there: Side) -> list[str]:
 
 
 def fingerprint(side: Side, areas: Iterable[str], metric: str = NLL, searched: Collection[str] = ()) -> dict[str, Any]:
-    """What two sweeps must share for the objective over `areas` to mean the same, by config key.
+    """What two sweeps must share for the objective to mean the same, by config key.
 
-    The config's values of the hyper-parameters in `searched` are left out.
+    Args:
+        side: The sweep.
+        areas: Those in the objective.
+        metric: That decides.
+        searched: Hyper-parameters of which the config's values are left out.
     """
     config, hashes = side.config.model_dump(), side.manifest["data_sha256"]
     method, heldout = config["model"]["method"], config["heldout"]["areas"]
@@ -169,7 +173,6 @@ def fingerprint(side: Side, areas: Iterable[str], metric: str = NLL, searched: C
     # The fraction is compared as a hyper-parameter of each trial.
     unused = {"decay_fraction", *(["shape"] if "schedule_shape" in searched else [])}
     schedule = {key: value for key, value in config["training"]["schedule"].items() if key not in unused}
-    lora = {"lora": {"target_modules": config["model"]["lora"]["target_modules"]}} if method == "lora" else {}
 
     def answers(area: str) -> dict[str, Any]:
         # The same name may have another argument there.
