@@ -43,6 +43,7 @@ class SettingTable:
     seed_sd: SeedSd  # spread between seeds, and its source
     blocked: bool  # whether the replicated settings' means are adjusted for seeds
     separation: Separation  # when settings count as different, by the config
+    begun: int  # number of settings that replicates were begun of, however these ended
 
     def tier(self, setting: int) -> tuple[bool, bool]:
         """Sort key that precedes the figure: stable settings first, then, without a posterior, replicated ones."""
@@ -91,6 +92,7 @@ def make_setting_table(
     posterior = posterior_of(settings, ranked, rule.setting_of.tolist(), figures, by_id)
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
+    begun = len({trial.replicate_of for trial in trials if trial.kind == "replicate"})
     for name in parent:
         if name not in read_at:
             notes.append(f"{name} replicates {parent[name]}, which has no rank, and does not count")
@@ -113,6 +115,7 @@ def make_setting_table(
         seed_sd=seed_sd,
         blocked=blocked,
         separation=separation,
+        begun=begun,
     )
     tiers = [table.tier(k) for k in range(len(settings))]
     eligible = np.array([tier == min(tiers) for tier in tiers])
@@ -135,7 +138,8 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
         the posterior, else from the two search trials. `behind_interval` holds for all replicated settings at once, and
         for all others at once; `separated`: whether it lies above 0.
         `behind_se`, over items and seeds, and `behind_df` are of a single difference; `behind_se_items` covers items
-        only. An interval is None where an area has a single cluster or the seeds' spread is unknown.
+        only. An interval is None where an area has a single cluster, the seeds' spread is unknown, or replicates are
+        tested after a later round.
     """
     matrix, rule = table.matrix, table.rule
     totals = matrix.objectives()
@@ -207,9 +211,10 @@ def _tail(table: SettingTable, setting: int, winner: int) -> float:
     stated, seeds = table.separation, table.seeds
     if not table.confirmed(setting, winner):
         return pair_tail(len(table.settings), stated.alpha)
-    replicated = sum(number > 0 for number in seeds)
-    rounds = planned_rounds(replicated, stated.rounds, stated.budget)
-    return round_tail(replicated, min(seeds[setting], seeds[winner]), rounds, stated.alpha)
+    rounds = planned_rounds(table.begun, stated.rounds, stated.budget)
+    # Of two contenders the one whose replicates did not fail shows how many rounds were trained.
+    trained = (max if table.begun <= 2 else min)(seeds[setting], seeds[winner])
+    return round_tail(table.begun, trained, rounds, stated.alpha, stated.looks)
 
 
 def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
@@ -232,7 +237,7 @@ def _error(matrix: ScoreMatrix, resampled: Array, differences: Array, seeds: Err
 
 
 def _interval(value: float, error: Error | None, tail: float) -> Interval | None:
-    if error is None:
+    if error is None or tail == 0:
         return None
     reach = critical_value(tail, error[1]) * error[0]
     return [value - reach, value + reach]

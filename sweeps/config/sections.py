@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from analysis.stats.multiple_comparisons import Looks
 from sweeps.config.errors import rule, suggestion
 from trainables.config.hyperparameters import (
     CHOSEN,
@@ -239,7 +240,7 @@ class SearchConfig(Section):
             what suits that seed, and can't tell how much of a score is its luck.
     """
 
-    trials: int = Field(16, ge=1)
+    trials: int = Field(12, ge=1)
     sampler: Literal["auto", "gp", "tpe", "cmaes", "random", "grid", "qmc"] = "auto"
     startup_trials: int = Field(4, ge=1)
     warm_start: list[str] = Field(default_factory=list)
@@ -259,10 +260,13 @@ class ConfirmConfig(Section):
     """Replicates of the best settings, with other seeds, after the search: only seeds tell two settings apart.
 
     Attributes:
-        budget: Replicates at most; 0 for none.
+        budget: Replicates at most; 0 for none. "auto": 4 (two settings, two more seeds each) where `search.trials` is
+            12 or more, else 0.
         rounds: Rounds at most; each trains every contender that is left with one and the same new seed.
         contenders: Settings at most that are replicated; fewer, but two, where the budget gives them less than three
-            rounds.
+            rounds. Each peak LR lies at least 0.15 decades from the others: nearer settings differ by next to nothing.
+        looks: "auto" compares two contenders once, after the last round that the budget pays for, and more of them
+            after each round; "every_round" compares two, too, after each round, which tells fewer gaps.
         epsilon: Nats a token; settings that are known to be nearer than this are a tie.
         alpha: Probability of calling one of two equal settings worse, over all settings and rounds; the
             leaderboard's too.
@@ -271,12 +275,20 @@ class ConfirmConfig(Section):
             replicated whether or not the search tells them apart.
     """
 
-    budget: int = Field(0, ge=0)
+    budget: Literal["auto"] | int = "auto"
     rounds: int = Field(4, ge=1, le=4)
     contenders: int = Field(4, ge=2, le=4)
+    looks: Looks = "auto"
     epsilon: float = Field(0.01, gt=0)
     alpha: float = Field(0.05, gt=0, lt=0.5)
     seed_sd: float | None = Field(None, gt=0)
+
+    @field_validator("budget")
+    @classmethod
+    def is_a_number_of_replicates(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise rule("must be 0 or more", value, "give a number or auto")
+        return value
 
 
 class MoreDataConfig(Section):

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, field_validator
 
+from analysis.stats.multiple_comparisons import contenders_at_most, replicates_at_most
 from sweeps.config.errors import lower_first, one_error_a_place, rule, suggestion, to_user_error
 from sweeps.config.pausing import PAUSE_AT, pauses
 from sweeps.config.sections import (
@@ -85,6 +86,16 @@ class SweepConfig(Section):
             return self.training
         fractions = sorted({*self.training.checkpoints_at, PAUSE_AT})
         return self.training.model_copy(update={"checkpoints_at": fractions})
+
+    @property
+    def replicates(self) -> int:
+        """Replicates at most: `confirm.budget` as a number."""
+        return replicates_at_most(self.confirm.budget, self.search.trials)
+
+    @property
+    def contenders(self) -> int:
+        """Settings at most that are replicated; 0 where none is."""
+        return contenders_at_most(self.confirm.contenders, self.replicates) if self.replicates else 0
 
     def search_seed(self, number: int) -> int:
         """Seed of the search trial with this number, from 1."""
@@ -212,10 +223,11 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
     if packed != 1 and len(config.space.choices().get("target_modules", ())) > 1:
         rule = "must be 1 where target_modules is searched: trials that adapt different layers can't train side by side"
         yield UserError("resources.trials_per_lane", rule, packed, "set it to 1")
-    contenders = config.confirm.contenders
-    if config.confirm.budget and most != "all" and most <= contenders:
-        rule = f"must be above confirm.contenders ({contenders}): each of them may win"
-        yield UserError("resources.keep_checkpoints", rule, most, f"set it to {contenders + 1} or more")
+    contenders = config.contenders
+    if contenders and most != "all" and most <= contenders:
+        rule = f"must be above the number of settings that are confirmed ({contenders}): each of them may win"
+        remedy = f"set it to {contenders + 1} or more, or confirm.budget to 0"
+        yield UserError("resources.keep_checkpoints", rule, most, remedy)
 
 
 def _impossible_values(config: SweepConfig) -> Iterator[UserError]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 
 from analysis.rank.leaderboard import leaderboard
-from sweeps.confirm.contenders import choose_contenders
+from sweeps.config.sections import Range
+from sweeps.confirm.contenders import LEAST_DECADES, choose_contenders
 from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 from sweeps.driver.context import Sweep
@@ -24,11 +25,10 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> Non
     Raises:
         LanesFailedError: Lanes end again and again.
     """
-    rules = sweep.config.confirm
-    if rules.budget == 0:
+    if sweep.config.replicates == 0:
         return
     # Chosen once, by the search's leaderboard. A resumed sweep keeps them: later scores must not change the candidates.
-    contenders = sweep.past.contenders or _choose(sweep, supervisor)
+    contenders = sweep.past.contenders or choose(sweep, supervisor)
     if len(contenders) < 2:
         return
     trained = False
@@ -45,17 +45,22 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> Non
         tell_replicates(sweep.config, replicates, measure.objective(baseline, weights))
 
 
-def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
-    board, rules = leaderboard(sweep.config.folder), sweep.config.confirm
-    ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
-    tied = {pair["trial_id"] for pair in board["tied"]}
-    contenders = choose_contenders(ranked, tied, rules.contenders, rules.budget, rules.seed_sd)
+def choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
+    """Chooses contenders by the search's leaderboard, records them, and says who they are, or why there are none."""
+    config, rules, board = sweep.config, sweep.config.confirm, leaderboard(sweep.config.folder)
+    rows = [row for row in board["rows"] if row["rank"] and row["state"] == "complete"]
+    rows.sort(key=lambda row: row["trial_id"] != board["winner_setting"])  # the named one first, the others as they are
+    ranked, tied = [row["trial_id"] for row in rows], {pair["trial_id"] for pair in board["tied"]}
+    searched = isinstance(config.space.peak_lr, Range)
+    peak_lrs = {row["trial_id"]: row["params"]["peak_lr"] for row in rows} if searched else None
+    contenders = choose_contenders(ranked, tied, rules.contenders, config.replicates, rules.seed_sd, peak_lrs)
     if not contenders:
+        supervisor.say("no setting was completed: there is nothing to confirm")
         return ()
     supervisor.recorder.cleaner.protect(contenders)
     sweep.ledger.append("confirm_started", contenders=list(contenders), tied=sorted(tied), of=len(ranked))
     if len(contenders) < 2:
-        supervisor.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")
+        supervisor.say(f"no setting is confirmed: {_why_alone(contenders[0], ranked, tied, rules.seed_sd)}")
     elif tied >= set(contenders[1:]):
         supervisor.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
     else:
@@ -64,6 +69,14 @@ def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
             f"{', '.join(contenders)}, are trained again with other seeds"
         )
     return contenders
+
+
+def _why_alone(first: str, ranked: Sequence[str], tied: Collection[str], seed_sd: float | None) -> str:
+    if len(ranked) < 2:
+        return f"{first} is the only one that was completed"
+    if seed_sd is not None and not tied:
+        return f"{first} is told apart from all others"
+    return f"all that may be the best have a peak LR less than {LEAST_DECADES:g} decades from that of {first}"
 
 
 def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> list[TrialSpec]:
@@ -84,7 +97,8 @@ def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) ->
 
 def _state(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> State:
     records = {record["trial_id"]: record for record in _ended(sweep, supervisor)}
-    rules = Rules(**sweep.config.confirm.model_dump(exclude={"contenders"}))
+    stated = sweep.config.confirm.model_dump(exclude={"contenders", "budget"})
+    rules = Rules(budget=sweep.config.replicates, **stated)
     weights, measure = sweep.config.heldout.weights, sweep.config.objective.measure
     steps = {setting: best_step(records[setting]["checkpoints"], weights, measure) for setting in contenders}
     replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)

@@ -179,7 +179,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         heldout_tokens=sum(area.tokens for area in data.areas.values()),
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
-        trials=trials + config.confirm.budget + config.more_data.trials,
+        trials=trials + config.replicates + config.more_data.trials,
         kept=_kept(config),
         paused=trials - 1 if config.trials_pause else 0,
         stopped=trials - trials_to_finish(trials) if config.trials_pause else 0,
@@ -189,7 +189,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
 
 def _kept(config: SweepConfig) -> int | None:
     most = config.resources.keep_checkpoints
-    return None if most == "all" else most + (config.confirm.contenders if config.confirm.budget else 0)
+    return None if most == "all" else most + config.contenders
 
 
 def _largest(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:
