@@ -118,6 +118,16 @@ class GuardRailOutcome(TypedDict):
     best_passing: CheckpointName | None
 
 
+class Recommended(TypedDict):
+    """Whether anything beat the recommended setting; a lead is better above 0, in the metric's unit."""
+
+    trial_id: str  # the search trial that tried it
+    lead: float  # of the named setting over it
+    lead_interval: Interval | None
+    worthwhile: float
+    outcome: str  # "best", "enough", "beaten" or "unknown"; see `analysis.stats.worthwhile`
+
+
 class Leaderboard(TypedDict):
     """What `analysis.rank.leaderboard.leaderboard` returns."""
 
@@ -131,6 +141,7 @@ class Leaderboard(TypedDict):
     rows: list[LeaderboardRow]
     intervals: Figures  # of checkpoints: `level`, `method`, `resamples`, and what they leave out
     separation: SeparationMethod | None
+    recommended: NotRequired[Recommended | None]  # None where the recommended point was not tried, or did not complete
     guard_rails: GuardRailOutcome | None
     beside: dict[str, Any] | None
     sealed: dict[str, Figures]

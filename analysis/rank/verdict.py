@@ -11,7 +11,7 @@ SHOWN_TIES = 5
 
 
 def verdict(board: Leaderboard) -> str:
-    """The winner and its gain, a tie, or why there is neither; then replicates and guard-rails, if any.
+    """Whether the recommended setting was enough; the winner and its gain, a tie, or why there is neither; the rest.
 
     Args:
         board: What `analysis.rank.leaderboard.leaderboard` returns, of this version or an earlier one.
@@ -22,8 +22,24 @@ def verdict(board: Leaderboard) -> str:
         reason = "No complete trial has held-out scores" if states["complete"] else "No complete trial"
         return f"{reason}: nothing to rank ({counted})."
     name = _checkpoint(board["winner"])
-    parts = (_outcome(board, name), _over_seeds(board), _guard_rails(board), _agreement(board))
+    parts = (_recommended(board), _outcome(board, name), _over_seeds(board), _guard_rails(board), _agreement(board))
     return " ".join(part for part in parts if part)
+
+
+def _recommended(board: Leaderboard) -> str:
+    found = board.get("recommended")
+    if not found:
+        return ""
+    setting, tried = f"the recommended setting ({found['trial_id']})", sum(bool(row["rank"]) for row in board["rows"])
+    if found["outcome"] == "best":
+        return f"Nothing beat {setting}, out of {tried} tried to the end." if tried > 1 else ""
+    enough = f"{found['worthwhile']:g} {measure_of(board).unit}"
+    lead, name = with_interval(found["lead"], found["lead_interval"]), board["winner_setting"]
+    if found["outcome"] == "enough":
+        return f"{setting.capitalize()} is enough: the lead of {name}, {lead}, is at most {enough}."
+    if found["outcome"] == "beaten":
+        return f"{name} beats {setting} by {lead}, more than {enough}."
+    return f"Whether anything beats {setting} by more than {enough} is not known: {name} leads by {lead}."
 
 
 def _outcome(board: Leaderboard, name: str) -> str:

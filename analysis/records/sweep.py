@@ -73,6 +73,9 @@ class Trial:
     error: str | None = None
 
 
+FIRST_TRIAL = "t0001"
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep's folder, read."""
@@ -106,6 +109,20 @@ class Sweep:
         """The metric that decides; the NLL in sweeps of versions that had no other."""
         objective = self.config.get("objective")
         return Measure(str(objective.get("metric") or NLL) if isinstance(objective, dict) else NLL)
+
+    @property
+    def worthwhile(self) -> float:
+        """Smallest lead over the recommended setting that is worth having, in the metric's unit."""
+        objective = self.config.get("objective")
+        stated = objective.get("worthwhile") if isinstance(objective, dict) else None
+        return self.measure.worthwhile if stated is None else float(stated)
+
+    @property
+    def recommended_trial(self) -> str | None:
+        """The search trial that tried the recommended point: the first, where the config asks for it."""
+        search = self.config.get("search")
+        asked = isinstance(search, dict) and search.get("seed_points") == "recommended"
+        return FIRST_TRIAL if asked else None
 
     def heldout(self, trial_id: str = BASELINE) -> Heldout:
         """Reads the held-out items of a trial, or of the base model (step 0)."""

@@ -201,12 +201,15 @@ class ObjectiveConfig(Section):
             every selecting area has (shares, higher is better). The latter need answers of the base model and at the
             last checkpoint, at least (`heldout.answers_at`): only checkpoints with answers compete. Guard-rails,
             `confirm.seed_sd` and all differences are in its unit. Trials are stopped and paused by the NLL in any case.
+        worthwhile: Smallest lead over the recommended setting that is worth having, in the metric's unit; null for 0.01
+            (of a nat a token; of a share, one point). The verdict says first whether anything tried reaches it.
         enough: A score at which fine-tuning is not needed; null for none.
         when_enough: Where the base model reaches it: "stop" (no trial is trained) or "continue".
     """
 
     statement: str = Field(min_length=1)
     metric: str = Field(NLL, min_length=1)
+    worthwhile: float | None = Field(None, gt=0)
     enough: EnoughConfig | None = None
     when_enough: Literal["stop", "continue"] = "stop"
 

@@ -9,6 +9,8 @@ from typing import Any
 
 NLL = "nll"
 ALWAYS_SCORED = ("exact_match", "token_f1")  # wherever there are answers, whatever an area's scorers are
+# Ours. A hundredth of a nat is a tenth of what seeds of a small model differ by, and one point is what people report.
+WORTHWHILE_NATS, WORTHWHILE_SHARE = 0.01, 0.01
 LABELS = {NLL: "loss", "exact_match": "exact match", "token_f1": "token F1"}
 
 
@@ -36,6 +38,11 @@ class Measure:
     def unit(self) -> str:
         """Unit of a value and of a difference."""
         return f"of 1 in {self.label}" if self.higher_is_better else "nats a token"
+
+    @property
+    def worthwhile(self) -> float:
+        """Smallest difference that is worth having, where the config states none."""
+        return WORTHWHILE_SHARE if self.higher_is_better else WORTHWHILE_NATS
 
     def turned(self, value: float) -> float:
         """The metric's value as the value that is minimized, and back: the function is its own inverse."""
