@@ -22,8 +22,8 @@ from sweeps.config.sections import (
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
-    SpaceConfig,
 )
+from sweeps.config.space import SpaceConfig
 from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
 from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 
 from analysis.rank.leaderboard import leaderboard
-from sweeps.config.sections import Range
+from sweeps.config.space import Range
 from sweeps.confirm.contenders import LEAST_DECADES, choose_contenders
 from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict

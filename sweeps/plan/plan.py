@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
-from sweeps.config.sections import SUBSET_FRACTIONS, Choices, Range
+from sweeps.config.sections import SUBSET_FRACTIONS
+from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast

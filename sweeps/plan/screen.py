@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from analysis.stats.multiple_comparisons import AUTO_FROM_TRIALS, planned_rounds
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
-from sweeps.config.sections import Choices, Range
+from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.confirm.power import POWER, detectable_gap
 from sweeps.plan.datasets import SetPlan
