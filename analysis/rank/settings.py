@@ -10,7 +10,7 @@ stable ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,16 +93,14 @@ def make_setting_table(
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
     begun = len({trial.replicate_of for trial in trials if trial.kind == "replicate"})
-    for name in parent:
-        if name not in read_at:
-            notes.append(f"{name} replicates {parent[name]}, which has no rank, and does not count")
-        elif name not in fresh:
-            notes.append(f"{name} was not scored at the step that {parent[name]} was best at, and does not count")
+    notes += _not_counted(parent, read_at.keys(), fresh)
     if fresh and not blocked:
         notes.append("the replicates' seeds are not shared between settings: their means are not adjusted for seeds")
-    for name, count in zip(settings, diverged, strict=True):
-        if count:
-            notes.append(f"{name}: {count} replicates diverged; it ranks behind the settings of which none did")
+    notes += [
+        f"{name}: {count} replicates diverged; it ranks behind the settings of which none did"
+        for name, count in zip(settings, diverged, strict=True)
+        if count
+    ]
     table = SettingTable(
         matrix=matrix,
         settings=tuple(settings),
@@ -120,6 +118,15 @@ def make_setting_table(
     tiers = [table.tier(k) for k in range(len(settings))]
     eligible = np.array([tier == min(tiers) for tier in tiers])
     return replace(table, rule=replace(table.rule, eligible=eligible))
+
+
+def _not_counted(parent: Mapping[str, str], ranked: Collection[str], fresh: Collection[str]) -> Iterator[str]:
+    """Notes on replicates, by id with their settings' in `parent`, that are not among the `fresh` ones."""
+    for name, setting in parent.items():
+        if name not in ranked:
+            yield f"{name} replicates {setting}, which has no rank, and does not count"
+        elif name not in fresh:
+            yield f"{name} was not scored at the step that {setting} was best at, and does not count"
 
 
 def setting_figures(table: SettingTable, winner: int, base_objective: float | None) -> list[SettingFigures]:

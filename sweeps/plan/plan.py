@@ -91,11 +91,10 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         UserError, UserErrors: There can be no plan: a file or the model cannot be read, nothing is left to train on,
             or the LR schedule does not fit the epoch. Mistakes in lines and bounds are in `Plan.failures`.
     """
-    cache = draft / CACHE_FOLDER
-    cache.mkdir()
+    (draft / CACHE_FOLDER).mkdir()
     model_path = resolve_model(config.model, MODELS_CACHE)
     weights = summarize_weights(model_path)
-    data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
+    data = prepare_data(config, load_tokenizer(model_path, config.model), draft / CACHE_FOLDER)
     epoch = plan_epoch(data.train.samples, config.trial_training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
