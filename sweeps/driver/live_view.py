@@ -35,12 +35,13 @@ class Progress:
     Attributes:
         trials: Trials to train in this start of the sweep.
         epochs: Epochs to train in this start: less than `trials` where some pause and don't go on.
+        done: Those that were trained so far.
     """
 
     def __init__(self, console: Console, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.console, self.budget = console, budget
-        self.trials, self.epochs = 0, 0.0
+        self.trials, self.epochs, self.done = 0, 0.0, 0.0
         self.forecast_shown = False
         self.specs: dict[str, TrialSpec] = {}
         self.started: dict[tuple[str, int], float] = {}
@@ -89,7 +90,8 @@ class Progress:
             self.losses[trial_id, job["attempt"]][job["step"]] = job["loss"]
 
     def _cost(self, jobs: Mapping[str, Status]) -> str:
-        forecast = self.budget.forecast_hours(trials_done(jobs), self.epochs)
+        self.done = trials_done(jobs)
+        forecast = self.budget.forecast_hours(self.done, self.epochs)
         if forecast is None:
             return ""
         cap = "" if self.budget.cap_hours is None else f" (cap {self.budget.cap_hours:g})"

@@ -71,6 +71,12 @@ class Supervisor(threading.Thread):
         self.progress.trials += trials
         self.progress.epochs += trials if epochs is None else epochs
 
+    def affordable(self, epochs: float) -> bool:
+        """Whether the budget pays for so many epochs more, at the speed so far; yes before a speed is known."""
+        cap, progress = self.sweep.budget.cap_hours, self.progress
+        cost = self.sweep.budget.forecast_hours(progress.done, progress.done + epochs)
+        return cap is None or cost is None or cost <= cap
+
     def submitted(self, spec: TrialSpec) -> None:
         """Records a proposed trial in the ledger, then shows it."""
         self.sweep.ledger.append("trial_submitted", spec=spec.model_dump())

@@ -75,6 +75,7 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
             },
             on_submitted=supervisor.submitted,
             room=lambda: supervisor.lanes.up * supervisor.slots,
+            affordable=supervisor.affordable,
             on_chosen=lambda chosen, others: let_go_on(sweep, supervisor, chosen, others),
         ),
         Beginning(

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from sweeps.config.pausing import PAUSE_AT, pauses
+from sweeps.config.pausing import PAUSE_AT, pauses, trials_to_finish
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
 from sweeps.search.paused_trials import PausedTrials
@@ -61,6 +61,7 @@ class Launch:
     trial_config: dict[str, Any]  # Tune's config of every trial, without its `spec`
     on_submitted: Callable[[TrialSpec], None]  # called with each spec, before Tune gets it
     room: Callable[[], int] | None = None  # number of trials that can be trained at once now; None for no limit
+    affordable: Callable[[float], bool] = lambda epochs: True  # whether the budget pays for so many epochs more
     # Called once all trials have paused or ended: the ids of those that go on, and of the others with their predicted
     # final objectives.
     on_chosen: Callable[[list[str], dict[str, float]], None] = lambda chosen, others: None
@@ -129,7 +130,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         # Never None while nothing runs: Tune would take that for the end of the search.
         if self.launch.room and running >= max(1, self.launch.room()):
             return None
-        if self.left > 0:
+        if self.left > 0 and self._pays_to_begin():
             self.left -= 1
             return self._suggest_new(trial_id)
         if self.paused.specs:
@@ -137,6 +138,13 @@ class SweepSearch(NeverRestored, OptunaSearch):
                 return None
             self._choose()
         return self._suggest_rest(trial_id) if self.paused.going_on else Searcher.FINISHED
+
+    def _pays_to_begin(self) -> bool:
+        """Whether the budget pays for another trial's first part and then for those that go on."""
+        if not self.config.trials_pause:
+            return True
+        rest = max(0, trials_to_finish(self.next_number) - self.paused.finished)
+        return self.launch.affordable(PAUSE_AT + (1 - PAUSE_AT) * rest)
 
     def _suggest_new(self, trial_id: str) -> dict[str, Any]:
         if trial_id not in self._ot_trials:
@@ -160,7 +168,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         return {**self.launch.trial_config, "spec": spec.model_dump(), "job_id": job_id, "pause_at": pause_at}
 
     def _choose(self) -> None:
-        chosen = self.paused.choose(self.config.search.trials)
+        chosen = self.paused.choose(self.next_number - 1)
         others = {trial_id: self.paused.predicted(trial_id) for trial_id in self.paused.specs}
         self.paused.specs.clear()
         self.launch.on_chosen(chosen, others)

@@ -76,6 +76,23 @@ def test_all_pause_but_the_first_then_the_best_go_on_and_the_search_ends(config,
     assert told(config)[6] == ("t0003", "COMPLETE", pytest.approx(1.1), False)
 
 
+def test_a_budget_for_fewer_trials_still_lets_the_best_go_on(config, submitted, chosen):
+    asked = []
+
+    def affordable(epochs):
+        asked.append(epochs)
+        return len(asked) <= 3  # for the fourth trial no more
+
+    launch = Launch({}, submitted.append, affordable=affordable, on_chosen=lambda *both: chosen.append(both))
+    search = SweepSearch(config, BASE, launch)
+    for name, score in zip("abc", (1.3, 1.6, 1.5), strict=True):
+        search.suggest(name)
+        end(search, name, "paused" if name != "a" else "complete", score, at=1.0 if name == "a" else 0.25)
+    assert [search.suggest(name)["job_id"] for name in "de"] == ["t0003+rest", "t0002+rest"]
+    assert asked[:4] == [0.25 + 0.75 * 1, 0.25 + 0.75 * 1, 0.25 + 0.75 * 2, 0.25 + 0.75 * 3]
+    assert search.suggest("f") == Searcher.FINISHED
+
+
 def test_a_resumed_search_proposes_what_is_left(config, submitted, chosen):
     def record(number, state, *objectives):
         points = [

@@ -45,6 +45,23 @@ def test_a_trial_beside_others_writes_what_it_writes_alone(lane_state):
     assert ours == pytest.approx(theirs, abs=2e-5)
 
 
+def test_a_paused_trial_frees_its_slot_and_goes_on_in_another_pack(lane_state):
+    lane_state.settings = lane_state.settings.model_copy(
+        update={"training": lane_state.settings.training.model_copy(update={"checkpoints_at": [0.5, 1.0]})}
+    )
+    alone, paused, other, late = Lease("alone"), Lease("paused", 2), Lease("other", 2, seed=8), Lease("late", 2, seed=9)
+    serve(lane_state, JobSource(), alone)
+    paused.work["pause_at"] = 0.5
+    serve(lane_state, JobSource(other, late), paused)
+    assert (paused.ended["state"], other.ended["state"], late.ended["state"]) == ("paused", "complete", "complete")
+    rest = Lease("paused", 2)
+    serve(lane_state, JobSource(Lease("more", 2, seed=10)), rest)
+    assert rest.ended["went_on_from_step"] == paused.ended["steps"] < rest.ended["steps"]
+    for ours, theirs in zip(curve(lane_state, "paused"), curve(lane_state, "alone"), strict=True):
+        assert ours["ids"] == theirs["ids"]
+        assert ours["item_nll"] == pytest.approx(theirs["item_nll"], abs=2e-5)
+
+
 def test_a_trial_that_cannot_begin_or_fails_leaves_the_others_alone(lane_state):
     folder = Path(lane_state.settings.output_dir) / "trials"
     folder.mkdir(parents=True)
