@@ -43,13 +43,16 @@ def test_confirm(run):
 
 
 def test_selection(run):
-    result = json.loads(run("selection.__main__", "--seeds 1 --longest 8 --surfaces 1 --methods ours random"))
+    result = json.loads(
+        run("selection.__main__", "--seeds 1 --longest 8 --surfaces 1 --methods ours ours_lowest random")
+    )
     found = result["grid_tiny"]
     assert {method: len(means["8"]) for method, means in found["mean_regret_milli_nats"].items()} == {
-        "ours": 3,
-        "random": 3,
+        "ours": 6,
+        "ours_lowest": 6,
+        "random": 6,
     }
-    assert found["ours_over"]["random"]["8"]["all"].keys() == {"ratio", "lower", "upper"}
+    assert found["ours_over"]["random"]["4"]["all"].keys() == {"ratio", "lower", "upper"}
 
 
 def test_scale(run):
