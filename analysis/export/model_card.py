@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen
+from analysis.output.formats import number
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.output.terminal_plots import plot
 from analysis.records.sweep import Sweep
@@ -62,7 +63,7 @@ def model_card(
         "## Held-out scores",
         _scores(board, chosen),
         "## Hyper-parameters",
-        "\n".join(f"- `{name}`: {value:g}" for name, value in sorted(row["params"].items())) or "None recorded.",
+        "\n".join(f"- `{name}`: {number(value)}" for name, value in sorted(row["params"].items())) or "None recorded.",
         "`reproduce.yaml` trains this trial again: `python -m sweeps.run reproduce.yaml`.",
     ]
     if plot := schedule_plot(sweep, chosen.trial_id):

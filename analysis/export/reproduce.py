@@ -16,7 +16,8 @@ def reproducing_config(sweep: Sweep, chosen: Chosen) -> str:
     """The config as YAML for `python -m sweeps.run`."""
     config, row = copy.deepcopy(sweep.config), chosen.row
     section = config.get("space")
-    space = section if isinstance(section, dict) else {}
+    # What was searched and isn't among the trial's params did nothing in it.
+    space = {name: value for name, value in (section or {}).items() if not isinstance(value, dict)}
     config |= {
         "name": f"{sweep.name}-{chosen.trial_id}",
         "space": {**space, **row["params"]},

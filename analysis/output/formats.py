@@ -27,8 +27,10 @@ def negated(interval: Interval | None) -> Interval | None:
     return [-interval[1], -interval[0]] if interval else None
 
 
-def number(value: float | None) -> str:
-    """A hyper-parameter to four digits."""
+def number(value: float | str | None) -> str:
+    """A hyper-parameter: a number to four digits, or a choice as it is."""
+    if isinstance(value, str):
+        return value
     return UNKNOWN if value is None else f"{value:.4g}"
 
 
@@ -46,10 +48,13 @@ def seed_source(separation: SeparationMethod) -> str:
     """The spread between seeds and its source."""
     if separation["seed_sd_source"] == "unknown":
         return "spread between seeds not measured"
+    model = separation.get("model")
     sources = {
         # only in boards of version 0.1.0
         "prior": "by this project's prior, not measured",
         "config": "by the config",
+        "rotation": f"from {model['trials']} trials under {model['seeds']} seeds" if model else "",
         "replicates": f"from replicates, {separation['seed_sd_df'] or 0:.0f} degrees of freedom",
     }
-    return f"seed sd {nats(separation['seed_sd'])} {sources[separation['seed_sd_source']]}"
+    known = model["seed_sd"] if model and separation["seed_sd_source"] == "rotation" else separation["seed_sd"]
+    return f"seed sd {nats(known)} {sources[separation['seed_sd_source']]}"

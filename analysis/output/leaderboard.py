@@ -22,6 +22,8 @@ class SettingFigures(TypedDict):
     """A setting with its seeds; see `analysis.rank.settings.setting_figures`."""
 
     objective: float
+    posterior: NotRequired[float | None]
+    posterior_sd: NotRequired[float | None]
     gain: float | None
     gain_interval: Interval | None
     seeds: int
@@ -80,6 +82,16 @@ class WinnerGain(TypedDict):
     corrected_interval: Interval | None
 
 
+class Model(TypedDict):
+    """The model that the settings' posteriors come from."""
+
+    trials: int
+    seeds: int  # distinct ones among the search trials
+    df: int
+    seed_sd: float  # of one score of the named setting, nats a token
+    claims: bool  # whether differences may be claimed from it
+
+
 class SeparationMethod(TypedDict):
     """When settings count as different, and the seed variance behind it."""
 
@@ -93,6 +105,7 @@ class SeparationMethod(TypedDict):
     seed_sd_df: float | None
     seed_sd_unblocked_df: float | None
     blocked_by_seed: bool
+    model: NotRequired[Model | None]
 
 
 class GuardRailOutcome(TypedDict):

@@ -20,10 +20,14 @@ def legend(board: Leaderboard) -> str:
     """The meaning of the tables' columns."""
     intervals, separation = board["intervals"], board.get("separation")
     parts = [
-        "nll: weighted mean over areas of the items' mean loss, nats a token (lowest wins).",
+        "nll: weighted mean over areas of the items' mean loss, nats a token.",
         "gain: base model minus trial. EM: exact match. -: not measured.",
         f"[low, high]: {percent(intervals['level'])} interval ({intervals['scope']}).",
     ]
+    if separation and separation.get("model"):
+        parts.append(
+            "expected nll ± sd: of the setting, by a smooth curve over the LR through all trials; it ranks them."
+        )
     if separation:
         parts.append(f"behind the first: of settings, intervals that hold together, {seed_source(separation)}.")
     parts.append("=: not shown to be worse than the first.")

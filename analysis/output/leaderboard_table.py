@@ -64,6 +64,7 @@ def _sections(board: Leaderboard, bars: bool = False) -> Iterator[tuple[str, lis
         Column("gain", [UNKNOWN, *(with_interval(row["gain"], row["gain_interval"]) for row in rows)]),
         *(_gain_bars(rows) if bars else ()),
         *_over_seeds(rows),
+        *_posteriors(rows),
         Column("behind the first", [UNKNOWN, *(_behind(row) for row in rows)]),
         *_guard_rails(rows),
     ]
@@ -156,6 +157,16 @@ def _over_seeds(rows: list[LeaderboardRow]) -> Iterator[Column]:
         means = [nats(setting["objective"]) if setting and setting["replicated"] else UNKNOWN for setting in settings]
         yield Column("seeds", [UNKNOWN, *(_whole(setting and setting["seeds"]) for setting in settings)])
         yield Column("mean nll", [UNKNOWN, *means])
+
+
+def _posteriors(rows: list[LeaderboardRow]) -> Iterator[Column]:
+    settings = [row.get("setting") for row in rows]
+    if any(setting and setting.get("posterior") is not None for setting in settings):
+        cells = [
+            f"{nats(setting.get('posterior'))} ± {nats(setting.get('posterior_sd'))}" if setting else UNKNOWN
+            for setting in settings
+        ]
+        yield Column("expected nll", [UNKNOWN, *cells])
 
 
 def _guard_rails(rows: list[LeaderboardRow]) -> Iterator[Column]:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.output.leaderboard import Leaderboard
+from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.rank.candidates import read_candidates
-from analysis.rank.findings import sweep_findings
 from analysis.rank.ranking import few_clusters, ranking, without_ranking
-from analysis.rank.score_matrix import make_score_matrix
+from analysis.rank.score_matrix import ScoreMatrix, make_score_matrix
 from analysis.rank.settings import make_setting_table
 from analysis.rank.subset_trials import SUBSET, what_more_data_brings
 from analysis.rank.verdict import verdict
 from analysis.records.sweep import read_sweep
+from analysis.stats.one_area_winner import one_area_winner
 from analysis.suspects.find import LISTED, suspects_or_reason
+from trainables.diagnostics.finding import Finding
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import LEADERBOARD_FILE
 
@@ -84,6 +86,22 @@ def write_leaderboard(folder: str | Path) -> Leaderboard:
     board["suspects"] = {"samples": listed, "unknown_because": reason}
     write_whole(Path(folder) / LEADERBOARD_FILE, as_json(board))
     return board
+
+
+def sweep_findings(matrix: ScoreMatrix, rows: Sequence[LeaderboardRow], weights: Mapping[str, float]) -> list[Finding]:
+    """Findings on the ranked settings; `rows` are the leaderboard's, ranked ones first."""
+    column = {(c.trial_id, c.step): k for k, c in enumerate(matrix.candidates)}
+    design = matrix.design
+    members = {area: (design.area_of == index).nonzero()[0] for index, area in enumerate(design.areas)}
+    ranked = [best for row in rows if row["rank"] and (best := row["best"])]
+    items = [
+        {area: matrix.nll[own, column[best["trial_id"], best["step"]]].tolist() for area, own in members.items()}
+        for best in ranked
+    ]
+    others = {best["trial_id"]: found for best, found in zip(ranked[1:], items[1:], strict=True)}
+    groups = {area: [str(k) for k in design.cluster_of[own]] for area, own in members.items()}
+    finding = one_area_winner(ranked[0]["step"], items[0], others, groups, weights)
+    return [finding] if finding else []
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.output.leaderboard import Figures, LeaderboardRow, SeparationMethod, WinnerGain
+from analysis.output.leaderboard import Figures, LeaderboardRow, Model, SeparationMethod, WinnerGain
 from analysis.rank import sensitivity
 from analysis.rank.candidates import Base, Candidate, finite
 from analysis.rank.rows import make_rows, ordered, pair, unranked_place
@@ -52,7 +52,7 @@ def ranking(sweep: Sweep, candidates: list[Candidate], base: Base, table: Settin
         "verdict": "",
         "rows": rows,
         "intervals": _intervals(len(matrix.candidates), gain),
-        "separation": _separation(table),
+        "separation": _separation(table, setting),
         "guard_rails": {
             "allowed": dict(sweep.not_worse_by),
             "method": "one-sided paired t-tests over clusters, 5 %, Holm over areas",
@@ -127,17 +127,29 @@ def _intervals(checkpoints: int, gain: WinnerGain | None) -> Figures:
     }
 
 
-def _separation(table: SettingTable) -> SeparationMethod:
-    sd = table.seed_sd
+def _separation(table: SettingTable, winner: int) -> SeparationMethod:
+    sd, posterior = table.seed_sd, table.posterior
+    by_rotation = sd.source == "unknown" and posterior is not None and posterior.claims
+    model: Model | None = None
+    if posterior:
+        model = {
+            "trials": posterior.trials,
+            "seeds": posterior.seeds,
+            "df": posterior.df,
+            "seed_sd": float(posterior.noise_sd[winner]),
+            "claims": posterior.claims,
+        }
     return {
         "level": 1 - table.separation.alpha,
-        "method": "t-intervals over items and seeds; Bonferroni over pairs of settings, and over rounds of replicates",
+        "method": "t-intervals over items and seeds, by replicates of both settings or else by a model of all trials; "
+        "Bonferroni over pairs of settings, and over rounds of replicates",
         "comparisons": len(table.settings) - 1,
         "seed_sd": sd.single,
         "seed_sd_unblocked": sd.total,
         "seed_sd_single": sd.single,
-        "seed_sd_source": sd.source,
+        "seed_sd_source": "rotation" if by_rotation else sd.source,
         "seed_sd_df": None if sd.single is None else finite(sd.single_df),
         "seed_sd_unblocked_df": None if sd.total is None else finite(sd.total_df),
         "blocked_by_seed": table.blocked,
+        "model": model,
     }

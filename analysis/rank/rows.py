@@ -71,10 +71,10 @@ def _row(trial: Trial, candidates: list[Candidate], figures: Mapping[tuple[str, 
 
 
 def ordered(rows: list[LeaderboardRow], table: SettingTable, means: list[SettingFigures]) -> list[LeaderboardRow]:
-    """The settings' rows with their ranks, by tier and objective (`means` gives their figures); then the rest."""
+    """The settings' rows with their ranks, by tier and figure (in `means`); then the rest."""
     by_id = {row["trial_id"]: row for row in rows}
     # Equals go by id (settings are sorted), so that the order of trials can't matter.
-    order = sorted(range(len(means)), key=lambda k: (table.tier(k), means[k]["objective"], k))
+    order = sorted(range(len(means)), key=lambda k: (table.tier(k), _figure(means[k]), k))
     ranked = []
     for rank, k in enumerate(order, start=1):
         row = by_id.pop(table.settings[k])
@@ -82,6 +82,11 @@ def ordered(rows: list[LeaderboardRow], table: SettingTable, means: list[Setting
         row["tied"] = rank > 1 and not means[k]["separated"]
         ranked.append(row)
     return ranked + sorted(by_id.values(), key=unranked_place)
+
+
+def _figure(setting: SettingFigures) -> float:
+    posterior = setting.get("posterior")
+    return setting["objective"] if posterior is None else posterior
 
 
 def unranked_place(row: LeaderboardRow) -> tuple[bool, str, str]:

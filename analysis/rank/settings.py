@@ -1,20 +1,23 @@
 """The setting table: which trials count for each setting, and which differences exceed the noise of items and seeds.
 
-A setting is named by its search trial. Its complete replicates (`kind: replicate`, another seed) are folded into it:
-once it has one, only they count. Settings with a replicate rank before those without, because a single score that was
-picked as the lowest of many is biased low. Settings of which a replicate diverged rank after all stable ones.
+A setting is named by its search trial. Its complete replicates (`kind: replicate`, another seed) are folded into it.
+Settings rank by what all trials together say of them (`analysis.rank.posterior`). Where trials are too few for that,
+they rank by their scores: once a setting has replicates only they count, and it ranks before those without, because a
+single score that was picked as the lowest of many is biased low. Settings of which a replicate diverged rank after all
+stable ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis.output.leaderboard import Interval, SettingFigures
 from analysis.rank.candidates import finite
+from analysis.rank.posterior import Posterior, posterior_of
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import LEVEL, Array
@@ -32,7 +35,9 @@ class SettingTable:
     matrix: ScoreMatrix  # the candidates that can be ranked
     settings: tuple[str, ...]  # their search trials, sorted
     trials: tuple[str, ...]  # (trials,) ids in the order of `rule`: search trials and replicates with a candidate
-    rule: Rule  # how a winner is chosen
+    rule: Rule  # how a winner is chosen: by the posterior's weights, or by `means`
+    means: Array  # (settings, trials); `means @ trials' figures` are the scores: over replicates where there are some
+    posterior: Posterior | None  # what all trials together say; None where they are too few
     seeds: tuple[int, ...]  # (settings,) number of complete replicates; 0 for a setting that has only its search trial
     diverged: tuple[int, ...]  # (settings,) number of replicates that diverged
     seed_sd: SeedSd  # spread between seeds, and its source
@@ -40,8 +45,8 @@ class SettingTable:
     separation: Separation  # when settings count as different, by the config
 
     def tier(self, setting: int) -> tuple[bool, bool]:
-        """Sort key that precedes the objective: stable settings first, then replicated ones."""
-        return self.diverged[setting] > 0, self.seeds[setting] == 0
+        """Sort key that precedes the figure: stable settings first, then, without a posterior, replicated ones."""
+        return self.diverged[setting] > 0, self.posterior is None and self.seeds[setting] == 0
 
     def confirmed(self, setting: int, other: int) -> bool:
         """Whether two settings can be compared by their replicates."""
@@ -73,16 +78,17 @@ def make_setting_table(
     replicates = arrange([parent[name] for name in fresh], [_seed(by_id[name]) for name in fresh])
     diverged = [sum(t.replicate_of == name and t.state == "diverged" for t in trials) for name in settings]
     seeds = [sum(parent[replicate] == name for replicate in fresh) for name in settings]
-    tiers = [(count > 0, number == 0) for count, number in zip(diverged, seeds, strict=True)]
     place = {name: k for k, name in enumerate(settings)} | {name: settings.index(parent[name]) for name in fresh}
+    means = _weights(settings, ranked, fresh, replicates)
     rule = Rule(
         trial_of=np.array([ranked.index(candidate.trial_id) for candidate in matrix.candidates], dtype=np.intp),
         setting_of=np.array([place.get(name, -1) for name in ranked], dtype=np.intp),
-        weights=_weights(settings, ranked, fresh, replicates),
-        eligible=np.array([tier == min(tiers) for tier in tiers]),
+        weights=means,
+        eligible=np.ones(len(settings), bool),
         read_at={ranked.index(name): read_at[name] for name in fresh},
     )
     figures = rule.trial_figures(matrix.objectives()[None, :])[0]
+    posterior = posterior_of(settings, ranked, rule.setting_of.tolist(), figures, by_id)
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
     for name in parent:
@@ -95,9 +101,22 @@ def make_setting_table(
     for name, count in zip(settings, diverged, strict=True):
         if count:
             notes.append(f"{name}: {count} replicates diverged; it ranks behind the settings of which none did")
-    return SettingTable(
-        matrix, tuple(settings), tuple(ranked), rule, tuple(seeds), tuple(diverged), seed_sd, blocked, separation
+    table = SettingTable(
+        matrix=matrix,
+        settings=tuple(settings),
+        trials=tuple(ranked),
+        rule=rule if posterior is None else replace(rule, weights=posterior.weights),
+        means=means,
+        posterior=posterior,
+        seeds=tuple(seeds),
+        diverged=tuple(diverged),
+        seed_sd=seed_sd,
+        blocked=blocked,
+        separation=separation,
     )
+    tiers = [table.tier(k) for k in range(len(settings))]
+    eligible = np.array([tier == min(tiers) for tier in tiers])
+    return replace(table, rule=replace(table.rule, eligible=eligible))
 
 
 def setting_figures(table: SettingTable, winner: int, base_objective: float | None) -> list[SettingFigures]:
@@ -109,10 +128,12 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
         base_objective: The base model's, nats a token.
 
     Returns:
-        For each setting `objective` (its mean over replicates, else its search trial's), `gain` and `gain_interval` of
-        it as they would be with other items and seeds, and its number of `seeds`. `behind` the winner is taken from
-        replicates where both have some, else from the two search trials. `behind_interval` holds for all replicated
-        settings at once, and for all at once that are compared by search trials; `separated`: whether it lies above 0.
+        For each setting `objective` (its mean over replicates, else its search trial's), and `posterior` and
+        `posterior_sd` by all trials together (None where they are too few). `gain` and `gain_interval` of the objective
+        (where only the posterior knows the luck of seeds: of the posterior) as they would be with other items and
+        seeds, and its number of `seeds`. `behind` the winner is taken from replicates where both have some, else from
+        the posterior, else from the two search trials. `behind_interval` holds for all replicated settings at once, and
+        for all others at once; `separated`: whether it lies above 0.
         `behind_se`, over items and seeds, and `behind_df` are of a single difference; `behind_se_items` covers items
         only. An interval is None where an area has a single cluster or the seeds' spread is unknown.
     """
@@ -122,16 +143,19 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
     base = matrix.draws.objective(matrix.base_nll[:, None])[:, 0]
     resampled = matrix.resampled[:, best]  # (resamples, trials)
     found: list[SettingFigures] = []
-    for k, mean in enumerate(rule.setting_figures(totals[None, :])[0].tolist()):
-        gain = None if base_objective is None else base_objective - mean
-        own = _error(matrix, base - resampled @ rule.weights[k], _own_seeds(table, k))
+    for k in range(len(table.settings)):
+        estimate = _estimate(table, k)
+        gain = None if base_objective is None else base_objective - float(estimate @ totals[best])
+        own = _error(matrix, base - resampled @ estimate, _own_seeds(table, k))
         contrast = _contrast(table, k, winner)
         behind = float(contrast @ totals[best])
         error = _error(matrix, resampled @ contrast, _shared_seeds(table, k, winner, contrast))
         interval = None if k == winner else _interval(behind, error, _tail(table, k, winner))
         found.append(
             {
-                "objective": mean,
+                "objective": float(table.means[k] @ totals[best]),
+                "posterior": float(rule.weights[k] @ totals[best]) if table.posterior else None,
+                "posterior_sd": float(table.posterior.sd[k]) if table.posterior else None,
                 "gain": gain,
                 "gain_interval": None if gain is None else _interval(gain, own, (1 - LEVEL) / 2),
                 "seeds": max(1, table.seeds[k]),
@@ -150,12 +174,28 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
 
 def _own_seeds(table: SettingTable, setting: int) -> Error | None:
     # A setting's own figure bears the whole spread between seeds: no shared seed takes any of it out.
-    sd, weights = table.seed_sd, table.rule.weights[setting]
+    sd, weights = table.seed_sd, table.means[setting]
+    if _by_posterior(table, setting, setting):
+        assert table.posterior
+        return float(table.posterior.sd[setting]), table.posterior.df
     return None if sd.total is None else (sd.total * float(np.linalg.norm(weights)), sd.total_df)
+
+
+def _by_posterior(table: SettingTable, setting: int, other: int) -> bool:
+    """Whether the posterior says how two settings differ: replicates go first, and one seed can't tell its own luck."""
+    return table.posterior is not None and table.posterior.claims and not table.confirmed(setting, other)
+
+
+def _estimate(table: SettingTable, setting: int) -> Array:
+    """(trials,) coefficients of the trials' objectives in a setting's own figure."""
+    return table.rule.weights[setting] if _by_posterior(table, setting, setting) else table.means[setting]
 
 
 def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Array) -> Error | None:
     sd, size = table.seed_sd, float(np.linalg.norm(contrast))
+    if _by_posterior(table, setting, winner):
+        assert table.posterior
+        return table.posterior.difference_sd(setting, winner), table.posterior.df
     if not table.confirmed(setting, winner):
         return None if sd.single is None else (sd.single * size, sd.single_df)
     return None if sd.residual is None else (sd.residual * size, sd.residual_df)
@@ -172,9 +212,10 @@ def _tail(table: SettingTable, setting: int, winner: int) -> float:
 
 def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
     """(trials,) coefficients of the trials' objectives in the difference of a setting to the winner."""
-    weights = table.rule.weights
     if table.confirmed(setting, winner):
-        return weights[setting] - weights[winner]
+        return table.means[setting] - table.means[winner]
+    if _by_posterior(table, setting, winner):
+        return table.rule.weights[setting] - table.rule.weights[winner]
     # Search trials share the sweep's seed. The winner was picked by its own; the simultaneous intervals pay for that.
     own = np.array([[trial == table.settings[k] for trial in table.trials] for k in (setting, winner)])
     return own[0].astype(float) - own[1]

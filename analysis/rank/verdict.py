@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from analysis.output.formats import nats, seed_source, with_interval
-from analysis.output.leaderboard import CheckpointName, Leaderboard, LeaderboardRow
+from analysis.output.leaderboard import CheckpointName, Leaderboard, LeaderboardRow, SeparationMethod
 
 SHOWN_TIES = 5
 
@@ -35,12 +35,18 @@ def _outcome(board: Leaderboard, name: str) -> str:
         return _confirmed(board, name, [row for row in tied if not _replicated(row)], scope)
     if separation and separation["seed_sd_source"] == "unknown":
         return (
-            f"Lowest of {1 + len(tied)} settings: {name}. The luck of the seed was not measured, so no setting is "
+            f"Lowest {_expected(separation)}of {1 + len(tied)} settings: {name}. "
+            "The luck of the seed was not measured, so no setting is "
             f"called better than another (confirm.budget measures it); {_gain(board)}."
         )
     if tied:
-        return f"Tie: {name} is lowest but not told apart from {_names(tied)} ({scope}); {_gain(board)}."
+        lowest = "has the lowest expected loss but is" if _expected(separation) else "is lowest but"
+        return f"Tie: {name} {lowest} not told apart from {_names(tied)} ({scope}); {_gain(board)}."
     return f"Winner: {name}, {f'told apart from all others ({scope})' if separation else scope}; {_gain(board)}."
+
+
+def _expected(separation: SeparationMethod | None) -> str:
+    return "expected loss " if separation and separation.get("model") else ""
 
 
 def _confirmed(board: Leaderboard, name: str, single: list[LeaderboardRow], scope: str) -> str:

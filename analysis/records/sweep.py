@@ -55,8 +55,8 @@ class Trial:
     fraction: float | None = None  # of the samples, for a trial of kind "subset" with the setting of `replicate_of`
     seed: int | None = None
     precision: str | None = None  # "fp32" or "bf16"; None in sweeps that did not write it
-    params: Mapping[str, float] = field(default_factory=dict)
-    drawn: Mapping[str, float] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    drawn: Mapping[str, Any] | None = None
     steps: int | None = None
     steps_planned: int | None = None
     samples_seen: int | None = None

@@ -1,111 +1,134 @@
-"""PURE. A sweep's objective over its settings as a Gaussian process; noise between trials may grow with the LR.
+"""PURE. The objective over the settings of a sweep, as a Gaussian process with noise between seeds.
 
-A trial's objective is the worth of its setting plus luck. Neighboring settings share worth, and trials under
-different seeds share no luck, so a smooth surface through trials of several seeds tells the two apart. Under a single
-seed luck is smooth too, and the model takes it for worth. The model of trial i:
+A trial's score is the worth of its setting plus the luck of its seed. Settings with neighboring LRs are worth about the
+same; trials under other seeds share no luck. So a smooth curve through trials of several seeds separates the two:
 
-    objective = mean + worth + noise,   worth ~ N(0, s² k),   noise ~ N(0, s² r (LR / geometric mean LR)^(2g))
+    score = mean + f(log10 LR, others) + noise,   f ~ GP(0, s² k),   noise ~ N(0, s² r (LR / geometric mean LR)^(2 g))
 
-k is a Matérn 5/2 kernel over decades of the LR, with a small share for the other hyper-parameters. The mean is
-integrated out and s² profiled (REML: Patterson & Thompson, Biometrika 58, 1971; the posterior under a flat prior of the
-mean: Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, section 2.7). Length scale, r and g are
-averaged over a grid by their likelihood. At four trials naming a setting by it gained nothing over the lowest score.
+k is a Matérn 5/2 kernel over the decades of the LR, with a small share for the other hyper-parameters. The mean is
+integrated out and s² is profiled; the length of k, the noise ratio r and its growth g are averaged over a grid, by
+their restricted likelihood (REML). Under one seed a seed's luck is itself a smooth function of the LR, which no fit can
+tell from worth: such a model may name a setting, and must not claim a difference.
+
+Sources: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), sections 2.2, 2.7, 4.2; Patterson &
+Thompson, Biometrika 58 (1971) (REML); Pearce, Poloczek & Branke, arXiv 1910.09259 (the luck of a seed as a smooth
+function of the setting).
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from analysis.stats.bootstrap import Array
 
-# The grid and the share are ours. The growths span what was measured between seeds: d ln sd / d ln LR of 0.3 to 1.0.
+# The grid, ours: lengths from a fraction of a usual search range (1.5 decades) to twice it; noise from none to nothing
+# but noise; growth around what was measured, d ln sd / d ln LR = 0.3 to 0.8 between the seeds of four models.
 LENGTHS = (0.2, 0.4, 0.8, 1.6, 3.2)  # decades of the LR
-NOISE_RATIOS = tuple(np.geomspace(1e-3, 30.0, 10).tolist())
+NOISE_RATIOS = tuple(np.geomspace(1e-3, 30.0, 10))
 GROWTHS = (0.0, 0.4, 0.8, 1.2)
-OTHERS_SHARE = 0.05  # as full inputs, warm-up and floor halved what naming by the model gained on a recorded grid
-SPENT_DF = 4  # mean, scale, length scale and noise ratio
+# Share of the other hyper-parameters in the kernel, ours. Given more, the model explains luck by warm-up and floor: on
+# a grid of trained settings, naming by a model with equal shares gained half of what one over the LR alone did.
+OTHERS_SHARE = 0.05
+# Degrees of freedom that mean, scale, noise and length take.
+SPENT_DF = 4
+# With fewer there is nothing to pool: naming by the model gained nothing at four trials. Ours.
+LEAST_TRIALS, LEAST_LRS = 6, 5
 
 
 @dataclass(frozen=True)
 class ObjectiveModel:
-    """Posterior of the worth of the settings of n trials, with the noise left out."""
+    """What the trials say of the worth of their settings; one row a trial, equal rows for equal settings.
 
-    mean: Array  # (n,), nats a token
-    covariance: Array  # (n, n), uncertainty of the hyper-parameters included
-    weights: Array  # (n, n), rows sum to 1: `mean` is `weights @ values`, the hyper-parameters' likelihoods held fixed
-    noise_sd: Array  # (n,), of a single trial's luck
-    df: int  # degrees of freedom for t-intervals: trials less those spent on the model
+    Attributes:
+        weights: (trials, trials), rows that sum to 1; `weights @ scores` is the posterior mean.
+        mean: (trials,) posterior mean of each trial's setting, nats a token.
+        covariance: (trials, trials) its posterior covariance.
+        noise_sd: (trials,) standard deviation of a single score of the setting between seeds.
+        df: Degrees of freedom of the variances.
+    """
+
+    weights: Array
+    mean: Array
+    covariance: Array
+    noise_sd: Array
+    df: int
+
+    def difference_sd(self, one: int, other: int) -> float:
+        """Posterior standard deviation of the difference between two trials' settings."""
+        c = self.covariance
+        return math.sqrt(max(0.0, float(c[one, one] + c[other, other] - 2 * c[one, other])))
 
 
-def fit(decades: Array, others: Array, values: Array) -> ObjectiveModel | None:
-    """Fits the model to trials.
+def fit(decades: Array, others: Array, scores: Array) -> ObjectiveModel | None:
+    """Fits the model.
 
     Args:
-        decades: (n,), log10 of each trial's peak LR. Replicates are further trials at the same point.
-        others: (n, d), the other hyper-parameters, each scaled to 0..1 of its searched range; d may be 0.
-        values: (n,), objectives, nats a token.
+        decades: (trials,) log10 of each trial's peak LR.
+        others: (trials, hyper-parameters) the others, each scaled to 0 to 1.
+        scores: (trials,) objectives, nats a token; replicates are trials of equal settings.
 
     Returns:
-        None for trials of four settings or fewer, which leave no degree of freedom.
+        None with fewer trials than `LEAST_TRIALS` or fewer LRs than `LEAST_LRS`, or where all scores are equal.
     """
-    if len(np.unique(np.column_stack([decades, others]), axis=0)) <= SPENT_DF:
+    trials = len(scores)
+    if trials < LEAST_TRIALS or len(np.unique(decades)) < LEAST_LRS or np.ptp(scores) == 0:
         return None
-    grid = [
-        _posterior(kernel(decades, others, length), noise(decades, ratio, growth), values)
+    distances = np.abs(decades[:, None] - decades)
+    squares = ((others[:, None, :] - others) ** 2).sum(axis=-1)
+    shared, centered = OTHERS_SHARE * np.exp(-0.5 * squares), decades - decades.mean()
+    fits = [
+        _fit_one(
+            (1 - OTHERS_SHARE) * matern52(distances / length) + shared, ratio * 10 ** (2 * growth * centered), scores
+        )
         for length, ratio, growth in itertools.product(LENGTHS, NOISE_RATIOS, GROWTHS)
     ]
-    logs = np.array([one.log_likelihood for one in grid])
-    share = np.exp(logs - logs.max())
-    share /= share.sum()
-    weights = np.tensordot(share, np.array([one.weights for one in grid]), axes=1)
-    mean = weights @ values
-    spread = np.array([one.weights @ values for one in grid]) - mean
-    within = np.tensordot(share, np.array([one.covariance for one in grid]), axes=1)
-    variances = share @ np.array([one.noise for one in grid])
-    covariance = within + (share * spread.T) @ spread
-    return ObjectiveModel(mean, covariance, weights, np.sqrt(variances), len(values) - SPENT_DF)
+    logs = np.array([one.log_likelihood for one in fits])
+    shares = np.exp(logs - logs.max())
+    shares /= shares.sum()
+    weights = np.einsum("h,hij->ij", shares, np.array([one.weights for one in fits]))
+    mean = weights @ scores
+    apart = np.array([one.weights @ scores for one in fits]) - mean
+    # The law of total covariance: within each point of the grid, and between them.
+    covariance = np.einsum("h,hij->ij", shares, np.array([one.covariance for one in fits]))
+    covariance += np.einsum("h,hi,hj->ij", shares, apart, apart)
+    noise = np.sqrt(shares @ np.array([one.noise for one in fits]))
+    return ObjectiveModel(weights, mean, covariance, noise, trials - SPENT_DF)
 
 
-def kernel(decades: Array, others: Array, length: float) -> Array:
-    """(n, n) correlations of the worth of settings: Matérn 5/2 of `length` decades, squared exponential of `others`."""
-    scaled = np.sqrt(5.0) * np.abs(decades[:, None] - decades[None, :]) / length
-    matern = (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
-    other = np.exp(-0.5 * ((others[:, None, :] - others[None, :, :]) ** 2).sum(axis=-1))
-    return (1 - OTHERS_SHARE) * matern + OTHERS_SHARE * other
-
-
-def noise(decades: Array, ratio: float, growth: float) -> Array:
-    """(n,) variances of luck relative to the worth's: `ratio` at the geometric mean LR, as LR^(2 `growth`)."""
-    return ratio * 10.0 ** (2 * growth * (decades - decades.mean()))
+def matern52(distances: Array) -> Array:
+    """The Matérn kernel with smoothness 5/2, of distances in units of its length."""
+    scaled = math.sqrt(5.0) * distances
+    return (1 + scaled + scaled**2 / 3) * np.exp(-scaled)
 
 
 @dataclass(frozen=True)
-class _Posterior:
-    log_likelihood: float  # restricted, up to a constant
+class _Fit:
+    log_likelihood: float  # restricted, but for a constant
     weights: Array
     covariance: Array
-    noise: Array
+    noise: Array  # variances
 
 
-def _posterior(signal: Array, luck: Array, values: Array) -> _Posterior:
-    n = len(values)
-    precision = np.linalg.inv(signal + np.diag(luck))
-    total = precision.sum()
-    # Subtracts the generalized least squares mean.
-    center = np.eye(n) - precision.sum(axis=0) / total
-    residual = precision @ center
-    # Equal values leave no scale; the floor keeps the likelihood finite.
-    quadratic = max(float(values @ residual @ values), np.finfo(float).tiny)
-    scale = quadratic / (n - 1)
-    log_det = -float(np.linalg.slogdet(precision)[1])
-    smoother = signal @ precision
-    gap = 1 - smoother.sum(axis=1)
-    return _Posterior(
-        log_likelihood=-0.5 * (log_det + float(np.log(total)) + (n - 1) * float(np.log(quadratic))),
-        weights=np.eye(n) - center + smoother @ center,
-        covariance=scale * (signal - smoother @ signal + np.outer(gap, gap) / total),
-        noise=scale * luck,
-    )
+def _fit_one(kernel: Array, noise: Array, scores: Array) -> _Fit:
+    """The posterior for one point of the grid; `kernel` and `noise` in units of the scale s²."""
+    trials = len(scores)
+    factor = linalg.cho_factor(kernel + np.diag(noise), lower=True)
+    ones = np.ones(trials)
+    inverse = linalg.cho_solve(factor, np.eye(trials))
+    precision = float(ones @ inverse @ ones)
+    mean = inverse @ ones / precision  # generalized least squares: `mean @ scores` is the overall level
+    residual = scores - mean @ scores
+    squares = float(residual @ inverse @ residual)
+    scale = squares / (trials - 1)
+    log_determinant = 2 * float(np.log(np.diag(factor[0])).sum())
+    log_likelihood = -0.5 * (log_determinant + math.log(precision) + (trials - 1) * math.log(squares))
+    gain = kernel @ inverse
+    weights = np.outer(ones, mean) + gain @ (np.eye(trials) - np.outer(ones, mean))
+    lack = ones - gain @ ones
+    covariance = scale * (kernel - gain @ kernel + np.outer(lack, lack) / precision)
+    return _Fit(log_likelihood, weights, covariance, scale * noise)

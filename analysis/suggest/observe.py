@@ -54,7 +54,8 @@ def _setting(row: Mapping[str, Any], seeds_known: bool) -> Setting:
     by_items = row["rank"] != 1 and (behind is None or behind[0] <= 0)
     return Setting(
         trial_id=row["trial_id"],
-        params={**row["params"], **(row["drawn"] or {})},
+        # As drawn, but for what did nothing in the trial and thus isn't among its params.
+        params={name: (row["drawn"] or {}).get(name, value) for name, value in row["params"].items()},
         tied=bool(row["tied"]) if seeds_known else by_items,
         replicated=bool((row.get("setting") or {}).get("replicated")),
         passes=row.get("guard_rail") in (None, "pass"),

@@ -56,7 +56,7 @@ def to_user_error(detail: ErrorDetails, root: type[BaseModel]) -> UserError:
 
 def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     # Pydantic adds tags for the alternatives of a union.
-    tags = {"Range", "float", "int", "str"}
+    tags = {"Range", "Choices", "float", "int", "str"}
     prefixes = ("literal[", "list[", "dict[", "function-")
     return tuple(part for part in location if part not in tags and not str(part).startswith(prefixes))
 

@@ -23,7 +23,7 @@ from sweeps.config.sections import (
     SearchConfig,
     SpaceConfig,
 )
-from trainables.config.hyperparameters import SEARCHABLE_LORA, is_integer_param, with_params
+from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
 from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
 from trainables.redaction import credentials_in
@@ -172,24 +172,33 @@ def check_across(config: SweepConfig) -> list[UserError]:
 
 
 def _misplaced_params(config: SweepConfig) -> Iterator[UserError]:
-    for name, values in config.space.ends().items():
+    for name in config.space.items():
         if name in SEARCHABLE_LORA and config.model.method == "full":
             yield UserError(f"space.{name}", "is read only with model.method=lora", "full", "leave it out of the space")
+    for name, values in config.space.ends().items():
         if is_integer_param(name) and any(value != int(value) for value in values):
             yield UserError(f"space.{name}", "must be whole numbers", values, "round both ends")
+    own, choices = setting_of(config.training, None), config.space.choices()
+    for name, (other, value) in ONLY_WITH.items():
+        if name in config.space.ends() and value not in (possible := choices.get(other, (own[other],))):
+            rule = f"does something only where {other} is {value}"
+            yield UserError(f"space.{name}", rule, ", ".join(possible), f"add {value}, or leave {name} out")
 
 
 def _bad_seed_points(config: SweepConfig) -> Iterator[UserError]:
-    ends = config.space.ends()
+    ends, choices = config.space.ends(), config.space.choices()
     points = config.search.seed_points if isinstance(config.search.seed_points, list) else []
     for number, point in enumerate(points):
         for name, value in point.items():
             where = f"search.seed_points[{number}].{name}"
-            if name not in ends:
-                yield UserError(where, "must be in the space", name, suggestion(name, list(ends)))
-            elif not ends[name][0] <= value <= ends[name][1]:
+            if name not in ends and name not in choices:
+                yield UserError(where, "must be in the space", name, suggestion(name, [*ends, *choices]))
+            elif name in choices and value not in choices[name]:
+                known = list(choices[name])
+                yield UserError(where, "must be one of the choices", value, suggestion(str(value), known))
+            elif name in ends and (isinstance(value, str) or not ends[name][0] <= value <= ends[name][1]):
                 low, high = ends[name]
-                yield UserError(where, f"must lie in {low:g} to {high:g}", f"{value:g}", "move it inside")
+                yield UserError(where, f"must lie in {low:g} to {high:g}", value, "move it inside")
 
 
 def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
@@ -197,6 +206,9 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
     if packed != 1 and config.training.gradient_checkpointing and "lora_dropout" in config.space.ends():
         # The recomputed forward pass would draw another dropout mask.
         rule = "must be 1 where activations are recomputed and dropout is searched"
+        yield UserError("resources.trials_per_lane", rule, packed, "set it to 1")
+    if packed != 1 and len(config.space.choices().get("target_modules", ())) > 1:
+        rule = "must be 1 where target_modules is searched: trials that adapt different layers can't train side by side"
         yield UserError("resources.trials_per_lane", rule, packed, "set it to 1")
     contenders = config.confirm.contenders
     if config.confirm.budget and most != "all" and most <= contenders:
@@ -206,13 +218,14 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
 
 def _impossible_values(config: SweepConfig) -> Iterator[UserError]:
     # Ends of the space that `training` or `model.lora` would refuse as a fixed value.
-    for name, values in config.space.ends().items():
+    for name, values in {**config.space.ends(), **config.space.choices()}.items():
         for value in dict.fromkeys(values):
             try:
                 with_params(config.training, config.model.lora, {name: value})
             except ValidationError as error:
                 message = lower_first(error.errors()[0]["msg"])
-                yield UserError(f"space.{name}", message, f"{value:g}", "move that end")
+                got, remedy = (value, "change it") if isinstance(value, str) else (f"{value:g}", "move that end")
+                yield UserError(f"space.{name}", message, got, remedy)
 
 
 def _unreachable_enough(config: SweepConfig) -> Iterator[UserError]:

@@ -143,7 +143,7 @@ class Progress:
             if self.shown.get(job_id) == (state, part):
                 continue
             self.shown[job_id] = (state, part)
-            params = " ".join(f"{name}={value:.3g}" for name, value in self.specs[job_id].params.items())
+            params = " ".join(f"{name}={_short(value)}" for name, value in self.specs[job_id].params.items())
             step = f" step {job['step']} of {job['steps']}" if "step" in job else ""
             loss = f" loss {number(job['loss'])}" if "loss" in job else ""
             held = f" held-out NLL {number(job['objective'])}" if "objective" in job else ""
@@ -153,6 +153,10 @@ class Progress:
 def state_words(job: Status) -> str:
     state = job["end"]["state"] if job["end"] else job["state"]
     return state if job["attempt"] == 1 else f"{state} (try {job['attempt']})"
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 def number(value: float | None) -> str:

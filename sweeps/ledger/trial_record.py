@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
+from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.diagnostics.finding import Finding
 
@@ -51,8 +52,8 @@ class TrialRecord(TypedDict):
     replicate_of: str | None
     fraction: float
     seed: int
-    params: dict[str, float]
-    drawn: dict[str, float] | None
+    params: Params
+    drawn: Params | None
     precision: str | None
     steps: int
     steps_planned: int | None

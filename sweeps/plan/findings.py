@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.plan.lr_bounds import Bounds, recommended
+from sweeps.plan.lr_bounds import Bounds
+from sweeps.plan.lr_scale import followed_bounds
 from trainables.config.hyperparameters import SCHEDULE_PARAMS
 from trainables.errors import UserError
 from trainables.optim.lr_schedule import MOST_FLOOR_OF_PEAK
@@ -16,6 +17,7 @@ FEWEST_WARMUP_PART = 0.1  # this fraction of its steps
 FEWEST_OBJECTIVE_WORDS = 4
 PLACEHOLDER = "Say here in a sentence"  # of the shipped configs' objective
 BATCH_SIZES = (2, 16)  # recommended, sequences
+NARROW = "no peak LR suits both ends of alpha and batch: search these in narrower ranges"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Leaving:
 
 def leaving_bounds(config: SweepConfig, parameters: int) -> tuple[list[Leaving], Bounds]:
     """Returns the LR schedule's hyper-parameters that leave the recommended bounds, and those bounds."""
-    bounds, ends = recommended(config.model.method, parameters), config.space.ends()
+    bounds, ends = followed_bounds(config, parameters), config.space.ends()
     found = []
     for name in SCHEDULE_PARAMS:
         low, high = getattr(bounds, name)
@@ -55,13 +57,13 @@ def unexplained(config: SweepConfig, parameters: int) -> list[UserError]:
     if config.space.beyond_recommended is not None:
         return []
     found, bounds = leaving_bounds(config, parameters)
-    remedy = "keep to them, or set space.beyond_recommended to your reason"
+    reason = "set space.beyond_recommended to your reason"
     return [
         UserError(
             f"space.{leaving.name}",
             f"must keep to the recommended {_range(leaving.bounds)} ({bounds.source})",
             _range(leaving.ends),
-            remedy,
+            f"keep to them, or {reason}" if leaving.bounds[0] <= leaving.bounds[1] else f"{NARROW}, or {reason}",
         )
         for leaving in found
     ]
@@ -96,8 +98,12 @@ def epoch_findings(config: SweepConfig, steps: int, warmup_steps: tuple[int, int
         )
         yield Finding("short_warmup", "warning", text)
     low, high = BATCH_SIZES
-    if not low <= config.training.batch_size <= high:
-        text = f"training.batch_size={config.training.batch_size} leaves the recommended {low} to {high} sequences"
+    own = config.training.batch_size
+    sizes = config.space.ends().get("batch_size")
+    where = "space" if sizes else "training"
+    least, most = sizes or (own, own)
+    if not low <= least <= most <= high:
+        text = f"{where}.batch_size={_range((least, most))} leaves the recommended {low} to {high} sequences"
         yield Finding("batch_size", "warning", text)
 
 

@@ -100,15 +100,16 @@ def recommended(method: Method, parameters: int | None) -> Bounds:
     return Bounds((low, high), row.decay_floor, WARMUP_FRACTION, source)
 
 
-def recommended_point(bounds: Bounds, method: Method) -> Params:
+def recommended_point(bounds: Bounds, method: Method, factor: float = 1.0) -> Params:
     """Returns the setting to try first: `peak_lr`, `warmup_fraction` and `decay_floor`, each inside `bounds`.
 
-    Peak LR and warm-up are the known good values of the method where `bounds` holds them. Otherwise, and for the floor,
-    it is the middle of the range: geometric, or arithmetic where the range starts at 0.
+    `factor` multiplies the method's best peak LR (`sweeps.plan.lr_scale`). Peak LR and warm-up are the known good
+    values of the method where `bounds` holds them. Otherwise, and for the floor, it is the middle of the range:
+    geometric, or arithmetic where the range starts at 0.
     """
     # Narrow bounds of the user's own may give a floor near the peak: `cap_floor` applies, as to any trial.
     return {
-        "peak_lr": _inside(bounds.peak_lr, _TABLE[method].best_peak_lr),
+        "peak_lr": _inside(bounds.peak_lr, factor * _TABLE[method].best_peak_lr),
         "warmup_fraction": _inside(bounds.warmup_fraction, RECOMMENDED_WARMUP_FRACTION),
         "decay_floor": _middle(bounds.decay_floor),
     }

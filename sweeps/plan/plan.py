@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
-from sweeps.config.sections import SUBSET_FRACTIONS
+from sweeps.config.sections import SUBSET_FRACTIONS, Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
-from sweeps.plan.lr_bounds import Bounds, recommended, recommended_point
+from sweeps.plan.lr_bounds import Bounds, recommended_point
+from sweeps.plan.lr_scale import centre, factor, followed_bounds
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
-from trainables.config.sections import LoraConfig
+from trainables.config.sections import LoraConfig, Params, TrainingConfig
 from trainables.data.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.models.pretrained import load_tokenizer, resolve_model
@@ -53,7 +54,7 @@ class Plan:
     decay_steps: tuple[int, int]
     padding: float  # fraction of padded batches over the epoch; trials don't compute it
     forecast: Forecast
-    seed_points: list[dict[str, float]]  # tried first
+    seed_points: list[Params]  # tried first
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
@@ -107,12 +108,12 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         forecast=forecast(
             ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json")),
             _work(config, data, epoch),
-            config.training,
+            _largest(config)[0],
             config.model.method,
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
-        recommended=asdict(recommended(config.model.method, weights.parameters)),
+        recommended=asdict(followed_bounds(config, weights.parameters)),
         failures=[
             *unexplained(config, weights.parameters),
             *check_parent(config),
@@ -154,7 +155,7 @@ def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
     if config.model.method == "full":
         return weights.parameters
     # Of the largest adapter: an upper estimate where not every linear layer is adapted.
-    return _largest_lora(config).r * sum(rows + columns for rows, columns in weights.linear_shapes)
+    return _largest(config)[1].r * sum(rows + columns for rows, columns in weights.linear_shapes)
 
 
 def _warmup_steps(config: SweepConfig, steps: int) -> tuple[int, int]:
@@ -183,32 +184,39 @@ def _kept(config: SweepConfig) -> int | None:
     return None if most == "all" else most + (config.confirm.contenders if config.confirm.budget else 0)
 
 
-def _largest_lora(config: SweepConfig) -> LoraConfig:
-    high = {name: ends[1] for name, ends in config.space.ends().items() if name == "lora_r"}
-    return with_params(config.training, config.model.lora, high)[1]
+def _largest(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:
+    # The sections of the trial that needs most memory and has the fewest steps.
+    sizes = ("lora_r", "batch_size", "gradient_accumulation")
+    high = {name: ends[1] for name, ends in config.space.ends().items() if name in sizes}
+    return with_params(config.training, config.model.lora, high)
 
 
 def _fewest_steps(config: SweepConfig, samples: int) -> int:
     # Of the shortest epoch that the sweep trains.
     fewest = max(1, round(samples * min(SUBSET_FRACTIONS))) if config.more_data.subsets else samples
-    return plan_epoch(fewest, config.training, config.resources.workers_per_lane).steps
+    return plan_epoch(fewest, _largest(config)[0], config.resources.workers_per_lane).steps
 
 
 def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:
     # At every corner of the space, so that no trial fails in the middle of the sweep.
-    ends = config.space.ends()
-    for peak, warmup, floor in itertools.product(*(ends[name] for name in SCHEDULE_PARAMS)):
-        params, _ = cap_floor({"peak_lr": peak, "warmup_fraction": warmup, "decay_floor": floor})
-        make_schedule(params, config.training.schedule, steps)
+    ends, choices = config.space.ends(), config.space.choices()
+    moving = (*SCHEDULE_PARAMS, "decay_fraction", "schedule_shape")
+    corners: Params = {name: values for name, values in {**ends, **choices}.items() if name in moving}
+    for corner in itertools.product(*corners.values()):
+        params, _ = cap_floor(dict(zip(corners, corner, strict=True)))
+        training, _ = with_params(config.training, config.model.lora, params)
+        make_schedule(params, training.schedule, steps)
 
 
-def _seed_points(config: SweepConfig) -> list[dict[str, float]]:
+def _seed_points(config: SweepConfig) -> list[Params]:
     if config.search.seed_points != "recommended":
         return list(config.search.seed_points)
     ends = config.space.ends()
     user = Bounds(ends["peak_lr"], ends["decay_floor"], ends["warmup_fraction"], "the space of this sweep")
-    point = recommended_point(user, config.model.method)
-    return [{name: point[name] for name in SCHEDULE_PARAMS}]
+    beside = centre(config)
+    point = recommended_point(user, config.model.method, factor(config, beside))
+    searched = (name for name, value in config.space.items().items() if isinstance(value, (Range, Choices)))
+    return [point | {name: beside[name] for name in searched if name in beside}]
 
 
 def _refuse_full_disk(plan: Plan, draft: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
-from sweeps.config.sections import Range
+from sweeps.config.sections import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.datasets import SetPlan
 from sweeps.plan.findings import Finding
@@ -41,13 +41,15 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     for name, area in config.heldout.areas.items():
         kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
         yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
+    shapes = config.space.choices().get("schedule_shape", (config.training.schedule.shape,))
     yield (
         f"a trial   one epoch: {plan.steps} steps of {plan.samples_per_step} samples, "
         f"{_span(plan.warmup_steps)} of them warm-up, {_span(plan.decay_steps)} after it "
-        f"({config.training.schedule.shape} decay); {plan.padding:.0%} of padded batches would be padding"
+        f"({' or '.join(shapes)} decay); {plan.padding:.0%} of padded batches would be padding"
     )
     space = ", ".join(f"{name} {range_words(value)}" for name, value in config.space.items().items())
-    yield f"search    {config.search.trials} trials by {config.search.sampler}: {space}"
+    auto = " (auto)" if config.search.sampler == "auto" else ""
+    yield f"search    {config.search.trials} trials by {config.search.chosen_sampler}{auto}: {space}"
     if config.trials_pause:
         finish = trials_to_finish(config.search.trials)
         yield (
@@ -120,7 +122,9 @@ def set_words(data: SetPlan) -> str:
     )
 
 
-def range_words(value: Range | float) -> str:
+def range_words(value: Range | Choices | float | str) -> str:
     if isinstance(value, Range):
         return f"{value.low:g}…{value.high:g}{' (log)' if value.log else ''}"
-    return f"{value:g} (fixed)"
+    if isinstance(value, Choices):
+        return " or ".join(value.values)
+    return f"{value} (fixed)" if isinstance(value, str) else f"{value:g} (fixed)"

@@ -99,8 +99,10 @@ def _window_samples(part: float, samples: int) -> int:
 
 
 def _is_paired(trial: TrialCurve, other: TrialCurve) -> bool:
-    # The seed orders the samples: a replicate, with another seed, saw others in these steps.
-    return trial.seed == other.seed and trial.samples == other.samples and trial.trial_id != other.trial_id
+    # The seed orders the samples: a replicate, with another seed, saw others in these steps. And a schedule that decays
+    # later earns its gain later: in mid-epoch its losses say nothing beside those of another shape.
+    same = trial.seed == other.seed and trial.samples == other.samples and trial.decay == other.decay
+    return same and trial.trial_id != other.trial_id
 
 
 def _is_near(trial: TrialCurve, peers: Sequence[TrialCurve]) -> bool:

@@ -25,6 +25,7 @@ class TrialCurve:
         nll: (seen,) loss of each sample in the step that trained on it, in the epoch's order, nats a token.
         lr: (samples,) LR of the step that trains on each sample of the epoch.
         warmup_samples: Samples that are trained on during warm-up.
+        decay: Shape and decay fraction of the LR schedule.
         heldout: Objective of each checkpoint so far by samples seen, nats a token.
         objective: Of the last checkpoint; None until the trial is complete.
         findings: What diagnostics saw, as in the ledger: `rule`, `step`, `evidence`.
@@ -38,6 +39,7 @@ class TrialCurve:
     heldout: Mapping[int, float] = field(default_factory=dict)
     objective: float | None = None
     findings: Sequence[Mapping[str, Any]] = ()
+    decay: tuple[str, float] | None = None
 
     @property
     def samples(self) -> int:
@@ -95,5 +97,6 @@ def read_curve(
         warmup_samples=min(schedule.warmup_steps * samples_per_step, samples),
         heldout={min(step * samples_per_step, samples): value for step, value in (heldout or {}).items()},
         objective=objective,
+        decay=(schedule.shape, schedule.decay_fraction),
         findings=findings,
     )

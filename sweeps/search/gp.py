@@ -19,7 +19,7 @@ from optuna.samplers import GPSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.search.search_space import Distribution, UnitCube
+from sweeps.search.search_space import Distribution, UnitCube, holds
 from sweeps.search.tell import DIVERGED
 from trainables.config.sections import Params
 
@@ -79,7 +79,7 @@ def flattened(values: Sequence[float]) -> np.ndarray:
 
 
 def _inside(space: dict[str, Distribution], trial: FrozenTrial) -> bool:
-    return all(scale.low <= trial.params[name] <= scale.high for name, scale in space.items())
+    return all(holds(scale, trial.params[name]) for name, scale in space.items())
 
 
 def _copy(trial: FrozenTrial, space: dict[str, Distribution], value: float | None) -> FrozenTrial:

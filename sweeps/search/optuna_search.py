@@ -30,7 +30,7 @@ from sweeps.search.tell import PAUSED, as_trials, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.lane.trial_parts import rest_id
-from trainables.optim.lr_schedule import cap_floor
+from trainables.optim.lr_schedule import as_used
 
 METRIC = "objective"
 
@@ -219,8 +219,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
         for trial_id in self._ot_trials:
             self.on_trial_complete(trial_id, error=True)
 
-    def _new_spec(self, drawn: dict[str, float]) -> TrialSpec:
-        params, adjusted = cap_floor({**fixed_params(self.config), **drawn})
+    def _new_spec(self, drawn: Params) -> TrialSpec:
+        params, adjusted = as_used({**fixed_params(self.config), **drawn})
         self.next_number += 1
         trial_id = f"t{self.next_number - 1:04d}"
         seed = self.config.search_seed(self.next_number - 1)

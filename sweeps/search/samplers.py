@@ -43,13 +43,13 @@ def make_sampler(config: SweepConfig, trials_done: int) -> SweepSampler:
     digest = hashlib.sha256(f"{config.seed}:{trials_done}".encode()).digest()
     seed = int.from_bytes(digest[:4], "big")
     cube, search = UnitCube(distributions(config)), config.search
-    startup = search.startup_trials if search.sampler in MODEL_BASED else 0
+    startup = search.startup_trials if search.chosen_sampler in MODEL_BASED else 0
     return SweepSampler(_optuna_sampler(config, cube, seed), cube, startup, seed)
 
 
 def _optuna_sampler(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampler:
     startup = config.search.startup_trials
-    match config.search.sampler:
+    match config.search.chosen_sampler:
         case "gp":
             return GPSampler(
                 seed=seed, n_startup_trials=startup, deterministic_objective=False, warn_independent_sampling=False
@@ -65,7 +65,7 @@ def _optuna_sampler(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampl
         case "grid":
             # The sweep's own seed: a resumed grid keeps its place and goes on with the cells that no trial has taken.
             return OffsetGrid(cube, config.search.trials, config.seed)
-        case "random":
+        case _:
             return RandomSampler(seed=seed)
 
 
@@ -92,7 +92,7 @@ class SweepSampler(BaseSampler):
         if search_space.keys() <= trial.system_attrs.get("fixed_params", {}).keys():
             return {}
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        proposed = self._proposal(study, trial, trials, search_space)
+        proposed = self.cube.settled(self._proposal(study, trial, trials, search_space))
         chosen, tries = self._keep_apart(proposed, taken_points(self.cube, trials))
         if tries:
             moved = {"from": proposed, "tries": tries}

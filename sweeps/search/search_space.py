@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.config.sections import Range
+from sweeps.config.sections import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
-from trainables.config.hyperparameters import is_integer_param
+from trainables.config.hyperparameters import idle, is_integer_param
 from trainables.config.sections import Params
 
-Distribution = FloatDistribution | IntDistribution
+Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 
 # Smallest distance in the unit cube between two trials of a sweep: 2 % of one range, far below what a trial's noise can
 # resolve. Ours.
@@ -31,24 +32,41 @@ def distributions(config: SweepConfig) -> dict[str, Distribution]:
             found[name] = IntDistribution(int(value.low), int(value.high), log=value.log)
         elif isinstance(value, Range):
             found[name] = FloatDistribution(value.low, value.high, log=value.log)
+        elif isinstance(value, Choices):
+            found[name] = CategoricalDistribution(value.values)
     return found
 
 
 def fixed_params(config: SweepConfig) -> Params:
     """The hyper-parameters of the space with a fixed value."""
-    return {name: value for name, value in config.space.items().items() if not isinstance(value, Range)}
+    return {name: value for name, value in config.space.items().items() if not isinstance(value, (Range, Choices))}
+
+
+def holds(scale: Distribution, value: Any) -> bool:
+    """Whether a value is one of the distribution's."""
+    return value in scale.choices if isinstance(scale, CategoricalDistribution) else scale.low <= value <= scale.high
 
 
 class UnitCube:
-    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is."""
+    """The space with every hyper-parameter scaled to 0 … 1, logarithmically where its distribution is.
+
+    A choice is the middle of its equal part of 0 … 1; two different ones have the distance 1.
+    """
 
     def __init__(self, space: Mapping[str, Distribution]) -> None:
         self.space = dict(space)
+        self._chosen = np.array([isinstance(scale, CategoricalDistribution) for scale in space.values()])
         # A cache: every proposal needs the points of all trials.
-        self._points: dict[tuple[float, ...], np.ndarray] = {}
+        self._points: dict[tuple[Any, ...], np.ndarray] = {}
 
-    def to_unit(self, params: Mapping[str, float]) -> np.ndarray:
+    def settled(self, params: Params) -> Params:
+        """The setting with what does nothing in it at the middle of its range: settings that train the same are one."""
+        middles = {name: _value(self.space[name], 0.5) for name in idle(params) if name in self.space}
+        return {**params, **middles}
+
+    def to_unit(self, params: Params) -> np.ndarray:
         """The point, (dimensions,), of a setting that has every hyper-parameter of the space."""
+        params = self.settled(params)
         setting = tuple(params[name] for name in self.space)
         point = self._points.get(setting)
         if point is None:
@@ -58,9 +76,16 @@ class UnitCube:
 
     def from_unit(self, point: Sequence[float] | np.ndarray) -> Params:
         """The setting at a point; integers are rounded."""
-        return {
+        return self.settled({
             name: _value(scale, float(share)) for (name, scale), share in zip(self.space.items(), point, strict=True)
-        }
+        })  # fmt: skip
+
+    def values(self, name: str) -> float:
+        """How many different values a hyper-parameter can have; infinite for one on a continuous scale."""
+        scale = self.space[name]
+        if isinstance(scale, CategoricalDistribution):
+            return len(scale.choices)
+        return scale.high - scale.low + 1 if isinstance(scale, IntDistribution) else math.inf
 
     def between(self, name: str, one: float, other: float) -> float:
         """The value half-way between two values of a hyper-parameter, on its scale."""
@@ -71,7 +96,8 @@ class UnitCube:
         """Euclidean distance to the nearest of the other points; infinite where there are none."""
         if not others:
             return math.inf
-        return float(np.linalg.norm(np.stack(others) - point, axis=1).min())
+        apart = np.stack(others) - point
+        return float(np.linalg.norm(np.where(self._chosen, apart != 0.0, apart), axis=1).min())
 
 
 def taken_points(cube: UnitCube, trials: Sequence[FrozenTrial]) -> list[np.ndarray]:
@@ -86,14 +112,18 @@ def taken_points(cube: UnitCube, trials: Sequence[FrozenTrial]) -> list[np.ndarr
     ]
 
 
-def _share(scale: Distribution, value: float) -> float:
+def _share(scale: Distribution, value: Any) -> float:
+    if isinstance(scale, CategoricalDistribution):
+        return (scale.choices.index(value) + 0.5) / len(scale.choices)
     low, high = scale.low, scale.high
     if scale.log:
         return math.log(value / low) / math.log(high / low)
     return (value - low) / (high - low)
 
 
-def _value(scale: Distribution, share: float) -> float:
+def _value(scale: Distribution, share: float) -> Any:
+    if isinstance(scale, CategoricalDistribution):
+        return scale.choices[min(int(share * len(scale.choices)), len(scale.choices) - 1)]
     low, high = scale.low, scale.high
     value = low * (high / low) ** share if scale.log else low + share * (high - low)
     value = min(max(value, low), high)  # rounding may pass an end by a last bit

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import Distribution, distributions
+from trainables.config.sections import Params
 from trainables.evaluation.objective import objectives_by_step
 
 PRUNED, PAUSED, DIVERGED = "pruned", "paused", "diverged_objective"
@@ -110,7 +111,7 @@ def as_trial(
 
 def frozen(
     outcome: TrialOutcome,
-    drawn: Mapping[str, float],
+    drawn: Params,
     space: dict[str, Distribution],
     points: Mapping[int, float],
     attrs: dict[str, Any],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.trial_record import TrialRecord
-from sweeps.search.search_space import WARM_START
+from sweeps.search.search_space import WARM_START, distributions, fixed_params, holds
 from sweeps.search.tell import as_trial
-from trainables.config.hyperparameters import SEARCHABLE_LORA, SEARCHABLE_TRAINING
+from trainables.config.hyperparameters import CHOSEN, idle, setting_of
 from trainables.config.sections import Params
 from trainables.errors import UserError, UserErrors
 from trainables.evaluation.objective import objective
@@ -140,9 +140,11 @@ def _finished(name: str, here: Side, there: Side) -> Source:
 def mismatches(here: Side, there: Side) -> list[str]:
     """Why two sweeps' objectives don't mean the same, in words; empty where they do."""
     weights = here.config.heldout.weights
+    # A choice that is searched on one side is a hyper-parameter of each trial, and compared as one.
+    searched = {name for side in (here, there) for name in side.config.space.choices()}
     found = [
         f"{key} is {_shown(one)} here and {_shown(other)} there"
-        for key, one, other in differences(fingerprint(here, weights), fingerprint(there, weights))
+        for key, one, other in differences(fingerprint(here, weights, searched), fingerprint(there, weights, searched))
     ]
     if weights.keys() <= there.baseline.keys():
         one, other = (objective(side.baseline, weights) for side in (here, there))
@@ -151,13 +153,21 @@ def mismatches(here: Side, there: Side) -> list[str]:
     return found
 
 
-def fingerprint(side: Side, areas: Iterable[str]) -> dict[str, Any]:
-    """What two sweeps must share for the objective over `areas` to mean the same, by config key."""
+def fingerprint(side: Side, areas: Iterable[str], searched: Collection[str] = ()) -> dict[str, Any]:
+    """What two sweeps must share for the objective over `areas` to mean the same, by config key.
+
+    The config's values of the hyper-parameters in `searched` are left out.
+    """
     config, hashes = side.config.model_dump(), side.manifest["data_sha256"]
     method, heldout = config["model"]["method"], config["heldout"]["areas"]
     # Sorted hashes without file names: the shards of a model may be called differently.
     weights = " ".join(sorted(side.manifest["model_sha256"].values()))
-    lora = {"lora": {"target_modules": config["model"]["lora"]["target_modules"]}} if method == "lora" else {}
+    lora = {"lora": {"target_modules": config["model"]["lora"]["target_modules"]}}
+    if method != "lora" or "target_modules" in searched:
+        lora = {}
+    # The fraction is compared as a hyper-parameter of each trial.
+    unused = {"decay_fraction", *(["shape"] if "schedule_shape" in searched else [])}
+    schedule = {key: value for key, value in config["training"]["schedule"].items() if key not in unused}
     return {
         "model": {"sha256": weights or UNKNOWN, "method": method, **lora},
         "data": {
@@ -170,7 +180,7 @@ def fingerprint(side: Side, areas: Iterable[str]) -> dict[str, Any]:
                 for name in areas
             }
         },
-        "training": {"schedule": config["training"]["schedule"]},
+        "training": {"schedule": schedule},
         "resources": {"workers_per_lane": config["resources"]["workers_per_lane"]},
     }
 
@@ -181,18 +191,20 @@ def _shown(value: Any) -> str:
 
 def setting(config: SweepConfig, params: Params) -> Params:
     """Every searchable value that a trial was trained with: from its params, else from its config."""
-    values = {name: getattr(config.training, name) for name in SEARCHABLE_TRAINING}
-    if config.model.method == "lora":
-        values |= {name: getattr(config.model.lora, key) for name, key in SEARCHABLE_LORA.items()}
-    return {**values, **params}
+    return {**setting_of(config.training, config.model.lora if config.model.method == "lora" else None), **params}
 
 
 def could_draw(config: SweepConfig, drawn: Params) -> bool:
     """Whether a sweep could draw this setting: inside its ranges, and equal to its fixed values."""
-    fixed = setting(config, {})
+    fixed, searched = {**setting(config, {}), **fixed_params(config)}, distributions(config)
     for name, value in drawn.items():
-        low, high = config.space.ends().get(name, (fixed.get(name), fixed.get(name)))
-        if low is None or high is None or not (low <= value <= high or (low == high and math.isclose(value, low))):
+        if name in searched:
+            inside = holds(searched[name], value)
+        elif name in CHOSEN or name not in fixed:
+            inside = name in fixed and value == fixed[name]
+        else:
+            inside = name in idle(drawn) or math.isclose(value, fixed[name])
+        if not inside:
             return False
     return True
 

@@ -16,7 +16,8 @@ from pydantic_core import PydanticCustomError
 from trainables.config.defect_rules import RULES
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Params = dict[str, float]
+# Hyper-parameters by search-space name: numbers, and texts for those of `trainables.config.hyperparameters.CHOSEN`.
+Params = dict[str, Any]
 
 
 class Section(BaseModel):

@@ -10,7 +10,6 @@ from trainables.config.sections import (
     DataConfig,
     HeldoutConfig,
     ModelConfig,
-    Params,
     Section,
     TrainingConfig,
     WandbConfig,
@@ -24,7 +23,7 @@ class TrialSpec(Section):
         trial_id: Unique in the sweep; names the folder `trials/ID/`.
         seed: Seed of the sample order, the adapter's initial weights and dropout.
         params: Hyper-parameters as used, by search-space name (`peak_lr`, `warmup_fraction`, `decay_floor`, …).
-        drawn: The values as drawn, if one of them was adjusted.
+        drawn: The values as drawn of those that were adjusted, or left out because they do nothing in this trial.
         kind: "search"; "replicate", another trial's params with another seed; or "subset", another trial's params and
             seed on a part of the samples.
         replicate_of: The trial that a replicate or subset trial repeats.
@@ -35,8 +34,8 @@ class TrialSpec(Section):
 
     trial_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int
-    params: Params
-    drawn: Params | None = None
+    params: dict[str, float | str]
+    drawn: dict[str, float | str] | None = None
     kind: Literal["search", "replicate", "subset"] = "search"
     replicate_of: str | None = None
     fraction: float = Field(1.0, gt=0, le=1)

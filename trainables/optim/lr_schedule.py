@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trainables.config.hyperparameters import SCHEDULE_PARAMS
+from trainables.config.hyperparameters import SCHEDULE_PARAMS, idle
 from trainables.config.sections import Params, ScheduleConfig
 from trainables.errors import UserError
 
@@ -168,6 +168,17 @@ def cap_floor(params: Params) -> tuple[Params, Params | None]:
     if drawn <= highest:
         return dict(params), None
     return {**params, "decay_floor": highest}, {"decay_floor": drawn}
+
+
+def as_used(params: Params) -> tuple[Params, Params | None]:
+    """Hyper-parameters as a trial uses them: the floor capped, and without those that do nothing in this trial.
+
+    Returns:
+        The hyper-parameters to use, and the drawn values of those that were changed or left out, else None.
+    """
+    used, capped = cap_floor(params)
+    unused = {name: used.pop(name) for name in idle(params)}
+    return used, {**(capped or {}), **unused} or None
 
 
 def _check_rates(schedule: LRSchedule) -> None:

@@ -40,7 +40,8 @@ def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, 
     return {
         name: (float(ends[0]), float(ends[1]))
         for name, ends in bounds.items()
-        if isinstance(ends, list) and len(ends) == 2
+        # The plan's lower end is above the upper one where no range is recommended for all trials.
+        if isinstance(ends, list) and len(ends) == 2 and float(ends[0]) <= float(ends[1])
     }
 
 

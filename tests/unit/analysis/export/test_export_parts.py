@@ -29,6 +29,21 @@ def test_the_config_is_valid_and_fixes_what_the_trial_used(folder, tmp_path):
     assert (config.data, config.heldout, config.training) == (before.data, before.heldout, before.training)
 
 
+def test_a_range_that_did_nothing_in_the_trial_is_left_out(folder, tmp_path):
+    sweep, chosen = read_sweep(folder), choose(leaderboard(folder), "t0002", None)
+    sweep.config["space"] |= {
+        "schedule_shape": {"choices": ["linear", "wsd"]},
+        "decay_fraction": {"low": 0.1, "high": 0.5},
+        "target_modules": {"choices": ["all-linear", ["q_proj", "v_proj"]]},
+    }
+    chosen.row["params"] |= {"schedule_shape": "linear", "target_modules": "q_proj,v_proj"}
+    path = tmp_path / "reproduce.yaml"
+    path.write_text(reproducing_config(sweep, chosen))
+    space = load_config(path).space
+    assert space.choices() == {"schedule_shape": ("linear",), "target_modules": ("q_proj,v_proj",)}
+    assert "decay_fraction" not in space.items()
+
+
 def test_the_schedule_is_drawn_from_the_steps_that_were_taken(folder):
     lines = schedule_plot(read_sweep(folder), "t0001").splitlines()
     assert lines[0].startswith(" 3.0e-04 │")

@@ -58,6 +58,29 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
         ("space.warmup_fraction=1.5", "space: warmup_fraction must lie in 0 to below 1"),
         ("space.batch_size=0", "space.batch_size: input should be greater than or equal to 1, got 0"),
         ("space.batch_size={low: 2, high: 4.5}", "space.batch_size: must be whole numbers"),
+        (
+            "space.schedule_shape={choices: [linear, cosin]}",
+            "space.schedule_shape: input should be 'linear', 'cosine', 'step' or 'wsd', got cosin; change it",
+        ),
+        ("space.schedule_shape={choices: [linear]}", "space.schedule_shape.choices: list should have at least 2 items"),
+        ("space.schedule_shape={choices: [wsd, wsd]}", "space.schedule_shape: must hold different choices"),
+        ("space.schedule_shape={low: 1, high: 2}", "space: schedule_shape must be a name or {choices: [...]}"),
+        ("space.lora_r={choices: ['8', '16']}", "space: lora_r must be a number or {low, high, log}"),
+        ("space.lora_r={low: 4}", "space.lora_r.high: is required"),
+        ("space.lora_r=[4, 8]", "space.lora_r: input should be a valid number"),
+        (
+            "space.decay_fraction={low: 0.1, high: 0.4}",
+            "space.decay_fraction: does something only where schedule_shape is wsd, got linear; add wsd, or leave",
+        ),
+        (
+            "space.template={choices: [a, b]}",
+            "space: template can't be searched: losses a token of different templates",
+        ),
+        ("space.step_at={choices: [a, b]}", "space: is not a searchable hyper-parameter, got step_at"),
+        (
+            "search.seed_points=[{schedule_shape: step}]",
+            "search.seed_points[0].schedule_shape: must be in the space, got schedule_shape",
+        ),
         ("search.seed_points=[{peak_lr: 3.0}]", "search.seed_points[0].peak_lr: must lie in 5e-05 to 0.001, got 3"),
         ("search.seed_points=[{peek_lr: 3.0}]", "search.seed_points[0].peek_lr: must be in the space"),
         ("training.batch_size=eight", "training.batch_size: input should be a valid integer, got 'eight'"),
@@ -100,6 +123,21 @@ def test_settings_that_exclude_each_other_are_refused(small):
         load_config(small, [*wanted, "resources.trials_per_lane=4"])
     with pytest.raises(UserErrors, match=r"space\.lora_r: is read only with model\.method=lora"):
         load_config(small, ["model.method=full", "space.lora_r={low: 4, high: 8}"])
+
+
+def test_choices_load_again_and_keep_trials_of_other_layers_apart(small, tmp_path):
+    modules, shape = "space.target_modules={choices: [all-linear, [q_proj, v_proj]]}", "space.schedule_shape=cosine"
+    config = load_config(small, [modules, shape])
+    assert config.space.choices() == {"target_modules": ("all-linear", "q_proj,v_proj"), "schedule_shape": ("cosine",)}
+    again = tmp_path / "sweep.yaml"
+    again.write_text(dump_config(config))
+    assert load_config(again) == config
+    with pytest.raises(UserErrors, match=r"resources\.trials_per_lane: must be 1 where target_modules is searched"):
+        load_config(small, [modules, "resources.trials_per_lane=auto"])
+    with pytest.raises(UserErrors, match=r"space\.target_modules: is read only with model\.method=lora"):
+        load_config(small, [modules, "model.method=full"])
+    with pytest.raises(UserErrors, match=r"target_modules: must be one of the choices, got q; known are"):
+        load_config(small, [modules, "search.seed_points=[{target_modules: q}]"])
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def trial(name, peak, *, quality=0.0, seed=0, end=1.0, own=0.02, findings=()):
 
 PEAKS = np.geomspace(1e-4, 2e-3, 10)
 FINISHED = [trial(f"t{i}", peak, quality=0.05 * (i % 4)) for i, peak in enumerate(PEAKS)]
+WSD = [replace(one, decay=("wsd", 0.2)) for one in FINISHED]
 RISE = {"rule": "steady_rise", "severity": "warning", "step": 20, "evidence": {"slope": 0.1}}
 NAN = {"rule": "non_finite", "severity": "error", "step": 3, "evidence": {"loss": "nan"}}
 
@@ -55,6 +56,10 @@ NAN = {"rule": "non_finite", "severity": "error", "step": 3, "evidence": {"loss"
         (trial("bad", 5e-4, quality=3.0, end=0.6), FINISHED[4:5], None),  # too late for that
         (trial("bad", 1e-1, quality=0.5, end=0.2), FINISHED, "dominated"),  # 30 times the best LR
         (trial("bad", 5e-4, quality=0.5, end=0.4), [], None),
+        # A schedule of another shape, which decays at another time:
+        (replace(trial("bad", 5e-4, quality=3.0, end=0.4), decay=("wsd", 0.2)), FINISHED, None),
+        (replace(trial("bad", 5e-4, quality=0.5, end=0.4), decay=("wsd", 0.2)), WSD, "dominated"),
+        (replace(trial("bad", 5e-4, quality=0.5, end=0.4), decay=("wsd", 0.4)), WSD, None),
         (trial("late", 1.9e-3, end=0.4), FINISHED, None),  # 0.3 behind now, and wins it back
         (trial("good", 5e-4, end=0.4), FINISHED, None),
         (trial("bad", 5e-4, quality=9.0, end=0.08), FINISHED, None),  # in warm-up, however bad

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -180,8 +181,9 @@ def test_flattened_values_keep_their_order_and_the_lower_half():
     ],
 )
 def test_levels_of_a_grid(names, trials, levels):
-    assert grid_levels(names, trials) == levels
-    cells = grid(names, trials, np.random.default_rng(0))
+    most = dict.fromkeys(names, math.inf)
+    assert grid_levels(most, trials) == levels
+    cells = grid(most, trials, np.random.default_rng(0))
     assert len({tuple(cell) for cell in cells}) == len(cells) == np.prod(levels)
     for column, count in zip(cells.T, levels, strict=True):  # each level in its own part of the range
         assert sorted(set(np.floor(count * column))) == list(range(count))
@@ -201,21 +203,68 @@ def test_the_grid_is_placed_by_the_seed_and_goes_on_after_a_restart(begin):
     assert rest == whole[3:]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "proposes"),
+    [
+        (["search.trials=1"], "grid"),
+        (["search.trials=5"], "grid"),
+        (["search.trials=6"], "gp"),
+        ([], "gp"),
+        (["search.trials=4", "search.sampler=gp"], "gp"),  # as every sweep.yaml of before states it
+        (["search.trials=12", "search.sampler=grid"], "grid"),
+        (["search.trials=4", "search.warm_start=[earlier]"], "gp"),  # a grid learns nothing from earlier trials
+    ],
+)
+def test_few_trials_are_a_grid_unless_a_sampler_is_stated(load, overrides, proposes):
+    config = load(*overrides)
+    assert config.search.chosen_sampler == proposes
+    assert type(make_sampler(config, 0).model) is KINDS[proposes]
+
+
+@pytest.mark.parametrize("first", [5e-5, 5.1e-5, 3e-4, 9.9e-4, 1e-3])
+@pytest.mark.parametrize("trials", [4, 5])
+def test_few_trials_are_the_given_point_and_other_peak_lrs_at_equal_distances(begin, first, trials):
+    config, study = begin(f"search.trials={trials}", "space.decay_floor={low: 2e-5, high: 4e-5}")
+    point = {"peak_lr": first, "warmup_fraction": 0.05, "decay_floor": 3e-5}
+    study.enqueue_trial(point)
+    asked = [ask(study, config).params for _ in range(trials)]
+    assert asked[0] == point
+    logs = np.sort(np.log([params["peak_lr"] for params in asked]))
+    assert np.diff(logs) == pytest.approx(np.log(1e-3 / 5e-5) / trials)
+    assert logs[0] - np.log(5e-5) < np.diff(logs)[0] + 1e-9  # no gap at an end is wider than between two
+    for name in ("warmup_fraction", "decay_floor"):  # so that the trials show the LR's effect alone
+        assert [params[name] for params in asked] == pytest.approx([point[name]] * trials)
+
+
+def test_a_resumed_grid_fills_the_gaps_between_the_trials_that_ended(begin):
+    config, study = begin("search.trials=5")
+    study.enqueue_trial({"peak_lr": 3e-4, "warmup_fraction": 0.05})
+    whole = sorted(ask(study, config).params["peak_lr"] for _ in range(5))
+    _, again = begin("search.trials=5", trials_done=3)
+    ended = [study.trials[n].params for n in (2, 0, 4)]  # in the order of their ends
+    again.add_trials([create_trial(value=1.0, params=params, distributions=distributions(config)) for params in ended])
+    rest = [ask(again, config).params for _ in range(2)]
+    assert sorted(params["peak_lr"] for params in [*ended, *rest]) == pytest.approx(whole)
+
+
 DRAW = """
 import json, sys, optuna
 from sweeps.config.sweep_config import load_config
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions
-config = load_config(sys.argv[1], ["search.sampler=random", "space.decay_floor={low: 2e-5, high: 4e-5}"])
+config = load_config(sys.argv[1], ["search.sampler=" + sys.argv[2], "space.decay_floor={low: 2e-5, high: 4e-5}"])
 study = optuna.create_study(sampler=make_sampler(config, 0))
-print(json.dumps([study.ask(fixed_distributions=distributions(config)).params for _ in range(4)]))
+for value in range(6):  # after four tpe models
+    study.tell(study.ask(fixed_distributions=distributions(config)), value)
+print(json.dumps([trial.params for trial in study.trials]))
 """
 
 
 @pytest.mark.usefixtures("load")  # writes small.yaml
-def test_proposals_do_not_depend_on_the_hash_seed(tmp_path):
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_proposals_do_not_depend_on_the_hash_seed(tmp_path, sampler):
     def proposals(hash_seed):
-        command = [sys.executable, "-c", DRAW, str(tmp_path / "small.yaml")]
+        command = [sys.executable, "-c", DRAW, str(tmp_path / "small.yaml"), sampler]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 

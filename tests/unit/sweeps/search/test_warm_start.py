@@ -145,6 +145,16 @@ def test_the_ledger_is_believed_before_the_other_file_and_shards_of_the_model_ma
         (["space.lora_r={low: 4, high: 32}"], [], {"lora_r": 8.0}, False),
         (["model.lora.alpha=8"], [], {}, False),
         (["training.weight_decay=0.1"], [], {}, False),
+        ([], ["space.schedule_shape={choices: [linear, wsd]}"], {}, True),
+        ([], ["space.schedule_shape={choices: [cosine, wsd]}"], {}, False),
+        (["training.schedule.shape=cosine"], ["space.schedule_shape={choices: [cosine, wsd]}"], {}, True),
+        (["space.schedule_shape={choices: [linear, wsd]}"], [], {"schedule_shape": "wsd"}, False),
+        (["space.schedule_shape={choices: [linear, wsd]}"], [], {"schedule_shape": "linear"}, True),
+        (["space.schedule_shape=linear"], ["training.schedule.shape=linear"], {"schedule_shape": "linear"}, True),
+        (["model.lora.target_modules=[q]"], ["space.target_modules={choices: [[q], [v]]}"], {}, True),
+        (["space.target_modules={choices: [[q, v], [v]]}"], [], {"target_modules": "q,v"}, False),
+        (["training.schedule.decay_fraction=0.3"], [], {}, True),  # which does nothing beside linear
+        (["training.schedule={shape: wsd, decay_fraction: 0.3}"], ["training.schedule.shape=wsd"], {}, False),
     ],
 )
 def test_trials_that_this_sweep_could_not_draw_are_counted(make_here, earlier, there, here, params, inside):

@@ -10,7 +10,7 @@ from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_wi
 
 from trainables.config.sections import ScheduleConfig
 from trainables.errors import UserError
-from trainables.optim.lr_schedule import LRSchedule, cap_floor, make_schedule
+from trainables.optim.lr_schedule import LRSchedule, as_used, cap_floor, make_schedule
 
 PEAK, FLOOR, STEPS, WARMUP = 1e-3, 1e-4, 110, 10
 
@@ -214,3 +214,19 @@ def test_cap_floor(peak: float, floor: float, used: float, drawn: dict | None) -
     before = dict(params)
     assert cap_floor(params) == (before | {"decay_floor": used}, drawn)
     assert params == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "without", "drawn"),
+    [
+        ({}, {"decay_fraction"}, {"decay_fraction": 0.4}),
+        ({"schedule_shape": "wsd"}, set(), None),
+        ({"decay_floor": 9e-6}, {"decay_fraction"}, {"decay_fraction": 0.4, "decay_floor": 9e-6}),
+        ({"schedule_shape": "wsd", "decay_floor": 9e-6}, set(), {"decay_floor": 9e-6}),
+    ],
+)
+def test_what_does_nothing_is_no_hyperparameter_of_the_trial(changed: dict, without: set, drawn: dict | None) -> None:
+    params = GOOD | {"peak_lr": 1e-5, "decay_floor": 1e-6, "schedule_shape": "linear", "decay_fraction": 0.4} | changed
+    used, found = as_used(params)
+    assert (params.keys() - used.keys(), found) == (without, drawn)
+    assert {**used, **(found or {})} == params

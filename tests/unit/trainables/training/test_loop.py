@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.unit.trainables.training.helpers import Memory, count_reads, lane, load_tiny, reference, trial
+from trainables.optim.lr_schedule import LRSchedule
 from trainables.optim.workers import dropout_state
 from trainables.packing.pack import Pack
 from trainables.training.loop import Loop, TrialRun
@@ -189,3 +190,27 @@ def test_bf16_trains_fp32_weights_to_nearly_the_same_loss(tiny, data, method):
     assert set(kept) == {torch.float32}
     assert rounded.losses != exact.losses
     assert rounded.losses == pytest.approx(exact.losses, rel=0.03)
+
+
+def test_one_lane_trains_trials_of_other_layers_and_schedule_shapes_one_after_another(tiny, data):
+    settings = [
+        ({"target_modules": "q_proj"}, {"q_proj"}, "linear"),
+        ({"target_modules": "v_proj,down_proj", "schedule_shape": "wsd"}, {"v_proj", "down_proj"}, "wsd"),
+        ({"target_modules": "q_proj", "schedule_shape": "cosine"}, {"q_proj"}, "cosine"),
+    ]
+    base, config = fresh(tiny, lane()), lane()
+    loop = Loop(base)
+    for params, layers, shape in settings:
+        adapted = set()
+
+        def note(_step, model, adapted=adapted):
+            adapted |= {name.split(".lora_A")[0].rpartition(".")[2] for name in model.state_dict() if "lora_A" in name}
+
+        seen, spec = Memory(on_checkpoint=note), trial(**params)
+        run_of_trial = TrialRun(data, spec, config, seen.hooks())
+        assert loop.train(run_of_trial).state == "complete"
+        assert adapted == layers
+        schedule = LRSchedule(2e-2, 4e-3, len(seen.records), round(0.2 * len(seen.records)), shape)
+        assert [record.lr for record in seen.records] == pytest.approx([schedule(n) for n in range(len(seen.records))])
+        alone, _ = run(fresh(tiny, config), data, config, spec)
+        assert seen.losses == alone.losses

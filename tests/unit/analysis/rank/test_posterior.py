@@ -1,0 +1,121 @@
+"""Naming and claims by all trials together: the setting table of sweeps with and without rotated seeds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from analysis.rank.leaderboard import leaderboard
+
+
+def lines(step, nll):
+    nothing = {"exact_match": None, "f1": None, "token_f1": None, "answer": None}
+    items = (
+        {"step": step, "area": "home", "id": str(k), "nll": float(v), "tokens": 3, "group": str(k)} | nothing
+        for k, v in enumerate(nll)
+    )
+    return "".join(json.dumps(item) + "\n" for item in items)
+
+
+def sweep(folder, scores, seeds, peaks, params=None, kinds=None):
+    """A finished sweep of one area with items of equal loss but for a trial's own score and some spread of items."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    items = draw.normal(0.0, 0.02, 40)
+    config = {"name": "s", "heldout": {"areas": {"home": {"path": "x"}}}}
+    (folder / "sweep.yaml").write_text(json.dumps(config))
+    base = {"areas": {"home": {"nll": 3.0, "exact_match": None, "token_f1": None, "items": 40}}}
+    (folder / "baseline.json").write_text(json.dumps(base))
+    home = folder / "trials" / "baseline"
+    home.mkdir(parents=True)
+    (home / "heldout.jsonl").write_text(lines(0, 3.0 + items))
+    records = []
+    for number, (score, seed, peak) in enumerate(zip(scores, seeds, peaks, strict=True), start=1):
+        trial_id = f"t{number:04d}"
+        kind = (kinds or {}).get(number, {"kind": "search", "replicate_of": None})
+        nll = score + items + draw.normal(0.0, 0.002, 40)
+        nll += score - nll.mean()
+        place = folder / "trials" / trial_id
+        place.mkdir(parents=True)
+        (place / "heldout.jsonl").write_text(lines(4, nll))
+        setting = {"peak_lr": float(peak), "warmup_fraction": 0.05, "decay_floor": 1e-5} | (
+            (params or {}).get(number, {})
+        )
+        areas = {"home": {"nll": float(nll.mean()), "exact_match": None, "token_f1": None, "items": 40}}
+        point = {"step": 4, "path": f"trials/{trial_id}/checkpoints/step-4", "areas": areas}
+        record = {"trial_id": trial_id, "state": "complete", "seed": int(seed), "params": setting, "drawn": None}
+        records.append(record | kind | {"steps": 4, "steps_planned": 4, "checkpoints": [point], "findings": []})
+    (folder / "trials.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return leaderboard(folder)
+
+
+PEAKS = np.geomspace(1e-4, 1e-2, 9)
+CURVE = 1.0 + 0.25 * (np.log10(PEAKS) - np.log10(1e-3)) ** 2
+ROTATED = [0, 1, 2, 3, 0, 1, 2, 3, 0]
+
+
+def test_a_lucky_trial_off_the_curve_is_not_named(tmp_path):
+    scores = CURVE.copy()
+    scores[6] -= 0.25 * 0.5**2 + 0.01  # 0.5 decades above the best LR, lowest by luck
+    board = sweep(tmp_path / "s", scores, ROTATED, PEAKS)
+    lowest = min(board["rows"], key=lambda row: row["objective"])
+    assert lowest["trial_id"] == "t0007"
+    assert board["winner_setting"] == board["rows"][0]["trial_id"] != "t0007"
+    assert board["winner"]["trial_id"] == board["winner_setting"]
+    figures = [row["setting"]["posterior"] for row in board["rows"]]
+    assert figures == sorted(figures)
+    assert all(row["setting"]["posterior_sd"] > 0 for row in board["rows"])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "claims", "source"),
+    [
+        (ROTATED, True, "rotation"),
+        ([0, 1, 2] * 3, True, "rotation"),
+        ([0, 1] * 4 + [0], False, "unknown"),
+        ([0] * 9, False, "unknown"),
+    ],
+)
+def test_differences_are_claimed_from_three_seeds_on(tmp_path, seeds, claims, source):
+    draw = np.random.default_rng(3)
+    board = sweep(tmp_path / "s", CURVE * 4 + draw.normal(0, 0.002, 9), seeds, PEAKS)
+    assert board["separation"]["model"]["claims"] is claims
+    assert board["separation"]["seed_sd_source"] == source
+    ends = {row["trial_id"]: row["setting"] for row in board["rows"]}
+    assert ends["t0001"]["separated"] is ends["t0009"]["separated"] is claims
+    assert (ends["t0001"]["behind_interval"] is not None) is claims
+    assert (ends["t0001"]["gain_interval"] is not None) is claims
+    if not claims:
+        assert board["verdict"].startswith("Lowest expected loss of 9 settings")
+        assert all(row["tied"] for row in board["rows"][1:])
+
+
+@pytest.mark.parametrize(
+    ("kept", "params"),
+    [
+        (5, None),  # too few trials
+        (9, {2: {"batch_size": 16}}),  # more than the LR schedule is searched
+    ],
+)
+def test_without_a_model_the_lowest_score_is_named(tmp_path, kept, params):
+    scores = CURVE.copy()
+    scores[0] = 0.9
+    board = sweep(tmp_path / "s", scores[:kept], ROTATED[:kept], PEAKS[:kept], params)
+    assert board["winner_setting"] == "t0001"
+    assert board["separation"]["model"] is None
+    assert {row["setting"]["posterior"] for row in board["rows"]} == {None}
+
+
+def test_replicates_count_with_all_trials_and_decide_between_their_settings(tmp_path):
+    scores = np.concatenate([CURVE, CURVE[[4, 4, 5, 5]] + [0.02, 0.021, -0.02, -0.021]])
+    kinds = {
+        number: {"kind": "replicate", "replicate_of": setting}
+        for number, setting in zip((10, 11, 12, 13), ("t0005", "t0005", "t0006", "t0006"), strict=True)
+    }
+    board = sweep(
+        tmp_path / "s", scores, [*ROTATED, 4, 5, 4, 5], np.concatenate([PEAKS, PEAKS[[4, 4, 5, 5]]]), None, kinds
+    )
+    assert board["separation"]["model"]["trials"] == 13
+    rows = {row["trial_id"]: row["setting"] for row in board["rows"]}
+    assert (rows["t0005"]["seeds"], rows["t0005"]["objective"]) == (2, pytest.approx(CURVE[4] + 0.0205, abs=1e-6))
+    assert board["separation"]["seed_sd_source"] == "replicates"
