@@ -18,6 +18,7 @@ Settings of known worth are posed as a finished sweep (`benchmarks.confirm.posed
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> None:
         found = result[path.stem] = {"seed_sd": {f"{10**x:.3g}": round(luck.sd(x), 4) for x in luck.decades.tolist()}}
         for part in options.parts:
             found[part] = PARTS[part](luck, options.sweeps)
-            say(f"{path.stem}: {part}")
+            say(f"{path.stem}: {part} {json.dumps(found[part])}")
         found["met"] = met(found)
     print_result(result)
 

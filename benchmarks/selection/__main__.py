@@ -97,9 +97,9 @@ def parse() -> argparse.Namespace:
 def sources(options: argparse.Namespace) -> Iterator[tuple[str, list[Case] | str]]:
     """The cases of each source of surfaces, or the reason why there are none."""
     if options.table or LR_SURFACES.is_file():
-        tuning, judging = halves(surfaces.measured_surfaces())
+        tuning, judging = halves(surfaces.measured_surfaces(options.table or LR_SURFACES))
         part = judging if options.part == "judging" else tuning
-        chosen = surfaces.measured_surfaces(options.table) if options.table else part
+        chosen = sorted([*tuning, *judging], key=lambda surface: surface.name) if options.table else part
         moved_surfaces = surfaces.jittered(chosen[: options.surfaces], options.seeds)
         yield "lr_surfaces", [Case(surface, number, surfaces.space()) for number, surface in enumerate(moved_surfaces)]
     else:

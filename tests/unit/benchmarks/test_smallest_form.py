@@ -42,6 +42,14 @@ def test_confirm(run):
     assert result["targets"].keys() == {"false_separation", "ties_at_a_gap_of_4_sds", "error_difference", "coverage"}
 
 
+def test_the_default_path(run):
+    result = json.loads(run("confirm.default_path", "--sweeps 1"))
+    for name in ("curves_tiny", "seeds_135m"):
+        assert {cell["of"] for part in ("null", "beside_confirmed") for cell in result[name][part].values()} == {1}
+        assert result[name]["power"]["4 sd"].keys() == {"told_apart", "by_the_oracle", "over_the_oracle"}
+        assert result[name]["met"].keys() == {"null", "beside_confirmed", "power", "combination"}
+
+
 def test_selection(run):
     result = json.loads(
         run("selection.__main__", "--seeds 1 --longest 8 --surfaces 1 --methods ours ours_lowest random")
