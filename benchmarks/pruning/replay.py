@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from benchmarks.diagnostics.recorded import read, samples_of
 from benchmarks.recording.curves import PARAMS, Curves
+from sweeps.config import pausing
 from sweeps.pruning.trial_curve import TrialCurve, read_curve
 from trainables.data.epoch import checkpoint_steps, report_points
 from trainables.diagnostics import Finding
@@ -37,6 +40,22 @@ class Recorded:
         final = self.stages[-1].objective
         return float("inf") if final is None else final
 
+    @property
+    def pause(self) -> int:
+        """Reports until it pauses; beyond its last one if it ended before."""
+        (step,) = checkpoint_steps([pausing.PAUSE_AT], self.steps_planned)
+        return bisect.bisect_left(self.steps, step) + 1
+
+    @property
+    def score_at_pause(self) -> float:
+        """Held-out objective where it pauses, nats a token."""
+        stage = self.stages[self.pause - 1]
+        return stage.heldout[stage.seen]
+
+    def under(self, seed: int) -> Recorded:
+        """The same trial as if it had been trained under a seed: it is compared with trials of that seed only."""
+        return replace(self, stages=tuple(replace(stage, seed=seed) for stage in self.stages))
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -45,33 +64,78 @@ class Sweep:
     executed: tuple[int, ...]  # steps that each trial was trained
     stopped: tuple[bool, ...]  # whether the rule stopped it
     chosen: float  # the lowest objective of a complete trial; infinite without any
+    # Time until the last trial ended, in intervals between two reports
+    intervals: int = field(default=0, compare=False)
 
 
-def replay(trials: Sequence[Recorded], lanes: int, rule: Rule) -> Sweep:
+@dataclass(frozen=True)
+class Part:
+    """A part of a trial that is trained without a pause."""
+
+    trial: int  # its place in the order
+    begins: int  # reports before it
+    ends: int  # reports at its end
+
+
+def replay(trials: Sequence[Recorded], lanes: int, rule: Rule, pauses: bool = False) -> Sweep:
     """Trains the trials in their order, `lanes` at a time, all at the same speed.
 
     Between two reports every lane trains one part of the epoch. Then complete trials count as finished, the rule is
     asked of the others, and free lanes take the next trials.
+
+    Args:
+        trials: In the order in which they start.
+        lanes: Trials at once.
+        rule: Who stops trials.
+        pauses: Whether all but the first pause and the best go on once all have come so far (`sweeps.config.pausing`).
     """
-    waiting = iter(range(len(trials)))
-    running: dict[int, int] = {}  # reports so far, by trial
-    finished: list[TrialCurve] = []
-    executed, stopped = [0] * len(trials), [False] * len(trials)
-    while True:
-        running |= dict.fromkeys(itertools.islice(waiting, lanes - len(running)), 0)
-        if not running:
-            break
-        running = {number: reports + 1 for number, reports in running.items()}
-        now = {number: trials[number].stages[reports - 1] for number, reports in running.items()}
-        ended = {number for number, reports in running.items() if reports == len(trials[number].stages)}
-        finished += [now[number] for number in sorted(ended) if not trials[number].diverged]
-        going = [number for number in running if number not in ended]
-        for number in going:
-            stopped[number] = rule(now[number], finished, [now[other] for other in going if other != number])
-        for number in [number for number in running if number in ended or stopped[number]]:
-            executed[number] = trials[number].steps[running.pop(number) - 1]
-    finals = [trial.objective for trial in finished if trial.objective is not None]
-    return Sweep(tuple(executed), tuple(stopped), min(finals, default=float("inf")))
+    course, number = _Course(trials, lanes, rule), len(trials)
+    ends = [
+        min(trial.pause, len(trial.stages)) if pauses and pausing.pauses(place + 1, number) else len(trial.stages)
+        for place, trial in enumerate(trials)
+    ]
+    course.train([Part(place, 0, end) for place, end in enumerate(ends)])
+    paused = [
+        place
+        for place, trial in enumerate(trials)
+        if ends[place] < len(trial.stages) and not course.stopped[place]
+    ]  # fmt: skip
+    if paused:
+        scores = {f"{place:04d}": trials[place].score_at_pause for place in paused}
+        going_on = [int(name) for name in pausing.choose(scores, len(course.finished), number)]
+        course.train([Part(place, ends[place], len(trials[place].stages)) for place in going_on])
+    finals = [trial.objective for trial in course.finished if trial.objective is not None]
+    return Sweep(tuple(course.executed), tuple(course.stopped), min(finals, default=math.inf), course.intervals)
+
+
+class _Course:
+    """A sweep so far."""
+
+    def __init__(self, trials: Sequence[Recorded], lanes: int, rule: Rule) -> None:
+        self.trials, self.lanes, self.rule = trials, lanes, rule
+        self.finished: list[TrialCurve] = []
+        self.executed, self.stopped = [0] * len(trials), [False] * len(trials)
+        self.intervals = 0
+
+    def train(self, parts: Sequence[Part]) -> None:
+        """Trains parts in their order until all have ended."""
+        waiting, running = iter(parts), dict[Part, int]()  # reports so far
+        while True:
+            running |= {part: part.begins for part in itertools.islice(waiting, self.lanes - len(running))}
+            if not running:
+                return
+            running = {part: reports + 1 for part, reports in running.items()}
+            self.intervals += 1
+            now = {part.trial: self.trials[part.trial].stages[reports - 1] for part, reports in running.items()}
+            ended = {part for part, reports in running.items() if reports == part.ends}
+            whole = sorted(part.trial for part in ended if part.ends == len(self.trials[part.trial].stages))
+            self.finished += [now[trial] for trial in whole if not self.trials[trial].diverged]
+            going = [part.trial for part in running if part not in ended]
+            for trial in going:
+                siblings = [now[other] for other in going if other != trial]
+                self.stopped[trial] = self.rule(now[trial], self.finished, siblings)
+            for part in [part for part in running if part in ended or self.stopped[part.trial]]:
+                self.executed[part.trial] = self.trials[part.trial].steps[running.pop(part) - 1]
 
 
 def recorded_trials(curves: Curves, chosen: np.ndarray) -> list[Recorded]:

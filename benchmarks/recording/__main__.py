@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import multiprocessing as mp
-import queue
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.recording.curves import GRID_PEAKS, PARAMS, PER_SET, REGIMES, load, save, stack, unstack
+from benchmarks.recording.worker import work
 
 SEEDED_PEAKS = np.geomspace(1e-4, 3e-3, 8)  # peak LRs of the study of seeds
 GRID_WARMUPS = (0.03, 0.06, 0.10)
@@ -118,7 +118,7 @@ def record(options: argparse.Namespace) -> None:
     context = mp.get_context("spawn")  # a forked child can't use CUDA
     jobs, results = context.Queue(), context.Queue()
     for job in plan:
-        jobs.put(job)
+        jobs.put(asdict(job))
     arguments = (jobs, results, options, time.time() + options.seconds)
     workers = [context.Process(target=work, args=arguments, daemon=True) for _ in range(options.processes)]
     for worker in workers:
@@ -196,24 +196,6 @@ def grid(scale: float) -> list[dict[str, float]]:
         for warmup in GRID_WARMUPS
         for floor, share in zip(GRID_FLOORS, (0.4, 0.8), strict=True)
     ]
-
-
-def work(jobs: Any, results: Any, options: argparse.Namespace, deadline: float) -> None:
-    """Trains trials on a warm base, in a process of its own."""
-    from benchmarks.recording.trial import Recorder
-
-    parent = mp.parent_process()
-
-    def next_job() -> dict[str, Any] | None:
-        if time.time() >= deadline or not parent or not parent.is_alive():
-            return None
-        try:
-            return asdict(jobs.get(timeout=1.0))
-        except queue.Empty:
-            return None
-
-    Recorder(options).record_all(next_job, results.put)
-    results.put(None)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ class GridSurface:
     """The interpolated grid, moved by `shift` decades to higher LRs."""
 
     def __init__(self, grid: Grid, shift: float, number: int) -> None:
-        self.grid, self.shift, self.base, self.name = grid, shift, grid.base, f"tiny grid {number}"
+        self.grid, self.shift, self.base = grid, shift, grid.base
+        self.name = self.group = f"tiny grid {number}"
         log_lrs = np.log10(grid.lrs)
         columns = grid.objective.reshape(len(log_lrs), -1).T
         self.splines: list[BSpline] = [make_smoothing_spline(log_lrs, column) for column in columns]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import Trial
 
+from analysis.stats.objective_model import fit
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.search.samplers import make_sampler
@@ -24,6 +26,7 @@ class Surface(Protocol):
     """True objectives of settings."""
 
     name: str
+    group: str  # surfaces of one group are resampled together
     base: float
 
     def loss(self, params: Params) -> float: ...
@@ -38,6 +41,7 @@ class Case:
     surface: Surface  # what is searched
     number: int  # unique among the cases of a benchmark; seeds the methods
     space: dict[str, Any]  # the section `space` of the config
+    growth: float = 0.0  # noise grows as the LR to this power, from its level in the middle of the LR's range
 
     @cached_property
     def config(self) -> SweepConfig:
@@ -62,15 +66,20 @@ class Evaluated:
 
     noisy: float
     true: float
+    params: Params = field(default_factory=dict)
+    complete: bool = True  # it did not diverge
 
 
 Noise = np.ndarray  # (trials,): what is added to each trial's objective, in nats a token
 Method = Callable[[Case, Noise, int], list[Evaluated]]
+Naming = Callable[[Case, Sequence[Evaluated]], Evaluated]
 
 
 def ours(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
-    """The sweep's own sampler with its default config."""
-    return _search(case, noise, lanes, make_sampler(case.config, 0), [case.recommended()])
+    """The sweep's own sampler with its default config, of as many trials as there is noise for."""
+    search = case.config.search.model_copy(update={"trials": len(noise)})
+    config = case.config.model_copy(update={"search": search})
+    return _search(case, noise, lanes, make_sampler(config, 0), [case.recommended()])
 
 
 def ours_unpointed(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
@@ -100,8 +109,9 @@ def offset_grid(case: Case, noise: Noise, lanes: int) -> list[Evaluated]:
     cube, draw = UnitCube(distributions(case.config)), np.random.default_rng([case.number, 1])
     points = draw.uniform(size=(len(noise), len(cube.space)))
     points[:, list(cube.space).index("peak_lr")] = (np.arange(len(noise)) + draw.uniform()) / len(noise)
+    settings = [cube.from_unit(point) for point in points]
     return [
-        _evaluated(*_outcome(case, cube.from_unit(point), added)) for point, added in zip(points, noise, strict=True)
+        _evaluated(case, params, *_outcome(case, params, added)) for params, added in zip(settings, noise, strict=True)
     ]
 
 
@@ -142,24 +152,47 @@ def _end(case: Case, study: optuna.Study, trial: Trial, noise: Noise) -> Evaluat
     for name, value in outcome.attrs.items():
         trial.set_user_attr(name, value)
     study.tell(trial, outcome.value, state=outcome.state)
-    return _evaluated(outcome, true)
+    return _evaluated(case, trial.params, outcome, true)
 
 
 def _outcome(case: Case, params: Params, added: float) -> tuple[TrialOutcome, float]:
     """The outcome that the sweep would report for a setting, and the true objective."""
     true = case.surface.loss(params)
     state = "diverged" if case.surface.diverges(params) else "complete"
-    return outcome_of(state, true + float(added), None, case.surface.base, []), true
+    low, high = case.config.space.ends()["peak_lr"]
+    noisy = true + float(added) * (params["peak_lr"] / math.sqrt(low * high)) ** case.growth
+    return outcome_of(state, noisy, None, case.surface.base, []), true
 
 
-def _evaluated(outcome: TrialOutcome, true: float) -> Evaluated:
+def _evaluated(case: Case, params: Params, outcome: TrialOutcome, true: float) -> Evaluated:
     assert outcome.value is not None
-    return Evaluated(outcome.value, true)
+    return Evaluated(outcome.value, true, params, not case.surface.diverges(params))
 
 
-def regret(case: Case, seen: Sequence[Evaluated]) -> float:
-    """True objective of the setting with the lowest noisy objective, above the true minimum; nats a token."""
-    return min(seen, key=lambda one: one.noisy).true - case.lowest
+def lowest(case: Case, seen: Sequence[Evaluated]) -> Evaluated:
+    """The trial with the lowest noisy objective."""
+    del case
+    return min(seen, key=lambda one: one.noisy)
+
+
+def by_model(case: Case, seen: Sequence[Evaluated]) -> Evaluated:
+    """The trial with the lowest posterior mean among those that are complete, as the leaderboard names it."""
+    complete = [one for one in seen if one.complete]
+    ends = case.config.space.ends()
+    others = [name for name in ends if name != "peak_lr"]
+    if not complete:
+        return lowest(case, seen)
+    found = fit(
+        np.log10([one.params["peak_lr"] for one in complete]),
+        np.array([[(one.params[n] - ends[n][0]) / (ends[n][1] - ends[n][0]) for n in others] for one in complete]),
+        np.array([one.noisy for one in complete]),
+    )
+    return lowest(case, complete) if found is None else complete[int(np.argmin(found.mean))]
+
+
+def regret(case: Case, seen: Sequence[Evaluated], name: Naming = lowest) -> float:
+    """True objective of the named setting above the true minimum; nats a token."""
+    return name(case, seen).true - case.lowest
 
 
 def draw_noise(case: Case, sd_nats: float, trials: int) -> Noise:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ray.tune.schedulers import MedianStoppingRule, TrialScheduler
 
-from benchmarks.pruning.__main__ import at_loss, figures, worse
+from benchmarks.pruning.__main__ import at_loss, figures, rotated, worse
 from benchmarks.pruning.decks import decks, seed_sd, together
 from benchmarks.pruning.replay import Recorded, Sweep, recorded_trials, replay
 from benchmarks.pruning.rules import heldout, median, never_stop
@@ -70,6 +70,33 @@ def test_the_rule_is_asked_at_every_report_but_the_last_and_given_what_is_known_
     ]
 
 
+def test_paused_trials_wait_for_the_last_and_the_best_go_on():
+    # Eight trials, of which four are trained to the end: the first, and the best three where they paused.
+    early = [5.0, 1.0, 9.0, 3.0, 2.0, 9.0, 9.0]
+    trials = [recorded(0, 1.5), *(recorded(k, 7.0 - k, points=[one] * REPORTS) for k, one in enumerate(early, 1))]
+    for lanes, intervals in ((1, 4 + 7 + 3 * 3), (8, 4 + 3)):
+        found = replay(trials, lanes, never_stop(), pauses=True)
+        assert found == Sweep((40, 10, 40, 10, 40, 40, 10, 10), (False,) * 8, 1.5)
+        assert found.intervals == intervals
+    assert replay(trials[:5], 2, never_stop(), pauses=True).executed == (40,) * 5
+
+
+def test_a_diverged_or_stopped_trial_does_not_go_on():
+    trials = [BROKEN, *(recorded(k, float(k)) for k in range(1, 7)), recorded(7, 0.5, reports=1, diverged=True)]
+
+    def rule(trial, _finished, _siblings):
+        return trial.trial_id == "1"
+
+    found = replay(trials, 2, rule, pauses=True)
+    assert found.executed == (10, 20, 40, 40, 40, 10, 10, 10)  # asked first after the pause
+    assert found.chosen == 2.0
+
+
+def test_the_evidence_rule_compares_trials_of_one_seed_only():
+    ((_, trials, _),) = rotated([("low (0) 0", [GOOD, FAIR, POOR], 0.1)], 2)
+    assert [{stage.seed for stage in trial.stages} for trial in trials] == [{0}, {1}, {0}]
+
+
 def test_what_a_rule_saves_and_loses_is_counted():
     cases = [("low (0) 0", [GOOD, FAIR, BROKEN], 0.1), ("low (0) 1", [FAIR, GOOD], 0.3)]
     sweeps = [Sweep((20, 40, 10), (True, False, False), 1.2), Sweep((40, 10), (False, True), 1.2)]
@@ -78,6 +105,14 @@ def test_what_a_rule_saves_and_loses_is_counted():
     assert found["executed"]["ratio"] == pytest.approx(120 / 200)
     assert found["executed_of_stable"]["ratio"] == pytest.approx(110 / 160, abs=1e-3)
     assert found["worse_choices"]["value"] == 0.5
+    # Scored after half the epoch, and after all of it: 1 + 2 + 0, and 2 + 0 times; twice each is 10.
+    spent = figures(cases, sweeps, False, sweeps)["device_seconds"]
+    assert spent["0"] == pytest.approx(120 / 200)
+    assert spent["0.2"] == pytest.approx(160 / 280, abs=1e-4)
+    # With pauses a third time after a quarter: five trials more.
+    assert figures(cases, sweeps, True, sweeps)["device_seconds"]["0.2"] == pytest.approx(
+        (120 + 10 * 8) / (200 + 80), abs=1e-4
+    )
 
 
 def test_the_others_are_judged_by_their_cheapest_parametrization_at_the_loss_allowed():

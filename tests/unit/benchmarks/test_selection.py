@@ -3,16 +3,17 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import optuna
 import pytest
 
 from benchmarks.intervals import ratio_of_means
-from benchmarks.selection.__main__ import NOISE_NATS, judged
+from benchmarks.selection.__main__ import LEVELS, judged
 from benchmarks.selection.grid_surface import GRID, Grid, GridSurface
 from benchmarks.selection.grid_surface import space as grid_space
-from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, Evaluated, draw_noise, regret
+from benchmarks.selection.replay import PLANNED, UNPLANNED, Case, Evaluated, by_model, draw_noise, lowest, regret
 from benchmarks.selection.surfaces import BASE_ABOVE_BEST, JITTER, Surface, halves, jittered, measured_surfaces, space
 
 LRS = (4e-5, 1e-4, 3e-4, 1e-3)
@@ -104,12 +105,33 @@ def test_ratios_and_their_interval():
     assert found["lower"] < found["ratio"] == round(10 / 12, 4) < found["upper"]
 
 
+def test_the_model_names_the_middle_of_a_smooth_curve_and_no_diverged_trial(case):
+    lrs = np.geomspace(4e-5, 1.6e-3, 12)
+    rest = {"warmup_fraction": 0.05, "decay_floor": 4.5e-5}
+    seen = [Evaluated(parabola(lr), parabola(lr), {"peak_lr": lr, **rest}) for lr in lrs.tolist()]
+    lucky = seen[2]
+    seen[2] = Evaluated(parabola(10**-3.5) - 1e-4, lucky.true, lucky.params)  # luck lets it look best
+    seen.append(Evaluated(0.1, 0.8, {"peak_lr": 2.5e-3, **rest}, complete=False))
+    assert lowest(case, seen[:-1]) == seen[2]
+    assert by_model(case, seen).true == min(one.true for one in seen)
+    assert by_model(case, seen[:4]) == lowest(case, seen[:4])  # too few for a model
+
+
+def test_noise_that_grows_is_as_stated_in_the_middle_of_the_lrs(case):
+    steep = replace(case, growth=1.0)
+    plain, grown = (PLANNED["offset_grid"](one, np.full(8, 1e-3), 1) for one in (case, steep))
+    for one, other in zip(plain, grown, strict=True):
+        if one.complete:
+            factor = one.params["peak_lr"] / math.sqrt(4e-5 * 3e-3)
+            assert other.noisy - other.true == pytest.approx(1e-3 * factor)
+
+
 def test_targets_are_judged_at_sixteen_trials(case):
-    worse, better = (np.full((1, len(NOISE_NATS)), value) for value in (1.0, 0.59))
+    worse, better = (np.full((1, len(LEVELS)), value) for value in (1.0, 0.59))
     result = judged([case], {"ours": {16: better}, "tpe_default": {16: worse}, "offset_grid": {16: better / 2}})
-    assert {name: target["met"] for name, target in result["targets_at_16_trials"].items()} == {
-        "tpe_default": True,
-        "offset_grid": False,
+    assert {name: target["met"] for name, target in result["targets"].items()} == {
+        "tpe_default, 16 trials": True,
+        "offset_grid, 16 trials": False,
     }
 
 

@@ -42,14 +42,25 @@ def test_confirm(run):
     assert result["targets"].keys() == {"false_separation", "ties_at_a_gap_of_4_sds", "error_difference", "coverage"}
 
 
+def test_the_default_path(run):
+    result = json.loads(run("confirm.default_path", "--sweeps 1"))
+    for name in ("curves_tiny", "seeds_135m"):
+        assert {cell["of"] for part in ("null", "beside_confirmed") for cell in result[name][part].values()} == {1}
+        assert result[name]["power"]["4 sd"].keys() == {"told_apart", "by_the_oracle", "over_the_oracle"}
+        assert result[name]["met"].keys() == {"null", "beside_confirmed", "power", "combination"}
+
+
 def test_selection(run):
-    result = json.loads(run("selection.__main__", "--seeds 1 --longest 8 --surfaces 1 --methods ours random"))
+    result = json.loads(
+        run("selection.__main__", "--seeds 1 --longest 8 --surfaces 1 --methods ours ours_lowest random")
+    )
     found = result["grid_tiny"]
     assert {method: len(means["8"]) for method, means in found["mean_regret_milli_nats"].items()} == {
-        "ours": 3,
-        "random": 3,
+        "ours": 6,
+        "ours_lowest": 6,
+        "random": 6,
     }
-    assert found["ours_over"]["random"]["8"]["all"].keys() == {"ratio", "lower", "upper"}
+    assert found["ours_over"]["random"]["4"]["all"].keys() == {"ratio", "lower", "upper"}
 
 
 def test_scale(run):
