@@ -14,6 +14,15 @@ Two commands; a stopped recording continues:
         --heldout conf/data/demo/heldout/*.jsonl --limit 240 --heldout-limit 16 --to .cache/curves/tiny
     python -m benchmarks.recording record --data .cache/curves/tiny --method full --batch-size 4 \\
         --to benchmarks/data/curves_tiny.npz
+
+The 135M model under four seeds at four LRs on all of the demo's held-out items (17 minutes on two cores):
+
+    python -m benchmarks.recording prepare --model .cache/models/SmolLM2-135M-Instruct \\
+        --train conf/data/demo/train.jsonl --heldout conf/data/demo/heldout/*.jsonl --limit 120 --max-tokens 256 \\
+        --template $'{prompt}\\nAnswer: {response}' --to .cache/curves/135m
+    python -m benchmarks.recording record --data .cache/curves/135m --batch-size 4 --studies seeds --seeds 4 \\
+        --seeded-peaks 1.5e-4 3.56e-4 8.43e-4 2e-3 --points 0.25 0.5 1.0 --processes 2 \\
+        --to benchmarks/data/seeds_135m.npz
 """
 
 from __future__ import annotations
