@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.cli import Parser
-from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from analysis.output.formats import UNKNOWN, nats, number, scored, with_interval
 from analysis.output.leaderboard import Leaderboard
+from analysis.rank.candidates import decision_values
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
 from analysis.records.lineage import Kin, full_place, parent_of, tree
@@ -25,6 +26,7 @@ from analysis.records.locate import opened, place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.sweep_difference import Winner, difference
 from trainables.errors import UserError
+from trainables.evaluation.objective import LABELS, Measure
 from trainables.storage.layout import MANIFEST_FILE
 
 EXAMPLE = """example:
@@ -44,7 +46,7 @@ class Entry:
 
     def kin(self) -> Kin:
         """The sweep as a node of the lineage tree."""
-        said = nats(self.board["rows"][0]["objective"]) if self.board["winner"] else "no winner"
+        said = scored(self.board, self.board["rows"][0]["objective"]) if self.board["winner"] else "no winner"
         config, manifest = self.sweep.config, self.manifest
         parent = parent_of(config, manifest)
         return Kin(self.sweep.folder, self.sweep.name, manifest.get("sweep_id"), parent, config, said)
@@ -58,7 +60,7 @@ class Entry:
         items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
         df, spreads = separation["seed_sd_df"], (separation["seed_sd_unblocked"], separation["seed_sd_single"])
         return Winner(
-            nll={key: item.nll for key, item in items.items()},
+            values=dict(zip(items, decision_values(items, list(items), self.sweep.measure), strict=True)),
             groups={key: item.group for key, item in items.items()},
             # The larger of the two estimates: a difference that seeds could make must not pass as progress.
             seed_sd=max((sd for sd in spreads if sd is not None), default=None),
@@ -80,6 +82,10 @@ def incomparable(first: Entry, second: Entry) -> str | None:
     for entry in (first, second):
         if entry.board["winner"] is None:
             return f"{entry.sweep.name} has no winner"
+    if first.sweep.measure != second.sweep.measure:
+        return (
+            f"other metrics decided (objective.metric): {first.sweep.measure.metric} and {second.sweep.measure.metric}"
+        )
     if first.sweep.weights != second.sweep.weights:
         return f"their areas or weights differ: {first.sweep.weights} and {second.sweep.weights}"
     for area in first.sweep.weights:
@@ -88,7 +94,7 @@ def incomparable(first: Entry, second: Entry) -> str | None:
             return f"the manifest of {(first, second)[hashes.index(None)].sweep.name} has no hash of area {area}"
         if hashes[0] != hashes[1]:
             return f"area {area} is another file (its sha256 differs)"
-    if first.winner().nll.keys() != second.winner().nll.keys():
+    if first.winner().values.keys() != second.winner().values.keys():
         return "they were scored on different items (heldout.areas.AREA.limit differs?)"
     return None
 
@@ -107,7 +113,8 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
             differences.append({**names, "incomparable": reason})
             continue
         found = difference(first.winner(), entry.winner(), first.sweep.weights)
-        differences.append({**names, **asdict(found), "verdict": found.verdict})
+        unit = {"metric": first.sweep.measure.metric}
+        differences.append({**names, **asdict(found), "verdict": found.verdict, **unit})
     return {"sweeps": [_record(entry) for entry in entries], "differences": differences}
 
 
@@ -145,7 +152,8 @@ def _record(entry: Entry) -> dict[str, Any]:
         "trials": len(trials),
         "device_seconds": sum(trial.cost.get("device_seconds") or 0.0 for trial in trials),
         "winner": board["winner"],
-        "objective": best["objective"] if best else None,
+        "objective": entry.sweep.measure.turned(best["objective"]) if best and best["objective"] is not None else None,
+        "metric": entry.sweep.measure.metric,
         "gain": gain.get("corrected"),
         "gain_interval": gain.get("corrected_interval"),
         "tied": len(board["tied"]),
@@ -157,7 +165,8 @@ def _print(found: dict[str, Any], tree: list[str]) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     names = sorted({name for one in found["sweeps"] for name in one["params"]}, key=lambda n: (n != "peak_lr", n))
-    for name in ("sweep", "trials", "winner", "loss", "gain (corrected)", "tied", *names, "device s"):
+    metrics = "/".join(sorted({LABELS.get(one["metric"], one["metric"]) for one in found["sweeps"]}))
+    for name in ("sweep", "trials", "winner", metrics, "gain (corrected)", "tied", *names, "device s"):
         table.add_column(name, justify="left" if name in ("sweep", "winner") else "right", overflow="fold")
     for one in found["sweeps"]:
         winner = one["winner"]["trial_id"] if one["winner"] else "none"
@@ -179,9 +188,11 @@ def difference_words(one: dict[str, Any]) -> str:
     interval = None if one["low"] is None else [one["low"], one["high"]]
     areas = ", ".join(f"{area} {delta:+.3f}" for area, delta in sorted(one["areas"].items()))
     joint = "from" if one["verdict"].startswith("not") else "than"
+    measure = Measure(one["metric"])
+    less = f"1 - {measure.label}" if measure.higher_is_better else "loss"
     return (
         f"{one['second']} is {one['verdict']} {joint} {one['first']}: its "
-        f"winner's loss less the first's is {with_interval(one['value'], interval)} nats a token, over "
+        f"winner's {less} less the first's is {with_interval(one['value'], interval)} {measure.unit}, over "
         f"{one['items']} items and the seeds of both ({areas}); each was picked as the lowest of its sweep"
     )
 

@@ -7,9 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen
-from analysis.output.formats import number
+from analysis.output.formats import measure_of, number
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.output.terminal_plots import plot
+from analysis.rank.verdict import best
 from analysis.records.sweep import Sweep
 from analysis.stats.curve_smoothing import thin
 from trainables.storage.layout import MANIFEST_FILE
@@ -101,9 +102,9 @@ def _standing(board: Leaderboard, chosen: Chosen) -> str:
     tied = [pair["trial_id"] for pair in board["tied"]]
     separation = board["separation"]
     if rank == 1 and separation is not None and separation["seed_sd_source"] == "unknown":
-        return f"lowest of {trials} trials; whether another setting is as good was not measured"
+        return f"{best(board)} of {trials} trials; whether another setting is as good was not measured"
     if rank == 1 and tied:
-        return f"lowest of {trials} trials, not told apart from {', '.join(tied)}"
+        return f"{best(board)} of {trials} trials, not told apart from {', '.join(tied)}"
     return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"
 
 
@@ -125,9 +126,10 @@ def _scores(board: Leaderboard, chosen: Chosen) -> str:
     if not areas:
         return "This checkpoint was not scored."
     intervals = board["intervals"]
+    scope = f"{100 * intervals['level']:.0f} % interval ({intervals['scope']})"
     lines = [
-        "NLL is the mean over items of an item's mean loss, in nats a token: lower is better. Delta is this model "
-        f"minus the base model, with a {100 * intervals['level']:.0f} % interval ({intervals['scope']}).",
+        "NLL is the mean over items of an item's mean loss, in nats a token: lower is better. Delta is how much worse "
+        f"this model is than the base model (below 0: better), {measure_of(board).unit}, with a {scope}.",
         "",
         "| area | items | NLL | base NLL | delta | exact match | base exact match | token F1 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -142,7 +144,7 @@ def _scores(board: Leaderboard, chosen: Chosen) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     gain = _figure(chosen.checkpoint["gain"], chosen.checkpoint["gain_interval"])
     note = f" ({intervals['winner']})" if _setting_row(board, chosen)["rank"] == 1 else ""
-    return "\n".join([*lines, "", f"Weighted gain over the base model: {gain} nats a token{note}."])
+    return "\n".join([*lines, "", f"Weighted gain over the base model: {gain} {measure_of(board).unit}{note}."])
 
 
 def _figure(value: float | None, interval: list[float] | None = None) -> str:

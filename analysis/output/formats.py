@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.output.leaderboard import Interval, SeparationMethod
+from trainables.evaluation.objective import NLL, Measure
 
 UNKNOWN = "-"
 
@@ -13,6 +14,16 @@ UNKNOWN = "-"
 def nats(value: float | None) -> str:
     """A loss or gain to a thousandth of a nat."""
     return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def measure_of(board: Mapping[str, Any]) -> Measure:
+    """The metric that decided; boards of earlier versions knew the loss alone."""
+    return Measure((board.get("measure") or {}).get("metric", NLL))
+
+
+def scored(board: Mapping[str, Any], objective: float | None) -> str:
+    """An objective of the board as people read it, in the metric that decides."""
+    return nats(None if objective is None else measure_of(board).turned(objective))
 
 
 def with_interval(value: float | None, interval: Interval | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NotRequired, TypedDict
 
 Interval = list[float]
+UNANSWERED = "no answers were generated there (heldout.answers_at)"  # a checkpoint's defect where answers decide
 Figures = dict[str, Any]  # an area's means, or a checkpoint's; the user's own scorers add names that no type knows
 
 
@@ -117,10 +118,21 @@ class GuardRailOutcome(TypedDict):
     best_passing: CheckpointName | None
 
 
+class Recommended(TypedDict):
+    """Whether anything beat the recommended setting; a lead is better above 0, in the metric's unit."""
+
+    trial_id: str  # the search trial that tried it
+    lead: float  # of the named setting over it
+    lead_interval: Interval | None
+    worthwhile: float
+    outcome: str  # "best", "enough", "beaten" or "unknown"; see `analysis.stats.worthwhile`
+
+
 class Leaderboard(TypedDict):
     """What `analysis.rank.leaderboard.leaderboard` returns."""
 
     name: str
+    measure: NotRequired[dict[str, str]]  # the `metric` that decides, its `label` and the `unit` of differences
     winner: CheckpointName | None
     winner_setting: str | None
     winner_gain: WinnerGain | None
@@ -129,6 +141,7 @@ class Leaderboard(TypedDict):
     rows: list[LeaderboardRow]
     intervals: Figures  # of checkpoints: `level`, `method`, `resamples`, and what they leave out
     separation: SeparationMethod | None
+    recommended: NotRequired[Recommended | None]  # None where the recommended point was not tried, or did not complete
     guard_rails: GuardRailOutcome | None
     beside: dict[str, Any] | None
     sealed: dict[str, Figures]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.output.formats import checkpoint, nats, negated, percent, seed_source, with_interval
+from analysis.output.formats import checkpoint, measure_of, nats, negated, percent, scored, seed_source, with_interval
 from analysis.output.leaderboard import Figures, Leaderboard, LeaderboardRow
 
 MEASURES = {
+    "nll": "loss",
     "token_weighted": "token-weighted loss",
     "trimmed": "trimmed loss",
     "exact_match": "exact match",
@@ -18,15 +19,16 @@ MEASURES = {
 
 def legend(board: Leaderboard) -> str:
     """The meaning of the tables' columns."""
-    intervals, separation = board["intervals"], board.get("separation")
+    intervals, separation, measure = board["intervals"], board.get("separation"), measure_of(board)
+    unit = "a share of 1 (highest wins)" if measure.higher_is_better else "nats a token (lowest wins)"
     parts = [
-        "nll: weighted mean over areas of the items' mean loss, nats a token.",
-        "gain: base model minus trial. EM: exact match. -: not measured.",
+        f"{measure.metric}: weighted mean over areas of the items' mean {measure.label}, {unit}.",
+        "gain: how much better than the base model. EM: exact match. -: not measured.",
         f"[low, high]: {percent(intervals['level'])} interval ({intervals['scope']}).",
     ]
     if separation and separation.get("model"):
         parts.append(
-            "expected nll ± sd: of the setting, by a smooth curve over the LR through all trials; it ranks them."
+            f"expected {measure.metric} ± sd: by a smooth curve over the LR through all trials; it ranks the settings."
         )
     if separation:
         parts.append(f"behind the first: of settings, intervals that hold together, {seed_source(separation)}.")
@@ -45,9 +47,11 @@ def lines_below(board: Leaderboard) -> Iterator[str]:
         setting = row.get("setting")
         if row["rank"] and setting and setting["replicated"]:
             # Each replicate counts at the step that its search trial was best at.
-            shown = ", ".join(f"{r['trial_id']} (seed {r['seed']}) {_state(r, row['step'])}" for r in row["replicates"])
+            shown = ", ".join(
+                f"{r['trial_id']} (seed {r['seed']}) {_state(board, r, row['step'])}" for r in row["replicates"]
+            )
             gain = with_interval(setting["gain"], setting["gain_interval"])
-            mean = f"mean nll {nats(setting['objective'])}, gain {gain}"
+            mean = f"mean {measure_of(board).metric} {scored(board, setting['objective'])}, gain {gain}"
             yield f"Replicates of {row['trial_id']}: {shown}; {mean} (items and seeds)"
     yield from _sensitivity(board.get("beside") or {})
     for finding in board.get("findings") or []:
@@ -70,9 +74,9 @@ def _suspects(suspects: Figures) -> str:
     return f"Training samples to look at (above their like, over all trials): {shown}; python -m analysis.suspects"
 
 
-def _state(replicate: LeaderboardRow, step: int | None) -> str:
-    scored = {point["step"]: point["objective"] for point in replicate["checkpoints"]}
-    return nats(scored.get(step)) if replicate["state"] == "complete" else str(replicate["state"])
+def _state(board: Leaderboard, replicate: LeaderboardRow, step: int | None) -> str:
+    found = {point["step"]: point["objective"] for point in replicate["checkpoints"]}
+    return scored(board, found.get(step)) if replicate["state"] == "complete" else str(replicate["state"])
 
 
 def _sensitivity(found: Figures) -> Iterator[str]:

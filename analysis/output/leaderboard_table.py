@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.output.formats import UNKNOWN, nats, negated, number, percent, with_interval
-from analysis.output.leaderboard import Figures, Leaderboard, LeaderboardRow
+from analysis.output.formats import UNKNOWN, measure_of, nats, negated, number, percent, scored, with_interval
+from analysis.output.leaderboard import UNANSWERED, Figures, Leaderboard, LeaderboardRow
 from analysis.output.leaderboard_notes import legend, lines_below
 from analysis.output.terminal_plots import interval_bar
 
@@ -60,11 +60,14 @@ def _sections(board: Leaderboard, bars: bool = False) -> Iterator[tuple[str, lis
     rows, baseline = board["rows"], board["baseline"]
     outcome = [
         Column("step", ["0", *(_whole(row["step"]) for row in rows)]),
-        Column("nll", [nats(baseline["objective"]), *(nats(row["objective"]) for row in rows)]),
+        Column(
+            measure_of(board).metric,
+            [scored(board, baseline["objective"]), *(scored(board, row["objective"]) for row in rows)],
+        ),
         Column("gain", [UNKNOWN, *(with_interval(row["gain"], row["gain_interval"]) for row in rows)]),
         *(_gain_bars(rows) if bars else ()),
-        *_over_seeds(rows),
-        *_posteriors(rows),
+        *_over_seeds(board),
+        *_posteriors(board),
         Column("behind the first", [UNKNOWN, *(_behind(row) for row in rows)]),
         *_guard_rails(rows),
     ]
@@ -121,7 +124,8 @@ def _print_table(console: Console, title: str, columns: list[Column], styles: li
 def _row_notes(board: Leaderboard) -> Iterator[str]:
     for row in board["rows"]:
         for checkpoint in row["checkpoints"]:
-            if checkpoint.get("defect"):
+            # Those without answers are many, by the config.
+            if checkpoint.get("defect") not in (None, UNANSWERED):
                 yield f"{row['trial_id']} step {checkpoint['step']} has no rank: {checkpoint['defect']}"
         if error := (row["error"] or "").strip():
             yield f"{row['trial_id']} {row['state']}: {error.splitlines()[-1]}"
@@ -151,22 +155,21 @@ def _gain_bars(rows: list[LeaderboardRow]) -> Iterator[Column]:
         yield Column("0 to the most" if reach[0] == 0 else "least to most", ["", *cells])
 
 
-def _over_seeds(rows: list[LeaderboardRow]) -> Iterator[Column]:
-    settings = [row.get("setting") for row in rows]
+def _over_seeds(board: Leaderboard) -> Iterator[Column]:
+    settings = [row.get("setting") for row in board["rows"]]
     if any(setting and setting["replicated"] for setting in settings):
-        means = [nats(setting["objective"]) if setting and setting["replicated"] else UNKNOWN for setting in settings]
+        means = [scored(board, s["objective"]) if s and s["replicated"] else UNKNOWN for s in settings]
         yield Column("seeds", [UNKNOWN, *(_whole(setting and setting["seeds"]) for setting in settings)])
-        yield Column("mean nll", [UNKNOWN, *means])
+        yield Column(f"mean {measure_of(board).metric}", [UNKNOWN, *means])
 
 
-def _posteriors(rows: list[LeaderboardRow]) -> Iterator[Column]:
-    settings = [row.get("setting") for row in rows]
+def _posteriors(board: Leaderboard) -> Iterator[Column]:
+    settings = [row.get("setting") for row in board["rows"]]
     if any(setting and setting.get("posterior") is not None for setting in settings):
         cells = [
-            f"{nats(setting.get('posterior'))} ± {nats(setting.get('posterior_sd'))}" if setting else UNKNOWN
-            for setting in settings
+            f"{scored(board, s.get('posterior'))} ± {nats(s.get('posterior_sd'))}" if s else UNKNOWN for s in settings
         ]
-        yield Column("expected nll", [UNKNOWN, *cells])
+        yield Column(f"expected {measure_of(board).metric}", [UNKNOWN, *cells])
 
 
 def _guard_rails(rows: list[LeaderboardRow]) -> Iterator[Column]:

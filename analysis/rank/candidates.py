@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from analysis.output.leaderboard import Figures, Interval
+from analysis.output.leaderboard import UNANSWERED, Figures, Interval
 from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import Measure
 
 Scores = dict[tuple[str, str], HeldoutScore]
 
@@ -86,8 +86,7 @@ def _base_summary(sweep: Sweep, base: Scores) -> Figures:
     for area in sweep.weights:
         written = (sweep.baseline or {}).get(area, {})
         areas[area] = area_summary(base, area, written) if base else dict(written)
-    known = all(finite(areas[area].get("nll")) is not None for area in sweep.weights)
-    return {"objective": objective(areas, sweep.weights) if known else None, "areas": areas}
+    return {"objective": finite(sweep.measure.objective(areas, sweep.weights)), "areas": areas}
 
 
 def as_interval(bounds: np.ndarray) -> Interval | None:
@@ -101,9 +100,11 @@ def finite(value: object) -> float | None:
 
 
 def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
-    """An area's means from its items, plus what only the sweep's summary has (the user's own scorers)."""
+    """An area's means from its items, plus what only the sweep's summary has."""
     items = [score for (name, _), score in sorted(scores.items()) if name == area]
+    scorers = items[0].scores if items else ()
     own = {
+        **{name: _mean([item.scores[name] for item in items if name in item.scores]) for name in scorers},
         "nll": _mean([item.nll for item in items]),
         "exact_match": _mean([item.exact_match for item in items if item.exact_match is not None]),
         "token_f1": _mean([item.token_f1 for item in items if item.token_f1 is not None]),
@@ -131,4 +132,14 @@ def _defect(candidate: Candidate, wanted: set[tuple[str, str]], sweep: Sweep) ->
         return f"scored on other items: {len(wanted - have)} missing, {len(have - wanted)} unknown"
     if broken := sum(not math.isfinite(score.nll) for score in candidate.scores.values()):
         return f"the loss is not finite on {broken} items"
-    return None
+    metric = sweep.measure.metric
+    without = sum(score.value(metric) is None for score in candidate.scores.values())
+    if without == len(candidate.scores):
+        return UNANSWERED
+    return f"{metric} is missing on {without} items" if without else None
+
+
+def decision_values(scores: Scores, keys: Sequence[tuple[str, str]], measure: Measure) -> list[float]:
+    """The items' values that ranking goes by, lower is better; NaN where an item has none."""
+    found = [scores[key].value(measure.metric) if key in scores else None for key in keys]
+    return [math.nan if value is None else measure.turned(value) for value in found]

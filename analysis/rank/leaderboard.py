@@ -1,8 +1,9 @@
 """The leaderboard: every checkpoint of every complete trial, compared on all held-out items.
 
-The objective is the weighted mean over selecting areas of the items' mean NLL, lowest first. Replicates are folded into
-the setting that they repeat (`analysis.rank.settings`); the winner is the lowest checkpoint of all trials of its
-setting. A trial without held-out scores has no rank: no other measure, such as training loss, takes their place.
+The objective is the weighted mean over selecting areas of the items' mean NLL, or 1 minus another metric that decides
+(`objective.metric`), lowest first. Replicates are folded into the setting that they repeat (`analysis.rank.settings`);
+the winner is the lowest checkpoint of all trials of its setting. A trial without held-out scores, or without answers
+where these decide, has no rank: no other measure takes their place.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def leaderboard(folder: str | Path) -> Leaderboard:
     competing = {trial.trial_id for trial in sweep.trials}
     candidates = [candidate for candidate in everyone if candidate.trial_id in competing]
     able = [candidate for candidate in candidates if candidate.defect is None]
-    matrix = make_score_matrix(able, base.scores, sweep.weights) if able else None
+    matrix = make_score_matrix(able, base.scores, sweep.weights, sweep.measure) if able else None
     table = make_setting_table(sweep.trials, matrix, sweep.separation, notes) if matrix else None
     if matrix and table:
         parts = ranking(sweep, candidates, base, table)
@@ -62,9 +63,19 @@ def leaderboard(folder: str | Path) -> Leaderboard:
     else:
         parts = {**without_ranking(sweep, candidates), "findings": []}
     seed_sd = table.seed_sd.single if table else sweep.separation.seed_sd
+    # Subsets are compared by loss; seeds were measured in the metric that decides.
+    seed_sd = None if sweep.measure.higher_is_better else seed_sd
     parts["more_data"] = what_more_data_brings(whole, everyone, parts["winner_setting"], seed_sd)
+    measure = {"metric": sweep.measure.metric, "label": sweep.measure.label, "unit": sweep.measure.unit}
     board: Leaderboard = _plain(
-        {"name": sweep.name, **parts, "baseline": base.summary, "weights": sweep.weights, "notes": notes}
+        {
+            "name": sweep.name,
+            "measure": measure,
+            **parts,
+            "baseline": base.summary,
+            "weights": sweep.weights,
+            "notes": notes,
+        }
     )
     board["verdict"] = verdict(board)
     return board

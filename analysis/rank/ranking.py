@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.output.leaderboard import Figures, LeaderboardRow, Model, SeparationMethod, WinnerGain
+from analysis.output.leaderboard import Figures, LeaderboardRow, Model, Recommended, SeparationMethod, WinnerGain
 from analysis.rank import sensitivity
 from analysis.rank.candidates import Base, Candidate, finite
 from analysis.rank.rows import make_rows, ordered, pair, unranked_place
@@ -18,6 +18,7 @@ from analysis.records.sweep import Sweep
 from analysis.stats import bootstrap
 from analysis.stats.guard_rails import guard_rails, overall
 from analysis.stats.winner_selection import corrected_gain
+from analysis.stats.worthwhile import recommended_outcome
 
 SCOPE = "items, not seeds"
 
@@ -53,6 +54,7 @@ def ranking(sweep: Sweep, candidates: list[Candidate], base: Base, table: Settin
         "rows": rows,
         "intervals": _intervals(len(matrix.candidates), gain),
         "separation": _separation(table, setting),
+        "recommended": _recommended(sweep, rows),
         "guard_rails": {
             "allowed": dict(sweep.not_worse_by),
             "method": "one-sided paired t-tests over clusters, 5 %, Holm over areas",
@@ -61,6 +63,7 @@ def ranking(sweep: Sweep, candidates: list[Candidate], base: Base, table: Settin
         },
         "beside": {
             "other_measures": sensitivity.by_other_measures(matrix, figures, competing),
+            "agreement": sensitivity.agreement(matrix, rule, winner, competing),
             "variance_share": sensitivity.variance_shares(matrix, best),
             "leave_one_area_out": sensitivity.leave_one_area_out(matrix, rule),
             "lost_items": sensitivity.lost_items(matrix, winner, others),
@@ -77,6 +80,7 @@ def without_ranking(sweep: Sweep, candidates: list[Candidate]) -> dict[str, Any]
         **nothing,
         "intervals": _intervals(0, None),
         "separation": None,
+        "recommended": None,
         "guard_rails": None,
         "beside": None,
         "sealed": {},
@@ -94,11 +98,11 @@ def _add_guard_rails(
     rows: list[LeaderboardRow], matrix: ScoreMatrix, best: dict[str, int], allowed: Mapping[str, float]
 ) -> None:
     """Adds each setting's best checkpoint (a column of the matrix) and its guard-rails to the setting's row."""
-    scored = bool(np.all(np.isfinite(matrix.base_nll)))
+    scored, shares = bool(np.all(np.isfinite(matrix.base_values))), matrix.measure.higher_is_better
     for row in rows:
         if row["trial_id"] in best:
             column = best[row["trial_id"]]
-            rails = guard_rails(matrix.design, -matrix.gains[:, column], allowed if scored else {})
+            rails = guard_rails(matrix.design, -matrix.gains[:, column], allowed if scored else {}, shares)
             row["best"] = matrix.pair(column)
             row["guard_rails"] = {area: asdict(rail) for area, rail in rails.items()}
             row["guard_rail"] = overall(rails)
@@ -124,6 +128,20 @@ def _intervals(checkpoints: int, gain: WinnerGain | None) -> Figures:
         "resamples": bootstrap.RESAMPLES,
         "scope": SCOPE,
         "winner": of_winner if checkpoints != 1 else "that of the only checkpoint: nothing was selected",
+    }
+
+
+def _recommended(sweep: Sweep, rows: list[LeaderboardRow]) -> Recommended | None:
+    row = next((row for row in rows if row["rank"] and row["trial_id"] == sweep.recommended_trial), None)
+    if row is None or row["setting"] is None:
+        return None
+    found, interval = row["setting"], row["setting"]["behind_interval"]
+    return {
+        "trial_id": row["trial_id"],
+        "lead": found["behind"],
+        "lead_interval": interval,
+        "worthwhile": sweep.worthwhile,
+        "outcome": recommended_outcome(row["rank"] == 1, interval, sweep.worthwhile),
     }
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from analysis.output.leaderboard import CheckpointName, Figures
-from analysis.rank.candidates import Base, Candidate, area_summary, as_interval
+from analysis.rank.candidates import Base, Candidate, area_summary, as_interval, decision_values
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Array
+from analysis.stats.rare_disagreement import cluster_parts, few_disagree, sign_flip_p
 from analysis.stats.winner_selection import Rule
+from trainables.evaluation.objective import Measure
 
 SHOWN_ITEMS = 5
-SIGNS = {"token_weighted": 1, "trimmed": 1, "exact_match": -1, "token_f1": -1}  # 1: the lowest wins; -1: the highest
+# 1: the lowest wins; -1: the highest
+SIGNS = {"nll": 1, "token_weighted": 1, "trimmed": 1, "exact_match": -1, "token_f1": -1}
 
 
 def by_other_measures(
@@ -32,6 +36,8 @@ def by_other_measures(
     """
     found: dict[str, Figures | None] = {}
     for name, sign in SIGNS.items():
+        if name == matrix.measure.metric:
+            continue
         scored = [
             (sign * figures[k][name], figures[k]["objective"], k) for k in columns if figures[k][name] is not None
         ]
@@ -40,10 +46,51 @@ def by_other_measures(
     return found
 
 
+def agreement(matrix: ScoreMatrix, rule: Rule, winner: int, columns: Sequence[int]) -> Figures | None:
+    """Whether loss and task metric put the same setting first; the task metric is the one that decides, or exact match.
+
+    Args:
+        matrix: All candidates.
+        rule: How the winner was chosen.
+        winner: Column of the winner's checkpoint.
+        columns: Those that compete.
+
+    Returns:
+        `metric`, `loss_first` and `metric_first` (the checkpoints), `difference`: the metric of the second less that of
+        the first, with its 95 % `interval` over items, `p` (exact, where few items differ, else None), and `agrees`:
+        both are of one setting, or equal by what does not decide. None where there are not two settings with answers.
+    """
+    task = Measure("exact_match") if matrix.measure == Measure() else matrix.measure
+    keys, found = matrix.keys, matrix.candidates
+    values = np.array([decision_values(candidate.scores, keys, task) for candidate in found]).T
+    answered = [k for k in columns if np.all(np.isfinite(values[:, k]))]
+    if winner not in answered or len({rule.setting_of[rule.trial_of[k]] for k in answered}) < 2:
+        return None
+    other = values if task != matrix.measure else matrix.nll
+    totals = bootstrap.objective(matrix.design, other)
+    # Ties go to the winner: a metric in which another is no better does not disagree.
+    first = min(answered, key=lambda k: (round(float(totals[k]), 9), k != winner, k))
+    by_loss, by_metric = (winner, first) if task != matrix.measure else (first, winner)
+    differences = values[:, by_loss] - values[:, by_metric]
+    scored = replace(matrix, measure=task)
+    parts, _ = cluster_parts(matrix.design, differences)
+    resampled = matrix.draws.objective(differences[:, None])[:, 0]
+    return {
+        "metric": task.label,
+        "decides": task == matrix.measure,
+        "agrees": bool(rule.setting_of[rule.trial_of[first]] == rule.setting_of[rule.trial_of[winner]]),
+        "loss_first": matrix.pair(by_loss),
+        "metric_first": matrix.pair(by_metric),
+        "difference": float(bootstrap.objective(matrix.design, differences[:, None])[0]),
+        "interval": scored.interval(differences, resampled),
+        "p": sign_flip_p(parts) if few_disagree(parts) else None,
+    }
+
+
 def leave_one_area_out(matrix: ScoreMatrix, rule: Rule) -> dict[str, CheckpointName]:
     """The winner's checkpoint by the same rule without each area in turn; empty with a single area."""
     design = matrix.design
-    means = bootstrap.area_means(design, matrix.nll)
+    means = bootstrap.area_means(design, matrix.values)
     found = {}
     for index, area in enumerate(design.areas if len(design.areas) > 1 else ()):
         weights = np.where(np.arange(len(design.areas)) == index, 0.0, design.weights)
@@ -58,7 +105,7 @@ def variance_shares(matrix: ScoreMatrix, columns: Sequence[int]) -> dict[str, fl
     `columns` names one checkpoint of each setting. None with fewer than two settings or where they do not differ.
     """
     design = matrix.design
-    parts = design.weights[:, None] * bootstrap.area_means(design, matrix.nll[:, list(columns)])
+    parts = design.weights[:, None] * bootstrap.area_means(design, matrix.values[:, list(columns)])
     # Variances of the areas' weighted means. Shares by covariance with the objective would add up to its own variance,
     # but where one area's gain is another's loss they run to thousands of per cent.
     spread = parts.var(axis=1)

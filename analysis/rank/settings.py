@@ -10,7 +10,7 @@ stable ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +43,7 @@ class SettingTable:
     seed_sd: SeedSd  # spread between seeds, and its source
     blocked: bool  # whether the replicated settings' means are adjusted for seeds
     separation: Separation  # when settings count as different, by the config
+    begun: int  # number of settings that replicates were begun of, however these ended
 
     def tier(self, setting: int) -> tuple[bool, bool]:
         """Sort key that precedes the figure: stable settings first, then, without a posterior, replicated ones."""
@@ -91,16 +92,15 @@ def make_setting_table(
     posterior = posterior_of(settings, ranked, rule.setting_of.tolist(), figures, by_id)
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
     blocked = bool(fresh) and replicates.blocked
-    for name in parent:
-        if name not in read_at:
-            notes.append(f"{name} replicates {parent[name]}, which has no rank, and does not count")
-        elif name not in fresh:
-            notes.append(f"{name} was not scored at the step that {parent[name]} was best at, and does not count")
+    begun = len({trial.replicate_of for trial in trials if trial.kind == "replicate"})
+    notes += _not_counted(parent, read_at.keys(), fresh)
     if fresh and not blocked:
         notes.append("the replicates' seeds are not shared between settings: their means are not adjusted for seeds")
-    for name, count in zip(settings, diverged, strict=True):
-        if count:
-            notes.append(f"{name}: {count} replicates diverged; it ranks behind the settings of which none did")
+    notes += [
+        f"{name}: {count} replicates diverged; it ranks behind the settings of which none did"
+        for name, count in zip(settings, diverged, strict=True)
+        if count
+    ]
     table = SettingTable(
         matrix=matrix,
         settings=tuple(settings),
@@ -113,10 +113,20 @@ def make_setting_table(
         seed_sd=seed_sd,
         blocked=blocked,
         separation=separation,
+        begun=begun,
     )
     tiers = [table.tier(k) for k in range(len(settings))]
     eligible = np.array([tier == min(tiers) for tier in tiers])
     return replace(table, rule=replace(table.rule, eligible=eligible))
+
+
+def _not_counted(parent: Mapping[str, str], ranked: Collection[str], fresh: Collection[str]) -> Iterator[str]:
+    """Notes on replicates, by id with their settings' in `parent`, that are not among the `fresh` ones."""
+    for name, setting in parent.items():
+        if name not in ranked:
+            yield f"{name} replicates {setting}, which has no rank, and does not count"
+        elif name not in fresh:
+            yield f"{name} was not scored at the step that {setting} was best at, and does not count"
 
 
 def setting_figures(table: SettingTable, winner: int, base_objective: float | None) -> list[SettingFigures]:
@@ -125,7 +135,7 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
     Args:
         table: The settings.
         winner: Index of the winning setting.
-        base_objective: The base model's, nats a token.
+        base_objective: The base model's.
 
     Returns:
         For each setting `objective` (its mean over replicates, else its search trial's), and `posterior` and
@@ -135,21 +145,24 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
         the posterior, else from the two search trials. `behind_interval` holds for all replicated settings at once, and
         for all others at once; `separated`: whether it lies above 0.
         `behind_se`, over items and seeds, and `behind_df` are of a single difference; `behind_se_items` covers items
-        only. An interval is None where an area has a single cluster or the seeds' spread is unknown.
+        only. An interval is None where an area has a single cluster, the seeds' spread is unknown, or replicates are
+        tested after a later round.
     """
     matrix, rule = table.matrix, table.rule
     totals = matrix.objectives()
     best = rule.trial_columns(totals[None, :])[0]
-    base = matrix.draws.objective(matrix.base_nll[:, None])[:, 0]
+    base = matrix.draws.objective(matrix.base_values[:, None])[:, 0]
     resampled = matrix.resampled[:, best]  # (resamples, trials)
     found: list[SettingFigures] = []
     for k in range(len(table.settings)):
         estimate = _estimate(table, k)
         gain = None if base_objective is None else base_objective - float(estimate @ totals[best])
-        own = _error(matrix, base - resampled @ estimate, _own_seeds(table, k))
+        gained = matrix.base_values - matrix.values[:, best] @ estimate
+        own = _error(matrix, base - resampled @ estimate, gained, _own_seeds(table, k))
         contrast = _contrast(table, k, winner)
         behind = float(contrast @ totals[best])
-        error = _error(matrix, resampled @ contrast, _shared_seeds(table, k, winner, contrast))
+        differences = matrix.values[:, best] @ contrast
+        error = _error(matrix, resampled @ contrast, differences, _shared_seeds(table, k, winner, contrast))
         interval = None if k == winner else _interval(behind, error, _tail(table, k, winner))
         found.append(
             {
@@ -205,9 +218,10 @@ def _tail(table: SettingTable, setting: int, winner: int) -> float:
     stated, seeds = table.separation, table.seeds
     if not table.confirmed(setting, winner):
         return pair_tail(len(table.settings), stated.alpha)
-    replicated = sum(number > 0 for number in seeds)
-    rounds = planned_rounds(replicated, stated.rounds, stated.budget)
-    return round_tail(replicated, min(seeds[setting], seeds[winner]), rounds, stated.alpha)
+    rounds = planned_rounds(table.begun, stated.rounds, stated.budget)
+    # Of two contenders the one whose replicates did not fail shows how many rounds were trained.
+    trained = (max if table.begun <= 2 else min)(seeds[setting], seeds[winner])
+    return round_tail(table.begun, trained, rounds, stated.alpha, stated.looks)
 
 
 def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
@@ -221,14 +235,16 @@ def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
     return own[0].astype(float) - own[1]
 
 
-def _error(matrix: ScoreMatrix, resampled: Array, seeds: Error | None) -> Error | None:
-    """Joint error of items (from their resamples) and seeds; None where either is unknown."""
-    items, item_df = float(np.std(resampled, ddof=1)), sum(clusters - 1 for clusters in matrix.design.clusters)
+def _error(matrix: ScoreMatrix, resampled: Array, differences: Array, seeds: Error | None) -> Error | None:
+    """Joint error of items (from their resamples, or their differences) and seeds; None where either is unknown."""
+    rare = matrix.rare_error(differences)
+    items = float(np.std(resampled, ddof=1)) if rare is None else rare
+    item_df = sum(clusters - 1 for clusters in matrix.design.clusters)
     return standard_error(items, item_df, *seeds) if seeds and math.isfinite(items) else None
 
 
 def _interval(value: float, error: Error | None, tail: float) -> Interval | None:
-    if error is None:
+    if error is None or tail == 0:
         return None
     reach = critical_value(tail, error[1]) * error[0]
     return [value - reach, value + reach]

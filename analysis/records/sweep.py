@@ -15,6 +15,7 @@ from analysis.records.json_files import read_json_lines
 from analysis.records.sweep_yaml import RESTORE, read_config, read_ranking
 from analysis.stats.multiple_comparisons import Separation
 from trainables.errors import UserError
+from trainables.evaluation.objective import NLL, Measure
 from trainables.storage.json_numbers import number_or_nan
 from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
 
@@ -34,6 +35,12 @@ class HeldoutScore:
     answer: str | None = None  # the generated answer; None where none was generated
     exact_match: float | None = None  # 0 or 1 by SQuAD's normalization; None where no answer was generated
     token_f1: float | None = None  # 0 to 1; None in the same cases
+    scores: Mapping[str, float] = field(default_factory=dict)  # by the area's other scorers; empty in the same cases
+
+    def value(self, metric: str) -> float | None:
+        """The item's value by a metric; None where it has none."""
+        own = {"nll": self.nll, "exact_match": self.exact_match, "token_f1": self.token_f1}
+        return own[metric] if metric in own else self.scores.get(metric)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,9 @@ class Trial:
     error: str | None = None
 
 
+FIRST_TRIAL = "t0001"
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A sweep's folder, read."""
@@ -93,6 +103,26 @@ class Sweep:
         # Newer configs have a section here, older ones a text.
         objective = self.config.get("objective") or ""
         return str(objective.get("statement", "")) if isinstance(objective, dict) else str(objective)
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that decides; the NLL in sweeps of versions that had no other."""
+        objective = self.config.get("objective")
+        return Measure(str(objective.get("metric") or NLL) if isinstance(objective, dict) else NLL)
+
+    @property
+    def worthwhile(self) -> float:
+        """Smallest lead over the recommended setting that is worth having, in the metric's unit."""
+        objective = self.config.get("objective")
+        stated = objective.get("worthwhile") if isinstance(objective, dict) else None
+        return self.measure.worthwhile if stated is None else float(stated)
+
+    @property
+    def recommended_trial(self) -> str | None:
+        """The search trial that tried the recommended point: the first, where the config asks for it."""
+        search = self.config.get("search")
+        asked = isinstance(search, dict) and search.get("seed_points") == "recommended"
+        return FIRST_TRIAL if asked else None
 
     def heldout(self, trial_id: str = BASELINE) -> Heldout:
         """Reads the held-out items of a trial, or of the base model (step 0)."""
@@ -167,6 +197,7 @@ def _item(record: dict[str, Any], where: str) -> tuple[int, HeldoutScore]:
             answer=record.get("answer"),
             exact_match=record.get("exact_match"),
             token_f1=record.get("token_f1"),
+            scores=record.get("scores") or {},
         )
     except (KeyError, TypeError, ValueError) as error:
         rule = "must hold step, area, id, nll and tokens"

@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
-from analysis.stats.multiple_comparisons import ALPHA, ROUNDS, Separation
+from analysis.stats.multiple_comparisons import ALPHA, ROUNDS, Separation, replicates_at_most
 from trainables.errors import UserError
 from trainables.storage.layout import SWEEP_FILE
 from trainables.storage.working_copy import place_of
 
 RESTORE = "restore the file that the sweep wrote"
 ROLES = ("select", "sealed")
+LOOKS = ("every_round", "auto")  # the first is what sweeps did that lack the key
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,19 @@ def read_ranking(config: Mapping[str, Any], path: Path) -> RankingConfig:
             not_worse_by[name] = _number(area["not_worse_by"], f"{where}.not_worse_by", zero=True)
     if not weights:
         raise UserError(f"{path} heldout.areas", "must have an area that selects", "only sealed ones", RESTORE)
-    return RankingConfig(weights, tuple(sealed), not_worse_by, _separation(config.get("confirm"), path))
+    return RankingConfig(weights, tuple(sealed), not_worse_by, _separation(config, path))
 
 
-def _separation(section: Any, path: Path) -> Separation:
+def _separation(config: Mapping[str, Any], path: Path) -> Separation:
+    section, search = (config.get(name) for name in ("confirm", "search"))
     given = section if isinstance(section, dict) else {}
     found = {key: given[key] for key in ("alpha", "seed_sd", "rounds", "budget") if given.get(key) is not None}
+    if found.get("budget") == "auto":
+        trials = search.get("trials") if isinstance(search, dict) else None
+        found["budget"] = replicates_at_most("auto", int(_number(trials, f"{path} search.trials")))
+    looks = given.get("looks", LOOKS[0])
+    if looks not in LOOKS:
+        raise UserError(f"{path} confirm.looks", f"must be one of {', '.join(LOOKS)}", looks, RESTORE)
     numbers = {key: _number(value, f"{path} confirm.{key}", zero=key == "budget") for key, value in found.items()}
     for key, high in (("alpha", 1.0), ("rounds", ROUNDS)):
         if numbers.get(key, 0.0) > high:
@@ -93,6 +101,7 @@ def _separation(section: Any, path: Path) -> Separation:
         seed_sd=numbers.get("seed_sd"),
         rounds=int(numbers.get("rounds", ROUNDS)),
         budget=int(numbers["budget"]) if "budget" in numbers else None,
+        looks="auto" if looks == "auto" else "every_round",
     )
 
 

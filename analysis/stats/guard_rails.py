@@ -12,13 +12,14 @@ Scandinavian Journal of Statistics 6 (1979).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import scipy.special  # not scipy.stats, which takes a second to import
 
 from analysis.stats.bootstrap import Array, Design
+from analysis.stats.rare_disagreement import cluster_parts, few_disagree, rare_error
 from trainables.diagnostics.generalization import paired_rise
 
 Outcome = Literal["pass", "fail", "undecided"]
@@ -28,27 +29,30 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class GuardRail:
-    """One checkpoint's result in one area; losses in nats a token."""
+    """One checkpoint's result in one area, in the unit of the metric that decides."""
 
     outcome: Outcome
     allowed: float  # how much worse than the base model it may be
-    delta: float  # its mean NLL minus the base model's
+    delta: float  # its mean minus the base model's; above 0 it is worse
     lower: float | None  # one-sided 95 % limit of this area's delta; None with fewer than two clusters
     upper: float | None
     p_pass: float  # Holm-adjusted p of the hypothesis that it is worse by `allowed` or more
     p_fail: float  # Holm-adjusted p of the hypothesis that it is worse by `allowed` or less
 
 
-def guard_rails(design: Design, differences: Array, allowed: Mapping[str, float]) -> dict[str, GuardRail]:
+def guard_rails(
+    design: Design, differences: Array, allowed: Mapping[str, float], shares: bool = False
+) -> dict[str, GuardRail]:
     """Tests one checkpoint in every area that has a guard-rail.
 
     Args:
         design: The items' areas and clusters.
-        differences: (items,), the checkpoint's NLL minus the base model's.
+        differences: (items,), the checkpoint's loss minus the base model's; above 0 it is worse.
         allowed: How much worse it may be, by area; areas that aren't in it have no guard-rail.
+        shares: Whether they are differences of shares, which may be 0 on nearly all items; see `rare_disagreement`.
     """
     areas = [area for area in design.areas if area in allowed]
-    tests = [_test(design, differences, area, allowed[area]) for area in areas]
+    tests = [_test(design, differences, area, allowed[area], shares) for area in areas]
     passes = holm([test[3] for test in tests])
     fails = holm([test[4] for test in tests])
     return {
@@ -74,17 +78,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _test(
-    design: Design, differences: Array, area: str, allowed: float
+    design: Design, differences: Array, area: str, allowed: float, shares: bool
 ) -> tuple[float, float | None, float | None, float, float]:
     members = design.area_of == design.areas.index(area)
     values = differences[members].tolist()
     rise = paired_rise(values, [0.0] * len(values), [str(cluster) for cluster in design.cluster_of[members]])
     if rise is None:
         return float(np.mean(values)), None, None, 1.0, 1.0
-    delta, reach = rise.value, rise.bound(1 - ALPHA)
-    if rise.error == 0:  # all clusters agree exactly: nothing is left to chance
+    delta, error = rise.value, rise.error
+    if shares:
+        alone = replace(design, weights=np.eye(len(design.areas))[design.areas.index(area)])
+        parts, sizes = cluster_parts(alone, differences)
+        own = sizes > 0
+        error = rare_error(parts[own], sizes[own]) if few_disagree(parts) else error
+    reach = error * float(scipy.special.stdtrit(rise.df, 1 - ALPHA))
+    if error == 0:  # all clusters agree exactly: nothing is left to chance
         return delta, delta, delta, float(delta >= allowed), float(delta <= allowed)
-    score = (delta - allowed) / rise.error
+    score = (delta - allowed) / error
     below, above = (float(scipy.special.stdtr(rise.df, x)) for x in (score, -score))
     return delta, delta - reach, delta + reach, below, above
 

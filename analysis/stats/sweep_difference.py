@@ -21,15 +21,15 @@ from analysis.stats.seed_variance import critical_value, standard_error
 class Winner:
     """A sweep's winner, for a comparison."""
 
-    nll: Mapping[tuple[str, str], float]  # its loss on each item, nats a token, by area and id
+    values: Mapping[tuple[str, str], float]  # what decides on each item, lower is better, by area and id
     groups: Mapping[tuple[str, str], str]  # each item's cluster
-    seed_sd: float | None  # standard deviation of its objective between seeds, nats a token; None where unknown
+    seed_sd: float | None  # standard deviation of its objective between seeds; None where unknown
     seed_df: float  # degrees of freedom of that
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The second winner's objective minus the first's, in nats a token: below 0 the second is better."""
+    """The second winner's objective minus the first's: below 0 the second is better."""
 
     value: float
     low: float | None  # of the 95 % interval over items and seeds; None where seeds or an area's spread are unknown
@@ -51,11 +51,11 @@ def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> D
     Raises:
         ValueError: They were scored on different items.
     """
-    if first.nll.keys() != second.nll.keys():
-        raise ValueError(f"{len(first.nll.keys() ^ second.nll.keys())} items were scored in one sweep only")
-    keys = sorted(first.nll)
+    if first.values.keys() != second.values.keys():
+        raise ValueError(f"{len(first.values.keys() ^ second.values.keys())} items were scored in one sweep only")
+    keys = sorted(first.values)
     design = bootstrap.make_design([area for area, _ in keys], [first.groups[key] for key in keys], weights)
-    differences = np.array([[second.nll[key] - first.nll[key]] for key in keys])
+    differences = np.array([[second.values[key] - first.values[key]] for key in keys])
     value = float(bootstrap.objective(design, differences)[0])
     items = float(np.std(bootstrap.Bootstrap(design).objective(differences), ddof=1))
     means = bootstrap.area_means(design, differences)[:, 0]

@@ -32,7 +32,7 @@ def observe(sweep: Sweep, board: Leaderboard, plan: Mapping[str, Any] | None) ->
         worse=_worse(ranked[0]) if ranked else {},
         data_limit=_binding_limit(config, plan),
         max_grad_norm=float(_section(config, "training").get("max_grad_norm", 1.0)),
-        confirm_budget=int(_section(config, "confirm").get("budget") or 0),
+        confirm_budget=sweep.separation.budget or 0,
         trials=int(_section(config, "search").get("trials", len(searched_trials))),
     )
 

@@ -13,9 +13,10 @@ from wandb_workspaces import expr
 from wandb_workspaces.reports import v2 as wr
 from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace
 
-from analysis.output.formats import checkpoint, nats, number, percent, with_interval
+from analysis.output.formats import checkpoint, measure_of, nats, number, percent, scored, with_interval
 from analysis.output.leaderboard import Leaderboard as Leaderboard
 from analysis.records.sweep import Sweep
+from trainables.evaluation.objective import NLL
 
 STEP, RELATIVE_LOSS, LR = "step", "train/loss_minus_base", "train/lr"
 OBJECTIVE, STATE = "verdict.objective", "verdict.state"
@@ -79,16 +80,25 @@ def leaderboard_table(board: Leaderboard) -> str:
     """The leaderboard as a Markdown table, the base model first."""
     areas = sorted(board["weights"])
     names = sorted({name for row in board["rows"] for name in row["params"]})
-    heads = ["rank", "trial", "state", "step", "NLL", "gain", *areas, *names]
+    heads = [
+        "rank",
+        "trial",
+        "state",
+        "step",
+        "NLL" if measure_of(board).metric == NLL else measure_of(board).label,
+        "gain",
+        *areas,
+        *names,
+    ]
     base = board["baseline"]["areas"]
     lines = [heads, ["---"] * len(heads)]
     weighed = board["baseline"].get("objective")
-    first = ["base", "untouched", "", "0", nats(weighed), ""]
+    first = ["base", "untouched", "", "0", scored(board, weighed), ""]
     lines.append([*first, *(nats(base.get(area, {}).get("nll")) for area in areas), *[""] * len(names)])
     for row in board["rows"][:LISTED_TRIALS]:
         rank = "" if row["rank"] is None else f"{row['rank']}{' (tied)' if row['tied'] else ''}"
         step = "" if row["step"] is None else str(row["step"])
-        scores = [nats(row["objective"]), with_interval(row["gain"], row["gain_interval"])]
+        scores = [scored(board, row["objective"]), with_interval(row["gain"], row["gain_interval"])]
         by_area = [nats(row["areas"].get(area, {}).get("nll")) for area in areas]
         params = [number(row["params"].get(name)) for name in names]
         lines.append([rank, row["trial_id"], row["state"], step, *scores, *by_area, *params])

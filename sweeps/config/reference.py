@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from sweeps.config.sections import Range
+from sweeps.config.space import Range
 from sweeps.config.sweep_config import SweepConfig
 
 HEAD = """# Configuration

@@ -5,175 +5,25 @@ The sections' docstrings are user documentation: `sweeps.config.reference` print
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from sweeps.config.errors import rule, suggestion
-from trainables.config.hyperparameters import (
-    CHOSEN,
-    SCHEDULE_PARAMS,
-    SEARCHABLE_LORA,
-    SEARCHABLE_SCHEDULE,
-    SEARCHABLE_TRAINING,
-    as_value,
-)
+from analysis.stats.multiple_comparisons import Looks
+from sweeps.config.errors import rule
 from trainables.config.sections import Section
+from trainables.evaluation.objective import NLL, Measure
 
 SUBSET_FRACTIONS = (0.25, 0.5)  # of the training samples; with the whole set three points, each twice the last
 
-SEARCHABLE = (*SCHEDULE_PARAMS, *SEARCHABLE_LORA, *SEARCHABLE_SCHEDULE, *SEARCHABLE_TRAINING)
 
 # With so few trials an offset grid had less regret than any sampler, on measured surfaces of LRs; with 8 it had more.
 GRID_TRIALS = 5
-
-
-class Range(Section):
-    """A searched interval, both ends included.
-
-    Attributes:
-        low: Lower end.
-        high: Upper end, above `low`.
-        log: Search on a logarithmic scale; both ends above 0 then.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def low_is_below_high(self) -> Range:
-        if not self.low < self.high:
-            raise rule(
-                "low must be below high",
-                f"low={self.low:g} high={self.high:g}",
-                "swap them" if self.low > self.high else "give a number instead of a range",
-            )
-        if self.log and self.low <= 0:
-            raise rule("low must be above 0 on a log scale", f"low={self.low:g}", "raise low or set log: false")
-        return self
-
-
-class Choices(Section):
-    """A searched choice.
-
-    Attributes:
-        choices: Two values or more, all different: names, or lists of names.
-    """
-
-    choices: list[str | list[str]] = Field(min_length=2)
-
-    @model_validator(mode="after")
-    def choices_differ(self) -> Choices:
-        if len(set(self.values)) < len(self.choices):
-            raise rule("must hold different choices", ", ".join(map(str, self.choices)), "leave out what is repeated")
-        return self
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """The choices as a trial's params hold them."""
-        return tuple(as_value(choice) for choice in self.choices)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Choices) or (isinstance(value, dict) and "choices" in value):
-        return "Choices"
-    if isinstance(value, str):
-        return "str"
-    return "Range" if isinstance(value, (Range, dict)) else "float"
-
-
-# By the value's own form, so that a mistake gets the error of what was meant, not one for each alternative.
-Searched = Annotated[
-    Annotated[Range, Tag("Range")]
-    | Annotated[Choices, Tag("Choices")]
-    | Annotated[float, Tag("float")]
-    | Annotated[str, Tag("str")],
-    Discriminator(_kind),
-]
-
-
-class SpaceConfig(Section):
-    """What is searched: a range, choices or a fixed value for each hyper-parameter.
-
-    Beside the LR schedule's three, any other number under `training` or `model.lora` may be named (`max_grad_norm`,
-    `batch_size`, `lora_r`, …), `decay_fraction` where the shape may be "wsd", and two choices: `schedule_shape` and
-    `target_modules`, as `schedule_shape: {choices: [linear, cosine]}`.
-
-    Attributes:
-        peak_lr: Highest LR of the schedule.
-        warmup_fraction: Steps of linear warm-up, as a fraction of all steps.
-        decay_floor: The LR at the last step (an LR, not a ratio).
-        beyond_recommended: Why the search leaves the recommended bounds; without a reason it may not. It goes into the
-            manifest.
-    """
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-    __pydantic_extra__: dict[str, Searched] = Field(init=False)
-
-    peak_lr: Range | float
-    warmup_fraction: Range | float
-    decay_floor: Range | float
-    beyond_recommended: str | None = Field(None, min_length=1)
-
-    @model_validator(mode="after")
-    def values_are_possible(self) -> SpaceConfig:
-        for name, (low, high) in self.ends().items():
-            if name in ("peak_lr", "decay_floor") and low <= 0:
-                raise rule(f"{name} must be above 0", f"{low:g}", "give a positive LR")
-            if name == "warmup_fraction" and not 0 <= low <= high < 1:
-                raise rule("warmup_fraction must lie in 0 to below 1", f"{low:g} to {high:g}", "3-10 % is usual")
-        (_, floor_high), (_, peak_high) = self.ends()["decay_floor"], self.ends()["peak_lr"]
-        if floor_high > peak_high:
-            raise rule(
-                "decay_floor must not exceed peak_lr",
-                f"decay_floor up to {floor_high:g}, peak_lr up to {peak_high:g}",
-                "lower decay_floor",
-            )
-        return self
-
-    @model_validator(mode="after")
-    def choices_are_texts_and_ranges_numbers(self) -> SpaceConfig:
-        for name, value in self.items().items():
-            if isinstance(value, (Choices, str)) != (name in CHOSEN):
-                form = "a name or {choices: [...]}" if name in CHOSEN else "a number or {low, high, log}"
-                raise rule(f"{name} must be {form}", value, "give one of the two")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def names_are_searchable(cls, values: Any) -> Any:
-        known = (*SEARCHABLE, "beyond_recommended")
-        if isinstance(values, dict) and "template" in values:
-            # Held-out items get other tokens with each template: their mean over tokens is another measure.
-            why = "template can't be searched: losses a token of different templates can't be compared"
-            raise rule(why, values["template"], "give each template a sweep, and compare the scores of their answers")
-        unknown = [name for name in values if name not in known] if isinstance(values, dict) else []
-        if unknown:
-            raise rule("is not a searchable hyper-parameter", unknown[0], suggestion(unknown[0], known))
-        return values
-
-    def items(self) -> dict[str, Range | Choices | float | str]:
-        named = {name: getattr(self, name) for name in SCHEDULE_PARAMS}
-        return {**named, **(self.__pydantic_extra__ or {})}
-
-    def choices(self) -> dict[str, tuple[str, ...]]:
-        """The values of every categorical hyper-parameter; a fixed one has one."""
-        found = {name: value for name, value in self.items().items() if isinstance(value, (Choices, str))}
-        return {name: (value,) if isinstance(value, str) else value.values for name, value in found.items()}
-
-    def ends(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value of every hyper-parameter that is a number; both are the value of a fixed one."""
-        numbers = {name: value for name, value in self.items().items() if not isinstance(value, (Choices, str))}
-        return {k: (v.low, v.high) if isinstance(v, Range) else (v, v) for k, v in numbers.items()}
 
 
 class EnoughConfig(Section):
@@ -195,13 +45,26 @@ class ObjectiveConfig(Section):
 
     Attributes:
         statement: One or two sentences; they head every report. A bare string in a config means this field.
+        metric: What decides: "nll" (nats a token, lower is better), or "exact_match", "token_f1" or another scorer that
+            every selecting area has (shares, higher is better). The latter need answers of the base model and at the
+            last checkpoint, at least (`heldout.answers_at`): only checkpoints with answers compete. Guard-rails,
+            `confirm.seed_sd` and all differences are in its unit. Trials are stopped and paused by the NLL in any case.
+        worthwhile: Smallest lead over the recommended setting that is worth having, in the metric's unit; null for 0.01
+            (of a nat a token; of a share, one point). The verdict says first whether anything tried reaches it.
         enough: A score at which fine-tuning is not needed; null for none.
         when_enough: Where the base model reaches it: "stop" (no trial is trained) or "continue".
     """
 
     statement: str = Field(min_length=1)
+    metric: str = Field(NLL, min_length=1)
+    worthwhile: float | None = Field(None, gt=0)
     enough: EnoughConfig | None = None
     when_enough: Literal["stop", "continue"] = "stop"
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that decides."""
+        return Measure(self.metric)
 
     @model_validator(mode="before")
     @classmethod
@@ -228,7 +91,7 @@ class SearchConfig(Section):
             what suits that seed, and can't tell how much of a score is its luck.
     """
 
-    trials: int = Field(16, ge=1)
+    trials: int = Field(12, ge=1)
     sampler: Literal["auto", "gp", "tpe", "cmaes", "random", "grid", "qmc"] = "auto"
     startup_trials: int = Field(4, ge=1)
     warm_start: list[str] = Field(default_factory=list)
@@ -248,10 +111,13 @@ class ConfirmConfig(Section):
     """Replicates of the best settings, with other seeds, after the search: only seeds tell two settings apart.
 
     Attributes:
-        budget: Replicates at most; 0 for none.
+        budget: Replicates at most; 0 for none. "auto": 4 (two settings, two more seeds each) where `search.trials` is
+            12 or more, else 0.
         rounds: Rounds at most; each trains every contender that is left with one and the same new seed.
         contenders: Settings at most that are replicated; fewer, but two, where the budget gives them less than three
-            rounds.
+            rounds. Each peak LR lies at least 0.15 decades from the others: nearer settings differ by next to nothing.
+        looks: "auto" compares two contenders once, after the last round that the budget pays for, and more of them
+            after each round; "every_round" compares two, too, after each round, which tells fewer gaps.
         epsilon: Nats a token; settings that are known to be nearer than this are a tie.
         alpha: Probability of calling one of two equal settings worse, over all settings and rounds; the
             leaderboard's too.
@@ -260,12 +126,20 @@ class ConfirmConfig(Section):
             replicated whether or not the search tells them apart.
     """
 
-    budget: int = Field(0, ge=0)
+    budget: Literal["auto"] | int = "auto"
     rounds: int = Field(4, ge=1, le=4)
     contenders: int = Field(4, ge=2, le=4)
+    looks: Looks = "auto"
     epsilon: float = Field(0.01, gt=0)
     alpha: float = Field(0.05, gt=0, lt=0.5)
     seed_sd: float | None = Field(None, gt=0)
+
+    @field_validator("budget")
+    @classmethod
+    def is_a_number_of_replicates(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise rule("must be 0 or more", value, "give a number or auto")
+        return value
 
 
 class MoreDataConfig(Section):

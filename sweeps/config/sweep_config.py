@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, field_validator
 
+from analysis.stats.multiple_comparisons import contenders_at_most, replicates_at_most
 from sweeps.config.errors import lower_first, one_error_a_place, rule, suggestion, to_user_error
 from sweeps.config.pausing import PAUSE_AT, pauses
 from sweeps.config.sections import (
@@ -21,11 +22,12 @@ from sweeps.config.sections import (
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
-    SpaceConfig,
 )
+from sweeps.config.space import SpaceConfig
 from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
 from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
+from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.redaction import credentials_in
 from trainables.storage.object_store import check_url, is_url
 from trainables.storage.working_copy import DRIVER, copy_folder
@@ -84,6 +86,16 @@ class SweepConfig(Section):
             return self.training
         fractions = sorted({*self.training.checkpoints_at, PAUSE_AT})
         return self.training.model_copy(update={"checkpoints_at": fractions})
+
+    @property
+    def replicates(self) -> int:
+        """Replicates at most: `confirm.budget` as a number."""
+        return replicates_at_most(self.confirm.budget, self.search.trials)
+
+    @property
+    def contenders(self) -> int:
+        """Settings at most that are replicated; 0 where none is."""
+        return contenders_at_most(self.confirm.contenders, self.replicates) if self.replicates else 0
 
     def search_seed(self, number: int) -> int:
         """Seed of the search trial with this number, from 1."""
@@ -168,6 +180,7 @@ def check_across(config: SweepConfig) -> list[UserError]:
         *_bad_resources(config),
         *_impossible_values(config),
         *_unreachable_enough(config),
+        *_unmeasured_metric(config),
     ]
 
 
@@ -210,10 +223,11 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
     if packed != 1 and len(config.space.choices().get("target_modules", ())) > 1:
         rule = "must be 1 where target_modules is searched: trials that adapt different layers can't train side by side"
         yield UserError("resources.trials_per_lane", rule, packed, "set it to 1")
-    contenders = config.confirm.contenders
-    if config.confirm.budget and most != "all" and most <= contenders:
-        rule = f"must be above confirm.contenders ({contenders}): each of them may win"
-        yield UserError("resources.keep_checkpoints", rule, most, f"set it to {contenders + 1} or more")
+    contenders = config.contenders
+    if contenders and most != "all" and most <= contenders:
+        rule = f"must be above the number of settings that are confirmed ({contenders}): each of them may win"
+        remedy = f"set it to {contenders + 1} or more, or confirm.budget to 0"
+        yield UserError("resources.keep_checkpoints", rule, most, remedy)
 
 
 def _impossible_values(config: SweepConfig) -> Iterator[UserError]:
@@ -238,3 +252,22 @@ def _unreachable_enough(config: SweepConfig) -> Iterator[UserError]:
     if enough.metric != "nll" and not {"base", "all"} & set(config.heldout.answers_at):
         rule, remedy = "needs answers of the base model", "add base to heldout.answers_at, or use nll"
         yield UserError("objective.enough.metric", rule, enough.metric, remedy)
+
+
+def _unmeasured_metric(config: SweepConfig) -> Iterator[UserError]:
+    metric, answers_at = config.objective.metric, set(config.heldout.answers_at)
+    if not config.objective.measure.higher_is_better:
+        return
+    rule = f"must make answers for objective.metric={metric}, of the base model and of checkpoints"
+    if missing := [one for one in ("base", "last") if not {one, "all"} & answers_at]:
+        given = ", ".join(config.heldout.answers_at) or "none"
+        yield UserError("heldout.answers_at", rule, given, f"add {' and '.join(missing)}, or all")
+    for name in config.heldout.weights:
+        known = {*ALWAYS_SCORED, *(_scorer_name(scorer) for scorer in config.heldout.areas[name].scorers)}
+        if metric not in known:
+            rule = f"must be nll or a scorer of every selecting area; {name} has {', '.join(sorted(known))}"
+            yield UserError("objective.metric", rule, metric, f"add it to heldout.areas.{name}.scorers")
+
+
+def _scorer_name(scorer: str | dict[str, Any]) -> str:
+    return scorer if isinstance(scorer, str) else str(next(iter(scorer), ""))

@@ -48,8 +48,11 @@ class Fit:
         return (float(np.mean(values)) if values else math.nan), len(shared)
 
     def half_width(self, tail: float, replicates: int) -> float | None:
-        """Student's t s sqrt(2 / replicates), one-sided, for a difference of means over so many shared seeds."""
-        if self.sd is None or replicates == 0:
+        """Student's t s sqrt(2 / replicates), one-sided, for a difference of means over so many shared seeds.
+
+        None where there is no test: the sd is unknown, no seed is shared, or the tail is 0.
+        """
+        if self.sd is None or replicates == 0 or tail == 0:
             return None
         return critical_value(tail, self.df) * self.sd * math.sqrt(2.0 / replicates)
 

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.stats.multiple_comparisons import ALPHA, ROUNDS, planned_rounds, round_tail
+from analysis.stats.multiple_comparisons import ALPHA, ROUNDS, Looks, planned_rounds, round_tail
 from sweeps.confirm.replicates import Fit, Replicate, fit_replicates
 
 INTERVAL = 0.95  # level of the intervals that a verdict shows
@@ -37,6 +37,7 @@ class Rules:
     alpha: float = ALPHA  # probability of a wrong separation, over all contenders and rounds
     # Stated sd of a setting's objective between seeds, nats a token; None if only replicates tell it
     seed_sd: float | None = None
+    looks: Looks = "auto"  # when two contenders are compared; see `analysis.stats.multiple_comparisons`
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Verdict:
     rounds: int  # complete rounds
     sd: float | None  # residual sd of one replicate after settings and seeds, nats a token; None if unknown
     df: float  # its degrees of freedom
-    half_width: float | None  # of the test that drops contenders, at the last round; None if the sd is unknown
+    # Of the test that drops contenders, at the last round; None if the sd is unknown or no test was made
+    half_width: float | None
     spent: int  # replicates trained
 
 
@@ -199,7 +201,7 @@ def _planned(state: State) -> int:
 
 
 def _tail(state: State, round_: int) -> float:
-    return round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha)
+    return round_tail(len(state.contenders), round_, _planned(state), state.rules.alpha, state.rules.looks)
 
 
 def _standing(fit: Fit, setting: str, first: str | None, dropped: tuple[int, Why] | None) -> Standing:

@@ -10,7 +10,7 @@ from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.history import DROPPED, mark_dropped
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.trial_record import CheckpointRecord, TrialRecord
-from trainables.evaluation.objective import objectives_by_step
+from trainables.evaluation.objective import Measure
 
 
 class CheckpointCleaner:
@@ -23,6 +23,7 @@ class CheckpointCleaner:
         weights: Of the held-out areas in the objective.
         ended: Trials that earlier starts of the sweep recorded.
         contenders: Settings under confirmation; `protect` adds more.
+        measure: What decides which are best; None for the NLL.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class CheckpointCleaner:
         weights: Mapping[str, float],
         ended: Iterable[TrialRecord] = (),
         contenders: Iterable[str] = (),
+        measure: Measure | None = None,
     ) -> None:
         self.store, self.ledger = store, ledger
-        self.most, self.weights = most, weights
+        self.most, self.weights, self.measure = most, weights, measure or Measure()
         self.contenders = set(contenders)
         self._live: dict[str, TrialRecord] = {}
         for record in ended:
@@ -82,19 +84,19 @@ class CheckpointCleaner:
     def _stay(self, records: Iterable[TrialRecord]) -> set[Key] | None:
         if self.most == "all":
             return None
-        return kept((_ended(record, self.weights) for record in records), self.most, self.contenders)
+        return kept((_ended(record, self.weights, self.measure) for record in records), self.most, self.contenders)
 
     def _remove(self, record: TrialRecord) -> None:
         # By what stays, so that checkpoints of an earlier attempt, which no record names, go too.
         self.store.keep_checkpoints(record["trial_id"], {point["step"] for point in _kept_points(record)})
 
 
-def _ended(record: TrialRecord, weights: Mapping[str, float]) -> Ended:
+def _ended(record: TrialRecord, weights: Mapping[str, float], measure: Measure) -> Ended:
     return Ended(
         trial_id=record["trial_id"],
         setting=record["replicate_of"] or "" if record["kind"] == "replicate" else record["trial_id"],
         competes=record["state"] == "complete" and record["kind"] in ("search", "replicate"),
-        objectives=objectives_by_step(record, weights),
+        objectives=measure.by_step(record, weights),
     )
 
 

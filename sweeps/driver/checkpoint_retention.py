@@ -22,7 +22,7 @@ class Ended(NamedTuple):
         trial_id: Its id.
         setting: The search trial that it repeats, or itself.
         competes: Whether it can win: it is complete, of the search or a replicate.
-        objectives: By step, nats a token; lower is better.
+        objectives: By step, lower is better; NaN where a checkpoint has no answers and these decide.
     """
 
     trial_id: str

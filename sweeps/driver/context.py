@@ -73,5 +73,6 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         store=config.place if is_url(config.storage_path) else None,
         driver_epoch=driver_epoch,
         hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
+        metric=config.objective.metric,
         keep_all_checkpoints=resources.keep_checkpoints == "all",
     )

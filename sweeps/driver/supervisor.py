@@ -162,7 +162,8 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
     """Starts the recorder and the supervisor, and ends them after the jobs when the block ends."""
     config, past = sweep.config, sweep.past
     most, weights = config.resources.keep_checkpoints, config.heldout.weights
-    cleaner = CheckpointCleaner(sweep.store, sweep.ledger, most, weights, past.ended, past.contenders)
+    measure = config.objective.measure
+    cleaner = CheckpointCleaner(sweep.store, sweep.ledger, most, weights, past.ended, past.contenders, measure)
     recorder = Recorder(sweep, lanes, cleaner)
     pruner = None
     if config.search.trial_scheduler in ("pause", "evidence"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sweeps.config.differences import differences
 from sweeps.config.sweep_config import SweepConfig, load_config, read_tree
@@ -12,8 +13,15 @@ from trainables.storage.working_copy import parent_and_name, place_of
 
 # Where a sweep runs and what it may cost. Anything else would make its trials incomparable.
 MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
-# Keys that a sweep of an earlier version lacks, where today's default is not what that version did.
-BEFORE = {"search.seeds": 1}
+# Keys whose default has changed, and what a sweep did that lacks them.
+BEFORE = {
+    "search.trials": 16,
+    "search.sampler": "gp",
+    "search.trial_scheduler": "evidence",
+    "search.seeds": 1,
+    "confirm.budget": 0,
+    "confirm.looks": "every_round",
+}
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
@@ -49,10 +57,14 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
 
 
 def _as_before(own: Path, config: str | Path) -> list[str]:
-    """Overrides for `config` that keep what the sweep of `own` did, where both lack a key."""
-    return [f"{key}={value}" for key, value in BEFORE.items() if not _states(own, key) and not _states(config, key)]
+    """Overrides for `config` that keep what the sweep of `own` did, where `config` lacks a key of `BEFORE`."""
+    return [
+        f"{key}={before if (stated := _stated(own, key)) is None else stated}"
+        for key, before in BEFORE.items()
+        if _stated(config, key) is None
+    ]
 
 
-def _states(config: str | Path, key: str) -> bool:
+def _stated(config: str | Path, key: str) -> Any:
     section, name = key.split(".")
-    return name in (read_tree(config, []).get(section) or {})
+    return (read_tree(config, []).get(section) or {}).get(name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 
 from analysis.rank.leaderboard import leaderboard
-from sweeps.confirm.contenders import choose_contenders
+from sweeps.config.space import Range
+from sweeps.confirm.contenders import LEAST_DECADES, choose_contenders
 from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 from sweeps.driver.context import Sweep
@@ -14,7 +16,7 @@ from sweeps.driver.supervisor import Supervisor
 from sweeps.ledger.trial_record import Areas, CheckpointRecord, TrialRecord
 from sweeps.search.optuna_search import tell_replicates
 from trainables.config.trial_spec import TrialSpec
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import Measure
 
 
 def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None:
@@ -23,11 +25,10 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> Non
     Raises:
         LanesFailedError: Lanes end again and again.
     """
-    rules = sweep.config.confirm
-    if rules.budget == 0:
+    if sweep.config.replicates == 0:
         return
     # Chosen once, by the search's leaderboard. A resumed sweep keeps them: later scores must not change the candidates.
-    contenders = sweep.past.contenders or _choose(sweep, supervisor)
+    contenders = sweep.past.contenders or choose(sweep, supervisor)
     if len(contenders) < 2:
         return
     trained = False
@@ -40,20 +41,26 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> Non
     sweep.ledger.append("confirm_ended", **asdict(found))
     if trained:
         replicates = [record for record in _ended(sweep, supervisor) if record["kind"] == "replicate"]
-        tell_replicates(sweep.config, replicates, objective(baseline, sweep.config.heldout.weights))
+        measure, weights = sweep.config.objective.measure, sweep.config.heldout.weights
+        tell_replicates(sweep.config, replicates, measure.objective(baseline, weights))
 
 
-def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
-    board, rules = leaderboard(sweep.config.folder), sweep.config.confirm
-    ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
-    tied = {pair["trial_id"] for pair in board["tied"]}
-    contenders = choose_contenders(ranked, tied, rules.contenders, rules.budget, rules.seed_sd)
+def choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
+    """Chooses contenders by the search's leaderboard, records them, and says who they are, or why there are none."""
+    config, rules, board = sweep.config, sweep.config.confirm, leaderboard(sweep.config.folder)
+    rows = [row for row in board["rows"] if row["rank"] and row["state"] == "complete"]
+    rows.sort(key=lambda row: row["trial_id"] != board["winner_setting"])  # the named one first, the others as they are
+    ranked, tied = [row["trial_id"] for row in rows], {pair["trial_id"] for pair in board["tied"]}
+    searched = isinstance(config.space.peak_lr, Range)
+    peak_lrs = {row["trial_id"]: row["params"]["peak_lr"] for row in rows} if searched else None
+    contenders = choose_contenders(ranked, tied, rules.contenders, config.replicates, rules.seed_sd, peak_lrs)
     if not contenders:
+        supervisor.say("no setting was completed: there is nothing to confirm")
         return ()
     supervisor.recorder.cleaner.protect(contenders)
     sweep.ledger.append("confirm_started", contenders=list(contenders), tied=sorted(tied), of=len(ranked))
     if len(contenders) < 2:
-        supervisor.say(f"{contenders[0]} is told apart from all other settings: no replicates are needed")
+        supervisor.say(f"no setting is confirmed: {_why_alone(contenders[0], ranked, tied, rules.seed_sd)}")
     elif tied >= set(contenders[1:]):
         supervisor.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
     else:
@@ -62,6 +69,14 @@ def _choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
             f"{', '.join(contenders)}, are trained again with other seeds"
         )
     return contenders
+
+
+def _why_alone(first: str, ranked: Sequence[str], tied: Collection[str], seed_sd: float | None) -> str:
+    if len(ranked) < 2:
+        return f"{first} is the only one that was completed"
+    if seed_sd is not None and not tied:
+        return f"{first} is told apart from all others"
+    return f"all that may be the best have a peak LR less than {LEAST_DECADES:g} decades from that of {first}"
 
 
 def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> list[TrialSpec]:
@@ -82,26 +97,29 @@ def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) ->
 
 def _state(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> State:
     records = {record["trial_id"]: record for record in _ended(sweep, supervisor)}
-    rules = Rules(**sweep.config.confirm.model_dump(exclude={"contenders"}))
-    weights = sweep.config.heldout.weights
-    steps = {setting: best_step(records[setting]["checkpoints"], weights) for setting in contenders}
+    stated = sweep.config.confirm.model_dump(exclude={"contenders", "budget"})
+    rules = Rules(budget=sweep.config.replicates, **stated)
+    weights, measure = sweep.config.heldout.weights, sweep.config.objective.measure
+    steps = {setting: best_step(records[setting]["checkpoints"], weights, measure) for setting in contenders}
     replicates = (r for r in records.values() if r["kind"] == "replicate" and r["replicate_of"] in contenders)
-    found = tuple(replicate_of(record, steps[record["replicate_of"] or ""], weights) for record in replicates)
+    found = tuple(replicate_of(record, steps[record["replicate_of"] or ""], weights, measure) for record in replicates)
     return State(contenders, sweep.config.search_seed(sweep.config.search.seeds), found, rules)
 
 
-def best_step(checkpoints: Sequence[CheckpointRecord], weights: dict[str, float]) -> int:
-    """Returns the step of a trial's lowest checkpoint, the earlier of equals."""
-    return int(min(checkpoints, key=lambda point: (objective(point["areas"], weights), point["step"]))["step"])
+def best_step(checkpoints: Sequence[CheckpointRecord], weights: dict[str, float], measure: Measure) -> int:
+    """Returns the step of a trial's best checkpoint of those that have the metric, the earlier of equals."""
+    values = measure.by_step({"checkpoints": checkpoints}, weights)
+    return min((step for step in values if math.isfinite(values[step])), key=lambda step: (values[step], step))
 
 
-def replicate_of(record: TrialRecord, step: int, weights: dict[str, float]) -> Replicate:
+def replicate_of(record: TrialRecord, step: int, weights: dict[str, float], measure: Measure) -> Replicate:
     """Converts a replicate's record to what `sweeps.confirm` takes.
 
     Args:
         record: The replicate.
         step: The step at which the search trial of its setting was best.
         weights: Of the areas in the objective.
+        measure: What decides.
 
     Raises:
         ValueError: The replicate is complete, and was not scored at that step.
@@ -112,7 +130,7 @@ def replicate_of(record: TrialRecord, step: int, weights: dict[str, float]) -> R
     complete = record["state"] == "complete"
     if complete and step not in scored:
         raise ValueError(f"{record['trial_id']} must have been scored at step {step}, got {sorted(scored)}")
-    value = objective(scored[step], weights) if complete else None
+    value = measure.objective(scored[step], weights) if complete else None
     assert record["replicate_of"]
     assert record["state"] in ("complete", "diverged", "failed")  # the pruner stops search trials only
     return Replicate(record["replicate_of"], record["seed"], value, record["state"])

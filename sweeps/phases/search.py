@@ -23,7 +23,7 @@ from sweeps.search.tell import as_trials
 from sweeps.search.tune_trial import SweepTrial
 from sweeps.search.warm_start import read_warm_start
 from trainables.diagnostics.finding import Finding
-from trainables.evaluation.objective import objective, objectives_by_step
+from trainables.evaluation.objective import objectives_by_step
 
 EPOCH_POINTS = 100  # `epoch_percent` counts to it
 WAIT_SECONDS = 5.0
@@ -54,7 +54,7 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None
 def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepSearch:
     """Sets up Optuna over the config's space, with the history of earlier sweeps and starts."""
     config, past = sweep.config, sweep.past
-    base_objective = objective(baseline, config.heldout.weights)
+    base_objective = config.objective.measure.objective(baseline, config.heldout.weights)
     earlier = read_warm_start(config, baseline)
     for source in earlier:
         supervisor.say(source.words())

@@ -13,12 +13,20 @@ from typing import Any
 import numpy as np
 
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
-from sweeps.config.sections import SUBSET_FRACTIONS, Choices, Range
+from sweeps.config.sections import SUBSET_FRACTIONS
+from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
-from sweeps.plan.findings import Finding, epoch_findings, objective_findings, space_findings, unexplained
+from sweeps.plan.findings import (
+    Finding,
+    epoch_findings,
+    metric_findings,
+    objective_findings,
+    space_findings,
+    unexplained,
+)
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
@@ -83,11 +91,10 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         UserError, UserErrors: There can be no plan: a file or the model cannot be read, nothing is left to train on,
             or the LR schedule does not fit the epoch. Mistakes in lines and bounds are in `Plan.failures`.
     """
-    cache = draft / CACHE_FOLDER
-    cache.mkdir()
+    (draft / CACHE_FOLDER).mkdir()
     model_path = resolve_model(config.model, MODELS_CACHE)
     weights = summarize_weights(model_path)
-    data = prepare_data(config, load_tokenizer(model_path, config.model), cache)
+    data = prepare_data(config, load_tokenizer(model_path, config.model), draft / CACHE_FOLDER)
     epoch = plan_epoch(data.train.samples, config.trial_training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
@@ -123,6 +130,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     )
     plan.findings += [
         *objective_findings(config),
+        *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),
@@ -171,7 +179,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         heldout_tokens=sum(area.tokens for area in data.areas.values()),
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
-        trials=trials + config.confirm.budget + config.more_data.trials,
+        trials=trials + config.replicates + config.more_data.trials,
         kept=_kept(config),
         paused=trials - 1 if config.trials_pause else 0,
         stopped=trials - trials_to_finish(trials) if config.trials_pause else 0,
@@ -181,7 +189,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
 
 def _kept(config: SweepConfig) -> int | None:
     most = config.resources.keep_checkpoints
-    return None if most == "all" else most + (config.confirm.contenders if config.confirm.budget else 0)
+    return None if most == "all" else most + config.contenders
 
 
 def _largest(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:

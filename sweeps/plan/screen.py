@@ -8,9 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from analysis.stats.multiple_comparisons import AUTO_FROM_TRIALS, planned_rounds
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
-from sweeps.config.sections import Choices, Range
+from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.confirm.power import POWER, detectable_gap
 from sweeps.plan.datasets import SetPlan
 from sweeps.plan.findings import Finding
 from sweeps.plan.plan import Plan
@@ -58,10 +60,29 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
         )
     if config.search.seeds > 1:
         yield f"seeds     {config.search.seeds} in rotation, {config.seed} to {config.search_seed(config.search.seeds)}"
-    if config.confirm.budget:
-        yield f"confirm   up to {config.confirm.budget} replicates of settings that may be the best"
+    if words := confirm_words(config):
+        yield f"confirm   {words}"
     if config.more_data.subsets:
         yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
+
+
+def confirm_words(config: SweepConfig) -> str:
+    """What the confirmation will do and what it can tell; empty where the user wants none."""
+    if not config.replicates:
+        few = f"none, for {config.search.trials} trials are fewer than {AUTO_FROM_TRIALS}"
+        return f"{few} (confirm.budget sets replicates)" if config.confirm.budget == "auto" else ""
+    rules, settings = config.confirm, config.contenders
+    if config.replicates < settings:
+        return f"none: confirm.budget={config.replicates} does not pay for a replicate of each of {settings} settings"
+    rounds = planned_rounds(settings, rules.rounds, config.replicates)
+    gap = detectable_gap(settings, rounds, rules.alpha, rules.seed_sd is not None, rules.looks)
+    if gap is None:
+        told = "tells no gap: two rounds, or confirm.seed_sd, would show the luck of the seed"
+    else:
+        sd = rules.seed_sd
+        size = f"{gap:.2g} times the luck of one seed" if sd is None else f"{gap * sd:.2g} nats a token"
+        told = f"tells gaps above {size} ({POWER:.0%} power)"
+    return f"{settings} settings x {rounds} more seed{'s' if rounds > 1 else ''}: {told}"
 
 
 def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:

@@ -26,7 +26,7 @@ from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import PAUSED, as_trials, outcome_of
+from sweeps.search.tell import PAUSED, as_trials, in_deciding_metric, outcome_of, worst
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.lane.trial_parts import rest_id
@@ -72,7 +72,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
 
     Args:
         config: The sweep.
-        base_objective: The base model's objective, nats a token.
+        base_objective: The base model's objective.
         launch: How a proposal becomes a running trial.
         beginning: Where the search begins.
         stopped: Trials that the pruner has stopped: Optuna gets their predicted final objectives.
@@ -195,12 +195,19 @@ class SweepSearch(NeverRestored, OptunaSearch):
             self.paused.complete(spec.trial_id, {**self._points[trial_id], 1.0: end[METRIC]})
         predicted = self.predictions.get(spec.trial_id, end.get("predicted"))
         so_far = self.study.get_trials(deepcopy=False)
-        outcome = outcome_of(end.get("state"), end.get(METRIC), predicted, self.base_objective, so_far)
+        predicted = in_deciding_metric(predicted, so_far, self.config.objective.measure)
+        outcome = outcome_of(end.get("state"), self._objective(end), predicted, self.base_objective, so_far)
         # Attributes first: Optuna refuses to change a trial that has been told.
         for name, value in outcome.attrs.items():
             trial.set_user_attr(name, value)
         self.study.tell(trial, outcome.value, state=outcome.state)
         self._tell_paused()
+
+    def _objective(self, end: dict[str, Any]) -> float | None:
+        measure, areas = self.config.objective.measure, end.get("areas")
+        if not measure.higher_is_better:
+            return end.get(METRIC)
+        return measure.objective(dict(areas), self.config.heldout.weights) if areas else None
 
     def _tell_paused(self) -> None:
         # Not while a trial runs that never pauses: what its rest brings is what a paused trial's prediction needs, and
@@ -211,7 +218,10 @@ class SweepSearch(NeverRestored, OptunaSearch):
         for trial_id in self._untold:
             trial = self._ot_trials[trial_id]
             trial.set_user_attr(PAUSED, True)
-            self.study.tell(trial, self.paused.predicted(self._specs[trial_id].trial_id))
+            predicted = self.paused.predicted(self._specs[trial_id].trial_id)
+            so_far = self.study.get_trials(deepcopy=False)
+            value = in_deciding_metric(predicted, so_far, self.config.objective.measure)
+            self.study.tell(trial, worst(so_far, self.base_objective) if value is None else value)
         self._untold.clear()
 
     def close(self) -> None:

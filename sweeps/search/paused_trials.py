@@ -39,9 +39,9 @@ class PausedTrials:
         found = cls()
         for record in past.ended:
             if record["state"] == "complete" and record["kind"] == "search":
-                steps = record["steps_planned"] or record["steps"]
                 points = objectives_by_step(record, weights)
-                found.complete(record["trial_id"], {step / steps: value for step, value in points.items()})
+                # A complete trial was scored after its last step.
+                found.complete(record["trial_id"], {step / max(points): value for step, value in points.items()})
         for record in past.paused.values():
             points = objectives_by_step(record, weights)
             found.add(spec_of(record), points[max(points)])

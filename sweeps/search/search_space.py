@@ -10,7 +10,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.config.sections import Choices, Range
+from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from trainables.config.hyperparameters import idle, is_integer_param
 from trainables.config.sections import Params

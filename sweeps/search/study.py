@@ -19,7 +19,6 @@ from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.search_space import Distribution, distributions
 from sweeps.search.tell import TrialOutcome, as_trials, frozen
 from trainables.config.trial_spec import TrialSpec
-from trainables.evaluation.objective import objective
 from trainables.storage.atomic import append_whole
 from trainables.storage.layout import STUDY_FILE
 
@@ -56,7 +55,7 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
     history = _warm_trials(events, space)
     weights = config.heldout.weights
     paused = PausedTrials.of_past(past, weights).with_predictions(past.paused.values())
-    ended = as_trials([*past.ended, *paused], config, objective(baseline, weights), history)
+    ended = as_trials([*past.ended, *paused], config, config.objective.measure.objective(baseline, weights), history)
     # Into another file first, so that a crash leaves the old study.
     rebuilt = f".{STUDY_FILE}.rebuilt"
     (config.folder / rebuilt).unlink(missing_ok=True)

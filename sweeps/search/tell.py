@@ -8,13 +8,16 @@
     replicate           -> like any other trial, with the setting that it repeats: a repeated observation
     subset              -> nothing: fewer samples are another objective
 
+Objectives are of the metric that decides, lower is better. Held-out points and predicted finals are NLLs, by which
+trials are stopped and paused; `in_deciding_metric` translates a prediction.
+
 Never NaN: a trial that completed without a finite objective counts as failed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +28,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.search_space import Distribution, distributions
 from trainables.config.sections import Params
-from trainables.evaluation.objective import objectives_by_step
+from trainables.evaluation.objective import Measure, objectives_by_step
 
 PRUNED, PAUSED, DIVERGED = "pruned", "paused", "diverged_objective"
 
@@ -35,7 +38,7 @@ class TrialOutcome:
     """A trial's end in Optuna's terms."""
 
     state: TrialState  # COMPLETE or FAIL
-    value: float | None  # nats a token, finite, for COMPLETE; None for FAIL
+    value: float | None  # the objective, finite, for COMPLETE; None for FAIL
     attrs: dict[str, Any] = field(default_factory=dict)  # user attributes
 
 
@@ -50,9 +53,9 @@ def outcome_of(
 
     Args:
         state: `complete`, `diverged`, `pruned` (`running` for a trial that Tune stopped); any other is a failure.
-        last: The objective of its last checkpoint, nats a token; None or NaN where there is none.
+        last: The objective of its last checkpoint; None or NaN where there is none.
         predicted: The final objective that a pruned trial would have had, as predicted when it was stopped.
-        base_objective: The base model's objective, nats a token.
+        base_objective: The base model's objective.
         before: The study's trials so far; a pruned trial without a prediction counts as their worst.
     """
     if state == "diverged":
@@ -70,14 +73,29 @@ def outcome_of(
 
 def worst(trials: Iterable[FrozenTrial], base_objective: float) -> float:
     """The highest measured final objective; the base model's where no trial has completed."""
-    values = [
-        trial.value
-        for trial in trials
-        if trial.state == TrialState.COMPLETE
-        and trial.value is not None
-        and not {PRUNED, PAUSED, DIVERGED} & trial.user_attrs.keys()
+    return max((value for _, value in _measured(trials)), default=base_objective)
+
+
+def _measured(trials: Iterable[FrozenTrial]) -> Iterator[tuple[FrozenTrial, float]]:
+    for trial in trials:
+        marked = {PRUNED, PAUSED, DIVERGED} & trial.user_attrs.keys()
+        if trial.state == TrialState.COMPLETE and trial.value is not None and not marked:
+            yield trial, trial.value
+
+
+def in_deciding_metric(predicted: float | None, before: Iterable[FrozenTrial], measure: Measure) -> float | None:
+    """A predicted final NLL as a value of the metric that decides.
+
+    Ours: where that is not the NLL, the value of the measured trial whose final NLL is nearest; None without one.
+    """
+    if predicted is None or not measure.higher_is_better:
+        return predicted
+    finals = [
+        (abs(trial.intermediate_values[max(trial.intermediate_values)] - predicted), value)
+        for trial, value in _measured(before)
+        if trial.intermediate_values
     ]
-    return max(values, default=base_objective)
+    return min(finals)[1] if finals else None
 
 
 def as_trials(
@@ -88,7 +106,7 @@ def as_trials(
     Args:
         records: Lines of `trials.jsonl`, replicates included, in the order in which the trials ended.
         config: The sweep.
-        base_objective: The base model's objective, nats a token.
+        base_objective: The base model's objective.
         before: Trials that the study has already.
     """
     trials = list(before)  # in order: a pruned trial may count as the worst of those before it
@@ -98,12 +116,14 @@ def as_trials(
 
 
 def as_trial(
-    record: TrialRecord, config: SweepConfig, base_objective: float, before: Iterable[FrozenTrial]
+    record: TrialRecord, config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial]
 ) -> FrozenTrial:
     """Converts one ended trial to Optuna's form. Arguments as for `as_trials`."""
     points = objectives_by_step(record, config.heldout.weights)
-    last = next(reversed(points.values()), None)
-    outcome = outcome_of(record["state"], last, record.get("predicted"), base_objective, before)
+    measure = config.objective.measure
+    last = next(reversed(measure.by_step(record, config.heldout.weights).values()), None)
+    predicted = in_deciding_metric(record.get("predicted"), before, measure)
+    outcome = outcome_of(record["state"], last, predicted, base_objective, before)
     repeated = {"replicate_of": record["replicate_of"]} if record["kind"] == "replicate" else {}
     attrs = {"trial_id": record["trial_id"], **outcome.attrs, **repeated}
     return frozen(outcome, {**record["params"], **(record["drawn"] or {})}, distributions(config), points, attrs)
@@ -122,7 +142,7 @@ def frozen(
         outcome: Its end.
         drawn: Its setting as drawn; hyper-parameters that are not searched are left out.
         space: Optuna's distributions.
-        points: Objective by step; values that are not finite are left out.
+        points: NLL by step; values that are not finite are left out.
         attrs: Its user attributes.
     """
     return create_trial(

@@ -32,7 +32,7 @@ class SweepTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Waits for the next held-out point or for the end; `objective` is in nats a token, lower is better."""
+        """Waits for the next held-out point or for the end; `objective` is the NLL, in nats a token."""
         while True:
             # Tune's side: Tune has to learn of the end by itself. The driver learns of it from the recorder only.
             reply: Any = ray.get(self.dispatcher.poll.remote(self.job_id, self.last_seq, POLL_SECONDS))
@@ -58,7 +58,12 @@ class SweepTrial(tune.Trainable):
     def _last_point(self, end: JobEnd) -> dict[str, Any]:
         # From the trial's own end: a restarted dispatcher may not have relayed the last point.
         points = end.get("checkpoints")
-        return {**self.last, "objective": points[-1]["objective"], "step": points[-1]["step"]} if points else self.last
+        if not points:
+            return self.last
+        last = points[-1]
+        # Pairs: Tune flattens a mapping on its way to the search.
+        areas = list((last.get("areas") or {}).items())
+        return {**self.last, "objective": last["objective"], "step": last["step"], "areas": areas}
 
     def _relay(self, report: AreasReport) -> dict[str, Any]:
         self.last_seq = report["seq"]

@@ -27,7 +27,7 @@ from sweeps.search.tell import as_trial
 from trainables.config.hyperparameters import CHOSEN, idle, setting_of
 from trainables.config.sections import Params
 from trainables.errors import UserError, UserErrors
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import ALWAYS_SCORED, NLL, objective
 from trainables.storage.layout import BASELINE_FILE, MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 from trainables.storage.object_store import is_url
 
@@ -121,7 +121,7 @@ def _source(name: str, here: Side) -> Source:
 def _finished(name: str, here: Side, there: Side) -> Source:
     trials: list[FrozenTrial] = []
     outside = failed = 0
-    base_objective = objective(here.baseline, here.config.heldout.weights)
+    base_objective = here.config.objective.measure.objective(here.baseline, here.config.heldout.weights)
     for record in (record for record in _records(_folder(name)) if record["kind"] != "subset"):
         drawn = setting(there.config, {**record["params"], **(record["drawn"] or {})})
         if record["state"] == "failed":
@@ -139,12 +139,13 @@ def _finished(name: str, here: Side, there: Side) -> Source:
 
 def mismatches(here: Side, there: Side) -> list[str]:
     """Why two sweeps' objectives don't mean the same, in words; empty where they do."""
-    weights = here.config.heldout.weights
+    weights, metric = here.config.heldout.weights, here.config.objective.metric
     # A choice that is searched on one side is a hyper-parameter of each trial, and compared as one.
     searched = {name for side in (here, there) for name in side.config.space.choices()}
+    one_side, other_side = (fingerprint(side, weights, metric, searched) for side in (here, there))
     found = [
         f"{key} is {_shown(one)} here and {_shown(other)} there"
-        for key, one, other in differences(fingerprint(here, weights, searched), fingerprint(there, weights, searched))
+        for key, one, other in differences(one_side, other_side)
     ]
     if weights.keys() <= there.baseline.keys():
         one, other = (objective(side.baseline, weights) for side in (here, there))
@@ -153,10 +154,14 @@ def mismatches(here: Side, there: Side) -> list[str]:
     return found
 
 
-def fingerprint(side: Side, areas: Iterable[str], searched: Collection[str] = ()) -> dict[str, Any]:
-    """What two sweeps must share for the objective over `areas` to mean the same, by config key.
+def fingerprint(side: Side, areas: Iterable[str], metric: str = NLL, searched: Collection[str] = ()) -> dict[str, Any]:
+    """What two sweeps must share for the objective to mean the same, by config key.
 
-    The config's values of the hyper-parameters in `searched` are left out.
+    Args:
+        side: The sweep.
+        areas: Those in the objective.
+        metric: That decides.
+        searched: Hyper-parameters of which the config's values are left out.
     """
     config, hashes = side.config.model_dump(), side.manifest["data_sha256"]
     method, heldout = config["model"]["method"], config["heldout"]["areas"]
@@ -168,6 +173,12 @@ def fingerprint(side: Side, areas: Iterable[str], searched: Collection[str] = ()
     # The fraction is compared as a hyper-parameter of each trial.
     unused = {"decay_fraction", *(["shape"] if "schedule_shape" in searched else [])}
     schedule = {key: value for key, value in config["training"]["schedule"].items() if key not in unused}
+
+    def answers(area: str) -> dict[str, Any]:
+        # The same name may have another argument there.
+        own = {} if metric in (NLL, *ALWAYS_SCORED) else {"scorers": heldout.get(area, {}).get("scorers")}
+        return own | ({} if metric == NLL else {"max_new_tokens": heldout.get(area, {}).get("max_new_tokens")})
+
     return {
         "model": {"sha256": weights or UNKNOWN, "method": method, **lora},
         "data": {
@@ -176,7 +187,11 @@ def fingerprint(side: Side, areas: Iterable[str], searched: Collection[str] = ()
         },
         "heldout": {
             "areas": {
-                name: {"sha256": hashes.get(name) or UNKNOWN, "limit": heldout.get(name, {}).get("limit")}
+                name: {
+                    "sha256": hashes.get(name) or UNKNOWN,
+                    "limit": heldout.get(name, {}).get("limit"),
+                    **answers(name),
+                }
                 for name in areas
             }
         },

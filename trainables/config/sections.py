@@ -138,8 +138,8 @@ class AreaConfig(Section):
         kind: "in_domain" (the training task) or "adjacent" (what the model should generalise to).
         weight: Weight of the area in the objective, above 0.
         role: "select" (it decides) or "sealed" (scored once, for the winner, at the end; it decides nothing).
-        not_worse_by: Guard-rail, in nats a token: the winner must not be worse than the base model by more than this;
-            null for none.
+        not_worse_by: Guard-rail, in the unit of `objective.metric`: the winner must not be worse than the base model by
+            more than this; null for none.
         scorers: Names of `trainables.evaluation.scorers`, `{name: argument}`, or `package.module:function` of your own.
         max_new_tokens: Longest generated answer, in tokens.
         limit: Use only the first this many items; None for all.

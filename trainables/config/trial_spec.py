@@ -55,6 +55,7 @@ class LaneConfig(Section):
         store: URL of the sweep's folder if it is in an object store. Each worker then has a local copy at `output_dir`.
         driver_epoch: Number of the driver that started the lane; see `sweeps.ledger`.
         hung_after_seconds: Time without progress that counts as a hang; None for a multiple of the trial's own steps.
+        metric: `objective.metric`, by which the best checkpoint of a running trial is kept.
         keep_all_checkpoints: Keep all checkpoints of a running trial, not only the best and the last.
     """
 
@@ -72,4 +73,5 @@ class LaneConfig(Section):
     store: str | None = None
     driver_epoch: int = 0
     hung_after_seconds: float | None = None
+    metric: str = "nll"
     keep_all_checkpoints: bool = False

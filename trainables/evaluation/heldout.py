@@ -15,12 +15,11 @@ from trainables.config.sections import HeldoutConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Item
 from trainables.evaluation.generation import end_tokens, evaluation_mode, greedy_answers
+from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.token_losses import token_losses_and_hits
 from trainables.reliability import watchdog
-
-ALWAYS_SCORED = ("exact_match", "token_f1")
 
 Summary = dict[str, Any]
 

@@ -17,7 +17,7 @@ from trainables.checkpoints.training_state import TrainingState
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation import heldout
 from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
-from trainables.evaluation.objective import objective
+from trainables.evaluation.objective import Measure, objective
 from trainables.lane.messages import Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
@@ -159,7 +159,9 @@ class TrialJob:
             training_state.save(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
             self.lane_state.store.upload_state(self.folder / STATES_FOLDER / f"step-{step}")
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
-            self._drop_all_but(best_and_last({c["step"]: c["objective"] for c in points}))
+            settings = self.lane_state.settings
+            deciding = Measure(settings.metric).by_step({"checkpoints": points}, settings.heldout.weights)
+            self._drop_all_but(best_and_last(deciding))
 
         self.pending.submit(learnt, write)
 

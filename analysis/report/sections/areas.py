@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.output.formats import nats, percent, with_interval
+from analysis.output.formats import measure_of, nats, percent, with_interval
 from analysis.report.elements.blocks import Block, Cell, Chart, Section, Table, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
@@ -72,7 +72,8 @@ def _chart(rows: list[Row], material: Material) -> Chart:
                 hovertemplate="%{y}: allowed %{x:.3f}<extra></extra>",
             )
         )
-    figure = chart(traces, "gain over base, nats (right: better)", "")
+    unit = "share" if measure_of(material.board).higher_is_better else "nats"
+    figure = chart(traces, f"gain over base, {unit} (right: better)", "")
     figure.update_layout(scattermode="group")
     figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
     areas = len(material.board["weights"])

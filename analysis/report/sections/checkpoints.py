@@ -28,6 +28,11 @@ def scored(row: Row) -> list[dict[str, Any]]:
     return sorted(known, key=lambda checkpoint: checkpoint["step"])
 
 
+def loss(checkpoint: dict[str, Any]) -> float:
+    """Its NLL, whatever decides; boards of earlier versions have it as the objective."""
+    return checkpoint.get("nll", checkpoint["objective"])
+
+
 def _figure(rows: list[Row]) -> go.Figure:
     traces = []
     # One trace for all others: hundreds of traces are slow. None breaks the line between two trials.
@@ -35,7 +40,7 @@ def _figure(rows: list[Row]) -> go.Figure:
         steps, losses, names = [], [], []
         for row in others:
             steps += [*(c["step"] for c in scored(row)), None]
-            losses += [*(float(f"{c['objective']:.5g}") for c in scored(row)), None]
+            losses += [*(float(f"{loss(c):.5g}") for c in scored(row)), None]
             names += [plain(row["trial_id"])] * (len(scored(row)) + 1)
         hover = {"text": names, "hovertemplate": "%{text}, step %{x}: %{y:.4f}<extra></extra>"}
         line = {"color": GREY, "width": 1}
@@ -44,7 +49,7 @@ def _figure(rows: list[Row]) -> go.Figure:
         traces.append(
             go.Scatter(
                 x=[c["step"] for c in scored(row)],
-                y=[c["objective"] for c in scored(row)],
+                y=[loss(c) for c in scored(row)],
                 mode="lines+markers",
                 line={"color": color, "width": 2.5, "dash": dash},
                 name=f"{row['rank']}. {plain(row['trial_id'])}",
@@ -55,7 +60,7 @@ def _figure(rows: list[Row]) -> go.Figure:
 
 def _table(rows: list[Row]) -> Table:
     cells = [
-        [row["trial_id"], str(c["step"]), nats(c["objective"]), with_interval(c.get("gain"), c.get("gain_interval"))]
+        [row["trial_id"], str(c["step"]), nats(loss(c)), with_interval(c.get("gain"), c.get("gain_interval"))]
         for row in rows
         for c in scored(row)
     ]

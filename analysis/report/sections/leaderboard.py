@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from analysis.output.formats import UNKNOWN, measure_of, number, scored, with_interval
 from analysis.output.leaderboard_notes import legend, lines_below
 from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table, Text
 from analysis.report.elements.material import Material, Row
@@ -31,16 +31,28 @@ def _table(material: Material, rows: list[Row], caption: str, folded: str | None
     replicated = any(row["setting"] and row["setting"]["replicated"] for row in board["rows"])
     railed = any(row.get("guard_rail") for row in board["rows"])
     reach = reach_of(row["gain_interval"] for row in board["rows"])
-    header = ["rank", "trial", "state", "loss", "gain", *(["over seeds"] if replicated else []), "behind the first"]
+    header = [
+        "rank",
+        "trial",
+        "state",
+        measure_of(board).label,
+        "gain",
+        *(["over seeds"] if replicated else []),
+        "behind the first",
+    ]
     header += [*(["guard-rails"] if railed else []), *names, "findings", "device s"]
     cells: list[list[Cell | str]] = []
     for row in rows:
         setting: Mapping[str, Any] = row["setting"] or {}
-        seeds = f"{nats(setting.get('objective'))} ({setting.get('seeds')})" if setting.get("replicated") else UNKNOWN
+        seeds = (
+            f"{scored(board, setting.get('objective'))} ({setting.get('seeds')})"
+            if setting.get("replicated")
+            else UNKNOWN
+        )
         cells.append(
             [
                 *(f"{row['rank'] or UNKNOWN}{' =' if row['tied'] else ''}", row["trial_id"], row["state"]),
-                nats(row["objective"]),
+                scored(board, row["objective"]),
                 Cell(with_interval(row["gain"], row["gain_interval"]), bar(row["gain"], row["gain_interval"], reach)),
                 *([seeds] if replicated else []),
                 _behind(row),

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.output.formats import nats
+from analysis.output.formats import measure_of, scored
 from analysis.report.elements.blocks import Chart, Grid, Section, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, plain
@@ -25,13 +25,14 @@ def section(material: Material) -> Section | None:
     bands = recommended_bands(material.plan)
     charts = [_chart(material, name, span, bands.get(name)) for name, span in spans.items()]
     shaded = "Shaded: the recommended range. " if bands.keys() & spans.keys() else ""
+    label = measure_of(material.board).label
     base = (material.board["baseline"] or {}).get("objective")
     note = (
         f"Star: the first setting; diamonds: tied with it; circles: all others. {shaded}Dotted lines: the range that "
         "was searched. Along the upper edge: trials that diverged (crosses) or were stopped (triangles). The base "
-        f"model's loss is {nats(base)}. The values are in the leaderboard."
+        f"model's {label} is {scored(material.board, base)}. The values are in the leaderboard."
     )
-    return Section("space", "Held-out loss by hyper-parameter", [Grid(charts), Text(note, "note")])
+    return Section("space", f"Held-out {label} by hyper-parameter", [Grid(charts), Text(note, "note")])
 
 
 def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
@@ -46,11 +47,11 @@ def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, 
 
 
 def _chart(material: Material, name: str, span: Span, band: tuple[float, float] | None) -> Chart:
-    traces = []
+    traces, measure = [], measure_of(material.board)
     for kind, color, size in (("ranked", GREY, 8), ("tied", BLUE, 10), ("winner", GREEN, 14)):
         rows = [row for row in material.ranked if _kind(row) == kind and name in row["params"]]
-        points = [(row["trial_id"], row["params"][name], _objective(row)) for row in rows]
-        hover = "%{text}: %{x:.3g}, loss %{y:.4f}<extra></extra>"
+        points = [(row["trial_id"], row["params"][name], measure.turned(_objective(row))) for row in rows]
+        hover = f"%{{text}}: %{{x:.3g}}, {measure.label} %{{y:.4f}}<extra></extra>"
         traces.append(_marks(points, hover, {"symbol": SYMBOLS[kind], "color": color, "size": size}))
     # Trials without a final loss are drawn at the upper edge, on a hidden axis of their own.
     for state, color in (("diverged", VERMILLION), ("pruned", GREY)):
@@ -60,7 +61,7 @@ def _chart(material: Material, name: str, span: Span, band: tuple[float, float] 
         marker = {"symbol": SYMBOLS[state], "color": color, "size": 9}
         traces.append(_marks(points, hover, marker, yaxis="y2", cliponaxis=False))
     traces = [trace for trace in traces if trace.x]
-    figure = chart(traces, name, "held-out loss, nats")
+    figure = chart(traces, name, f"held-out {measure.label}, {'share' if measure.higher_is_better else 'nats'}")
     figure.update_xaxes(type="log" if span.log else "linear", exponentformat="e", nticks=5)
     if span.log:
         figure.update_xaxes(tickmode="array", tickvals=log_ticks(span))

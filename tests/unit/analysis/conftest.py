@@ -21,6 +21,7 @@ from analysis.rank.candidates import Candidate
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.bootstrap import Bootstrap, Design, make_design
 from trainables.data.tokenization import SCHEMA
+from trainables.evaluation.objective import Measure
 
 
 @dataclass
@@ -158,7 +159,10 @@ def matrix_of(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstr
         base_nll=base,
         tokens=np.ones(len(base)),
         draws=draws,
+        values=nll,
+        base_values=base,
         resampled=draws.objective(nll),
+        measure=Measure(),
     )
 
 

@@ -92,6 +92,7 @@ def _config(storage: Path, trials: int, name: str, items: int, batch_size: int) 
         ROOT / "conf" / "demo.yaml",
         [
             *(f"name={name}", f"storage_path={storage}", "model.name=random:tiny-llama", "data.max_tokens=1024"),
+            "data.limit=208",
             *(f"data.train={ROOT / 'conf/data/demo/train.jsonl'}", "training.checkpoints_at=[0.5,1.0]"),
             *(f"heldout.areas.{area}.path={ROOT / 'conf/data/demo/heldout' / area}.jsonl" for area in AREAS),
             *(

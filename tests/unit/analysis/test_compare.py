@@ -67,7 +67,7 @@ def test_swapping_the_two_mirrors_the_interval(losses):
 
 def test_other_items_are_refused(losses):
     first = winner(losses[0])
-    fewer = Winner(dict(list(first.nll.items())[1:]), first.groups, 0.0, math.inf)
+    fewer = Winner(dict(list(first.values.items())[1:]), first.groups, 0.0, math.inf)
     with pytest.raises(ValueError, match="1 items were scored in one sweep only"):
         difference(first, fewer, WEIGHTS)
 

@@ -22,7 +22,7 @@ def sweep(folder, scores, seeds, peaks, params=None, kinds=None):
     folder.mkdir()
     draw = np.random.default_rng(0)
     items = draw.normal(0.0, 0.02, 40)
-    config = {"name": "s", "heldout": {"areas": {"home": {"path": "x"}}}}
+    config = {"name": "s", "heldout": {"areas": {"home": {"path": "x"}}}, "search": {"seed_points": "recommended"}}
     (folder / "sweep.yaml").write_text(json.dumps(config))
     base = {"areas": {"home": {"nll": 3.0, "exact_match": None, "token_f1": None, "items": 40}}}
     (folder / "baseline.json").write_text(json.dumps(base))
@@ -86,7 +86,7 @@ def test_differences_are_claimed_from_three_seeds_on(tmp_path, seeds, claims, so
     assert (ends["t0001"]["behind_interval"] is not None) is claims
     assert (ends["t0001"]["gain_interval"] is not None) is claims
     if not claims:
-        assert board["verdict"].startswith("Lowest expected loss of 9 settings")
+        assert "Lowest expected loss of 9 settings" in board["verdict"]
         assert all(row["tied"] for row in board["rows"][1:])
 
 
@@ -119,3 +119,25 @@ def test_replicates_count_with_all_trials_and_decide_between_their_settings(tmp_
     rows = {row["trial_id"]: row["setting"] for row in board["rows"]}
     assert (rows["t0005"]["seeds"], rows["t0005"]["objective"]) == (2, pytest.approx(CURVE[4] + 0.0205, abs=1e-6))
     assert board["separation"]["seed_sd_source"] == "replicates"
+
+
+@pytest.mark.parametrize(
+    ("first", "worse", "seeds", "outcome", "sentence"),
+    [
+        (4, 0.0, ROTATED, "best", "Nothing beat the recommended setting (t0001), out of 9 tried to the end."),
+        (0, 4.0, ROTATED, "beaten", "beats the recommended setting (t0001) by"),
+        (3, 0.0, ROTATED, "enough", "The recommended setting (t0001) is enough: the lead of"),
+        (0, 4.0, [0] * 9, "unknown", "is not known:"),
+    ],
+)
+def test_the_verdict_says_first_whether_the_recommended_setting_was_enough(
+    tmp_path, first, worse, seeds, outcome, sentence
+):
+    """The first trial is the one with the `first` LR; `worse` stretches the curve."""
+    order = [first, *(k for k in range(9) if k != first)]
+    depth = worse or 0.04  # a flat curve, whose neighbors of the best differ by less than a hundredth of a nat
+    scores = 1.0 + (CURVE - 1.0) * depth + np.random.default_rng(5).normal(0, 1e-4, 9)
+    board = sweep(tmp_path / "s", scores[order], seeds, PEAKS[order])
+    assert board["recommended"]["outcome"] == outcome
+    assert board["recommended"]["worthwhile"] == 0.01
+    assert sentence in board["verdict"].split(". ")[0] + "."

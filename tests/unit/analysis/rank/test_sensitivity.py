@@ -12,6 +12,7 @@ from analysis.rank.sensitivity import by_other_measures, leave_one_area_out, los
 from analysis.records.sweep import HeldoutScore
 from analysis.stats.winner_selection import Rule
 from tests.unit.analysis.conftest import matrix_of
+from trainables.evaluation.objective import Measure
 
 HALF = 20
 
@@ -53,6 +54,8 @@ def test_another_winner_without_an_area_is_named():
 
 def test_other_measures_name_their_own_first():
     class Named:
+        measure = Measure()
+
         def pair(self, column):
             return {"column": column}
 

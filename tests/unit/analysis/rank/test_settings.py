@@ -1,5 +1,6 @@
 """Settings and their replicates: who speaks for whom, and that noise of items and seeds is not called a difference."""
 
+import itertools
 import math
 
 import numpy as np
@@ -82,9 +83,12 @@ def test_a_replicate_that_lacks_the_step_of_its_search_trial_does_not_count():
     [
         (Separation(seed_sd=0.01), 0, 0.05 / 6),
         (Separation(alpha=0.2, seed_sd=0.01), 0, 0.2 / 6),
-        (Separation(), 2, 0.05 / 2 * 4 / 30),
-        (Separation(alpha=0.2, rounds=2), 2, 0.2 / 2 * 4 / 5),
-        (Separation(budget=4), 2, 0.05 / 2 * 4 / 5),
+        (Separation(), 2, None),  # two settings are tested once, after the last of four rounds
+        (Separation(), 4, 0.05 / 2),
+        (Separation(alpha=0.2, rounds=2), 2, 0.2 / 2),
+        (Separation(budget=4), 2, 0.05 / 2),
+        (Separation(looks="every_round"), 2, 0.05 / 2 * 4 / 30),
+        (Separation(looks="every_round", budget=4), 2, 0.05 / 2 * 4 / 5),
     ],
 )
 def test_intervals_honour_what_the_config_says_of_confirmation(stated, seeds, tail):
@@ -96,9 +100,24 @@ def test_intervals_honour_what_the_config_says_of_confirmation(stated, seeds, ta
             trials.append(copy(f"{setting}-r{seed}", setting, seed))
     found, *_ = table_of(trials, losses, stated)
     figures = setting_figures(found, 0, 1.0)[1]
+    if tail is None:
+        assert (figures["behind_interval"], figures["separated"]) == (None, False)
+        return
     df = math.inf if figures["behind_df"] is None else figures["behind_df"]
     reach = critical_value(tail, df) * figures["behind_se"]
     assert figures["behind_interval"] == pytest.approx([figures["behind"] - reach, figures["behind"] + reach])
+
+
+@pytest.mark.parametrize("state", ["diverged", "failed"])
+def test_a_contender_without_a_complete_replicate_still_counts_as_one_of_three(state):
+    losses = {"t1": flat(0.50), "t2": flat(0.53), "t3": flat(0.9)}
+    trials = [search(name) for name in losses] + [copy("t3-r1", "t3", 1, state=state)]
+    for setting, seed in itertools.product(("t1", "t2"), (1, 2, 3)):
+        losses[f"{setting}-r{seed}"] = flat(losses[setting].mean() + 0.01 * seed * (setting == "t1"))
+        trials.append(copy(f"{setting}-r{seed}", setting, seed))
+    found, *_ = table_of(trials, losses, Separation(budget=9))  # three rounds of three, four of two
+    assert found.begun == 3
+    assert setting_figures(found, 0, 1.0)[1]["behind_interval"] is not None
 
 
 def test_replicates_of_what_has_no_rank_are_said_and_do_not_count():
@@ -139,14 +158,16 @@ def test_a_difference_between_checkpoints_need_not_be_one_between_settings(state
     ("rounds", "stated", "separated"),
     [(1, None, False), (1, 0.01, True), (2, None, True), (2, 0.01, True), (3, None, True), (3, 1.0, False)],
 )
-def test_leaderboard_and_confirmation_agree_on_a_tie(rounds, stated, separated):
+@pytest.mark.parametrize("looks", ["auto", "every_round"])
+def test_leaderboard_and_confirmation_agree_on_a_tie(rounds, stated, separated, looks):
     luck = [0.001, -0.002, 0.001]
     measured = {"t1": [0.5] * rounds, "t2": [0.8 + x for x in luck[:rounds]]}
     losses, trials = {"t1": flat(0.5), "t2": flat(0.8)}, [search("t1"), search("t2")]
     for name, values in measured.items():
         losses |= {f"{name}-s{seed}": flat(value) for seed, value in enumerate(values, 1)}
         trials += [copy(f"{name}-s{seed}", name, seed) for seed in range(1, rounds + 1)]
-    table, *_ = table_of(trials, losses, Separation(seed_sd=stated))
+    rule = {"seed_sd": stated, "rounds": rounds if looks == "auto" else 4, "looks": looks}
+    table, *_ = table_of(trials, losses, Separation(**rule))
     replicates = tuple(Replicate(n, seed, x) for n, values in measured.items() for seed, x in enumerate(values, 1))
     fit = fit_replicates(replicates, stated)
     assert table.seed_sd.residual == (None if fit.sd is None else pytest.approx(fit.sd, rel=1e-6))
@@ -154,7 +175,7 @@ def test_leaderboard_and_confirmation_agree_on_a_tie(rounds, stated, separated):
     figures = setting_figures(table, 0, 1.0)[1]
     assert figures["separated"] is separated
     assert (figures["behind_interval"] is None) == (fit.sd is None)
-    found = verdict(State(("t1", "t2"), 0, replicates, Rules(budget=8, seed_sd=stated)))
+    found = verdict(State(("t1", "t2"), 0, replicates, Rules(budget=8, **rule)))
     assert (found.winner == "t1") == separated
 
 

@@ -141,6 +141,8 @@ def test_missing_folders_are_user_errors_that_name_the_sweeps_nearby(write_sweep
         ("{heldout: {areas: {a: x}}, confirm: {alpha: 5}}", "confirm.alpha: must be at most 1"),
         ("{heldout: {areas: {a: x}}, confirm: {rounds: 9}}", "confirm.rounds: must be at most 4"),
         ("{heldout: {areas: {a: x}}, confirm: {budget: -1}}", "confirm.budget: must be 0 or above"),
+        ("{heldout: {areas: {a: x}}, confirm: {looks: never}}", "confirm.looks: must be one of every_round, auto"),
+        ("{heldout: {areas: {a: x}}, confirm: {budget: auto}}", "search.trials: must be above 0"),
     ],
 )
 def test_a_broken_sweep_yaml_is_a_user_error(tmp_path, text, message):
@@ -161,9 +163,17 @@ def test_roles_guard_rails_and_seed_variance_are_read_and_may_be_missing(tmp_pat
     sweep = young_sweep(tmp_path, f"{{heldout: {{areas: {{{areas}}}}}, confirm: {{seed_sd: 2e-2, alpha: 1e-1}}}}")
     assert sweep.weights == {"a": 1.0, "c": 1.0, "d": 1.0}
     assert (sweep.sealed, sweep.not_worse_by) == (("b",), {"a": 0.05})
-    assert sweep.separation == Separation(alpha=0.1, seed_sd=0.02)
+    assert sweep.separation == Separation(alpha=0.1, seed_sd=0.02, looks="every_round")
     sweep = young_sweep(tmp_path, "heldout: {areas: {a: {path: a.jsonl, weight: 1.0}}}")  # of the first version
-    assert (sweep.sealed, sweep.not_worse_by, sweep.separation) == ((), {}, Separation())
+    assert (sweep.sealed, sweep.not_worse_by) == ((), {})
+    assert sweep.separation == Separation(looks="every_round")  # as it was before the key
+
+
+@pytest.mark.parametrize(("trials", "budget"), [(11, 0), (12, 4)])
+def test_an_automatic_budget_is_read_as_the_sweep_resolved_it(tmp_path, trials, budget):
+    confirm = f"search: {{trials: {trials}}}, confirm: {{budget: auto, looks: auto}}"
+    sweep = young_sweep(tmp_path, f"{{heldout: {{areas: {{a: x}}}}, {confirm}}}")
+    assert sweep.separation == Separation(budget=budget)
 
 
 @pytest.mark.parametrize(

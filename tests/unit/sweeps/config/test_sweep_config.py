@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.config.sweep_config import dump_config, load_config
+from sweeps.folder.resume import resumed_config
 from trainables.errors import UserError, UserErrors
 
 CONFIGS = sorted(Path("conf").glob("*.yaml"))
@@ -160,3 +161,73 @@ def test_a_missing_file_and_a_bare_override_are_said(small, tmp_path):
         load_config(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="an override must be key=value, got trials"):
         load_config(small, ["trials"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["objective.metric=exact_match"], None),
+        (["objective.metric=nll", "heldout.answers_at=[]"], None),
+        (["objective.metric=token_f1", "heldout.answers_at=[all]"], None),
+        (
+            ["objective.metric=exact_match", "heldout.answers_at=[last]"],
+            r"heldout\.answers_at: .*got last; add base",
+        ),
+        (["objective.metric=exact_match", "heldout.answers_at=[base]"], r"got base; add last, or all"),
+        (["objective.metric=token_f1", "heldout.answers_at=[]"], r"got none; add base and last, or all"),
+        (["objective.metric=list_order"], r"objective\.metric: must be nll or a scorer of every selecting area"),
+        (["objective.metric=''"], r"objective\.metric"),
+    ],
+)
+def test_a_metric_that_decides_must_be_measured_where_it_decides(small, wanted, message):
+    if message is None:
+        assert load_config(small, wanted).objective.metric in wanted[0]
+        return
+    with pytest.raises(UserErrors, match=message):
+        load_config(small, wanted)
+
+
+OLD = "search: {trials: 16}\nconfirm: {budget: 0, rounds: 4}\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "trials", "budget", "looks", "seeds"),
+    [
+        (OLD, "", 16, 0, "every_round", 1),  # the user's own file states none of it
+        (OLD, None, 16, 0, "every_round", 1),
+        ("search: {trials: 20, seeds: 2}\nconfirm: {budget: 6, looks: auto}\n", "", 20, 6, "auto", 2),
+        ("search: {trials: 12, seeds: 4}\nconfirm: {budget: auto, looks: auto}\n", "", 12, "auto", "auto", 4),
+        ("", "", 16, 0, "every_round", 1),
+        (OLD, "search: {trials: 18}\n", 18, 0, "every_round", 1),
+    ],
+)
+def test_a_resumed_sweep_keeps_what_was_the_default_when_it_began(
+    small, tmp_path, own, given, trials, budget, looks, seeds
+):
+    folder = tmp_path / "first"
+    folder.mkdir()
+    (folder / "plan.json").write_text("{}")
+    (folder / "sweep.yaml").write_text(small.read_text() + own)
+    theirs = tmp_path / "given.yaml"
+    theirs.write_text(small.read_text() + (given or ""))
+    config = resumed_config(folder, None if given is None else str(theirs), [])
+    assert (config.search.trials, config.confirm.budget) == (trials, budget)
+    assert (config.confirm.looks, config.search.seeds) == (looks, seeds)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "allowed"),
+    [
+        (("search.trials=11", "resources.keep_checkpoints=1"), True),
+        (("resources.keep_checkpoints=2",), False),
+        (("resources.keep_checkpoints=2", "confirm.budget=0"), True),
+        (("resources.keep_checkpoints=3",), True),
+        (("resources.keep_checkpoints=3", "confirm.budget=16"), False),
+    ],
+)
+def test_the_checkpoints_of_all_that_are_confirmed_are_kept(load, overrides, allowed):
+    if allowed:
+        assert load(*overrides)
+        return
+    with pytest.raises(UserErrors, match=r"keep_checkpoints: must be above the number of settings that are confirmed"):
+        load(*overrides)

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from sweeps.confirm.contenders import choose_contenders
+from sweeps.confirm.power import POWER, detectable_gap
 from sweeps.confirm.replicates import Replicate, fit_replicates
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 
@@ -89,6 +90,53 @@ def test_a_failed_replicate_costs_budget_and_tells_nothing() -> None:
     assert plan_round(failed) == [("b", 13)]
     assert fit_replicates(failed.replicates) == fit_replicates(base.replicates)
     assert verdict(failed).spent == 5
+
+
+@pytest.mark.parametrize(
+    ("looks", "rounds", "ended"),
+    [("auto", 1, "running"), ("auto", 3, "running"), ("auto", 4, "separated"), ("every_round", 2, "separated")],
+)
+def test_two_contenders_are_compared_once_after_the_last_planned_round(looks, rounds, ended) -> None:
+    values = {"a": [1.0, 1.01, 0.99, 1.0], "b": [2.0, 2.0, 2.0, 2.01]}
+    now = state({name: found[:rounds] for name, found in values.items()}, "ab", budget=8, looks=looks)
+    found = verdict(now)
+    assert (found.ended, found.rounds) == (ended, rounds)
+    assert len(plan_round(now)) == (0 if ended == "separated" else 2)
+
+
+@pytest.mark.parametrize(("gap", "winner"), [(0.99, None), (1.01, "a")])
+def test_the_one_test_of_two_contenders_spends_the_whole_alpha(gap, winner) -> None:
+    table = np.random.default_rng(2).normal(size=(2, 4))
+    table -= table.mean(1, keepdims=True)
+    sd = np.sqrt(((table - table.mean(0)) ** 2).sum() / 3)
+    table[1] += gap * stats.t.ppf(1 - 0.05 / 2, 3) * sd * np.sqrt(2 / 4)
+    assert verdict(state(dict(zip("ab", table.tolist(), strict=True)), "ab", budget=8)).winner == winner
+
+
+# --- power
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds", "stated"), [(2, 2, False), (2, 4, False), (4, 4, False), (2, 1, True), (2, 2, True)]
+)
+def test_a_detectable_gap_is_detected_in_four_of_five_confirmations(settings, rounds, stated) -> None:
+    gap = detectable_gap(settings, rounds, stated=stated)
+    tail, df = 0.05 / 2, (settings - 1) * (rounds - 1) + (4 if stated else 0)
+    if settings > 2:
+        tail = 0.05 / (settings * (settings - 1)) * rounds**2 / sum(r**2 for r in range(1, rounds + 1))
+    noncentrality = gap / np.sqrt(2 / rounds)
+    assert stats.nct.sf(stats.t.ppf(1 - tail, df), df, noncentrality) == pytest.approx(POWER, abs=1e-4)
+
+
+def test_the_power_is_that_of_replayed_confirmations() -> None:
+    draw, gap, runs = np.random.default_rng(9), detectable_gap(2, 4), 400
+    means = {"a": 1.0, "b": 1.0 + 0.1 * gap}
+    told = sum(simulate(means, 0.1, draw, "ab", budget=8).winner == "a" for _ in range(runs))
+    assert stats.binom.ppf(0.001, runs, POWER) <= told <= stats.binom.ppf(0.999, runs, POWER)
+
+
+def test_without_a_spread_no_gap_is_detectable() -> None:
+    assert detectable_gap(2, 1) is None
 
 
 # --- the end
@@ -177,14 +225,31 @@ RANKED = ("t3", "t0", "t4", "t1", "t2")
         (("t0", "t1"), 4, 16, 0.02, "t3 t0 t1"),
         (RANKED, 4, 16, 0.02, "t3 t0 t4 t1"),
         (RANKED, 2, 16, 0.02, "t3 t0"),
-        ((), 4, 16, None, "t3 t0 t4 t1"),  # this project's prior decides nothing that replicates can decide
+        ((), 4, 16, None, "t3 t0 t4 t1"),
         (RANKED, 4, 11, None, "t3 t0 t4"),  # rather three rounds of three
         (RANKED, 4, 8, None, "t3 t0"),
+        (RANKED, 4, 4, None, "t3 t0"),
         (RANKED, 4, 1, None, "t3 t0"),
     ],
 )
 def test_who_contends(tied, limit, budget, seed_sd, expected) -> None:
     assert choose_contenders(RANKED, set(tied), limit, budget, seed_sd) == tuple(expected.split())
+
+
+@pytest.mark.parametrize(
+    ("peak_lrs", "limit", "expected"),
+    [
+        (None, 2, "t3 t0"),  # the peak LR is not searched
+        ((1e-3, 1.1e-3, 1.3e-3, 2e-3, 3e-3), 2, "t3 t1"),  # 0.04, 0.11, 0.30 decades
+        ((1e-3, 7e-4, 7.1e-4, 1e-4, 1e-5), 2, "t3 t0"),  # 0.1549 below
+        ((1e-3, 7.1e-4, 2e-3, 2.5e-3, 4e-3), 4, "t3 t4 t2"),  # from every one that is chosen, not the first alone
+        ((1e-3, 1e-3 * 10**0.15, 1.0, 1.0, 1.0), 2, "t3 t0"),  # just so far, whatever the rounding
+        ((1e-3, 1.1e-3, 1.2e-3, 1.3e-3, 0.9e-3), 4, "t3"),  # nothing to confirm
+    ],
+)
+def test_contenders_lie_apart(peak_lrs, limit, expected) -> None:
+    known = peak_lrs and dict(zip(RANKED, peak_lrs, strict=True))
+    assert choose_contenders(RANKED, set(RANKED), limit, 16, None, known) == tuple(expected.split())
 
 
 @pytest.mark.parametrize("seed_sd", [None, 0.1])

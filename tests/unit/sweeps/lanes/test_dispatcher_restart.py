@@ -73,4 +73,5 @@ def test_nothing_is_said_twice_to_a_dispatcher_that_lives(lanes):
 def test_the_end_of_a_trial_has_its_own_last_score_whatever_was_relayed_before(end, objective, step):
     trial = SweepTrial.__new__(SweepTrial)
     trial.last = {"objective": 3.0, "step": 4, "epoch_percent": 50}
-    assert trial._last_point(end) == {"objective": objective, "step": step, "epoch_percent": 50}
+    last = trial._last_point(end)
+    assert (last["objective"], last["step"], last["epoch_percent"]) == (objective, step, 50)
