@@ -137,7 +137,8 @@ def contenders(board: Leaderboard) -> tuple[str, ...]:
     """The settings that the product would replicate."""
     ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
     tied = {pair["trial_id"] for pair in board["tied"]}
-    return choose_contenders(ranked, tied, CONTENDERS, BUDGET, None)
+    peaks = {row["trial_id"]: row["params"]["peak_lr"] for row in board["rows"]}
+    return choose_contenders(ranked, tied, CONTENDERS, BUDGET, None, peaks)
 
 
 def power(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
