@@ -84,7 +84,7 @@ class SearchConfig(Section):
             data are the same.
         seed_points: "recommended" tries the recommended point first; or a list of points; [] for none.
         trial_scheduler: Who stops trials: "pause" (each trial but the first pauses after a quarter of its epoch, is
-            scored there, and the best go on; of six trials and more), "evidence" (paired losses against finished trials
+            scored there, and the best go on; of 16 trials and more), "evidence" (paired losses against finished trials
             of the same seed, aware of the LR schedule's phase), "none", or Ray Tune's "asha" or "median" on the
             held-out objective. "pause" also stops as "evidence" does.
         seeds: Seeds in rotation: trial n is trained under seed `seed + (n - 1) % seeds`. With one seed the search finds

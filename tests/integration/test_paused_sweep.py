@@ -12,7 +12,7 @@ from sweeps.ledger.ledger import Ledger
 from tests.integration.conftest import command, environment, run_sweep
 from tests.integration.sweep.test_driver_killed import lines, wait_for
 
-TRIALS = 12
+TRIALS = 16
 # Given one by one, so that both sweeps train the same settings whatever has been killed.
 POINTS = [
     {"peak_lr": float(peak), "warmup_fraction": 0.05, "decay_floor": 7e-4} for peak in np.geomspace(1e-3, 1e-2, TRIALS)

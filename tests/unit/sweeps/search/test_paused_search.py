@@ -14,6 +14,11 @@ from sweeps.search.study import open_storage
 BASE = 3.0
 
 
+@pytest.fixture(autouse=True)
+def few_pause(monkeypatch):
+    monkeypatch.setattr("sweeps.config.pausing.LEAST_TRIALS", 6)
+
+
 @pytest.fixture
 def config(load):
     config = load("search.sampler=random", "search.trials=6")
