@@ -1,6 +1,7 @@
 """The notebook runs from top to bottom on a finished sweep."""
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 from tests.integration.conftest import ROOT, environment
@@ -8,6 +9,7 @@ from tests.integration.conftest import ROOT, environment
 NOTEBOOK = ROOT / "docs" / "notebooks" / "first_sweep.ipynb"
 
 
+@pytest.mark.timeout(600)  # it trains the smoke sweep first
 def test_the_notebook_reads_and_exports_a_sweep(smoke, monkeypatch):
     folder, _ = smoke
     for name, value in environment(SWEEP=str(folder), PYTHONPATH=str(ROOT)).items():
