@@ -132,7 +132,8 @@ def _moved(name: str, span: Span, end: Literal["low", "high"], winner: Setting) 
     where, way = ("highest", "upwards") if end == "high" else ("lowest", "downwards")
     reason = (
         f"the best settings lie at the {where} {name} that was tried (the winner's is {_number(winner.params[name])} "
-        f"in {_number(span.low)} to {_number(span.high)}), and those elsewhere score worse, beyond the luck of the items: search further {way}"
+        f"in {_number(span.low)} to {_number(span.high)}), and those elsewhere score worse, "
+        f"beyond the luck of the items: search further {way}"
     )
     return Advice("at_an_end", reason, {f"space.{name}.{end}": value})
 
