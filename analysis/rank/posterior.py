@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +9,12 @@ import numpy as np
 
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Array
-from analysis.stats.objective_model import fit
+from analysis.stats.objective_model import ObjectiveModel, fit
 
 # What the model knows of: it shrinks all but the LR hard, which suits the rest of the schedule and nothing else.
 MODELED = ("peak_lr", "warmup_fraction", "decay_floor")
 # Distinct seeds among the search trials for differences to be claimed. Replays of 16 equal settings with recorded luck:
-# one or more called worse in 10 to 18 % of sweeps under one seed, 1 to 5 % under two, none under four. Ours.
+# one or more called worse in 10 to 18 % of sweeps under one seed, 1 to 5 % under two, 0 to 2.5 % under four. Ours.
 LEAST_SEEDS = 3
 
 
@@ -25,19 +24,13 @@ class Posterior:
 
     Attributes:
         weights: (settings, trials); `weights @ trials' figures` are the posterior means.
-        sd: (settings,) their posterior standard deviations, nats a token.
-        covariance: (settings, settings).
-        noise_sd: (settings,) standard deviation of one score of each between seeds.
-        df: Degrees of freedom of the variances.
+        model: The model; a row a setting.
         trials: Trials behind it.
         seeds: Distinct seeds among the search trials.
     """
 
     weights: Array
-    sd: Array
-    covariance: Array
-    noise_sd: Array
-    df: int
+    model: ObjectiveModel
     trials: int
     seeds: int
 
@@ -45,10 +38,6 @@ class Posterior:
     def claims(self) -> bool:
         """Whether a difference between settings may be claimed from it."""
         return self.seeds >= LEAST_SEEDS
-
-    def difference_sd(self, one: int, other: int) -> float:
-        c = self.covariance
-        return math.sqrt(max(0.0, float(c[one, one] + c[other, other] - 2 * c[one, other])))
 
 
 def posterior_of(
@@ -81,16 +70,7 @@ def posterior_of(
     model = fit(np.log10([one["peak_lr"] for one in params]), scaled, figures[used])
     if model is None:
         return None
-    rows = [used.index(list(trials).index(name)) for name in settings]
+    model = model.of([used.index(list(trials).index(name)) for name in settings])
     weights = np.zeros((len(settings), len(trials)))
-    weights[:, used] = model.weights[rows]
-    covariance = model.covariance[np.ix_(rows, rows)]
-    return Posterior(
-        weights=weights,
-        sd=np.sqrt(np.maximum(0.0, np.diag(covariance))),
-        covariance=covariance,
-        noise_sd=model.noise_sd[rows],
-        df=model.df,
-        trials=len(used),
-        seeds=len({by_id[name].seed for name in settings}),
-    )
+    weights[:, used] = model.weights
+    return Posterior(weights, model, len(used), len({by_id[name].seed for name in settings}))

@@ -153,8 +153,8 @@ def _separation(table: SettingTable, winner: int) -> SeparationMethod:
         model = {
             "trials": posterior.trials,
             "seeds": posterior.seeds,
-            "df": posterior.df,
-            "seed_sd": float(posterior.noise_sd[winner]),
+            "df": posterior.model.df,
+            "seed_sd": float(posterior.model.noise_sd[winner]),
             "claims": posterior.claims,
         }
     return {

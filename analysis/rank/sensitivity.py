@@ -58,7 +58,8 @@ def agreement(matrix: ScoreMatrix, rule: Rule, winner: int, columns: Sequence[in
     Returns:
         `metric`, `loss_first` and `metric_first` (the checkpoints), `difference`: the metric of the second less that of
         the first, with its 95 % `interval` over items, `p` (exact, where few items differ, else None), and `agrees`:
-        both are of one setting, or equal by what does not decide. None where there are not two settings with answers.
+        both are of one setting, or equal by what does not decide. None where there are not two settings with answers,
+        or where all are equal by what does not decide, such as an exact match of 0.
     """
     task = Measure("exact_match") if matrix.measure == Measure() else matrix.measure
     keys, found = matrix.keys, matrix.candidates
@@ -68,6 +69,8 @@ def agreement(matrix: ScoreMatrix, rule: Rule, winner: int, columns: Sequence[in
         return None
     other = values if task != matrix.measure else matrix.nll
     totals = bootstrap.objective(matrix.design, other)
+    if np.ptp(totals[answered]) < 1e-9:
+        return None
     # Ties go to the winner: a metric in which another is no better does not disagree.
     first = min(answered, key=lambda k: (round(float(totals[k]), 9), k != winner, k))
     by_loss, by_metric = (winner, first) if task != matrix.measure else (first, winner)

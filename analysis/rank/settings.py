@@ -86,13 +86,7 @@ def make_setting_table(
     seeds = [sum(parent[replicate] == name for replicate in fresh) for name in settings]
     place = {name: k for k, name in enumerate(settings)} | {name: settings.index(parent[name]) for name in fresh}
     means = _weights(settings, ranked, fresh, replicates)
-    rule = Rule(
-        trial_of=np.array([ranked.index(candidate.trial_id) for candidate in matrix.candidates], dtype=np.intp),
-        setting_of=np.array([place.get(name, -1) for name in ranked], dtype=np.intp),
-        weights=means,
-        eligible=np.ones(len(settings), bool),
-        read_at={ranked.index(name): read_at[name] for name in fresh},
-    )
+    rule = _score_rule(matrix, ranked, place, means, {name: read_at[name] for name in fresh})
     figures = rule.trial_figures(matrix.objectives()[None, :])[0]
     posterior = posterior_of(settings, ranked, rule.setting_of.tolist(), figures, by_id)
     seed_sd = replicates.seed_sd(np.array([figures[ranked.index(name)] for name in fresh]), separation.seed_sd)
@@ -101,11 +95,7 @@ def make_setting_table(
     notes += _not_counted(parent, read_at.keys(), fresh)
     if fresh and not blocked:
         notes.append("the replicates' seeds are not shared between settings: their means are not adjusted for seeds")
-    notes += [
-        f"{name}: {count} replicates diverged; it ranks behind the settings of which none did"
-        for name, count in zip(settings, diverged, strict=True)
-        if count
-    ]
+    notes += _diverged(settings, diverged)
     table = SettingTable(
         matrix=matrix,
         settings=tuple(settings),
@@ -123,6 +113,37 @@ def make_setting_table(
     tiers = [table.tier(k) for k in range(len(settings))]
     eligible = np.array([tier == min(tiers) for tier in tiers])
     return replace(table, rule=replace(table.rule, eligible=eligible))
+
+
+def _score_rule(
+    matrix: ScoreMatrix,
+    trials: Sequence[str],
+    place: Mapping[str, int],
+    means: Array,
+    read_at: Mapping[str, tuple[Indices, Indices]],
+) -> Rule:
+    """The rule that goes by the settings' scores, before any is left out as not stable.
+
+    Args:
+        matrix: The candidates.
+        trials: Ids of their trials.
+        place: Index of the setting of each trial that competes.
+        means: (settings, trials) of the scores.
+        read_at: Where each replicate is read, by id; see `Rule.read_at`.
+    """
+    return Rule(
+        trial_of=np.array([trials.index(candidate.trial_id) for candidate in matrix.candidates], dtype=np.intp),
+        setting_of=np.array([place.get(name, -1) for name in trials], dtype=np.intp),
+        weights=means,
+        eligible=np.ones(len(means), bool),
+        read_at={trials.index(name): columns for name, columns in read_at.items()},
+    )
+
+
+def _diverged(settings: Sequence[str], diverged: Sequence[int]) -> Iterator[str]:
+    for name, count in zip(settings, diverged, strict=True):
+        if count:
+            yield f"{name}: {count} replicates diverged; it ranks behind the settings of which none did"
 
 
 def _not_counted(parent: Mapping[str, str], ranked: Collection[str], fresh: Collection[str]) -> Iterator[str]:
@@ -173,7 +194,7 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
             {
                 "objective": float(table.means[k] @ totals[best]),
                 "posterior": float(rule.weights[k] @ totals[best]) if table.posterior else None,
-                "posterior_sd": float(table.posterior.sd[k]) if table.posterior else None,
+                "posterior_sd": table.posterior.model.sd(k) if table.posterior else None,
                 "gain": gain,
                 "gain_interval": None if gain is None else _interval(gain, own, (1 - LEVEL) / 2),
                 "seeds": max(1, table.seeds[k]),
@@ -195,7 +216,7 @@ def _own_seeds(table: SettingTable, setting: int) -> Error | None:
     sd, weights = table.seed_sd, table.means[setting]
     if _by_posterior(table, setting, setting):
         assert table.posterior
-        return float(table.posterior.sd[setting]), table.posterior.df
+        return table.posterior.model.sd(setting), table.posterior.model.df
     return None if sd.total is None else (sd.total * float(np.linalg.norm(weights)), sd.total_df)
 
 
@@ -213,10 +234,9 @@ def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Arra
     sd, size = table.seed_sd, float(np.linalg.norm(contrast))
     if _by_posterior(table, setting, winner):
         assert table.posterior
-        return table.posterior.difference_sd(setting, winner), table.posterior.df
+        return table.posterior.model.difference_sd(setting, winner), table.posterior.model.df
     if not table.confirmed(setting, winner):
-        known = sd.single is not None and sd.single_df >= LEAST_DF
-        return (sd.single * size, sd.single_df) if known and sd.single is not None else None
+        return None if sd.single is None or sd.single_df < LEAST_DF else (sd.single * size, sd.single_df)
     return None if sd.residual is None else (sd.residual * size, sd.residual_df)
 
 

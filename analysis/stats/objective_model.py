@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +43,13 @@ LEAST_TRIALS, LEAST_LRS = 6, 5
 
 @dataclass(frozen=True)
 class ObjectiveModel:
-    """What the trials say of the worth of their settings; one row a trial, equal rows for equal settings.
+    """What the trials say of the worth of their settings; `fit` gives a row a trial, equal ones for equal settings.
 
     Attributes:
-        weights: (trials, trials), rows that sum to 1; `weights @ scores` is the posterior mean.
-        mean: (trials,) posterior mean of each trial's setting, nats a token.
-        covariance: (trials, trials) its posterior covariance.
-        noise_sd: (trials,) standard deviation of a single score of the setting between seeds.
+        weights: (rows, trials), rows that sum to 1; `weights @ scores` is the posterior mean.
+        mean: (rows,) posterior mean of the setting, nats a token.
+        covariance: (rows, rows) its posterior covariance.
+        noise_sd: (rows,) standard deviation of a single score of the setting between seeds.
         df: Degrees of freedom of the variances.
     """
 
@@ -58,8 +59,17 @@ class ObjectiveModel:
     noise_sd: Array
     df: int
 
+    def of(self, rows: Sequence[int]) -> ObjectiveModel:
+        """The model of these rows alone."""
+        covariance = self.covariance[np.ix_(rows, rows)]
+        return ObjectiveModel(self.weights[rows], self.mean[rows], covariance, self.noise_sd[rows], self.df)
+
+    def sd(self, row: int) -> float:
+        """Posterior standard deviation of a setting's worth."""
+        return math.sqrt(max(0.0, float(self.covariance[row, row])))
+
     def difference_sd(self, one: int, other: int) -> float:
-        """Posterior standard deviation of the difference between two trials' settings."""
+        """Posterior standard deviation of the difference between two rows' settings."""
         c = self.covariance
         return math.sqrt(max(0.0, float(c[one, one] + c[other, other] - 2 * c[one, other])))
 

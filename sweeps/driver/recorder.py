@@ -42,7 +42,7 @@ class Recorder(threading.Thread):
         self._done: set[str] = set()
         self._born, self._count = 0, 0
         self._finishing = threading.Event()
-        self._writing, self._collecting = threading.Lock(), threading.Lock()
+        self._writing, self._collecting, self._ending = threading.Lock(), threading.Lock(), threading.Lock()
         self._news = threading.Condition()
 
     def run(self) -> None:
@@ -82,17 +82,16 @@ class Recorder(threading.Thread):
                 if job["job_id"] not in self._done:
                     self._take(job)
 
-    def stop_paused(self, trial_id: str, predicted: float, finding: Finding) -> None:
+    def stop_paused(self, trial_id: str, predicted: float | None, finding: Finding) -> None:
         """Ends a paused trial where it paused, as pruned.
 
         Args:
             trial_id: The trial.
-            predicted: The final objective that it would have reached, nats a token.
+            predicted: The final objective that it would have reached, nats a token; None if unknown.
             finding: Why it does not go on.
         """
-        with self._collecting:
-            record = self.paused[trial_id]
-            self._end({**record, "state": "pruned", "predicted": predicted, "findings": [*record["findings"], finding]})
+        record = self.paused[trial_id]
+        self._end({**record, "state": "pruned", "predicted": predicted, "findings": [*record["findings"], finding]})
 
     def _take(self, job: EndedJob) -> None:
         self.lanes.over(job)
@@ -121,6 +120,12 @@ class Recorder(threading.Thread):
             self._end(record)
 
     def _end(self, record: TrialRecord) -> None:
+        # The search ends paused trials from its own thread. `_collecting` is no lock for that: the recorder's thread
+        # holds it while it waits for news.
+        with self._ending:
+            self._end_one(record)
+
+    def _end_one(self, record: TrialRecord) -> None:
         trial_id = record["trial_id"]
         record = self.cleaner.judge(record)
         self.sweep.store.fetch_trial(trial_id)

@@ -58,13 +58,11 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
 
 def _as_before(own: Path, config: str | Path) -> list[str]:
     """Overrides for `config` that keep what the sweep of `own` did, where `config` lacks a key of `BEFORE`."""
-    return [
-        f"{key}={before if (stated := _stated(own, key)) is None else stated}"
-        for key, before in BEFORE.items()
-        if _stated(config, key) is None
-    ]
+    trees = read_tree(own, []), read_tree(config, [])
+    stated = ((key, before, *(_value(tree, key) for tree in trees)) for key, before in BEFORE.items())
+    return [f"{key}={before if mine is None else mine}" for key, before, mine, theirs in stated if theirs is None]
 
 
-def _stated(config: str | Path, key: str) -> Any:
+def _value(tree: dict[str, Any], key: str) -> Any:
     section, name = key.split(".")
-    return (read_tree(config, []).get(section) or {}).get(name)
+    return (tree.get(section) or {}).get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.tell import as_trials
 from sweeps.search.tune_trial import SweepTrial
 from sweeps.search.warm_start import read_warm_start
-from trainables.diagnostics.finding import Finding
+from trainables.diagnostics.finding import Evidence, Finding
 from trainables.evaluation.objective import objectives_by_step
 
 EPOCH_POINTS = 100  # `epoch_percent` counts to it
@@ -38,8 +39,9 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None
     trials = sweep.config.search.trials - len(sweep.past.searched)
     if trials <= 0:
         return
-    whole = epochs_to_train(sweep.config.search.trials) / sweep.config.search.trials if sweep.config.trials_pause else 1
-    supervisor.expect(trials, trials * whole)
+    planned = sweep.config.search.trials
+    each = epochs_to_train(planned) / planned if sweep.config.trials_pause else 1.0
+    supervisor.expect(trials, trials * each)
     search = make_search(sweep, supervisor, baseline)
     try:
         make_tuner(sweep.config, supervisor, search, trials).fit()
@@ -107,17 +109,23 @@ def let_go_on(sweep: Sweep, supervisor: Supervisor, chosen: list[str], others: d
     sweep.ledger.append(GO_ON, trial_ids=chosen)
     supervisor.say(f"{len(chosen)} of {len(chosen) + len(others)} paused trials go on: {', '.join(chosen)}")
     for trial_id, predicted in others.items():
-        recorder.stop_paused(trial_id, predicted, _behind(recorder.paused, chosen, trial_id, sweep.config))
+        finding = _behind(recorder.paused, chosen, trial_id, sweep.config)
+        recorder.stop_paused(trial_id, predicted if math.isfinite(predicted) else None, finding)
 
 
 def _behind(paused: Mapping[str, TrialRecord], chosen: list[str], trial_id: str, config: SweepConfig) -> Finding:
-    weights, record = config.heldout.weights, paused[trial_id]
-    score, last = ([*objectives_by_step(paused[name], weights).values()][-1] for name in (trial_id, chosen[-1]))
+    # None is chosen where no score is finite.
+    score, *last = (
+        [*objectives_by_step(paused[name], config.heldout.weights).values()][-1] for name in (trial_id, *chosen[-1:])
+    )
+    evidence: Evidence = {"score": score if math.isfinite(score) else str(score), "went_on": len(chosen)}
+    if chosen:
+        evidence |= {"last_chosen": chosen[-1], "score_of_last_chosen": last[0]}
     return Finding(
         rule="not_among_best",
         severity="info",
-        step=record["steps"],
-        evidence={"score": score, "last_chosen": chosen[-1], "score_of_last_chosen": last, "went_on": len(chosen)},
+        step=paused[trial_id]["steps"],
+        evidence=evidence,
         advice=f"{len(chosen)} trials had a lower held-out loss after {PAUSE_AT:.0%} of the epoch and went on",
     )
 

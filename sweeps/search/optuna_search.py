@@ -26,7 +26,7 @@ from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
 from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import PAUSED, as_trials, in_deciding_metric, outcome_of, worst
+from sweeps.search.tell import as_trials, in_deciding_metric, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.lane.trial_parts import rest_id
@@ -96,6 +96,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         self.left = new if beginning.left is None else beginning.left
         self.paused = beginning.paused
         self._specs: dict[str, TrialSpec] = {}  # by Tune's id of the trial
+        self._first_parts: set[str] = set()  # Tune's ids of new trials in a search whose trials pause
         self._points: defaultdict[str, dict[float, float]] = defaultdict(dict)  # objective by fraction of the epoch
         self._untold: list[str] = []  # Tune's ids of paused trials of which Optuna has not been told
         self.predictions = (stopped or StoppedTrials()).predictions
@@ -124,7 +125,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
     def suggest(self, trial_id: str) -> Any:
         """Returns the Tune config of the next trial, or of the rest of a paused one.
 
-        None while every slot has a trial, or while a trial runs that may be among the best; "FINISHED" at the end.
+        None while every slot has a trial, or while a trial runs that may pause among the best; "FINISHED" at the end.
         """
         running = len(self._specs) - len(self._completed_trials)
         # Never None while nothing runs: Tune would take that for the end of the search.
@@ -133,9 +134,10 @@ class SweepSearch(NeverRestored, OptunaSearch):
         if self.left > 0 and self._pays_to_begin():
             self.left -= 1
             return self._suggest_new(trial_id)
-        if self.paused.specs:
-            if running:
-                return None
+        first_parts_run = self._first_parts - self._completed_trials
+        if first_parts_run and not self.paused.going_on:
+            return None
+        if self.paused.specs and not first_parts_run:
             self._choose()
         return self._suggest_rest(trial_id) if self.paused.going_on else Searcher.FINISHED
 
@@ -151,6 +153,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
         self.launch.on_submitted(spec)
+        if self.config.trials_pause:
+            self._first_parts.add(trial_id)
         pause = self.config.trials_pause and pauses(_number(spec), self.config.search.trials)
         return self._launched(trial_id, spec, spec.trial_id, PAUSE_AT if pause else None)
 
@@ -185,23 +189,25 @@ class SweepSearch(NeverRestored, OptunaSearch):
             return
         self._completed_trials.add(trial_id)
         trial, end = self._ot_trials[trial_id], {} if error or result is None else result
-        spec = self._specs[trial_id]
-        if end.get("state") == "paused":
+        spec = self._specs.get(trial_id)  # None for a proposal that could not be submitted
+        if spec and end.get("state") == "paused":
             self.paused.add(spec, end[METRIC])
             self._untold.append(trial_id)
-            self._tell_paused()
-            return
-        if end.get("state") == "complete" and spec.trial_id not in self.paused.scores:
-            self.paused.complete(spec.trial_id, {**self._points[trial_id], 1.0: end[METRIC]})
-        predicted = self.predictions.get(spec.trial_id, end.get("predicted"))
+        else:
+            if spec and end.get("state") == "complete" and spec.trial_id not in self.paused.scores:
+                self.paused.complete(spec.trial_id, {**self._points[trial_id], 1.0: end[METRIC]})
+            predicted = self.predictions.get(spec.trial_id if spec else "", end.get("predicted"))
+            self._tell(trial, end.get("state"), self._objective(end), predicted)
+        self._tell_paused()
+
+    def _tell(self, trial: optuna.Trial, state: str | None, last: float | None, predicted: float | None) -> None:
         so_far = self.study.get_trials(deepcopy=False)
         predicted = in_deciding_metric(predicted, so_far, self.config.objective.measure)
-        outcome = outcome_of(end.get("state"), self._objective(end), predicted, self.base_objective, so_far)
+        outcome = outcome_of(state, last, predicted, self.base_objective, so_far)
         # Attributes first: Optuna refuses to change a trial that has been told.
         for name, value in outcome.attrs.items():
             trial.set_user_attr(name, value)
         self.study.tell(trial, outcome.value, state=outcome.state)
-        self._tell_paused()
 
     def _objective(self, end: dict[str, Any]) -> float | None:
         measure, areas = self.config.objective.measure, end.get("areas")
@@ -216,12 +222,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
         if any(_number(self._specs[trial_id]) == 1 for trial_id in running):
             return
         for trial_id in self._untold:
-            trial = self._ot_trials[trial_id]
-            trial.set_user_attr(PAUSED, True)
             predicted = self.paused.predicted(self._specs[trial_id].trial_id)
-            so_far = self.study.get_trials(deepcopy=False)
-            value = in_deciding_metric(predicted, so_far, self.config.objective.measure)
-            self.study.tell(trial, worst(so_far, self.base_objective) if value is None else value)
+            self._tell(self._ot_trials[trial_id], "paused", None, predicted)
         self._untold.clear()
 
     def close(self) -> None:

@@ -81,6 +81,44 @@ def test_all_pause_but_the_first_then_the_best_go_on_and_the_search_ends(config,
     assert told(config)[6] == ("t0003", "COMPLETE", pytest.approx(1.1), False)
 
 
+def test_with_a_lane_for_each_the_search_waits_for_first_parts_before_any_has_paused(search, chosen):
+    for name in "abcdef":
+        search.suggest(name)
+    end(search, "f", "diverged", math.nan, at=0.1)
+    assert search.suggest("g") is None, "the others may pause yet"
+    for name, score in zip("bcde", (1.6, 1.5, 1.9, 1.7), strict=True):
+        end(search, name, "paused", score, at=0.25)
+    assert search.suggest("g") is None, "the first runs"
+    end(search, "a", "complete", 1.3)
+    assert [search.suggest(name)["job_id"] for name in "ghi"] == ["t0003+rest", "t0002+rest", "t0005+rest"]
+    assert len(chosen) == 1
+
+
+def test_a_pause_without_a_finite_score_counts_as_the_worst_and_does_not_go_on(config, search, chosen):
+    for name in "abcdef":
+        search.suggest(name)
+    end(search, "a", "complete", 1.3)
+    for name in "bcdef":
+        search.on_trial_complete(name, {"state": "paused", "objective": math.nan, "step": 5})
+    assert told(config)[1:] == [(f"t000{n}", "COMPLETE", 1.3, True) for n in range(2, 7)]
+    assert search.suggest("g") == Searcher.FINISHED
+    ((going, others),) = chosen
+    assert going == []
+    assert all(math.isnan(predicted) for predicted in others.values())
+
+
+def test_an_error_while_a_trial_is_submitted_is_not_hidden_when_the_search_closes(config):
+    def full(_spec):
+        raise OSError("the disk is full")
+
+    search = SweepSearch(config, BASE, Launch({}, full))
+    with pytest.raises(OSError, match="the disk is full"):
+        search.suggest("a")
+    search.close()
+    study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+
+
 def test_a_budget_for_fewer_trials_still_lets_the_best_go_on(config, submitted, chosen):
     asked = []
 
