@@ -104,7 +104,7 @@ def _standing(board: Leaderboard, chosen: Chosen) -> str:
     if rank == 1 and separation is not None and separation["seed_sd_source"] == "unknown":
         return f"{best(board)} of {trials} trials; whether another setting is as good was not measured"
     if rank == 1 and tied:
-        return f"{best(board)} of {trials} trials, not told apart from {', '.join(tied)}"
+        return f"{best(board)} of {trials} trials, not significantly better than {', '.join(tied)}"
     return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"
 
 

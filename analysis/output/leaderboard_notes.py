@@ -8,6 +8,8 @@ from typing import Any
 from analysis.output.formats import checkpoint, measure_of, nats, negated, percent, scored, seed_source, with_interval
 from analysis.output.leaderboard import Figures, Leaderboard, LeaderboardRow
 
+VS_BEST = "Δ vs best"
+
 MEASURES = {
     "nll": "loss",
     "token_weighted": "token-weighted loss",
@@ -31,8 +33,9 @@ def legend(board: Leaderboard) -> str:
             f"expected {measure.metric} ± sd: by a smooth curve over the LR through all trials; it ranks the settings."
         )
     if separation:
-        parts.append(f"behind the first: of settings, intervals that hold together, {seed_source(separation)}.")
-    parts.append("=: not shown to be worse than the first.")
+        intervals_of = f"simultaneous intervals over items and seeds, {seed_source(separation)}"
+        parts.append(f"{VS_BEST}: how much worse than the first setting, {intervals_of}.")
+    parts.append("=: not significantly worse than the first.")
     guard_rails = board.get("guard_rails")
     if guard_rails and guard_rails["allowed"]:
         parts.append(

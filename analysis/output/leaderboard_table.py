@@ -12,7 +12,7 @@ from rich.text import Text
 
 from analysis.output.formats import UNKNOWN, measure_of, nats, negated, number, percent, scored, with_interval
 from analysis.output.leaderboard import UNANSWERED, Figures, Leaderboard, LeaderboardRow
-from analysis.output.leaderboard_notes import legend, lines_below
+from analysis.output.leaderboard_notes import VS_BEST, legend, lines_below
 from analysis.output.terminal_plots import interval_bar
 
 GAP = 2  # blanks between columns
@@ -68,7 +68,7 @@ def _sections(board: Leaderboard, bars: bool = False) -> Iterator[tuple[str, lis
         *(_gain_bars(rows) if bars else ()),
         *_over_seeds(board),
         *_posteriors(board),
-        Column("behind the first", [UNKNOWN, *(_behind(row) for row in rows)]),
+        Column(VS_BEST, [UNKNOWN, *(_behind(row) for row in rows)]),
         *_guard_rails(rows),
     ]
     yield f"Leaderboard of {board['name']}", rows, outcome

@@ -59,8 +59,10 @@ def _outcome(board: Leaderboard, name: str) -> str:
     if tied:
         expected = _expected(board)
         lowest = f"has the {best(board)} {expected}but is" if expected else f"is {best(board)} but"
-        return f"Tie: {name} {lowest} not told apart from {_names(tied)} ({scope}); {_gain(board)}."
-    return f"Winner: {name}, {f'told apart from all others ({scope})' if separation else scope}; {_gain(board)}."
+        return f"Tie: {name} {lowest} not significantly better than {_names(tied)} ({scope}); {_gain(board)}."
+    return (
+        f"Winner: {name}, {f'significantly better than all others ({scope})' if separation else scope}; {_gain(board)}."
+    )
 
 
 def _expected(board: Leaderboard) -> str:
@@ -74,12 +76,12 @@ def _confirmed(board: Leaderboard, name: str, single: list[LeaderboardRow], scop
     rows = [row for row in board["rows"][1:] if _replicated(row)]
     tied = [row for row in rows if row["tied"]]
     if tied:
-        text = f"Tie: {name} is {best(board)} but its setting is not told apart from {_names(tied)}"
+        text = f"Tie: {name} is {best(board)} but its setting is not significantly better than {_names(tied)}"
     elif rows:
-        text = f"Winner: {name}, its setting told apart from the others that were replicated, {_names(rows)}"
+        text = f"Winner: {name}, its setting significantly better than the others that were replicated, {_names(rows)}"
     else:
         text = f"Winner: {name}, of the only setting that was replicated"
-    more = f"; not told apart by the search alone and never replicated: {_names(single)}" if single else ""
+    more = f"; never replicated, and not significantly worse by the search alone: {_names(single)}" if single else ""
     return f"{text} ({scope}){more}; {_gain(board)}."
 
 
@@ -112,7 +114,7 @@ def _gain(board: Leaderboard) -> str:
         text = f"gain over the base model {with_interval(corrected, interval)} {unit}, corrected for having been "
         text += f"selected (plain and optimistic: {nats(plain)})"
     if interval is not None and interval[0] <= 0:
-        text += ", not told apart from no gain" if interval[1] >= 0 else ", worse than the base model"
+        text += ", not significantly above 0" if interval[1] >= 0 else ", worse than the base model"
     return text
 
 

@@ -39,9 +39,9 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or `not told apart`: the second against the first."""
+        """`better`, `worse` or `not significantly different`: the second against the first."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return "not told apart"
+            return "not significantly different"
         return "better" if self.high < 0 else "worse"
 
 

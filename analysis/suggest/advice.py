@@ -199,8 +199,8 @@ def _no_gain(seen: SweepEvidence) -> Iterator[Advice]:
     if seen.gain is not None and seen.gain[0] <= 0:
         yield Advice(
             "no_gain",
-            "the winner's gain over the base model is not told apart from 0: look at the data and the held-out areas "
-            "before more trials",
+            "the winner's gain over the base model is not significantly above 0: look at the data and the held-out "
+            "areas before more trials",
         )
 
 

@@ -35,7 +35,7 @@ def choose_contenders(
     """
     chosen: list[str] = []
     for setting in ranked:
-        # Without a stated sd no setting is told apart by the search: then all may contend.
+        # Without a stated sd the search shows no setting to be worse: then all may contend.
         able = seed_sd is None or setting in tied or setting == ranked[0]
         if able and len(chosen) < contenders_at_most(limit, budget) and _is_apart(setting, chosen, peak_lrs):
             chosen.append(setting)

@@ -62,7 +62,7 @@ def choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:
     if len(contenders) < 2:
         supervisor.say(f"no setting is confirmed: {_why_alone(contenders[0], ranked, tied, rules.seed_sd)}")
     elif tied >= set(contenders[1:]):
-        supervisor.say(f"not told apart: {', '.join(contenders)}; they are trained again with other seeds")
+        supervisor.say(f"no significant difference: {', '.join(contenders)}; they are trained again with other seeds")
     else:
         supervisor.say(
             f"the spread between seeds is not known (confirm.seed_sd): the best {len(contenders)} settings, "
@@ -75,7 +75,7 @@ def _why_alone(first: str, ranked: Sequence[str], tied: Collection[str], seed_sd
     if len(ranked) < 2:
         return f"{first} is the only one that was completed"
     if seed_sd is not None and not tied:
-        return f"{first} is told apart from all others"
+        return f"{first} is significantly better than all others"
     return f"all that may be the best have a peak LR less than {LEAST_DECADES:g} decades from that of {first}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.output.formats import UNKNOWN, measure_of, number, scored, with_interval
-from analysis.output.leaderboard_notes import legend, lines_below
+from analysis.output.leaderboard_notes import VS_BEST, legend, lines_below
 from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table, Text
 from analysis.report.elements.material import Material, Row
 
@@ -38,7 +38,7 @@ def _table(material: Material, rows: list[Row], caption: str, folded: str | None
         measure_of(board).label,
         "gain",
         *(["over seeds"] if replicated else []),
-        "behind the first",
+        VS_BEST,
     ]
     header += [*(["guard-rails"] if railed else []), *names, "findings", "device s"]
     cells: list[list[Cell | str]] = []

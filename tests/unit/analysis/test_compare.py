@@ -46,7 +46,7 @@ def test_the_difference_is_the_areas_weighted_mean_and_without_seed_variance_the
 def test_a_difference_that_seeds_could_make_decides_nothing_and_few_degrees_of_freedom_widen_the_interval(losses):
     first, second = losses
     found = difference(winner(first, 0.03), winner(second, 0.03), WEIGHTS)
-    assert found.verdict == "not told apart"
+    assert found.verdict == "not significantly different"
     items = difference(winner(first), winner(second), WEIGHTS)
     assert found.high - found.low > 2 * 1.96 * math.hypot(0.03, 0.03) > items.high - items.low
     assert difference(winner(first, 0.03, 2.0), winner(second, 0.03, 2.0), WEIGHTS).high > found.high
@@ -55,7 +55,7 @@ def test_a_difference_that_seeds_could_make_decides_nothing_and_few_degrees_of_f
 def test_without_the_spread_between_seeds_nothing_is_claimed(losses):
     first, second = losses
     found = difference(winner(first, None, 0.0), winner(second, 0.01), WEIGHTS)
-    assert (found.low, found.high, found.verdict) == (None, None, "not told apart")
+    assert (found.low, found.high, found.verdict) == (None, None, "not significantly different")
 
 
 def test_swapping_the_two_mirrors_the_interval(losses):

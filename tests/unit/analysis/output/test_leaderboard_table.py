@@ -39,7 +39,7 @@ OLD = {
 
 def test_a_board_of_the_first_version_is_still_summed_up_and_shown():
     sentence = verdict(OLD)
-    start = "Tie: t1 at step 10 is lowest but not told apart from t2 (items only, seeds not covered yet)"
+    start = "Tie: t1 at step 10 is lowest but not significantly better than t2 (items only, seeds not covered yet)"
     assert sentence.startswith(start)
     assert sentence.endswith("; gain over the base model 0.500 [0.400, 0.600] nats a token.")
     shown = printed({**OLD, "verdict": sentence})

@@ -27,7 +27,7 @@ def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winnin
     assert board["separation"]["seed_sd_source"] == "replicates"
     assert board["separation"]["seed_sd_df"] == 1
     assert board["verdict"].startswith(
-        "Tie: t2-s2 at step 10 is lowest but its setting is not told apart from t1 (items"
+        "Tie: t2-s2 at step 10 is lowest but its setting is not significantly better than t1 (items"
     )
     assert "over 2 fresh seeds" in board["verdict"]
     shown = printed(board)

@@ -169,7 +169,7 @@ def test_one_cluster_an_area_means_no_interval_and_therefore_a_tie(write_sweep):
     ("gain", "noise", "words"),
     [
         (0.5, 0.02, "^Winner: t1 at step 9"),
-        (0.0, 0.3, "not told apart from no gain"),
+        (0.0, 0.3, "not significantly above 0"),
         (-0.5, 0.02, "worse than the base"),
     ],
 )
