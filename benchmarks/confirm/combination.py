@@ -18,7 +18,7 @@ from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions
 
-TRIALS, SEEDS, ROUNDS = 12, 4, 2
+TRIALS, SEEDS, ROUNDS = 16, 4, 2  # so many as pause
 WAYS = ("default", "not paused", "one seed, lowest score")
 Contenders = Callable[[Leaderboard], tuple[str, ...]]
 

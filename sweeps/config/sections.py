@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from analysis.stats.multiple_comparisons import Looks
 from sweeps.config.errors import rule
@@ -20,7 +15,6 @@ from trainables.config.sections import Section
 from trainables.evaluation.objective import NLL, Measure
 
 SUBSET_FRACTIONS = (0.25, 0.5)  # of the training samples; with the whole set three points, each twice the last
-
 
 # With so few trials an offset grid had less regret than any sampler, on measured surfaces of LRs; with 8 it had more.
 GRID_TRIALS = 5
