@@ -18,8 +18,8 @@ from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions
 
-TRIALS, SEEDS, ROUNDS = 16, 4, 2  # so many as pause
-WAYS = ("default", "not paused", "one seed, lowest score")
+TRIALS, SEEDS, ROUNDS = 16, 4, 2
+WAYS = ("paused", "not paused", "one seed, lowest score")
 Contenders = Callable[[Leaderboard], tuple[str, ...]]
 
 

@@ -195,12 +195,10 @@ def combined(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
     names = [str(number) for number in range(sweeps)]
     regrets = {way: np.array([run[way].regret for run in runs]) for way in combination.WAYS}
     return {
-        "executed": clustered(np.array([run["default"].executed for run in runs]), names),
+        "executed": clustered(np.array([run["paused"].executed for run in runs]), names),
         "regret_milli_nats": {way: clustered(1000 * values, names) for way, values in regrets.items()},
         "regret_over": {
-            way: ratio_of_means(regrets["default"], values, names)
-            for way, values in regrets.items()
-            if way != "default"
+            way: ratio_of_means(regrets["paused"], values, names) for way, values in regrets.items() if way != "paused"
         },
         "false_claims": {
             way: proportion(sum(run[way].false_claim for run in runs), sweeps) for way in combination.WAYS
@@ -223,7 +221,7 @@ def met(found: dict[str, Any]) -> dict[str, bool]:
     if "power" in found:
         result["power"] = all(found["power"][gap]["over_the_oracle"]["ratio"] >= LEAST_POWER for gap in GAPS)
     if "combination" in found:
-        lost = found["combination"]["false_claims"]["default"]
+        lost = found["combination"]["false_claims"]["paused"]
         result["combination"] = bool(lost["value"] <= MOST_FALSE and lost["interval"][1] <= MOST_FALSE_UPPER)
     return result
 

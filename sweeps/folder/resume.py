@@ -17,7 +17,6 @@ MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_en
 BEFORE = {
     "search.trials": 16,
     "search.sampler": "gp",
-    "search.trial_scheduler": "evidence",
     "search.seeds": 1,
     "confirm.budget": 0,
     "confirm.looks": "every_round",

@@ -28,6 +28,7 @@ def arguments(storage, *more):
         f"search.seed_points={points}",
         "training.checkpoints_at=[0.25,0.5,1.0]",
         "confirm.budget=0",
+        "search.trial_scheduler=pause",
         *more,
     )
 

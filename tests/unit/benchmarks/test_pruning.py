@@ -70,8 +70,7 @@ def test_the_rule_is_asked_at_every_report_but_the_last_and_given_what_is_known_
     ]
 
 
-def test_paused_trials_wait_for_the_last_and_the_best_go_on(monkeypatch):
-    monkeypatch.setattr("sweeps.config.pausing.LEAST_TRIALS", 6)
+def test_paused_trials_wait_for_the_last_and_the_best_go_on():
     # Eight trials, of which four are trained to the end: the first, and the best three where they paused.
     early = [5.0, 1.0, 9.0, 3.0, 2.0, 9.0, 9.0]
     trials = [recorded(0, 1.5), *(recorded(k, 7.0 - k, points=[one] * REPORTS) for k, one in enumerate(early, 1))]
@@ -82,8 +81,7 @@ def test_paused_trials_wait_for_the_last_and_the_best_go_on(monkeypatch):
     assert replay(trials[:5], 2, never_stop(), pauses=True).executed == (40,) * 5
 
 
-def test_a_diverged_or_stopped_trial_does_not_go_on(monkeypatch):
-    monkeypatch.setattr("sweeps.config.pausing.LEAST_TRIALS", 6)
+def test_a_diverged_or_stopped_trial_does_not_go_on():
     trials = [BROKEN, *(recorded(k, float(k)) for k in range(1, 7)), recorded(7, 0.5, reports=1, diverged=True)]
 
     def rule(trial, _finished, _siblings):

@@ -14,14 +14,9 @@ from sweeps.search.study import open_storage
 BASE = 3.0
 
 
-@pytest.fixture(autouse=True)
-def few_pause(monkeypatch):
-    monkeypatch.setattr("sweeps.config.pausing.LEAST_TRIALS", 6)
-
-
 @pytest.fixture
 def config(load):
-    config = load("search.sampler=random", "search.trials=6")
+    config = load("search.sampler=random", "search.trials=6", "search.trial_scheduler=pause")
     config.folder.mkdir()
     return config
 
@@ -161,9 +156,9 @@ def test_a_resumed_search_proposes_what_is_left(config, submitted, chosen):
     assert search.suggest("e") == Searcher.FINISHED
 
 
-@pytest.mark.parametrize("override", ["search.trial_scheduler=evidence", "search.trials=5"])
-def test_without_pauses_every_trial_is_trained_to_the_end(load, override):
-    config = load("search.sampler=random", "search.trials=6", override)
+@pytest.mark.parametrize("overrides", [[], ["search.trial_scheduler=pause", "search.trials=5"]])
+def test_without_pauses_every_trial_is_trained_to_the_end(load, overrides):
+    config = load("search.sampler=random", "search.trials=6", *overrides)
     config.folder.mkdir()
     search = SweepSearch(config, BASE, Launch({}, lambda spec: None))
     found = [search.suggest(str(number)) for number in range(config.search.trials)]
