@@ -2,9 +2,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-AROUND := $(addprefix tests/integration/,docs wandb)
 
-.PHONY: help demo demo-model install test test-unit test-sweeps test-around test-slow chaos check docs format
+.PHONY: help demo demo-model install test test-unit test-sweeps test-cluster test-docs test-slow chaos check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,17 +29,20 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j3 --output-sync=target test-unit test-sweeps test-around
+	$(MAKE) --no-print-directory -j4 --output-sync=target test-unit test-sweeps test-cluster test-docs
 
 # Side by side: unit tests fill the time that real sweeps spend waiting for Ray's processes. One thread each, for two cores.
 test-unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/unit
 
 test-sweeps: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration $(addprefix --ignore=,$(AROUND))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration $(addprefix --ignore=tests/integration/,cluster docs wandb)
 
-test-around: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(AROUND) tests/chaos
+test-cluster: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration/cluster tests/chaos
+
+test-docs: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration/docs tests/integration/wandb
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
 	$(BIN)/python -m pytest -m slow

@@ -10,7 +10,7 @@ from ray.core.generated import autoscaler_pb2
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweeps.lanes import cluster
-from tests.integration.sweep.test_lanes import end_of, start, submit, wait_for
+from tests.integration.cluster.test_lanes import end_of, start, submit, wait_for
 from trainables.models.tiny_llama import byte_tokenizer
 
 TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200
