@@ -30,6 +30,8 @@ class Sample:
         meta: All other keys of the line.
         line: Line or row of the file, counted from 1.
         file: The file as the config names it.
+        tools: Definitions of the tools that the conversation may call, as the chat template takes them.
+        text: Of a row of plain text, which has no messages; every token of it is learnt.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Sample:
     meta: dict[str, Any]
     line: int
     file: str = ""
+    tools: list[dict[str, Any]] | None = None
+    text: str | None = None
 
     @property
     def where(self) -> str:
@@ -50,8 +54,8 @@ class Sample:
 
     @property
     def response(self) -> str:
-        """Text of the last message."""
-        return self.messages[-1]["content"]
+        """Text of the last message, or the plain text."""
+        return self.messages[-1]["content"] if self.text is None else self.text
 
 
 @dataclass(frozen=True)
