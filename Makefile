@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test test-unit test-sweeps test-cluster test-docs test-slow chaos check docs format
+.PHONY: help demo demo-model install test test-unit test-sweeps test-slow chaos check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,20 +29,16 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j4 --output-sync=target test-unit test-sweeps test-cluster test-docs
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-sweeps test-unit
 
-# Side by side: unit tests fill the time that real sweeps spend waiting for Ray's processes. One thread each, for two cores.
+# Side by side, for two cores, one thread each: all that starts Ray, one cluster at a time, and all that does not.
+WITHOUT_RAY := tests/integration/wandb $(addprefix tests/integration/docs/,test_report_browser.py test_push.py)
+
 test-unit: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/unit $(WITHOUT_RAY)
 
 test-sweeps: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration $(addprefix --ignore=tests/integration/,cluster docs wandb)
-
-test-cluster: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration/cluster tests/chaos
-
-test-docs: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration/docs tests/integration/wandb
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration tests/chaos $(addprefix --ignore=,$(WITHOUT_RAY))
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
 	$(BIN)/python -m pytest -m slow

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.integration.conftest import ROOT, environment, run_sweep
+from tests.integration.conftest import HUNG_SECONDS, ROOT, environment, run_sweep
 from trainables.config.sections import ModelConfig
 from trainables.models.pretrained import resolve_model
 
@@ -39,7 +39,7 @@ def command(module, *arguments):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=HUNG_SECONDS,
         check=False,
     )
 

@@ -103,6 +103,7 @@ def test_a_trial_whose_worker_is_killed_is_trained_again_from_its_start(tmp_path
     assert len(curve) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_workers_give_the_curve_of_one_with_twice_the_batch(tmp_path):
     curves = []
@@ -118,6 +119,7 @@ def test_two_workers_give_the_curve_of_one_with_twice_the_batch(tmp_path):
     assert curves[0] == pytest.approx(curves[1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_lanes_that_cannot_start_end_the_sweep_with_the_cause(tmp_path):
     config, lanes_up = start(tmp_path)

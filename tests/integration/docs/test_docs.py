@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from sweeps.config.sweep_config import load_config
-from tests.integration.conftest import environment
+from tests.integration.conftest import HUNG_SECONDS, environment
 from tests.integration.docs.doc_blocks import LINK, ROOT, Block, Command, blocks, commands, pages, unlike
-
-pytestmark = pytest.mark.timeout(900)  # the first page trains a sweep
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
 MODULE = re.compile(r"python -m ((?:sweeps|analysis|trainables|benchmarks)[\w.]*)")
@@ -40,7 +38,7 @@ class Workplace:
                 env=environment(PATH=path, PYTHONPATH=str(ROOT), COLUMNS="120"),
                 capture_output=True,
                 text=True,
-                timeout=280,
+                timeout=HUNG_SECONDS,
                 stdin=subprocess.DEVNULL,
                 check=False,
             )

@@ -1,21 +1,19 @@
 """The notebook runs from top to bottom on a finished sweep."""
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
 
-from tests.integration.conftest import ROOT, environment
+from tests.integration.conftest import HUNG_SECONDS, ROOT, environment
 
 NOTEBOOK = ROOT / "docs" / "notebooks" / "first_sweep.ipynb"
 
 
-@pytest.mark.timeout(600)  # it trains the smoke sweep first
 def test_the_notebook_reads_and_exports_a_sweep(smoke, monkeypatch):
     folder, _ = smoke
     for name, value in environment(SWEEP=str(folder), PYTHONPATH=str(ROOT)).items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    NotebookClient(notebook, timeout=HUNG_SECONDS, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
     printed = "".join(
         output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     )

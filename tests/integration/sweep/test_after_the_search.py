@@ -10,6 +10,8 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.search.optuna_search import open_storage
 from tests.integration.conftest import run_sweep
 
+pytestmark = pytest.mark.slow
+
 SEALED = "heldout.areas.invoices.role=sealed"
 
 
@@ -99,7 +101,6 @@ def test_a_sealed_area_decides_nothing_and_is_scored_once_for_the_winner(confirm
     assert "Sealed area invoices" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_resumed_sweep_does_not_open_them_again(confirmed):
     folder, _ = confirmed
     done = run_sweep("--resume", folder)

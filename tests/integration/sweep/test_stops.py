@@ -8,6 +8,9 @@ from sweeps.ledger.ledger import Ledger
 from tests.integration.conftest import run_sweep
 
 
+pytestmark = pytest.mark.slow
+
+
 def events(folder):
     return [event["event"] for event in Ledger(folder).read()[0]]
 
@@ -24,8 +27,6 @@ def test_a_base_model_that_is_good_enough_trains_nothing(tmp_path):
     assert not (folder / "trials.jsonl").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_spent_budget_ends_the_sweep_in_order_and_more_of_it_goes_on(tmp_path):
     first = run_sweep("conf/smoke.yaml", f"storage_path={tmp_path}", "search.trials=2", "budget.device_hours=0.001")
     folder = tmp_path / "smoke"

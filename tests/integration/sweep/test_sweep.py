@@ -15,7 +15,7 @@ import yaml
 
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.optuna_search import open_storage
-from tests.integration.conftest import ROOT, command, environment, run_sweep
+from tests.integration.conftest import HUNG_SECONDS, ROOT, command, environment, run_sweep
 
 AREAS = {"tables", "invoices"}
 
@@ -188,7 +188,7 @@ def test_ctrl_c_frees_the_lanes_says_so_and_can_be_resumed(tmp_path):
     while not (curve.exists() and curve.stat().st_size) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=HUNG_SECONDS)
     assert process.returncode == 130, out
     assert f"continue it: python -m sweeps.run --resume {folder}" in out
     assert json.loads((folder / "manifest.json").read_text())["state"] == "interrupted"
@@ -206,6 +206,7 @@ def test_ctrl_c_frees_the_lanes_says_so_and_can_be_resumed(tmp_path):
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
 
 
+@pytest.mark.slow
 def test_a_diverged_trial_is_a_result(tmp_path):
     config = yaml.safe_load((ROOT / "conf/smoke.yaml").read_text())
     config["space"] = {"peak_lr": 1e38, "warmup_fraction": 0.05, "decay_floor": 1e37, "beyond_recommended": "a test"}
