@@ -7,7 +7,6 @@ import pytest
 from sweeps.ledger.ledger import Ledger
 from tests.integration.conftest import run_sweep
 
-
 pytestmark = pytest.mark.slow
 
 
