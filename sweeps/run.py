@@ -195,7 +195,7 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
 
 
 def search(sweep: Sweep, running: Lanes) -> str:
-    """Scores the base model, then searches, confirms the winner, and scores sealed areas.
+    """Scores the base model, then searches, confirms the winner, trains it again, and scores sealed areas.
 
     Returns:
         How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
@@ -204,6 +204,7 @@ def search(sweep: Sweep, running: Lanes) -> str:
     from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
     from sweeps.phases.confirm import confirm_winner
     from sweeps.phases.packing import choose_slots
+    from sweeps.phases.retrain import retrain_winner
     from sweeps.phases.sealed_areas import open_sealed
     from sweeps.phases.search import search_trials
     from sweeps.phases.subsets import train_on_subsets
@@ -222,6 +223,8 @@ def search(sweep: Sweep, running: Lanes) -> str:
                 confirm_winner(sweep, supervisor, baseline)
             if not supervisor.cut_short:
                 train_on_subsets(sweep, supervisor, baseline)
+            if not supervisor.cut_short:
+                retrain_winner(sweep, supervisor, baseline)
             if not supervisor.cut_short:
                 open_sealed(sweep, supervisor, again=sweep.open_sealed_again)
     if not supervisor.cut_short:

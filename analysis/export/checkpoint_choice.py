@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,17 @@ from trainables.storage.object_store import is_url
 
 @dataclass(frozen=True)
 class Chosen:
-    """A checkpoint on a leaderboard: its trial's row, and its own entry in that row's `checkpoints`."""
+    """A checkpoint on a leaderboard.
+
+    Attributes:
+        row: Its trial's row.
+        checkpoint: Its own entry in that row's `checkpoints`.
+        retrained: Whether it learnt the selecting held-out items too (`winner.retrain`): only sealed areas score it.
+    """
 
     row: LeaderboardRow
     checkpoint: dict[str, Any]
+    retrained: bool = False
 
     @property
     def trial_id(self) -> str:
@@ -50,6 +58,8 @@ class BaseModel:
 def choose(board: Leaderboard, trial_id: str | None, step: int | None) -> Chosen:
     """Picks a checkpoint on a leaderboard; arguments and errors as in `analysis.export.export.export`."""
     rows = {row["trial_id"]: row for setting in board["rows"] for row in (setting, *setting["replicates"])}
+    if retrained := _retrained(board, rows, trial_id):
+        return retrained
     if trial_id is not None:
         name = trial_id
     elif board["winner"] is not None:
@@ -69,6 +79,16 @@ def choose(board: Leaderboard, trial_id: str | None, step: int | None) -> Chosen
     if wanted not in checkpoints:
         raise UserError("--step", f"must be a checkpoint of {name}", wanted, f"one of {steps}")
     return Chosen(row, checkpoints[wanted])
+
+
+def _retrained(board: Leaderboard, rows: Mapping[str, LeaderboardRow], trial_id: str | None) -> Chosen | None:
+    """The winner's retraining, where it is asked for by name, or exported in place of the winner."""
+    found, winner = board.get("retrained"), board["winner"]
+    if not found or not winner or (found["worse"] if trial_id is None else trial_id != found["trial_id"]):
+        return None
+    point = {"step": found["step"], "path": None, "objective": None, "areas": found["sealed"]}
+    row: LeaderboardRow = {**rows[winner["trial_id"]], "trial_id": found["trial_id"], "step": found["step"]}
+    return Chosen(row, point, retrained=True)
 
 
 def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:

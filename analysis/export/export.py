@@ -108,14 +108,16 @@ class _Trained:
 
 
 def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
-    """The held-out items of the weighted areas, for recomputing their losses; none where a file or a score is gone."""
+    """The held-out items that scored the checkpoint, to recompute their losses; none where a file or score is gone."""
     from analysis.export.verification import Items
     from trainables.data.dataset import TokenizedSet
 
-    own = next((trial.precision for trial in sweep.trials if trial.trial_id == chosen.trial_id), None)
+    trials = [*sweep.trials, *([sweep.retrained] if sweep.retrained else [])]
+    own = next((trial.precision for trial in trials if trial.trial_id == chosen.trial_id), None)
     precision = own or str((sweep.config.get("training") or {}).get("precision", "auto"))
+    areas = sweep.sealed if chosen.retrained else sweep.weights
     recorded = sweep.heldout(chosen.trial_id).by_step.get(chosen.step, {})
-    paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in sweep.weights}
+    paths = {area: sweep.folder / CACHE_FOLDER / area_file(area) for area in areas}
     gone = [str(path) for path in paths.values() if not path.is_file()]
     missing = f"there is no {gone[0]}" if gone else None
     sets = {} if missing else {area: TokenizedSet(path) for area, path in paths.items()}

@@ -65,7 +65,8 @@ def model_card(
         _scores(board, chosen),
         "## Hyper-parameters",
         "\n".join(f"- `{name}`: {number(value)}" for name, value in sorted(row["params"].items())) or "None recorded.",
-        "`reproduce.yaml` trains this trial again: `python -m sweeps.run reproduce.yaml`.",
+        f"`reproduce.yaml` trains this {'setting without held-out items' if chosen.retrained else 'trial again'}: "
+        "`python -m sweeps.run reproduce.yaml`.",
     ]
     if plot := schedule_plot(sweep, chosen.trial_id):
         parts += ["LR by step:", f"```text\n{plot}\n```"]
@@ -93,6 +94,11 @@ def _metadata(kind: str, base: str) -> str:
 
 def _standing(board: Leaderboard, chosen: Chosen) -> str:
     # No claim that the evidence doesn't carry: a tie is called a tie, a checkpoint exported by name has no rank.
+    if chosen.retrained:
+        return (
+            f"the setting of `{board['winner_setting']}`, which the sweep named, trained on the training samples and "
+            "the held-out items that chose it; sealed areas below alone judge it"
+        )
     setting = _setting_row(board, chosen)
     rank, trials = setting["rank"], len(board["rows"])
     if rank is None or chosen.checkpoint.get("objective") is None:
@@ -142,6 +148,8 @@ def _scores(board: Leaderboard, chosen: Chosen) -> str:
             *(_figure(area["exact_match"]), _figure(base.get("exact_match")), _figure(area["token_f1"])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    if chosen.retrained:
+        return "\n".join([*lines, "", "These areas were sealed: they took no part in the search or the training."])
     gain = _figure(chosen.checkpoint["gain"], chosen.checkpoint["gain_interval"])
     note = f" ({intervals['winner']})" if _setting_row(board, chosen)["rank"] == 1 else ""
     return "\n".join([*lines, "", f"Weighted gain over the base model: {gain} {measure_of(board).unit}{note}."])

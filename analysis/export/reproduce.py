@@ -26,5 +26,9 @@ def reproducing_config(sweep: Sweep, chosen: Chosen) -> str:
     }
     if row["seed"] is not None:
         config["seed"] = row["seed"]
-    head = f"# Trains {chosen.trial_id} of the sweep {sweep.name} again: python -m sweeps.run {REPRODUCE_FILE}\n"
+    config["winner"] = {"retrain": False}
+    what = f"{chosen.trial_id} of the sweep {sweep.name} again"
+    if chosen.retrained:  # the sweep itself would have to name its setting first
+        what = f"the setting of {chosen.trial_id} of the sweep {sweep.name}, on the training samples alone"
+    head = f"# Trains {what}: python -m sweeps.run {REPRODUCE_FILE}\n"
     return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)

@@ -145,6 +145,7 @@ class Leaderboard(TypedDict):
     guard_rails: GuardRailOutcome | None
     beside: dict[str, Any] | None
     sealed: dict[str, Figures]
+    retrained: NotRequired[Figures | None]  # `analysis.rank.sensitivity.retrained_figures`
     findings: list[dict[str, Any]]
     more_data: dict[str, Any]
     baseline: Figures

@@ -63,11 +63,23 @@ def lines_below(board: Leaderboard) -> Iterator[str]:
         yield more["sentence"] if more["trials"] else f"{more['sentence']} more_data.subsets: true measures it."
     if board.get("suspects"):
         yield _suspects(board["suspects"])
-    for area, scores in sorted((board.get("sealed") or {}).items()):
+    yield from _sealed("Sealed area {} (no part in the ranking)", board.get("sealed") or {})
+    if retrained := board.get("retrained"):
+        yield from _retrained(retrained)
+
+
+def _sealed(heading: str, areas: Figures) -> Iterator[str]:
+    for area, scores in sorted(areas.items()):
         delta = scores["delta"]
         gain = with_interval(None if delta is None else -delta, negated(scores["delta_interval"]))
-        text = f"nll {nats(scores['nll'])}, gain {gain}, EM {percent(scores['exact_match'])}"
-        yield f"Sealed area {area} (no part in the ranking): {text}"
+        yield f"{heading.format(area)}: nll {nats(scores['nll'])}, gain {gain}, EM {percent(scores['exact_match'])}"
+
+
+def _retrained(found: Figures) -> Iterator[str]:
+    less = with_interval(None if found["delta"] is None else -found["delta"], negated(found["delta_interval"]))
+    fate = "is significantly worse and not exported" if found["worse"] else "is what analysis.export writes"
+    yield f"Trained on the selecting held-out items too: {checkpoint(found)} {fate}; sealed loss lower by {less}"
+    yield from _sealed("Sealed area {}, trained on the others", found["sealed"])
 
 
 def _suspects(suspects: Figures) -> str:

@@ -69,6 +69,7 @@ def ranking(sweep: Sweep, candidates: list[Candidate], base: Base, table: Settin
             "lost_items": sensitivity.lost_items(matrix, winner, others),
         },
         "sealed": sensitivity.sealed_figures(matrix.candidates[winner], base, sweep.sealed),
+        "retrained": sensitivity.retrained_figures(sweep, matrix.candidates[winner], base),
     }
 
 
@@ -84,6 +85,7 @@ def without_ranking(sweep: Sweep, candidates: list[Candidate]) -> dict[str, Any]
         "guard_rails": None,
         "beside": None,
         "sealed": {},
+        "retrained": None,
     }
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.output.leaderboard import CheckpointName, Figures
-from analysis.rank.candidates import Base, Candidate, area_summary, as_interval, decision_values
+from analysis.rank.candidates import Base, Candidate, Scores, area_summary, as_interval, decision_values
 from analysis.rank.score_matrix import ScoreMatrix
+from analysis.records.sweep import Sweep
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Array
 from analysis.stats.rare_disagreement import cluster_parts, few_disagree, sign_flip_p
@@ -159,14 +160,47 @@ def sealed_figures(candidate: Candidate, base: Base, areas: Sequence[str]) -> di
         if not own:
             continue
         before = {key: score for key, score in base.sealed.items() if key[0] == area}
-        found[area] = {**area_summary(own, area, {}), "delta": None, "delta_interval": None}
-        if before.keys() == own.keys():
-            keys = sorted(own)
-            design = bootstrap.make_design([area] * len(keys), [own[key].group for key in keys], {area: 1.0})
-            differences = np.array([[own[key].nll - before[key].nll] for key in keys])
-            bounds = bootstrap.percentile_interval(bootstrap.Bootstrap(design).objective(differences))
-            found[area] |= {"delta": float(differences.mean()), "delta_interval": as_interval(bounds[:, 0])}
+        found[area] = {**area_summary(own, area, {}), **_difference(own, before)}
     return found
+
+
+def retrained_figures(sweep: Sweep, winner: Candidate, base: Base) -> Figures | None:
+    """The winner's retraining in sealed areas; None without one, or where it was not scored there.
+
+    Returns:
+        `trial_id`, `step`, `sealed` (as `sealed_figures`), and `delta`, `delta_interval`: its mean loss over all sealed
+        items less the winner's, nats a token. `worse`: whether that interval lies above 0.
+    """
+    trial = sweep.retrained
+    if trial is None:
+        return None
+    # Its first checkpoint is that at the winner's fraction of the epoch; only that one is scored.
+    step = int(trial.checkpoints[0]["step"])
+    scores = sweep.heldout(trial.trial_id).by_step.get(step, {})
+    own = replace(winner, sealed={key: score for key, score in scores.items() if key[0] in sweep.sealed})
+    if not own.sealed:
+        return None
+    against = _difference(own.sealed, winner.sealed)
+    bounds = against["delta_interval"]
+    return {
+        "trial_id": trial.trial_id,
+        "step": step,
+        "sealed": sealed_figures(own, base, sweep.sealed),
+        **against,
+        "worse": bounds is not None and bounds[0] > 0,
+    }
+
+
+def _difference(own: Scores, other: Scores) -> Figures:
+    """Mean difference of the items' losses, areas alike, and its interval; None where the items differ."""
+    if own.keys() != other.keys():
+        return {"delta": None, "delta_interval": None}
+    keys = sorted(own)
+    areas = [area for area, _ in keys]
+    design = bootstrap.make_design(areas, [own[key].group for key in keys], dict.fromkeys(areas, 1.0))
+    differences = np.array([[own[key].nll - other[key].nll] for key in keys])
+    bounds = bootstrap.percentile_interval(bootstrap.Bootstrap(design).objective(differences))
+    return {"delta": float(bootstrap.objective(design, differences)[0]), "delta_interval": as_interval(bounds[:, 0])}
 
 
 def _lost_answers(matrix: ScoreMatrix, winner: int, columns: Sequence[int]) -> dict[str, int] | None:

@@ -74,6 +74,7 @@ class Trial:
 
 
 FIRST_TRIAL = "t0001"
+RETRAIN = "retrain"  # the kind of a trial that learnt the selecting areas too; no other trial compares with it
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,13 @@ class Sweep:
     weights: dict[str, float]  # weight in the objective of each held-out area that selects, above 0
     # The base model's summary by area (`nll`, `exact_match`, `token_f1`, `items`); None if unscored
     baseline: dict[str, dict[str, Any]] | None
-    trials: list[Trial]  # trials that ended, sorted by id
+    trials: list[Trial]  # trials that ended, sorted by id, but for `retrained`
     notes: list[str]  # what was left out or repeated in the files, as sentences
     sealed: tuple[str, ...] = ()  # held-out areas that are scored once, at the end, and never count
     # Guard-rails in nats a token, by area; see `analysis.records.sweep_yaml`
     not_worse_by: Mapping[str, float] = field(default_factory=dict)
     separation: Separation = field(default_factory=Separation)  # when settings count as different, by the config
+    retrained: Trial | None = None  # the winner's setting, trained on the selecting areas too (`winner.retrain`)
 
     @property
     def name(self) -> str:
@@ -158,11 +160,12 @@ def read_sweep(folder: str | Path) -> Sweep:
         config=config,
         weights=ranking.weights,
         baseline=_read_baseline(folder / BASELINE_FILE),
-        trials=sorted(trials.values(), key=lambda trial: trial.trial_id),
+        trials=sorted((one for one in trials.values() if one.kind != RETRAIN), key=lambda trial: trial.trial_id),
         notes=notes,
         sealed=ranking.sealed,
         not_worse_by=ranking.not_worse_by,
         separation=ranking.separation,
+        retrained=next((one for one in trials.values() if one.kind == RETRAIN and one.state == "complete"), None),
     )
 
 

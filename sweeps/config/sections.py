@@ -152,6 +152,18 @@ class MoreDataConfig(Section):
         return sum(SUBSET_FRACTIONS) if self.subsets else 0.0
 
 
+class WinnerConfig(Section):
+    """What happens to the named setting after the search.
+
+    Attributes:
+        retrain: Train the named setting once more, with the winner's seed, on the training samples and the items of
+            all areas that select. Only sealed areas can judge the result, so one is needed; it costs a trial and more,
+            and is exported in place of the winner unless it is significantly worse there.
+    """
+
+    retrain: bool = False
+
+
 class BudgetConfig(Section):
     """What the sweep may cost.
 

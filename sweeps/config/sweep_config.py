@@ -22,6 +22,7 @@ from sweeps.config.sections import (
     ObjectiveConfig,
     ResourcesConfig,
     SearchConfig,
+    WinnerConfig,
 )
 from sweeps.config.space import SpaceConfig
 from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
@@ -61,6 +62,7 @@ class SweepConfig(Section):
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     more_data: MoreDataConfig = MoreDataConfig()
+    winner: WinnerConfig = WinnerConfig()
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     wandb: WandbConfig = WandbConfig()
@@ -181,6 +183,7 @@ def check_across(config: SweepConfig) -> list[UserError]:
         *_impossible_values(config),
         *_unreachable_enough(config),
         *_unmeasured_metric(config),
+        *_unjudged_retraining(config),
     ]
 
 
@@ -267,6 +270,12 @@ def _unmeasured_metric(config: SweepConfig) -> Iterator[UserError]:
         if metric not in known:
             rule = f"must be nll or a scorer of every selecting area; {name} has {', '.join(sorted(known))}"
             yield UserError("objective.metric", rule, metric, f"add it to heldout.areas.{name}.scorers")
+
+
+def _unjudged_retraining(config: SweepConfig) -> Iterator[UserError]:
+    if config.winner.retrain and not config.heldout.sealed:
+        rule = "needs a sealed area: all others are trained on"
+        yield UserError("winner.retrain", rule, "none", "set heldout.areas.NAME.role to sealed, or retrain to false")
 
 
 def _scorer_name(scorer: str | dict[str, Any]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from sweeps.driver.checkpoint_retention import Ended, Key, kept
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.history import DROPPED, mark_dropped
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.trial_record import CheckpointRecord, TrialRecord
+from sweeps.ledger.trial_record import COMPARED, RETRAIN, CheckpointRecord, TrialRecord
 from trainables.evaluation.objective import Measure
 
 
@@ -81,10 +81,14 @@ class CheckpointCleaner:
         if _kept_points(record):
             self._live[record["trial_id"]] = record
 
-    def _stay(self, records: Iterable[TrialRecord]) -> set[Key] | None:
+    def _stay(self, records: Collection[TrialRecord]) -> set[Key] | None:
         if self.most == "all":
             return None
-        return kept((_ended(record, self.weights, self.measure) for record in records), self.most, self.contenders)
+        compared = [record for record in records if record["kind"] in COMPARED]
+        stay = kept((_ended(record, self.weights, self.measure) for record in compared), self.most, self.contenders)
+        # The winner's retraining has no score to be dropped by: both its checkpoints stay.
+        retrained = (record for record in records if record["kind"] == RETRAIN)
+        return stay | {(record["trial_id"], point["step"]) for record in retrained for point in record["checkpoints"]}
 
     def _remove(self, record: TrialRecord) -> None:
         # By what stays, so that checkpoints of an earlier attempt, which no record names, go too.
@@ -95,7 +99,7 @@ def _ended(record: TrialRecord, weights: Mapping[str, float], measure: Measure) 
     return Ended(
         trial_id=record["trial_id"],
         setting=record["replicate_of"] or "" if record["kind"] == "replicate" else record["trial_id"],
-        competes=record["state"] == "complete" and record["kind"] in ("search", "replicate"),
+        competes=record["state"] == "complete",
         objectives=measure.by_step(record, weights),
     )
 

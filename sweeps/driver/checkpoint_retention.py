@@ -21,7 +21,7 @@ class Ended(NamedTuple):
     Attributes:
         trial_id: Its id.
         setting: The search trial that it repeats, or itself.
-        competes: Whether it can win: it is complete, of the search or a replicate.
+        competes: Whether it can win: it is complete.
         objectives: By step, lower is better; NaN where a checkpoint has no answers and these decide.
     """
 

@@ -82,8 +82,13 @@ class Supervisor(threading.Thread):
         self.sweep.ledger.append("trial_submitted", spec=spec.model_dump())
         self.progress.add(spec)
 
-    def train(self, specs: Sequence[TrialSpec], baseline: Areas) -> None:
+    def train(self, specs: Sequence[TrialSpec], baseline: Areas, keep_at: float | None = None) -> None:
         """Trains trials that no search proposes, and waits until they are recorded or the sweep is to end.
+
+        Args:
+            specs: The trials.
+            baseline: The base model's scores by area.
+            keep_at: Fraction of the epoch of the checkpoint that is wanted of a trial of kind "retrain".
 
         Raises:
             LanesFailedError: Lanes end again and again.
@@ -92,6 +97,8 @@ class Supervisor(threading.Thread):
         for spec in specs:
             self.submitted(spec)
             work: Work = {"do": "trial", "spec": spec.model_dump(), "baseline": baseline, "slots": self.slots}
+            if keep_at is not None:
+                work["keep_at"] = keep_at
             self.lanes.submit(spec.trial_id, work)
         while not self.recorder.wait_for([spec.trial_id for spec in specs], CHECK_EVERY_SECONDS):
             if self.stopped():

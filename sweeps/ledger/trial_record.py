@@ -16,6 +16,11 @@ Areas = dict[str, dict[str, Any]]
 State = Literal["complete", "pruned", "diverged", "failed", "interrupted", "paused"]
 
 
+RETRAIN: Literal["retrain"] = "retrain"
+COMPARED = ("search", "replicate")
+"""Kinds of trials whose scores can be compared: a whole epoch on the training samples alone."""
+
+
 class CheckpointRecord(TypedDict):
     """A scored checkpoint of a trial.
 
@@ -48,7 +53,7 @@ class TrialRecord(TypedDict):
 
     trial_id: str
     state: State
-    kind: Literal["search", "replicate", "subset"]
+    kind: Literal["search", "replicate", "subset", "retrain"]
     replicate_of: str | None
     fraction: float
     seed: int

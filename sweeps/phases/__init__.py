@@ -1,1 +1,1 @@
-"""What a sweep does, in order: baseline, packing, search, confirmation, subsets, sealed areas, finish."""
+"""What a sweep does, in order: baseline, packing, search, confirmation, subsets, retraining, sealed areas, finish."""

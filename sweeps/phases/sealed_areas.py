@@ -1,4 +1,4 @@
-"""Sealed areas: held-out areas scored once, for the winner, at the end. The ledger proves that."""
+"""Sealed areas: held-out areas scored once, for the winner and its retraining, at the end. The ledger proves that."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Event
+from sweeps.ledger.trial_record import RETRAIN, TrialRecord
 from trainables.lane.messages import Work
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import BASELINE_TRIAL, ITEMS_FILE, trial_file
@@ -21,7 +22,7 @@ OPENED, SCORED = "sealed_opened", "sealed_scored"
 
 
 def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) -> None:
-    """Scores the winner and the base model on every sealed area, unless they were scored before.
+    """Scores the winner, its retraining and the base model on every sealed area, unless they were scored before.
 
     All trials must have ended. `again` opens the areas a second time, for another winner; the ledger marks it.
 
@@ -47,15 +48,16 @@ def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) ->
         return
     if not cut_short:  # written before the scores are known, so that no crash hides an opening
         sweep.ledger.append(OPENED, winner=winner, areas=areas, again=bool(before))
+    models = {BASELINE_TRIAL: None, winner["trial_id"]: _checkpoint(events, winner), **_retrained(events)}
     jobs: dict[str, Work] = {
         f"sealed:{name}:{area}": {"do": "sealed", "area": area, "trial": trial}
         for area in areas
-        for name, trial in ((BASELINE_TRIAL, None), (winner["trial_id"], _checkpoint(events, winner)))
+        for name, trial in models.items()
     }
     ends = supervisor.run_jobs(jobs)
     if ends is None:
         return
-    for name in (BASELINE_TRIAL, winner["trial_id"]):
+    for name in models:
         file = sweep.config.folder / trial_file(name, ITEMS_FILE)
         # Lines of these areas may be there already, from a driver that was killed before it recorded the scores.
         lines = without(file, areas) + "".join(ends[f"sealed:{name}:{area}"]["lines"] for area in areas)
@@ -67,7 +69,7 @@ def open_sealed(sweep: Sweep, supervisor: Supervisor, *, again: bool = False) ->
 
 def without(items: Path, areas: Sequence[str]) -> str:
     """Returns the lines of a `heldout.jsonl` that belong to other areas."""
-    lines = items.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = items.read_text(encoding="utf-8").splitlines(keepends=True) if items.is_file() else []
     return "".join(line for line in lines if json.loads(line)["area"] not in areas)
 
 
@@ -76,3 +78,18 @@ def _checkpoint(events: list[Event], winner: CheckpointName) -> dict[str, Any]:
     record = next(record for record in ended_trials(events) if record["trial_id"] == winner["trial_id"])
     path = next(point["path"] for point in record["checkpoints"] if point["step"] == winner["step"])
     return {"params": record["params"], "step": winner["step"], "path": path}
+
+
+def _retrained(events: list[Event]) -> dict[str, dict[str, Any]]:
+    """What a lane needs to load the retrained winner's checkpoint, by its trial; empty where there is none."""
+    found = [record for record in ended_trials(events) if record["kind"] == RETRAIN and record["state"] == "complete"]
+    return {
+        # The first of its checkpoints is that at the winner's fraction of the epoch.
+        record["trial_id"]: {"params": record["params"], **_first(record)}
+        for record in found
+    }
+
+
+def _first(record: TrialRecord) -> dict[str, Any]:
+    point = record["checkpoints"][0]
+    return {"step": point["step"], "path": point["path"]}

@@ -179,12 +179,20 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         heldout_tokens=sum(area.tokens for area in data.areas.values()),
         checkpoints=len(epoch.checkpoints),
         longest_tokens=data.train.longest_tokens,
-        trials=trials + config.replicates + config.more_data.trials,
+        trials=trials + config.replicates + config.more_data.trials + _retrained(config, data),
         kept=_kept(config),
         paused=trials - 1 if config.trials_pause else 0,
         stopped=trials - trials_to_finish(trials) if config.trials_pause else 0,
         pause_at=PAUSE_AT,
     )
+
+
+def _retrained(config: SweepConfig, data: Prepared) -> float:
+    """Cost of training the winner once more on the selecting areas too, in whole trials."""
+    if not config.winner.retrain:
+        return 0.0
+    heldout = sum(data.areas[name].tokens for name in config.heldout.weights)
+    return 1 + heldout / max(1, data.train.tokens)
 
 
 def _kept(config: SweepConfig) -> int | None:

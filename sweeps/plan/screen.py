@@ -64,6 +64,9 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
         yield f"confirm   {words}"
     if config.more_data.subsets:
         yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
+    if config.winner.retrain:
+        sealed = ", ".join(config.heldout.sealed)
+        yield f"retrain   the winner's setting once more, on selecting items too; {escape(sealed)} alone scores it"
 
 
 def confirm_words(config: SweepConfig) -> str:

@@ -6,7 +6,7 @@
                            of a paused trial that went on is an observation of its own
     failed, interrupted -> FAIL
     replicate           -> like any other trial, with the setting that it repeats: a repeated observation
-    subset              -> nothing: fewer samples are another objective
+    subset, retrain     -> nothing: other samples are another objective
 
 Objectives are of the metric that decides, lower is better. Held-out points and predicted finals are NLLs, by which
 trials are stopped and paused; `in_deciding_metric` translates a prediction.
@@ -25,7 +25,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.ledger.trial_record import TrialRecord
+from sweeps.ledger.trial_record import COMPARED, TrialRecord
 from sweeps.search.search_space import Distribution, distributions
 from trainables.config.sections import Params
 from trainables.evaluation.objective import Measure, objectives_by_step
@@ -101,7 +101,7 @@ def in_deciding_metric(predicted: float | None, before: Iterable[FrozenTrial], m
 def as_trials(
     records: Sequence[TrialRecord], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
 ) -> list[FrozenTrial]:
-    """Converts ended trials to Optuna's form; subset trials are left out.
+    """Converts ended trials of the search and replicates to Optuna's form; others have another objective.
 
     Args:
         records: Lines of `trials.jsonl`, replicates included, in the order in which the trials ended.
@@ -110,7 +110,7 @@ def as_trials(
         before: Trials that the study has already.
     """
     trials = list(before)  # in order: a pruned trial may count as the worst of those before it
-    for record in (record for record in records if record["kind"] != "subset"):
+    for record in (record for record in records if record["kind"] in COMPARED):
         trials.append(as_trial(record, config, base_objective, trials))
     return trials[len(before) :]
 

@@ -21,7 +21,7 @@ from sweeps.config.differences import differences
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.trial_record import TrialRecord
+from sweeps.ledger.trial_record import COMPARED, TrialRecord
 from sweeps.search.search_space import WARM_START, distributions, fixed_params, holds
 from sweeps.search.tell import as_trial
 from trainables.config.hyperparameters import CHOSEN, idle, setting_of
@@ -122,7 +122,7 @@ def _finished(name: str, here: Side, there: Side) -> Source:
     trials: list[FrozenTrial] = []
     outside = failed = 0
     base_objective = here.config.objective.measure.objective(here.baseline, here.config.heldout.weights)
-    for record in (record for record in _records(_folder(name)) if record["kind"] != "subset"):
+    for record in (record for record in _records(_folder(name)) if record["kind"] in COMPARED):
         drawn = setting(there.config, {**record["params"], **(record["drawn"] or {})})
         if record["state"] == "failed":
             failed += 1

@@ -24,9 +24,10 @@ class TrialSpec(Section):
         seed: Seed of the sample order, the adapter's initial weights and dropout.
         params: Hyper-parameters as used, by search-space name (`peak_lr`, `warmup_fraction`, `decay_floor`, …).
         drawn: The values as drawn of those that were adjusted, or left out because they do nothing in this trial.
-        kind: "search"; "replicate", another trial's params with another seed; or "subset", another trial's params and
-            seed on a part of the samples.
-        replicate_of: The trial that a replicate or subset trial repeats.
+        kind: "search"; "replicate", another trial's params with another seed; "subset", another trial's params and
+            seed on a part of the samples; or "retrain", another trial's params and seed on the training samples and
+            all selecting held-out items.
+        replicate_of: The trial whose params a trial of another kind than "search" repeats.
         fraction: Part of the training set that it is trained on; below 1 for subset trials only.
     """
 
@@ -36,7 +37,7 @@ class TrialSpec(Section):
     seed: int
     params: dict[str, float | str]
     drawn: dict[str, float | str] | None = None
-    kind: Literal["search", "replicate", "subset"] = "search"
+    kind: Literal["search", "replicate", "subset", "retrain"] = "search"
     replicate_of: str | None = None
     fraction: float = Field(1.0, gt=0, le=1)
 

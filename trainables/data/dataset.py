@@ -120,29 +120,18 @@ def pad(batch: Batch, pad_id: int) -> tuple[torch.Tensor, torch.Tensor, tuple[to
 
 
 class TokenizedSet:
-    """The tokenized samples of one data file, read from a memory-mapped Arrow file.
+    """The tokenized samples of one or more data files, read from memory-mapped Arrow files.
 
     Args:
-        path: File written by `trainables.data.tokenization.tokenize`.
+        paths: Files written by `trainables.data.tokenization.tokenize`; their samples follow one another.
 
     Raises:
-        UserError: The file is missing, or `tokenize` did not write it.
+        UserError: A file is missing, or `tokenize` did not write it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
-        try:
-            table = pa.ipc.open_file(pa.memory_map(self.path)).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(
-                self.path,
-                "tokenized data must be readable by every worker",
-                error,
-                "keep the sweep's folder on storage that all nodes share",
-            ) from error
-        if table.schema != SCHEMA:
-            raise UserError(self.path, "must be tokenized data", table.schema.names, "start the sweep in a new folder")
-        self._table = table
+    def __init__(self, *paths: str | Path) -> None:
+        self.paths = tuple(str(path) for path in paths)
+        self._table = table = pa.concat_tables([_read_table(path) for path in self.paths])
         # NumPy views of each record batch: indexing a list column in pyarrow would make objects for each row.
         self._chunks = [
             (ids.offsets.to_numpy(), ids.values.to_numpy(), labels.values)
@@ -153,9 +142,9 @@ class TokenizedSet:
     def __len__(self) -> int:
         return self._table.num_rows
 
-    def __reduce__(self) -> tuple[type[TokenizedSet], tuple[str]]:
-        # Another process maps the file for itself; pickling the table would copy all tokens.
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type[TokenizedSet], tuple[str, ...]]:
+        # Another process maps the files for itself; pickling the table would copy all tokens.
+        return type(self), self.paths
 
     @cached_property
     def ids(self) -> list[str]:
@@ -214,3 +203,14 @@ class TokenizedSet:
         starts = self._chunks[chunk][0]
         row = i - self._first_rows[chunk]
         return self._chunks[chunk], int(starts[row]), int(starts[row + 1])
+
+
+def _read_table(path: str) -> pa.Table:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        rule, remedy = "tokenized data must be readable by every worker", "keep the sweep's folder on shared storage"
+        raise UserError(path, rule, error, remedy) from error
+    if table.schema != SCHEMA:
+        raise UserError(path, "must be tokenized data", table.schema.names, "start the sweep in a new folder")
+    return table

@@ -19,6 +19,7 @@ class Work(TypedDict, total=False):
     spec: dict[str, Any]
     baseline: Areas
     pause_at: float | None  # fraction of the epoch after which the trial ends as paused, to be resumed by another job
+    keep_at: float  # of a trial of kind "retrain": fraction of the epoch of the checkpoint that is wanted
     slots: int  # trials on one copy of the base model; 1 where the trial must be trained with no other
     area: str
     trial: dict[str, Any] | None

@@ -14,11 +14,11 @@ from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending
 from trainables.checkpoints.retention import best_and_last
 from trainables.checkpoints.training_state import TrainingState
-from trainables.config.trial_spec import TrialSpec
+from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.evaluation import heldout
 from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
 from trainables.evaluation.objective import Measure, objective
-from trainables.lane.messages import Work
+from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
@@ -35,7 +35,8 @@ class TrialJob:
     Args:
         lane_state: The warm lane.
         work: `{"do": "trial", "spec", "baseline", "pause_at"}`; "baseline" has the base model's summary of each area,
-            "pause_at" is the fraction of the epoch at which the trial pauses, None or missing for the whole epoch.
+            "pause_at" is the fraction of the epoch at which the trial pauses, None or missing for the whole epoch. A
+            trial of kind "retrain" also has "keep_at", the fraction at which a checkpoint is written; none is scored.
         report: Called with the trial's reports.
         should_stop: Asked before every step.
     """
@@ -50,13 +51,14 @@ class TrialJob:
         self.lane_state, self.report = lane_state, report
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
         hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption)
+        self.retrains = self.spec.kind == "retrain"
         self.trial_run = TrialRun(
-            lane_state.data,
+            lane_state.with_heldout_items() if self.retrains else lane_state.data,
             self.spec,
-            lane_state.settings,
+            _with_checkpoint(lane_state.settings, work["keep_at"]) if self.retrains else lane_state.settings,
             hooks,
             lane_state.world,
-            lane_state.base_losses(),
+            None if self.retrains else lane_state.base_losses(),
             work.get("pause_at"),
         )
         self.steps = self.trial_run.epoch.steps
@@ -89,7 +91,7 @@ class TrialJob:
         """The trial's end, for `trials.jsonl`; it may be reported once `pending` is settled."""
         end = self._end(outcome)
         if self.tracker:
-            best = min((c["objective"] for c in self.checkpoints), default=None)
+            best = min((c["objective"] for c in self.checkpoints if c["areas"]), default=None)
             self.tracker.finish(end["state"], {"objective": best, "findings": len(end["findings"])})
         return end
 
@@ -113,19 +115,28 @@ class TrialJob:
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Score a checkpoint on every area, queue its write and report the scores."""
+        # A score on items that the trial has learnt would look like any other and mean nothing.
+        scores = {} if self.retrains else self._scores(step, model)
+        if not self.writes:
+            return
+        areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
+        if areas:
+            self.evidence.add(step, scores)
+            self.files.add_items(self.lane_state.lines(area, step, found) for area, found in scores.items())
+        self._write_checkpoint(step, model, areas)
+        if areas:
+            self._report_scores(step, areas)
+
+    def _scores(self, step: int, model: nn.Module) -> dict[str, list[heldout.ItemScore]]:
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
-        scores = {
+        return {
             area: self.lane_state.score(model, area, with_answers=with_answers)
             for area in self.lane_state.settings.heldout.weights
         }
-        if not self.writes:
-            return
-        self.evidence.add(step, scores)
-        self.files.add_items(self.lane_state.lines(area, step, area_scores) for area, area_scores in scores.items())
-        areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
-        weights = self.lane_state.settings.heldout.weights
-        value = objective(areas, weights)
+
+    def _write_checkpoint(self, step: int, model: nn.Module, areas: Areas) -> None:
+        value = objective(areas, self.lane_state.settings.heldout.weights) if areas else None
         path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
         self.lane_state.store.upload_trial(self.spec.trial_id)
         saved = checkpoint.weights_of(model)
@@ -134,6 +145,8 @@ class TrialJob:
         self.pending.submit(saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
         relative = str(path.relative_to(self.lane_state.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
+
+    def _report_scores(self, step: int, areas: Areas) -> None:
         if self.tracker:
             self.tracker.areas(step, areas, self.baseline)
         self.report(
@@ -143,7 +156,7 @@ class TrialJob:
                 "step": step,
                 "fraction": step / self.steps,
                 "areas": areas,
-                "objective": value,
+                "objective": self.checkpoints[-1]["objective"],
             }
         )
 
@@ -160,8 +173,9 @@ class TrialJob:
             self.lane_state.store.upload_state(self.folder / STATES_FOLDER / f"step-{step}")
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             settings = self.lane_state.settings
-            deciding = Measure(settings.metric).by_step({"checkpoints": points}, settings.heldout.weights)
-            self._drop_all_but(best_and_last(deciding))
+            if not self.retrains:
+                deciding = Measure(settings.metric).by_step({"checkpoints": points}, settings.heldout.weights)
+                self._drop_all_but(best_and_last(deciding))
 
         self.pending.submit(learnt, write)
 
@@ -205,7 +219,7 @@ class TrialJob:
     def _end(self, outcome: Outcome) -> Report:
         wall = time.monotonic() - self.started
         findings = list(outcome.findings)
-        if outcome.state == "complete":
+        if outcome.state == "complete" and not self.retrains:
             weights, folder = self.lane_state.settings.heldout.weights, Path(self.lane_state.settings.output_dir)
             findings += self.evidence.findings(outcome.monitor, self.lane_state.areas, weights, folder)
         return {
@@ -225,3 +239,9 @@ class TrialJob:
             },
             "error": None,
         }
+
+
+def _with_checkpoint(settings: LaneConfig, fraction: float) -> LaneConfig:
+    """The settings with one checkpoint, at this fraction of the epoch, and the last."""
+    training = settings.training.model_copy(update={"checkpoints_at": sorted({fraction, 1.0})})
+    return settings.model_copy(update={"training": training})

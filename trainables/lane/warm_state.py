@@ -112,6 +112,11 @@ class LaneState:
             for score, group in zip(scores, groups, strict=True)
         )
 
+    def with_heldout_items(self) -> TokenizedSet:
+        """The training samples, followed by the items of all areas that select."""
+        areas = (self.settings.tokenized_areas[name] for name in self.settings.heldout.weights)
+        return TokenizedSet(self.settings.tokenized, *areas)
+
     def base_losses(self) -> BaseLosses | None:
         """The base model's losses on the training set; None until the job that computes them is done.
 

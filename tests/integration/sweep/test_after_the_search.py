@@ -1,6 +1,8 @@
 """After the search: replicates where settings are not told apart, parts of the data, sealed areas opened once."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import optuna
@@ -8,7 +10,7 @@ import pytest
 
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.optuna_search import open_storage
-from tests.integration.conftest import run_sweep
+from tests.integration.conftest import HUNG_SECONDS, run_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +32,7 @@ def confirmed(tmp_path_factory):
     done = run_sweep(
         "conf/smoke.yaml", f"storage_path={storage}", "search.trials=3", "confirm.budget=4", "confirm.rounds=2",
         "training.checkpoints_at=[1.0]", "search.trial_scheduler=none", "confirm.epsilon=1e-6", SEALED, narrow,
-        "more_data.subsets=true",
+        "more_data.subsets=true", "winner.retrain=true",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return storage / "smoke", done
@@ -56,7 +58,9 @@ def test_optuna_knows_replicates_as_repeated_observations(confirmed):
     study = optuna.load_study(study_name="smoke", storage=open_storage(folder))
     told = Counter(trial.user_attrs.get("replicate_of", "search") for trial in study.trials)
     assert told["search"] == 3
-    assert sum(told.values()) == sum(trial["kind"] != "subset" for trial in lines(folder / "trials.jsonl"))
+    assert sum(told.values()) == sum(
+        trial["kind"] in ("search", "replicate") for trial in lines(folder / "trials.jsonl")
+    )
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
 
 
@@ -91,7 +95,7 @@ def test_a_sealed_area_decides_nothing_and_is_scored_once_for_the_winner(confirm
     (opened,) = events(folder, "sealed_opened")
     assert (opened["winner"], opened["areas"], opened["again"]) == (board["winner"], ["invoices"], False)
     assert set(json.loads((folder / "baseline.json").read_text())["areas"]) == {"tables"}
-    for trial in lines(folder / "trials.jsonl"):
+    for trial in (one for one in lines(folder / "trials.jsonl") if one["kind"] != "retrain"):
         assert all(set(checkpoint["areas"]) == {"tables"} for checkpoint in trial["checkpoints"])
         scored = {item["area"] for item in lines(folder / "trials" / trial["trial_id"] / "heldout.jsonl")}
         is_winner = trial["trial_id"] == board["winner"]["trial_id"]
@@ -99,6 +103,31 @@ def test_a_sealed_area_decides_nothing_and_is_scored_once_for_the_winner(confirm
     (scored,) = events(folder, "sealed_scored")
     assert scored["areas"]["invoices"]["items"] == 12
     assert "Sealed area invoices" in done.stdout
+
+
+def test_the_winner_is_trained_again_on_what_chose_it_and_exported(confirmed, tmp_path):
+    folder, done = confirmed
+    trials = {trial["trial_id"]: trial for trial in lines(folder / "trials.jsonl")}
+    board = json.loads((folder / "leaderboard.json").read_text())
+    winner = board["winner"]["trial_id"]
+    again = trials[f"{winner}-retrained"]
+    assert (again["kind"], again["state"], again["params"]) == ("retrain", "complete", trials[winner]["params"])
+    curve = lines(folder / "trials" / again["trial_id"] / "curve.jsonl")
+    met = [name for step in curve for name in step["ids"]]
+    items = {item["id"] for item in lines(folder / "trials" / winner / "heldout.jsonl") if item["area"] == "tables"}
+    assert len(met) == 64 + len(items)
+    assert items <= set(met)
+    assert {item["area"] for item in lines(folder / "trials" / again["trial_id"] / "heldout.jsonl")} == {"invoices"}
+    assert board["retrained"]["trial_id"] == again["trial_id"]
+    assert "Trained on the selecting held-out items too" in " ".join(done.stdout.split())
+    asked = ["--to", str(tmp_path / "out"), "--trial", again["trial_id"]]
+    made = subprocess.run(
+        [sys.executable, "-m", "analysis.export", str(folder), *asked],
+        capture_output=True, text=True, timeout=HUNG_SECONDS, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "reloaded in a fresh process" in made.stdout
+    assert "sealed areas below alone judge it" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_resumed_sweep_does_not_open_them_again(confirmed):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.export.checkpoint_choice import choose
 from analysis.rank.leaderboard import leaderboard
 from tests.unit.analysis.conftest import FakeTrial, printed, replicate, worse_in, write_sweep_in
 
@@ -105,6 +106,25 @@ def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep):
     assert board["sealed"]["intent"]["delta"] == pytest.approx(4.5, abs=0.02)
     assert "Sealed area intent (no part in the ranking): nll 6." in printed(board)
     assert f"gain {-board['sealed']['intent']['delta']:.3f} [" in printed(board)
+
+
+@pytest.mark.parametrize(("against_winner", "worse"), [(-0.2, False), (0.0, False), (0.3, True)])
+def test_a_retrained_winner_is_judged_by_sealed_areas_alone(write_sweep, against_winner, worse):
+    again = {"kind": "retrain", "replicate_of": "t1"}
+    trials = [FakeTrial("t1", {9: 0.5}), FakeTrial("t1-retrained", {6: 0.5 - against_winner, 12: 0.9}, extra=again)]
+    weights = {"invoices": 1.0, "intent": 1.0}
+    board = leaderboard(write_sweep(trials, weights, areas={"intent": {"role": "sealed"}}))
+    assert [row["trial_id"] for row in board["rows"]] == ["t1"]
+    found = board["retrained"]
+    assert (found["trial_id"], found["step"], found["worse"]) == ("t1-retrained", 6, worse)
+    assert found["delta"] == pytest.approx(against_winner, abs=0.02)
+    assert set(found["sealed"]) == {"intent"}
+    exported = choose(board, None, None)
+    assert (exported.trial_id, exported.retrained) == (("t1", False) if worse else ("t1-retrained", True))
+    assert choose(board, "t1", None).trial_id == "t1"
+    assert choose(board, "t1-retrained", None).retrained
+    fate = "significantly worse and not exported" if worse else "is what analysis.export writes"
+    assert fate in " ".join(printed(board).split())
 
 
 def test_the_winner_without_an_area_is_said(write_sweep):

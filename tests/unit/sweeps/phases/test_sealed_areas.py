@@ -17,10 +17,11 @@ class Supervisor:
     """Scores every job, unless the sweep is cut short, and remembers what was said."""
 
     def __init__(self, cut_short=False):
-        self.cut_short, self.jobs, self.said = cut_short, [], []
+        self.cut_short, self.jobs, self.works, self.said = cut_short, [], [], []
 
     def run_jobs(self, jobs):
         self.jobs.append(sorted(jobs))
+        self.works.append(jobs)
         scored = {name: {"lines": line(work["area"]), "summary": {}} for name, work in jobs.items()}
         return None if self.cut_short else scored
 
@@ -36,7 +37,13 @@ def line(area):
 def sweep(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path, epoch=1)
     for trial in ("t0001", "t0002"):
-        record = {"trial_id": trial, "params": {}, "checkpoints": [{"step": 8, "path": f"{trial}/step-8"}]}
+        record = {
+            "trial_id": trial,
+            "kind": "search",
+            "state": "complete",
+            "params": {},
+            "checkpoints": [{"step": 8, "path": f"{trial}/step-8"}],
+        }
         ledger.append("trial_ended", trial=record)
     for name in ("baseline", "t0001", "t0002"):
         (tmp_path / "trials" / name).mkdir(parents=True)
@@ -64,6 +71,20 @@ def test_they_are_scored_once_for_the_winner_and_the_base_model(sweep):
     assert opened(sweep) == [("sealed_opened", "t0001"), ("sealed_scored", "t0001")]
     assert areas_of(sweep, "t0001") == areas_of(sweep, "baseline") == ["home", *AREAS]
     assert areas_of(sweep, "t0002") == ["home"]
+
+
+def test_a_retrained_winner_is_scored_beside_it_at_the_same_fraction_of_the_epoch(sweep):
+    name = "t0001-retrained"
+    points = [{"step": 10, "path": "at-the-fraction"}, {"step": 20, "path": "at-the-end"}]
+    record = {"trial_id": name, "kind": "retrain", "state": "complete", "params": {}, "checkpoints": points}
+    sweep.ledger.append("trial_ended", trial=record)
+    (sweep.config.folder / "trials" / name).mkdir()
+    supervisor = Supervisor()
+    sealed_areas.open_sealed(sweep, supervisor)
+    (works,) = supervisor.works
+    assert works[f"sealed:{name}:{AREAS[0]}"]["trial"] == {"params": {}, "step": 10, "path": "at-the-fraction"}
+    assert areas_of(sweep, name) == AREAS
+    assert [event[1] for event in opened(sweep)] == ["t0001", "t0001"]
 
 
 def test_an_opening_that_was_cut_short_is_finished_and_no_second_one(sweep):

@@ -88,16 +88,16 @@ def test_a_shared_folder_that_cannot_be_written_costs_no_more_than_a_warning(tmp
 
 def test_the_key_changes_with_all_that_the_losses_depend_on(tiny, data, tmp_path):
     model = Path(shutil.copytree(tiny, tmp_path / "model"))
-    key = losses_key(model, data.path, "fp32")
-    assert losses_key(tiny, data.path, "fp32") == key
-    keys = {key, losses_key(model, data.path, "bf16"), losses_key(model, model / "config.json", "fp32")}
+    key = losses_key(model, data.paths[0], "fp32")
+    assert losses_key(tiny, data.paths[0], "fp32") == key
+    keys = {key, losses_key(model, data.paths[0], "bf16"), losses_key(model, model / "config.json", "fp32")}
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
-    keys.add(losses_key(model, data.path, "fp32"))
+    keys.add(losses_key(model, data.paths[0], "fp32"))
     with (model / "model.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x7f")
-    keys.add(losses_key(model, data.path, "fp32"))
+    keys.add(losses_key(model, data.paths[0], "fp32"))
     assert len(keys) == 5
 
 
@@ -119,7 +119,7 @@ def test_a_trial_records_them_beside_its_own_and_trains_to_the_same_bits(base, d
 
 @pytest.fixture
 def lane_state(tiny, base, data, tmp_path):
-    places = {"output_dir": str(tmp_path / "sweep"), "model_path": str(tiny), "tokenized": data.path}
+    places = {"output_dir": str(tmp_path / "sweep"), "model_path": str(tiny), "tokenized": data.paths[0]}
     settings = lane().model_copy(update=places)
     return LaneState(settings=settings, world=SOLO, base=base, data=data, areas={}, scorers={})
 

@@ -22,7 +22,12 @@ def lane_state_in(folder, tiny, data, items=8, remote=None, **training):
     folder.mkdir(exist_ok=True)
     area, settings = tokenized(folder, load_tokenizer(tiny), items, seed=1), lane(**training)
     heldout = settings.heldout.model_copy(update={"answers_at": []})
-    places = {"output_dir": str(folder / "out"), "model_path": str(tiny), "tokenized": data.path, "heldout": heldout}
+    places = {
+        "output_dir": str(folder / "out"),
+        "model_path": str(tiny),
+        "tokenized": data.paths[0],
+        "heldout": heldout,
+    }
     store = LaneStore(WorkingCopy(folder / "out", remote), epoch=1)
     settings = settings.model_copy(update=places)
     return LaneState(settings, SOLO, base(tiny), data, {"sums": area}, {"sums": {}}, store)

@@ -62,6 +62,26 @@ def test_a_paused_trial_frees_its_slot_and_goes_on_in_another_pack(lane_state):
         assert ours["item_nll"] == pytest.approx(theirs["item_nll"], abs=2e-5)
 
 
+def test_a_retrained_winner_learns_the_held_out_items_too_and_is_not_scored_on_them(tiny, samples, tmp_path):
+    lane_state = lane_state_in(tmp_path, tiny, samples(22), checkpoints_at=[0.25, 1.0])
+    area = lane_state.areas["sums"]
+    places = {"tokenized_areas": {"sums": area.paths[0]}}
+    lane_state.settings = lane_state.settings.model_copy(update=places)
+    again = Lease("again")
+    again.work["spec"] |= {"kind": "retrain", "replicate_of": "t1"}
+    again.work["keep_at"] = 0.5
+    serve(lane_state, JobSource(), again)
+    lines = curve(lane_state, "again")
+    assert sorted(name for line in lines for name in line["ids"]) == sorted([*lane_state.data.ids, *area.ids])
+    assert all(line["base_loss"] is None for line in lines)
+    assert (again.ended["state"], again.ended["samples_seen"]) == ("complete", 22 + len(area))
+    assert [(point["step"], point["areas"]) for point in again.ended["checkpoints"]] == [(4, {}), (8, {})]
+    assert {report["kind"] for report in again.reports} == {"progress"}
+    folder = Path(lane_state.settings.output_dir) / "trials" / "again"
+    assert not (folder / "heldout.jsonl").exists() or not (folder / "heldout.jsonl").read_text()
+    assert all((folder / "checkpoints" / f"step-{step}" / "COMPLETE").exists() for step in (4, 8))
+
+
 def test_a_trial_that_cannot_begin_or_fails_leaves_the_others_alone(lane_state):
     folder = Path(lane_state.settings.output_dir) / "trials"
     folder.mkdir(parents=True)
