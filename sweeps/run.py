@@ -32,6 +32,8 @@ from trainables.storage.atomic import write_whole
 from trainables.storage.layout import SWEEP_FILE
 from trainables.storage.object_store import is_url
 
+AUTO = "auto"
+
 # Modules that import Ray are imported where they are used: `--plan` and user errors do without, in a second or two.
 if TYPE_CHECKING:
     from sweeps.driver.context import Sweep
@@ -44,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     console = Console(soft_wrap=not sys.stdout.isatty())
     try:
+        if options.resume == AUTO:
+            options.resume = place_if_begun(options)
         if options.resume:
             return resume_sweep(options, console)
         return start_sweep(options, console)
@@ -71,7 +75,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
-    parser.add_argument("--resume", metavar="DIR", help="continue the interrupted sweep in this folder, or at this URL")
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="continue the interrupted sweep in this folder, or at this URL; auto: that of CONFIG, if it has begun",
+    )
     parser.add_argument(
         "--open-sealed-again", action="store_true", help="score sealed areas a second time; the ledger records it"
     )
@@ -80,9 +88,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     # With --resume no config is needed, and the first override is taken for it.
     if options.resume and options.config and "=" in options.config:
         options.config, options.overrides = None, [options.config, *options.overrides]
-    if not options.config and not options.resume:
+    if not options.config and options.resume in (None, AUTO):
         parser.error("a config is required, or --resume DIR")
     return options
+
+
+def place_if_begun(options: argparse.Namespace) -> str | None:
+    """The folder or URL of the config's sweep, if it has been started before: one command both starts and resumes."""
+    place = load_config(options.config, options.overrides).place
+    return place if SweepStore.of_reader(place).is_taken() else None
 
 
 def start_sweep(options: argparse.Namespace, console: Console) -> int:

@@ -1,7 +1,7 @@
-"""A sweep as a job on a Ray cluster: `python -m sweeps.submit CONFIG [key=value …] --address URL`.
+"""A sweep as a job: `python -m sweeps.submit CONFIG [key=value …] --address URL`, or `--slurm`, or `--kuberay`.
 
-Also `list`, `status ID` and `stop ID`. The driver runs on the cluster's head, so the sweep outlives this machine's
-connection. Requests carry Ray's token; Ray Jobs listens on loopback, reached for instance by `ray dashboard`.
+On a Ray cluster also `list`, `status ID` and `stop ID`. The driver runs on the cluster's head, so the sweep outlives
+this machine's connection. Requests carry Ray's token; Ray Jobs listens on loopback, which `ray dashboard` tunnels to.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
 from sweeps.config.sweep_config import load_config
 from sweeps.submit.job_package import CONFIG_FILE, pack
+from sweeps.submit.kuberay import apply, ray_job
+from sweeps.submit.slurm import Allocation, batch_file, submit_batch
 from trainables.errors import UserError
 from trainables.redaction import redact
 
@@ -33,20 +35,43 @@ STOP_WAIT_SECONDS = 180  # for a stopped job: lanes finish their step, the recor
 AGENT_WAIT_SECONDS = 120.0
 LOOK_EVERY_SECONDS = 1.0
 ACTIONS = ("list", "status", "stop")
+JOB_OPTIONS = (
+    ("nodes", int, "nodes that the job asks for (1)"),
+    ("gpus-per-node", int, "GPUs of each"),
+    ("cpus-per-task", int, "CPUs of each"),
+    ("time", str, "Slurm's time limit: 30, 12:00:00 or 2-00"),
+    ("grace", int, "seconds before it at which the sweep is told to end in order (300)"),
+    ("partition", str, "Slurm's partition"),
+    ("account", str, "Slurm's account"),
+    ("image", str, "container image with Python 3.11, Ray and this project"),
+    ("claim", str, "ReadWriteMany volume claim, mounted at the storage path"),
+    ("namespace", str, "Kubernetes' namespace (default)"),
+)
 EXAMPLE = """example:
   python -m sweeps.submit conf/lora_sweep.yaml search.trials=32 --address http://127.0.0.1:8265
   python -m sweeps.submit list --address http://127.0.0.1:8265
   python -m sweeps.submit stop ID --address http://127.0.0.1:8265
+  python -m sweeps.submit my.yaml storage_path=/shared --slurm --nodes 2 --gpus-per-node 4 --time 8:00:00
+  python -m sweeps.submit my.yaml storage_path=/mnt/shared --kuberay --image IMAGE --claim shared --dry-run
 
 exit codes: those of the sweep; with --no-wait 0 once it is submitted; 2 wrong arguments, or no such cluster or job"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser("python -m sweeps.submit", "Runs a sweep as a job on a Ray cluster.", EXAMPLE)
+    parser = Parser("python -m sweeps.submit", "Runs a sweep as a job of a Ray cluster, Slurm or Kubernetes.", EXAMPLE)
     parser.add_argument("what", metavar="CONFIG", help="a YAML file to submit; or list, status or stop")
     parser.add_argument("rest", nargs="*", metavar="key=value", help="replaces a value of the config; or the job's ID")
-    parser.add_argument("--address", required=True, metavar="URL", help="the cluster's dashboard")
-    parser.add_argument("--no-wait", action="store_true", help="return when the job is submitted")
+    to = parser.add_mutually_exclusive_group(required=True)
+    to.add_argument("--address", metavar="URL", help="the dashboard of a Ray cluster that is up")
+    to.add_argument("--slurm", action="store_true", help="as a Slurm job, requeued until the sweep is finished")
+    to.add_argument("--kuberay", action="store_true", help="as a RayJob of KubeRay")
+    parser.add_argument("--no-wait", action="store_true", help="with --address: return when the job is submitted")
+    parser.add_argument("--dry-run", action="store_true", help="print the batch file or RayJob, and submit nothing")
+    for name, kind, text in JOB_OPTIONS:
+        parser.add_argument(f"--{name}", type=kind, help=text)
+    parser.add_argument(
+        "--sbatch", action="append", default=[], metavar="OPTION", help="another option of sbatch, such as qos=long"
+    )
     given = parser.parse_intermixed_args(arguments)
     if given.what in ("status", "stop") and len(given.rest) != 1:
         parser.error(f"{given.what} needs the ID of one job")
@@ -55,6 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def act(given: argparse.Namespace) -> int:
     """Runs the command line's action; returns the exit code."""
+    if given.slurm:
+        return submit_to_slurm(given)
+    if given.kuberay:
+        return submit_to_kuberay(given)
     if given.what not in ACTIONS:
         return submit(given)
     with connected(given.address) as client:
@@ -81,6 +110,30 @@ def submit(given: argparse.Namespace) -> int:
             job_id = _start(client, config.name, folder)
     print(f"job {job_id}: its files will lie in {config.place} on the cluster", flush=True)
     return DONE if given.no_wait else follow(given.address, job_id)
+
+
+def submit_to_slurm(given: argparse.Namespace) -> int:
+    """Writes the batch file and hands it to Slurm, unless it is only to be shown."""
+    asked = Allocation(
+        nodes=given.nodes or 1,
+        gpus_per_node=given.gpus_per_node,
+        cpus_per_task=given.cpus_per_task,
+        time=given.time,
+        grace=Allocation.grace if given.grace is None else given.grace,
+        partition=given.partition,
+        account=given.account,
+        more=tuple(given.sbatch),
+    )
+    text = batch_file(given.what, given.rest, asked)
+    print(text if given.dry_run else submit_batch(text), end="" if given.dry_run else "\n")
+    return DONE
+
+
+def submit_to_kuberay(given: argparse.Namespace) -> int:
+    """Writes the RayJob and applies it, unless it is only to be shown."""
+    text = ray_job(given.what, given.rest, given)
+    print(text if given.dry_run else apply(text), end="")
+    return DONE
 
 
 def follow(address: str, job_id: str) -> int:

@@ -1,0 +1,121 @@
+"""A sweep as a RayJob of KubeRay: a config map, and the job, which resumes the sweep when it is tried again."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import yaml
+
+from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
+from trainables.errors import UserError
+from trainables.storage.object_store import is_url
+
+CONFIG_MOUNT = "/etc/llm-sweeps"
+RETRIES = 3  # ours: a lost head, or a node pool that was taken away, and not a loop for ever
+
+
+def ray_job(config: str, overrides: list[str], given: argparse.Namespace) -> str:
+    """Writes the two documents as YAML, by the fields of KubeRay's `ray.io/v1`.
+
+    Args:
+        config: The sweep's YAML file.
+        overrides: `key=value` texts.
+        given: `image`, `claim`, `namespace`, `nodes`, `gpus_per_node` and `cpus_per_task` of the command line.
+
+    Raises:
+        UserError, UserErrors: The config is wrong, there is no image, or nothing that all pods share.
+    """
+    sweep = load_config(config, overrides)
+    if not given.image:
+        raise UserError(
+            "--image", "must name an image with Ray and this project", "none", "build one, push it"
+        )
+    if not is_url(sweep.storage_path) and not given.claim:
+        remedy = "name a volume claim of kind ReadWriteMany with --claim, or an object store as storage_path"
+        raise UserError("storage_path", "must be shared by all pods", sweep.storage_path, remedy)
+    name = _dns_name(sweep.name)
+    metadata = {"name": name, "namespace": given.namespace or "default"}
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {**metadata, "name": f"{name}-config"},
+        "data": {"sweep.yaml": dump_config(sweep)},
+    }
+    job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": _job(sweep, name, given)}
+    return yaml.safe_dump_all([config_map, job], sort_keys=False, allow_unicode=True)
+
+
+def apply(text: str) -> str:
+    """Hands the documents to `kubectl apply`; returns what it prints.
+
+    Raises:
+        UserError: There is no kubectl here, or the cluster refuses them.
+    """
+    if shutil.which("kubectl") is None:
+        remedy = "install it, or write the file with --dry-run"
+        raise UserError("--kuberay", "needs kubectl on this machine", "none on the PATH", remedy)
+    done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        remedy = "check its KubeRay and your rights; --dry-run shows the file"
+        raise UserError("--kuberay", "the cluster must accept the job", " ".join(done.stderr.split()), remedy)
+    return done.stdout
+
+
+def _job(sweep: SweepConfig, name: str, given: argparse.Namespace) -> dict[str, Any]:
+    command = f"python -m sweeps.run {CONFIG_MOUNT}/sweep.yaml --resume auto --address auto"
+    return {
+        "entrypoint": command,
+        "submissionMode": "K8sJobMode",
+        "backoffLimit": RETRIES,
+        "shutdownAfterJobFinishes": True,
+        "rayClusterSpec": {
+            "rayVersion": version("ray"),
+            "authOptions": {"mode": "token"},
+            # No lane on the head: a trial that takes its memory would end the driver with it.
+            "headGroupSpec": {
+                "rayStartParams": {"num-cpus": "0"},
+                "template": _pod("ray-head", sweep, name, given, {}),
+            },
+            "workerGroupSpecs": [
+                {
+                    "groupName": "lanes",
+                    "replicas": given.nodes or 1,
+                    "minReplicas": given.nodes or 1,
+                    "maxReplicas": given.nodes or 1,
+                    "rayStartParams": {},
+                    "template": _pod("ray-worker", sweep, name, given, _limits(given)),
+                }
+            ],
+        },
+    }
+
+
+def _pod(container: str, sweep: SweepConfig, name: str, given: argparse.Namespace, limits: dict[str, Any]) -> Any:
+    volumes: list[dict[str, Any]] = [{"name": "config", "configMap": {"name": f"{name}-config"}}]
+    mounts = [{"name": "config", "mountPath": CONFIG_MOUNT}]
+    if given.claim:
+        volumes.append({"name": "shared", "persistentVolumeClaim": {"claimName": given.claim}})
+        mounts.append({"name": "shared", "mountPath": str(sweep.folder.parent)})
+    resources = {"resources": {"limits": limits}} if limits else {}
+    return {
+        "spec": {
+            "containers": [{"name": container, "image": given.image, **resources, "volumeMounts": mounts}],
+            "volumes": volumes,
+        }
+    }
+
+
+def _limits(given: argparse.Namespace) -> dict[str, Any]:
+    asked = {"nvidia.com/gpu": given.gpus_per_node, "cpu": given.cpus_per_task}
+    return {name: number for name, number in asked.items() if number}
+
+
+def _dns_name(name: str) -> str:
+    # Kubernetes takes lower-case letters, digits and dashes; KubeRay adds to the name, so it stays under 47 characters.
+    made = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:40].strip("-")
+    return made or "sweep"

@@ -1,0 +1,138 @@
+"""A sweep as a Slurm job: one batch file that starts, resumes and requeues it until it is finished."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from sweeps.config.sweep_config import load_config
+from trainables.errors import UserError
+from trainables.storage.object_store import is_url
+
+BODY = files("sweeps.submit").joinpath("slurm_job.sh")
+# Slurm's forms of a time limit (sbatch(1), --time).
+DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
+PLAIN = re.compile(r"\d+(?::\d+){0,2}")
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What a job asks of Slurm; None leaves a thing to the cluster's defaults.
+
+    Attributes:
+        nodes: Nodes.
+        gpus_per_node, cpus_per_task: Of each node.
+        time: Time limit in one of Slurm's forms.
+        grace: Seconds before the time limit at which the sweep is told to end in order.
+        partition, account: Slurm's.
+        more: Further options as of `sbatch`, without the dashes in front (`qos=long`).
+    """
+
+    nodes: int = 1
+    gpus_per_node: int | None = None
+    cpus_per_task: int | None = None
+    time: str | None = None
+    grace: int = 300
+    partition: str | None = None
+    account: str | None = None
+    more: tuple[str, ...] = ()
+
+
+def batch_file(config: str, overrides: list[str], asked: Allocation) -> str:
+    """Writes the batch file.
+
+    Args:
+        config: The sweep's YAML file.
+        overrides: `key=value` texts.
+        asked: What is asked of Slurm.
+
+    Raises:
+        UserError, UserErrors: The config is wrong, its folder is not absolute, or the time limit leaves no time.
+    """
+    sweep = load_config(config, overrides)
+    if not is_url(sweep.storage_path) and not Path(sweep.storage_path).is_absolute():
+        remedy = "name a folder that all nodes share, such as /shared/sweeps, or an object store"
+        raise UserError("storage_path", "must be absolute for a Slurm job", sweep.storage_path, remedy)
+    seconds = time_limit_seconds(asked.time) if asked.time else None
+    if seconds is not None and seconds <= asked.grace:
+        remedy = "ask for more time, or set --grace lower"
+        raise UserError("--time", f"must be longer than --grace, {asked.grace} s", asked.time, remedy)
+    arguments = shlex.join([str(Path(config).absolute()), *overrides])
+    # Slurm reads these lines without a shell: a log's name can't be quoted, so it stays in the folder of submission.
+    head = [f"#SBATCH --{option}" for option in _options(sweep.name, asked)]
+    variables = [
+        f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
+        f"PYTHON={shlex.quote(sys.executable)}",
+        f"SWEEP=({arguments})",
+        f"PLACE={shlex.quote(sweep.place)}",
+        f"HISTORY={shlex.quote(sweep.name)}-$SLURM_JOB_ID.jsonl",
+    ]
+    return "\n".join(["#!/bin/bash", *head, *variables]) + "\n" + BODY.read_text(encoding="utf-8")
+
+
+def submit_batch(text: str) -> str:
+    """Hands a batch file to `sbatch`; returns what it prints.
+
+    Raises:
+        UserError: There is no Slurm here, or it refuses the job.
+    """
+    if shutil.which("sbatch") is None:
+        remedy = "run this on a login node, or write the file with --dry-run"
+        raise UserError("--slurm", "needs Slurm's sbatch on this machine", "none on the PATH", remedy)
+    done = subprocess.run(["sbatch"], input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        remedy = "change what is asked for; --dry-run shows the file"
+        raise UserError("--slurm", "Slurm must accept the job", " ".join(done.stderr.split()), remedy)
+    return done.stdout.strip()
+
+
+def time_limit_seconds(text: str) -> int:
+    """Reads a time limit as Slurm does: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
+
+    Raises:
+        UserError: It has none of these forms.
+    """
+    if match := DAYS.fullmatch(text):
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    elif PLAIN.fullmatch(text):
+        plain = [int(part) for part in text.split(":")]  # a single number is minutes
+        days, (hours, minutes, seconds) = 0, plain if len(plain) == 3 else [0, *plain, 0][:3]
+    else:
+        raise UserError("--time", "must be one of Slurm's forms", text, "write for instance 30, 12:00:00 or 2-00")
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def allocations_needed(device_hours: float, asked: Allocation, devices: int) -> int | None:
+    """How many allocations a sweep of so many device-hours takes; None without a time limit.
+
+    Args:
+        device_hours: Forecast of the whole sweep.
+        asked: What is asked of Slurm.
+        devices: GPUs of the allocation that lanes can use.
+    """
+    if asked.time is None:
+        return None
+    # The grace at each end trains nothing; starting Ray and loading the model is not counted.
+    usable = (time_limit_seconds(asked.time) - asked.grace) / 3600 * devices
+    return max(1, -int(-device_hours // usable))
+
+
+def _options(name: str, asked: Allocation) -> Iterator[str]:
+    yield f"job-name={name}"
+    yield f"nodes={asked.nodes}"
+    yield "ntasks-per-node=1"
+    for option in ("gpus_per_node", "cpus_per_task", "time", "partition", "account"):
+        if (value := getattr(asked, option)) is not None:
+            yield f"{option.replace('_', '-')}={value}"
+    yield f"signal=B:USR1@{asked.grace}"
+    yield "requeue"
+    yield "open-mode=append"
+    yield f"output={name}-%j.log"
+    yield from asked.more

@@ -1,0 +1,97 @@
+"""The batch file: what it asks of Slurm, that it is whole, and when a job goes back to the queue."""
+
+import subprocess
+
+import pytest
+
+from sweeps.submit.__main__ import main
+from sweeps.submit.allocations import goes_on
+from sweeps.submit.allocations import main as ended
+from sweeps.submit.slurm import Allocation, allocations_needed, batch_file, time_limit_seconds
+from trainables.errors import UserError
+
+ROOT = __file__.partition("/tests/")[0]
+
+
+def test_a_batch_file_asks_for_what_was_asked_and_is_a_whole_script(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    asked = Allocation(nodes=4, gpus_per_node=8, time="12:00:00", partition="gpu", account="a1", more=("qos=long",))
+    text = batch_file("conf/smoke.yaml", [f"storage_path={tmp_path}/a b", "name=its"], asked)
+    options = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert options[1:] == [
+        "nodes=4", "ntasks-per-node=1", "gpus-per-node=8", "time=12:00:00", "partition=gpu", "account=a1",
+        "signal=B:USR1@300", "requeue", "open-mode=append", "output=its-%j.log", "qos=long",
+    ]  # fmt: skip
+    assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False).stderr == ""
+    head = text.partition("driver=")[0]
+    shown = subprocess.run(
+        ["bash", "-c", f'SLURM_JOB_ID=7\n{head}\nprintf "%s\\n" "${{SWEEP[@]}}" "$PLACE" "$HISTORY"'],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert shown.splitlines() == [
+        f"{ROOT}/conf/smoke.yaml", f"storage_path={tmp_path}/a b", "name=its", f"{tmp_path}/a b/its", "its-7.jsonl",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 1800), ("30:15", 1815), ("12:00:00", 43200), ("2-00", 172800), ("1-2:03", 93780), ("1-2:03:04", 93784)],
+)
+def test_time_limits_are_read_as_slurm_reads_them(text, seconds):
+    assert time_limit_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--time", "5"], "--time: must be longer than --grace, 300 s, got 5; "),
+        (["--time", "soon"], "--time: must be one of Slurm's forms, got soon; "),
+        (["storage_path=here"], "storage_path: must be absolute for a Slurm job, got here; "),
+    ],
+)
+def test_what_cannot_work_is_one_line(monkeypatch, capsys, tmp_path, arguments, line):
+    monkeypatch.chdir(ROOT)
+    overrides = [] if "storage_path=here" in arguments else [f"storage_path={tmp_path}"]
+    assert main(["conf/smoke.yaml", *overrides, "--slurm", "--dry-run", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize(
+    ("marks", "again"),
+    [
+        ([""], True),
+        (["", ""], False),  # nothing was ever trained
+        (["a"], True),
+        (["a", "a"], True),
+        (["a", "a", "a"], False),
+        (["a", "a", "b", "b"], True),
+        (["a", "b", "b", "b"], False),
+    ],
+)
+def test_two_allocations_without_a_new_step_end_the_requeuing(marks, again):
+    assert goes_on(marks) is again
+
+
+def test_the_steps_of_a_folder_are_what_its_curves_hold(tmp_path, capsys):
+    history, curve = tmp_path / "h.jsonl", tmp_path / "trials" / "t1" / "curve.jsonl"
+    assert ended(str(tmp_path), str(history)) == 0
+    curve.parent.mkdir(parents=True)
+    for step in range(3):
+        curve.write_text((curve.read_text() if step else "") + f'{{"step": {step + 1}}}\n')
+        assert ended(str(tmp_path), str(history)) == 0
+    assert ended(str(tmp_path), str(history)) == 0
+    assert ended(str(tmp_path), str(history)) == 1
+    assert "2 allocations must train a step, got none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("hours", "devices", "needed"), [(1.0, 8, 1), (60.0, 8, 1), (64.0, 8, 2), (10.0, 1, 2)])
+def test_how_many_allocations_a_sweep_takes(hours, devices, needed):
+    assert allocations_needed(hours, Allocation(time="8:00:00"), devices) == needed
+
+
+def test_without_a_time_limit_none_is_counted():
+    assert allocations_needed(10.0, Allocation(), 1) is None
+    with pytest.raises(UserError):
+        time_limit_seconds("1-")
