@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.ledger.ledger import Event
-from sweeps.ledger.trial_record import TrialRecord
+from sweeps.ledger.trial_record import Areas, TrialRecord
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import TRIALS_FILE
+from trainables.storage.layout import BASELINE_FILE, TRIALS_FILE
 
 DROPPED = "checkpoints_dropped"  # its `checkpoints` each have `trial_id` and `step`
 PAUSED = "trial_paused"  # its `trial` is the record so far
@@ -36,6 +36,11 @@ def write_trials(folder: Path, ended: Iterable[TrialRecord]) -> None:
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in ended)
     if text or path.exists():
         write_whole(path, text)
+
+
+def write_baseline(folder: Path, areas: Areas) -> None:
+    """Replaces `baseline.json`."""
+    write_whole(folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
