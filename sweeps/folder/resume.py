@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import ValidationError
@@ -67,6 +68,7 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
     _refuse_missing(folder)
+    _refuse_unwritable_name(place_of(folder))
     own, place = folder / SWEEP_FILE, place_of(folder)
     config, written = config_path or own, read_tree(own, [])
     given = read_tree(config, overrides) if config_path or overrides else written
@@ -85,7 +87,7 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
         wrong.append(UserError("name", STAYS, stated, "leave it out: to rename the sweep, rename its folder"))
     remedy = "start a sweep of its own"
     if began and not config_path and not overrides:  # the user has edited the sweep's own file
-        remedy = f"undo the change (python -m sweeps.rebuild {place}), or {remedy}"
+        remedy = f"undo the change (python -m sweeps.rebuild {quote(place)}), or {remedy}"
     wrong += [
         UserError(key, STAYS, f"{new!r} after {old!r}", remedy)
         for key, old, new in differences(_compared(before), _compared(now))
@@ -159,13 +161,20 @@ def _refuse_missing(folder: Path) -> None:
     place = place_of(folder)
     if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
         known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
-        remedy = f"make it anew: python -m sweeps.rebuild {place}" if known else "check the path"
+        remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if known else "check the path"
         got = f"{place} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)
     # Without its ledger a sweep would begin again, and its list of trials be emptied.
     if (folder / TRIALS_FILE).is_file() and not (folder / LEDGER_FILE).is_file():
         rule, got = "must have the ledger of its trials", f"{place} without {LEDGER_FILE}"
         raise UserError("--resume", rule, got, "restore that file, or start a sweep of its own")
+
+
+def _refuse_unwritable_name(place: str) -> None:
+    # The name goes into files in UTF-8 and into lines; a folder's name can be any bytes.
+    if not place.isprintable():
+        shown, remedy = ascii(place), "rename the folder"
+        raise UserError("--resume", "must name a folder of printable characters in UTF-8", shown, remedy)
 
 
 def _configs(events: Iterable[Event]) -> Iterator[dict[str, Any]]:

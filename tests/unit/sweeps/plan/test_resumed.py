@@ -216,6 +216,15 @@ def test_a_folder_may_be_renamed_to_anything(place):
     assert refused(folder, "name=other")[0].startswith("name: must stay")
 
 
+def test_a_folder_whose_name_no_file_can_hold_is_refused_at_once(place):
+    folder = (place / "outputs/small").rename(place / "outputs/a\nb")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert refused(folder) == [
+        f"--resume: must name a folder of printable characters in UTF-8, got {str(folder)!a}; rename the folder"
+    ]
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
 def test_a_ledger_that_is_gone_is_no_fresh_start(place):
     folder = place / "outputs/small"
     (folder / "trials.jsonl").write_text("{}\n")
