@@ -6,6 +6,7 @@ python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address A
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, StorageLostError):
             return EXIT_INTERRUPTED if error.interrupted else EXIT_NO_TRIAL
         return EXIT_USER_ERROR
+    except KeyboardInterrupt as error:  # Ctrl-C twice, or before the sweep has begun
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one would show a traceback from Python's own exit
+        print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except OSError as error:
         if storage_error(error) is None:
             raise
@@ -199,6 +204,9 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
             settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
             with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
                 state = search(sweep, running)
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here

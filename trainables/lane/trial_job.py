@@ -38,6 +38,7 @@ class TrialJob:
             "pause_at" is the fraction of the epoch at which the trial pauses, None or missing for the whole epoch.
         report: Called with the trial's reports.
         should_stop: Asked before every step.
+        interrupted: As for `Hooks`.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class TrialJob:
         work: Work,
         report: Callable[[Report], None],
         should_stop: Callable[[], bool],
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.lane_state, self.report = lane_state, report
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
-        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption)
+        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption, interrupted)
         self.trial_run = TrialRun(
             lane_state.data,
             self.spec,
