@@ -17,7 +17,7 @@ from sweeps.config.sweep_config import SweepConfig, dump_config
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.resume import validated
-from sweeps.ledger.history import ended_trials, last, write_baseline, write_trials
+from sweeps.ledger.history import ended_trials, last, trial_lines, write_baseline, write_trials
 from sweeps.ledger.ledger import Event, Ledger
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
@@ -55,7 +55,7 @@ def rebuild(folder: Path) -> list[str]:
         config = config_of(folder, events)
         ended = ended_trials(events)
         write_whole(folder / SWEEP_FILE, dump_config(config))
-        write_trials(folder, ended)
+        write_trials(folder, trial_lines(events))
         lines = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
         baseline = last(events, "baseline")
         if baseline:
