@@ -6,6 +6,7 @@ python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address A
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +14,22 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
 from sweeps.driver.storage_errors import StorageLostError, reported_in_one_line, storage_error
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
+from sweeps.folder.origin import Origin, completed
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
 from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
-from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
+from sweeps.plan.plan import Plan, make_plan
+from sweeps.plan.resumed import lost_sets, restored, unchanged
 from sweeps.plan.screen import print_plan
 from trainables.errors import UserError, UserErrors
-from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import SWEEP_FILE
@@ -57,6 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, StorageLostError):
             return EXIT_INTERRUPTED if error.interrupted else EXIT_NO_TRIAL
         return EXIT_USER_ERROR
+    except KeyboardInterrupt as error:  # Ctrl-C twice, or before the sweep has begun
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one would show a traceback from Python's own exit
+        print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except OSError as error:
         if storage_error(error) is None:
             raise
@@ -82,6 +89,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--open-sealed-again", action="store_true", help="score sealed areas a second time; the ledger records it"
+    )
+    parser.add_argument(
+        "--other-versions", action="store_true", help="resume with other releases of torch, transformers or peft"
     )
     parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
     options = parser.parse_intermixed_args(arguments)
@@ -117,21 +127,27 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
 
 def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     """Continues an interrupted sweep: ended trials stay, unfinished ones are trained first."""
-    from sweeps.folder.resume import resumed_config
-
     before = SweepStore.of_reader(options.resume)
     before.fetch_top_files()
-    config = resumed_config(before.folder, options.config, options.overrides)
+    config, plan, began = unchanged(
+        before.folder, options.config, options.overrides, other_versions=options.other_versions
+    )
     webhook.address(config.notify)
-    plan = Plan.read(before.folder)
-    if not Path(plan.model_path).is_dir():  # resumed on another machine
-        plan.model_path = str(resolve_model(config.model, MODELS_CACHE))
     print_plan(config, plan, console)
-    return EXIT_DONE if options.plan else run_sweep(config, plan, None, options, console)
+    if not options.plan:
+        return run_sweep(config, plan, None, options, console, began)
+    if not before.remote and (lost := lost_sets(config, before.folder, plan, began)):
+        console.print(f"the tokenized data of {', '.join(lost)} is gone or damaged: the sweep makes it anew")
+    return EXIT_DONE
 
 
 def run_sweep(
-    config: SweepConfig, plan: Plan, draft: Path | None, options: argparse.Namespace, console: Console
+    config: SweepConfig,
+    plan: Plan,
+    draft: Path | None,
+    options: argparse.Namespace,
+    console: Console,
+    began: Origin | None = None,
 ) -> int:
     """Holds the sweep's locks and the Ray cluster while the sweep runs, then ranks its trials.
 
@@ -141,6 +157,7 @@ def run_sweep(
         draft: The folder to claim for a new sweep; None for a resumed one.
         options: The command line: `address` and `open_sealed_again` are read.
         console: Where to print.
+        began: What a resumed sweep began with.
 
     Returns:
         The command's exit code.
@@ -148,6 +165,7 @@ def run_sweep(
     from sweeps.driver.recovery import open_sweep
     from sweeps.lanes import cluster
 
+    config, began = with_absolute_paths(config), began or {}
     store, home = SweepStore.of_driver(config.place), draft or config.folder
     home.mkdir(parents=True, exist_ok=True)
     with (
@@ -155,11 +173,10 @@ def run_sweep(
         one_driver_in_store(store.remote),
         Interrupt() as interrupt,
         reported_in_one_line(config.folder, interrupt),
+        restored(config, plan, None if draft else store, began, console),
         cluster.connected(options.address),
     ):
         interrupt.arm()  # again: Ray has replaced the handlers
-        if draft is None:
-            store.fetch_all()  # under the lock, so that no other driver still writes
         joined = options.address is not None  # nodes may join such a cluster; a local one stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
@@ -168,7 +185,7 @@ def run_sweep(
         if draft:
             claim_folder(draft, store)
         sweep = open_sweep(config, plan, store, lane_plan.devices, interrupt, console)
-        sweep = replace(sweep, open_sealed_again=options.open_sealed_again)
+        sweep = replace(sweep, open_sealed_again=options.open_sealed_again, began=began)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
         store.publish_top_files()
     return finish(config, store, state, sweep.budget.spent_hours(), console)
@@ -192,14 +209,18 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
 
     config, plan, ledger = sweep.config, sweep.plan, sweep.ledger
     state, identity = "failed", identify(config, ledger)
-    with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
-        started = {**identity, "config": config.model_dump(mode="json"), "resumed": resumed}
+    origin = completed(sweep.began, config, plan.model_path)
+    with Manifest.opened(config, plan.model_path, cluster.hardware(), identity, origin, resumed=resumed) as manifest:
+        started = {**identity, "origin": origin, "config": config.model_dump(mode="json"), "resumed": resumed}
         ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
         sweep.store.publish_top_files()
         try:
             settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
             with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
                 state = search(sweep, running)
+        except KeyboardInterrupt:
+            state = "interrupted"
+            raise
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here

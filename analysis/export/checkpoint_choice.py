@@ -11,14 +11,13 @@ from typing import Any
 
 from analysis.cli import NoWinnerError, nearest
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
-from analysis.records.locate import DamagedError, fetch_checkpoint, place_of
+from analysis.records.locate import DamagedError, fetch_checkpoint
 from analysis.records.sweep import Sweep
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
-from trainables.models.pretrained import resolve_model
+from trainables.models.pretrained import resolve_again
 from trainables.storage.checksums import sha256_of
 from trainables.storage.layout import MANIFEST_FILE
-from trainables.storage.object_store import is_url
 
 
 @dataclass(frozen=True)
@@ -119,22 +118,24 @@ def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:
 
 
 def base_model(sweep: Sweep) -> BaseModel:
-    """Reads the base model from the sweep's manifest.
+    """Finds the base model as a resumed sweep does: where the manifest says that it was, else by its name.
 
     Raises:
-        UserError: The manifest can't be read, or the folder is gone.
+        UserError: The manifest can't be read, or the model is nowhere.
     """
     path, section = sweep.folder / MANIFEST_FILE, sweep.config.get("model") or {}
     try:
         folder = Path(json.loads(path.read_text(encoding="utf-8"))["model_path"]).absolute()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(str(path), "must name the base model's folder", repr(error), "restore the file") from error
-    if not (folder / "config.json").is_file() and is_url(place_of(sweep.folder)):  # the sweep ran on another machine
-        folder = resolve_model(ModelConfig.model_validate(section), Path(".cache") / "models")
-    if not (folder / "config.json").is_file():
+    name, trust = str(section.get("name") or folder), section.get("trust_remote_code") is True
+    model = ModelConfig(name=name, revision=section.get("revision"), trust_remote_code=trust)
+    try:
+        folder = resolve_again(model, folder, Path(".cache") / "models")
+    except UserError as error:
         remedy = "restore it, or export from the folder in which the sweep was started"
-        raise UserError(f"{path} model_path", "must be the base model's folder", f"no model at {folder}", remedy)
-    name, trust = str(section.get("name", "")), section.get("trust_remote_code") is True
+        got = f"no model at {folder} ({error.rule}, got {error.got})"
+        raise UserError(f"{path} model_path", "must be the base model's folder", got, remedy) from None
     if folder.parent.name == "snapshots" and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         # The hub's cache holds each commit in snapshots/COMMIT: the export pins the one that was trained on.
         return BaseModel(folder, name, folder.name, trust)
@@ -142,14 +143,16 @@ def base_model(sweep: Sweep) -> BaseModel:
 
 
 def check_base(sweep: Sweep, base: BaseModel) -> None:
-    """Checks the base model's weights against the manifest's hashes, if it has them.
+    """Checks the base model's weights, config and tokenizer against the manifest's hashes, if it has them.
 
     Raises:
         UserError: They differ.
     """
     # A merge into another base would pass every comparison with the model loaded from that base, and still be wrong.
-    written = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8")).get("model_sha256") or {}
+    manifest = json.loads((sweep.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    written = {**(manifest.get("model_sha256") or {}), **(manifest.get("model_files_sha256") or {})}
     for name, expected in written.items():
-        if sha256_of(base.folder / name) != expected:
+        file = base.folder / name
+        if not file.is_file() or sha256_of(file) != expected:
             got = f"another sha256 for {name} than the sweep's manifest.json"
             raise UserError(str(base.folder), "must be the base model of the sweep", got, "restore that model")

@@ -7,6 +7,7 @@ import copy
 import yaml
 
 from analysis.export.checkpoint_choice import Chosen
+from analysis.records.lineage import plain_name
 from analysis.records.sweep import Sweep
 
 REPRODUCE_FILE = "reproduce.yaml"
@@ -19,7 +20,7 @@ def reproducing_config(sweep: Sweep, chosen: Chosen) -> str:
     # What was searched and isn't among the trial's params did nothing in it.
     space = {name: value for name, value in (section or {}).items() if not isinstance(value, dict)}
     config |= {
-        "name": f"{sweep.name}-{chosen.trial_id}",
+        "name": f"{plain_name(sweep.name)}-{chosen.trial_id}",
         "space": {**space, **row["params"]},
         "search": {"trials": 1, "sampler": "random", "seed_points": []},
         "confirm": {"budget": 0},

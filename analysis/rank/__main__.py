@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
 from analysis.output.leaderboard_csv import as_csv
 from analysis.output.leaderboard_table import print_board
-from analysis.rank.leaderboard import as_json, write_leaderboard
+from analysis.rank.leaderboard import as_json, save_leaderboard, whole_leaderboard
 from analysis.records.locate import opened
 
 EXAMPLE = """example:
@@ -17,6 +18,9 @@ EXAMPLE = """example:
   python -m analysis.rank outputs/demo --csv    # a line a trial, for a spreadsheet
 
 exit codes: 0 done, 2 wrong arguments or files, 3 no complete trial with held-out scores"""
+
+
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> int:
         with opened(given.folder) as folder:
-            board = write_leaderboard(folder)
+            board = whole_leaderboard(folder)
+            try:
+                save_leaderboard(folder, board)
+            except OSError as error:
+                if error.errno not in READ_ONLY:
+                    raise
+                print(f"note: {error.filename} is not written: {error.strerror}", file=sys.stderr)
         if given.json or given.csv:
             sys.stdout.write(as_json(board) if given.json else as_csv(board))
             sys.stdout.flush()

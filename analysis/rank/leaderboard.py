@@ -85,17 +85,28 @@ def write_leaderboard(folder: str | Path) -> Leaderboard:
     """Ranks a sweep and writes `leaderboard.json` into its folder, atomically.
 
     Returns:
-        As `leaderboard`, and `suspects`: the most suspect training samples, or why there are none.
+        As `whole_leaderboard`.
 
     Raises:
         UserError: As `leaderboard`.
         OSError: The file can't be written.
     """
+    board = whole_leaderboard(folder)
+    save_leaderboard(folder, board)
+    return board
+
+
+def save_leaderboard(folder: str | Path, board: Leaderboard) -> None:
+    """Writes `leaderboard.json` into a sweep's folder, atomically; raises OSError where it can't be written."""
+    write_whole(Path(folder) / LEADERBOARD_FILE, as_json(board))
+
+
+def whole_leaderboard(folder: str | Path) -> Leaderboard:
+    """As `leaderboard`, and `suspects`: the most suspect training samples, or why there are none."""
     found, reason = suspects_or_reason(folder, LISTED)
     listed = [{"id": one.found.id, "kind": one.found.kind, "excess_nats": one.found.excess_nats} for one in found]
     board = leaderboard(folder)
     board["suspects"] = {"samples": listed, "unknown_because": reason}
-    write_whole(Path(folder) / LEADERBOARD_FILE, as_json(board))
     return board
 
 

@@ -22,6 +22,7 @@ LINK = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)@(?P<id>[0-9a-f]{12})")
 MOVED = ("name", "parent", "storage_path", "search.warm_start", "search.seed_points", "space.beyond_recommended")
 
 SHOWN_CHANGES = 4
+NAME_LENGTH = 80  # a config takes 100 characters
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ def named_parent(text: str) -> dict[str, Any]:
 def link_to(folder: Path, name: str) -> str:
     """The value of `parent` that names this sweep: `NAME@ID`, or its folder where it has no id."""
     own = sweep_id(folder)
-    return f"{name}@{own}" if own else place_of(folder)
+    return f"{plain_name(name)}@{own}" if own else full_place(place_of(folder))
+
+
+def plain_name(name: str) -> str:
+    """A sweep's name by the rules for new sweeps' names, with room for a suffix: folders can be renamed to anything."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-")[:NAME_LENGTH] or "sweep"
 
 
 def full_place(place: str) -> str:

@@ -152,7 +152,7 @@ def read_sweep(folder: str | Path) -> Sweep:
     trials: dict[str, Trial] = {}
     for number, record in lines:
         trial = _trial(record, f"{folder / 'trials.jsonl'} line {number}")
-        if trial.trial_id in trials:
+        if trial.trial_id in trials and trials[trial.trial_id].state != "failed":  # which a resume trains again
             notes.append(f"trials.jsonl holds trial {trial.trial_id} more than once; its last line counts")
         trials[trial.trial_id] = trial
     return Sweep(

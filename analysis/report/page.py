@@ -50,13 +50,19 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
 )
 
 
-def write_report(folder: str | Path, board: Leaderboard | None = None) -> Path:
-    """Writes `report.html` into a sweep's folder and returns its path; a running sweep gives what there is.
+def write_report(folder: str | Path, board: Leaderboard | None = None, to: str | Path | None = None) -> Path:
+    """Writes a sweep's page and returns its path; a running sweep gives what there is.
+
+    Args:
+        folder: The sweep's folder.
+        board: Its leaderboard; None to rank it now.
+        to: The file to write; None for `report.html` in the sweep's folder.
 
     Raises:
         UserError: The folder is missing or isn't a sweep's, or a file in it can't be read.
+        OSError: The page can't be written.
     """
-    page = Path(folder) / REPORT_FILE
+    page = Path(to) if to else Path(folder) / REPORT_FILE
     write_whole(page, render(read_material(folder, board)))
     return page
 

@@ -15,7 +15,7 @@ import yaml
 from analysis.output.leaderboard import Leaderboard
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
-from analysis.records.lineage import link_to
+from analysis.records.lineage import full_place, link_to, plain_name
 from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.seed_variance import STATED_DF
@@ -54,6 +54,7 @@ def suggest(folder: str | Path) -> str:
 
 def next_name(name: str) -> str:
     """Raises the trailing number of a name: `demo`, `demo-2`, `demo-3`."""
+    name = plain_name(name)
     found = re.fullmatch(r"(.+)-(\d+)", name)
     return f"{found[1]}-{int(found[2]) + 1}" if found else f"{name}-2"
 
@@ -62,7 +63,7 @@ def _lineage(sweep: Sweep) -> dict[str, tuple[Any, str]]:
     return {
         "name": (next_name(sweep.name), "a sweep never writes into another's folder"),
         "parent": (link_to(sweep.folder, sweep.name), f"links this sweep to {sweep.name}"),
-        "search.warm_start": ([place_of(sweep.folder)], f"the sampler learns from {sweep.name}"),
+        "search.warm_start": ([full_place(place_of(sweep.folder))], f"the sampler learns from {sweep.name}"),
     }
 
 

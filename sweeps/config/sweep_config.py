@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from trainables.storage.object_store import check_url, is_url
 from trainables.storage.working_copy import DRIVER, copy_folder
 
 NO_CREDENTIAL = "must hold no credential: the config is written to many places"
+ANY_NAME = "renamed"  # stands in for a folder's name while the rest of its config is validated
 KEEP_APART = "log in with the tool's own command, or set its environment variable"
 
 
@@ -139,6 +141,12 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepCo
     return config
 
 
+def load_written(path: str | Path, name: str, overrides: list[str]) -> SweepConfig:
+    """Reads a config that a sweep wrote, under the present name of its folder, which may break the rules for names."""
+    # A folder can be renamed to anything, and a sweep must be able to read what it wrote there.
+    return load_config(path, [*overrides, f"name={ANY_NAME}"]).model_copy(update={"name": name})
+
+
 def read_tree(path: str | Path, overrides: list[str]) -> dict[str, Any]:
     """Reads a YAML file as plain values, with overrides applied and interpolations resolved."""
     bad = [item for item in overrides if "=" not in item]
@@ -171,7 +179,16 @@ def _spell_out(loaded: DictConfig) -> None:
 
 def dump_config(config: SweepConfig) -> str:
     """Returns the resolved config as YAML; loading it gives an equal config."""
-    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump()), sort_keys=False)
+    return OmegaConf.to_yaml(OmegaConf.create(_literal(config.model_dump())), sort_keys=False)
+
+
+def _literal(value: Any) -> Any:
+    # In a text that the config has resolved, `${` is no interpolation any more.
+    if isinstance(value, dict):
+        return {key: _literal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_literal(part) for part in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def check_across(config: SweepConfig) -> list[UserError]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.budget import Budget
 from sweeps.driver.interrupt import Interrupt
+from sweeps.folder.origin import Origin
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.history import Past
 from sweeps.ledger.ledger import Ledger
@@ -33,6 +34,7 @@ class Sweep:
         console: Where to print.
         store: The sweep's files.
         open_sealed_again: Sealed areas may be opened a second time.
+        began: What a resumed sweep began with; nothing of a new one.
         stopped: Trials that the pruner has stopped; shared by the pruner, the recorder and the search.
     """
 
@@ -45,6 +47,7 @@ class Sweep:
     console: Console
     store: SweepStore
     open_sealed_again: bool = False
+    began: Origin = field(default_factory=dict)
     stopped: StoppedTrials = field(default_factory=StoppedTrials)
 
 

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM as a flag, so that the sweep can free its lanes and close its ledger (exit code 130)."""
+"""Ctrl-C, SIGTERM and SIGHUP as a flag, so that the sweep can free its lanes and close its ledger (exit code 130)."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from types import FrameType
@@ -9,7 +10,7 @@ from typing import Any
 
 
 class Interrupt:
-    """While entered, sets a flag on the first signal and raises KeyboardInterrupt on the second."""
+    """While entered, sets a flag on the first signal and raises KeyboardInterrupt on the second Ctrl-C or SIGTERM."""
 
     def __init__(self) -> None:
         self._flag = threading.Event()
@@ -19,7 +20,9 @@ class Interrupt:
         return self._flag.is_set()
 
     def __enter__(self) -> Interrupt:
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        if self._before[signal.SIGHUP] is signal.SIG_IGN:  # started by nohup: it is to outlive its terminal
+            del self._before[signal.SIGHUP]
         self.arm()
         return self
 
@@ -34,7 +37,10 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._flag.is_set():
+        # A terminal that closes sends SIGHUP twice: the system to its programs, and the shell to its jobs.
+        if self._flag.is_set() and number != signal.SIGHUP:
             raise KeyboardInterrupt
-        self._flag.set()
-        print("\ninterrupted: stopping the trials; once more to end at once", flush=True)
+        if not self._flag.is_set():
+            self._flag.set()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print("\ninterrupted: stopping the trials; once more to end at once", flush=True)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.context import Sweep
 from sweeps.lanes.lanes import Lanes
-from sweeps.ledger.history import PAUSED, ended_trials, write_trials
+from sweeps.ledger.history import PAUSED, trial_lines, write_trials
 from sweeps.ledger.ledger import append_line
 from sweeps.ledger.trial_record import State, TrialRecord
 from trainables.diagnostics.finding import Finding
@@ -69,7 +69,7 @@ class Recorder(threading.Thread):
         self.check()
         self.collect()
         # Lines were appended with the checkpoints kept at that time; now each says which are kept at the end.
-        write_trials(self.sweep.store.folder, ended_trials(self.sweep.ledger.read()[0]))
+        write_trials(self.sweep.store.folder, trial_lines(self.sweep.ledger.read()[0]))
 
     def collect(self, wait_seconds: float = 0.0) -> None:
         """Records what has ended since the last call, or waits up to so long for something to end."""
@@ -127,7 +127,8 @@ class Recorder(threading.Thread):
 
     def _end_one(self, record: TrialRecord) -> None:
         trial_id = record["trial_id"]
-        record = self.cleaner.judge(record)
+        attempt = 1 + self.sweep.past.failed.get(trial_id, 0)
+        record = self.cleaner.judge({**record, "attempt": attempt})
         self.sweep.store.fetch_trial(trial_id)
         self.sweep.ledger.append("trial_ended", trial=record, device_hours=self.sweep.budget.spent_hours())
         line = json.dumps(record, ensure_ascii=False) + "\n"

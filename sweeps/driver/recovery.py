@@ -10,7 +10,7 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.interrupt import Interrupt
 from sweeps.folder.cleanup import remove_leftovers
 from sweeps.folder.sweep_store import SweepStore
-from sweeps.ledger.history import Past, last, past_of, write_trials
+from sweeps.ledger.history import Past, last, past_of, trial_lines, write_baseline, write_trials
 from sweeps.ledger.ledger import Ledger
 from sweeps.plan.plan import Plan
 from sweeps.search.study import rebuild_study
@@ -43,7 +43,7 @@ def open_sweep(
 
 
 def recover(config: SweepConfig, store: SweepStore, ledger: Ledger, console: Console) -> Past:
-    """Rewrites `trials.jsonl` and the study from the ledger, and returns what earlier starts have done.
+    """Rewrites `baseline.json`, `trials.jsonl` and the study from the ledger; returns what earlier starts have done.
 
     Args:
         config: The sweep.
@@ -57,7 +57,8 @@ def recover(config: SweepConfig, store: SweepStore, ledger: Ledger, console: Con
     past = past_of(events)
     remove_leftovers(store, [record["trial_id"] for record in past.ended])
     # A driver killed while it recorded a trial's end leaves a trial that only the ledger knows.
-    write_trials(config.folder, past.ended)
-    if last(events, "baseline"):  # without the base model's objective no study can be built
+    write_trials(config.folder, trial_lines(events))
+    if scored := last(events, "baseline"):  # without the base model's objective no study can be built
+        write_baseline(config.folder, scored["areas"])
         rebuild_study(config, events)
     return past

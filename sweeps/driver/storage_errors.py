@@ -6,9 +6,11 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from sweeps.driver.interrupt import Interrupt
 from trainables.errors import DISK_FULL, UserError, os_error
+from trainables.storage.layout import SWEEP_FILE
 from trainables.storage.working_copy import place_of
 
 LOST = (errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, *DISK_FULL)
@@ -27,7 +29,7 @@ class StorageLostError(UserError):
 
 @contextmanager
 def reported_in_one_line(folder: Path, interrupt: Interrupt) -> Iterator[None]:
-    """Turn a storage error of the block into a `StorageLostError`.
+    """Turn a storage error of the block into a `StorageLostError`; say with a KeyboardInterrupt how to go on.
 
     Args:
         folder: The sweep's folder.
@@ -36,14 +38,17 @@ def reported_in_one_line(folder: Path, interrupt: Interrupt) -> Iterator[None]:
     Raises:
         StorageLostError: The block failed by an error of the storage.
     """
+    resume = f"python -m sweeps.run --resume {quote(place_of(folder))}"
     try:
         yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"continue it: {resume}" if (folder / SWEEP_FILE).is_file() else "") from None
     except Exception as error:
         found = storage_error(error)
         if found is None:
             raise
         action = "free space" if found.errno in DISK_FULL else "see to it"
-        remedy = f"{action}, then continue: python -m sweeps.run --resume {place_of(folder)}"
+        remedy = f"{action}, then continue: {resume}"
         lost = StorageLostError(str(found.filename or folder), "must be writable", found.strerror, remedy)
         lost.interrupted = interrupt.is_set()
         raise lost from error

@@ -1,12 +1,8 @@
-"""The manifest: versions, hashes and hardware, for repeating a sweep or trusting it."""
+"""The manifest: everything needed for repeating a sweep or trusting it."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.folder.origin import Origin, completed, git_commit, machine, manifest_of, versions
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
-from trainables.storage.checksums import sha256_of
 from trainables.storage.layout import MANIFEST_FILE
-
-PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
 
 
 class Manifest:
@@ -37,13 +31,32 @@ class Manifest:
     @classmethod
     @contextmanager
     def opened(
-        cls, config: SweepConfig, model_path: str, hardware: dict[str, Any], identity: dict[str, Any]
+        cls,
+        config: SweepConfig,
+        model_path: str,
+        hardware: dict[str, Any],
+        identity: dict[str, Any],
+        origin: Origin,
+        *,
+        resumed: bool,
     ) -> Iterator[Manifest]:
-        """Writes the manifest, and again with the sweep's end when the block ends."""
-        manifest = cls(config.folder, {**identity, **describe(config, model_path, hardware)})
+        """Writes the manifest, and again with the sweep's end when the block ends.
+
+        Of a resumed sweep it keeps what the first start wrote: `later_starts` has what is new since.
+        """
+        fields = {**identity, **describe(config, model_path, hardware, origin)}
+        first = manifest_of(config.folder) if resumed else {}
+        if first.get("started"):
+            this = {"started": fields["started"], "versions": versions(), "git_commit": _commit()}
+            later = [*first.get("later_starts", []), {**this, "hardware": fields["hardware"]}]
+            fields |= {"started": first["started"], "hardware": first.get("hardware"), "later_starts": later}
+        manifest = cls(config.folder, fields)
         manifest.write(ended=None)
         try:
             yield manifest
+        except KeyboardInterrupt:  # the second Ctrl-C
+            manifest.state = "interrupted"
+            raise
         except BaseException:
             manifest.state = "failed"
             raise
@@ -55,21 +68,25 @@ class Manifest:
         write_whole(self.folder / MANIFEST_FILE, text + "\n")
 
 
-def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> dict[str, Any]:
-    """Collects start, versions, commit, hashes, seed and hardware."""
-    files = {"train": config.data.train, **{name: area.path for name, area in config.heldout.areas.items()}}
+def describe(
+    config: SweepConfig, model_path: str, hardware: dict[str, Any], origin: Origin | None = None
+) -> dict[str, Any]:
+    """Collects start, versions, commit, hashes, seed and hardware; `origin` has what the sweep began with."""
+    origin = completed(origin or {}, config, model_path)
     return {
         "started": _now(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "git_commit": git_commit(Path(__file__).parent),
+        "versions": origin["versions"],
+        "git_commit": origin["git_commit"],
         "model": config.model.name,
         "model_path": model_path,
-        "model_sha256": {path.name: sha256_of(path) for path in sorted(Path(model_path).glob("*.safetensors"))},
+        "model_sha256": origin["model_sha256"],
+        "model_files_sha256": origin["model_files_sha256"],
         "trust_remote_code": config.model.trust_remote_code,
-        "data_sha256": {name: sha256_of(Path(path)) for name, path in files.items() if Path(path).is_file()},
+        "data_sha256": origin["data_sha256"],
+        "tokenized_sha256": origin["tokenized_sha256"],
         "seed": config.seed,
         "beyond_recommended": config.space.beyond_recommended,
-        "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), **hardware},
+        "hardware": {**machine(), **hardware},
     }
 
 
@@ -78,25 +95,8 @@ def precisions(ledger: Ledger) -> list[str]:
     return sorted({p for trial in ended_trials(ledger.read()[0]) if (p := trial.get("precision"))})
 
 
-def git_commit(folder: Path) -> str | None:
-    """Returns the code's commit, with `+changes` where files differ from it; None outside a git checkout."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(folder, "status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _commit() -> str | None:
+    return git_commit(Path(__file__).parent)
 
 
 def _now() -> str:

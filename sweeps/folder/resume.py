@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from pydantic import ValidationError
+
 from sweeps.config.differences import differences
-from sweeps.config.sweep_config import SweepConfig, load_config, read_tree
+from sweeps.config.paths import with_absolute_paths
+from sweeps.config.sweep_config import ANY_NAME, SweepConfig, load_written, read_tree
+from sweeps.ledger.ledger import Event, Ledger
 from trainables.errors import UserError, UserErrors
-from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
+from trainables.redaction import redact, redact_all
+from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE, TRIALS_FILE
 from trainables.storage.working_copy import parent_and_name, place_of
 
-# Where a sweep runs and what it may cost. Anything else would make its trials incomparable.
-MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
+# Keys that may change, with the keys below them, and how. Anything else would make the sweep's trials incomparable.
+# docs/howto/resume.md has the same table.
+MAY_CHANGE = {
+    "search.trials": "upwards",
+    "budget": "as you like",
+    "resources": "as you like, `workers_per_lane` aside: it is a factor of the batch",
+    "heldout.batch_tokens": "as you like",
+    "heldout.answer_batch_size": "as you like",
+    "objective.statement": "as you like",
+    "objective.when_enough": "as you like",
+    "space.beyond_recommended": "as you like",
+    "wandb": "as you like",
+    "notify": "as you like",
+    "storage_path": "the folder may be moved: where it lies counts",
+    "name": "the folder may be renamed: its name counts",
+    "model.name": "to another place, or another name, of the same files",
+    "model.revision": "to another name of the same files",
+    "data.train": "to another place of the same file",
+    "heldout.areas.*.path": "to another place of the same file",
+}
+MUST_STAY = ("resources.workers_per_lane",)  # though it is below one of those
+
 # Keys whose default has changed, and what a sweep did that lacks them.
 BEFORE = {
     "search.trials": 16,
@@ -21,10 +50,14 @@ BEFORE = {
     "confirm.budget": 0,
     "confirm.looks": "every_round",
 }
+STAYS = "must stay as it was in a resumed sweep"
 
 
 def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) -> SweepConfig:
     """Loads an interrupted sweep's config, with the changes that the user makes now.
+
+    It is compared with the config of the sweep's first start in the ledger, not with `sweep.yaml`, which may have been
+    edited. Whether changed paths name the same files is left to `sweeps.folder.origin.changed_files`.
 
     Args:
         folder: The sweep's folder, or a copy of its files in a store.
@@ -34,32 +67,118 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     Raises:
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
-    own = folder / SWEEP_FILE
-    if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
-        known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
-        remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
-        got = f"{place_of(folder)} without {', '.join(missing)}"
-        raise UserError("--resume", "must name the folder of a sweep", got, remedy)
-    before = load_config(own, _as_before(own, own))
-    now = load_config(config_path or own, [*_as_before(own, config_path or own), *overrides])
-    wrong = [
-        UserError(key, "must stay as it was in a resumed sweep", f"{new!r} after {old!r}", "start a sweep of its own")
-        for key, old, new in differences(before.model_dump(), now.model_dump())
-        if not f"{key}.".startswith(tuple(f"{allowed}." for allowed in MAY_CHANGE))
-        and not (key == "search.trials" and new > old)
+    _refuse_missing(folder)
+    _refuse_unwritable_name(place_of(folder))
+    own, place = folder / SWEEP_FILE, place_of(folder)
+    config, written = config_path or own, read_tree(own, [])
+    given = read_tree(config, overrides) if config_path or overrides else written
+    parent, name = parent_and_name(place)
+    events, _ = Ledger(folder).read()
+    began = first_config(events, folder)
+    before = began or load_written(own, name, as_before(written, written))
+    now = load_written(config, name, [*as_before(began.model_dump() if began else written, given), *overrides])
+    wrong = []
+    if (stated := given.get("name")) not in {
+        name,
+        before.name,
+        written.get("name"),
+        *(tree.get("name") for tree in _configs(events)),
+    }:
+        wrong.append(UserError("name", STAYS, stated, "leave it out: to rename the sweep, rename its folder"))
+    remedy = "start a sweep of its own"
+    if began and not config_path and not overrides:  # the user has edited the sweep's own file
+        remedy = f"undo the change (python -m sweeps.rebuild {quote(place)}), or {remedy}"
+    wrong += [
+        UserError(key, STAYS, f"{new!r} after {old!r}", remedy)
+        for key, old, new in differences(_compared(before), _compared(now))
+        if not may_change(key)
     ]
+    most = max([_value(tree, "search.trials") or 0 for tree in _configs(events)], default=before.search.trials)
+    if now.search.trials < most:
+        wrong.append(UserError("search.trials", STAYS, f"{now.search.trials} after {most}", f"give {most} or more"))
     if wrong:
         raise UserErrors(wrong)
-    # The folder may have been moved since its config was written.
-    parent, name = parent_and_name(place_of(folder))
-    return now.model_copy(update={"name": name, "storage_path": parent})
+    return with_absolute_paths(now.model_copy(update={"storage_path": parent}))
 
 
-def _as_before(own: Path, config: str | Path) -> list[str]:
-    """Overrides for `config` that keep what the sweep of `own` did, where `config` lacks a key of `BEFORE`."""
-    trees = read_tree(own, []), read_tree(config, [])
-    stated = ((key, before, *(_value(tree, key) for tree in trees)) for key, before in BEFORE.items())
-    return [f"{key}={before if mine is None else mine}" for key, before, mine, theirs in stated if theirs is None]
+def _compared(config: SweepConfig) -> dict[str, Any]:
+    # The ledger hides texts that look like a credential.
+    return dict(redact_all(with_absolute_paths(config).model_dump()))
+
+
+def may_change(key: str) -> bool:
+    """Whether a resumed sweep's config may have another value at this dotted key."""
+    below = any(re.match(re.escape(entry).replace(r"\*", r".+") + r"(\.|$)", key) for entry in MAY_CHANGE)
+    return below and not f"{key}.".startswith(tuple(f"{entry}." for entry in MUST_STAY))
+
+
+def first_config(events: Iterable[Event], folder: Path) -> SweepConfig | None:
+    """The config of the sweep's first start, by its ledger; None where the sweep has not been started.
+
+    Raises:
+        UserError: This version does not read it.
+    """
+    tree = next(_configs(events), None)
+    return (
+        None if tree is None else validated(_revealed(tree, read_tree(folder / SWEEP_FILE, [])), folder / LEDGER_FILE)
+    )
+
+
+def _revealed(hidden: Any, shown: Any) -> Any:
+    # The ledger hides texts that look like a credential ("password: {prompt}"); `shown` may have them as they are.
+    if isinstance(hidden, dict) and isinstance(shown, dict):
+        return {key: _revealed(value, shown.get(key)) for key, value in hidden.items()}
+    return shown if isinstance(shown, str) and redact(shown) == hidden else hidden
+
+
+def validated(tree: dict[str, Any], where: Path) -> SweepConfig:
+    """A config from the ledger `where`, with the defaults that the sweep had.
+
+    Raises:
+        UserError: This version does not read it.
+    """
+    tree, name = copy.deepcopy(tree), tree.get("name")
+    for key, value in BEFORE.items():
+        section, leaf = key.split(".")
+        tree.setdefault(section, {}).setdefault(leaf, value)
+    try:
+        # The name was checked when the sweep began; the folder may have been renamed since.
+        return SweepConfig.model_validate({**tree, "name": ANY_NAME}).model_copy(update={"name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        rule, remedy = "must hold a config that this version reads", "use the version that began the sweep"
+        raise UserError(str(where), rule, got, remedy) from None
+
+
+def as_before(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Overrides for a config: where it (`theirs`) lacks a key of `BEFORE`, what the sweep of the config `mine` did."""
+    stated = ((key, before, _value(mine, key)) for key, before in BEFORE.items() if _value(theirs, key) is None)
+    return [f"{key}={before if value is None else value}" for key, before, value in stated]
+
+
+def _refuse_missing(folder: Path) -> None:
+    place = place_of(folder)
+    if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
+        known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
+        remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if known else "check the path"
+        got = f"{place} without {', '.join(missing)}"
+        raise UserError("--resume", "must name the folder of a sweep", got, remedy)
+    # Without its ledger a sweep would begin again, and its list of trials be emptied.
+    if (folder / TRIALS_FILE).is_file() and not (folder / LEDGER_FILE).is_file():
+        rule, got = "must have the ledger of its trials", f"{place} without {LEDGER_FILE}"
+        raise UserError("--resume", rule, got, "restore that file, or start a sweep of its own")
+
+
+def _refuse_unwritable_name(place: str) -> None:
+    # The name goes into files in UTF-8 and into lines; a folder's name can be any bytes.
+    if not place.isprintable():
+        shown, remedy = ascii(place), "rename the folder"
+        raise UserError("--resume", "must name a folder of printable characters in UTF-8", shown, remedy)
+
+
+def _configs(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
+    return (event["config"] for event in events if event["event"] == "sweep_started" and "config" in event)
 
 
 def _value(tree: dict[str, Any], key: str) -> Any:

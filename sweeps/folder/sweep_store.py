@@ -18,6 +18,7 @@ from trainables.storage.layout import (
     CURVE_FILE,
     ITEMS_FILE,
     LEADERBOARD_FILE,
+    LEDGER_FILE,
     PLAN_FILE,
     STATES_FOLDER,
     SWEEP_FILE,
@@ -26,7 +27,7 @@ from trainables.storage.layout import (
     trial_file,
 )
 from trainables.storage.object_store import Remote
-from trainables.storage.working_copy import DRIVER, READER, WorkingCopy, top
+from trainables.storage.working_copy import DRIVER, READER, WorkingCopy, join_ledger, top
 
 # What a driver uploads before the sweep has begun: such a place in a store is still free.
 _BEFORE_IT_BEGINS = (PLAN_FILE, WANDB_ID, f"{CACHE_FOLDER}/", "driver.")
@@ -71,8 +72,10 @@ class SweepStore:
         self._copy.pull()
 
     def fetch_top_files(self) -> None:
-        """Fetches the files in the sweep's folder itself: config, plan, manifest, trials."""
+        """Fetches the files in the sweep's folder itself: config, plan, manifest, trials, ledger."""
         self._copy.pull(top)
+        if self.remote:
+            join_ledger(self.remote, self.folder / LEDGER_FILE)
 
     def publish_top_files(self) -> None:
         self._copy.push_top()
@@ -83,10 +86,14 @@ class SweepStore:
         if self.remote:
             self.remote.create(WANDB_ID, secrets.token_hex(16).encode())
             self._copy.fetch(WANDB_ID)
-        cached = (self.folder / CACHE_FOLDER).iterdir()
-        self._copy.push(*(f"{CACHE_FOLDER}/{path.name}" for path in cached))
+        self.publish_cache()
         # `sweep.yaml` goes last: with it the sweep can be resumed, so all else must be there.
         self._copy.push(PLAN_FILE, SWEEP_FILE)
+
+    def publish_cache(self) -> None:
+        """Publishes the tokenized data."""
+        cached = (self.folder / CACHE_FOLDER).iterdir()
+        self._copy.push(*(f"{CACHE_FOLDER}/{path.name}" for path in cached))
 
     def publish_leaderboard(self, report_name: str) -> None:
         self._copy.push(LEADERBOARD_FILE, report_name)

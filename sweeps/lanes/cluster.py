@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def connected(address: str | None) -> Iterator[None]:
         options = {"address": address, "runtime_env": {"py_modules": packages}}
     close_token_file()
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
+        with _without_hangups():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
     except ConnectionError as error:
         raise UserError("--address", "a Ray cluster must answer there", address, str(error)) from None
     except Exception as error:
@@ -94,6 +96,19 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_hangups() -> Iterator[None]:
+    """Blocks SIGHUP meanwhile, for this thread and all that it starts: Ray's processes must outlive a closed terminal.
+
+    The driver gets it afterwards, and ends the sweep in order, for which it needs them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def close_token_file() -> None:

@@ -28,6 +28,7 @@ from trainables.lane.messages import (
 )
 
 ADOPTION_SECONDS = 5.0
+LOST = "lost"  # why a lane drops a job that is no longer its own
 
 # Topics to wait for; the other topics are ids of jobs.
 WORK, ENDS = ("work",), ("ends",)
@@ -210,14 +211,14 @@ class Dispatcher:
             self.queue.end(job, {**report["end"], "state": stopped})
         return job.cancelled is None and job.state == "running"
 
-    async def watch(self, lane: str, incarnation: int, job_id: str, attempt: int, timeout_seconds: float) -> bool:
-        """Waits until the lane should drop the job it holds; returns False after the timeout."""
+    async def watch(self, lane: str, incarnation: int, job_id: str, attempt: int, timeout_seconds: float) -> str:
+        """Waits until the lane should drop the job it holds; returns why, which is empty after the timeout."""
 
-        def answer() -> bool | None:
+        def answer() -> str | None:
             job = self.queue.held(lane, incarnation, job_id, attempt)
-            return True if job is None or job.cancelled else None
+            return LOST if job is None else job.cancelled
 
-        return await self._topics.wait_for(job_id, answer, timeout_seconds) or False
+        return await self._topics.wait_for(job_id, answer, timeout_seconds) or ""
 
     # --- inside -------------------------------------------------------------------------------------------------
 

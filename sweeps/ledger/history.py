@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps.ledger.ledger import Event
-from sweeps.ledger.trial_record import TrialRecord
+from sweeps.ledger.trial_record import Areas, TrialRecord, spec_of
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import TRIALS_FILE
+from trainables.storage.layout import BASELINE_FILE, TRIALS_FILE
 
 DROPPED = "checkpoints_dropped"  # its `checkpoints` each have `trial_id` and `step`
 PAUSED = "trial_paused"  # its `trial` is the record so far
@@ -19,11 +19,30 @@ GO_ON = "trials_go_on"  # its `trial_ids` are the paused trials that are trained
 
 
 def ended_trials(events: Sequence[Event]) -> list[TrialRecord]:
-    """The records of `trials.jsonl`, in the order in which the trials ended."""
-    # Keyed by id: should a trial be recorded twice, its last record counts.
+    """The record of each trial that ended, in the order in which they first ended."""
+    # Keyed by id: of a trial that failed and was trained again, or was recorded twice, the last record counts.
     ended = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == "trial_ended"}
     dropped = _dropped_steps(events)
     return [mark_dropped(record, dropped.get(trial_id, ())) for trial_id, record in ended.items()]
+
+
+def trial_lines(events: Sequence[Event]) -> list[TrialRecord]:
+    """The lines of `trials.jsonl`: as `ended_trials`, each behind those of its attempts that failed."""
+    last = {record["trial_id"]: record for record in ended_trials(events)}
+    failed: dict[str, list[TrialRecord]] = {trial_id: [] for trial_id in last}
+    for event in events:
+        if event["event"] == "trial_ended" and event["trial"].get("state") == "failed":
+            failed[event["trial"]["trial_id"]].append(event["trial"])
+    return [line for name, record in last.items() for line in (*_before(failed[name], record), record)]
+
+
+def _before(failed: list[TrialRecord], last: TrialRecord) -> list[TrialRecord]:
+    return [record for record in failed if attempt_of(record) < attempt_of(last)]
+
+
+def attempt_of(record: TrialRecord) -> int:
+    """Number of the attempt at a trial, from 1: a resumed sweep trains those again that failed."""
+    return record.get("attempt", 1)
 
 
 def last(events: Iterable[Event], kind: str) -> Event | None:
@@ -38,13 +57,19 @@ def write_trials(folder: Path, ended: Iterable[TrialRecord]) -> None:
         write_whole(path, text)
 
 
+def write_baseline(folder: Path, areas: Areas) -> None:
+    """Replaces `baseline.json`."""
+    write_whole(folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
+
+
 @dataclass(frozen=True)
 class Past:
     """Trials of earlier starts of the same sweep.
 
     Attributes:
-        ended: Their records, as in `trials.jsonl`.
-        unfinished: Search trials that were proposed and never ended. They run first, under their old ids.
+        ended: Records of those that ended and did not fail.
+        failed: Attempts so far at those that failed, by id. They are trained again, as if they had not ended.
+        unfinished: Search trials that were proposed and did not end, or failed. They run first, under their old ids.
         paused: Records of search trials that paused and have not ended, by id.
         going_on: Those of them that were chosen to go on, best first.
         submitted: The highest number of a search trial's id so far.
@@ -53,6 +78,7 @@ class Past:
     """
 
     ended: list[TrialRecord] = field(default_factory=list)
+    failed: dict[str, int] = field(default_factory=dict)
     unfinished: list[TrialSpec] = field(default_factory=list)
     paused: dict[str, TrialRecord] = field(default_factory=dict)
     going_on: tuple[str, ...] = ()
@@ -67,15 +93,18 @@ class Past:
 
 def past_of(events: list[Event]) -> Past:
     """Collects the trials of earlier starts from a ledger's events."""
-    ended = ended_trials(events)
+    records = ended_trials(events)
+    ended = [record for record in records if record["state"] != "failed"]
+    failed = [record for record in records if record["state"] == "failed"]
     proposed = (TrialSpec.model_validate(event["spec"]) for event in events if event["event"] == "trial_submitted")
-    specs = {spec.trial_id: spec for spec in proposed if spec.kind == "search"}
+    specs = {spec.trial_id: spec for spec in (*proposed, *map(spec_of, failed)) if spec.kind == "search"}
     searched = specs.keys() | {record["trial_id"] for record in ended if record["kind"] == "search"}
     done = {record["trial_id"] for record in ended}
     paused = {event["trial"]["trial_id"]: event["trial"] for event in events if event["event"] == PAUSED}
     chosen = [trial_id for event in events if event["event"] == GO_ON for trial_id in event["trial_ids"]]
     return Past(
         ended=ended,
+        failed={record["trial_id"]: attempt_of(record) for record in failed},
         unfinished=[spec for trial_id, spec in specs.items() if trial_id not in done | paused.keys()],
         paused={trial_id: record for trial_id, record in paused.items() if trial_id not in done},
         going_on=tuple(dict.fromkeys(trial_id for trial_id in chosen if trial_id not in done)),
@@ -89,6 +118,8 @@ def past_of(events: list[Event]) -> Past:
 def _dropped_steps(events: Iterable[Event]) -> dict[str, set[int]]:
     dropped: dict[str, set[int]] = {}
     for event in events:
+        if event["event"] == "trial_ended":  # what was dropped before was an earlier attempt's
+            dropped.pop(event["trial"]["trial_id"], None)
         for point in event["checkpoints"] if event["event"] == DROPPED else ():
             dropped.setdefault(point["trial_id"], set()).add(point["step"])
     return dropped

@@ -48,6 +48,9 @@ class TrialRecord(TypedDict):
         params: Hyper-parameters as trained; `drawn` holds those that the sampler proposed and the trial adjusted.
         went_on_from_step: Step from which the last attempt resumed.
         cost: Seconds and memory, as the lane measured them.
+        attempts: Times that a lane began it, in this attempt.
+        attempt: Number of the attempt, from 1: a resume makes another one at a trial that failed. Missing in records of
+            sweeps that made none.
         predicted: Final objective predicted for a pruned trial, nats a token.
     """
 
@@ -71,6 +74,7 @@ class TrialRecord(TypedDict):
     preempted: int
     error: str | None
     predicted: NotRequired[float | None]
+    attempt: NotRequired[int]
 
 
 def spec_of(record: TrialRecord) -> TrialSpec:

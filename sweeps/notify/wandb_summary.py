@@ -8,6 +8,7 @@ from typing import Any
 
 from analysis.export.checkpoint_choice import checkpoint_folder, choose
 from analysis.output.leaderboard import Leaderboard
+from analysis.records.lineage import plain_name
 from analysis.records.sweep import read_sweep
 from trainables.config.sections import WandbConfig
 from trainables.errors import UserError
@@ -69,20 +70,20 @@ def _artifacts(folder: Path, news: News, board: Leaderboard | None) -> list[tupl
     import wandb
 
     found = []
-    hashes = _data_hashes(folder)
+    hashes, name = _data_hashes(folder), plain_name(news["sweep"])  # W&B takes no other characters
     if board and board["winner"]:
         metadata = {"objective": news["objective"], "winner": board["winner"], "gain": news["gain"]}
-        model = wandb.Artifact(f"{news['sweep']}-model", "model", metadata={**metadata, "data_sha256": hashes})
+        model = wandb.Artifact(f"{name}-model", "model", metadata={**metadata, "data_sha256": hashes})
         # Checkpoints never change, so W&B need not copy them before the upload.
         checkpoint = checkpoint_folder(read_sweep(folder), choose(board, None, None))
         model.add_dir(str(checkpoint), policy="immutable")
         found.append((model, ["best"]))
-    data = wandb.Artifact(f"{news['sweep']}-data", "dataset-hashes", metadata={"sha256": hashes})
+    data = wandb.Artifact(f"{name}-data", "dataset-hashes", metadata={"sha256": hashes})
     with data.new_file("data_sha256.json") as file:
         json.dump(hashes, file, indent=1)
     found.append((data, []))
     if (folder / REPORT_FILE).is_file():
-        report = wandb.Artifact(f"{news['sweep']}-report", "report")
+        report = wandb.Artifact(f"{name}-report", "report")
         report.add_file(str(folder / REPORT_FILE))
         found.append((report, []))
     return found

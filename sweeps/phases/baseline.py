@@ -9,6 +9,7 @@ from pathlib import Path
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.folder.sweep_store import SweepStore
+from sweeps.ledger.history import write_baseline
 from sweeps.ledger.trial_record import Areas
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
@@ -108,5 +109,5 @@ def _write(store: SweepStore, areas: Areas) -> None:
     items = "".join(part.read_text("utf-8") for part in parts)
     write_whole(store.folder / trial_file(BASELINE_TRIAL, ITEMS_FILE), items)
     # The summary goes last: with it a resumed sweep takes the base model as scored.
-    write_whole(store.folder / BASELINE_FILE, json.dumps({"areas": areas}, indent=2) + "\n")
+    write_baseline(store.folder, areas)
     store.publish_baseline(areas)

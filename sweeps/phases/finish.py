@@ -49,8 +49,12 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         "interrupted": f"continue it: {resume}",
         "budget_spent": f"the budget is spent; to go on: {resume} budget.device_hours=MORE",
     }
+    failed = [row["trial_id"] for row in board["rows"] if row["state"] == "failed"] if board else []
     if state in next_steps:
         console.print(next_steps[state], highlight=False)
+    elif failed:
+        text = f"failed: {', '.join(failed)}; when the cause is gone, train them again: {resume}"
+        console.print(text, highlight=False, soft_wrap=True)
     tell(config, news_of(config, state, board, device_hours), board, console)
     if state == "interrupted":
         return EXIT_INTERRUPTED

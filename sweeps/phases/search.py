@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
@@ -17,9 +19,12 @@ from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.cluster import NAMESPACE
 from sweeps.lanes.lanes import Lanes
 from sweeps.ledger.history import GO_ON
+from sweeps.ledger.ledger import EPOCH
 from sweeps.ledger.trial_record import Areas, TrialRecord, spec_of
 from sweeps.search.optuna_search import METRIC, Beginning, Launch, NeverRestored, SweepSearch
 from sweeps.search.paused_trials import PausedTrials
+from sweeps.search.search_space import distributions
+from sweeps.search.study import warm_trials
 from sweeps.search.tell import as_trials
 from sweeps.search.tune_trial import SweepTrial
 from sweeps.search.warm_start import read_warm_start
@@ -57,11 +62,7 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
     """Sets up Optuna over the config's space, with the history of earlier sweeps and starts."""
     config, past = sweep.config, sweep.past
     base_objective = config.objective.measure.objective(baseline, config.heldout.weights)
-    earlier = read_warm_start(config, baseline)
-    for source in earlier:
-        supervisor.say(source.words())
-        sweep.ledger.append("warm_start", **source.summary())
-    history = [trial for source in earlier for trial in source.trials]
+    history = warm_start(sweep, supervisor, baseline)
     paused = PausedTrials.of_past(past, config.heldout.weights)
     paused_records = paused.with_predictions(past.paused.values())
     for record in paused_records:
@@ -90,6 +91,20 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
         ),
         stopped=sweep.stopped,
     )
+
+
+def warm_start(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> list[FrozenTrial]:
+    """Trials of earlier sweeps, as the first start that searched read them: those sweeps may have gone on, or away."""
+    events = [event for event in sweep.ledger.read()[0] if event["event"] == "warm_start"]
+    starts, wanted = Counter(event[EPOCH] for event in events), len(sweep.config.search.warm_start)
+    whole = [epoch for epoch, read in starts.items() if read == wanted]
+    if whole:
+        return warm_trials([event for event in events if event[EPOCH] == whole[0]], distributions(sweep.config))
+    earlier = read_warm_start(sweep.config, baseline)
+    for source in earlier:
+        supervisor.say(source.words())
+        sweep.ledger.append("warm_start", **source.summary())
+    return [trial for source in earlier for trial in source.trials]
 
 
 def let_go_on(sweep: Sweep, supervisor: Supervisor, chosen: list[str], others: dict[str, float]) -> None:

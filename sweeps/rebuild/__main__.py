@@ -6,12 +6,9 @@ items in `trials/`, and the W&B runs the curves.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
 from analysis.rank.leaderboard import write_leaderboard
@@ -19,7 +16,8 @@ from analysis.records.locate import opened
 from sweeps.config.sweep_config import SweepConfig, dump_config
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
-from sweeps.ledger.history import ended_trials, last, write_trials
+from sweeps.folder.resume import validated
+from sweeps.ledger.history import ended_trials, last, trial_lines, write_baseline, write_trials
 from sweeps.ledger.ledger import Event, Ledger
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
@@ -57,11 +55,11 @@ def rebuild(folder: Path) -> list[str]:
         config = config_of(folder, events)
         ended = ended_trials(events)
         write_whole(folder / SWEEP_FILE, dump_config(config))
-        write_trials(folder, ended)
+        write_trials(folder, trial_lines(events))
         lines = [*ledger.faults(), f"trials.jsonl: {len(ended)} trials"]
         baseline = last(events, "baseline")
         if baseline:
-            write_whole(folder / BASELINE_FILE, json.dumps({"areas": baseline["areas"]}, indent=2) + "\n")
+            write_baseline(folder, baseline["areas"])
             # In the working copy of an object store the config names the URL; the study is written locally.
             here = {"name": folder.resolve().name, "storage_path": str(folder.resolve().parent)}
             lines.append(f"study.log: {rebuild_study(config.model_copy(update=here), events)} trials")
@@ -76,12 +74,11 @@ def config_of(folder: Path, events: Iterable[Event]) -> SweepConfig:
     Raises:
         UserError: No event holds a config that this version reads.
     """
-    started = last(events, "sweep_started")
-    try:
-        config = SweepConfig.model_validate((started or {})["config"])
-    except (KeyError, ValidationError) as error:
+    started = last(events, "sweep_started") or {}
+    if "config" not in started:
         rule, remedy = "must hold the sweep's config in an event sweep_started", "resume the sweep instead"
-        raise UserError(str(folder / LEDGER_FILE), rule, type(error).__name__, remedy) from None
+        raise UserError(str(folder / LEDGER_FILE), rule, "none", remedy)
+    config = validated(started["config"], folder / LEDGER_FILE)
     parent, name = parent_and_name(place_of(folder))
     return config.model_copy(update={"name": name, "storage_path": parent})
 

@@ -52,7 +52,7 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
     """
     past, space = past_of(events), distributions(config)
     baseline = next(event["areas"] for event in events if event["event"] == "baseline")
-    history = _warm_trials(events, space)
+    history = warm_trials(events, space)
     weights = config.heldout.weights
     paused = PausedTrials.of_past(past, weights).with_predictions(past.paused.values())
     ended = as_trials([*past.ended, *paused], config, config.objective.measure.objective(baseline, weights), history)
@@ -66,8 +66,8 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
     return len(trials)
 
 
-def _warm_trials(events: list[Event], space: dict[str, Distribution]) -> list[FrozenTrial]:
-    # Each start that searches reads them; the last one counts.
+def warm_trials(events: list[Event], space: dict[str, Distribution]) -> list[FrozenTrial]:
+    """The trials of earlier sweeps, as the ledger's last start that read them had them."""
     read = [event for event in events if event["event"] == "warm_start"]
     trials = [trial for event in read if event[EPOCH] == read[-1][EPOCH] for trial in event["told"]]
     return [_warm_trial(trial, space) for trial in trials]

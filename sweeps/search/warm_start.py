@@ -236,7 +236,8 @@ def _records(folder: Path) -> list[TrialRecord]:
     if ended := ended_trials(Ledger(folder).read()[0]):
         return ended
     lines = (folder / TRIALS_FILE).read_text(encoding="utf-8").splitlines()
-    return [_parse(line, folder / TRIALS_FILE) for line in lines if line.strip()]
+    records = (_parse(line, folder / TRIALS_FILE) for line in lines if line.strip())
+    return list({record["trial_id"]: record for record in records}.values())  # a trial's last line counts
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ POLL_SECONDS = 20.0
 ERROR_TAIL_LINES = 30
 LOG_TAIL_LINES = 10
 HUNG_SECONDS = 10.0
+INTERRUPTED = "interrupted"  # why the dispatcher cancels the jobs of a sweep that is to be resumed
 
 
 class Lease:
@@ -39,6 +40,7 @@ class Lease:
         self.job_id, self.attempt, self.work = job_id, attempt, work
         self._client = client
         self._stop, self._released = threading.Event(), threading.Event()
+        self._why = ""
         if client:
             client.leases.append(self)
             threading.Thread(target=self._watch, args=(client,), daemon=True).start()
@@ -52,12 +54,16 @@ class Lease:
         """Whether the dispatcher has told the lane to drop the job."""
         return self._stop.is_set()
 
+    def is_interrupted(self) -> bool:
+        """Whether it has told so because the sweep was interrupted: a trial is resumed later."""
+        return self._stop.is_set() and self._why == INTERRUPTED
+
     def report(self, message: Report) -> None:
         """Send a report."""
         if self._client:
             wait = message["kind"] != "progress"  # for the live view only: it may come late or get lost
             if not self._client.post(self.job_id, self.attempt, message, wait=wait):
-                self._stop.set()
+                self._drop(self._client.watch(self.job_id, self.attempt))  # tells at once why
 
     def end(self, end: Report) -> None:
         """Report the job's end and release it."""
@@ -91,9 +97,14 @@ class Lease:
 
     def _watch(self, client: DispatcherClient) -> None:
         while not self._released.is_set():
-            if client.watch(self.job_id, self.attempt) and not self._released.is_set():
-                self._stop.set()
+            if (why := client.watch(self.job_id, self.attempt)) and not self._released.is_set():
+                self._drop(why)
                 return
+
+    def _drop(self, why: str) -> None:
+        if not self._stop.is_set():
+            self._why = why
+            self._stop.set()
 
 
 class DispatcherClient:
@@ -160,9 +171,10 @@ class DispatcherClient:
         """Announce that the lane leaves; jobs that it was given and has not begun go to other lanes."""
         ray.get(self._actor.leave.remote(*self._who))
 
-    def watch(self, job_id: str, attempt: int) -> bool:
-        """Wait for a bounded time; return whether the job is to be dropped."""
-        return bool(ray.get(self._actor.watch.remote(*self._who, job_id, attempt, POLL_SECONDS)))
+    def watch(self, job_id: str, attempt: int) -> str:
+        """Wait for a bounded time; return why the job is to be dropped, empty where it is not."""
+        why: Any = ray.get(self._actor.watch.remote(*self._who, job_id, attempt, POLL_SECONDS))
+        return str(why)
 
 
 class JobSource:

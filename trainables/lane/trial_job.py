@@ -39,6 +39,7 @@ class TrialJob:
             trial of kind "retrain" also has "keep_at", the fraction at which a checkpoint is written; none is scored.
         report: Called with the trial's reports.
         should_stop: Asked before every step.
+        interrupted: As for `Hooks`.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class TrialJob:
         work: Work,
         report: Callable[[Report], None],
         should_stop: Callable[[], bool],
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.lane_state, self.report = lane_state, report
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
-        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption)
         self.retrains = self.spec.kind == "retrain"
+        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption, interrupted)
         self.trial_run = TrialRun(
             lane_state.with_heldout_items() if self.retrains else lane_state.data,
             self.spec,

@@ -129,7 +129,7 @@ class SideBySide:
 
     def _start(self, lease: Lease) -> None:
         try:
-            job = TrialJob(self.lane_state, lease.work, lease.report, lease.wants_stop)
+            job = TrialJob(self.lane_state, lease.work, lease.report, lease.wants_stop, lease.is_interrupted)
             self.lane_state.loop.join(job.begin())
         except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
             self._failed(lease, error)

@@ -47,6 +47,25 @@ def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
     return folder
 
 
+def resolve_again(model: ModelConfig, before: str | Path, cache_dir: str | Path) -> Path:
+    """Find the model of an earlier start: where it was, else wherever `resolve_model` finds the same.
+
+    Args:
+        model: As for `resolve_model`.
+        before: The folder that the earlier start found. Of a hub model it is named after the commit, which counts.
+        cache_dir: As for `resolve_model`.
+
+    Raises:
+        UserError: As `resolve_model`. Whether the files are the same is for the caller to check.
+    """
+    before = Path(before)
+    if (before / "config.json").is_file():
+        return before.absolute()
+    if is_hub_id(model.name) and before.parent.name == "snapshots":
+        model = model.model_copy(update={"revision": before.name})
+    return resolve_model(model, cache_dir)
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name reads as a Hugging Face id (`name` or `owner/name`) and is no existing file or folder."""
     reads_as_path = name.startswith((".", "/", "~", "random:")) or name.endswith((".gguf", "/")) or name.count("/") > 1

@@ -99,5 +99,5 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)  # not that of the temporary file beside it
         raise

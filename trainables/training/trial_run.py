@@ -25,7 +25,7 @@ from trainables.training.curve_recorder import CurveRecorder, StepRecord
 State = Literal["complete", "diverged", "stopped", "preempted", "paused"]
 
 # A worker's vote before a step; the highest of all workers' votes counts.
-CONTINUE, CHECK_PREEMPTION, STOP = 0, 1, 2
+CONTINUE, CHECK_PREEMPTION, STOP, STOP_AND_KEEP = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Hooks:
         save_state: Called after every checkpoint but the last, and before a preemption, with the number of steps done
             and the state to resume from, which the next step overwrites; None to save nothing.
         preemption: Polled before a step by all workers, once it is due on one.
+        interrupted: Whether the trial is to stop and be resumed later: its state is saved, as before a preemption.
     """
 
     steps: Callable[[list[StepRecord]], None]
@@ -49,6 +50,7 @@ class Hooks:
     should_stop: Callable[[], bool]
     save_state: Callable[[int, dict[str, torch.Tensor]], None] | None = None
     preemption: Preemption = field(default_factory=Preemption)
+    interrupted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Outcome:
 
     Attributes:
         state: "complete", "diverged" (found at a report point: the result is not usable), "stopped" (on request),
-            "preempted" (the lane's node goes away) or "paused" (as asked); the last two saved a resume state.
+            "preempted" (the lane's node goes away, or the sweep is interrupted) or "paused" (as asked); the last two
+            saved a resume state.
         steps: Optimizer steps done.
         steps_planned: Optimizer steps of the epoch.
         samples_seen: Samples trained on, each once.
@@ -157,7 +160,9 @@ class TrialRun:
         preemption = self.hooks.preemption
         # One collective for both questions: workers' clocks and stop flags differ, and all must act on the same step.
         vote = STOP if self.hooks.should_stop() else CHECK_PREEMPTION if preemption.is_due else CONTINUE
-        agreed = self.world.highest(vote)
+        agreed = self.world.highest(STOP_AND_KEEP if self.hooks.interrupted() else vote)
+        if agreed == STOP_AND_KEEP:
+            return "preempted"
         if agreed == STOP:
             return "stopped"
         return "preempted" if agreed == CHECK_PREEMPTION and preemption.check() else None

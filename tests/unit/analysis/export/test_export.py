@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from analysis.cli import NoWinnerError
 from analysis.export.__main__ import main
-from analysis.export.checkpoint_choice import choose
+from analysis.export.checkpoint_choice import base_model, choose
 from analysis.export.export import export, heldout_items
 from analysis.export.verification import AreaMeans, Parity, compare_logits
 from analysis.rank.leaderboard import leaderboard
@@ -309,9 +309,21 @@ def test_out_must_be_free(lora_sweep, tmp_path):
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-def test_a_base_model_that_is_gone_or_another_is_refused(lora_sweep, base_folder, tmp_path):
+def test_a_base_model_that_is_gone_is_found_as_a_resume_finds_it(lora_sweep, base_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("trainables.models.pretrained._built", lambda name, cache: base_folder)
     write_manifest(lora_sweep, tmp_path / "gone")
-    refused(r"no model at .*gone", lora_sweep, tmp_path / "out")
+    assert base_model(read_sweep(lora_sweep)).folder == base_folder
+
+
+def test_a_base_model_that_is_nowhere_or_another_is_refused(lora_sweep, base_folder, tmp_path):
+    write_manifest(lora_sweep, tmp_path / "gone")
+    sweep = lora_sweep / "sweep.yaml"
+    sweep.write_text(sweep.read_text().replace("random:tiny-llama", "./nowhere"))
+    refused(r"no model at .*gone .*got ./nowhere, where nothing is", lora_sweep, tmp_path / "out")
+    for part, name in (("model_files_sha256", "config.json"), ("model_sha256", "other.safetensors")):
+        write_manifest(lora_sweep, base_folder, **{part: {name: "0" * 64}})
+        refused(f"another sha256 for {name}", lora_sweep, tmp_path / "out", merge=True)
     write_manifest(lora_sweep, base_folder, model_sha256={"model.safetensors": "0" * 64})
     refused("must be the base model of the sweep", lora_sweep, tmp_path / "out", merge=True)
     (lora_sweep / "manifest.json").unlink()

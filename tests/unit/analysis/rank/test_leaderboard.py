@@ -222,6 +222,19 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_other_file(write_sw
     assert [path.name for path in folder.iterdir() if "leaderboard" in path.name] == ["leaderboard.json"]
 
 
+def test_a_folder_that_can_only_be_read_is_ranked_all_the_same(write_sweep, monkeypatch, capsys):
+    folder = write_sweep([FakeTrial("t1", {9: 0.5})])
+
+    def read_only(place, _board):
+        raise OSError(30, "Read-only file system", str(place / "leaderboard.json"))
+
+    monkeypatch.setattr("analysis.rank.__main__.save_leaderboard", read_only)
+    assert main([str(folder), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["winner"] == {"trial_id": "t1", "step": 9}
+    assert shown.err == f"note: {folder}/leaderboard.json is not written: Read-only file system\n"
+
+
 @pytest.mark.parametrize("columns", [40, 80, 140, 200])
 def test_the_table_shows_every_value_whole_at_any_width(write_sweep, columns):
     areas = {"contracts": 1.0, "fin_tables": 1.0, "invoices": 1.0, "short_reports": 1.0}

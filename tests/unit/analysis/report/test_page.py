@@ -184,6 +184,12 @@ def test_the_command_says_where_the_page_lies(write_sweep, capsys, tmp_path):
     folder = write_sweep([FakeTrial("t1", {10: 0.5})])
     assert main([str(folder)]) == 0
     assert capsys.readouterr().out == f"report: {folder / 'report.html'}\n"
+    (folder / "report.html").unlink()
+    assert main([str(folder), "--to", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out == f"report: {tmp_path / 'page.html'}\n"
+    assert not (folder / "report.html").exists()
+    assert main([str(folder), "--to", str(tmp_path / "none/page.html")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'none/page.html'}: must be writable, got No such")
     (folder / "plan.json").write_text("[1]")
     assert main([str(folder)]) == 2
     assert "plan.json: must hold an object, got list" in capsys.readouterr().err

@@ -196,6 +196,17 @@ def test_a_measured_spread_between_seeds_goes_on_to_the_next_sweep(confirmed):
     )
 
 
-@pytest.mark.parametrize(("name", "following"), [("demo", "demo-2"), ("demo-9", "demo-10"), ("a-b", "a-b-2")])
-def test_names_count_on(name, following):
+@pytest.mark.parametrize(
+    ("name", "following"),
+    [
+        ("demo", "demo-2"),
+        ("demo-9", "demo-10"),
+        ("a-b", "a-b-2"),
+        ("my sweep", "my-sweep-2"),  # a folder can be renamed to anything
+        ("räum [v2] k=1", "r-um-v2-k-2"),
+        ("ü", "sweep-2"),
+        ("x" * 255, "x" * 80 + "-2"),
+    ],
+)
+def test_names_count_on_and_keep_the_rules_for_names(name, following):
     assert next_name(name) == following

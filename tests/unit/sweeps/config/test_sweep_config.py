@@ -231,3 +231,14 @@ def test_the_checkpoints_of_all_that_are_confirmed_are_kept(load, overrides, all
         return
     with pytest.raises(UserErrors, match=r"keep_checkpoints: must be above the number of settings that are confirmed"):
         load(*overrides)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["costs ${COST}", r"a \${b}", r"\\${b} $${c} ${", "$HOME", "???", "1e3", "007", "yes", "12:30", "x: # y", "~"],
+)
+def test_what_a_sweep_writes_it_reads_again(load, tmp_path, text):
+    config = load()
+    config = config.model_copy(update={"objective": config.objective.model_copy(update={"statement": text})})
+    (tmp_path / "written.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "written.yaml") == config

@@ -39,9 +39,9 @@ class Lanes:
         self.known.append(job["job_id"])
 
 
-def recorder_of(lanes, folder, stopped=StoppedTrials()):  # noqa: B008 - nothing is added to it
+def recorder_of(lanes, folder, stopped=StoppedTrials(), past=Past()):  # noqa: B008 - nothing is added to them
     store, ledger, budget = SweepStore(WorkingCopy(folder)), Ledger(folder), Budget(1, None, before_hours=0.5)
-    sweep = SimpleNamespace(store=store, ledger=ledger, budget=budget, stopped=stopped, past=Past())
+    sweep = SimpleNamespace(store=store, ledger=ledger, budget=budget, stopped=stopped, past=past)
     return Recorder(sweep, lanes, CheckpointCleaner(store, ledger, 5, {}))
 
 
@@ -86,3 +86,10 @@ def test_other_jobs_ends_are_kept_for_those_who_wait_and_are_no_trials(tmp_path)
     recorder.collect()
     assert recorder.wait_for(["slots"], 0)
     assert (recorder.ends, recorder.records) == ({"slots": slots["end"]}, {})
+
+
+def test_a_trial_that_failed_in_an_earlier_start_is_the_next_attempt(tmp_path):
+    recorder = recorder_of(Lanes(job("t1", "complete"), job("t2", "failed")), tmp_path, past=Past(failed={"t1": 2}))
+    recorder.collect()
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert [(line["trial_id"], line["attempt"]) for line in lines] == [("t1", 3), ("t2", 1)]

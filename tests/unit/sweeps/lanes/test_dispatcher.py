@@ -109,7 +109,8 @@ async def test_errors_are_counted_by_trial(dispatcher, errors, state, attempt):
 async def test_a_cancelled_trial_ends_with_the_reason(held, reported, why, state):
     await held.cancel("one", why)
     await held.cancel("one", "failed")
-    assert await held.watch("a", 1, "one", 1, 0.0) is True
+    assert await held.watch("a", 1, "one", 1, 0.0) == why
+    assert await held.watch("b", 1, "one", 1, 0.0) == "lost"
     await held.post("a", 1, "one", 1, end(reported, steps=3))
     assert held.queue.jobs["one"].end == {"state": state, "steps": 3}
 
@@ -129,7 +130,7 @@ async def test_cancelling_wakes_the_watch_at_once_and_the_trial_of_a_lane_that_t
     watch = asyncio.create_task(held.watch("a", 1, "one", 1, 10.0))
     await asyncio.sleep(0)
     await held.cancel("one", "pruned")
-    assert await asyncio.wait_for(watch, 1.0) is True
+    assert await asyncio.wait_for(watch, 1.0) == "pruned"
     await again(held)
     assert held.queue.jobs["one"].end["state"] == "pruned"
 

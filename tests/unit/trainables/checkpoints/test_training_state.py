@@ -106,6 +106,21 @@ def attempt(lane_state, name, killed_after=None, pause_at=None):
         return None, reports
 
 
+def test_an_interrupted_trial_keeps_its_present_step(lane_state):
+    attempt(lane_state, "whole")
+    steps = []
+
+    def interrupted():
+        steps.append(1)
+        return len(steps) > 5
+
+    work = {"do": "trial", "spec": trial().model_dump() | {"trial_id": "cut"}, "baseline": {}}
+    end = train_trial(lane_state, work, interrupted=interrupted)
+    assert (end["state"], end["steps"]) == ("preempted", 5)
+    assert attempt(lane_state, "cut")[0]["went_on_from_step"] == 5
+    assert contents(lane_state, "cut") == contents(lane_state, "whole")
+
+
 def contents(lane_state, name):
     folder = Path(lane_state.settings.output_dir) / "trials" / name
     files = {path.name: path.read_text() for path in folder.glob("*.jsonl")}

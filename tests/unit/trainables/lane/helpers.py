@@ -51,6 +51,9 @@ class Lease:
     def wants_stop(self):
         return self.stop_at is not None and len(self.reports) >= self.stop_at
 
+    def is_interrupted(self):
+        return False
+
     def report(self, message):
         self.reports.append(message)
 
