@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from analysis.cli import run
+from analysis.terminal import guarded_streams, lost_streams, show_plainly
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
-from sweeps.driver.storage_errors import StorageLostError, reported_in_one_line, storage_error
+from sweeps.driver.storage_errors import reported_in_one_line
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
-from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
+from sweeps.phases.finish import EXIT_DONE, finish
 from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
 from sweeps.plan.screen import print_plan
-from trainables.errors import UserError, UserErrors
+from trainables.errors import UserErrors
 from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
 from trainables.storage.atomic import write_whole
@@ -41,25 +43,13 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    show_plainly()
     options = parse(arguments)
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    try:
-        if options.resume:
-            return resume_sweep(options, console)
-        return start_sweep(options, console)
-    except (UserError, UserErrors) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        if isinstance(error, StorageLostError):
-            return EXIT_INTERRUPTED if error.interrupted else EXIT_NO_TRIAL
-        return EXIT_USER_ERROR
-    except OSError as error:
-        if storage_error(error) is None:
-            raise
-        print(
-            f"error: {redact(f'{error.filename}: must be writable, got {error.strerror}; see to it')}", file=sys.stderr
-        )
-        return EXIT_USER_ERROR
+    # Whatever becomes of the terminal, the sweep goes on: to its leaderboard, its report and those who are told.
+    with guarded_streams():
+        # Texts and paths of users are no markup and no emoji.
+        console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False, highlight=False)
+        return run(lambda: resume_sweep(options, console) if options.resume else start_sweep(options, console))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -78,7 +68,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
     options = parser.parse_intermixed_args(arguments)
     # With --resume no config is needed, and the first override is taken for it.
-    if options.resume and options.config and "=" in options.config:
+    if options.resume and options.config and "=" in options.config and not Path(options.config).exists():
         options.config, options.overrides = None, [options.config, *options.overrides]
     if not options.config and not options.resume:
         parser.error("a config is required, or --resume DIR")
@@ -189,6 +179,8 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here
+            for stream, why in lost_streams().items():
+                ledger.append("console_lost", stream=stream, why=why)
             ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
             manifest.state, manifest.fields["precision"] = state, precisions(ledger)
     return state

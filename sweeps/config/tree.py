@@ -15,9 +15,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeps.config.yaml_text import TEXT, compose, is_quoted, values_of, written_at
 from trainables.config.fields import Place, dotted, kinds, section_at, types_at
 from trainables.config.sections import Section
+from trainables.config.yaml_text import TEXT, compose, is_quoted, values_of, written_at
 from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import SWEEP_FILE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     own = folder / SWEEP_FILE
     if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
         known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
-        remedy = f"make it anew: python -m sweeps.rebuild {place_of(folder)}" if known else "check the path"
+        remedy = (
+            f"make it anew: python -m sweeps.rebuild {shlex.quote(place_of(folder))}" if known else "check the path"
+        )
         got = f"{place_of(folder)} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)
     before = load_config(own, _as_before(own, own))
