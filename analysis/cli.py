@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import NoReturn
 
+from analysis.terminal import show_plainly
 from trainables.errors import UserError, UserErrors
+from trainables.storage.object_store import is_url
 
 DONE, WRONG_INPUT, NO_COMPLETE_TRIAL, INTERRUPTED = 0, 2, 3, 130
 
@@ -17,11 +21,14 @@ DONE, WRONG_INPUT, NO_COMPLETE_TRIAL, INTERRUPTED = 0, 2, 3, 130
 class NoWinnerError(UserError):
     """A command needs a winner and the sweep has none: exit code 3."""
 
+    exit_code = NO_COMPLETE_TRIAL
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports its errors as all others are: one line, exit code 2."""
 
     def __init__(self, prog: str, description: str, epilog: str) -> None:
+        show_plainly()
         super().__init__(
             prog=prog,
             description=description,
@@ -47,25 +54,40 @@ def run(command: Callable[[], int]) -> int:
     """Runs a command and turns the errors that a user can cause into one line on stderr and an exit code.
 
     Returns:
-        The command's code; 3 for `NoWinnerError`; 2 for wrong input, a file that can't be read or written, or no
-        space; 130 for Ctrl-C.
+        The command's code; an error's own `exit_code`, as of `NoWinnerError`; 2 for other wrong input, a file that
+        can't be read or written, or no space; 130 for Ctrl-C.
     """
     try:
         return command()
     except (UserError, UserErrors) as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
-        return NO_COMPLETE_TRIAL if isinstance(error, NoWinnerError) else WRONG_INPUT
+        return getattr(error, "exit_code", WRONG_INPUT)
     except BrokenPipeError:
         # The reader (head, less) has closed the pipe. Without this redirect Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
         rule, remedy = "must be readable and writable", "check the path, its permissions and the free space"
-        print(f"error: {UserError(str(error.filename or 'files'), rule, error.strerror, remedy)}", file=sys.stderr)
+        got = error.strerror or f"{type(error).__name__}: {error}"
+        print(f"error: {UserError(str(error.filename or 'files'), rule, got, remedy)}", file=sys.stderr)
         return WRONG_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would show a traceback from Python's own exit
+        print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def local_path(text: str, option: str) -> Path:
+    """The path that an option names for files to be written, with `~` for the user's home.
+
+    Raises:
+        UserError: It is a URL: a folder called `s3:` would be made.
+    """
+    if is_url(text):
+        remedy = "write to a folder, then upload it: aws s3 cp --recursive, gcloud storage cp -r"
+        raise UserError(option, "must be a path of this machine", text, remedy)
+    return Path(text).expanduser()
 
 
 def nearest(name: str, names: Collection[str], none: str = "none") -> str:

@@ -6,7 +6,6 @@ python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address A
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from analysis.cli import run
+from analysis.terminal import guarded_streams, lost_streams, show_plainly
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
-from sweeps.driver.storage_errors import StorageLostError, reported_in_one_line, storage_error
+from sweeps.driver.storage_errors import reported_in_one_line
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
@@ -25,11 +26,11 @@ from sweeps.folder.origin import Origin, completed
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
-from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
+from sweeps.phases.finish import EXIT_DONE, finish
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import lost_sets, restored, unchanged
 from sweeps.plan.screen import print_plan
-from trainables.errors import UserError, UserErrors
+from trainables.errors import UserErrors
 from trainables.redaction import redact
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import SWEEP_FILE
@@ -46,31 +47,13 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
+    show_plainly()
     options = parse(arguments)
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    try:
-        if options.resume == AUTO:
-            options.resume = place_if_begun(options)
-        if options.resume:
-            return resume_sweep(options, console)
-        return start_sweep(options, console)
-    except (UserError, UserErrors) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        if isinstance(error, StorageLostError):
-            return EXIT_INTERRUPTED if error.interrupted else EXIT_NO_TRIAL
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt as error:  # Ctrl-C twice, or before the sweep has begun
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one would show a traceback from Python's own exit
-        print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        if storage_error(error) is None:
-            raise
-        print(
-            f"error: {redact(f'{error.filename}: must be writable, got {error.strerror}; see to it')}", file=sys.stderr
-        )
-        return EXIT_USER_ERROR
+    # Whatever becomes of the terminal, the sweep goes on: to its leaderboard, its report and those who are told.
+    with guarded_streams():
+        # Texts and paths of users are no markup and no emoji.
+        console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False, highlight=False)
+        return run(lambda: start_or_resume(options, console))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -96,7 +79,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
     options = parser.parse_intermixed_args(arguments)
     # With --resume no config is needed, and the first override is taken for it.
-    if options.resume and options.config and "=" in options.config:
+    if options.resume and options.config and "=" in options.config and not Path(options.config).exists():
         options.config, options.overrides = None, [options.config, *options.overrides]
     if not options.config and options.resume in (None, AUTO):
         parser.error("a config is required, or --resume DIR")
@@ -107,6 +90,12 @@ def place_if_begun(options: argparse.Namespace) -> str | None:
     """The folder or URL of the config's sweep, if it has been started before: one command both starts and resumes."""
     place = load_config(options.config, options.overrides).place
     return place if SweepStore.of_reader(place).is_taken() else None
+
+
+def start_or_resume(options: argparse.Namespace, console: Console) -> int:
+    if options.resume == AUTO:
+        options.resume = place_if_begun(options)
+    return resume_sweep(options, console) if options.resume else start_sweep(options, console)
 
 
 def start_sweep(options: argparse.Namespace, console: Console) -> int:
@@ -224,6 +213,8 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         except lanes.LanesFailedError as error:
             print(f"error: {redact(str(error))}", file=sys.stderr)
         finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here
+            for stream, why in lost_streams().items():
+                ledger.append("console_lost", stream=stream, why=why)
             ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
             manifest.state, manifest.fields["precision"] = state, precisions(ledger)
     return state

@@ -26,7 +26,8 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         """`WHERE: RULE, got VALUE; REMEDY`, on one line, without credentials."""
-        return redact(" ".join(f"{self.where}: {self.rule}, got {self.got}; {self.remedy}".split()))
+        lines = f"{self.where}: {self.rule}, got {self.got}; {self.remedy}".splitlines()
+        return redact(" ".join(line.strip() for line in lines if line.strip()))  # a path may hold two spaces
 
 
 class UserErrors(ValueError):  # noqa: N818 - several of them

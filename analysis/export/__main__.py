@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from analysis.cli import Parser
+from analysis.cli import Parser, local_path
 from analysis.export.export import export
 from analysis.export.hub import check_push, push
 from analysis.records.locate import opened
@@ -43,10 +43,11 @@ def _export(given: Namespace) -> None:
         raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
     if given.push and given.unverified:
         raise UserError("--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved")
+    to = local_path(given.to, "--to")
     if given.push:
         check_push(given.push)  # before the export, which may take many minutes
     with opened(given.folder) as folder:
-        done = export(folder, given.to, given.trial, given.step, given.merge, not given.unverified)
+        done = export(folder, to, given.trial, given.step, given.merge, not given.unverified)
     print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
     print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
     if given.push:

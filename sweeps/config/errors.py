@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
+from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from sweeps.config import habits
+from trainables.config.fields import Place, dotted, section_at
+from trainables.config.hyperparameters import CHOSEN
+from trainables.config.sections import Section
 from trainables.errors import UserError
+
+DOCS = "see docs/configuration.md"
+
+# What pydantic wants, by the type of its error.
+_WANTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a section with keys of its own",
+    "model_type": "a section with keys of its own",
+}
+_OFF = ("off", "false", "no", "none", "0")
+_FIRST = ("rule", "finite_number")  # which of several errors of one place says most
 
 
 def rule(text: str, got: object, remedy: str) -> PydanticCustomError:
@@ -22,70 +44,159 @@ def suggestion(name: str, known: list[str] | tuple[str, ...]) -> str:
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
 
 
-def one_error_a_place(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Keeps one error for each place, the most specific one."""
-    # Where a union failed, pydantic reports every alternative.
-    kept: dict[tuple, ErrorDetails] = {}
+def to_user_errors(
+    details: list[ErrorDetails], root: type[Section], written: Callable[[Place], str | None]
+) -> list[UserError]:
+    """Converts pydantic's error details, one line for each place.
+
+    Args:
+        details: All that pydantic found.
+        root: The config's type.
+        written: What the user wrote for the plain value at a place, if it is one.
+    """
+    by_place: dict[Place, list[ErrorDetails]] = {}
     for detail in details:
-        place = _place(detail["loc"])
-        if place not in kept or detail["type"] == "rule":
-            kept[place] = detail
-    deeper = {place for place in kept if any(len(o) > len(place) and o[: len(place)] == place for o in kept)}
-    return [detail for place, detail in kept.items() if place not in deeper]
-
-
-def to_user_error(detail: ErrorDetails, root: type[BaseModel]) -> UserError:
-    """Converts one of pydantic's error details; `root` is the config's type."""
-    place = _place(detail["loc"])
-    where, context = ".".join(map(str, place)) or "config", detail.get("ctx", {})
-    if detail["type"] == "rule":
-        return UserError(where, context["rule"], context["got"], context["remedy"])
-    if detail["type"] == "extra_forbidden":
-        siblings = _known_keys(root, place[:-1])
-        return UserError(where, "unknown key", place[-1], suggestion(str(place[-1]), siblings))
-    if detail["type"] == "missing":
-        return UserError(where, "is required", "nothing", "add it to the config")
-    if detail["type"] == "literal_error":
-        got = detail["input"]
-        return UserError(where, f"must be {context['expected']}", got, suggestion(str(got), _options(context)))
-    if detail["type"] == "model_type" and context.get("class_name") == "Range":
-        return UserError(where, "must be a number or {low, high, log}", _short(detail["input"]), "give one of the two")
-    message = lower_first(detail["msg"].removeprefix("Value error, "))
-    return UserError(where, message, _short(detail["input"]), "see docs/configuration.md")
-
-
-def _place(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    # Pydantic adds tags for the alternatives of a union.
-    tags = {"Range", "Choices", "float", "int", "str"}
-    prefixes = ("literal[", "list[", "dict[", "function-")
-    return tuple(part for part in location if part not in tags and not str(part).startswith(prefixes))
-
-
-def _known_keys(root: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] | None = root
-    for part in place:
-        if section is None:
-            return []
-        field = section.model_fields.get(str(part))
-        section = _section_in(field.annotation) if field else section if part == place[-1] else None
-    return list(section.model_fields) if section else []
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = [_section_in(part) for part in getattr(annotation, "__args__", ())]
-    return next((section for section in found if section), None)
-
-
-def _options(context: dict[str, Any]) -> list[str]:
-    return [part.strip(" '") for part in context["expected"].replace(" or ", ",").split(",")]
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+        by_place.setdefault(_place(detail["loc"]), []).append(detail)
+    # Where a union failed, pydantic reports every alternative: the one that goes deepest is what was meant.
+    deeper = {place for place in by_place if any(len(o) > len(place) and o[: len(place)] == place for o in by_place)}
+    return [_line(place, found, root, written(place)) for place, found in by_place.items() if place not in deeper]
 
 
 def lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
+
+
+def _line(place: Place, details: list[ErrorDetails], root: type[Section], written: str | None) -> UserError:
+    where = dotted(place) or "config"
+    detail = next((one for first in _FIRST for one in details if one["type"] == first), details[0])
+    value, context, kind = detail["input"], detail.get("ctx", {}), detail["type"]
+    if kind == "rule":
+        return UserError(where, context["rule"], context["got"], context["remedy"])
+    if kind == "extra_forbidden":
+        return _unknown_key(where, str(place[-1]), section_at(root, place[:-1]))
+    if kind == "missing":
+        return UserError(where, "is required", "nothing", "add it to the config")
+    if kind == "finite_number":
+        return UserError(where, "must be a finite number", written or value, "give a number")
+    if kind == "string_pattern_mismatch":
+        return UserError(
+            where, "must be letters, digits, `.`, `_` and `-`, a letter or digit first", value, "rename it"
+        )
+    if not all(one["type"] in _WANTED or one["type"] == "literal_error" for one in details):
+        message = lower_first(detail["msg"].removeprefix("Value error, "))
+        return UserError(where, message, _shown(value, written), DOCS)
+    must = f"must be {' or '.join(_all_wanted(place, details))}"
+    types = {one["type"] for one in details}
+    options = [option for one in details if one["type"] == "literal_error" for option in _options(one)]
+    section = section_at(root, place)
+    keys = list(section.model_fields) if section and "model_type" in types and place[0] != "space" else []
+    got = value if options and isinstance(value, str) and value == value.strip() else _shown(value, written)
+    return UserError(where, must, got, _remedy(place, value, written, types, options, keys))
+
+
+def _unknown_key(where: str, key: str, section: type[Section] | None) -> UserError:
+    known = [] if section is None else list(section.model_fields)
+    same = key.replace("-", "_")
+    if key in habits.KEYS and same not in known:
+        return UserError(where, habits.RULES.get(key, "unknown key"), key, habits.KEYS[key])
+    return UserError(where, "unknown key", key, f"did you mean {same}?" if same in known else suggestion(key, known))
+
+
+def _all_wanted(place: Place, details: list[ErrorDetails]) -> list[str]:
+    if place[0] == "space" and len(place) == 2 and place[1] != "beyond_recommended":
+        return ["a name", "{choices: [a, b]}"] if place[1] in CHOSEN else ["a number", "{low, high, log}"]
+    return list(dict.fromkeys(_wanted(one) for one in details))
+
+
+def _wanted(detail: ErrorDetails) -> str:
+    return str(detail["ctx"]["expected"]) if detail["type"] == "literal_error" else _WANTED[detail["type"]]
+
+
+def _remedy(place: Place, value: Any, written: str | None, types: set[str], options: list[str], keys: list[str]) -> str:
+    """What the user most likely meant, and how it is written.
+
+    Args:
+        place: Where the value stands.
+        value: The value.
+        written: What was written for it, where it is one plain value.
+        types: Pydantic's types of what is wrong, one for each alternative.
+        options: The words that may stand there.
+        keys: The keys of the section that must stand there.
+    """
+    reads = "" if written in (None, str(value)) else f"YAML reads {written} as {str(value).lower()}: "
+    numbers = types & {"int_type", "int_from_float", "float_type"}
+    if isinstance(value, list | dict) and (meant := _searched(place, value)):
+        return meant
+    if value is None:
+        return "give it a value, or leave the key out"
+    if "disabled" in options and str(value).lower() in _OFF:
+        return f"{reads}write disabled"
+    if isinstance(value, str) and numbers and (options == [] or _number(value) is not None):
+        return _meant_number(value)
+    if isinstance(value, float) and numbers and value.is_integer():
+        return f"write {int(value)}"
+    if options and not isinstance(value, list | dict):
+        near = suggestion(str(written or value), options)
+        other = ", or names as a list: [a, b]" if "list_type" in types else ", or a number" if numbers else ""
+        return f"{reads}{near}{other}"
+    if "list_type" in types and not isinstance(value, dict):
+        return f"write [{written if written is not None else value}]"
+    if keys:
+        return f"its keys are {', '.join(keys)}"
+    if "string_type" in types:
+        return f'{reads}quote it: "{written}"' if written else "give one text"
+    return {"bool_type": "write true or false"}.get(next(iter(types)), "give a number" if numbers else DOCS)
+
+
+def _searched(place: Place, value: list[Any] | dict[str, Any]) -> str | None:
+    """The remedy for a list or mapping where one value must stand, if the key can be searched."""
+    if place[0] == "space" and len(place) == 2 and isinstance(value, list):
+        if place[1] in CHOSEN:
+            return f"write {{choices: [{', '.join(map(str, value))}]}}"
+        return f"a list is not searched: {habits.range_over(value)}"
+    if name := habits.searched_name(place):
+        texts = value if isinstance(value, list) and all(isinstance(one, str) for one in value) else ["a", "b"]
+        form = f"{{choices: [{', '.join(texts)}]}}" if name in CHOSEN else "{low: …, high: …}"
+        return f"give one value here; to search it write space.{name}: {form}"
+    return (
+        "give one value; only keys of space are searched"
+        if isinstance(value, list) and place[0] == "training"
+        else None
+    )
+
+
+def _meant_number(text: str) -> str:
+    bare = text.strip()
+    if re.fullmatch(r"[-+]?0\d+", bare):
+        return f"leave out the leading zero: {int(bare)}"
+    if re.fullmatch(r"\d+(?:\.\d*)?\s*%", bare):
+        return f"write {float(bare.rstrip('% ')) / 100:g}"
+    if re.fullmatch(r"\d{1,3}(?:[,' ]\d{3})+", bare):
+        return f"write {re.sub(r'[^0-9]', '', bare)}"
+    if re.fullmatch(r"\d+(?:\.\d+)?[kK]", bare):
+        return f"write {float(bare[:-1]) * 1000:g}"
+    return f"leave out the quotes: {bare}" if _number(bare) is not None else "give a number"
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
+
+
+def _place(location: tuple[int | str, ...]) -> Place:
+    # Pydantic adds tags for the alternatives of a union, and for a mapping's key.
+    tags = {"Range", "Choices", "float", "int", "str", "[key]"}
+    prefixes = ("literal[", "list[", "dict[", "function-")
+    return tuple(part for part in location if part not in tags and not str(part).startswith(prefixes))
+
+
+def _options(detail: ErrorDetails) -> list[str]:
+    return [part.strip(" '") for part in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
+
+
+def _shown(value: object, written: str | None) -> str:
+    """A value as the user wrote it where that is known."""
+    text = repr(value) if written is None or isinstance(value, str) else written or "nothing"
+    return text if len(text) <= 80 else text[:77] + "…"

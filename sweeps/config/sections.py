@@ -5,9 +5,9 @@ The sections' docstrings are user documentation: `sweeps.config.reference` print
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from analysis.stats.multiple_comparisons import Looks
 from sweeps.config.errors import rule
@@ -49,6 +49,8 @@ class ObjectiveConfig(Section):
         when_enough: Where the base model reaches it: "stop" (no trial is trained) or "continue".
     """
 
+    short_form: ClassVar = "statement"
+
     statement: str = Field(min_length=1)
     metric: str = Field(NLL, min_length=1)
     worthwhile: float | None = Field(None, gt=0)
@@ -59,11 +61,6 @@ class ObjectiveConfig(Section):
     def measure(self) -> Measure:
         """The metric that decides."""
         return Measure(self.metric)
-
-    @model_validator(mode="before")
-    @classmethod
-    def statement_alone(cls, value: Any) -> Any:
-        return {"statement": value} if isinstance(value, str) else value
 
 
 class SearchConfig(Section):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from sweeps.config.errors import rule, suggestion
+from sweeps.config.habits import KEYS, foreign_range
 from trainables.config.hyperparameters import (
     CHOSEN,
     SCHEDULE_PARAMS,
@@ -18,7 +19,7 @@ from trainables.config.hyperparameters import (
     SEARCHABLE_TRAINING,
     as_value,
 )
-from trainables.config.sections import Section
+from trainables.config.sections import Section, TrainingConfig
 
 SEARCHABLE = (*SCHEDULE_PARAMS, *SEARCHABLE_LORA, *SEARCHABLE_SCHEDULE, *SEARCHABLE_TRAINING)
 
@@ -35,6 +36,13 @@ class Range(Section):
     low: float
     high: float
     log: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_no_other_tools_range(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (found := foreign_range(value)):
+            raise rule(*found)
+        return value
 
     @model_validator(mode="after")
     def low_is_below_high(self) -> Range:
@@ -88,6 +96,16 @@ Searched = Annotated[
 ]
 
 
+def _instead(name: str) -> str:
+    """The remedy for a name that can't be searched."""
+    if name in TrainingConfig.model_fields:
+        return f"set it for all trials: training.{name}"
+    if name in SEARCHABLE_LORA.values():
+        return f"did you mean lora_{name}?"
+    near = suggestion(name, (*SEARCHABLE, "beyond_recommended"))
+    return KEYS[name] if name in KEYS and near.startswith("known") else near
+
+
 class SpaceConfig(Section):
     """What is searched: a range, choices or a fixed value for each hyper-parameter.
 
@@ -117,7 +135,7 @@ class SpaceConfig(Section):
             if name in ("peak_lr", "decay_floor") and low <= 0:
                 raise rule(f"{name} must be above 0", f"{low:g}", "give a positive LR")
             if name == "warmup_fraction" and not 0 <= low <= high < 1:
-                raise rule("warmup_fraction must lie in 0 to below 1", f"{low:g} to {high:g}", "3-10 % is usual")
+                raise rule("warmup_fraction must lie in 0 to below 1", f"{low:g} to {high:g}", "3 % is 0.03")
         (_, floor_high), (_, peak_high) = self.ends()["decay_floor"], self.ends()["peak_lr"]
         if floor_high > peak_high:
             raise rule(
@@ -145,7 +163,7 @@ class SpaceConfig(Section):
             raise rule(why, values["template"], "give each template a sweep, and compare the scores of their answers")
         unknown = [name for name in values if name not in known] if isinstance(values, dict) else []
         if unknown:
-            raise rule("is not a searchable hyper-parameter", unknown[0], suggestion(unknown[0], known))
+            raise rule("is not a searchable hyper-parameter", unknown[0], _instead(unknown[0]))
         return values
 
     def items(self) -> dict[str, Range | Choices | float | str]:

@@ -1,19 +1,17 @@
-"""The typed config of a sweep; the only module that uses OmegaConf."""
+"""The typed config of a sweep."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError, field_validator
 
 from analysis.stats.multiple_comparisons import contenders_at_most, replicates_at_most
-from sweeps.config.errors import lower_first, one_error_a_place, rule, suggestion, to_user_error
+from sweeps.config import tree
+from sweeps.config.environment import expanded, from_environment
+from sweeps.config.errors import lower_first, rule, suggestion, to_user_errors
 from sweeps.config.pausing import PAUSE_AT, pauses
 from sweeps.config.sections import (
     BudgetConfig,
@@ -123,20 +121,22 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepCo
 
     Args:
         path: A YAML file.
-        overrides: `key=value` texts; the keys are dotted paths (`search.trials=8`), the values YAML.
+        overrides: `key=value` texts; the keys are dotted paths (`search.trials=8`), the values YAML, but of a key that
+            holds a text the text itself (`objective=Beat run #7`).
 
     Raises:
         UserError: The file can't be read, or an override has no `=`.
         UserErrors: All mistakes of the config together, a line each.
     """
-    tree = read_tree(path, overrides or [])
-    if secrets := list(credentials_in(tree)):
+    values, written = tree.read(path, overrides or [], SweepConfig)
+    if secrets := list(credentials_in(values)):
         raise UserErrors([UserError(key, NO_CREDENTIAL, text, KEEP_APART) for key, text in secrets])
+    values, mistakes = expanded(values)
     try:
-        config = SweepConfig.model_validate(tree)
+        config = SweepConfig.model_validate(from_environment(values))
     except ValidationError as error:
-        raise UserErrors([to_user_error(detail, SweepConfig) for detail in one_error_a_place(error.errors())]) from None
-    if mistakes := check_across(config):
+        raise UserErrors([*mistakes, *to_user_errors(error.errors(), SweepConfig, written.at)]) from None
+    if mistakes := [*mistakes, *check_across(config)]:
         raise UserErrors(mistakes)
     return config
 
@@ -149,46 +149,12 @@ def load_written(path: str | Path, name: str, overrides: list[str]) -> SweepConf
 
 def read_tree(path: str | Path, overrides: list[str]) -> dict[str, Any]:
     """Reads a YAML file as plain values, with overrides applied and interpolations resolved."""
-    bad = [item for item in overrides if "=" not in item]
-    if bad:
-        raise UserError("arguments", "an override must be key=value", bad[0], "write for instance search.trials=8")
-    try:
-        loaded: Any = OmegaConf.load(path)
-        if isinstance(loaded, DictConfig):
-            _spell_out(loaded)
-            loaded = OmegaConf.merge(loaded, OmegaConf.from_dotlist(overrides))
-        tree = OmegaConf.to_container(loaded, resolve=True)
-    except OSError as error:
-        raise UserError(str(path), "the config must be a readable file", error.strerror, "check the path") from None
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(str(path), "the config must be valid YAML", str(error), "mend that place") from None
-    if not isinstance(tree, dict):
-        raise UserError(str(path), "the config must be a mapping", type(tree).__name__, "start from conf/demo.yaml")
-    return tree  # type: ignore[return-value]
-
-
-def _spell_out(loaded: DictConfig) -> None:
-    # Short forms become mappings, so that an override such as `heldout.areas.NAME.limit=…` adds to them.
-    if isinstance(OmegaConf.select(loaded, "objective"), str):
-        loaded["objective"] = {"statement": loaded["objective"]}
-    areas = OmegaConf.select(loaded, "heldout.areas")
-    for name in areas if isinstance(areas, DictConfig) else ():
-        if isinstance(areas[name], str):
-            areas[name] = {"path": areas[name]}
+    return tree.read(path, overrides, SweepConfig)[0]
 
 
 def dump_config(config: SweepConfig) -> str:
     """Returns the resolved config as YAML; loading it gives an equal config."""
-    return OmegaConf.to_yaml(OmegaConf.create(_literal(config.model_dump())), sort_keys=False)
-
-
-def _literal(value: Any) -> Any:
-    # In a text that the config has resolved, `${` is no interpolation any more.
-    if isinstance(value, dict):
-        return {key: _literal(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_literal(part) for part in value]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return tree.write(config.model_dump())
 
 
 def check_across(config: SweepConfig) -> list[UserError]:

@@ -52,7 +52,7 @@ def recover(config: SweepConfig, store: SweepStore, ledger: Ledger, console: Con
         console: Where warnings are printed.
     """
     for fault in ledger.faults():
-        console.print(f"[yellow]warning[/]: {fault}: it does not count", soft_wrap=True, highlight=False)
+        console.print(f"warning: {fault}: it does not count", soft_wrap=True, highlight=False)
     events, _ = ledger.read()
     past = past_of(events)
     remove_leftovers(store, [record["trial_id"] for record in past.ended])

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
+from analysis.cli import INTERRUPTED, NO_COMPLETE_TRIAL
 from sweeps.driver.interrupt import Interrupt
 from trainables.errors import DISK_FULL, UserError, os_error
 from trainables.storage.layout import SWEEP_FILE
@@ -21,10 +22,10 @@ class StorageLostError(UserError):
     """The sweep's folder could not be written any more while the sweep ran.
 
     Attributes:
-        interrupted: Whether the user had ended the sweep by then.
+        exit_code: 130 if the user had ended the sweep by then, else 3.
     """
 
-    interrupted = False
+    exit_code = NO_COMPLETE_TRIAL
 
 
 @contextmanager
@@ -48,9 +49,9 @@ def reported_in_one_line(folder: Path, interrupt: Interrupt) -> Iterator[None]:
         if found is None:
             raise
         action = "free space" if found.errno in DISK_FULL else "see to it"
-        remedy = f"{action}, then continue: {resume}"
+        remedy = f"{action}, then continue: {resume}" if folder.exists() else f"{action}, then start it again"
         lost = StorageLostError(str(found.filename or folder), "must be writable", found.strerror, remedy)
-        lost.interrupted = interrupt.is_set()
+        lost.exit_code = INTERRUPTED if interrupt.is_set() else NO_COMPLETE_TRIAL
         raise lost from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +34,7 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         console: Where to print.
     """
     folder, place = config.folder, config.place
+    pasted = shlex.quote(place)  # in commands, which users paste into a shell
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
         print_board(board, console)
@@ -42,8 +44,8 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         store.publish_leaderboard(report.name)
         console.print(f"report: {f'{place}/{report.name}' if store.remote else report}", highlight=False)
     if board and board["winner"]:
-        console.print(f"export the best checkpoint: python -m analysis.export {place} --to best", highlight=False)
-    resume = f"python -m sweeps.run --resume {place}"
+        console.print(f"export the best checkpoint: python -m analysis.export {pasted} --to best", highlight=False)
+    resume = f"python -m sweeps.run --resume {pasted}"
     next_steps = {
         "failed": f"when the cause is gone, continue it: {resume}",
         "interrupted": f"continue it: {resume}",

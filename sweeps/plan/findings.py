@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -88,12 +89,24 @@ def space_findings(config: SweepConfig, parameters: int) -> Iterator[Finding]:
         yield Finding("floor_near_peak", "info", text)
 
 
-def epoch_findings(config: SweepConfig, steps: int, warmup_steps: tuple[int, int]) -> Iterator[Finding]:
-    """Yields findings about warm-up and batch size; `warmup_steps` are the fewest and most that the space allows."""
-    needed = min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps)
-    if warmup_steps[0] < needed:
+def epoch_findings(config: SweepConfig, steps: int, fewest_warmup_steps: int) -> Iterator[Finding]:
+    """Yields findings about warm-up, batch size and an epoch of one step.
+
+    Args:
+        config: The sweep.
+        steps: Of the shortest epoch that the space allows.
+        fewest_warmup_steps: Steps of its shortest warm-up.
+    """
+    if steps == 1:
         text = (
-            f"warm-up can be as short as {warmup_steps[0]} of {steps} steps (usual are {needed:.0f} or more): AdamW's "
+            "an epoch can have 1 step, whose LR is the floor: peak_lr and warmup_fraction then change nothing, and the "
+            "board shows them all the same; take more data or smaller batches"
+        )
+        yield Finding("one_step", "warning", text)
+    needed = math.ceil(min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps))
+    if steps > 1 and fewest_warmup_steps < needed:
+        text = (
+            f"warm-up can be as short as {fewest_warmup_steps} of {steps} steps (usual are {needed} or more): AdamW's "
             "moments are then estimated from few gradients when the LR is at its highest, and the loss may spike; "
             "raise the lower end of space.warmup_fraction, or take more data or a smaller batch"
         )

@@ -40,6 +40,7 @@ from trainables.storage.atomic import write_whole
 from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE
 from trainables.storage.object_store import is_url
 
+BATCH = ("batch_size", "gradient_accumulation")  # what a step's samples follow from
 MODELS_CACHE = Path(".cache") / "models"
 CPU_PROBE_SIZE = 1024
 CPU_UTILIZATION = 0.7  # of a large matrix product's speed; ours, from steps of the demo model
@@ -56,8 +57,8 @@ class Plan:
     areas: dict[str, SetPlan]
     audit: dict[str, Any]  # of "train" and each of "areas": lines, kept samples, line numbers by rule
     reality: dict[str, Any]  # `trainables.data.independence.examine.AreaReport` by area
-    samples_per_step: int  # sequences of an optimizer step, over all workers
-    steps: int  # optimizer steps of a trial
+    samples_per_step: int  # sequences of an optimizer step, over all workers; with the batch of `training`, if allowed
+    steps: int  # optimizer steps of such a trial
     warmup_steps: tuple[int, int]  # fewest and most that the space allows
     decay_steps: tuple[int, int]
     padding: float  # fraction of padded batches over the epoch; trials don't compute it
@@ -66,6 +67,9 @@ class Plan:
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
+    # Fewest and most over the space, where it moves the batch; None in plans of earlier versions.
+    samples_per_step_ends: tuple[int, int] | None = None
+    steps_ends: tuple[int, int] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -95,10 +99,11 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     model_path = resolve_model(config.model, MODELS_CACHE)
     weights = summarize_weights(model_path)
     data = prepare_data(config, load_tokenizer(model_path, config.model), draft / CACHE_FOLDER)
-    epoch = plan_epoch(data.train.samples, config.trial_training, config.resources.workers_per_lane)
+    small, epoch, large = _epochs(config, data.train.samples)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = _trained_parameters(config, weights)
-    warmup_steps = _warmup_steps(config, epoch.steps)
+    warmup = config.space.ends()["warmup_fraction"]
+    warmup_steps = round(warmup[0] * large.steps), round(warmup[1] * small.steps)
     plan = Plan(
         model_path=str(model_path),
         parameters=weights.parameters,
@@ -110,7 +115,9 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         samples_per_step=epoch.samples_per_step,
         steps=epoch.steps,
         warmup_steps=warmup_steps,
-        decay_steps=(epoch.steps - warmup_steps[1], epoch.steps - warmup_steps[0]),
+        decay_steps=(large.steps - round(warmup[1] * large.steps), small.steps - round(warmup[0] * small.steps)),
+        samples_per_step_ends=(small.samples_per_step, large.samples_per_step),
+        steps_ends=(large.steps, small.steps),
         padding=data.padding,
         forecast=forecast(
             ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json")),
@@ -133,7 +140,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
         *space_findings(config, plan.parameters),
-        *epoch_findings(config, plan.steps, plan.warmup_steps),
+        *epoch_findings(config, large.steps, round(warmup[0] * large.steps)),
     ]
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
@@ -164,11 +171,6 @@ def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
         return weights.parameters
     # Of the largest adapter: an upper estimate where not every linear layer is adapted.
     return _largest(config)[1].r * sum(rows + columns for rows, columns in weights.linear_shapes)
-
-
-def _warmup_steps(config: SweepConfig, steps: int) -> tuple[int, int]:
-    low, high = config.space.ends()["warmup_fraction"]
-    return round(low * steps), round(high * steps)
 
 
 def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
@@ -202,9 +204,21 @@ def _kept(config: SweepConfig) -> int | None:
 
 def _largest(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:
     # The sections of the trial that needs most memory and has the fewest steps.
-    sizes = ("lora_r", "batch_size", "gradient_accumulation")
-    high = {name: ends[1] for name, ends in config.space.ends().items() if name in sizes}
+    high = {name: ends[1] for name, ends in config.space.ends().items() if name in ("lora_r", *BATCH)}
     return with_params(config.training, config.model.lora, high)
+
+
+def _epochs(config: SweepConfig, samples: int) -> tuple[Epoch, Epoch, Epoch]:
+    """A trial's epoch with the smallest batch of the space, with that of `training` if allowed, with the largest."""
+    ends = {name: value for name, value in config.space.ends().items() if name in BATCH}
+    own = centre(config)
+
+    def epoch(params: Params) -> Epoch:
+        training, _ = with_params(config.trial_training, config.model.lora, params)
+        return plan_epoch(samples, training, config.resources.workers_per_lane)
+
+    lowest, highest = ({name: value[end] for name, value in ends.items()} for end in (0, 1))
+    return epoch(lowest), epoch({name: own[name] for name in ends}), epoch(highest)
 
 
 def _fewest_steps(config: SweepConfig, samples: int) -> int:

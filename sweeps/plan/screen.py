@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from analysis.stats.multiple_comparisons import AUTO_FROM_TRIALS, planned_rounds
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
@@ -24,13 +24,14 @@ SHOWN_LINES = 8
 def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
     """Prints model, data, search, cost, audit and findings of a plan."""
     for line in [
-        f"[bold]{config.name}[/bold]: {escape(config.objective.statement)}",
+        Text.assemble((config.name, "bold"), f": {config.objective.statement}"),
         *_what(config, plan),
         *_cost(config, plan),
         *_audit_lines(plan.audit),
         *(_finding_line(finding) for finding in plan.findings),
     ]:
-        console.print(line, highlight=False, soft_wrap=True)
+        # `Text`, whatever the console: texts and paths of users are no markup.
+        console.print(Text(line) if isinstance(line, str) else line, soft_wrap=True)
 
 
 def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
@@ -38,14 +39,15 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     trained = (
         "all weights" if config.model.method == "full" else f"LoRA r={config.model.lora.r}, about {share:.1%} of it"
     )
-    yield f"model     {escape(config.model.name)}, {plan.parameters / 1e6:.1f}M parameters, training {trained}"
+    yield f"model     {config.model.name}, {plan.parameters / 1e6:.1f}M parameters, training {trained}"
     yield f"training  {set_words(plan.train)}"
     for name, area in config.heldout.areas.items():
         kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
         yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
     shapes = config.space.choices().get("schedule_shape", (config.training.schedule.shape,))
     yield (
-        f"a trial   one epoch: {plan.steps} steps of {plan.samples_per_step} samples, "
+        f"a trial   one epoch: {_span(plan.steps_ends or (plan.steps, plan.steps))} steps of "
+        f"{_span(plan.samples_per_step_ends or (plan.samples_per_step, plan.samples_per_step))} samples, "
         f"{_span(plan.warmup_steps)} of them warm-up, {_span(plan.decay_steps)} after it "
         f"({' or '.join(shapes)} decay); {plan.padding:.0%} of padded batches would be padding"
     )
@@ -66,7 +68,7 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
         yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
     if config.winner.retrain:
         sealed = ", ".join(config.heldout.sealed)
-        yield f"retrain   the winner's setting once more, on selecting items too; {escape(sealed)} alone scores it"
+        yield f"retrain   the winner's setting once more, on selecting items too; {sealed} alone scores it"
 
 
 def confirm_words(config: SweepConfig) -> str:
@@ -103,14 +105,14 @@ def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
     yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running{paused}"
 
 
-def _audit_lines(audit: dict[str, Any]) -> Iterator[str]:
+def _audit_lines(audit: dict[str, Any]) -> Iterator[str | Text]:
     for where, found in {"data.train": audit["train"], **audit["areas"]}.items():
         if not found["rules"]:
             continue
-        yield f"audit     {where}: {found['samples_kept']:,} of {found['lines']:,} lines kept; {escape(found['path'])}"
+        yield f"audit     {where}: {found['samples_kept']:,} of {found['lines']:,} lines kept; {found['path']}"
         for rule, hits in found["rules"].items():
             color = COLORS[hits["severity"]]
-            yield f"  [{color}]{rule}[/] ({hits['action']}): {_lines_words(hits)}"
+            yield Text.assemble("  ", (rule, color), f" ({hits['action']}): {_lines_words(hits)}")
 
 
 def _lines_words(hits: dict[str, Any]) -> str:
@@ -120,11 +122,11 @@ def _lines_words(hits: dict[str, Any]) -> str:
     example = hits["examples"][0] if hits["examples"] else None
     text = "" if example is None else f"; e.g. line {example['line']}: {example['got']}"
     related = f" as in {example['related']}" if example and example["related"] else ""
-    return escape(f"{hits['count']:,} line{'s' if hits['count'] > 1 else ''}: {shown}{areas}{text}{related}")
+    return f"{hits['count']:,} line{'s' if hits['count'] > 1 else ''}: {shown}{areas}{text}{related}"
 
 
-def _finding_line(finding: Finding) -> str:
-    return f"[{COLORS[finding.severity]}]{finding.severity}[/]: {escape(finding.message)}"
+def _finding_line(finding: Finding) -> Text:
+    return Text.assemble((finding.severity, COLORS[finding.severity]), f": {finding.message}")
 
 
 def _hours(hours: float) -> str:
@@ -142,7 +144,7 @@ def set_words(data: SetPlan) -> str:
     left_out = sum(data.dropped.values())
     return (
         f"{data.samples:,} samples, {data.tokens:,} tokens ({data.label_tokens:,} trained on), "
-        f"longest {data.longest_tokens:,}{f', {left_out:,} left out' if left_out else ''}; {escape(data.path)}"
+        f"longest {data.longest_tokens:,}{f', {left_out:,} left out' if left_out else ''}; {data.path}"
     )
 
 

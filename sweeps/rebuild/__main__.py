@@ -6,11 +6,12 @@ items in `trials/`, and the W&B runs the curves.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, run
+from analysis.cli import DONE, NO_COMPLETE_TRIAL, Parser, local_path, run
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.records.locate import opened
 from sweeps.config.sweep_config import SweepConfig, dump_config
@@ -87,10 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = Parser("python -m sweeps.rebuild", "Makes a sweep's files anew from its ledger.", EXAMPLE)
     parser.add_argument("folder", metavar="DIR", help="the sweep's folder or URL, <storage_path>/<name>")
-    parser.add_argument("--wandb", metavar="OUT", type=Path, help="a new folder for an offline W&B run of each trial")
+    parser.add_argument("--wandb", metavar="OUT", help="a new folder for an offline W&B run of each trial")
     given = parser.parse_args(arguments)
 
     def command() -> int:
+        out = local_path(given.wandb, "--wandb") if given.wandb else None
         remote = Remote(given.folder) if is_url(given.folder) else None
         # Two locks: the store's against drivers on other machines, the folder's (in `rebuild`) against one on this.
         with one_driver_in_store(remote), opened(given.folder, REBUILT_FILES) as folder:
@@ -98,10 +100,10 @@ def main(arguments: list[str] | None = None) -> int:
                 print(line)
             board = write_leaderboard(folder)
         print(f"leaderboard.json: {board['verdict']}")
-        if given.wandb:
+        if out:
             from sweeps.rebuild.wandb_runs import write_runs
 
-            print(f"wandb: {write_runs(folder, given.wandb)} runs; upload them: wandb sync {given.wandb}/wandb/*")
+            print(f"wandb: {write_runs(folder, out)} runs; upload them: wandb sync {shlex.quote(str(out))}/wandb/*")
         return DONE if board["winner"] else NO_COMPLETE_TRIAL
 
     return run(command)

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -142,7 +143,8 @@ def follow(address: str, job_id: str) -> int:
         try:
             asyncio.run(_show(client, job_id))
         except KeyboardInterrupt:
-            print(f"\nthe job goes on; to stop it: python -m sweeps.submit stop {job_id} --address {redact(address)}")
+            stop = f"python -m sweeps.submit stop {job_id} --address {shlex.quote(redact(address))}"
+            print(f"\nthe job goes on; to stop it: {stop}")
             return INTERRUPTED
         job = _ended(client, job_id, LOOK_EVERY_SECONDS * 10)
         print(words(job))

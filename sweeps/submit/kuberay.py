@@ -32,9 +32,7 @@ def ray_job(config: str, overrides: list[str], given: argparse.Namespace) -> str
     """
     sweep = load_config(config, overrides)
     if not given.image:
-        raise UserError(
-            "--image", "must name an image with Ray and this project", "none", "build one, push it"
-        )
+        raise UserError("--image", "must name an image with Ray and this project", "none", "build one, push it")
     if not is_url(sweep.storage_path) and not given.claim:
         remedy = "name a volume claim of kind ReadWriteMany with --claim, or an object store as storage_path"
         raise UserError("storage_path", "must be shared by all pods", sweep.storage_path, remedy)

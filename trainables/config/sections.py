@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,9 +21,24 @@ Params = dict[str, Any]
 
 
 class Section(BaseModel):
-    """A part of a config: unknown keys refused, types strict, values immutable."""
+    """A part of a config: unknown keys refused, types strict, numbers finite, values immutable.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    Class attributes:
+        short_form: The key that a bare text in the section's place means; None where there is no such form.
+        off: The section that `false` or `null` in its place means; None where they mean nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    short_form: ClassVar[str | None] = None
+    off: ClassVar[dict[str, Any] | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def short_forms_are_spelled_out(cls, value: Any) -> Any:
+        if cls.off is not None and (value is None or value is False):
+            return cls.off
+        return {cls.short_form: value} if cls.short_form and isinstance(value, str) else value
 
 
 class LoraConfig(Section):
@@ -145,6 +160,8 @@ class AreaConfig(Section):
         limit: Use only the first this many items; None for all.
     """
 
+    short_form: ClassVar = "path"
+
     path: str = Field(min_length=1)
     kind: Literal["in_domain", "adjacent"] = "adjacent"
     weight: float = Field(1.0, gt=0)
@@ -153,11 +170,6 @@ class AreaConfig(Section):
     scorers: list[Scorer] = ["exact_match", "token_f1"]
     max_new_tokens: int = Field(32, ge=1)
     limit: int | None = Field(None, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def path_alone(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
 
 
 class HeldoutConfig(Section):
@@ -264,7 +276,8 @@ class WandbConfig(Section):
     """Weights & Biases.
 
     Attributes:
-        mode: "auto" is online where an API key is known and offline elsewhere; "disabled" records nothing.
+        mode: "auto" is online where an API key is known and offline elsewhere; "disabled" records nothing. `wandb: off`
+            (or `false`, `null`) means "disabled"; another bare word in a config means this field.
         project: Project that the runs go to.
         entity: Team or user; None for the key's default.
         tags: Tags of every run.
@@ -272,6 +285,9 @@ class WandbConfig(Section):
             items with their texts, as artifacts of a run of the sweep's own.
         alert: Send an alert when the sweep has ended.
     """
+
+    short_form: ClassVar = "mode"
+    off: ClassVar = {"mode": "disabled"}
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "llm-sweeps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 
 from analysis.report.elements.blocks import Points, Section, Text
@@ -31,5 +32,6 @@ def next_steps(material: Material) -> Section:
         points.append((values, advice.reason))
     if not points:
         return Section("next", "What to do next", [Text("The evidence asks for no further sweep of this space.")])
-    note = f"As a config that runs: python -m analysis.suggest {place_of(material.sweep.folder)} --to next.yaml"
+    place = shlex.quote(place_of(material.sweep.folder))
+    note = f"As a config that runs: python -m analysis.suggest {place} --to next.yaml"
     return Section("next", "What to do next", [Points(points), Text(note, "note")])

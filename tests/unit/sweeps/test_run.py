@@ -49,6 +49,32 @@ def test_a_plan_counts_and_leaves_only_itself(place, capsys):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "steps", "samples", "words", "warned"),
+    [
+        (["space.batch_size={low: 1, high: 4}"], [2, 8], [1, 4], "2 to 8 steps of 1 to 4 samples", "short_warmup"),
+        (["space.batch_size={low: 2, high: 32}"], [1, 4], [2, 32], "1 to 4 steps of 2 to 32 samples", "one_step"),
+        (["space.batch_size=2"], [4, 4], [2, 2], "4 steps of 2 samples", "short_warmup"),
+        (
+            ["training.batch_size=2", "space.gradient_accumulation={low: 1, high: 2}"],
+            [2, 4],
+            [2, 4],
+            "2 to 4 steps of 2 to 4 samples",
+            "short_warmup",
+        ),
+    ],
+)
+def test_a_plan_counts_the_steps_at_both_ends_of_a_searched_batch(
+    place, capsys, overrides, steps, samples, words, warned
+):
+    code, shown = run(capsys, "--plan", "space.beyond_recommended=a test", *overrides)
+    assert code == 0
+    assert f"one epoch: {words}" in shown.out
+    plan = json.loads((place / "outputs/small/plan.json").read_text())
+    assert (plan["steps_ends"], plan["samples_per_step_ends"]) == (steps, samples)
+    assert warned in [finding["rule"] for finding in plan["findings"]]
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["data.train=none.jsonl"], "error: none.jsonl: "),

@@ -48,15 +48,33 @@ def test_a_floor_above_four_fifths_of_the_lowest_peak_is_said(load, floor, found
         (50, 5, []),
         (50, 4, ["short_warmup"]),
         (2, 0, ["short_warmup"]),
+        (1, 0, ["one_step"]),
     ],
 )
 def test_warmup_has_twenty_steps_or_a_tenth(load, steps, warmup, found):
-    assert [f.rule for f in epoch_findings(load(), steps, (warmup, steps // 2))] == found
+    assert [f.rule for f in epoch_findings(load(), steps, warmup)] == found
 
 
-@pytest.mark.parametrize(("size", "found"), [(1, True), (2, False), (16, False), (17, True)])
-def test_batches_outside_two_to_sixteen_are_said(load, size, found):
-    rules = [f.rule for f in epoch_findings(load(f"training.batch_size={size}"), 1000, (100, 200))]
+def test_the_usual_warmup_of_a_short_epoch_is_a_number_that_can_be_missed(load):
+    (finding,) = epoch_findings(load(), 4, 0)
+    assert "as short as 0 of 4 steps (usual are 1 or more)" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("training.batch_size=1", True),
+        ("training.batch_size=2", False),
+        ("training.batch_size=16", False),
+        ("training.batch_size=17", True),
+        ("space.batch_size={low: 2, high: 16}", False),
+        ("space.batch_size={low: 1, high: 16}", True),
+        ("space.batch_size={low: 2, high: 17}", True),
+        ("space.batch_size=17", True),
+    ],
+)
+def test_batches_outside_two_to_sixteen_are_said(load, override, found):
+    rules = [f.rule for f in epoch_findings(load(override), 1000, 100)]
     assert (rules == ["batch_size"]) is found
 
 
