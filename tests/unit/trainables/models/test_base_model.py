@@ -12,7 +12,8 @@ from tests.unit.trainables.models.helpers import CPU, batch_of, save_family
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
 from trainables.models import base_model as model_module
-from trainables.models.base_model import draw_adapter, load_base, resolve_precision
+from trainables.models.adapter.attach import draw_adapter
+from trainables.models.base_model import load_base, resolve_precision
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.models.token_losses import token_losses
 
