@@ -88,7 +88,7 @@ def _beyond_positions(config: SweepConfig, facts: ModelFacts, data: Prepared, ca
     for name, area in config.heldout.areas.items() if config.heldout.answers_at else ():
         longest = _most(cache / area_file(name), "prompt_length")
         if longest + area.max_new_tokens > most >= data.areas[name].longest_tokens:
-            where, got = f"heldout.areas.{name}.max_new_tokens", f"{area.max_new_tokens} behind {longest:,} of a prompt"
+            where, got = f"heldout.areas.{name}.max_new_tokens", f"{area.max_new_tokens} behind a prompt of {longest:,}"
             found.append(UserError(where, rule, got, f"lower it to {max(1, most - longest)}, {other}"))
     return found
 

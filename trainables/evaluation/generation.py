@@ -46,7 +46,7 @@ def greedy_answers(
     longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers = [""] * len(prompts)
     with evaluation_mode(model):
-        if batch_size > 1 and len({len(prompt) for prompt in prompts}) > 1 and not answers_together(inner, pad_id):
+        if batch_size > 1 and not answers_together(inner, pad_id):
             batch_size = 1
         for start in range(0, len(prompts), batch_size):
             chosen = longest_first[start : start + batch_size]
