@@ -23,7 +23,8 @@ from trainables.checkpoints import checkpoint
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
 from trainables.data.epoch import epoch_order, plan_epoch
-from trainables.models.base_model import Base, Precision, draw_adapter
+from trainables.models.adapter.attach import draw_adapter
+from trainables.models.base_model import Base, Precision
 from trainables.optim.lr_schedule import LRSchedule, make_schedule
 from trainables.training.loop import Hooks, Loop, TrialRun
 

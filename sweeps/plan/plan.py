@@ -29,12 +29,14 @@ from sweeps.plan.findings import (
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
+from sweeps.plan.model_check import model_findings, model_mistakes
+from sweeps.plan.model_facts import inspection
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import LoraConfig, Params, TrainingConfig
 from trainables.data.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.models.pretrained import load_tokenizer, resolve_model
-from trainables.models.safetensors_files import WeightsSummary, read_json, summarize_weights
+from trainables.models.safetensors_files import read_json
 from trainables.optim.lr_schedule import cap_floor, make_schedule
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE
@@ -97,16 +99,19 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     """
     (draft / CACHE_FOLDER).mkdir()
     model_path = resolve_model(config.model, MODELS_CACHE)
-    weights = summarize_weights(model_path)
-    data = prepare_data(config, load_tokenizer(model_path, config.model), draft / CACHE_FOLDER)
+    with inspection(model_path, config, MODELS_CACHE) as inspected:
+        tokenizer = load_tokenizer(model_path, config.model)
+        data = prepare_data(config, tokenizer, draft / CACHE_FOLDER)
+        facts = inspected()
+    beside = (config, facts, data, draft / CACHE_FOLDER, len(tokenizer))
     small, epoch, large = _epochs(config, data.train.samples)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
-    trained = _trained_parameters(config, weights)
+    trained = max((adapter.trained for adapter in facts.adapters), default=facts.parameters)
     warmup = config.space.ends()["warmup_fraction"]
     warmup_steps = round(warmup[0] * large.steps), round(warmup[1] * small.steps)
     plan = Plan(
         model_path=str(model_path),
-        parameters=weights.parameters,
+        parameters=facts.parameters,
         trained_parameters=trained,
         train=data.train,
         areas=data.areas,
@@ -120,25 +125,27 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         steps_ends=(large.steps, small.steps),
         padding=data.padding,
         forecast=forecast(
-            ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json")),
+            ModelShape.of(facts.parameters, trained, read_json(Path(model_path) / "config.json")),
             _work(config, data, epoch),
             _largest(config)[0],
             config.model.method,
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
-        recommended=asdict(followed_bounds(config, weights.parameters)),
+        recommended=asdict(followed_bounds(config, facts.parameters)),
         failures=[
-            *unexplained(config, weights.parameters),
+            *unexplained(config, facts.parameters),
             *check_parent(config),
             *_warm_start_mistakes(config),
             *data.audit.failures(),
+            *model_mistakes(*beside),
         ],
     )
     plan.findings += [
         *objective_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
+        *model_findings(*beside),
         *space_findings(config, plan.parameters),
         *epoch_findings(config, large.steps, round(warmup[0] * large.steps)),
     ]
@@ -164,13 +171,6 @@ def _warm_start_mistakes(config: SweepConfig) -> list[UserError]:
     from sweeps.search.warm_start import check_warm_start  # imports Optuna, which no other plan needs
 
     return check_warm_start(config)
-
-
-def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
-    if config.model.method == "full":
-        return weights.parameters
-    # Of the largest adapter: an upper estimate where not every linear layer is adapted.
-    return _largest(config)[1].r * sum(rows + columns for rows, columns in weights.linear_shapes)
 
 
 def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+from trainables.models.forward_plan import ForwardPlan, hugging_face_model, padding_token
+from trainables.models.forward_probe import answers_together
 from trainables.reliability import watchdog
 
 
@@ -37,7 +38,7 @@ def greedy_answers(
     """
     inner = hugging_face_model(model)
     ends = end_tokens(inner, tokenizer)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    pad_id = padding_token(inner, tokenizer, ends[0])
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=pad_id
     )
@@ -45,6 +46,8 @@ def greedy_answers(
     longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     answers = [""] * len(prompts)
     with evaluation_mode(model):
+        if batch_size > 1 and not answers_together(inner, pad_id):
+            batch_size = 1
         for start in range(0, len(prompts), batch_size):
             chosen = longest_first[start : start + batch_size]
             continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)

@@ -6,8 +6,6 @@ device restores them afterwards.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +17,17 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
+from trainables.models.adapter.attach import attach_adapter, draw_adapter
+from trainables.models.forward_plan import padding_token
 from trainables.models.forward_probe import choose_plan
-from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
+from trainables.models.pretrained import (
+    CAUSAL,
+    NAME_A_DECODER,
+    causal_config,
+    is_hub_id,
+    load_tokenizer,
+    resolve_model,
+)
 from trainables.models.progress_bars import no_progress_bars
 
 __all__ = ["Base", "load_base", "load_tokenizer", "resolve_model", "resolve_precision"]
@@ -64,23 +71,38 @@ def load_base(
     # Trained weights stay float32 masters: a bf16 weight would swallow updates below 2^-9 of its size.
     frozen_type = torch.bfloat16 if precise == "bf16" and model.method == "lora" else torch.float32
     tokenizer = load_tokenizer(path, model)
-    try:
-        with no_progress_bars():
-            loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                path, dtype=frozen_type, use_safetensors=True, trust_remote_code=model.trust_remote_code
-            )
-    except (ValueError, KeyError, OSError, ImportError) as error:
-        remedy = "name a decoder language model; one with code of its own needs model.trust_remote_code=true"
-        raise UserError("model.name", "must be a causal LM that transformers can load", error, remedy) from error
+    loaded = _load(path, model, frozen_type)
     if gradient_checkpointing and not loaded.supports_gradient_checkpointing:
         where, remedy = "training.gradient_checkpointing", "set it to false"
         raise UserError(where, "must be false for a model that can't recompute", type(loaded).__name__, remedy)
-    if is_hub_id(model.name):
+    if is_hub_id(model.name) or Path(model.name).is_dir():
         loaded.name_or_path = model.name  # saved adapters record this; a cache path means nothing elsewhere
     nn.Module.to(loaded, device).eval()
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    choose_plan(loaded, torch.bfloat16 if precise == "bf16" else None, pad_id)
+    choose_plan(loaded, torch.bfloat16 if precise == "bf16" else None, padding_token(loaded, tokenizer, 0))
     return Base(loaded, tokenizer, model.method, precise, gradient_checkpointing=gradient_checkpointing)
+
+
+def _load(path: str | Path, model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    config = causal_config(path, model)
+    try:
+        with no_progress_bars():
+            loaded: PreTrainedModel
+            found: dict[str, Any]
+            loaded, found = AutoModelForCausalLM.from_pretrained(
+                path,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=model.trust_remote_code,
+                output_loading_info=True,
+            )  # type: ignore[misc]  # a pair, by the last argument
+    except (ValueError, KeyError, OSError, ImportError) as error:
+        raise UserError("model.name", CAUSAL, error, NAME_A_DECODER) from error
+    if found["missing_keys"]:
+        # transformers would draw them at random.
+        lacking = f"{path} without {min(found['missing_keys'])}"
+        raise UserError("model.name", "must have all weights of a causal LM", lacking, NAME_A_DECODER)
+    return loaded
 
 
 class Base:
@@ -139,7 +161,7 @@ class Base:
         self.restore()
         model: nn.Module
         if self.method == "lora":
-            model = self._adapted = _with_adapter(self._model, lora)
+            model = self._adapted = attach_adapter(self._model, lora)
             draw_adapter(model, seed)
         else:
             self._trained = True
@@ -170,43 +192,6 @@ class Base:
             self._model.activation_checkpointing_disable()
             self._model.disable_input_require_grads()
         self._model.requires_grad_(False).eval()
-
-
-def draw_adapter(model: nn.Module, seed: int) -> None:
-    """Draw a LoRA adapter's initial weights: A uniform (Kaiming, a = sqrt 5), B zero, as in Hu et al. 2021 and PEFT."""
-    # Drawn on the CPU in order of the modules' names, so that every device gets the same numbers.
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in sorted(model.named_parameters()):
-            if "lora_A" in name:
-                drawn = torch.empty(weight.shape, dtype=torch.float32)
-                weight.copy_(nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator))
-            elif "lora_B" in name:
-                weight.zero_()
-
-
-def _with_adapter(model: PreTrainedModel, lora: LoraConfig) -> peft.PeftModel:
-    config = peft.LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT only divides by the rank
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    if isinstance(lora.target_modules, list):
-        _check_targets(model, lora.target_modules)
-    # PEFT draws weights that `draw_adapter` replaces; the fork keeps the caller's generators unchanged.
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # a PEFT-transformers matter, no user can act on it
-        return peft.get_peft_model(model, config)
-
-
-def _check_targets(model: PreTrainedModel, targets: list[str]) -> None:
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
-    if unknown:
-        remedy = f"choose among {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}"
-        raise UserError("model.lora.target_modules", "must name linear layers of the model", unknown[0], remedy)
 
 
 def _compact(weight: torch.Tensor) -> torch.Tensor:

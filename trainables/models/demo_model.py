@@ -89,7 +89,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build(folder: Path) -> None:
-    from trainables.models.gguf import convert_gguf  # imports torch, which --help and a second call don't need
+    from trainables.models.conversion.gguf import (
+        convert_gguf,  # imports torch, which --help and a second call don't need
+    )
 
     # On the result's own disk: a small /tmp may not hold the download.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as downloads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -33,6 +33,18 @@ class ForwardPlan:
     def autocasting(self, device: torch.device) -> AbstractContextManager[None]:
         """The context in which the forward pass runs."""
         return torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None)
+
+
+def padding_token(model: PreTrainedModel, tokenizer: Any, otherwise: int) -> int:
+    """The tokenizer's padding token, or `otherwise` where there is none or the model has no embedding for it."""
+    token = tokenizer.pad_token_id
+    # Such a token is often added to a tokenizer after the model's training.
+    return otherwise if token is None or token >= embedded_tokens(model) else token
+
+
+def embedded_tokens(model: PreTrainedModel) -> int:
+    """How many tokens have an embedding."""
+    return len(cast(nn.Embedding, model.get_input_embeddings()).weight)
 
 
 def hugging_face_model(model: nn.Module) -> PreTrainedModel:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from trainables.data.dataset import Batch, TokenSequence, collate
+from trainables.errors import UserError
 from trainables.models.flat_attention import PADDING_FREE, longest_flat
 from trainables.models.forward_plan import ForwardPlan
 from trainables.models.token_losses import label_logits
@@ -31,10 +34,16 @@ def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: in
         model: In evaluation mode.
         autocast: Type in which matrix products will be computed; None for the weights' own.
         pad_id: Padding token.
+
+    Raises:
+        UserError: The model's logits at a token depend on the tokens behind it.
     """
     batch = probe_batch(model.config.get_text_config().vocab_size).to(next(model.parameters()).device)
     plan = ForwardPlan(autocast=autocast, pad_id=pad_id)
     plain = _logits(model, batch, plan)
+    if not _agree(_logits(model, _other_ends(batch), plan), plain, autocast):
+        rule, remedy = "must be a causal LM", "name a decoder language model"
+        raise UserError("model.name", rule, f"{type(model).__name__}, which sees the tokens to come", remedy)
     at_labels = replace(plan, head_at_labels=True)
     if model.get_output_embeddings() is not None and _agree(_logits(model, batch, at_labels), plain, autocast):
         plan = at_labels
@@ -53,6 +62,29 @@ def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: in
     return plan
 
 
+def answers_together(model: PreTrainedModel, pad_id: int) -> bool:
+    """Whether prompts of unequal length can be continued together: whether the model masks the padding before one.
+
+    Args:
+        model: In evaluation mode.
+        pad_id: Padding token.
+    """
+    # Tried, because RWKV takes a mask and doesn't read it. The answer is kept beside the model.
+    kept = vars(model)
+    if "answers_together" not in kept:
+        plan = ForwardPlan.of(model)
+        starts = probe_batch(model.config.get_text_config().vocab_size).input_ids
+        short, long = starts[5:7], starts[7:16]  # the second and the third sequence of `LENGTHS`
+        mask = torch.ones(2, len(long), dtype=torch.long)
+        mask[0, : -len(short)] = 0
+        row = torch.full_like(long, pad_id)
+        row[-len(short) :] = short
+        alone = _next_logits(model, short[None], torch.ones_like(short)[None], plan)
+        padded = _next_logits(model, torch.stack([row, long]), mask, plan)[:1]
+        kept["answers_together"] = _agree(padded, alone, plan.autocast)
+    return bool(kept["answers_together"])
+
+
 def probe_batch(vocabulary: int) -> Batch:
     """A few short sequences of seeded random tokens; every token but the first is a label."""
     random = np.random.Generator(np.random.PCG64(0))
@@ -63,6 +95,31 @@ def probe_batch(vocabulary: int) -> Batch:
 def _logits(model: PreTrainedModel, batch: Batch, plan: ForwardPlan) -> torch.Tensor:
     with torch.no_grad(), plan.autocasting(batch.input_ids.device):
         return label_logits(model, batch, plan)
+
+
+def _other_ends(batch: Batch) -> Batch:
+    """The batch with another last token in each sequence, which no label is predicted from."""
+    input_ids, last = batch.input_ids.clone(), batch.cu_seqlens[1:].long() - 1
+    input_ids[last] = input_ids[last - 1]
+    return replace(batch, input_ids=input_ids)
+
+
+def _next_logits(
+    model: PreTrainedModel, input_ids: torch.Tensor, mask: torch.Tensor, plan: ForwardPlan
+) -> torch.Tensor:
+    """Logits of the token behind each row, (rows, vocabulary), as generation computes them."""
+    device = next(model.parameters()).device
+    settings = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=plan.pad_id)
+    generate: Callable[..., Any] = model.generate  # type: ignore[assignment]
+    with torch.no_grad(), plan.autocasting(device):
+        done = generate(
+            input_ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=settings,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    return done.logits[0]
 
 
 def _agree(found: torch.Tensor, plain: torch.Tensor, autocast: torch.dtype | None) -> bool:

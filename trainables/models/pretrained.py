@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
-from trainables.models.safetensors_files import PICKLED, TO_SAFETENSORS, read_json, summarize_weights
+from trainables.models.safetensors_files import (
+    INDEX,
+    PICKLED,
+    TO_SAFETENSORS,
+    check_weights,
+    pickled_files,
+    read_json,
+)
 from trainables.storage.atomic import build_once
 
 # Imports of torch stay inside functions: the driver resolves models before any lane starts, and torch would add
 # seconds to every config error.
+CAUSAL = "must be a causal LM that transformers can load"
+NAME_A_DECODER = "name a decoder language model for text; one with code of its own needs model.trust_remote_code=true"
+# Classes whose weights lack a head for the next token, or that see the tokens behind it.
+OTHER_TASKS = ("Classification", "ForMaskedLM", "ForMultipleChoice", "ForPreTraining", "ForQuestionAnswering")
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+PICKLED_FILES = ["pytorch_model*.bin"]
 
 
 def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
@@ -22,14 +35,14 @@ def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
 
     Args:
         model: `name` is a Hugging Face id, a folder, a `.gguf` file (converted once to safetensors, by the hash of its
-            content) or `random:tiny-llama` (built once).
+            content) or `random:tiny-llama` (built once). Weights in `pytorch_model.bin` alone are converted once too.
         cache_dir: Folder of converted and built models. Hub models go to Hugging Face's own cache.
 
     Returns:
         Absolute path of a folder with configuration, tokenizer and safetensors weights.
 
     Raises:
-        UserError: There is no such model, it is incomplete, or its weights are pickled, which could run any code.
+        UserError: There is no such model, it is incomplete, or its weights are pickled with more than tensors.
     """
     name, cache = model.name, Path(cache_dir).absolute()
     local = Path(name).expanduser()
@@ -40,9 +53,13 @@ def resolve_model(model: ModelConfig, cache_dir: str | Path) -> Path:
     elif local.is_dir():
         folder = local.absolute()
     elif is_hub_id(name):
-        folder = _fetched(model)
+        folder = _fetched(model, HUB_FILES)
+        if not _has_safetensors(folder):
+            folder = _fetched(model, [*HUB_FILES, *PICKLED_FILES])
     else:
         raise UserError("model.name", "must be a model that exists", f"{name}, where nothing is", "correct the path")
+    if not _has_safetensors(folder) and pickled_files(folder):
+        folder = _unpickled(folder, cache)
     check_folder(folder)
     return folder
 
@@ -82,7 +99,7 @@ def check_folder(folder: Path) -> None:
     if not config.is_file() and not any(folder.glob("*.gguf")):
         remedy = "name the folder of a whole model (an adapter is none)"
         raise UserError("model.name", "must be a folder with a config.json", str(folder), remedy)
-    summarize_weights(folder)
+    check_weights(folder)
     if not read_json(config).get("model_type"):
         raise UserError("model.name", "must have a model_type in its config.json", str(folder), "name a causal LM")
 
@@ -116,6 +133,33 @@ def load_tokenizer(path: str | Path, model: ModelConfig | None = None) -> Any:
         raise UserError("model.name", "must come with a tokenizer", f"{path} ({_brief(error)})", remedy) from error
 
 
+def causal_config(path: str | Path, model: ModelConfig) -> Any:
+    """Load a model's configuration and check that it is one of a causal LM.
+
+    Args:
+        path: A folder from `resolve_model`.
+        model: Tells whether the model's own code may run.
+
+    Returns:
+        A `transformers.PreTrainedConfig`.
+
+    Raises:
+        UserError: transformers knows no causal LM of this kind, or the weights were trained for another task.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+    except (ValueError, KeyError, OSError, ImportError) as error:
+        raise UserError("model.name", CAUSAL, f"{path} ({_brief(error)})", NAME_A_DECODER) from error
+    is_own_code = model.trust_remote_code and "AutoModelForCausalLM" in getattr(config, "auto_map", {})
+    made_for = (config.architectures or [""])[0]
+    if made_for.endswith(OTHER_TASKS) or not (is_own_code or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING):
+        kind = f"{config.model_type} ({made_for})" if made_for else config.model_type
+        raise UserError("model.name", CAUSAL, f"{path} of type {kind}", NAME_A_DECODER)
+    return config
+
+
 def _built(name: str, cache: Path) -> Path:
     from trainables.models.tiny_llama import NAME, RECIPE, build_tiny_llama
 
@@ -126,18 +170,33 @@ def _built(name: str, cache: Path) -> Path:
 
 def _converted(file: Path, cache: Path) -> Path:
     if file.suffix != ".gguf":
-        remedy = TO_SAFETENSORS if file.suffix in PICKLED else "name the folder that the file is in"
+        is_part = file.name.startswith("pytorch_model") or file.suffix not in PICKLED
+        remedy = "name the folder that the file is in" if is_part else TO_SAFETENSORS
         raise UserError("model.name", "must be a folder or a .gguf file", str(file), remedy)
-    from trainables.models.gguf import convert_gguf, folder_name
+    from trainables.models.conversion.gguf import convert_gguf, folder_name
 
     return build_once(cache / folder_name(file), lambda folder: convert_gguf(file, folder))
 
 
-def _fetched(model: ModelConfig) -> Path:
+def _has_safetensors(folder: Path) -> bool:
+    return (folder / INDEX).is_file() or any(folder.glob("*.safetensors"))
+
+
+def _unpickled(folder: Path, cache: Path) -> Path:
+    from trainables.models.conversion.pickled import convert_pickled
+
+    # Files of many gigabytes are told apart without reading them; a hub's revision has a folder of its own.
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    target = cache / f"{folder.name}-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}"
+    return build_once(target, lambda empty: convert_pickled(folder, empty))
+
+
+def _fetched(model: ModelConfig, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = [*HUB_FILES, "*.py"] if model.trust_remote_code else HUB_FILES
+    patterns = [*files, "*.py"] if model.trust_remote_code else files
     try:
         return Path(snapshot_download(model.name, revision=model.revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:

@@ -1,10 +1,8 @@
-"""A model's safetensors files: completeness, and sizes from their headers. Imports no torch."""
+"""A model's weight files: which there are, and whether they are whole. Imports no torch."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +11,24 @@ from safetensors import SafetensorError, safe_open
 from trainables.errors import UserError
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+INDEX = "model.safetensors.index.json"
+PICKLED_WEIGHTS = "pytorch_model.bin"
 TO_SAFETENSORS = "convert the weights to safetensors, or name a model that has them"
 FETCH_AGAIN = "fetch the model again"
-NOT_LINEAR = ("embed", "lm_head", "wte", "wpe", "norm")
 
 
-@dataclass(frozen=True)
-class WeightsSummary:
-    """A model's size, read from the headers of its files."""
-
-    parameters: int  # all weights; tied ones count once
-    linear_shapes: list[tuple[int, int]]  # (rows, columns) of each matrix except embeddings and output head
-
-
-def summarize_weights(folder: str | Path) -> WeightsSummary:
-    """Count a model's weights from the file headers.
+def check_weights(folder: Path) -> None:
+    """Check that a model's safetensors files are all there and whole, by their headers.
 
     Raises:
-        UserError: There are no safetensors files, one is missing or damaged, or the weights are pickled.
+        UserError: There are none, one is missing or damaged, or the weights are pickled.
     """
-    shapes = {name: shape for file in weight_files(Path(folder)) for name, shape in _shapes(file).items()}
-    linear = [
-        (shape[0], shape[1])
-        for name, shape in shapes.items()
-        if len(shape) == 2 and not any(part in name for part in NOT_LINEAR)
-    ]
-    return WeightsSummary(sum(math.prod(shape) for shape in shapes.values()), linear)
+    for file in weight_files(folder):
+        try:
+            with safe_open(str(file), framework="numpy"):  # refuses a truncated file
+                pass
+        except (SafetensorError, OSError) as error:
+            raise _error("must have weights that are whole", f"{file} ({error})", FETCH_AGAIN) from error
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -47,12 +37,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: There are none, or one that the index names is missing.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
-        if missing := [file.name for file in files if not file.is_file()]:
-            raise _error("must have all of its weight files", f"{folder} without {missing[0]}", FETCH_AGAIN)
-        return files
+    if (folder / INDEX).is_file():
+        return _indexed(folder / INDEX)
     if files := sorted(folder.glob("*.safetensors")):
         return files
     others = sorted(file.name for file in folder.iterdir() if file.suffix in (*PICKLED, ".gguf"))
@@ -62,6 +48,19 @@ def weight_files(folder: Path) -> list[Path]:
         raise _error("must have safetensors weights", f"{folder} with {others[0]}", "name the .gguf file itself")
     rule = "must have safetensors weights (loading pickled ones can run any code)"
     raise _error(rule, f"{folder} with {others[0]}", TO_SAFETENSORS)
+
+
+def pickled_files(folder: Path) -> list[Path]:
+    """List a model's pickled files; empty where it has none.
+
+    Raises:
+        UserError: One that the index names is missing.
+    """
+    index = folder / f"{PICKLED_WEIGHTS}.index.json"
+    if index.is_file():
+        return _indexed(index)
+    whole = folder / PICKLED_WEIGHTS
+    return [whole] if whole.is_file() else []
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -79,12 +78,11 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _shapes(file: Path) -> dict[str, list[int]]:
-    try:
-        with safe_open(str(file), framework="numpy") as tensors:  # refuses a truncated file
-            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError) as error:
-        raise _error("must have weights that are whole", f"{file} ({error})", FETCH_AGAIN) from error
+def _indexed(index: Path) -> list[Path]:
+    files = [index.parent / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise _error("must have all of its weight files", f"{index.parent} without {missing[0]}", FETCH_AGAIN)
+    return files
 
 
 def _error(rule: str, got: str, remedy: str) -> UserError:

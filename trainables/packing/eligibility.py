@@ -79,6 +79,7 @@ def _is_linear(layer: nn.Module) -> bool:
     if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear
     # A subclass of nn.Linear may compute more than W x + b (a scale, a quantization): compare on one input.
-    x = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)
+    x = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)[None]  # (1, in): some take no vector
     with torch.no_grad():
-        return torch.allclose(layer(x), functional.linear(x, layer.weight, layer.bias), rtol=1e-2, atol=1e-4)
+        found, expected = layer(x), functional.linear(x, layer.weight, layer.bias)
+    return isinstance(found, torch.Tensor) and torch.allclose(found, expected, rtol=1e-2, atol=1e-4)

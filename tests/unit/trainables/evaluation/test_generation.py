@@ -3,12 +3,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from tests.unit.trainables.models.adapter.architectures import save_architecture
 from tests.unit.trainables.models.helpers import FAMILIES, plain, save_family
 from tests.unit.trainables.training.helpers import load_tiny
 from trainables.config.sections import LoraConfig
 from trainables.evaluation.generation import end_tokens, greedy_answers
-from trainables.models.forward_probe import choose_plan
+from trainables.models.forward_probe import answers_together, choose_plan
 from trainables.models.pretrained import load_tokenizer
+from trainables.models.tiny_llama import byte_tokenizer
 
 NEW = 7
 PROMPTS = ["What?", "a", "The sum of 3 and 14", "tell me: 19 + 4 =", "zz zz"]
@@ -44,6 +46,27 @@ def test_answers_are_those_of_each_prompt_alone(family, tokenizer, prompts, tmp_
     choose_plan(model, None, tokenizer.pad_token_id)
     assert greedy_answers(model, tokenizer, prompts, NEW, batch_size=3) == expected
     assert len(set(expected)) > 1
+
+
+@pytest.mark.parametrize(("kind", "together"), [("rwkv", False), ("mamba", True), ("gpt2", True), ("bloom", True)])
+def test_a_model_that_reads_padding_answers_one_by_one(kind, together, tokenizer, prompts, tmp_path):
+    folder = save_architecture(kind, tmp_path / kind, tokenizer)
+    reference = AutoModelForCausalLM.from_pretrained(folder).eval()
+    expected = [token_by_token(reference, tokenizer, prompt, {1, tokenizer.eos_token_id}) for prompt in prompts]
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    choose_plan(model, None, tokenizer.pad_token_id)
+    assert greedy_answers(model, tokenizer, prompts, NEW, batch_size=3) == expected
+    assert answers_together(model, tokenizer.pad_token_id) == together
+
+
+def test_a_padding_token_without_an_embedding_is_not_used(tiny, tokenizer, prompts):
+    """Tokenizers get one after the model's training."""
+    model = plain(tiny)
+    expected = greedy_answers(model, tokenizer, prompts, NEW, batch_size=3)
+    added = byte_tokenizer()
+    added.add_special_tokens({"pad_token": "[PAD]"})
+    assert added.pad_token_id == model.get_input_embeddings().num_embeddings
+    assert greedy_answers(model, added, prompts, NEW, batch_size=3) == expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])

@@ -3,16 +3,20 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertLMHeadModel
 
 from tests.unit.trainables.models.helpers import CPU, batch_of, save_family
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
 from trainables.models import base_model as model_module
-from trainables.models.base_model import draw_adapter, load_base, resolve_precision
+from trainables.models.adapter.attach import draw_adapter
+from trainables.models.base_model import load_base, resolve_precision
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.models.token_losses import token_losses
 
@@ -244,6 +248,24 @@ class TestLoading:
         monkeypatch.setattr("transformers.LlamaForCausalLM.supports_gradient_checkpointing", False)
         with pytest.raises(UserError, match=r"training\.gradient_checkpointing"):
             fresh(tiny, gradient_checkpointing=True)
+
+    def test_a_model_that_sees_the_tokens_to_come_is_refused(self, tmp_path):
+        """BERT's class builds without its encoder's name in `architectures` too; its losses would mean nothing."""
+        config = BertConfig(
+            vocab_size=259, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, is_decoder=False
+        )
+        BertLMHeadModel(config).save_pretrained(tmp_path)
+        byte_tokenizer().save_pretrained(tmp_path)
+        with pytest.raises(UserError, match=r"model\.name: must be a causal LM, got BertLMHeadModel, which sees"):
+            load_base(tmp_path, ModelConfig(name=str(tmp_path)), "fp32", CPU)
+
+    def test_weights_that_are_missing_are_not_drawn_at_random(self, tiny, tmp_path):
+        copytree(tiny, tmp_path, dirs_exist_ok=True)
+        weights = load_file(tiny / "model.safetensors")
+        del weights["lm_head.weight"]
+        save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(UserError, match=r"must have all weights of a causal LM, got .* without lm_head\.weight"):
+            fresh(tmp_path)
 
     def test_what_others_import_from_here_is_here(self):
         assert all(hasattr(model_module, name) for name in model_module.__all__)

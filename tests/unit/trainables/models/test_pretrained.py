@@ -14,13 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.unit.trainables.models.helpers import save_family
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
+from trainables.models.meta_model import inspect_model
 from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
-from trainables.models.safetensors_files import summarize_weights
 from trainables.models.tiny_llama import byte_tokenizer
 from trainables.storage.atomic import build_once
 
 TINY = "random:tiny-llama"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS, INDEX, BIN = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 ELSEWHERE = '{"weight_map": {"a": "x-2.safetensors"}}'
 
 
@@ -63,33 +63,86 @@ class TestFolders:
         assert str(refused.value).startswith("model.name: ")
         assert "\n" not in str(refused.value)
 
-    def test_pickled_weights_are_refused_unread(self, tmp_path):
-        class Trap:
-            def __reduce__(self):
-                return (Path.touch, (tmp_path / "ran",))
-
-        (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-        (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
-        with pytest.raises(UserError, match=r"pytorch_model\.bin; convert the weights to safetensors"):
-            resolve(tmp_path, tmp_path / "cache")
-        with pytest.raises(UserError, match=r"model\.bin; convert the weights"):
-            resolve(tmp_path / "pytorch_model.bin", tmp_path / "cache")
-        assert not (tmp_path / "ran").exists()
-
     def test_weights_in_several_files_are_one_model(self, tmp_path):
         model = AutoModelForCausalLM.from_pretrained(save_family("llama", tmp_path / "whole"))
         model.save_pretrained(tmp_path / "parts", max_shard_size="10KB")
         assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
-        assert summarize_weights(resolve(tmp_path / "parts", tmp_path)) == summarize_weights(tmp_path / "whole")
+        assert resolve(tmp_path / "parts", tmp_path) == tmp_path / "parts"
+        cut(max((tmp_path / "parts").glob("*.safetensors")), 100)
+        with pytest.raises(UserError, match="must have weights that are whole"):
+            resolve(tmp_path / "parts", tmp_path)
 
-    def test_a_summary_counts_tied_weights_once(self, tmp_path):
-        model = AutoModelForCausalLM.from_pretrained(save_family("gemma", tmp_path))
-        summary = summarize_weights(tmp_path)
-        assert model.config.tie_word_embeddings
-        assert summary.parameters == sum(weight.numel() for weight in model.parameters())
-        head = model.get_output_embeddings()
-        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-        assert sorted(summary.linear_shapes) == sorted(tuple(module.weight.shape) for module in linear)
+
+class Trap:
+    """What is run where it is unpickled without care."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return (Path.touch, (self.place,))
+
+
+def pickled(family, folder, **how):
+    """A model with its weights in `pytorch_model.bin` alone, and its state."""
+    model = AutoModelForCausalLM.from_pretrained(save_family(family, folder))
+    (folder / WEIGHTS).unlink()
+    torch.save(model.state_dict(), folder / BIN, **how)
+    return model
+
+
+class TestPickledWeights:
+    @pytest.mark.parametrize("family", ["gpt-neox", "falcon", "gemma"])  # gemma's head shares the embeddings' memory
+    @pytest.mark.parametrize("zipped", [True, False], ids=["archive", "torch before 1.6"])
+    def test_they_are_converted_once(self, tmp_path, family, zipped):
+        model = pickled(family, tmp_path / "model", _use_new_zipfile_serialization=zipped)
+        folder = resolve(tmp_path / "model", tmp_path / "cache")
+        assert folder.parent == tmp_path / "cache"
+        found = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).state_dict()
+        assert all(torch.equal(found[name], weight) for name, weight in model.state_dict().items())
+        before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+        assert {"config.json", "generation_config.json"} <= before.keys()
+        assert resolve(tmp_path / "model", tmp_path / "cache") == folder
+        assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+        torch.save({}, tmp_path / "model" / BIN)
+        assert resolve(tmp_path / "model", tmp_path / "cache") != folder, "other weights, another folder"
+
+    def test_several_files_are_one_model(self, tmp_path):
+        model = pickled("gpt-neox", tmp_path)
+        (tmp_path / BIN).unlink()
+        parts = {"pytorch_model-1.bin": {}, "pytorch_model-2.bin": {}}
+        for place, (name, weight) in enumerate(model.state_dict().items()):
+            list(parts.values())[place % 2][name] = weight
+        for name, part in parts.items():
+            torch.save(part, tmp_path / name)
+        index = {weight: name for name, part in parts.items() for weight in part}
+        (tmp_path / f"{BIN}.index.json").write_text(json.dumps({"weight_map": index}))
+        found = AutoModelForCausalLM.from_pretrained(resolve(tmp_path, tmp_path / "cache"))
+        assert all(torch.equal(found.state_dict()[name], weight) for name, weight in model.state_dict().items())
+        (tmp_path / "pytorch_model-2.bin").unlink()
+        with pytest.raises(UserError, match=r"got .* without pytorch_model-2\.bin"):
+            resolve(tmp_path, tmp_path / "cache")
+
+    @pytest.mark.parametrize(
+        ("write", "message"),
+        [
+            (lambda file, trap: file.write_bytes(pickle.dumps(trap)), "nothing but tensors"),
+            (lambda file, trap: torch.save({"weight": trap}, file), "nothing but tensors"),
+            (lambda file, _: torch.save([torch.ones(1)], file), "by their names, got .* with a list"),
+            (lambda file, _: torch.save({"model": {"weight": torch.ones(1)}}, file), "by their names"),
+            (lambda file, _: file.write_bytes(b""), "nothing but tensors"),
+        ],
+    )
+    def test_what_is_more_than_tensors_is_refused_and_not_run(self, tmp_path, write, message):
+        (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+        write(tmp_path / BIN, Trap(tmp_path / "ran"))
+        with pytest.raises(UserError, match=message) as refused:
+            resolve(tmp_path, tmp_path / "cache")
+        assert "\n" not in str(refused.value)
+        assert not (tmp_path / "ran").exists()
+        assert not list((tmp_path / "cache").iterdir())
+        with pytest.raises(UserError, match="name the folder that the file is in"):
+            resolve(tmp_path / BIN, tmp_path / "cache")
 
 
 def cut(file, size):
@@ -143,6 +196,21 @@ class TestHub:
         assert not any(pattern.endswith((".bin", ".py", "*")) for pattern in plain["allow_patterns"])
         assert "*.py" in trusting["allow_patterns"]
 
+    def test_pickled_weights_are_fetched_where_there_are_no_others(self, tmp_path, monkeypatch):
+        model, fetched = pickled("gpt-neox", tmp_path / "hub"), []
+        (tmp_path / "hub" / BIN).rename(tmp_path / BIN)
+
+        def fetch(_, allow_patterns, **__):
+            fetched.append(allow_patterns)
+            if "pytorch_model*.bin" in allow_patterns:
+                (tmp_path / BIN).rename(tmp_path / "hub" / BIN)
+            return str(tmp_path / "hub")
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+        found = AutoModelForCausalLM.from_pretrained(resolve("owner/name", tmp_path / "cache"))
+        assert len(fetched) == 2
+        assert torch.equal(found.gpt_neox.embed_in.weight, model.gpt_neox.embed_in.weight)
+
     @pytest.mark.parametrize("kind", [RepositoryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError])
     def test_what_cannot_be_fetched_is_the_users_error(self, tmp_path, monkeypatch, kind):
         def fail(*_, **__):
@@ -165,7 +233,9 @@ class TestTinyLlama:
         stamp = (first / WEIGHTS).stat().st_mtime_ns
         assert resolve(TINY, tmp_path / "a") == first
         assert (first / WEIGHTS).stat().st_mtime_ns == stamp
-        assert 80_000 < summarize_weights(first).parameters < 150_000, "tiny, and no copy of another"
+        assert 80_000 < inspect_model(first, ModelConfig(name=TINY), []).parameters < 150_000, (
+            "tiny, and no copy of another"
+        )
 
     @pytest.mark.parametrize("text", ["plain", " two  spaces\n", "1,234.5 % — é 漢 🙂", "<|im_start|>x<|im_end|>"])
     def test_its_tokenizer_knows_every_text(self, text, tokenizer):

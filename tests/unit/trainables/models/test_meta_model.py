@@ -1,0 +1,79 @@
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.unit.trainables.models.adapter.architectures import SIZES, config_of
+from tests.unit.trainables.models.helpers import CPU
+from trainables.config.sections import LoraConfig, ModelConfig
+from trainables.errors import UserError
+from trainables.models.base_model import load_base
+from trainables.models.meta_model import inspect_model
+from trainables.models.tiny_llama import byte_tokenizer
+
+# Class names of what `AutoModelForCausalLM` builds too, though it is none.
+BERT = {"model_type": "bert", "architectures": ["BertForMaskedLM"], **SIZES}
+REWARD = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"], **SIZES}
+NO_CAUSAL_LM = [
+    ({"model_type": "mistral3", "architectures": ["Mistral3ForConditionalGeneration"]}, r"type mistral3 \(Mistral3For"),
+    ({"model_type": "vit"}, "of type vit"),
+    ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, r"type t5 \(T5For"),
+    (BERT, r"type bert \(BertForMaskedLM\)"),
+    (REWARD, r"type llama \(LlamaForSequenceClassification\)"),
+    ({"model_type": "of-tomorrow"}, "of-tomorrow"),
+]
+
+
+def facts_of(folder, *loras):
+    return inspect_model(folder, ModelConfig(name=str(folder)), loras)
+
+
+@pytest.mark.parametrize(("config", "said"), NO_CAUSAL_LM)
+def test_what_is_no_causal_lm_is_one_line(tmp_path, config, said):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    byte_tokenizer().save_pretrained(tmp_path)
+    for opened in (facts_of, lambda folder: load_base(folder, ModelConfig(name=str(folder)), "fp32", CPU)):
+        with pytest.raises(UserError, match=f"causal LM .*{said}.*; name a decoder") as refused:
+            opened(tmp_path)
+        assert len(str(refused.value)) < 500, "no list of all classes"
+
+
+@pytest.mark.parametrize(
+    ("kind", "special", "positions", "fails"),
+    [
+        ("gpt2", {"n_positions": 40}, 40, True),
+        ("gpt_bigcode", {"n_positions": 40}, 40, True),
+        ("opt", {"max_position_embeddings": 40}, 40, True),  # its table has two rows more
+        ("gptj", {"n_positions": 40}, 40, True),  # sines in a buffer
+        ("mpt", {"max_seq_len": 40}, 40, True),  # ALiBi for so many
+        ("llama", {"max_position_embeddings": 40}, 40, False),
+        ("falcon", {"max_position_embeddings": 40}, 40, False),
+        ("bloom", {}, None, False),
+        ("mamba", {}, None, False),
+    ],
+)
+def test_positions_end_where_the_model_fails(kind, special, positions, fails, tmp_path):
+    config = config_of(kind, 50, **special)
+    config.save_pretrained(tmp_path)
+    facts = facts_of(tmp_path)
+    assert (facts.positions, facts.positions_end) == (positions, fails)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        model(torch.ones(1, 40, dtype=torch.long))
+        if fails:
+            with pytest.raises((IndexError, RuntimeError)):
+                model(torch.ones(1, 41, dtype=torch.long))
+        else:
+            model(torch.ones(1, 41, dtype=torch.long))
+
+
+def test_weights_and_embeddings_are_counted(tmp_path):
+    config_of("gemma", 50).save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_config(config_of("gemma", 50))
+    assert model.config.tie_word_embeddings
+    few, many = LoraConfig(r=2, target_modules=["q_proj"]), LoraConfig(r=4)
+    facts = facts_of(tmp_path, few, many)
+    assert (facts.parameters, facts.embeddings) == (sum(weight.numel() for weight in model.parameters()), 50)
+    assert facts.adapters[0].trained == 2 * 2 * (32 + 32), "two layers, each of rank 2 from 32 to 4 heads of 8"
+    assert facts.adapters[0].share < facts.adapters[1].share == 1.0

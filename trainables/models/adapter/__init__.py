@@ -1,0 +1,1 @@
+"""LoRA adapters: the weights that they change, and their initial bits."""
