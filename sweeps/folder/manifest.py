@@ -18,7 +18,7 @@ from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
 from trainables.storage.checksums import sha256_of
-from trainables.storage.layout import MANIFEST_FILE
+from trainables.storage.layout import CACHE_FOLDER, CHAT_TEMPLATE_FILE, MANIFEST_FILE
 
 PACKAGES = ("llm-sweeps", "ray", "optuna", "torch", "transformers", "peft", "wandb", "tokenizers", "numpy")
 
@@ -57,6 +57,7 @@ class Manifest:
 
 def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> dict[str, Any]:
     """Collects start, versions, commit, hashes, seed and hardware."""
+    own_template = config.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE
     files = {"train": config.data.train, **{name: area.path for name, area in config.heldout.areas.items()}}
     return {
         "started": _now(),
@@ -67,6 +68,8 @@ def describe(config: SweepConfig, model_path: str, hardware: dict[str, Any]) -> 
         "model_sha256": {path.name: sha256_of(path) for path in sorted(Path(model_path).glob("*.safetensors"))},
         "trust_remote_code": config.model.trust_remote_code,
         "data_sha256": {name: sha256_of(Path(path)) for name, path in files.items() if Path(path).is_file()},
+        "chat_template_sha256": sha256_of(own_template) if own_template.is_file() else None,
+        "template_args": config.data.template_args,
         "seed": config.seed,
         "beyond_recommended": config.space.beyond_recommended,
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "system": platform.system(), **hardware},

@@ -32,6 +32,7 @@ from sweeps.plan.lr_scale import centre, factor, followed_bounds
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import LoraConfig, Params, TrainingConfig
 from trainables.data.epoch import Epoch, plan_epoch
+from trainables.data.tokenization import ShownSample
 from trainables.errors import UserError
 from trainables.models.pretrained import load_tokenizer, resolve_model
 from trainables.models.safetensors_files import WeightsSummary, read_json, summarize_weights
@@ -66,6 +67,7 @@ class Plan:
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
+    shown: list[ShownSample] = field(default_factory=list)  # the first training samples as the model sees them
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -81,6 +83,7 @@ class Plan:
         fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
         fields["forecast"] = Forecast(**fields["forecast"])
         fields["findings"] = [Finding(**finding) for finding in fields["findings"]]
+        fields["shown"] = [ShownSample(*shown) for shown in fields.get("shown", [])]
         return cls(**fields)
 
 
@@ -120,6 +123,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
+        shown=data.shown,
         recommended=asdict(followed_bounds(config, weights.parameters)),
         failures=[
             *unexplained(config, weights.parameters),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trainables.data.defects import excerpt
 from trainables.data.samples import Sample
-from trainables.data.template.message_marks import THOUGHT_END, Found, Message, Piece
+from trainables.data.template.message_marks import Found, Message, Piece, without_thought
 from trainables.data.template.rendering import unfit
 from trainables.errors import UserError
 
@@ -94,12 +94,20 @@ class Conversation:
         if not (thoughts and said and thoughts[-1].stop <= said[0].start):
             return content, None
         mark = self._text[thoughts[-1].stop : said[0].start].strip()
-        return THOUGHT_END.split(content)[-1].strip(), mark or None
+        return without_thought(content), mark or None
 
     def lead(self, i: int) -> str:
         """What stands between the text before turn i and its own first text."""
         own = self._own(i)
         return self._text[self._before(own[0]) : own[0].start] if own else ""
+
+    def given_text(self, i: int) -> str | None:
+        """What stands between the generation prompt and turn i's first text; None where that prompt differs."""
+        own = self._own(i)
+        asked = self._template.attempt(self._messages[:i], self._sample.tools, add_generation_prompt=True)
+        if not own or own[0].piece.kind != "content" or asked is None or not self._text.startswith(asked):
+            return None
+        return self._text[len(asked) : own[0].opening].strip()
 
     def _own(self, i: int) -> list[Found]:
         return [f for f in self._found if f.piece.message == i]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
+from trainables.data.defects import reason
 from trainables.data.samples import Sample
 from trainables.data.template.answer_spans import STAND_IN, Conversation, Turn
 from trainables.data.template.message_marks import MarkedConversation, Message
@@ -18,6 +20,28 @@ from trainables.errors import UserError
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError)
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 OPENED_THOUGHT = re.compile(r"<[^<>/\s]*think[^<>\s]*>\s*$")
+
+
+def use_chat_template(tokenizer: Tokenizer, path: str, copy: Path) -> None:
+    """Gives a tokenizer the chat template of a file, and keeps a copy of it.
+
+    Raises:
+        UserError: The file cannot be read, or holds no Jinja template.
+    """
+    where = "data.chat_template"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(where, "must be a readable file in UTF-8", f"{path}: {reason(error)}", "correct it") from error
+    tokenizer.chat_template = text
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        got = f"{path} line {error.lineno}: {error}"
+        raise UserError(where, "must be a Jinja template", got, "correct it") from error
+    except TEMPLATE_ERRORS:
+        pass  # it may need other messages than these, which rendering the samples tells
+    copy.write_text(text, encoding="utf-8")
 
 
 class ChatTemplate:
@@ -33,7 +57,7 @@ class ChatTemplate:
         learns_template_text: Begin labels where the generation prompt ends, so that such text is learnt too.
 
     Raises:
-        UserError: The tokenizer has no chat template, or neither it nor its template has an end token.
+        UserError: The tokenizer has no chat template, or the template does not read an argument.
     """
 
     def __init__(self, tokenizer: Tokenizer, args: Mapping[str, Any], learns_template_text: bool) -> None:
@@ -41,6 +65,10 @@ class ChatTemplate:
             remedy = 'set a wrapper, such as "<human>: {prompt}\\n<bot>: {response}", or data.chat_template'
             raise UserError("data.template", "must be set for a model without a chat template", "null", remedy)
         self._tokenizer, self._args, self._learns_template_text = tokenizer, dict(args), learns_template_text
+        written = str(tokenizer.chat_template)
+        if unread := [name for name in args if not re.search(rf"\b{re.escape(name)}\b", written)]:
+            rule = "must be variables that the chat template reads"
+            raise UserError("data.template_args", rule, ", ".join(unread), "take them out or correct their names")
         # Beginning-of-text tokens begin turns; every other added token behind an answer can end it.
         added = {token.content for token in tokenizer.added_tokens_decoder.values()} | {tokenizer.eos_token}
         ends = sorted(added - {None, tokenizer.bos_token}, key=len, reverse=True)
@@ -48,7 +76,8 @@ class ChatTemplate:
         self.special_tokens = frozenset(tokenizer.all_special_tokens)
         self.eos_token: str | None = tokenizer.eos_token
         self._in_parts = self._takes_only_parts()
-        self._marks_answers = bool(GENERATION.search(str(tokenizer.chat_template))) and tokenizer.is_fast
+        self._marks_answers = bool(GENERATION.search(written)) and tokenizer.is_fast
+        self._given_text_is_known = False
         self.opened_thought = self._opened_thought()
 
     def render(self, sample: Sample) -> Rendering:
@@ -71,10 +100,20 @@ class ChatTemplate:
         turns = self._within_generation_marks(messages, sample.tools, [turn for turn in spans if turn is not None])
         response, mark = conversation.answer(learnt[-1])
         opened = self.opened_thought
+        if given := self._given_text(conversation, learnt[-1]):
+            notes.append(("template_text", repr(given)))
         if opened and mark is None and opened not in conversation.lead(learnt[-1]):
             notes.append(("thought_opened", repr(opened)))
         notes += [("end_token_added", turn.end_token) for turn in turns if turn.end_token]
         return _assembled(text, turns, response, mark, tuple(dict.fromkeys(notes)))
+
+    def _given_text(self, conversation: Conversation, i: int) -> str | None:
+        """What the model is given before an answer beyond the generation prompt; told once."""
+        if self._given_text_is_known or self._learns_template_text:
+            return None
+        given = conversation.given_text(i)
+        self._given_text_is_known = given is not None
+        return given
 
     def apply(self, messages: list[Message], tools: list[Message] | None, **more: Any) -> str:
         """Renders messages; raises `TEMPLATE_ERRORS`."""

@@ -159,6 +159,11 @@ class MarkedConversation:
         return marked
 
 
+def without_thought(content: str) -> str:
+    """What an assistant's content says behind its thought, if it holds one between tags."""
+    return THOUGHT_END.split(content)[-1].strip() if THOUGHT_END.search(content) else content
+
+
 def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
     """The places, as (holder, key), of all texts inside a JSON value."""
     places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

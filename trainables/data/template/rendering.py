@@ -17,6 +17,9 @@ Span = tuple[int, int]
 NOTES = {
     "end_token_added": "the template ends an answer with no end token: {what} was put behind it",
     "reasoning_left_out": "the template leaves the reasoning out of earlier turns ({what})",
+    "template_text": "the template writes {what} before an answer, which its generation prompt lacks: the model is "
+    "given it, not taught it. Serve it so (enable_thinking: false where the template reads it), or set "
+    "data.train_on_template_text",
     "thought_opened": "the generation prompt ends in {what}, but the sample's answer begins without a thought: set "
     "data.template_args where the template reads a switch such as enable_thinking, or give reasoning",
 }
