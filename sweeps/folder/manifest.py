@@ -14,7 +14,8 @@ from sweeps.folder.origin import Origin, completed, git_commit, machine, manifes
 from sweeps.ledger.history import ended_trials
 from sweeps.ledger.ledger import Ledger
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import MANIFEST_FILE
+from trainables.storage.checksums import sha256_of
+from trainables.storage.layout import CACHE_FOLDER, CHAT_TEMPLATE_FILE, MANIFEST_FILE
 
 
 class Manifest:
@@ -73,6 +74,7 @@ def describe(
 ) -> dict[str, Any]:
     """Collects start, versions, commit, hashes, seed and hardware; `origin` has what the sweep began with."""
     origin = completed(origin or {}, config, model_path)
+    own_template = config.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE
     return {
         "started": _now(),
         "versions": origin["versions"],
@@ -84,6 +86,8 @@ def describe(
         "trust_remote_code": config.model.trust_remote_code,
         "data_sha256": origin["data_sha256"],
         "tokenized_sha256": origin["tokenized_sha256"],
+        "chat_template_sha256": sha256_of(own_template) if own_template.is_file() else None,
+        "template_args": config.data.template_args,
         "seed": config.seed,
         "beyond_recommended": config.space.beyond_recommended,
         "hardware": {**machine(), **hardware},

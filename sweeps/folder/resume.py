@@ -49,6 +49,7 @@ BEFORE = {
     "search.seeds": 1,
     "confirm.budget": 0,
     "confirm.looks": "every_round",
+    "data.train_on_template_text": True,
 }
 STAYS = "must stay as it was in a resumed sweep"
 

@@ -18,10 +18,13 @@ from trainables.data.epoch import epoch_order
 from trainables.data.independence.examine import examine
 from trainables.data.independence.findings import findings as reality_findings
 from trainables.data.samples import Item, Sample
-from trainables.data.tokenization import Tokenized, tokenize
+from trainables.data.template.chat_template import use_chat_template
+from trainables.data.template.message_marks import without_thought
+from trainables.data.template.rendering import NOTES
+from trainables.data.tokenization import ShownSample, Tokenized, tokenize
 from trainables.errors import UserError, UserErrors
 from trainables.evaluation.scorers import load_scorers, reference_errors
-from trainables.storage.layout import TRAIN_FILE, area_file
+from trainables.storage.layout import CHAT_TEMPLATE_FILE, TRAIN_FILE, area_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Prepared:
     areas: dict[str, SetPlan]
     audit: Audit
     reality: dict[str, Any]  # `trainables.data.independence.examine.AreaReport` as plain values, by area
-    findings: list[Finding]  # of the held-out areas
+    findings: list[Finding]  # of the held-out areas and of the template
+    shown: list[ShownSample]  # the first training samples as the model sees them
     padding: float  # fraction of the epoch's padded batches
 
 
@@ -79,8 +83,18 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     samples = [kept_samples(s.read, config.data.fields, a) for s, a in zip(sources, audits, strict=True)]
     _refuse_empty(samples, found)
     _check_references(sources, samples)
+    if data.chat_template is not None:
+        use_chat_template(tokenizer, data.chat_template, cache / CHAT_TEMPLATE_FILE)
     done = [
-        tokenize(kept, tokenizer, config.data.template, config.data.max_tokens, cache / source.target)
+        tokenize(
+            kept,
+            tokenizer,
+            data.template,
+            data.max_tokens,
+            cache / source.target,
+            data.template_args,
+            data.train_on_template_text,
+        )
         for source, kept in zip(sources, samples, strict=True)
     ]
     # Only the tokenizer knows which samples are too long; the audit judges them.
@@ -95,7 +109,8 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
         areas=dict(zip(areas, plans[1:], strict=True)),
         audit=found,
         reality={name: asdict(report) for name, report in reports.items()},
-        findings=[Finding(*parts) for parts in reality_findings(reports)],
+        findings=[*_template_findings(sources, done), *(Finding(*parts) for parts in reality_findings(reports))],
+        shown=list(done[0].shown),
         padding=_padding(done[0].lengths, config),
     )
 
@@ -125,10 +140,23 @@ def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]
         except UserError as error:
             errors.append(error)
             continue
-        items = (Item(sample.id, sample.prompt, sample.response, sample.meta) for sample in kept)
+        items = (Item(sample.id, sample.prompt, without_thought(sample.response), sample.meta) for sample in kept)
         errors.extend(reference_errors(items, scorers))
     if errors:
         raise UserErrors(errors)
+
+
+def _template_findings(sources: Sequence[Source], done: Sequence[Tokenized]) -> list[Finding]:
+    # One finding for what a template does, with the sets that it concerns.
+    where: dict[tuple[str, str], list[str]] = {}
+    for source, tokenized in zip(sources, done, strict=True):
+        for note, count in tokenized.notes.items():
+            told_once = note[0] == "template_text"
+            where.setdefault(note, []).append(source.read.where + ("" if told_once else f" ({count:,} samples)"))
+    return [
+        Finding(name, "warning", f"{NOTES[name].format(what=what)}; {', '.join(sets)}")
+        for (name, what), sets in where.items()
+    ]
 
 
 def _set_plan(source: Source, done: Tokenized, found: SetAudit) -> SetPlan:

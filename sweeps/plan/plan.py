@@ -34,6 +34,7 @@ from sweeps.plan.model_facts import inspection
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import LoraConfig, Params, TrainingConfig
 from trainables.data.epoch import Epoch, plan_epoch
+from trainables.data.tokenization import ShownSample
 from trainables.errors import UserError
 from trainables.models.pretrained import load_tokenizer, resolve_model
 from trainables.models.safetensors_files import read_json
@@ -72,6 +73,7 @@ class Plan:
     # Fewest and most over the space, where it moves the batch; None in plans of earlier versions.
     samples_per_step_ends: tuple[int, int] | None = None
     steps_ends: tuple[int, int] | None = None
+    shown: list[ShownSample] = field(default_factory=list)  # the first training samples as the model sees them
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -87,6 +89,7 @@ class Plan:
         fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
         fields["forecast"] = Forecast(**fields["forecast"])
         fields["findings"] = [Finding(**finding) for finding in fields["findings"]]
+        fields["shown"] = [ShownSample(*shown) for shown in fields.get("shown", [])]
         return cls(**fields)
 
 
@@ -132,6 +135,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
+        shown=data.shown,
         recommended=asdict(followed_bounds(config, facts.parameters)),
         failures=[
             *unexplained(config, facts.parameters),

@@ -16,9 +16,12 @@ from sweeps.confirm.power import POWER, detectable_gap
 from sweeps.plan.datasets import SetPlan
 from sweeps.plan.findings import Finding
 from sweeps.plan.plan import Plan
+from trainables.data.tokenization import ShownSample
 
 COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
 SHOWN_LINES = 8
+SHOWN_CHARACTERS = 600  # of each part of a sample
+LEARNT = "⟦⟧"
 
 
 def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
@@ -27,6 +30,7 @@ def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
         Text.assemble((config.name, "bold"), f": {config.objective.statement}"),
         *_what(config, plan),
         *_cost(config, plan),
+        *(line for shown in plan.shown for line in sample_lines(shown)),
         *_audit_lines(plan.audit),
         *(_finding_line(finding) for finding in plan.findings),
     ]:
@@ -103,6 +107,23 @@ def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
     yield f"memory    {memory}"
     paused = f", {need.paused_bytes / 1e6:,.0f} MB of them of paused trials" if need.paused_bytes else ""
     yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running{paused}"
+
+
+def sample_lines(shown: ShownSample) -> Iterator[Text]:
+    """A sample's text as the model sees it, decoded from its tokens, with marks around what is learnt."""
+    yield Text(f"sample    {shown.id}, as the model sees it; it learns what stands in {LEARNT[0]} {LEARNT[1]}:")
+    text = Text()
+    for part, is_label in shown.parts:
+        short = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in _shortened(part))
+        text.append(f"{LEARNT[0]}{short}{LEARNT[1]}" if is_label else short, "green" if is_label else "")
+    yield from (Text("  ") + line for line in text.split("\n", allow_blank=True))
+
+
+def _shortened(text: str) -> str:
+    # Both ends are shown: a template writes there.
+    half = SHOWN_CHARACTERS // 2
+    left_out = len(text) - 2 * half
+    return text if left_out <= 0 else f"{text[:half]} … {left_out:,} characters … {text[-half:]}"
 
 
 def _audit_lines(audit: dict[str, Any]) -> Iterator[str | Text]:

@@ -34,7 +34,16 @@ from trainables.storage.object_store import is_url
 BASE_TOLERANCE = 0.005  # nats a token; other hardware and precision move the base model's objective less. Ours.
 
 NEEDED = (SWEEP_FILE, MANIFEST_FILE, BASELINE_FILE, TRIALS_FILE)
-DATA_KEYS = ("fields", "template", "split", "max_tokens", "limit", "on_defect")
+DATA_KEYS = (
+    "fields",
+    "template",
+    "template_args",
+    "train_on_template_text",
+    "split",
+    "max_tokens",
+    "limit",
+    "on_defect",
+)
 
 UNKNOWN = math.nan  # a missing hash: unequal to everything, to another missing hash too
 
@@ -184,6 +193,7 @@ def fingerprint(side: Side, areas: Iterable[str], metric: str = NLL, searched: C
         "data": {
             "train": {"sha256": hashes.get("train") or UNKNOWN},
             **{key: config["data"][key] for key in DATA_KEYS},
+            "chat_template": side.manifest.get("chat_template_sha256"),
         },
         "heldout": {
             "areas": {

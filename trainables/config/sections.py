@@ -10,11 +10,31 @@ import itertools
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainables.config.defect_rules import RULES
 
+# Arguments of `transformers`' `apply_chat_template` that are no variables of a template, or come from the data.
+OWN_TEMPLATE_ARGS = frozenset(
+    [
+        "conversation",
+        "messages",
+        "tools",
+        "chat_template",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "sanitize_control_tokens",
+    ]
+)
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # Hyper-parameters by search-space name: numbers, and texts for those of `trainables.config.hyperparameters.CHOSEN`.
 Params = dict[str, Any]
@@ -118,7 +138,12 @@ class DataConfig(Section):
         split: Split of a hub data set; not read for files.
         fields: The keys of a sample, where they differ from `id`, `prompt`, `response`, `messages`.
         template: None for the model's chat template, or a wrapper with `{prompt}` and `{response}`.
+        chat_template: A file with a Jinja chat template, in place of the model's own.
+        template_args: Variables for the chat template by name, such as `enable_thinking: false` or `date_string`.
+        train_on_template_text: Learn and score also what the chat template writes between its generation prompt and an
+            answer, such as an empty thought. By default the model is given that text, for the base model's scores too.
         max_tokens: Longest sample in tokens, template included. Longer ones are never cut: see `on_defect.too_long`.
+            Only rows of plain text are, into windows of this many tokens.
         limit: Use only the first this many samples; None for all.
         on_defect: What to do with samples that have a defect.
     """
@@ -127,6 +152,9 @@ class DataConfig(Section):
     split: str = "train"
     fields: FieldNames = FieldNames()
     template: str | None = None
+    chat_template: str | None = Field(None, min_length=1)
+    template_args: dict[str, Any] = {}
+    train_on_template_text: bool = False
     max_tokens: int = Field(512, ge=8)
     limit: int | None = Field(None, ge=1)
     on_defect: DefectActions = DefectActions()
@@ -140,6 +168,20 @@ class DataConfig(Section):
         if template is not None and template.index("{prompt}") > template.index("{response}"):
             raise ValueError("must hold {prompt} before {response}")
         return template
+
+    @field_validator("chat_template", "template_args")
+    @classmethod
+    def only_for_chat_templates(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("template") is not None:
+            raise ValueError("must be left out with data.template, which is no chat template")
+        return value
+
+    @field_validator("template_args")
+    @classmethod
+    def args_are_not_ours(cls, args: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(args.keys() & OWN_TEMPLATE_ARGS):
+            raise ValueError(f"must leave {', '.join(taken)} to the data and to this program")
+        return args
 
 
 Scorer = str | dict[str, Any]

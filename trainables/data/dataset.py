@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from trainables.data.samples import Item, context_group
-from trainables.data.tokenization import SCHEMA
+from trainables.data.tokenization import SCHEMA, SCHEMA_OF_0_1
 from trainables.errors import UserError
 
 
@@ -166,8 +166,23 @@ class TokenizedSet:
         return mask.slice(start, stop - start).to_numpy(zero_copy_only=False)  # bits in the file, so never a view
 
     def prompt_ids(self, i: int) -> np.ndarray:
-        """(prompt tokens,) int32: the input of generation, all tokens before the last labeled segment."""
+        """(prompt tokens,) int32, the input of generation: all tokens before the last label; none of plain text."""
         return self.input_ids(i)[: self._value("prompt_length", i)]
+
+    def response_ids(self, i: int) -> np.ndarray:
+        """(response tokens,) int32: the last label, from the prompt's end to its end token."""
+        length = self._value("prompt_length", i)
+        return self.input_ids(i)[length:][: int(np.flatnonzero(self.label_mask(i)[length:])[-1]) + 1]
+
+    def answer_mark(self, i: int) -> str | None:
+        """The text behind which the answer begins in a response that has reasoning before it; mostly None."""
+        return self._value("answer_mark", i) if "answer_mark" in self._table.column_names else None
+
+    @cached_property
+    def label_ends(self) -> frozenset[int]:
+        """The tokens that responses end with; none of plain text."""
+        asked = np.flatnonzero(self._table["prompt_length"].to_numpy())
+        return frozenset(int(self.response_ids(int(i))[-1]) for i in asked)
 
     def sequence(self, i: int) -> TokenSequence:
         return TokenSequence(self._value("id", i), self.input_ids(i), self.label_mask(i))
@@ -211,6 +226,6 @@ def _read_table(path: str) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         rule, remedy = "tokenized data must be readable by every worker", "keep the sweep's folder on shared storage"
         raise UserError(path, rule, error, remedy) from error
-    if table.schema != SCHEMA:
+    if table.schema not in (SCHEMA, SCHEMA_OF_0_1):
         raise UserError(path, "must be tokenized data", table.schema.names, "start the sweep in a new folder")
     return table

@@ -5,21 +5,27 @@ The caller passes in a Hugging Face tokenizer, so that this module imports no fr
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from trainables.data.chat_template import Tokenizer, render, unfit
 from trainables.data.defects import reason
 from trainables.data.samples import Sample
+from trainables.data.template.chat_template import ChatTemplate
+from trainables.data.template.rendering import Rendering, Tokenizer, unfit
+from trainables.data.template.token_labels import labeled_tokens, text_windows
+from trainables.data.template.wrapper import render_text, render_wrapper
 from trainables.errors import UserError
 
+SHOWN_SAMPLES = 2
 SAMPLES_AT_ONCE = 512  # fast tokenizers are fast only on many texts at once
 SCHEMA = pa.schema(
     [
@@ -31,8 +37,10 @@ SCHEMA = pa.schema(
         ("response", pa.string()),
         ("meta", pa.string()),
         ("group", pa.string()),
+        ("answer_mark", pa.string()),
     ]
 )
+SCHEMA_OF_0_1 = pa.schema([field for field in SCHEMA if field.name != "answer_mark"])  # of sweeps that are resumed
 
 
 class TooLong(NamedTuple):
@@ -41,6 +49,13 @@ class TooLong(NamedTuple):
     id: str
     line: int
     tokens: int
+
+
+class ShownSample(NamedTuple):
+    """A sample as the model sees it: its id, and its (text, is label) parts in order, decoded from its tokens."""
+
+    id: str
+    parts: list[tuple[str, bool]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,8 @@ class Tokenized:
         label_tokens: Tokens that are trained on.
         lengths: (samples,) int32: tokens of each.
         too_long: Samples that were left out.
+        notes: What the template did to how many samples, by (name in `NOTES`, what it is about).
+        shown: The first samples as the model sees them.
     """
 
     path: str
@@ -62,6 +79,8 @@ class Tokenized:
     label_tokens: int
     lengths: np.ndarray
     too_long: tuple[TooLong, ...]
+    notes: dict[tuple[str, str], int]
+    shown: tuple[ShownSample, ...]
 
 
 def tokenize(
@@ -70,15 +89,20 @@ def tokenize(
     template: str | None,
     max_tokens: int,
     path: str | Path,
+    template_args: Mapping[str, Any] | None = None,
+    train_on_template_text: bool = False,
 ) -> Tokenized:
     """Writes the samples' tokens to an Arrow file; the file appears only when it is complete.
 
     Args:
         samples: The samples that the audit kept.
         tokenizer: The model's.
-        template: As for `render`.
-        max_tokens: Longest sample in tokens, template included. Longer ones are left out and listed, never cut.
+        template: None for the tokenizer's chat template, or a wrapper with `{prompt}` and, later, `{response}`.
+        max_tokens: Longest sample in tokens, template included. Longer ones are left out and listed; only plain texts
+            are cut, into windows of that many.
         path: The file to write; an existing one is replaced.
+        template_args: Variables for the chat template.
+        train_on_template_text: Learn what the chat template writes between generation prompt and answer, too.
 
     Raises:
         UserError: A sample cannot be rendered, or the file cannot be written.
@@ -88,9 +112,12 @@ def tokenize(
     too_long: list[TooLong] = []
     lengths: list[int] = []
     label_tokens = 0
+    notes: Counter[tuple[str, str]] = Counter()
+    shown: list[ShownSample] = []
+    renderer = Renderer(tokenizer, template, template_args or {}, train_on_template_text)
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for chunk in _rows(samples, tokenizer, template):
+            for chunk in _rows(samples, tokenizer, renderer, max_tokens):
                 too_long += [
                     TooLong(row.sample.id, row.sample.line, row.size) for row in chunk if row.size > max_tokens
                 ]
@@ -98,6 +125,8 @@ def tokenize(
                 writer.write_batch(_record_batch(kept))
                 lengths += [row.size for row in kept]
                 label_tokens += sum(int(row.label_mask.sum()) for row in kept)
+                notes.update(note for row in kept for note in row.rendering.notes)
+                shown += [_shown(row, tokenizer) for row in kept[: SHOWN_SAMPLES - len(shown)]]
         os.replace(partial, target)
     except OSError as error:
         remedy = "free disk space or choose another storage_path"
@@ -112,11 +141,15 @@ def tokenize(
         label_tokens=label_tokens,
         lengths=np.array(lengths, dtype=np.int32),
         too_long=tuple(too_long),
+        notes=dict(notes),
+        shown=tuple(shown),
     )
 
 
 class _Row(NamedTuple):
     sample: Sample
+    rendering: Rendering
+    id: str
     input_ids: np.ndarray  # (size,) int32
     label_mask: np.ndarray  # (size,) bool
     prompt_length: int
@@ -126,97 +159,79 @@ class _Row(NamedTuple):
         return len(self.input_ids)
 
 
-def _rows(samples: list[Sample], tokenizer: Tokenizer, template: str | None) -> Iterator[list[_Row]]:
-    # The tokenizer's own beginning-of-text token is not part of a wrapper's text; a chat template writes it itself.
-    bos = [] if template is None else _bos_added(tokenizer)
-    joint = _continuation_mark(tokenizer)
+class Renderer:
+    """Renders samples by the template that the config names; arguments as for `tokenize`."""
+
+    def __init__(self, tokenizer: Tokenizer, template: str | None, args: Mapping[str, Any], whole_turns: bool) -> None:
+        self._tokenizer, self._template, self._args, self._whole_turns = tokenizer, template, args, whole_turns
+        self._chat: ChatTemplate | None = None
+
+    def render(self, sample: Sample) -> Rendering:
+        """Renders a sample.
+
+        Raises:
+            UserError: The template cannot render it, or the tokenizer lacks a chat template or end-of-text token.
+        """
+        if sample.text is not None:
+            return render_text(sample)
+        if self._template is not None:
+            return render_wrapper(sample, self._tokenizer, self._template)
+        if self._chat is None:  # only now: plain texts need no chat template
+            self._chat = ChatTemplate(self._tokenizer, self._args, self._whole_turns)
+        return self._chat.render(sample)
+
+
+def _rows(samples: list[Sample], tokenizer: Tokenizer, renderer: Renderer, max_tokens: int) -> Iterator[list[_Row]]:
     for start in range(0, len(samples), SAMPLES_AT_ONCE):
         chunk = samples[start : start + SAMPLES_AT_ONCE]
-        rendered = [render(sample, tokenizer, template) for sample in chunk]
-        first = iter(_ids(tokenizer, [segments[0][0] for segments in rendered]))
-        later = iter(_continued_ids(tokenizer, [text for segments in rendered for text, _ in segments[1:]], joint))
-        yield [
-            _row(sample, [bos + next(first), *(next(later) for _ in segments[1:])], [label for _, label in segments])
-            for sample, segments in zip(chunk, rendered, strict=True)
-        ]
+        rendered = [renderer.render(sample) for sample in chunk]
+        asked = iter(labeled_tokens(tokenizer, [r for s, r in zip(chunk, rendered, strict=True) if s.text is None]))
+        rows = []
+        for sample, rendering in zip(chunk, rendered, strict=True):
+            if sample.text is None:
+                rows.append(_checked(_Row(sample, rendering, sample.id, *next(asked))))
+            else:
+                rows += _text_rows(sample, rendering, tokenizer, max_tokens)
+        yield rows
 
 
-def _row(sample: Sample, pieces: list[list[int]], labels: list[bool]) -> _Row:
-    # The prompt ends before the last label: in a conversation, earlier answers are part of it.
-    last_label = max(i for i, label in enumerate(labels) if label)
-    row = _Row(
-        sample=sample,
-        input_ids=np.array([token for piece in pieces for token in piece], dtype=np.int32),
-        label_mask=np.repeat(labels, [len(piece) for piece in pieces]),
-        prompt_length=sum(len(piece) for piece in pieces[:last_label]),
-    )
-    if row.size == 0 or row.label_mask[0] or not row.label_mask[row.prompt_length :].any():
-        raise unfit(sample, "must give tokens for its prompt and its response", f"{row.size} tokens in all")
+def _text_rows(sample: Sample, rendering: Rendering, tokenizer: Tokenizer, max_tokens: int) -> Iterator[_Row]:
+    windows = text_windows(tokenizer, rendering.text, max_tokens)
+    for number, window in enumerate(windows, start=1):
+        if len(windows) == 1:
+            yield _checked(_Row(sample, rendering, sample.id, *window))
+        else:
+            said = Rendering(tokenizer.decode(window.input_ids[window.label_mask]), ())
+            said = replace(said, response=said.text)
+            yield _checked(_Row(sample, said, f"{sample.id} (part {number} of {len(windows)})", *window))
+
+
+def _shown(row: _Row, tokenizer: Tokenizer) -> ShownSample:
+    borders = [0, *(np.flatnonzero(np.diff(row.label_mask)) + 1), row.size]
+    runs = [(start, stop) for start, stop in itertools.pairwise(borders) if stop > start]
+    return ShownSample(row.id, [(tokenizer.decode(row.input_ids[a:b]), bool(row.label_mask[a])) for a, b in runs])
+
+
+def _checked(row: _Row) -> _Row:
+    if not row.label_mask.any():
+        raise unfit(row.sample, "must give a token that can be learnt", f"{row.size} tokens in all")
     return row
-
-
-def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    return tokenizer(
-        texts,
-        add_special_tokens=False,
-        padding=False,
-        truncation=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-
-
-def _bos_added(tokenizer: Tokenizer) -> list[int]:
-    """The beginning-of-text token if the tokenizer puts one before every text, else nothing."""
-    first = tokenizer("a")["input_ids"][:1]
-    return first if first[0] == tokenizer.bos_token_id else []
-
-
-def _continuation_mark(tokenizer: Tokenizer) -> str:
-    """The text to put before a segment so that it is tokenized as the continuation of another; mostly empty."""
-    # SentencePiece tokenizers put a space before every text: "Q:" and "b", tokenized separately, decode to "Q: b".
-    # After a special token (in older ones, after a line end) they do not; that token is removed afterwards.
-    start = _ids(tokenizer, ["Q:"])[0]
-    wanted = {text: tokenizer.decode(start) + text for text in ("b", " b", "\nb")}
-
-    def correct_joins(mark: str) -> int:
-        try:
-            pieces = _continued_ids(tokenizer, list(wanted), mark)
-        except UserError:
-            return -1
-        return sum(tokenizer.decode(start + ids) == text for ids, text in zip(pieces, wanted.values(), strict=True))
-
-    # The first of the best: no mark where none is needed.
-    return max(["", *tokenizer.all_special_tokens, "\n"], key=correct_joins)
-
-
-def _continued_ids(tokenizer: Tokenizer, texts: list[str], mark: str) -> list[list[int]]:
-    if not mark:
-        return _ids(tokenizer, texts)
-    head = _ids(tokenizer, [mark])[0]
-    marked = _ids(tokenizer, [mark + text for text in texts])
-    if any(ids[: len(head)] != head for ids in marked):
-        rule = f"the tokenizer must keep {mark!r} apart from the text behind it"
-        raise UserError("model.name", rule, "a token that joins them", "use a model with another tokenizer")
-    return [ids[len(head) :] for ids in marked]
 
 
 def _record_batch(rows: list[_Row]) -> pa.RecordBatch:
     offsets = pa.array(np.cumsum([0, *(row.size for row in rows)]), pa.int32())
     return pa.record_batch(
         [
-            pa.array([row.sample.id for row in rows], pa.string()),
+            pa.array([row.id for row in rows], pa.string()),
             pa.ListArray.from_arrays(offsets, _joined([row.input_ids for row in rows], np.int32)),
             pa.ListArray.from_arrays(offsets, _joined([row.label_mask for row in rows], np.bool_)),
             pa.array([row.prompt_length for row in rows], pa.int32()),
             pa.array([row.sample.prompt for row in rows], pa.string()),
-            pa.array([row.sample.response for row in rows], pa.string()),
+            pa.array([row.rendering.response for row in rows], pa.string()),
             # `default`: Parquet metadata may hold dates, which JSON lacks.
             pa.array([json.dumps(row.sample.meta, default=str) for row in rows], pa.string()),
             pa.array([_group(row.sample) for row in rows], pa.string()),
+            pa.array([row.rendering.answer_mark for row in rows], pa.string()),
         ],
         schema=SCHEMA,
     )
@@ -229,4 +244,6 @@ def _joined(parts: list[np.ndarray], dtype: type) -> pa.Array:
 def _group(sample: Sample) -> str | None:
     # Groups are compared as texts; without sorted keys equal objects could differ.
     group = sample.meta.get("group")
+    if group is None and sample.text is not None:
+        return sample.id  # the windows of a text are not independent; without a prompt, all texts would be one group
     return group if group is None or isinstance(group, str) else json.dumps(group, default=str, sort_keys=True)

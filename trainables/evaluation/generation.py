@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +21,8 @@ def greedy_answers(
     prompts: Sequence[np.ndarray],
     max_new_tokens: int,
     batch_size: int = 32,
+    label_ends: Iterable[int] = (),
+    marks: Sequence[str | None] | None = None,
 ) -> list[str]:
     """Continue each prompt with the most likely tokens until an end token.
 
@@ -32,12 +34,14 @@ def greedy_answers(
         prompts: Token ids, (tokens,) each, at least one.
         max_new_tokens: Longest answer.
         batch_size: Prompts continued at once; prompts of similar length go together.
+        label_ends: Tokens that the responses end with: `TokenizedSet.label_ends`.
+        marks: Text behind which each answer begins, as for `answer_text`; None for no marks.
 
     Returns:
-        The answers' texts in the prompts' order, stripped, without special tokens.
+        The answers' texts in the prompts' order, as `answer_text` gives them.
     """
     inner = hugging_face_model(model)
-    ends = end_tokens(inner, tokenizer)
+    ends = end_tokens(inner, tokenizer, label_ends)
     pad_id = padding_token(inner, tokenizer, ends[0])
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=pad_id
@@ -51,11 +55,31 @@ def greedy_answers(
         for start in range(0, len(prompts), batch_size):
             chosen = longest_first[start : start + batch_size]
             continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)
-            texts = tokenizer.batch_decode(continued, skip_special_tokens=True)
-            for index, text in zip(chosen, texts, strict=True):
-                answers[index] = text.strip()
+            for index, tokens in zip(chosen, continued.tolist(), strict=True):
+                answers[index] = answer_text(tokenizer, tokens, ends, marks[index] if marks else None)
             watchdog.beat()
     return answers
+
+
+def answer_text(
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: Collection[int], mark: str | None = None
+) -> str:
+    """The text of an answer's tokens up to the first end token, stripped, without special tokens.
+
+    Args:
+        tokenizer: The model's.
+        tokens: What the model wrote.
+        ends: Tokens that end an answer.
+        mark: Text between reasoning and answer; where the model wrote it, only what follows it counts. None for none.
+    """
+    stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+    text = str(tokenizer.decode(tokens[:stop], skip_special_tokens=mark is None))
+    if mark is not None:
+        # The mark may be made of special tokens, which are therefore taken out only now.
+        text = text.rpartition(mark)[2]
+        for token in tokenizer.all_special_tokens:
+            text = text.replace(token, "")
+    return text.strip()
 
 
 @contextmanager
@@ -69,17 +93,23 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens that end an answer: the tokenizer's and those in the model's generation settings.
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, label_ends: Iterable[int]) -> list[int]:
+    """Tokens that end an answer: those that labels end with, the tokenizer's and the model's generation settings'.
+
+    Args:
+        model: A causal LM of `transformers`.
+        tokenizer: The model's.
+        label_ends: Last tokens of labels. Words among them don't count: sweeps of version 0.1 may have such labels.
 
     Raises:
         ValueError: There is none.
     """
     of_model = model.generation_config.eos_token_id if model.generation_config else None
     listed = of_model if isinstance(of_model, list) else [of_model]
-    ends = sorted({token for token in (tokenizer.eos_token_id, *listed) if token is not None})
+    taught = set(label_ends) & set(tokenizer.added_tokens_decoder)
+    ends = sorted({token for token in (tokenizer.eos_token_id, *listed) if token is not None} | taught)
     if not ends:
-        raise ValueError("neither the tokenizer nor the model's generation settings name an end token")
+        raise ValueError("neither labels nor the tokenizer nor the model's generation settings name an end token")
     return ends
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from trainables.config.sections import HeldoutConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Item
-from trainables.evaluation.generation import end_tokens, evaluation_mode, greedy_answers
+from trainables.evaluation.generation import answer_text, end_tokens, evaluation_mode, greedy_answers
 from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
 from trainables.models.forward_plan import hugging_face_model
@@ -80,7 +80,7 @@ def score_area(
         losses = item_losses(model, items, heldout.batch_tokens)
         if with_answers:
             longest = heldout.areas[name].max_new_tokens
-            answers[:] = _answers(model, tokenizer, items, losses, longest, heldout.answer_batch_size)
+            answers = _answers(model, tokenizer, items, losses, longest, heldout.answer_batch_size)
     return [
         _item_score(name, items.item(index), loss, answer, scorers)
         for index, (loss, answer) in enumerate(zip(losses, answers, strict=True))
@@ -151,23 +151,34 @@ def _answers(
     losses: Sequence[ItemLoss],
     max_new_tokens: int,
     batch_size: int,
-) -> list[str]:
-    """Greedy answers, generated only where the losses don't determine them."""
-    ends = set(end_tokens(hugging_face_model(model), tokenizer))
+) -> list[str | None]:
+    """Greedy answers, generated only where the losses don't determine them; None for plain text, which asks nothing."""
+    ends = set(end_tokens(hugging_face_model(model), tokenizer, items.label_ends))
     # Where every token of the response, its end token too, is the likeliest given those before, the response is what
     # greedy decoding would write: one forward pass instead of one per token.
-    answers: dict[int, str] = {}
+    answers: list[str | None] = [None] * len(items)
+    remaining = []
     for index, loss in enumerate(losses):
-        response = items.input_ids(index)[len(items.prompt_ids(index)) :]
-        response = response[: int(np.flatnonzero(items.label_mask(index)[-len(response) :])[-1]) + 1]
-        if loss.is_greedy and len(response) <= max_new_tokens and int(response[-1]) in ends:
-            answers[index] = str(tokenizer.decode(response, skip_special_tokens=True)).strip()
-    remaining = [index for index in range(len(items)) if index not in answers]
+        if len(items.prompt_ids(index)) == 0:
+            continue
+        response = items.response_ids(index).tolist()
+        if loss.is_greedy and len(response) <= max_new_tokens and response[-1] in ends:
+            answers[index] = answer_text(tokenizer, response, ends, items.answer_mark(index))
+        else:
+            remaining.append(index)
     if remaining:
-        prompts = [items.prompt_ids(index) for index in remaining]
-        texts = greedy_answers(model, tokenizer, prompts, max_new_tokens, batch_size)
-        answers.update(zip(remaining, texts, strict=True))
-    return [answers[index] for index in range(len(items))]
+        texts = greedy_answers(
+            model,
+            tokenizer,
+            [items.prompt_ids(index) for index in remaining],
+            max_new_tokens,
+            batch_size,
+            items.label_ends,
+            [items.answer_mark(index) for index in remaining],
+        )
+        for index, text in zip(remaining, texts, strict=True):
+            answers[index] = text
+    return answers
 
 
 def _item_score(

@@ -19,6 +19,7 @@ WANDB_ID = "wandb/folder-id"
 
 CACHE_FOLDER = "cache"
 TRAIN_FILE = "train.arrow"  # the tokenized training set, in CACHE_FOLDER
+CHAT_TEMPLATE_FILE = "chat_template.jinja"  # the user's own chat template, in CACHE_FOLDER
 
 TRIALS_FOLDER = "trials"
 BASELINE_TRIAL = "baseline"  # the base model's scores, in TRIALS_FOLDER

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.trainables.byte_tokenizer import CHATML, byte_level, sentencepiece
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample
-from trainables.data.tokenization import render, tokenize
+from trainables.data.tokenization import Renderer, tokenize
 from trainables.errors import UserError
 
 ECHO_LAST = "{% for m in messages %}{{ m.content if loop.last else '(past)' }};{% endfor %}"
@@ -29,6 +29,10 @@ def sample(prompt="How many?", response="42", line=1, id=None, **meta):
 def conversation(*turns):
     roles = ["user", "assistant"] * len(turns)
     return Sample("c", [{"role": r, "content": t} for r, t in zip(roles, turns, strict=False)], {}, 1)
+
+
+def render(case, tokenizer, template=None):
+    return Renderer(tokenizer, template, {}, False).render(case).segments
 
 
 def tokenized(folder, cases, tokenizer=None, template=None):
@@ -73,8 +77,13 @@ def test_render(case, template, segments):
 @pytest.mark.parametrize(
     ("case", "chat_template", "template", "message"),
     [
-        (sample(line=7), ECHO_LAST, None, "a.jsonl line 7, sample 's7': the chat template must render each turn"),
-        (conversation("a", "b", "c", "d"), DROPS_ANSWERS, None, "continuation"),
+        (sample(line=7), ECHO_LAST, None, "a.jsonl line 7, sample 's7': the chat template must show every part of a s"),
+        (
+            conversation("a", "b", "c", "d"),
+            DROPS_ANSWERS,
+            None,
+            "nothing of messages[1].content, the assistant's text: 'b'",
+        ),
         (sample(line=7), REFUSES, None, "line 7, sample 's7': the chat template must take its messages, got roles"),
         (sample(), None, None, "data.template: must be set for a model without a chat template"),
         (conversation("a", "b", "c", "d"), CHATML, WRAPPER, "takes one prompt and one response, got user, assi"),

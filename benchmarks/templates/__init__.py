@@ -1,0 +1,1 @@
+"""Real chat templates against plain `apply_chat_template` and TRL's training templates."""
