@@ -12,7 +12,14 @@ from trainables.storage.layout import LEDGER_FILE, PLAN_FILE, SWEEP_FILE
 from trainables.storage.working_copy import parent_and_name, place_of
 
 # Where a sweep runs and what it may cost. Anything else would make its trials incomparable.
-MAY_CHANGE = ("resources", "wandb", "storage_path", "budget", "objective.when_enough")
+MAY_CHANGE = (
+    "resources",
+    "wandb",
+    "storage_path",
+    "budget",
+    "objective.when_enough",
+    "training.micro_batch_tokens",
+)
 # Keys whose default has changed, and what a sweep did that lacks them.
 BEFORE = {
     "search.trials": 16,

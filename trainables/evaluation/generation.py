@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from trainables.data.dataset import to_device
+from trainables.evaluation.answer_batches import cache_bytes_per_token, halved, prompt_batches
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 from trainables.reliability import watchdog
 
@@ -30,7 +32,8 @@ def greedy_answers(
         tokenizer: The model's.
         prompts: Token ids, (tokens,) each, at least one.
         max_new_tokens: Longest answer.
-        batch_size: Prompts continued at once; prompts of similar length go together.
+        batch_size: Prompts continued at once, at most; fewer where their keys and values need much memory. Prompts of
+            similar length go together.
 
     Returns:
         The answers' texts in the prompts' order, stripped, without special tokens.
@@ -41,13 +44,23 @@ def greedy_answers(
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=pad_id
     )
-    # Longest first: if memory suffices for the first batch, it does for all.
-    longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    each = cache_bytes_per_token(inner.config.get_text_config(), inner.dtype.itemsize)
+    waiting = prompt_batches([len(prompt) for prompt in prompts], max_new_tokens, batch_size, each)
     answers = [""] * len(prompts)
     with evaluation_mode(model):
-        for start in range(0, len(prompts), batch_size):
-            chosen = longest_first[start : start + batch_size]
-            continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)
+        while waiting:
+            chosen = waiting[0]
+            try:
+                continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)
+            except torch.OutOfMemoryError:
+                if len(chosen) == 1:
+                    raise
+                continued = None
+            # Outside the handler, whose traceback keeps the failed batch's tensors alive.
+            if continued is None:
+                waiting = halved(waiting)
+                continue
+            del waiting[0]
             texts = tokenizer.batch_decode(continued, skip_special_tokens=True)
             for index, text in zip(chosen, texts, strict=True):
                 answers[index] = text.strip()
@@ -94,7 +107,8 @@ def _continue(
         attention_mask[row, longest - len(prompt) :] = 1
     with torch.no_grad(), ForwardPlan.of(model).autocasting(device), _replaced_settings(model, settings):
         generate: Callable[..., torch.Tensor] = model.generate  # type: ignore[assignment]
-        output = generate(input_ids.to(device), attention_mask=attention_mask.to(device), generation_config=settings)
+        mask = to_device(attention_mask, device)
+        output = generate(to_device(input_ids, device), attention_mask=mask, generation_config=settings)
     return output[:, longest:]
 
 
