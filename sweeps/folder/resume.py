@@ -31,6 +31,7 @@ MAY_CHANGE = {
     "objective.statement": "as you like",
     "objective.when_enough": "as you like",
     "space.beyond_recommended": "as you like",
+    "training.micro_batch_tokens": "as you like: the losses stay the same up to rounding",
     "wandb": "as you like",
     "notify": "as you like",
     "storage_path": "the folder may be moved: where it lies counts",

@@ -119,3 +119,25 @@ def split_for_worker(indices: np.ndarray, rank: int, workers: int, batch_size: i
     """
     own = np.array_split(indices, workers)[rank].tolist()
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+
+
+def split_by_tokens(batches: list[list[int]], lengths: np.ndarray, most: int | None) -> list[list[int]]:
+    """Splits batches into micro-batches of at most `most` tokens; the samples stay in order.
+
+    Args:
+        batches: Indices of samples.
+        lengths: (samples,) tokens of each sample of the set.
+        most: Most tokens of a micro-batch, padding not counted; a longer sample is one of its own. None for no limit.
+    """
+    if most is None:
+        return batches
+    found: list[list[int]] = []
+    for batch in batches:
+        tokens = most + 1  # so that a batch begins a micro-batch
+        for index in batch:
+            tokens += int(lengths[index])
+            if tokens > most:
+                found.append([])
+                tokens = int(lengths[index])
+            found[-1].append(index)
+    return found

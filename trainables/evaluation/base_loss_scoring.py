@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables.data.dataset import TokenizedSet
+from trainables.data.dataset import TokenizedSet, to_device
 from trainables.evaluation.heldout import length_batches
 from trainables.models.token_losses import item_sums, token_losses
 from trainables.optim.workers import World
@@ -39,8 +39,9 @@ def _losses(model: nn.Module, data: TokenizedSet, rows: np.ndarray, batch_tokens
     means = []
     with torch.no_grad():
         for indices in length_batches(rows, data.lengths, batch_tokens):
-            batch = data.batch(indices).to(device)
-            sums = item_sums(token_losses(model, batch), batch)  # (samples,)
-            means.append(sums / batch.label_item.bincount(minlength=len(batch)))
+            batch = data.batch(indices)
+            counts = batch.label_item.bincount(minlength=len(batch))  # on the host: a GPU would be waited for
+            batch = batch.to(device)
+            means.append(item_sums(token_losses(model, batch), batch) / to_device(counts, device))  # (samples,)
             watchdog.beat()
     return rows, torch.cat(means).cpu().numpy() if means else np.empty(0)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from trainables.data.dataset import to_device
+from trainables.evaluation.answer_batches import cache_bytes_per_token, halved, prompt_batches
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model, padding_token
 from trainables.models.forward_probe import answers_together
 from trainables.reliability import watchdog
@@ -33,7 +35,8 @@ def greedy_answers(
         tokenizer: The model's.
         prompts: Token ids, (tokens,) each, at least one.
         max_new_tokens: Longest answer.
-        batch_size: Prompts continued at once; prompts of similar length go together.
+        batch_size: Prompts continued at once, at most; fewer where their keys and values need much memory. Prompts of
+            similar length go together.
         label_ends: Tokens that the responses end with: `TokenizedSet.label_ends`.
         marks: Text behind which each answer begins, as for `answer_text`; None for no marks.
 
@@ -46,15 +49,25 @@ def greedy_answers(
     settings = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, eos_token_id=ends, pad_token_id=pad_id
     )
-    # Longest first: if memory suffices for the first batch, it does for all.
-    longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    each = cache_bytes_per_token(inner.config.get_text_config(), inner.dtype.itemsize)
+    waiting = prompt_batches([len(prompt) for prompt in prompts], max_new_tokens, batch_size, each)
     answers = [""] * len(prompts)
     with evaluation_mode(model):
         if batch_size > 1 and not answers_together(inner, pad_id):
-            batch_size = 1
-        for start in range(0, len(prompts), batch_size):
-            chosen = longest_first[start : start + batch_size]
-            continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)
+            waiting = [[index] for batch in waiting for index in batch]
+        while waiting:
+            chosen = waiting[0]
+            try:
+                continued = _continue(inner, [prompts[index] for index in chosen], settings, pad_id)
+            except torch.OutOfMemoryError:
+                if len(chosen) == 1:
+                    raise
+                continued = None
+            # Outside the handler, whose traceback keeps the failed batch's tensors alive.
+            if continued is None:
+                waiting = halved(waiting)
+                continue
+            del waiting[0]
             for index, tokens in zip(chosen, continued.tolist(), strict=True):
                 answers[index] = answer_text(tokenizer, tokens, ends, marks[index] if marks else None)
             watchdog.beat()
@@ -127,7 +140,8 @@ def _continue(
         attention_mask[row, longest - len(prompt) :] = 1
     with torch.no_grad(), ForwardPlan.of(model).autocasting(device), _replaced_settings(model, settings):
         generate: Callable[..., torch.Tensor] = model.generate  # type: ignore[assignment]
-        output = generate(input_ids.to(device), attention_mask=attention_mask.to(device), generation_config=settings)
+        mask = to_device(attention_mask, device)
+        output = generate(to_device(input_ids, device), attention_mask=mask, generation_config=settings)
     return output[:, longest:]
 
 

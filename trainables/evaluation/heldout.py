@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from trainables.config.sections import HeldoutConfig
-from trainables.data.dataset import TokenizedSet
+from trainables.data.dataset import TokenizedSet, to_device
 from trainables.data.samples import Item
 from trainables.evaluation.generation import answer_text, end_tokens, evaluation_mode, greedy_answers
 from trainables.evaluation.objective import ALWAYS_SCORED
@@ -108,7 +108,7 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
             batch = items.batch(indices)
             tokens[indices] = np.bincount(batch.label_item.numpy(), minlength=len(batch))
             nll, hit = token_losses_and_hits(model, batch.to(device))  # (labels,) each
-            item = torch.from_numpy(indices)[batch.label_item].to(device)  # (labels,)
+            item = to_device(torch.from_numpy(indices)[batch.label_item], device)  # (labels,)
             sums.index_add_(0, item, nll.double())
             hits.index_add_(0, item, hit.long())
             watchdog.beat()

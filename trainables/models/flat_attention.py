@@ -76,9 +76,20 @@ def padding_free_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
+    query, key, value = _in_autocast_type(query, key, value)
     if dropout == 0.0 and _has_varlen_kernel(query):
         return _varlen(query, key, value, scaling, cu_seq_lens_q, max_length_q), None
     return _one_by_one(query, key, value, scaling, dropout, cu_seq_lens_q), None
+
+
+def _in_autocast_type(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    # Rotary embeddings turn bf16 projections of fp32 weights into fp32 queries and keys. Autocast casts the inputs of
+    # torch's own attention; the variable-length kernel is called directly, and there is none for fp32.
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    to = torch.get_autocast_dtype(device)
+    return tuple(tensor.to(to) if tensor.dtype == torch.float32 else tensor for tensor in tensors)
 
 
 def _one_by_one(

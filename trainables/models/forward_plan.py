@@ -20,6 +20,7 @@ class ForwardPlan:
     head_at_labels: bool = False  # whether the output head may get the hidden states at labels only
     autocast: torch.dtype | None = None  # type in which matrix products are computed; None for the weights' own
     pad_id: int = 0  # padding token; any will do, it is masked
+    head_in_chunks: bool = False  # whether the output head may run apart from the body, on some labels at a time
 
     @staticmethod
     def of(model: nn.Module) -> ForwardPlan:

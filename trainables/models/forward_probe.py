@@ -15,7 +15,7 @@ from trainables.data.dataset import Batch, TokenSequence, collate
 from trainables.errors import UserError
 from trainables.models.flat_attention import PADDING_FREE, longest_flat
 from trainables.models.forward_plan import ForwardPlan
-from trainables.models.token_losses import label_logits
+from trainables.models.token_losses import head_logits, label_hidden, label_logits
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,11 @@ def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: in
         else:
             model.set_attn_implementation(own)
             logger.warning("%s trains on padded batches: its logits differ in flat rows", type(model).__name__)
+    if plan.head_at_labels:
+        if _agree(_logits_of_parts(model, batch, plan), plain, autocast):
+            plan = replace(plan, head_in_chunks=True)
+        else:
+            logger.warning("%s computes all labels' logits at once: its head cannot run alone", type(model).__name__)
     plan.attach(model)
     return plan
 
@@ -122,6 +127,15 @@ def _next_logits(
     return done.logits[0]
 
 
-def _agree(found: torch.Tensor, plain: torch.Tensor, autocast: torch.dtype | None) -> bool:
+def _logits_of_parts(model: PreTrainedModel, batch: Batch, plan: ForwardPlan) -> torch.Tensor | None:
+    if model.base_model is model:
+        return None
+    with torch.no_grad(), plan.autocasting(batch.input_ids.device):
+        return head_logits(model, label_hidden(model, batch, plan))
+
+
+def _agree(found: torch.Tensor | None, plain: torch.Tensor, autocast: torch.dtype | None) -> bool:
+    if found is None or found.shape != plain.shape:
+        return False
     tolerance = TOLERANCES[autocast or torch.float32]
-    return found.shape == plain.shape and bool((found - plain).float().norm() <= tolerance * plain.float().norm())
+    return bool((found - plain).float().norm() <= tolerance * plain.float().norm())

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from trainables.data.dataset import Batch, pad
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+
+# Most logits at once, ours. One costs 14 bytes in training: in 16 bits, its log-probability and the gradients of both.
+# So a chunk costs 1.8 GB, and has 883 labels of a vocabulary of 152k. More labels than that make a matrix product no
+# faster; fewer chunks recompute less.
+CHUNK_LOGITS = 2**27
+
+
+class LabelResults(NamedTuple):
+    """Results at each of a batch's L labels, in the order of `batch.labels`."""
+
+    losses: torch.Tensor  # (L,) in nats; float32, or float64 of a model in double precision
+    hits: torch.Tensor  # (L,) bool: whether the label is the model's most likely token; empty unless asked for
 
 
 def token_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -20,19 +34,14 @@ def token_losses(model: nn.Module, batch: Batch) -> torch.Tensor:
         batch: On the model's device.
 
     Returns:
-        (L,) float32, in nats, in the order of `batch.labels`.
+        (L,) float32, or float64 of a model in double precision; in nats, in the order of `batch.labels`.
     """
-    return functional.cross_entropy(_float_logits(model, batch), batch.labels, reduction="none")
+    return _results(model, batch, with_hits=False).losses
 
 
-def token_losses_and_hits(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The losses of `token_losses`, and whether each label is the model's most likely token.
-
-    Returns:
-        (L,) float32 in nats, and (L,) bool.
-    """
-    logits = _float_logits(model, batch)
-    return functional.cross_entropy(logits, batch.labels, reduction="none"), logits.argmax(-1) == batch.labels
+def token_losses_and_hits(model: nn.Module, batch: Batch) -> LabelResults:
+    """The losses of `token_losses`, and whether each label is the model's most likely token."""
+    return _results(model, batch, with_hits=True)
 
 
 def item_sums(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -42,19 +51,9 @@ def item_sums(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
     return sums.index_add_(0, batch.label_item, losses.detach().double())
 
 
-def _float_logits(model: nn.Module, batch: Batch) -> torch.Tensor:
-    plan = ForwardPlan.of(model)
-    with plan.autocasting(batch.input_ids.device):
-        # Softmax and loss in fp32: a bf16 logit has only 8 bits of mantissa.
-        return label_logits(model, batch, plan).float()
-
-
 def label_logits(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Tensor:
     """The logits that predict each label: (L, vocabulary)."""
-    if batch.max_length <= plan.longest_flat:
-        inputs, places = _flat(batch), batch.label_positions
-    else:
-        inputs, places = _padded(batch, plan.pad_id)
+    inputs, places = _inputs(batch, plan)
     if not plan.head_at_labels:
         return model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, places)
 
@@ -64,6 +63,61 @@ def label_logits(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Ten
     # A hook on the output head keeps the model's own forward, with any cap or scale on the logits after the head.
     with hugging_face_model(model).get_output_embeddings().register_forward_pre_hook(labels_only):
         return model(**inputs, use_cache=False).logits[0]
+
+
+def label_hidden(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Tensor:
+    """The last hidden states that predict each label: (L, hidden)."""
+    inputs, places = _inputs(batch, plan)
+    hidden = hugging_face_model(model).base_model(**inputs, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1).index_select(0, places)
+
+
+def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """The logits of last hidden states (L, hidden), with any cap or scale that the model applies: (L, vocabulary)."""
+    # The model's own forward with a body that gives these states: what comes after the head differs by family.
+    whole = hugging_face_model(model)
+    body, given = whole.base_model, BaseModelOutputWithPast(last_hidden_state=hidden[None])
+    vars(body)["forward"] = lambda *_, **__: given
+    try:
+        return whole(inputs_embeds=hidden[None], use_cache=False).logits[0]
+    finally:
+        del vars(body)["forward"]
+
+
+def _results(model: nn.Module, batch: Batch, *, with_hits: bool) -> LabelResults:
+    plan = ForwardPlan.of(model)
+    with plan.autocasting(batch.input_ids.device):
+        size = max(1, CHUNK_LOGITS // hugging_face_model(model).config.get_text_config().vocab_size)
+        if not plan.head_in_chunks or batch.label_tokens <= size:
+            return _read(label_logits(model, batch, plan), batch.labels, with_hits=with_hits)
+
+        def of_chunk(hidden: torch.Tensor, labels: torch.Tensor) -> LabelResults:
+            return _read(head_logits(model, hidden), labels, with_hits=with_hits)
+
+        chunks = zip(label_hidden(model, batch, plan).split(size), batch.labels.split(size), strict=True)
+        # The backward pass computes a chunk's logits again: those of all chunks are never there at once.
+        if torch.is_grad_enabled():
+            found = [
+                checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False)  # a head drops nothing
+                for chunk in chunks
+            ]
+        else:
+            found = [of_chunk(*chunk) for chunk in chunks]
+        return LabelResults(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _read(logits: torch.Tensor, labels: torch.Tensor, *, with_hits: bool) -> LabelResults:
+    # At least fp32, for a bf16 logit has only 8 bits of mantissa; double stays double.
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    hits = logits.argmax(-1) == labels if with_hits else labels.new_empty(0, dtype=torch.bool)
+    return LabelResults(functional.cross_entropy(logits, labels, reduction="none"), hits)
+
+
+def _inputs(batch: Batch, plan: ForwardPlan) -> tuple[dict[str, Any], torch.Tensor]:
+    """The model's inputs, and the place among their tokens of the hidden state that predicts each label, (L,)."""
+    if batch.max_length <= plan.longest_flat:
+        return _flat(batch), batch.label_positions
+    return _padded(batch, plan.pad_id)
 
 
 def _flat(batch: Batch) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
 
 import torch
+import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from trainables.config.sections import TrainingConfig
 from trainables.data.dataset import Batch
 from trainables.models.token_losses import item_sums, token_losses
 from trainables.optim.workers import World
+
+# Gradients are summed over the workers in parts of this size: small ones together, for each sum has a latency. Ours.
+BUCKET_BYTES = 64 << 20
 
 
 class Gradients:
@@ -24,36 +27,59 @@ class Gradients:
     """
 
     def __init__(self, model: nn.Module, world: World) -> None:
-        self.workers = world.size
         self.device = next(model.parameters()).device
-        self.losses = _Losses(model)
-        self.shared: DistributedDataParallel | None = None
-        if world.size > 1:
-            # init_sync would broadcast every weight, frozen ones too, though all ranks drew the same from one seed.
-            self.shared = DistributedDataParallel(
-                self.losses, init_sync=False, forward_sync_buffers=False, gradient_as_bucket_view=True
-            )
+        self._model, self._world = model, world
+        self._weights = [weight for weight in model.parameters() if weight.requires_grad]
 
-    def add(self, batch: Batch, step_tokens: int, *, last: bool, weight: float = 1.0) -> torch.Tensor:
+    def add(self, batch: Batch, step_tokens: int) -> torch.Tensor:
         """Add a batch's part of the gradient of the step's mean loss.
 
         Args:
             batch: A micro-batch.
             step_tokens: Label tokens of the whole step, over all micro-batches and workers.
-            last: Whether it is this worker's last of the step, which starts the sum over workers.
-            weight: 0 for a worker without samples, which must take part in the sum but adds nothing.
 
         Returns:
             (items,) float64, on the model's device: each item's summed loss in nats.
         """
         batch = batch.to(self.device)
-        forward = self.shared or self.losses
-        # One all-reduce a step: earlier micro-batches only accumulate locally.
-        with nullcontext() if last or self.shared is None else self.shared.no_sync():
-            nll = forward(batch)  # (labels,) float32
-            # DDP averages over workers; multiplying by their number gives the sum.
-            (nll.sum() * (weight * self.workers / step_tokens)).backward()
+        nll = token_losses(self._model, batch)  # (labels,)
+        (nll.sum() * (1.0 / step_tokens)).backward()
         return item_sums(nll, batch)
+
+    def sum_over_workers(self) -> None:
+        """Give every worker the sum of all workers' gradients. Collective."""
+        # After the last micro-batch, not within its backward pass as DDP does: there a worker whose memory runs out
+        # would leave the others waiting for its part.
+        if self._world.size == 1:
+            return
+        for weight in self._weights:
+            if weight.grad is None:  # of a worker without samples
+                weight.grad = torch.zeros_like(weight)
+        for bucket in _buckets([weight.grad for weight in self._weights if weight.grad is not None]):
+            flat = bucket[0] if len(bucket) == 1 else torch.cat([gradient.flatten() for gradient in bucket])
+            dist.all_reduce(flat)
+            if len(bucket) > 1:
+                parts = flat.split([gradient.numel() for gradient in bucket])
+                for gradient, part in zip(bucket, parts, strict=True):
+                    gradient.copy_(part.view_as(gradient))
+
+    def clear(self) -> None:
+        """Drop what has been added."""
+        for weight in self._weights:
+            weight.grad = None
+
+
+def _buckets(gradients: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Split a list into parts of one type and at most `BUCKET_BYTES`, or of one larger gradient."""
+    bucket: list[torch.Tensor] = []
+    for gradient in gradients:
+        full = sum(other.nbytes for other in bucket) + gradient.nbytes > BUCKET_BYTES
+        if bucket and (full or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
 
 
 class Optimizer:
@@ -117,18 +143,7 @@ class Optimizer:
             with torch.no_grad():
                 weight.copy_(state[f"weight.{number}"])
             self.adamw.state[weight] = {
-                "step": torch.tensor(float(steps), device=weight.device),
+                "step": torch.full((), float(steps), device=weight.device),
                 "exp_avg": state[f"first.{number}"].to(weight.device),
                 "exp_avg_sq": state[f"second.{number}"].to(weight.device),
             }
-
-
-class _Losses(nn.Module):
-    """`token_losses` as a module: DDP wraps a forward pass."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        return token_losses(self.model, batch)

@@ -17,8 +17,6 @@ class StepPart(NamedTuple):
     micro_batches: Sequence[Batch]  # this worker's, on the host; none if a short last step leaves it without samples
     step_tokens: int  # label tokens of the trial's whole step, over all its micro-batches and workers
     lr: float  # LR of the update
-    # A batch for a worker without one, to run at weight 0 where the collective needs every worker.
-    spare: Batch | None = None
 
 
 class Stepped(NamedTuple):

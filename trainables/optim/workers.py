@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +43,24 @@ class World:
         votes = torch.tensor(vote)
         dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._control)
         return int(votes)
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Context in which memory that runs out on one worker has run out on all. Collective at its end.
+
+        Raises:
+            torch.OutOfMemoryError: Memory ran out on this worker or another.
+        """
+        ran_out = False
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            if self.size == 1:
+                raise
+            ran_out = True
+        # Outside the handler, whose traceback keeps the failed step's tensors alive.
+        if self.any(ran_out):
+            raise torch.OutOfMemoryError("memory ran out on a worker of this trial")
 
     def gather(self, value: Any) -> list[Any]:
         """Every worker's value, by rank. Collective."""

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from trainables.data.dataset import to_device
+
 
 class SlotUpdate(NamedTuple):
     """One slot's next update; names and meanings as in `TrainingConfig`."""
@@ -75,5 +77,4 @@ def _table(updates: Sequence[SlotUpdate], like: torch.Tensor) -> torch.Tensor:
     ]
     # Factors are computed in double precision, like torch's Python scalars, and sent in one transfer without a
     # sync.
-    table = torch.tensor(rows, dtype=torch.float64).T.to(like.dtype)
-    return (table.pin_memory() if like.is_cuda else table).to(like.device, non_blocking=True)
+    return to_device(torch.tensor(rows, dtype=torch.float64).T.to(like.dtype), like.device)

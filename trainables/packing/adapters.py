@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch.nn import functional
 
+from trainables.data.dataset import to_device
 from trainables.packing.adamw import SlotUpdate, update_
 
 Adapter = Mapping[str, tuple[torch.Tensor, torch.Tensor]]  # layer name -> A (rank, in), B (out, rank)
@@ -174,7 +175,7 @@ class AdapterStack:
 
     def _set_members(self, ranks: list[int], scalings: list[float]) -> None:
         self._ranks, self._scalings = ranks, scalings
-        self._scale = self.rows.new_tensor(scalings)[:, None]
+        self._scale = to_device(torch.tensor(scalings, dtype=self.rows.dtype)[:, None], self.rows.device)
 
 
 def _fit(layout: Layout, rows: torch.Tensor, rank: int) -> torch.Tensor:

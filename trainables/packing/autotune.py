@@ -15,7 +15,7 @@ import torch
 
 from trainables.config.trial_spec import LaneConfig
 from trainables.data.dataset import TokenizedSet
-from trainables.data.epoch import epoch_order, plan_epoch, split_for_worker, step_indices
+from trainables.data.epoch import epoch_order, plan_epoch, split_by_tokens, split_for_worker, step_indices
 from trainables.models.base_model import Base
 from trainables.optim.step import StepPart
 from trainables.packing.pack import Pack
@@ -119,11 +119,12 @@ def _parts(data: TokenizedSet, config: LaneConfig) -> list[StepPart]:
     """Steps of an epoch at LR 0."""
     epoch = plan_epoch(len(data), config.training)
     order = epoch_order(len(data), 0)
-    parts = []
+    parts, most = [], config.training.micro_batch_tokens
     for step in range(min(epoch.steps, TIMED_STEPS * max(CHOICES))):
         indices = step_indices(order, step, epoch.samples_per_step)
         tokens = sum(int(np.count_nonzero(data.label_mask(i))) for i in indices)
         own = split_for_worker(indices, 0, 1, config.training.batch_size)
+        own = split_by_tokens(own, data.lengths, None if most == "auto" else most)
         parts.append(StepPart([data.batch(part) for part in own], tokens, lr=0.0))
     return parts
 

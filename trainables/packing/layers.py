@@ -23,14 +23,14 @@ class Dropout:
     """
 
     def __init__(self, probability: float, state: int, device: torch.device) -> None:
-        self.probability = probability
+        self.probability, self._device = probability, device
         # A generator of its own: neither neighbors nor their order change a slot's masks.
         self.generator = torch.Generator(device).manual_seed(state)
 
     def mask(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Factors of the input, drawn in the order of `torch.nn.Dropout` on CPUs."""
         keep = 1.0 - self.probability
-        drawn = torch.empty(shape, dtype=dtype, device=self.generator.device)
+        drawn = torch.empty(shape, dtype=dtype, device=self._device)
         return drawn.bernoulli_(keep, generator=self.generator).div_(keep)
 
 

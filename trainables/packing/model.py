@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
-from torch.nn import functional
 
+from trainables.data.dataset import to_device
 from trainables.models.base_model import Base
 from trainables.models.forward_plan import ForwardPlan
-from trainables.models.token_losses import item_sums, label_logits
+from trainables.models.token_losses import item_sums, token_losses
 from trainables.packing.adapters import Adapter, Layout
 from trainables.packing.batches import PackedBatch
 from trainables.packing.eligibility import adapted_layers
@@ -69,16 +68,11 @@ class PackedModel:
         Returns:
             For each slot its samples' summed losses in nats, float64, and the gradient of `adapters`.
         """
-        batch = _pinned(packed.batch, self.device).to(self.device)
-        label_weights = _pinned(label_weights, self.device).to(self.device, non_blocking=True)
+        batch, label_weights = packed.batch.to(self.device), to_device(label_weights, self.device)
         leaf = adapters.detach().requires_grad_()
         # Backward inside the context too: recomputed layers ask for their rows and adapters again.
         with self._bound(packed, layout, leaf, dropouts):
-            with self.plan.autocasting(self.device):
-                logits = label_logits(self._model, batch, self.plan)
-            # At least fp32; double stays double, which the parity tests rely on.
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            nll = functional.cross_entropy(logits, batch.labels, reduction="none")  # (labels,)
+            nll = token_losses(self._model, batch)  # (labels,)
             # One backward pass of the slots' summed losses: a slot's adapter meets only its own rows' gradients.
             (nll * label_weights.to(nll.dtype)).sum().backward()
         sums = item_sums(nll, batch)  # (sequences,)
@@ -115,13 +109,3 @@ def write_adapter(model: PeftModel, adapter: Adapter) -> None:
     for name, weights in read_adapter(model).items():
         for weight, new in zip(weights, adapter[name], strict=True):
             weight.copy_(new)
-
-
-def _pinned(host: Any, device: torch.device) -> Any:
-    # From pinned memory a GPU copies without stopping the host.
-    if device.type != "cuda":
-        return host
-    if isinstance(host, torch.Tensor):
-        return host.pin_memory()
-    tensors = {name: value for name, value in vars(host).items() if isinstance(value, torch.Tensor)}
-    return replace(host, **{name: tensor.pin_memory() for name, tensor in tensors.items()})

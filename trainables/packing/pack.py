@@ -118,7 +118,7 @@ class Pack:
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
         """Train every slot by one optimizer step, each with its part, without waiting for a GPU.
 
-        When memory runs out, every slot is unchanged and can still leave and resume.
+        When memory runs out, on any worker, every slot is unchanged on all and can still leave and resume.
         """
         assert len(parts) == len(self.slots) > 0
         work = self._stack.working_copy(self._model.plan.autocast)
@@ -127,19 +127,20 @@ class Pack:
         )  # (slots, P), fp32: micro-batches add up without rounding to bf16
         dropouts = self._dropouts()
         losses: list[list[BatchLosses]] = [[] for _ in parts]
-        for number in range(max(len(part.micro_batches) for part in parts)):
-            # Slots accumulate over different numbers of micro-batches; those that are done sit out.
-            present = [place for place, part in enumerate(parts) if number < len(part.micro_batches)]
-            batches = [parts[place].micro_batches[number] for place in present]
-            sums, found = self._micro_step(
-                batches,
-                [parts[place].step_tokens for place in present],
-                work if len(present) == len(parts) else torch.stack([work[place] for place in present]),
-                [dropouts[place] for place in present] if dropouts else [],
-            )
-            for place, batch, batch_sums, row in zip(present, batches, sums, found, strict=True):
-                losses[place].append(BatchLosses.of(batch, batch_sums))
-                gradient[place] += row
+        with self._world.all_or_none():
+            for number in range(max(len(part.micro_batches) for part in parts)):
+                # Slots accumulate over different numbers of micro-batches; those that are done sit out.
+                present = [place for place, part in enumerate(parts) if number < len(part.micro_batches)]
+                batches = [parts[place].micro_batches[number] for place in present]
+                sums, found = self._micro_step(
+                    batches,
+                    [parts[place].step_tokens for place in present],
+                    work if len(present) == len(parts) else torch.stack([work[place] for place in present]),
+                    [dropouts[place] for place in present] if dropouts else [],
+                )
+                for place, batch, batch_sums, row in zip(present, batches, sums, found, strict=True):
+                    losses[place].append(BatchLosses.of(batch, batch_sums))
+                    gradient[place] += row
         # Sums over workers are right, not means: label weights count the tokens of all workers.
         if self._world.size > 1:
             dist.all_reduce(gradient)

@@ -45,20 +45,29 @@ class SingleTrialEngine:
         return self._slot
 
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
-        """Run the trial's micro-batches one by one, then update."""
+        """Run the trial's micro-batches one by one, then update.
+
+        Raises:
+            torch.OutOfMemoryError: Memory ran out on a worker; the trial is as it was before, on all of them.
+            RuntimeError: It ran out in the update.
+        """
         (part,), slot = parts, self._slot
         assert slot is not None
         # The global generator, which PEFT's dropout layers draw from.
         torch.manual_seed(dropout_state(slot.seed, slot.steps, self._world.rank))
+        slot.gradients.clear()  # of a step whose memory ran out
         losses = []
-        for number, batch in enumerate(part.micro_batches, start=1):
-            sums = slot.gradients.add(batch, part.step_tokens, last=number == len(part.micro_batches))
-            losses.append(BatchLosses.of(batch, sums))
-        # DDP's all-reduce needs every worker: one without samples runs the spare batch at weight 0.
-        if part.spare is not None and self._world.size > 1:
-            slot.gradients.add(part.spare, part.step_tokens, last=True, weight=0.0)
+        with self._world.all_or_none():
+            for batch in part.micro_batches:
+                losses.append(BatchLosses.of(batch, slot.gradients.add(batch, part.step_tokens)))
+        slot.gradients.sum_over_workers()
+        try:
+            grad_norm = slot.optimizer.step(part.lr)
+        except torch.OutOfMemoryError as error:
+            # Some weights may be updated: the step can't be repeated. Smaller micro-batches would save nothing here.
+            raise RuntimeError("the optimizer's state does not fit into the device's memory") from error
         slot.steps += 1
-        return [Stepped(losses, slot.optimizer.step(part.lr))]
+        return [Stepped(losses, grad_norm)]
 
     @contextmanager
     def model_of(self, slot: _SingleTrial) -> Iterator[nn.Module]:

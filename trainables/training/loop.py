@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from trainables.models.base_model import Base
-from trainables.optim.step import Stepped
+from trainables.optim.step import StepPart, Stepped
 from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, SuspendedTrial
 from trainables.reliability import watchdog
@@ -54,6 +54,7 @@ class Loop:
 
     def __init__(self, base: Base, world: World = SOLO) -> None:
         self.slots, self._most = 1, sys.maxsize
+        self._micro_batch_tokens: int | None = None
         self._base, self._world = base, world
         self._pack = Pack(base, world)
         self._single = SingleTrialEngine(base, world)
@@ -97,6 +98,7 @@ class Loop:
             # packed.
             packs = self.slots > 1 or self._pack.obstacle(trial_run.lora) is None
             self._engine = self._pack if packs else self._single
+        trial_run.limit_micro_batches(self._micro_batch_tokens)
         slot: Any = self._engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
         if trial_run.resume_state is not None:
             self._engine.load(slot, trial_run.resume_state, trial_run.step)
@@ -111,7 +113,7 @@ class Loop:
             The trials that ended. Diverged and stopped ones write no further checkpoint.
 
         Raises:
-            torch.OutOfMemoryError: A single trial needs more memory than there is.
+            torch.OutOfMemoryError: A single trial needs more memory than there is for one sample.
         """
         ended = self._each(self._end_if_requested)
         if ended or not self._running:
@@ -150,18 +152,16 @@ class Loop:
         self._base.restore()
 
     def _steps(self) -> dict[Any, Stepped]:
-        """Results by slot; empty if memory ran out and some trials were suspended."""
+        """Results by slot; empty if memory ran out, and the next try needs less."""
         parts = [trial_run.next_step() for trial_run, _ in self._running]
         try:
             steps = self._engine.step(parts)
             watchdog.step_done()
         except torch.OutOfMemoryError:
-            if len(self._running) == 1:
-                raise
             steps = []
         # Outside the handler, whose traceback keeps the failed step's tensors alive.
         if not steps:
-            self._halve()
+            self._use_less_memory(parts)
             return {}
         return {slot: stepped for (_, slot), stepped in zip(self._running, steps, strict=True)}
 
@@ -187,7 +187,7 @@ class Loop:
 
     def _save_state(self, trial_run: TrialRun, slot: Any) -> None:
         if trial_run.hooks.save_state and trial_run.saved_at < trial_run.step < trial_run.epoch.steps:
-            trial_run.hooks.save_state(trial_run.step, self._engine.state(slot))
+            trial_run.hooks.save_state(trial_run.step, trial_run.with_limit(self._engine.state(slot)))
             trial_run.saved_at = trial_run.step
 
     def _each(self, act: Callable[[TrialRun, Any], Ended | None]) -> list[Ended]:
@@ -214,6 +214,27 @@ class Loop:
             waiting, suspended = self._suspended.pop(0)
             self._running.append((waiting, self._pack.resume(suspended)))
 
+    def _use_less_memory(self, parts: list[StepPart]) -> None:
+        """Halve the micro-batches; where each is of one sample already, train fewer trials at a time. Collective."""
+        batches = [batch for part in parts for batch in part.micro_batches]
+        # Of all workers: each must split its samples by the same rule.
+        largest = self._world.highest(max((batch.tokens for batch in batches if len(batch) > 1), default=0))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # blocks of other sizes, which are of no use to smaller micro-batches
+        if largest:
+            self._micro_batch_tokens = largest // 2
+            for trial_run, _ in self._running:
+                trial_run.limit_micro_batches(self._micro_batch_tokens)
+            logger.warning("memory ran out: micro-batches have at most %d tokens from here on", largest // 2)
+        elif len(self._running) > 1:
+            self._halve()
+        else:
+            longest = self._world.highest(max((batch.tokens for batch in batches), default=0))
+            raise torch.OutOfMemoryError(
+                f"a sample of {longest} tokens alone does not fit into the device's memory: set "
+                "training.gradient_checkpointing=true, or lower data.max_tokens"
+            )
+
     def _halve(self) -> None:
         """Suspend the later half of the trials; they resume from the same step when others have ended."""
         before = len(self._running)
@@ -222,4 +243,8 @@ class Loop:
         for trial_run, slot in self._running[self.slots :]:
             self._suspended.append((trial_run, self._pack.leave(slot)))
         del self._running[self.slots :]
+        # Single samples were too much for all trials together; for half of them whole batches may not be.
+        self._micro_batch_tokens = None
+        for trial_run, _ in [*self._running, *self._suspended]:
+            trial_run.forget_limit()
         logger.warning("memory ran out with %d trials at a time: the lane goes on with %d", before, self.slots)

@@ -13,7 +13,14 @@ from torch import nn
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
-from trainables.data.epoch import checkpoint_steps, epoch_order, plan_epoch, split_for_worker, step_indices
+from trainables.data.epoch import (
+    checkpoint_steps,
+    epoch_order,
+    plan_epoch,
+    split_by_tokens,
+    split_for_worker,
+    step_indices,
+)
 from trainables.diagnostics import CurveMonitor, Finding
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import make_schedule
@@ -23,6 +30,8 @@ from trainables.reliability.preemption import Preemption
 from trainables.training.curve_recorder import CurveRecorder, StepRecord
 
 State = Literal["complete", "diverged", "stopped", "preempted", "paused"]
+
+MICRO_BATCH_TOKENS = "micro_batch_tokens"  # name in a saved state
 
 # A worker's vote before a step; the highest of all workers' votes counts.
 CONTINUE, CHECK_PREEMPTION, STOP, STOP_AND_KEEP = 0, 1, 2, 3
@@ -95,6 +104,7 @@ class TrialRun:
         epoch: Its steps.
         step: Optimizer steps done.
         worker_seconds: Time spent on each worker so far.
+        micro_batch_tokens: Most tokens of a micro-batch; None while whole batches fit.
         resume_state: State to load before the first step; None for a fresh start.
         saved_at: Step of the last saved resume state; 0 for the start.
 
@@ -120,6 +130,8 @@ class TrialRun:
         self.worker_seconds = 0.0
         self.resume_state: dict[str, torch.Tensor] | None = None
         self.saved_at = 0
+        asked = self.training.micro_batch_tokens
+        self.micro_batch_tokens = self._asked_tokens = None if asked == "auto" else asked
         self._data = data
         self.world = world
         self._order = epoch_order(len(data), spec.seed, spec.fraction)
@@ -140,9 +152,27 @@ class TrialRun:
         if len(curve) != step:
             raise ValueError(f"a curve of {len(curve)} steps is not that of a trial after {step}")
         self.step = self.saved_at = step
-        self.resume_state = state
+        # With the same micro-batches a resumed trial adds up its gradients in the same order, to the bit.
+        found = state.get(MICRO_BATCH_TOKENS)
+        self.limit_micro_batches(None if found is None else int(found))
+        self.resume_state = {name: tensor for name, tensor in state.items() if name != MICRO_BATCH_TOKENS}
         # The monitor has no state of its own on disk: reading the curve again rebuilds it exactly.
         self._curve.replay(curve)
+
+    def limit_micro_batches(self, most: int | None) -> None:
+        """Use micro-batches of at most so many tokens, and of no more than before; None changes nothing."""
+        known = [limit for limit in (self.micro_batch_tokens, most) if limit is not None]
+        self.micro_batch_tokens = min(known, default=None)
+
+    def forget_limit(self) -> None:
+        """Use the micro-batches that the config asks for."""
+        self.micro_batch_tokens = self._asked_tokens
+
+    def with_limit(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A state of the engine with what this run has found, for `resume_from`."""
+        if self.micro_batch_tokens is None:
+            return state
+        return {**state, MICRO_BATCH_TOKENS: torch.tensor(self.micro_batch_tokens)}
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -174,8 +204,8 @@ class TrialRun:
         tokens = sum(int(np.count_nonzero(self._data.label_mask(i))) for i in indices)
         world = self.world
         own = split_for_worker(indices, world.rank, world.size, self.training.batch_size)
-        spare = None if own else self._data.batch(indices[:1])
-        return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step), spare)
+        own = split_by_tokens(own, self._data.lengths, self.micro_batch_tokens)
+        return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step))
 
     def record_step(self, stepped: Stepped) -> None:
         """Record a step's result; at a report point, report the curve."""

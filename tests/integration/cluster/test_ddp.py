@@ -13,6 +13,8 @@ from tests.unit.trainables.training.helpers import Memory, exact_part, lane, tok
 from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.optim import optimizer
+from trainables.packing import model as packed_model
 from trainables.training.loop import Loop, TrialRun, World
 
 WORKERS = 2
@@ -28,6 +30,9 @@ CASES = {
     # 8 a step in 2 micro-batches each; the last step has 5: micro-batches of 2 and 1 here, of 2 there.
     "accumulation": {"method": "lora", "samples": 21, "gradient_accumulation": 2},
     "recomputed": {"method": "lora", "samples": 21, "gradient_checkpointing": True},
+    # Memory runs out on the second worker alone, in the backward pass; both split their batches.
+    "memory": {"method": "lora", "samples": 19, "fits": 60},
+    "memory, full": {"method": "full", "samples": 19, "fits": 60},
     "stopped": {"method": "lora", "samples": 19, "stop_at": 2},
     "diverged": {"method": "lora", "samples": 19, "peak_lr": 1e30, "max_grad_norm": 0.0},
 }
@@ -41,6 +46,7 @@ def train_all(world, batch_size, path, folder):
         case = dict(case)
         method, samples, stop_at = case.pop("method"), case.pop("samples"), case.pop("stop_at", None)
         spec = trial(peak_lr=case.pop("peak_lr", 2e-3), decay_floor=4e-4)
+        fits = case.pop("fits", None)
         config = lane(method, batch_size=batch_size, **case)
         recompute = config.training.gradient_checkpointing
         if (method, recompute) not in bases:
@@ -52,9 +58,29 @@ def train_all(world, batch_size, path, folder):
             [weight.detach().clone() for weight in model.parameters() if weight.requires_grad]
         )
         data = TokenizedSet(Path(folder) / f"sums-{samples}-0.arrow")
-        outcome = Loop(bases[method, recompute], world).train(TrialRun(data, spec, config, seen.hooks(), world))
-        results[name] = {"outcome": outcome, "records": seen.records, "weights": weights}
+        with pytest.MonkeyPatch.context() as patched:
+            planted = limit_memory(patched, fits) if fits and world.rank == 1 else []
+            outcome = Loop(bases[method, recompute], world).train(TrialRun(data, spec, config, seen.hooks(), world))
+        results[name] = {"outcome": outcome, "records": seen.records, "weights": weights, "refused": planted}
     return results
+
+
+def limit_memory(patched, tokens):
+    """Lets no backward pass have more tokens than that; its part of the gradient stays. Returns the refused."""
+    refused = []
+    for module in (optimizer, packed_model):
+        own = module.token_losses
+
+        def limited(model, batch, own=own):
+            losses = own(model, batch)
+            if batch.tokens > tokens:
+                losses.sum().backward()
+                refused.append(batch.tokens)
+                raise torch.OutOfMemoryError("planted")
+            return losses
+
+        patched.setattr(module, "token_losses", limited)
+    return refused
 
 
 def worker(rank, path, folder):
@@ -107,6 +133,12 @@ def test_both_workers_see_the_same_and_end_with_the_same_weights(results, name):
     assert len(first[name]["records"]) == len(second[name]["records"])
     for mine, theirs in zip(first[name]["weights"], second[name]["weights"], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", ["memory", "memory, full"])
+def test_memory_did_run_out_on_the_second_worker(results, name):
+    _, (first, second) = results
+    assert (first[name]["refused"], len(second[name]["refused"]) > 0) == ([], True)
 
 
 def test_a_stop_on_one_worker_stops_both_at_the_same_step(results):

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from trainables.data.epoch import (
     epoch_order,
     plan_epoch,
     report_points,
+    split_by_tokens,
     split_for_worker,
     step_indices,
     steps_in_epoch,
@@ -105,6 +108,19 @@ def test_an_epoch_trains_each_sample_exactly_once(epoch):
 def test_a_step_outside_the_epoch_is_an_error(step):
     with pytest.raises(IndexError):
         step_indices(epoch_order(10, 0), step, 4)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 120), st.integers(1, 9))
+def test_micro_batches_hold_each_sample_once_in_order_and_few_tokens(lengths, most, batch_size):
+    sizes = np.array(lengths)
+    batches = split_for_worker(np.arange(len(sizes)), 0, 1, batch_size)
+    found = split_by_tokens(batches, sizes, most)
+    assert [index for part in found for index in part] == list(range(len(sizes)))
+    assert all(len(part) == 1 or sizes[part].sum() <= most for part in found)
+    assert all(part[0] // batch_size == part[-1] // batch_size for part in found)  # never across two batches
+    greedy = itertools.pairwise(found)
+    assert all(sizes[[*one, two[0]]].sum() > most or two[0] % batch_size == 0 for one, two in greedy)
+    assert split_by_tokens(batches, sizes, None) == batches
 
 
 def test_a_short_last_step_can_leave_workers_without_samples():

@@ -7,6 +7,7 @@ from tests.unit.trainables.models.adapter.architectures import save_architecture
 from tests.unit.trainables.models.helpers import FAMILIES, plain, save_family
 from tests.unit.trainables.training.helpers import load_tiny
 from trainables.config.sections import LoraConfig
+from trainables.evaluation import generation
 from trainables.evaluation.generation import end_tokens, greedy_answers
 from trainables.models.forward_probe import answers_together, choose_plan
 from trainables.models.pretrained import load_tokenizer
@@ -75,6 +76,26 @@ def test_batches_do_not_show(base, tiny, tokenizer, prompts, batch_size):
     model = plain(tiny)
     expected = [token_by_token(model, tokenizer, prompt, {tokenizer.eos_token_id}) for prompt in prompts]
     assert greedy_answers(base.untouched(), tokenizer, prompts, NEW, batch_size) == expected
+
+
+@pytest.mark.parametrize("fits", [2, 0])
+def test_where_memory_runs_out_fewer_prompts_are_answered_at_once(base, tokenizer, prompts, monkeypatch, fits):
+    expected = greedy_answers(base.untouched(), tokenizer, prompts, NEW)
+    own, sizes = generation._continue, []
+
+    def limited(model, chosen, *more):
+        if len(chosen) > fits:
+            raise torch.OutOfMemoryError("planted")
+        sizes.append(len(chosen))
+        return own(model, chosen, *more)
+
+    monkeypatch.setattr(generation, "_continue", limited)
+    if not fits:
+        with pytest.raises(torch.OutOfMemoryError):
+            greedy_answers(base.untouched(), tokenizer, prompts, NEW)
+        return
+    assert greedy_answers(base.untouched(), tokenizer, prompts, NEW) == expected
+    assert sum(sizes) == len(prompts)
 
 
 def test_an_adapter_answers_too(base, tokenizer, prompts):

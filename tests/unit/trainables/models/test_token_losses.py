@@ -11,6 +11,7 @@ from tests.unit.trainables.models.helpers import (
     FAMILIES,
     LENGTHS,
     LONGEST_FLAT,
+    VOCABULARY,
     batch_of,
     plain,
     plain_losses,
@@ -22,7 +23,7 @@ from trainables.models.base_model import Base
 from trainables.models.flat_attention import PADDING_FREE
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 from trainables.models.forward_probe import choose_plan
-from trainables.models.token_losses import token_losses
+from trainables.models.token_losses import token_losses, token_losses_and_hits
 
 LORA = LoraConfig(r=3, alpha=6.0)
 
@@ -72,10 +73,10 @@ def weighted(losses):
     return (losses * torch.linspace(0.5, 1.5, len(losses))).sum()
 
 
-@pytest.mark.parametrize("form", ["as planned", "padded", "all logits"])
+@pytest.mark.parametrize("form", ["as planned", "padded", "all logits", "in chunks"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_losses_and_gradients_are_those_of_the_plain_model(folders, family, method, form):
+def test_losses_and_gradients_are_those_of_the_plain_model(folders, family, method, form, monkeypatch):
     base = base_of(folders[family], method)
     model = base.prepare(LORA, 1)
     expected = plain(folders[family])
@@ -84,6 +85,10 @@ def test_losses_and_gradients_are_those_of_the_plain_model(folders, family, meth
         expected = with_adapter(folders[family], model)
     plan = ForwardPlan.of(hugging_face_model(model))
     assert (plan.head_at_labels, plan.longest_flat) == (True, LONGEST_FLAT.get(family, sys.maxsize))
+    assert plan.head_in_chunks
+    if form == "in chunks":  # of four labels; the last is of fewer
+        monkeypatch.setattr("trainables.models.token_losses.CHUNK_LOGITS", 4 * VOCABULARY)
+        assert batch_of().label_tokens % 4 != 0
     if form != "as planned":
         change_plan(model, longest_flat=0)
     if form == "all logits":
@@ -130,6 +135,20 @@ def test_the_output_head_sees_labels_only(folders, family):
     assert rows == [batch.label_tokens]
     model(input_ids=batch.input_ids[None])
     assert rows == [batch.label_tokens, batch.tokens]  # and sees all again when others call the model
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite"])
+def test_in_chunks_hits_are_those_of_all_logits_and_few_are_there_at_once(folders, family, monkeypatch):
+    model, batch, rows = base_of(folders[family]).untouched(), batch_of(), []
+    with torch.no_grad():
+        whole = token_losses_and_hits(model, batch)
+        monkeypatch.setattr("trainables.models.token_losses.CHUNK_LOGITS", 4 * VOCABULARY)
+        model.get_output_embeddings().register_forward_hook(lambda _, args, __: rows.append(args[0].shape[-2]))
+        chunked = token_losses_and_hits(model, batch)
+    torch.testing.assert_close(chunked.losses, whole.losses, atol=1e-6, rtol=1e-6)
+    assert chunked.hits.tolist() == whole.hits.tolist()
+    assert max(rows) == 4
+    assert sum(rows) == batch.label_tokens
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

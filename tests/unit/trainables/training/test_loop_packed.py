@@ -138,9 +138,8 @@ def test_a_trial_that_is_too_large_alone_raises_and_the_base_comes_back(base, da
     pristine = {name: weight.clone() for name, weight in base.untouched().state_dict().items()}
     memory_for(0, monkeypatch)
     loop = Loop(base)
-    loop.join(TrialRun(data, named("large"), lane(), Memory().hooks()))
-    with pytest.raises(torch.OutOfMemoryError):
-        loop.step()
+    with pytest.raises(torch.OutOfMemoryError, match=r"a sample of \d+ tokens alone does not fit .* data.max_tokens"):
+        loop.train(TrialRun(data, named("large"), lane(), Memory().hooks()))
     loop.clear()
     assert loop.is_empty
     assert loop.free == 1
