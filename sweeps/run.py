@@ -178,7 +178,8 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
 
     config, plan, ledger = sweep.config, sweep.plan, sweep.ledger
     state, identity = "failed", identify(config, ledger)
-    with Manifest.opened(config, plan.model_path, cluster.hardware(), identity) as manifest:
+    described = {**identity, "data_forms": plan.data_forms}
+    with Manifest.opened(config, plan.model_path, cluster.hardware(), described) as manifest:
         started = {**identity, "config": config.model_dump(mode="json"), "resumed": resumed}
         ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
         sweep.store.publish_top_files()

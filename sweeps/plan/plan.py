@@ -18,6 +18,7 @@ from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
+from sweeps.plan.data_findings import unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
@@ -66,6 +67,12 @@ class Plan:
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
+
+    @property
+    def data_forms(self) -> dict[str, dict[str, int]]:
+        """Number of samples of each form (as in `data.format`), by setting; empty in plans of earlier versions."""
+        sets = {"data.train": self.audit["train"], **self.audit["areas"]}
+        return {name: found.get("forms", {}) for name, found in sets.items()}
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -131,6 +138,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     plan.findings += [
         *objective_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
+        *unread_findings(data.audit),
         *data.findings,
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),

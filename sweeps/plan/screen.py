@@ -43,6 +43,7 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     for name, area in config.heldout.areas.items():
         kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
         yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
+    yield f"forms     {'; '.join(f'{name} {_form_words(forms)}' for name, forms in plan.data_forms.items() if forms)}"
     shapes = config.space.choices().get("schedule_shape", (config.training.schedule.shape,))
     yield (
         f"a trial   one epoch: {plan.steps} steps of {plan.samples_per_step} samples, "
@@ -64,6 +65,10 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
         yield f"confirm   {words}"
     if config.more_data.subsets:
         yield f"more data the winner's setting on a quarter and half of the samples: {config.more_data.trials:g} trials"
+
+
+def _form_words(forms: dict[str, int]) -> str:
+    return next(iter(forms)) if len(forms) == 1 else ", ".join(f"{form} {count:,}" for form, count in forms.items())
 
 
 def confirm_words(config: SweepConfig) -> str:
