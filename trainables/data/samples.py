@@ -16,7 +16,7 @@ from trainables.config.sections import FieldNames
 from trainables.data.defects import Defect, excerpt, json_type, location, place
 from trainables.data.forms.known_keys import READ_METADATA, TEMPLATE_KEYS, Fault
 from trainables.data.forms.messages import text_faults
-from trainables.data.forms.rows import Row, read_row
+from trainables.data.forms.rows import DEFAULTS, Row, read_row
 from trainables.data.json_lines import RawLine, Record, Value, parse_line
 
 CONTEXT_HASH_CHARACTERS = 16
@@ -173,7 +173,7 @@ def _id_faults(value: Value, fields: FieldNames) -> Iterable[Fault]:
     given = value.get(fields.id)
     if isinstance(given, str):
         yield from text_faults(given) if given.strip() else [("empty_id", excerpt(given))]
-    elif given is None and fields.id != FieldNames().id:  # a name that the user gave must be there
+    elif given is None and fields.id != DEFAULTS.id:  # a name that the user gave must be there
         yield "missing_field", f"no {fields.id}"
     elif given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or given != given):
         yield "wrong_type", f"{fields.id} that is {json_type(given)}"

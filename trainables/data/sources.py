@@ -17,7 +17,7 @@ from trainables.data.json_lines import RawLine, Record
 from trainables.data.tables import SEPARATORS, read_csv, read_hub, read_parquet
 from trainables.errors import UserError
 
-JSON = (*JSON_LINES, ".json", ".json.gz")
+JSON = (*JSON_LINES, ".json", ".json.gz", ".ndjson")
 FORMATS = (*JSON, *SEPARATORS, ".parquet")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 

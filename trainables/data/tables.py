@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config.sections import FieldNames
 from trainables.data.defects import Defect, reason
-from trainables.data.forms.rows import columns_fit
+from trainables.data.forms.rows import DEFAULTS, columns_fit, mapping
 from trainables.data.json_lines import MAX_LINE_BYTES, UTF8_MARK, Record, opened, refuse_other_formats
 from trainables.errors import UserError
 
@@ -71,7 +71,7 @@ def check_columns(path: str, names: Iterable[str], fields: FieldNames, form: str
         UserError: The columns are those of no form, or two have one name, or a mapped id is absent.
     """
     columns = list(names)
-    has_id = fields.id in columns or fields.id == FieldNames().id
+    has_id = fields.id in columns or fields.id == DEFAULTS.id
     if has_id and columns_fit(columns, fields, form) and len(columns) == len(set(columns)):
         return
     rule = f"must have the columns of a known form ({KNOWN_FORMS}), each once"
@@ -82,7 +82,10 @@ def check_columns(path: str, names: Iterable[str], fields: FieldNames, form: str
     got = ", ".join(columns) or "none"
     if len(columns) == 1 and ";" in columns[0]:
         raise UserError(path, "must be separated by commas", got, "save it again as CSV with commas, or as JSON Lines")
-    raise UserError(path, rule, got, "map the names in data.fields or rename the columns")
+    remedy = "map the names in data.fields or rename the columns"
+    if has_id and (hint := mapping(columns, fields)):
+        remedy = f"map the names, such as {hint}"
+    raise UserError(path, rule, got, remedy)
 
 
 def read_parquet(path: str, fields: FieldNames, form: str) -> Iterator[Record | Defect]:

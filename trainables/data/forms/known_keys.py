@@ -76,7 +76,9 @@ MEANINGS = {
     **dict.fromkeys(("chosen", "chosen_messages"), "the better answer"),
     **dict.fromkeys(("rejected", "rejected_response", "rejected_messages"), "the worse answer"),
     **dict.fromkeys(("label", "kto_tag"), "whether the answer is wanted"),
-    **dict.fromkeys((*MARKS, *SPAN_MARKS, "segments", "sample_weight"), "what is learnt, and how much"),
+    **dict.fromkeys(
+        (*MARKS, *SPAN_MARKS, "segments", "sample_weight", "loss_mask", "prompt_mask"), "what is learnt, and how much"
+    ),
     **dict.fromkeys(("input_ids", "labels", "attention_mask", "completion_mask"), "tokens"),
     **dict.fromkeys(("chat_template_kwargs",), "arguments of the chat template"),
 }

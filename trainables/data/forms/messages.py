@@ -42,7 +42,7 @@ def read_messages(value: Any, name: str, ignored: Container[str], role: str = ""
         turns = read_json(value)
     except ValueError:
         return [], [("wrong_type", f"{name} that is text, and no JSON")]
-    turns = [turns] if isinstance(turns, dict) else turns
+    turns = _turn_list(turns)
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return [], [("wrong_type", f"{name} that is {json_type(turns)}" + " of other things" * isinstance(turns, list))]
     calls = any(_role_name(turn) in CALL_ROLES or turn.get("tool_calls") for turn in turns) or _has_sharegpt_keys(turns)
@@ -53,6 +53,16 @@ def read_messages(value: Any, name: str, ignored: Container[str], role: str = ""
     return reader.messages, reader.faults
 
 
+def _turn_list(turns: Any) -> Any:
+    """A turn as a list of one; a table of turns (a list under each key, as `datasets` keeps them) as its rows."""
+    if not isinstance(turns, dict):
+        return turns
+    columns = list(turns.values())
+    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+        return [turns]
+    return [dict(zip(turns, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def _has_sharegpt_keys(turns: list[dict[str, Any]]) -> bool:
     return any("from" in turn and "role" not in turn for turn in turns)
 
@@ -60,7 +70,7 @@ def _has_sharegpt_keys(turns: list[dict[str, Any]]) -> bool:
 def is_sharegpt(value: Any) -> bool:
     """True for turns with `from` and `value`, or with both speakers in one object."""
     try:
-        turns = read_json(value)
+        turns = _turn_list(read_json(value))
     except ValueError:
         return False
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 from trainables.config.sections import FieldNames
@@ -24,6 +25,7 @@ from trainables.data.forms.tool_calls import Definition, read_json, tool_definit
 
 Value = Mapping[str, Any]
 SHOWN_KEYS = 12
+DEFAULTS = FieldNames()
 
 
 class Form(NamedTuple):
@@ -61,17 +63,22 @@ class Row:
 
 def forms(fields: FieldNames) -> list[Form]:
     """All forms with the keys that the config gives them, those first that win over others."""
-    known = CONVERSATION_KEYS if fields.messages == "messages" else (fields.messages,)
-    conversations = [key for key in known if key not in (fields.prompt, fields.response)]
+    return _forms(fields.messages, fields.prompt, fields.response, fields.text)
+
+
+@cache  # asked for each row
+def _forms(messages: str, prompt: str, response: str, text: str) -> list[Form]:
+    known = CONVERSATION_KEYS if messages == DEFAULTS.messages else (messages,)
+    conversations = [key for key in known if key not in (prompt, response)]
     all_forms = [
         *(Form(name, (key,)) for key in conversations for name in ("messages", "sharegpt")),
-        Form("prompt_response", (fields.prompt, fields.response)),
-        Form("prompt_completion", (fields.prompt, "completion")),
+        Form("prompt_response", (prompt, response)),
+        Form("prompt_completion", (prompt, "completion")),
         *(Form("alpaca", ("instruction", answer)) for answer in ("output", "response")),
         Form("query_response", ("query", "response")),
-        Form("text", (fields.text,)),
+        Form("text", (text,)),
     ]
-    return sorted(all_forms, key=lambda form: not _is_mapped(form, fields))
+    return sorted(all_forms, key=lambda form: not _is_mapped(form))
 
 
 def columns_fit(columns: Collection[str], fields: FieldNames, wanted: str) -> bool:
@@ -87,13 +94,14 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
         fields: Names of the keys.
         wanted: The form that the row must have, or "auto".
     """
-    value = {key: part for key, part in value.items() if key not in fields.metadata}
+    if fields.metadata:
+        value = {key: part for key, part in value.items() if key not in fields.metadata}
     found = [form for form in forms(fields) if wanted in ("auto", form.name) and _has(value, form, wanted)]
     if not found:
         return Row("", faults=list(_no_form(value, fields, wanted)))
     form = found[0]
     row = _read(value, form, fields)
-    if wanted == "auto" and not _is_mapped(form, fields) and not row.faults:
+    if wanted == "auto" and not _is_mapped(form) and not row.faults:
         row.faults += _differing(value, row, form, found[1:], fields)
     if form.name == "prompt_completion" and value.get("label") is False:  # TRL's unpaired preferences
         row.faults.append(("turn_mark", "label false, which marks an answer that is not wanted"))
@@ -106,25 +114,21 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
 
 
 def _has(value: Value, form: Form, wanted: str) -> bool:
-    parts = [value.get(key) for key in form.keys]
-    if any(part is None for part in parts):
+    first = value.get(form.keys[0])
+    if first is None or value.get(form.keys[-1]) is None:
         return False
     if form.name in ("messages", "sharegpt"):
         # An empty list stands where the rows of another form were joined with these.
-        filled = parts[0] not in ([], "") or wanted == form.name
-        return filled and is_sharegpt(parts[0]) == (form.name == "sharegpt")
-    return form.name != "text" or isinstance(parts[0], str)
+        filled = first not in ([], "") or wanted == form.name
+        return filled and is_sharegpt(first) == (form.name == "sharegpt")
+    return form.name != "text" or isinstance(first, str)
 
 
-def _is_mapped(form: Form, fields: FieldNames) -> bool:
+def _is_mapped(form: Form) -> bool:
     """True where the user named the keys, so that there is nothing to guess."""
-    plain = FieldNames()
-    if len(form.keys) == 1:
-        return form.keys[0] != (plain.text if form.name == "text" else plain.messages) and form.keys[0] in (
-            fields.text,
-            fields.messages,
-        )
-    return form.name == "prompt_response" and form.keys != (plain.prompt, plain.response)
+    if form.name == "prompt_response":
+        return form.keys != (DEFAULTS.prompt, DEFAULTS.response)
+    return len(form.keys) == 1 and form.keys[0] not in (*CONVERSATION_KEYS, DEFAULTS.text)
 
 
 def _read(value: Value, form: Form, fields: FieldNames) -> Row:
@@ -141,7 +145,7 @@ def _read(value: Value, form: Form, fields: FieldNames) -> Row:
     _read_tools(value, fields, row)
     if not row.faults:
         row.faults += _turn_faults(row.messages)
-    if "chosen" in value and (hint := _mapping(list(value), fields)):
+    if "chosen" in value and (hint := mapping(list(value), fields)):
         row.faults = [(rule, f"{got} (try {hint})" if rule == "turn_order" else got) for rule, got in row.faults]
     return row
 
@@ -176,8 +180,8 @@ def _is_turn(value: Any) -> bool:
 def _with_input(value: Value, form: Form, fields: FieldNames, row: Row) -> Any:
     """The prompt, and below it Alpaca's second part, as LLaMA-Factory and ms-swift join them."""
     prompt = value[form.keys[0]]
-    keys = INPUT_KEYS if fields.input == "input" else (fields.input,)
-    if form.keys[0] != "instruction" and fields.input == "input":
+    keys = INPUT_KEYS if fields.input == DEFAULTS.input else (fields.input,)
+    if form.keys[0] != "instruction" and fields.input == DEFAULTS.input:
         return prompt
     for key in keys:
         part = value.get(key)
@@ -209,7 +213,7 @@ def _read_history(value: Value, fields: FieldNames, row: Row) -> None:
 
 
 def _read_system(value: Value, fields: FieldNames, row: Row) -> None:
-    keys = SYSTEM_KEYS if fields.system == "system" else (fields.system,)
+    keys = SYSTEM_KEYS if fields.system == DEFAULTS.system else (fields.system,)
     texts = {key: value[key] for key in keys if isinstance(value.get(key), str)}
     row.used |= set(texts)
     for key, text in texts.items():
@@ -223,7 +227,7 @@ def _read_system(value: Value, fields: FieldNames, row: Row) -> None:
 
 
 def _read_tools(value: Value, fields: FieldNames, row: Row) -> None:
-    keys = TOOL_KEYS if fields.tools == "tools" else (fields.tools,)
+    keys = TOOL_KEYS if fields.tools == DEFAULTS.tools else (fields.tools,)
     for key in keys:
         if value.get(key) is None:
             continue
@@ -283,7 +287,7 @@ def _no_form(value: Value, fields: FieldNames, wanted: str) -> Iterator[Fault]:
         yield "turn_order", "roles ''"
     else:
         held = [key for key, part in value.items() if part is not None]
-        hint = _mapping(held, fields)
+        hint = mapping(held, fields) or next(filter(None, (_hint_of_list(key, value[key]) for key in held)), "")
         if not hint and len(absent := [key for key in pair if key not in held]) == 1:
             yield "missing_field", f"no {absent[0]}"
             return
@@ -291,7 +295,13 @@ def _no_form(value: Value, fields: FieldNames, wanted: str) -> Iterator[Fault]:
         yield "missing_field", f"keys {listed or 'none'}" + f" (try {hint})" * bool(hint)
 
 
-def _mapping(held: list[str], fields: FieldNames) -> str:
+def _hint_of_list(key: str, value: Any) -> str:
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        return ""
+    return f"data.fields.messages={key}" if any(map(_is_turn, value)) else f"jq -c '.{key}[]' FILE > NEW.jsonl"
+
+
+def mapping(held: Collection[str], fields: FieldNames) -> str:
     """The settings that map a row's keys, where their names tell what they hold."""
     for chosen in ("chosen", "chosen_messages"):
         if chosen in held:

@@ -199,7 +199,7 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
         ("data.csv", b"id,prompt\n1,p\n", "must have the columns of a known form"),
         ("data.csv", b"prompt;response\np;r\n", "must be separated by commas, got prompt;response"),
         ("data.csv", b"prompt,response,prompt\n", "each once, got prompt, response, prompt"),
-        ("data.txt", b"a text", "data files must end in .jsonl, .jsonl.gz, .json, .json.gz, .csv, .tsv, .parquet, got"),
+        ("data.txt", b"a text", "data files must end in .jsonl, .jsonl.gz, .json, .json.gz, .ndjson, .csv, .tsv, .parquet"),
         ("data", GOOD, "data files must end in"),
     ],
 )
@@ -214,7 +214,11 @@ def test_a_bad_file_is_one_user_error(tmp_path, name, content, message):
     ("columns", "fields", "message"),
     [
         ({"id": ["a"], "prompt": ["p"]}, {}, "must have the columns of a known form (prompt and response, messages"),
-        ({"question": ["p"], "answer": ["r"]}, {}, "got question, answer; map the names in data.fields"),
+        (
+            {"question": ["p"], "answer": ["r"]},
+            {},
+            "got question, answer; map the names, such as data.fields.prompt=question data.fields.response=answer",
+        ),
         ({"prompt": ["p"], "response": ["r"]}, {"id": "key"}, "must have the column key, got prompt, response;"),
     ],
 )
