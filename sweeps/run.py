@@ -199,7 +199,8 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
     config, plan, ledger = sweep.config, sweep.plan, sweep.ledger
     state, identity = "failed", identify(config, ledger)
     origin = completed(sweep.began, config, plan.model_path)
-    with Manifest.opened(config, plan.model_path, cluster.hardware(), identity, origin, resumed=resumed) as manifest:
+    described = {**identity, "data_forms": plan.data_forms}
+    with Manifest.opened(config, plan.model_path, cluster.hardware(), described, origin, resumed=resumed) as manifest:
         started = {**identity, "origin": origin, "config": config.model_dump(mode="json"), "resumed": resumed}
         ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
         sweep.store.publish_top_files()

@@ -70,7 +70,7 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
         UserErrors: A data set is empty after the audit, or references fail on their scorers; all mistakes together.
     """
     data = config.data
-    train = Source(AuditSource("data.train", data.train, data.limit, data.split), TRAIN_FILE)
+    train = Source(AuditSource("data.train", data.train, data.limit, data.split, data.format), TRAIN_FILE)
     areas = _area_sources(config)
     found = audit(
         train.read,
@@ -118,7 +118,7 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
 def _area_sources(config: SweepConfig) -> dict[str, Source]:
     return {
         name: Source(
-            AuditSource(f"heldout.areas.{name}", area.path, area.limit, config.data.split),
+            AuditSource(f"heldout.areas.{name}", area.path, area.limit, config.data.split, config.data.format),
             area_file(name),
             area.scorers,
         )

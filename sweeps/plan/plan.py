@@ -18,6 +18,7 @@ from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
+from sweeps.plan.data_findings import unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
@@ -74,6 +75,12 @@ class Plan:
     samples_per_step_ends: tuple[int, int] | None = None
     steps_ends: tuple[int, int] | None = None
     shown: list[ShownSample] = field(default_factory=list)  # the first training samples as the model sees them
+
+    @property
+    def data_forms(self) -> dict[str, dict[str, int]]:
+        """Number of samples of each form (as in `data.format`), by setting; empty in plans of earlier versions."""
+        sets = {"data.train": self.audit["train"], **self.audit["areas"]}
+        return {name: found.get("forms", {}) for name, found in sets.items()}
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -148,6 +155,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     plan.findings += [
         *objective_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
+        *unread_findings(data.audit),
         *data.findings,
         *model_findings(*beside),
         *space_findings(config, plan.parameters),

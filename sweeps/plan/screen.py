@@ -48,6 +48,7 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     for name, area in config.heldout.areas.items():
         kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
         yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
+    yield f"forms     {'; '.join(f'{name} {_form_words(forms)}' for name, forms in plan.data_forms.items() if forms)}"
     shapes = config.space.choices().get("schedule_shape", (config.training.schedule.shape,))
     yield (
         f"a trial   one epoch: {_span(plan.steps_ends or (plan.steps, plan.steps))} steps of "
@@ -73,6 +74,10 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     if config.winner.retrain:
         sealed = ", ".join(config.heldout.sealed)
         yield f"retrain   the winner's setting once more, on selecting items too; {sealed} alone scores it"
+
+
+def _form_words(forms: dict[str, int]) -> str:
+    return next(iter(forms)) if len(forms) == 1 else ", ".join(f"{form} {count:,}" for form, count in forms.items())
 
 
 def confirm_words(config: SweepConfig) -> str:

@@ -65,11 +65,17 @@ _TABLE = (
     ),
     _rule(
         "byte_order_mark",
-        "error",
-        "fail",
-        "must not begin with a byte-order mark",
+        "info",
+        "keep",
+        "a file should not begin with a byte-order mark",
         "save the file as UTF-8 without one",
-        "The invisible mark is no JSON. Other programs take it for a part of the first key and lose the sample.",
+        "It is passed over. Other programs take it for a part of the first key and lose the sample.",
+    ),
+    _unusable(
+        "broken_row",
+        "must have a cell for each column",
+        "correct or remove the row",
+        "A cell too many or too few moves texts into other columns: a comma or quote in a text was not escaped.",
     ),
     _unusable(
         "line_too_long",
@@ -85,9 +91,33 @@ _TABLE = (
     ),
     _unusable(
         "missing_field",
-        "must hold an id, and prompt and response or messages",
+        "must hold the texts of a known form, such as prompt and response, or messages",
         "add it, or map its name in data.fields",
-        "Without question or answer a sample teaches nothing; without an id the record of training cannot name it.",
+        "Without question or answer a sample teaches nothing.",
+    ),
+    _unusable(
+        "ambiguous_form",
+        "must not hold different texts in two forms",
+        "choose one by data.format, map its keys in data.fields, or name the other's in data.fields.metadata",
+        "Only one of them can be trained on, and nothing in the row says which.",
+    ),
+    _unusable(
+        "unreadable_part",
+        "must hold nothing but text",
+        "remove it, or name its key in data.fields.metadata",
+        "The model would learn answers to something that it never saw.",
+    ),
+    _unusable(
+        "turn_mark",
+        "a mark must say of a whole turn of the assistant whether it is learnt: 0 or 1, true or false",
+        "correct the mark, or name its key in data.fields.metadata to learn every turn of the assistant",
+        "A turn is learnt whole or not at all; a fraction, a part of a turn or a turn of the user cannot be.",
+    ),
+    _unusable(
+        "nothing_to_learn",
+        "must hold a turn of the assistant that is learnt",
+        "correct the marks or remove the sample",
+        "Every turn is marked as not to be learnt, so that the sample teaches nothing and scores nothing.",
     ),
     _unusable(
         "invalid_text",
@@ -121,7 +151,7 @@ _TABLE = (
     ),
     _unusable(
         "turn_order",
-        "messages must begin with a prompt and end with the assistant",
+        "messages must hold a prompt and end with the assistant",
         "complete or remove the sample",
         "The loss is taken on the assistant's turns; a conversation that ends with another one trains on too little "
         "or on the wrong side.",

@@ -99,16 +99,28 @@ class FieldNames(Section):
     """Which keys of the data files hold which part of a sample.
 
     Attributes:
-        id: Unique in its file.
-        prompt: What the model is asked.
-        response: What it should answer.
+        id: Unique in its file. Without the key `id` samples are named by their line.
+        prompt: What the model is asked: a text, or messages.
+        response: What it should answer: a text, or messages.
         messages: A conversation, in place of `prompt` and `response`.
+        system: A system message, put first.
+        tools: Definitions of the tools that the model may call.
+        input: A second part of the prompt, put on a line below it. The default is read beside `instruction` alone.
+        history: Earlier turns, as pairs of prompt and response or as messages.
+        text: A plain text, of which every token is learnt.
+        metadata: Keys of rows and messages that are metadata, though other tools give them a meaning.
     """
 
     id: str = "id"
     prompt: str = "prompt"
     response: str = "response"
     messages: str = "messages"
+    system: str = "system"
+    tools: str = "tools"
+    input: str = "input"
+    history: str = "history"
+    text: str = "text"
+    metadata: list[str] = []
 
 
 def _defect_actions() -> type[Section]:
@@ -130,13 +142,20 @@ def _defect_actions() -> type[Section]:
 DefectActions: Any = _defect_actions()
 
 
+DataFormat = Literal[
+    "auto", "messages", "sharegpt", "prompt_response", "prompt_completion", "alpaca", "query_response", "text"
+]
+
+
 class DataConfig(Section):
     """The training set.
 
     Attributes:
-        train: A JSON Lines file (`.jsonl`, `.jsonl.gz`), a Parquet file, or a Hugging Face data-set id.
+        train: A file of JSON Lines, JSON (`.jsonl`, `.json`, each also with `.gz`), CSV or Parquet, or a Hugging Face
+            data-set id.
         split: Split of a hub data set; not read for files.
-        fields: The keys of a sample, where they differ from `id`, `prompt`, `response`, `messages`.
+        format: The form of the rows in all files. "auto" takes the one whose keys a row has; the plan says which.
+        fields: The keys of a sample, where they differ from the defaults.
         template: None for the model's chat template, or a wrapper with `{prompt}` and `{response}`.
         chat_template: A file with a Jinja chat template, in place of the model's own.
         template_args: Variables for the chat template by name, such as `enable_thinking: false` or `date_string`.
@@ -150,6 +169,7 @@ class DataConfig(Section):
 
     train: str = Field(min_length=1)
     split: str = "train"
+    format: DataFormat = "auto"
     fields: FieldNames = FieldNames()
     template: str | None = None
     chat_template: str | None = Field(None, min_length=1)

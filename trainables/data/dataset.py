@@ -210,7 +210,8 @@ class TokenizedSet:
         """The cluster of sample i for resampling: its `group` key, or else its `samples.context_group`."""
         # Items that ask different questions about one text are not independent.
         group = self._value("group", i)
-        return context_group(self._value("prompt", i)) if group is None else group
+        # A plain text has no prompt, and is a context of its own.
+        return context_group(self._value("prompt", i) or self._value("response", i)) if group is None else group
 
     def _value(self, column: str, i: int) -> Any:
         return self._table[column][self._checked(i)].as_py()

@@ -25,8 +25,13 @@ class Defect:
 
 
 def location(file: str, line: int) -> str:
-    """`FILE line N`, or `FILE row N` where the data has no lines (Parquet, hub)."""
-    return f"{file} {'line' if file.lower().endswith(JSON_LINES) else 'row'} {line}"
+    """`FILE line N`, or `FILE row N` where the data has no lines (JSON arrays, CSV, Parquet, hub)."""
+    return f"{file} {place(file)} {line}"
+
+
+def place(file: str) -> str:
+    """What the samples of a file stand on: "line", or "row" where the data has no lines."""
+    return "line" if file.lower().endswith(JSON_LINES) else "row"
 
 
 def excerpt(text: str) -> str:

@@ -1,20 +1,20 @@
 """Read JSON Lines from files of any content.
 
 A fault of one line is a `Defect`, a fault of the file a `UserError`. Memory is bounded: no more than `MAX_LINE_BYTES`
-of a line are held.
+of a line are held. `trainables.data.json_documents` reads files whose values are not one a line.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import math
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 from trainables.config.defect_rules import MAX_LINE_BYTES
-from trainables.data.defects import Defect, excerpt, json_type, reason
+from trainables.data.defects import JSON_LINES, Defect, json_type, reason
 from trainables.errors import UserError
 
 MAX_NESTING = 64
@@ -50,25 +50,28 @@ def read_raw_lines(path: str, compressed: bool) -> Iterator[RawLine | Defect]:
     Raises:
         UserError: The file cannot be read to its end, is not text, or is a gzip bomb.
     """
+    with opened(path, compressed) as stream:
+        for line, raw in _bounded_lines(path, stream):
+            if line == 1:
+                refuse_other_formats(path, raw or b"")
+            if line == 1 and raw and raw.startswith(UTF8_MARK):
+                yield Defect(line, "byte_order_mark", "one")
+                raw = raw.removeprefix(UTF8_MARK)
+            if raw is None:
+                yield Defect(line, "line_too_long", "a longer one")
+            elif raw.strip():
+                yield RawLine(line, raw)
+
+
+@contextmanager
+def opened(path: str, compressed: bool) -> Iterator[BinaryIO]:
+    """Opens a file of bytes; what fails while it is read is a `UserError` too."""
     try:
-        with _open(path, compressed) as stream:
-            for line, raw in _bounded_lines(path, stream):
-                if line == 1:
-                    _refuse_other_formats(path, raw or b"")
-                if line == 1 and raw and raw.startswith(UTF8_MARK):
-                    yield Defect(line, "byte_order_mark", "one")
-                    raw = raw.removeprefix(UTF8_MARK)
-                if raw is None:
-                    yield Defect(line, "line_too_long", "a longer one")
-                elif raw.strip():
-                    yield RawLine(line, raw)
+        with gzip.open(path, "rb") if compressed else open(path, "rb") as stream:
+            yield stream  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
         remedy = "check that the file was copied whole and that you may read it"
         raise UserError(path, "data file must be readable to its end", reason(error), remedy) from error
-
-
-def _open(path: str, compressed: bool) -> BinaryIO:
-    return gzip.open(path, "rb") if compressed else open(path, "rb")  # type: ignore[return-value]
 
 
 def _bounded_lines(path: str, stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
@@ -85,6 +88,22 @@ def _bounded_lines(path: str, stream: BinaryIO) -> Iterator[tuple[int, bytes | N
         yield line, raw if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n") else None
 
 
+def read_whole(path: str, stream: BinaryIO, most: int) -> bytes:
+    """Reads a file that is not one value a line.
+
+    Raises:
+        UserError: It is a gzip bomb, or has more than `most` bytes.
+    """
+    pieces = []
+    while piece := stream.read(SKIP_BYTES):
+        pieces.append(piece)
+        _refuse_bombs(path, 1, stream)
+        if len(pieces) * SKIP_BYTES > most:
+            rule = f"a JSON file that is not one sample a line must be at most {most // 2**30} GiB large"
+            raise UserError(path, rule, "a larger one", f"convert it: jq -c '.[]' {path} > NEW{JSON_LINES[0]}")
+    return b"".join(pieces)
+
+
 def _refuse_bombs(path: str, line: int, stream: BinaryIO) -> None:
     """Raises at gzip data made to fill a machine's memory, or to keep it busy."""
     if not isinstance(stream, gzip.GzipFile):
@@ -96,10 +115,15 @@ def _refuse_bombs(path: str, line: int, stream: BinaryIO) -> None:
         raise UserError(path, f"gzip data must not expand more than {MAX_EXPANSION}-fold", got, remedy)
 
 
-def _refuse_other_formats(path: str, head: bytes) -> None:
+def refuse_other_formats(path: str, head: bytes) -> None:
+    """Raises at bytes that begin another format, and at lines that end with a carriage return alone."""
     for mark, kind in NOT_TEXT.items():
         if head.startswith(mark):
             raise UserError(path, "must be UTF-8 text, one JSON object a line", kind, "convert or rename the file")
+    first, mark, rest = head.strip().partition(b"\r")
+    if mark and rest.lstrip().startswith(b"{") and first.rstrip().endswith(b"}"):
+        got, remedy = "carriage returns alone", f"convert it: tr '\\r' '\\n' < {path} > NEW{JSON_LINES[0]}"
+        raise UserError(path, "lines must end with a line feed", got, remedy)
 
 
 def parse_line(line: int, raw: bytes) -> Record | Defect:
@@ -128,15 +152,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Value:
     return value
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"a number out of range or not a number: {excerpt(text)}")
-    return number
-
-
-# Python's default decoder accepts NaN and Infinity, which are no JSON, and silently takes the last of equal keys.
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite)
+# Python's default decoder silently takes the last of equal keys. Its NaN and Infinity, which are no JSON, are let in:
+# exports write them for missing numbers, which are metadata. As a text they are refused for their type.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
 
 
 def _nested_too_deep(value: object) -> bool:

@@ -127,7 +127,7 @@ class _Auditor:
         return self._read(data, "leakage", keep_texts=False)[1]
 
     def _read(self, data: AuditSource, rule: str, *, keep_texts: bool) -> tuple[DatasetScan | None, SetAudit | None]:
-        spec = ScanSpec(data.path, self._fields, HeldoutIndex(self._held), rule, keep_texts)
+        spec = ScanSpec(data.path, self._fields, HeldoutIndex(self._held), rule, keep_texts, data.form)
         try:
             scan = scan_dataset(data, spec, self._processes)
             found = _set_audit(data, scan, rule, self._actions)
@@ -144,6 +144,7 @@ class _Auditor:
 
 def _set_audit(data: AuditSource, scan: DatasetScan, rule: str, actions: Mapping[str, Action]) -> SetAudit:
     found = SetAudit(data.where, data.path, scan.lines, scan.rows()["line"].copy(), actions)
+    found.forms, found.unread_keys = dict(scan.forms.most_common()), dict(scan.unread.most_common())
     for name, lines in scan.hit_lines.items():
         found.add(name, np.array(lines, np.int64), scan.examples[name])
     if rule in found.hits:
@@ -166,10 +167,10 @@ def kept_samples(source: AuditSource, fields: FieldNames, found: SetAudit) -> li
     expected = set(found.samples.tolist()) - dropped
     last = max(expected, default=0)
     samples: list[Sample] = []
-    for raw in read_raw(source.path, fields, source.split):
+    for raw in read_raw(source.path, fields, source.split, source.form):
         if raw.line > last:  # beyond `limit`: lines there were never audited
             break
-        if raw.line in expected and isinstance(sample := parse_sample(source.path, raw, fields), Sample):
+        if raw.line in expected and isinstance(sample := parse_sample(source.path, raw, fields, source.form), Sample):
             samples.append(sample)
     if len(samples) != len(expected):
         raise UserError(source.path, "must not change after its audit", f"{len(samples)} samples", "start again")

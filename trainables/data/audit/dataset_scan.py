@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from array import array
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -42,12 +42,14 @@ class AuditSource:
         path: The file or hub id, as the config names it.
         limit: Audit and use only the first this many samples; None for all.
         split: Split of a hub data set; not read for files.
+        form: As `data.format`.
     """
 
     where: str
     path: str
     limit: int | None = None
     split: str = "train"
+    form: str = "auto"
 
 
 @dataclass
@@ -62,6 +64,8 @@ class DatasetScan:
         seconds: CPU time of each kind of rule, over all processes.
         names: Format markers by their code.
         samples: Number of samples.
+        forms: Number of samples of each form.
+        unread: Number of samples with each key that nothing reads.
     """
 
     lines: int = 0
@@ -71,6 +75,8 @@ class DatasetScan:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     names: dict[int, str] = field(default_factory=dict)
     samples: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
     _rows: list[np.ndarray] = field(default_factory=list)
     _bands: list[np.ndarray] = field(default_factory=list)
     _markers: list[Flat] = field(default_factory=list)
@@ -88,6 +94,8 @@ class DatasetScan:
         for kind, spent in scanned.seconds.items():
             self.seconds[kind] += spent
         self.names |= scanned.names
+        self.forms.update(scanned.forms)
+        self.unread.update(scanned.unread)
         self._rows.append(scanned.rows)
         self._bands.append(scanned.bands)
         self._markers.append(scanned.markers)
@@ -118,7 +126,7 @@ def scan_dataset(data: AuditSource, spec: ScanSpec, processes: int) -> DatasetSc
         UserError: The file cannot be read, or holds no line.
     """
     scan = DatasetScan()
-    records = read_raw(data.path, spec.fields, data.split)
+    records = read_raw(data.path, spec.fields, data.split, data.form)
     scanner = Scanner(spec)
 
     def chunks(most: int | None) -> Iterator[Chunk]:
@@ -210,12 +218,12 @@ def samples_at(data: AuditSource, fields: FieldNames, lines: np.ndarray) -> Iter
     """
     wanted = iter(lines.tolist())
     line = next(wanted, None)
-    for found in read_raw(data.path, fields, data.split):
+    for found in read_raw(data.path, fields, data.split, data.form):
         if line is None:
             return
         if found.line < line or isinstance(found, Defect):
             continue
-        sample = parse_sample(data.path, found, fields)
+        sample = parse_sample(data.path, found, fields, data.form)
         if found.line != line or not isinstance(sample, Sample):
             break
         yield sample

@@ -6,6 +6,7 @@ Worker processes share this work. Only lines and arrays of numbers cross between
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from trainables.data.audit.outliers import MarkerCodes, markers
 from trainables.data.audit.report import Hit
 from trainables.data.defects import Defect, excerpt, location
 from trainables.data.json_lines import RawLine, Record
-from trainables.data.samples import Sample, parse_sample, split_prompt
+from trainables.data.samples import Sample, parse_sample, split_prompt, unread_keys
 
 Chunk = list[RawLine | Record | Defect]
 
@@ -47,6 +48,7 @@ class ScanSpec(NamedTuple):
         heldout: The held-out items to look for.
         rule: The rule that a held-out item breaks, `leakage` or `area_overlap`.
         keep_texts: Whether to return the texts' hashes, which a held-out area's index is built from.
+        form: As `data.format`.
     """
 
     path: str
@@ -54,6 +56,7 @@ class ScanSpec(NamedTuple):
     heldout: HeldoutIndex
     rule: str
     keep_texts: bool
+    form: str = "auto"
 
 
 @dataclass
@@ -70,6 +73,8 @@ class ChunkScan:
         names: Format markers by code, those new in this chunk.
         texts: The samples' hashed texts, if `ScanSpec.keep_texts`.
         seconds: CPU time of each kind of rule.
+        forms: Number of samples of each form.
+        unread: Number of samples with each key that nothing reads.
     """
 
     lines: int
@@ -81,6 +86,8 @@ class ChunkScan:
     texts: HashedTexts | None = None
     matched: list[tuple[str, int]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    forms: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 class _Fingerprint(NamedTuple):
@@ -134,13 +141,15 @@ class Scanner:
             texts=texts if self._spec.keep_texts else None,
             matched=[(areas[match.area].name, samples[match.row].line) for match in matches],
             seconds=seconds,
+            forms=Counter(sample.form for sample in samples),
+            unread=Counter(chain.from_iterable(map(unread_keys, samples))),
         )
 
     def _samples(self, chunk: Chunk) -> tuple[list[Sample], list[Hit]]:
         samples: list[Sample] = []
         defects: list[Defect] = []
         for raw in chunk:
-            found = parse_sample(self._spec.path, raw, self._spec.fields)
+            found = parse_sample(self._spec.path, raw, self._spec.fields, self._spec.form)
             if isinstance(found, Sample):
                 samples.append(found)
             else:
@@ -150,7 +159,8 @@ class Scanner:
     def _text_hits(self, samples: list[Sample], rule: str) -> Iterator[Hit]:
         excerpt_of = garbled if rule == "mojibake" else control_character
         for sample in samples:
-            got = next(filter(None, (excerpt_of(message["content"]) for message in sample.messages)), None)
+            texts = [sample.text or "", *(message["content"] for message in sample.messages)]
+            got = next(filter(None, map(excerpt_of, texts)), None)
             if got is not None:
                 yield Hit(rule, sample.line, got)
 
@@ -163,7 +173,13 @@ class Scanner:
 
 def question_excerpt(sample: Sample) -> str:
     """The start of a sample's question, by which a user recognizes samples of one context."""
-    return excerpt(split_prompt(sample.prompt)[1])
+    return excerpt(split_prompt(_sides(sample)[0])[1])
+
+
+def _sides(sample: Sample) -> tuple[str, str]:
+    """A sample's prompt and response. A text that nothing asks for is compared as prompts are."""
+    prompt = sample.prompt
+    return (prompt, sample.response) if prompt.strip() else (sample.response, "")
 
 
 def sample_shingles(sample: Sample) -> Shingles:
@@ -173,17 +189,20 @@ def sample_shingles(sample: Sample) -> Shingles:
 
 
 def _fingerprint(sample: Sample) -> _Fingerprint:
-    prompt, response = normalize(sample.prompt), normalize(sample.response)
+    asked, answered = _sides(sample)
+    prompt, response = normalize(asked), normalize(answered)
     # `split_prompt` knows "Question:" only in this case; normalized, all cases of it are one.
-    question = normalize(split_prompt(sample.prompt)[1]).removeprefix("question:").strip()
+    question = normalize(split_prompt(asked)[1]).removeprefix("question:").strip()
+    # Equal turns with other tools or other reasoning are another sample, and ask or teach something else.
+    other = f"\0{unwritten}" if (unwritten := sample.unwritten) else ""
     row = (
         sample.line,
         len(sample.response),
         hash64(sample.id),
         hash64(_exact_text(sample)),
-        hash64(f"{prompt}\0{response}"),
-        hash64(prompt),
-        hash64(response),
+        hash64(f"{prompt}\0{response}{other}"),
+        hash64(prompt + other),
+        hash64(response + other),
     )
     return _Fingerprint(row, question, words(question), words(prompt), words(response))
 
@@ -214,7 +233,8 @@ def _bands(prints: list[_Fingerprint], texts: HashedTexts) -> np.ndarray:
 
 
 def _exact_text(sample: Sample) -> str:
-    return "\0".join(f"{key}\0{message[key]}" for message in sample.messages for key in sorted(message))
+    turns = "\0".join(f"{key}\0{message[key]}" for message in sample.messages for key in sorted(message))
+    return "\0".join([turns, *([sample.text] if sample.text else []), *([str(sample.tools)] if sample.tools else [])])
 
 
 @contextmanager

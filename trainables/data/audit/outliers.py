@@ -69,6 +69,8 @@ def markers(sample: Sample) -> set[Marker]:
 
 def _roles(sample: Sample) -> str:
     """The roles in order; repeated turns are listed once, so that longer conversations have the same format."""
+    if not sample.messages:
+        return "none"
     roles = [str(message["role"])[:MOST_CUE_CHARACTERS] for message in sample.messages]
     head = roles[:1] if roles[0] == "system" else []
     turns = list(dict.fromkeys(zip(roles[len(head) :: 2], roles[len(head) + 1 :: 2], strict=False)))

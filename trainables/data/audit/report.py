@@ -60,6 +60,8 @@ class SetAudit:
         samples: (samples_read,) int64: line numbers that hold a sample, ascending.
         actions: Action for the lines of each rule.
         hits: Lines by name of the rule, only for broken rules.
+        forms: Number of samples of each form, as in `data.format`.
+        unread_keys: Number of samples with each key that nothing reads, most first; `messages[].KEY` is of messages.
     """
 
     where: str
@@ -68,6 +70,8 @@ class SetAudit:
     samples: np.ndarray
     actions: Mapping[str, Action]
     hits: dict[str, RuleHits] = field(default_factory=dict)
+    forms: dict[str, int] = field(default_factory=dict)
+    unread_keys: dict[str, int] = field(default_factory=dict)
 
     def add(self, rule: str, lines: Iterable[int] | np.ndarray, examples: Iterable[Hit]) -> None:
         """Adds lines that break a rule; only the first few examples are kept."""
@@ -128,6 +132,8 @@ class SetAudit:
             "samples_kept": self.samples_kept,
             "rules": {rule: self._rule_to_json(rule) for rule in RULES if rule in self.hits},
             "dropped": self.dropped,
+            "forms": self.forms,
+            "unread_keys": self.unread_keys,
         }
 
     def _rule_to_json(self, rule: str) -> dict[str, Any]:

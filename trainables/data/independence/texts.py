@@ -76,17 +76,19 @@ def sample_texts(samples: Sequence[Sample], limits: Limits, seed: int) -> list[S
 def group_of(sample: Sample) -> str:
     """Name of a sample's context: its key `group`, else `context_group` of its prompt."""
     group = sample.meta.get("group")
-    return context_group(sample.prompt) if group is None else str(group)
+    return context_group(sample.prompt or sample.response) if group is None else str(group)
 
 
 def _text(sample: Sample) -> SampleText:
     source = sample.meta.get("source")
-    context, question = split_prompt(sample.prompt[-CLIP_CHARACTERS:])
+    prompt, response = sample.prompt[-CLIP_CHARACTERS:], sample.response[:CLIP_CHARACTERS].strip()
+    # A plain text asks nothing: all of it is context, whose stretches are compared.
+    context, question = split_prompt(prompt) if sample.text is None else (response, "")
     return SampleText(
         id=sample.id,
         group=group_of(sample),
         source=source if isinstance(source, str) else None,
         context=context,
         question=question,
-        response=sample.response[:CLIP_CHARACTERS].strip(),
+        response=response if sample.text is None else "",
     )

@@ -41,7 +41,7 @@ def test_failures_show_twenty_lines_of_a_rule_and_then_the_count():
 
 
 def test_a_line_with_two_faults_of_one_rule_is_one_line():
-    found = audited([{"id": 1, "prompt": 2, "response": "r"}, sample("b")]).train
+    found = audited([{"id": True, "prompt": 2, "response": "r"}, sample("b")]).train
     assert found.hits["wrong_type"].lines.tolist() == [1]
     assert len(found.hits["wrong_type"].examples) == 2
     assert len(list(found.failures())) == 2

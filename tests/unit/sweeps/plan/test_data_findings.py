@@ -1,0 +1,40 @@
+"""What a plan says of the data, as tables of cases."""
+
+import pytest
+
+from sweeps.plan.data_findings import unread_findings
+from tests.unit.trainables.data.audit.helpers import audited, sample
+
+
+@pytest.mark.parametrize(
+    ("extra", "rules", "words"),
+    [
+        ({}, [], []),
+        ({"group": "g", "source": "s", "domain": "d", "skill": "x"}, [], []),
+        ({"area": "x"}, ["metadata_keys"], ["area (data.train 2, held 1)"]),
+        (
+            {"input": "i"},
+            ["unread_keys"],
+            ["input (a part of the prompt; rows: data.train 2, held 1)", "fields.metadata"],
+        ),
+        ({"label": False}, ["unread_keys"], ["label (whether the answer is wanted"]),
+        (
+            {"weight": 0.5, "url": "u"},
+            ["unread_keys", "metadata_keys"],
+            ["weight (what is learnt", "url (data.train 2"],
+        ),
+        ({"rejected": "no"}, ["unread_keys"], ["rejected (the worse answer"]),
+        ({"input": "", "area": None}, [], []),
+    ],
+)
+def test_a_key_that_nothing_reads_is_listed(extra, rules, words):
+    found = list(unread_findings(audited([sample("a") | extra, sample("b") | extra], {"held": [sample("c") | extra]})))
+    assert [finding.rule for finding in found] == rules
+    assert all(any(word in finding.message for finding in found) for word in words)
+
+
+def test_keys_of_messages_are_told_from_those_of_rows():
+    turns = [{"role": "user", "content": "p", "id": 1}, {"role": "assistant", "content": "r", "reasoning": "t"}]
+    known, other = unread_findings(audited([{"messages": turns}]))
+    assert "messages[].reasoning (reasoning; rows: data.train 1)" in known.message
+    assert "messages[].id (data.train 1); those of messages[]. are given to the chat template" in other.message
