@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen, base_model, check_base, checkpoint_folder, choose
+from analysis.export.generation_settings import write_generation_settings
 from analysis.export.model_card import model_card
 from analysis.export.reproduce import REPRODUCE_FILE, reproducing_config
 from analysis.rank.leaderboard import leaderboard
@@ -90,7 +91,8 @@ def export(
         if kind == "adapter" and not merge:  # only now: the check loaded the base from its folder
             _name_base(partial / "adapter_config.json", base.name, base.revision)
         kind = "merged" if merge else kind
-        card = model_card(sweep, board, chosen, kind, base, parity)
+        ends = write_generation_settings(sweep.folder, base.folder, partial)  # behind the merge, which writes its own
+        card = model_card(sweep, board, chosen, kind, base, parity, ends)
         (partial / "README.md").write_text(card, encoding="utf-8")
         (partial / REPRODUCE_FILE).write_text(reproducing_config(sweep, chosen), encoding="utf-8")
     return Exported(chosen.trial_id, chosen.step, kind, out, parity)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen
@@ -39,7 +40,13 @@ KINDS = {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into"
 
 
 def model_card(
-    sweep: Sweep, board: Leaderboard, chosen: Chosen, kind: str, base: BaseModel, parity: Parity | None = None
+    sweep: Sweep,
+    board: Leaderboard,
+    chosen: Chosen,
+    kind: str,
+    base: BaseModel,
+    parity: Parity | None = None,
+    ends: Sequence[int] = (),
 ) -> str:
     """Writes the card in Markdown, with the hub's metadata on top.
 
@@ -50,6 +57,7 @@ def model_card(
         kind: `adapter`, `merged` or `full`.
         base: The base model.
         parity: Deviation of the export; None where it was not checked.
+        ends: Tokens that end an answer, where the base model's settings name fewer.
     """
     model, row = sweep.config.get("model") or {}, chosen.row
     parts = [
@@ -60,7 +68,7 @@ def model_card(
         f"epoch: trial `{chosen.trial_id}`, seed {row['seed']}, step {chosen.step} of {row['steps_planned']}, "
         f"{_standing(board, chosen)}.",
         "## How to load",
-        f"```python\n{_snippet(sweep, kind)}\n```",
+        f"```python\n{_snippet(sweep, kind, ends)}\n```",
         "## Held-out scores",
         _scores(board, chosen),
         "## Hyper-parameters",
@@ -120,11 +128,15 @@ def _setting_row(board: Leaderboard, chosen: Chosen) -> LeaderboardRow:
     return next((row for row in board["rows"] if row["trial_id"] == name), chosen.row)
 
 
-def _snippet(sweep: Sweep, kind: str) -> str:
-    template = (sweep.config.get("data") or {}).get("template")
-    prompt = WRAPPED.format(template=template.partition("{response}")[0].rstrip()) if template else CHAT
+def _snippet(sweep: Sweep, kind: str, ends: Sequence[int]) -> str:
+    data = sweep.config.get("data") or {}
+    template, args = data.get("template"), data.get("template_args")
+    chat = CHAT.replace(", return_tensors", f", **{args!r}, return_tensors") if args else CHAT
+    prompt = WRAPPED.format(template=template.partition("{response}")[0].rstrip()) if template else chat
+    # An adapter is loaded with the settings of its base model.
+    generate = GENERATE.replace("False)", f"False, eos_token_id={list(ends)})", 1) if ends else GENERATE
     loading = ADAPTER if kind == "adapter" else MODEL
-    return f'{loading}\ntokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n{prompt}{GENERATE}'
+    return f'{loading}\ntokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n{prompt}{generate}'
 
 
 def _scores(board: Leaderboard, chosen: Chosen) -> str:

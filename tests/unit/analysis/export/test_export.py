@@ -398,3 +398,29 @@ def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert "not verified, as asked" in capsys.readouterr().out
     assert "was not loaded and compared" in (tmp_path / "plain" / "README.md").read_text()
     assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_an_export_ends_answers_where_the_labels_ended_and_has_the_sweeps_template(
+    lora_sweep, base_folder, tmp_path, merge
+):
+    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<stop>"]})
+    base = tmp_path / "base"
+    shutil.copytree(base_folder, base)
+    tokenizer.save_pretrained(base)
+    (lora_sweep / "cache").mkdir()
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<stop>{% endfor %}"
+    (lora_sweep / "cache" / "chat_template.jinja").write_text(template)
+    tokenizer.chat_template = template
+    turns = [{"role": "user", "content": "Sum?"}, {"role": "assistant", "content": "12"}]
+    tokenize([Sample("a", turns, {}, 1)], tokenizer, None, 256, lora_sweep / "cache" / "train.arrow")
+    stop = tokenizer.convert_tokens_to_ids("<stop>")
+    manifest = json.loads((lora_sweep / "manifest.json").read_text())
+    (lora_sweep / "manifest.json").write_text(json.dumps({**manifest, "model_path": str(base)}))
+    out = export(lora_sweep, tmp_path / "out", merge=True).folder  # the merge writes settings of its own
+    settings = json.loads((out / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == [0, stop]
+    assert settings["max_new_tokens"] == 17
+    assert AutoTokenizer.from_pretrained(out).chat_template == template
+    assert f"do_sample=False, eos_token_id=[0, {stop}])" in (out / "README.md").read_text()
