@@ -21,6 +21,7 @@ from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forec
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
+    distinct_findings,
     epoch_findings,
     metric_findings,
     objective_findings,
@@ -134,6 +135,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *data.findings,
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),
+        *distinct_findings(config, data.train.samples),
     ]
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
