@@ -173,7 +173,7 @@ def run_sweep(
         plan.write(home)
         if draft:
             claim_folder(draft, store)
-        sweep = open_sweep(config, plan, store, lane_plan.devices, interrupt, console)
+        sweep = open_sweep(config, plan, store, interrupt, console)
         sweep = replace(sweep, open_sealed_again=options.open_sealed_again, began=began)
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
         store.publish_top_files()

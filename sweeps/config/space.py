@@ -170,6 +170,10 @@ class SpaceConfig(Section):
         named = {name: getattr(self, name) for name in SCHEDULE_PARAMS}
         return {**named, **(self.__pydantic_extra__ or {})}
 
+    def fixed(self) -> dict[str, float | str]:
+        """The hyper-parameters with a fixed value."""
+        return {name: value for name, value in self.items().items() if not isinstance(value, (Range, Choices))}
+
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The values of every categorical hyper-parameter; a fixed one has one."""
         found = {name: value for name, value in self.items().items() if isinstance(value, (Choices, str))}

@@ -16,10 +16,10 @@ MEASURED_FROM = 0.05  # fraction of a trial before the first forecast, as a lane
 class Budget:
     """Device-hours of one sweep, over all its starts.
 
-    A device counts while a lane holds it, idle or busy.
+    A device counts while a lane holds it, idle or busy; a lane that waits for resources holds none.
 
     Args:
-        devices: GPUs (on CPUs: workers) of all lanes at the start; `hold` changes the number.
+        devices: GPUs (on CPUs: workers) that lanes hold at the start; `hold` changes the number.
         cap_hours: Device-hours that the sweep may cost; None for no cap.
         before_hours: Cost of earlier starts of the sweep.
         clock: Monotonic time in seconds.

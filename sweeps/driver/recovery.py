@@ -17,16 +17,13 @@ from sweeps.search.study import rebuild_study
 from trainables.errors import UserError
 
 
-def open_sweep(
-    config: SweepConfig, plan: Plan, store: SweepStore, devices: int, interrupt: Interrupt, console: Console
-) -> Sweep:
+def open_sweep(config: SweepConfig, plan: Plan, store: SweepStore, interrupt: Interrupt, console: Console) -> Sweep:
     """Takes the next driver number in the ledger, and reads what earlier starts have done.
 
     Args:
         config: The sweep.
         plan: Its pre-flight.
         store: Its files.
-        devices: Devices of all lanes, which the budget pays for.
         interrupt: Set by Ctrl-C.
         console: Where to print.
 
@@ -39,7 +36,7 @@ def open_sweep(
     if cap is not None and past.device_hours >= cap:
         got = f"{cap:g} with {past.device_hours:.3f} spent"
         raise UserError("budget.device_hours", "must leave something to spend", got, "raise it")
-    return Sweep(config, plan, ledger, past, Budget(devices, cap, past.device_hours), interrupt, console, store)
+    return Sweep(config, plan, ledger, past, Budget(0, cap, past.device_hours), interrupt, console, store)
 
 
 def recover(config: SweepConfig, store: SweepStore, ledger: Ledger, console: Console) -> Past:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.live_view import Progress
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
+from sweeps.lanes.cluster import waiting_words
 from sweeps.lanes.lanes import Lanes, LanesFailedError
 from sweeps.ledger.trial_record import Areas
 from sweeps.pruning.pruner import Pruner
@@ -19,6 +21,7 @@ from trainables.lane.messages import JobEnd, Status, Work
 from trainables.lane.trial_parts import by_trial
 
 CHECK_EVERY_SECONDS = 0.5
+SAY_WAITING_EVERY_SECONDS = 20.0
 
 
 class Supervisor(threading.Thread):
@@ -40,13 +43,14 @@ class Supervisor(threading.Thread):
         self.cut_short = False
         self.slots = 1
         self._finishing = threading.Event()
+        self._wait_said = time.monotonic()
 
     def run(self) -> None:
         try:
             while not self._finishing.wait(CHECK_EVERY_SECONDS):
                 status = self.lanes.status()
-                if status["lanes"]:  # until the first lane is up, the planned devices count
-                    self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
+                self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
+                self._say_if_waiting()
                 self.progress.show(status)
                 self._prune(status)
                 self.lanes.check(status)
@@ -54,6 +58,14 @@ class Supervisor(threading.Thread):
                 self._refuse_repeated_failures()
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
             self.failure = error
+
+    def _say_if_waiting(self) -> None:
+        now = time.monotonic()
+        if self.lanes.up:
+            self._wait_said = now
+        elif now - self._wait_said >= SAY_WAITING_EVERY_SECONDS:
+            self._wait_said = now
+            self.say(waiting_words(self.lanes.plan))
 
     def _refuse_repeated_failures(self) -> None:
         ended = [(record["state"], record["error"]) for record in list(self.recorder.records.values())[-IN_A_ROW:]]

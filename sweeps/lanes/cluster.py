@@ -49,11 +49,6 @@ class LanePlan:
     use_gpu: bool
     cpus: int
 
-    @property
-    def devices(self) -> int:
-        """Number of GPUs, or of CPU workers, of all lanes."""
-        return self.lanes * self.workers
-
     def words(self) -> str:
         """One line for the user."""
         what = "GPU" if self.use_gpu else "CPU"
@@ -125,6 +120,20 @@ def hardware() -> dict[str, Any]:
     kinds = sorted(name.removeprefix("accelerator_type:") for name in total if name.startswith("accelerator_type:"))
     nodes = sum(node["Alive"] for node in ray.nodes())
     return {"nodes": nodes, "cluster_cpus": total.get("CPU", 0), "gpus": total.get("GPU", 0), "accelerators": kinds}
+
+
+def waiting_words(plan: LanePlan) -> str:
+    """What the user is told while no lane is up: what one asks for, and what of it is free."""
+    pending = any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values())
+    if not pending:
+        return "no lane is up yet: one is starting"
+    return _waiting(plan, ray.available_resources())
+
+
+def _waiting(plan: LanePlan, free: dict[str, float]) -> str:
+    asked = {"GPU": plan.workers if plan.use_gpu else 0, "CPU": plan.workers * plan.cpus}
+    words = [f"{n} {kind}{'s' if n > 1 else ''}, {free.get(kind, 0):g} free" for kind, n in asked.items() if n]
+    return f"waiting for {' and '.join(words)}: a lane starts when they are; nothing is spent meanwhile"
 
 
 def alive_nodes() -> list[dict[str, float]]:

@@ -38,7 +38,7 @@ def score_baseline(sweep: Sweep, supervisor: Supervisor) -> Areas | None:
 
     def say(scored: int) -> None:
         nonlocal said
-        if time.monotonic() - said > SAY_EVERY_SECONDS:
+        if supervisor.lanes.up and time.monotonic() - said > SAY_EVERY_SECONDS:
             said = time.monotonic()
             sweep.console.print(f"scoring the base model: {scored} of {len(names)} areas, {said - started:.0f} s")
 

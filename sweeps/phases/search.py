@@ -21,6 +21,7 @@ from sweeps.lanes.lanes import Lanes
 from sweeps.ledger.history import GO_ON
 from sweeps.ledger.ledger import EPOCH
 from sweeps.ledger.trial_record import Areas, TrialRecord, spec_of
+from sweeps.search.distinct import Settings, distinct_words
 from sweeps.search.optuna_search import METRIC, Beginning, Launch, NeverRestored, SweepSearch
 from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.search_space import distributions
@@ -46,10 +47,17 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None
         return
     planned = sweep.config.search.trials
     each = epochs_to_train(planned) / planned if sweep.config.trials_pause else 1.0
-    supervisor.expect(trials, trials * each)
     search = make_search(sweep, supervisor, baseline)
+    new, paused = search.remaining, len(sweep.past.paused)
+    if (distinct := search.tried.distinct) is not None and new < trials - paused:
+        trials = new + paused
+        words = distinct_words(distinct, planned, sweep.config.search.seeds)
+        sweep.ledger.append("space_is_small", settings=distinct, left=trials)
+        supervisor.say(f"{words}; {trials or 'none'} {'is' if trials == 1 else 'are'} left to train")
+    supervisor.expect(trials, trials * each)
     try:
-        make_tuner(sweep.config, supervisor, search, trials).fit()
+        if trials > 0:
+            make_tuner(sweep.config, supervisor, search, trials).fit()
     finally:
         # Tune returns before a cancelled trial's lane has finished; its end must be recorded before the ranking.
         supervisor.lanes.drain()
@@ -88,6 +96,8 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
             submitted=past.submitted,
             left=config.search.trials - len(past.searched) - len(past.paused),
             paused=paused,
+            settings=Settings(config, sweep.plan.train.samples),
+            tried=[spec_of(record) for record in (*past.searched, *past.paused.values())],
         ),
         stopped=sweep.stopped,
     )

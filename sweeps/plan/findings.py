@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.lr_bounds import Bounds
 from sweeps.plan.lr_scale import followed_bounds
+from sweeps.search.distinct import Settings, distinct_words
 from trainables.config.hyperparameters import SCHEDULE_PARAMS
 from trainables.data.independence.power import ASSUMED_DISCORDANT, smallest_share_difference
 from trainables.errors import UserError
@@ -119,6 +120,15 @@ def epoch_findings(config: SweepConfig, steps: int, fewest_warmup_steps: int) ->
     if not low <= least <= most <= high:
         text = f"{where}.batch_size={_range((least, most))} leaves the recommended {low} to {high} sequences"
         yield Finding("batch_size", "warning", text)
+
+
+def distinct_findings(config: SweepConfig, samples: int) -> Iterator[Finding]:
+    """Yields a finding where the space has fewer settings than there are trials; `samples` are the training set's."""
+    settings = Settings(config, samples).all(enough=config.search.trials)
+    if settings:
+        trials, seeds = config.search.trials, config.search.seeds
+        severity = "info" if len(settings) * seeds >= trials else "warning"
+        yield Finding("few_settings", severity, distinct_words(len(settings), trials, seeds))
 
 
 def objective_findings(config: SweepConfig) -> Iterator[Finding]:

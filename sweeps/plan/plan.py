@@ -22,6 +22,7 @@ from sweeps.plan.data_findings import unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
+    distinct_findings,
     epoch_findings,
     metric_findings,
     objective_findings,
@@ -160,6 +161,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *model_findings(*beside),
         *space_findings(config, plan.parameters),
         *epoch_findings(config, large.steps, round(warmup[0] * large.steps)),
+        *distinct_findings(config, data.train.samples),
     ]
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)

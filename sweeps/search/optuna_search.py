@@ -22,6 +22,7 @@ from ray.tune.search.optuna import OptunaSearch
 from sweeps.config.pausing import PAUSE_AT, pauses, trials_to_finish
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
+from sweeps.search.distinct import Settings, Tried
 from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
@@ -52,6 +53,8 @@ class Beginning:
     submitted: int = 0  # trials that earlier starts proposed
     left: int | None = None  # trials to propose, `unfinished` included; None for all that `submitted` leaves
     paused: PausedTrials = field(default_factory=PausedTrials)  # of earlier starts
+    settings: Settings | None = None  # tells what a setting trains; without it nothing is known to be a repetition
+    tried: Sequence[TrialSpec] = ()  # search trials of earlier starts
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,14 @@ class SweepSearch(NeverRestored, OptunaSearch):
         self._untold: list[str] = []  # Tune's ids of paused trials of which Optuna has not been told
         self.predictions = (stopped or StoppedTrials()).predictions
         self.distributions: dict[str, BaseDistribution] = {**distributions(config)}
+        self.tried = Tried(config, beginning.settings, beginning.points)
+        for spec in (*beginning.tried, *self.unfinished):
+            self.tried.add({**spec.params, **(spec.drawn or {})}, spec.seed)
         super().__init__(
             space=self.distributions,
             metric=METRIC,
             mode="min",
-            sampler=make_sampler(config, submitted),
+            sampler=make_sampler(config, submitted, lambda params: self.tried.is_new(params, self.next_number)),
             storage=fresh_storage(config.folder),
             study_name=config.name,
         )
@@ -113,7 +119,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
             self._setup_study("min")
         self.study.add_trials(beginning.history)
         unfinished = [spec.params | (spec.drawn or {}) for spec in self.unfinished]
-        for params in [*unfinished, *beginning.points[submitted:]]:
+        for params in [*unfinished, *self.tried.worth_trying(beginning.points[submitted:])]:
             self.study.enqueue_trial({name: value for name, value in params.items() if name in self.distributions})
 
     @property
@@ -131,7 +137,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         # Never None while nothing runs: Tune would take that for the end of the search.
         if self.launch.room and running >= max(1, self.launch.room()):
             return None
-        if self.left > 0 and self._pays_to_begin():
+        if self.remaining > 0 and self._pays_to_begin():
             self.left -= 1
             return self._suggest_new(trial_id)
         first_parts_run = self._first_parts - self._completed_trials
@@ -140,6 +146,12 @@ class SweepSearch(NeverRestored, OptunaSearch):
         if self.paused.specs and not first_parts_run:
             self._choose()
         return self._suggest_rest(trial_id) if self.paused.going_on else Searcher.FINISHED
+
+    @property
+    def remaining(self) -> int:
+        """Number of trials that are left to propose: fewer than the config asks for where no new ones exist."""
+        new = self.tried.untried
+        return max(0, self.left if new is None else min(self.left, len(self.unfinished) + new))
 
     def _pays_to_begin(self) -> bool:
         """Whether the budget pays for another trial's first part and then for those that go on."""
@@ -150,6 +162,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
 
     def _suggest_new(self, trial_id: str) -> dict[str, Any]:
         if trial_id not in self._ot_trials:
+            if not self.unfinished and (setting := self.tried.next_of_few(self.next_number)):
+                self.study.enqueue_trial({name: setting[name] for name in self.distributions})
             self._ot_trials[trial_id] = self.study.ask(fixed_distributions=self.distributions)
         spec = self.unfinished.pop(0) if self.unfinished else self._new_spec(self._ot_trials[trial_id].params)
         self.launch.on_submitted(spec)
@@ -235,7 +249,8 @@ class SweepSearch(NeverRestored, OptunaSearch):
         params, adjusted = as_used({**fixed_params(self.config), **drawn})
         self.next_number += 1
         trial_id = f"t{self.next_number - 1:04d}"
-        seed = self.config.search_seed(self.next_number - 1)
+        seed = self.tried.seed_for(drawn, self.next_number - 1)
+        self.tried.add(drawn, seed)
         return TrialSpec(trial_id=trial_id, seed=seed, params=params, drawn=adjusted)
 
     # Tune's own checkpoints of the search are empty: a sweep resumes from the ledger.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.search.gp import propose
 from sweeps.search.grid import OffsetGrid
 from sweeps.search.search_space import SPACING, UnitCube, distributions, taken_points
+from trainables.config.sections import Params
 from trainables.errors import UserError
 
 REDRAWS = 32  # draws at most around a proposal that is too near to a trial; ours
@@ -33,8 +34,15 @@ REDRAWS = 32  # draws at most around a proposal that is too near to a trial; our
 MODEL_BASED = ("gp", "tpe")
 
 
-def make_sampler(config: SweepConfig, trials_done: int) -> SweepSampler:
+def make_sampler(
+    config: SweepConfig, trials_done: int, is_new: Callable[[Params], bool] = lambda params: True
+) -> SweepSampler:
     """Builds the config's sampler for a study that holds `trials_done` trials.
+
+    Args:
+        config: The sweep.
+        trials_done: Trials in the study.
+        is_new: Whether the next trial with these params would be another than all before.
 
     Raises:
         UserError: The sampler needs a package that is not installed.
@@ -44,7 +52,7 @@ def make_sampler(config: SweepConfig, trials_done: int) -> SweepSampler:
     seed = int.from_bytes(digest[:4], "big")
     cube, search = UnitCube(distributions(config)), config.search
     startup = search.startup_trials if search.chosen_sampler in MODEL_BASED else 0
-    return SweepSampler(_optuna_sampler(config, cube, seed), cube, startup, seed)
+    return SweepSampler(_optuna_sampler(config, cube, seed), cube, startup, seed, is_new)
 
 
 def _optuna_sampler(config: SweepConfig, cube: UnitCube, seed: int) -> BaseSampler:
@@ -78,8 +86,15 @@ def _quasi_random(seed: int) -> QMCSampler:
 class SweepSampler(BaseSampler):
     """Keeps proposals of `model` apart from the sweep's trials; Sobol points until `startup` trials are complete."""
 
-    def __init__(self, model: BaseSampler, cube: UnitCube, startup: int, seed: int) -> None:
-        self.model, self.cube, self.startup = model, cube, startup
+    def __init__(
+        self,
+        model: BaseSampler,
+        cube: UnitCube,
+        startup: int,
+        seed: int,
+        is_new: Callable[[Params], bool] = lambda params: True,
+    ) -> None:
+        self.model, self.cube, self.startup, self.is_new = model, cube, startup, is_new
         self.quasi_random, self.draw = _quasi_random(seed), np.random.default_rng(seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -130,15 +145,18 @@ class SweepSampler(BaseSampler):
         return proposed
 
     def _keep_apart(self, proposed: dict[str, Any], taken: Sequence[np.ndarray]) -> tuple[dict[str, Any], int]:
-        """Returns the proposal, or a setting near it that is `SPACING` from every trial, and the number of redraws."""
+        """Returns the proposal, or a setting near it that is `SPACING` from every trial, and the number of redraws.
+
+        It must also train something new: settings that lie apart may round to the same steps.
+        """
         point = self.cube.to_unit(proposed)
-        if self.cube.nearest(point, taken) >= SPACING:
+        if self.cube.nearest(point, taken) >= SPACING and self.is_new(proposed):
             return proposed, 0
         # Farther out with each draw, so that whole numbers find a free place too.
         for tries, radius in enumerate(np.geomspace(SPACING, 1.0, REDRAWS), start=1):
             direction = self.draw.normal(size=point.shape)
             moved = np.clip(point + radius * direction / np.linalg.norm(direction), 0.0, 1.0)
             params = self.cube.from_unit(moved)
-            if self.cube.nearest(self.cube.to_unit(params), taken) >= SPACING:
+            if self.cube.nearest(self.cube.to_unit(params), taken) >= SPACING and self.is_new(params):
                 return params, tries
         return proposed, REDRAWS  # no free place: a space of few whole numbers, all of them tried

@@ -39,7 +39,7 @@ def distributions(config: SweepConfig) -> dict[str, Distribution]:
 
 def fixed_params(config: SweepConfig) -> Params:
     """The hyper-parameters of the space with a fixed value."""
-    return {name: value for name, value in config.space.items().items() if not isinstance(value, (Range, Choices))}
+    return dict(config.space.fixed())
 
 
 def holds(scale: Distribution, value: Any) -> bool:

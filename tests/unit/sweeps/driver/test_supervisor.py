@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sweeps.driver.budget import Budget
 from sweeps.driver.supervisor import Supervisor
 from sweeps.lanes.lanes import LanesFailedError
 
@@ -43,3 +44,32 @@ def test_a_stop_cancels_the_jobs():
     assert watch.run_jobs(JOBS) is None
     assert watch.cut_short
     assert calls[-1] == "interrupt"
+
+
+def test_waiting_for_a_lane_costs_nothing_and_is_said(monkeypatch):
+    said, now = [], [0.0]
+    monkeypatch.setattr("sweeps.driver.supervisor.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sweeps.driver.supervisor.waiting_words", lambda plan: f"waiting for {plan.workers} CPUs")
+    lanes = SimpleNamespace(up=0, plan=SimpleNamespace(workers=2), status=dict, check=lambda status: None)
+    budget = Budget(0, 0.01, clock=lambda: now[0])
+    sweep = SimpleNamespace(budget=budget, console=SimpleNamespace(print=lambda text, **_: said.append(text)))
+    quiet = SimpleNamespace(show=lambda status: None, check=lambda: None, records={})
+    watch = Supervisor(sweep, lanes, quiet, quiet, None)
+
+    def look(seconds, up):
+        now[0] += seconds
+        lanes.up = up
+        turns = iter([False, True])
+        monkeypatch.setattr(watch._finishing, "wait", lambda _seconds: next(turns))
+        watch.run()
+        watch.check()
+
+    for _ in range(5):
+        look(30.0, up=0)
+    assert said == ["waiting for 2 CPUs"] * 5
+    assert budget.spent_hours() == 0.0
+    look(1.0, up=1)
+    look(36.0, up=1)
+    assert budget.spent_hours() == pytest.approx(2 * 36 / 3600)
+    assert budget.is_spent()
+    assert len(said) == 5
