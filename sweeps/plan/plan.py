@@ -29,6 +29,7 @@ from sweeps.plan.findings import (
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
+from sweeps.plan.tracking import missing_key, tracking_findings
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import LoraConfig, Params, TrainingConfig
 from trainables.data.epoch import Epoch, plan_epoch
@@ -131,12 +132,14 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         failures=[
             *unexplained(config, weights.parameters),
             *check_parent(config),
+            *missing_key(config),
             *_warm_start_mistakes(config),
             *data.audit.failures(),
         ],
     )
     plan.findings += [
         *objective_findings(config),
+        *tracking_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
         *space_findings(config, plan.parameters),
