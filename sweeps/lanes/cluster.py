@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ for _name, _value in RAY_SETTINGS.items():
 import ray  # noqa: E402
 
 from sweeps.config.sections import ResourcesConfig  # noqa: E402
+from sweeps.lanes.surroundings import joinable, provide_token, temporary_folder, tight_limits  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
 from trainables.project import PACKAGES, PROJECT_ROOT  # noqa: E402
 
@@ -62,35 +64,88 @@ def connected(address: str | None) -> Iterator[None]:
     """Starts a local Ray cluster, or joins the one at `address` and ships this project's packages to it.
 
     Raises:
-        UserError: There is no cluster at `address`, or this machine is too busy to start one.
+        UserError: There is no cluster at `address`, it is of another version, or this machine can't start one.
     """
-    if address is None:
-        # Workers inherit PYTHONPATH: they find this project, and the user's modules in the current folder.
-        paths = [str(PROJECT_ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-        # Without the dashboard's agent, a killed Train controller leaks its placement group.
-        # Without "local", Ray would join any cluster that runs on this machine.
-        options: dict[str, Any] = {"address": "local", "include_dashboard": True}
-    else:
-        packages = [str(PROJECT_ROOT / name) for name in PACKAGES]
-        options = {"address": address, "runtime_env": {"py_modules": packages}}
-    close_token_file()
-    try:
-        with _without_hangups():
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
-    except ConnectionError as error:
-        raise UserError("--address", "a Ray cluster must answer there", address, str(error)) from None
-    except Exception as error:
-        if TOO_LATE not in str(error):
-            raise
-        raise UserError(
-            "Ray", "must be up within its 30 s", "a machine too busy for it", "run it again later"
-        ) from error
-    close_token_file()  # again: Ray may have written the token just now
-    try:
+    with ExitStack() as stack:
+        if address is None:
+            # Workers inherit PYTHONPATH: they find this project, and the user's modules in the current folder.
+            paths = [str(PROJECT_ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+            provide_token()
+            # Without the dashboard's agent, a killed Train controller leaks its placement group.
+            # Without "local", Ray would join any cluster that runs on this machine.
+            options: dict[str, Any] = {"address": "local", "include_dashboard": True}
+            if short := stack.enter_context(temporary_folder()):
+                options["_temp_dir"] = short
+        else:
+            packages = [str(PROJECT_ROOT / name) for name in PACKAGES]
+            options = {"address": _joined(address), "runtime_env": {"py_modules": packages}}
+        close_token_file()
+        try:
+            with _without_hangups():
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, namespace=NAMESPACE, **options)
+        except Exception as error:
+            known = _start_error(error) if address is None else _join_error(error, address)
+            if known is None:
+                raise
+            raise known from error
+        close_token_file()  # again: Ray may have written the token just now
+        stack.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
+
+
+def _joined(address: str) -> str:
+    found = joinable(address)
+    if address != "auto":
+        return found
+    # Named so, and not by the argument, Ray still looks for this machine's token.
+    os.environ["RAY_ADDRESS"] = found
+    return address
+
+
+def _join_error(error: Exception, address: str) -> UserError | None:
+    """The line for an error of Ray's while a cluster was joined; None for one that it is not known to raise."""
+    text = "\n".join(str(cause) for cause in _causes(error))
+    versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", text)
+    if "Version mismatch" in text and len(versions) == 2:
+        (theirs, their_python), (ours, our_python) = versions
+        got = f"Ray {theirs} with Python {their_python} there, Ray {ours} with Python {our_python} here"
+        remedy = f"install ray=={theirs} here, or start the cluster with ray=={ours}, and the same Python"
+        return UserError("--address", "the cluster must run this release of Ray", got, remedy)
+    if any(word in text for word in ("AuthToken", "nauthenticated", "uthentication")):
+        remedy = (
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to the cluster's (ray get-auth-token)"
+        )
+        return UserError("--address", "the cluster must accept this machine's token", _first_line(text), remedy)
+    if isinstance(error, ConnectionError):
+        asks = "" if os.environ.get("RAY_AUTH_MODE") else "; if it asks for a token, as Ray's do by default: "
+        remedy = f"see that it runs{asks}{'set RAY_AUTH_MODE=token' if asks else ''}"
+        return UserError("--address", "a Ray cluster must answer there", f"{address}: {_first_line(text)}", remedy)
+    return None
+
+
+def _start_error(error: Exception) -> UserError | None:
+    """The line for an error of Ray's while a local cluster started; None where the surroundings are not to blame."""
+    limits, lift = tight_limits()
+    if limits and (TOO_LATE in str(error) or isinstance(error, OSError | MemoryError | RuntimeError)):
+        return UserError("Ray", "needs more than the limits of this shell", limits, f"lift them: {lift}")
+    if TOO_LATE in str(error):
+        return UserError("Ray", "must be up within its 30 s", "a machine too busy for it", "run it again later")
+    if isinstance(error, OSError):
+        got = f"{type(error).__name__}: {_first_line(str(error))}"
+        return UserError("Ray", "must be able to start on this machine", got, "mend that, or join a cluster: --address")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")[:300]
 
 
 @contextmanager
@@ -108,10 +163,11 @@ def _without_hangups() -> Iterator[None]:
 
 def close_token_file() -> None:
     """Makes the token of Ray's clusters readable only to its owner."""
-    # Ray leaves the file's mode to the umask.
-    token = Path.home() / ".ray" / "auth_token"
-    if token.exists():
-        token.chmod(0o600)
+    # Ray leaves the file's mode to the umask. A home that can't be read or written holds no token of ours.
+    with suppress(OSError, RuntimeError):
+        token = Path.home() / ".ray" / "auth_token"
+        if token.exists():
+            token.chmod(0o600)
 
 
 def hardware() -> dict[str, Any]:

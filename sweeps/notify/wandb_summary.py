@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard
     """
     lost: list[str] = []
     try:
-        _write(config, folder, news, board, lambda: lost.append("an upload failed for good"))
+        _write(config, folder, news, board, lost.append)
     except Exception as error:  # noqa: BLE001 - no error of W&B's may reach the sweep, which has ended well
         lost.insert(0, redact(" ".join(f"{type(error).__name__}: {error}".split())))
     finally:
@@ -46,11 +48,19 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard
     return lost[0] if lost else None
 
 
-def _write(config: WandbConfig, folder: Path, news: News, board: Leaderboard | None, lost_upload: Any) -> None:
+def _write(
+    config: WandbConfig, folder: Path, news: News, board: Leaderboard | None, lost: Callable[[str], None]
+) -> None:
+    def lost_upload() -> None:
+        lost("an upload failed for good")
+
     name = f"{news['sweep']}-summary"
-    run = wandb_client.open_run(
+    run, why_offline = wandb_client.open_run(
         config, news["sweep"], "summary", folder, OPEN_SECONDS, lost_upload, name=name, job_type="sweep-summary"
     )
+    if why_offline:
+        sync = f"wandb sync {shlex.quote(str(run.sync_dir))}"
+        lost(f"it is written offline, for it could not be opened online: {why_offline}; upload it: {sync}")
     try:
         run.summary.update({"sweep": news})
         if config.artifacts:

@@ -33,6 +33,7 @@ from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
 from sweeps.plan.model_check import model_findings, model_mistakes
 from sweeps.plan.model_facts import inspection
+from sweeps.plan.tracking import missing_key, tracking_findings
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import LoraConfig, Params, TrainingConfig
 from trainables.data.epoch import Epoch, plan_epoch
@@ -148,6 +149,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         failures=[
             *unexplained(config, facts.parameters),
             *check_parent(config),
+            *missing_key(config),
             *_warm_start_mistakes(config),
             *data.audit.failures(),
             *model_mistakes(*beside),
@@ -155,6 +157,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     )
     plan.findings += [
         *objective_findings(config),
+        *tracking_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *unread_findings(data.audit),
         *data.findings,

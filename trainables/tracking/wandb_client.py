@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import logging
 import os
 import secrets
+import ssl
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
+REACH_SECONDS = 5.0  # for the first answer of W&B's server
 _ID_LENGTH = 32
 
 _log = logging.getLogger(__name__)
@@ -37,8 +42,8 @@ def open_run(
     timeout_seconds: float,
     stop_asked: Callable[[], None],
     **arguments: Any,
-) -> Run:
-    """Opens a run, or continues the one that has the same sweep, folder and identity.
+) -> tuple[Run, str]:
+    """Opens a run, or continues the one that has the same sweep, folder and identity: offline where online fails.
 
     Args:
         section: The sweep's W&B section. Mode "auto" is resolved by `resolve_mode`.
@@ -49,17 +54,72 @@ def open_run(
         stop_asked: Called once, from any thread, when the run's stop button is pressed or an upload fails for good.
         arguments: More arguments of `wandb.init`.
 
+    Returns:
+        The run, and why it is offline although it should be online; empty where it is as it should be.
+
     Raises:
         Exception: Any error of W&B, `wandb.Error` for most.
     """
-    place = folder / "wandb"
-    place.mkdir(parents=True, exist_ok=True)  # else W&B would write to the system's temporary folder
-    run_id = hashlib.sha256("\n".join((sweep, folder_id(place), identity)).encode()).hexdigest()[:24]
+    set_up()
+    mode = resolve_mode(section.mode)
+    # Before W&B tries for itself: it holds the id of a run that it could not open until the process ends.
+    why = unreachable(min(timeout_seconds, REACH_SECONDS)) if mode == "online" else ""
+    common = section, sweep, folder, timeout_seconds, stop_asked
+    if mode == "online" and not why:
+        try:
+            return _opened(*common, identity=identity, mode=mode, **arguments), ""
+        except Exception as error:  # noqa: BLE001 - whatever W&B's server does, the rows are to be on the disk
+            why, identity = f"{type(error).__name__}: {error}", f"{identity}, offline"
+    return _opened(*common, identity=identity, mode="offline" if why else mode, **arguments), why
+
+
+def unreachable(timeout_seconds: float) -> str:
+    """Why W&B's server does not answer within some seconds; empty if it does, whatever its answer."""
+    import wandb
+
+    try:
+        with urllib.request.urlopen(str(wandb.setup().settings.base_url), timeout=timeout_seconds):
+            return ""
+    except urllib.error.HTTPError as error:
+        error.close()
+        return ""
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        # A server whose certificate only W&B's own settings trust does answer.
+        return "" if isinstance(reason, ssl.SSLError) else str(reason) or type(error).__name__
+
+
+def missing_key() -> str:
+    """Why W&B has no API key that can be used; empty where it has one. Asks no server."""
     set_up()
     import wandb
 
+    try:
+        # Of a process that is offline W&B says that it has no key.
+        wandb.setup(settings=wandb.Settings(silent=True, console="off", mode="online"))
+        return "" if wandb.login(prompt=False, verify=False) else "none"
+    except Exception as error:  # noqa: BLE001 - W&B has several errors for a key that can't be one
+        return f"one that can't be used: {error}"
+
+
+def _opened(
+    section: WandbConfig,
+    sweep: str,
+    folder: Path,
+    timeout_seconds: float,
+    stop_asked: Callable[[], None],
+    *,
+    identity: str,
+    mode: Literal["online", "offline", "disabled"],
+    **arguments: Any,
+) -> Run:
+    import wandb
+
+    place = folder / "wandb"
+    place.mkdir(parents=True, exist_ok=True)  # else W&B would write to the system's temporary folder
+    run_id = hashlib.sha256("\n".join((sweep, folder_id(place), identity)).encode()).hexdigest()[:24]
     run = wandb.init(
-        mode=resolve_mode(section.mode),
+        mode=mode,
         settings=_settings(timeout_seconds, stop_asked),
         project=section.project,
         entity=section.entity,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,8 @@ _active: dict[tuple[Path, str], Tracker] = {}
 class Tracker:
     """The W&B run of one trial. No method raises, and none but `wait` waits for W&B.
 
-    The first error is one warning in the log; from then on the trial is not tracked.
+    The first error is one warning in the log. A run that can't be opened online is written offline; after any other
+    error the trial is not tracked.
 
     The run's id is a hash of the sweep's name, the output folder's own id and the trial's id. A trial that is run again
     continues its run; the same name in another folder starts another. Call `start` first and `finish` last.
@@ -145,7 +147,7 @@ class Tracker:
         if earlier is not None:  # W&B refuses an id whose run is still open in this process
             earlier.abandon()
             earlier.wait(2 * self._timeout_seconds)
-        self._run = wandb_client.open_run(
+        self._run, why_offline = wandb_client.open_run(
             self._config,
             self._sweep,
             self._trial_id,
@@ -155,6 +157,8 @@ class Tracker:
             name=self._trial_id,
             config=config,
         )
+        if why_offline:
+            self._warn(f"is written offline, for W&B could not be opened online: {why_offline}{self._remedy()}")
         # Rows carry their own step: W&B's counter only goes up, and a trial that is run again starts from 1.
         self._run.define_metric("train/*", step_metric="step")
         self._run.define_metric("heldout/*", step_metric="step")
@@ -171,7 +175,10 @@ class Tracker:
         self._warn(f"goes on although W&B asks for a stop ({why}): trials are stopped by the sweep{self._remedy()}")
 
     def _remedy(self) -> str:
-        return f"; to upload what is on disk: wandb sync --include-online {self._run.sync_dir}" if self._run else ""
+        if self._run is None:
+            rebuild = f"python -m sweeps.rebuild {shlex.quote(str(self._folder))} --wandb OUT"
+            return f"; when the sweep has ended, its run can be made anew: {rebuild}"
+        return f"; to upload what is on disk: wandb sync --include-online {shlex.quote(str(self._run.sync_dir))}"
 
     def _warn(self, what: str) -> None:
         """Logs the trial's one warning; later ones are logged for debugging only."""

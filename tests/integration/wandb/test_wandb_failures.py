@@ -26,10 +26,16 @@ def test_server_that_breaks_at_the_start(tmp_path: Path, behaviour: Any) -> None
         with case(tmp_path / "out", script, url, timeout_seconds=1.5) as running:
             running.end()
     (warning,) = running.warnings
-    assert warning.startswith("WARNING W&B: trial t0 is no longer tracked, and goes on: CommError")
-    assert running.facts["off"]
+    assert warning.startswith("WARNING W&B: trial t0 is written offline, for W&B could not be opened online: ")
+    assert not running.facts["off"]
     assert running.facts["in_calls"] < 1.0
     assert running.facts["seconds"] < 20
+    (run_folder,) = (tmp_path / "out" / "wandb").glob("offline-run-*")
+    assert warning.endswith(f"wandb sync --include-online {run_folder}")
+    with WandbServer() as server:
+        sync(server, run_folder)
+        (run,) = server.runs.values()
+    assert [row["step"] for row in run.rows("train/loss")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("behaviour", ["fail", "hang", "gone"])

@@ -1,6 +1,10 @@
 import shutil
+import ssl
 import sys
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +53,60 @@ def test_a_run_is_opened_aside_with_bounds_and_only_with_known_settings(opened: 
     settings = vars(call["settings"])
     assert (settings["finish_timeout"], settings["finish_timeout_raises"]) == (1.5, True)
     assert "x_disable_stats" not in settings
+
+
+@pytest.mark.parametrize(
+    ("unreachable", "refused", "modes", "why"),
+    [
+        ("", False, ["online"], ""),
+        ("Connection refused", False, ["offline"], "Connection refused"),
+        ("", True, ["online", "offline"], "ConnectionError: no"),
+    ],
+)
+def test_a_run_that_cant_be_opened_online_is_opened_offline(
+    opened: Calls,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unreachable: str,
+    refused: bool,
+    modes: Any,
+    why: str,
+) -> None:
+    monkeypatch.setattr(wandb_client, "unreachable", lambda timeout_seconds: unreachable)
+    init = sys.modules["wandb"].init
+
+    def refusing(**given: Any) -> str:
+        init(**given)
+        if refused and given["mode"] == "online":
+            raise ConnectionError("no")
+        return str(given["mode"])
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", refusing)
+    found = wandb_client.open_run(WandbConfig(mode="online"), "sweep", "t0", tmp_path, 1.5, lambda: None, name="t0")
+    assert found == (modes[-1], why)
+    assert [call["mode"] for call in opened] == modes
+    # W&B holds the id of a run that it could not open.
+    assert len({call["id"] for call in opened}) == len(modes)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reached"),
+    [
+        (lambda: (_ for _ in ()).throw(urllib.error.HTTPError("u", 401, "no", Message(), None)), ""),
+        (lambda: (_ for _ in ()).throw(urllib.error.URLError(ssl.SSLError(1, "unknown authority"))), ""),
+        (lambda: (_ for _ in ()).throw(urllib.error.URLError(ConnectionRefusedError(111, "refused"))), "refused"),
+        (lambda: (_ for _ in ()).throw(TimeoutError("timed out")), "timed out"),
+    ],
+)
+def test_a_server_that_answers_anything_is_reachable(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, reached: str
+) -> None:
+    settings = SimpleNamespace(settings=SimpleNamespace(base_url="http://127.0.0.1:9"))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(setup=lambda: settings))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: answer())
+    found = wandb_client.unreachable(1.0)
+    assert reached in found
+    assert bool(found) is bool(reached)
 
 
 def test_folder_id_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:

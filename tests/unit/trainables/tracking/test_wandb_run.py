@@ -53,7 +53,7 @@ class Service:
         self.hold = threading.Event()
         self.stop_asked: Callable[[], None]
 
-    def open_run(self, *given: Any, **arguments: Any) -> FakeRun:
+    def open_run(self, *given: Any, **arguments: Any) -> tuple[FakeRun, str]:
         if self.broken == "open":
             raise RuntimeError("broken open")
         if self.broken == "hang":
@@ -61,7 +61,7 @@ class Service:
         section, *identity, timeout_seconds, self.stop_asked = given
         arguments |= {"mode": section.mode, "identity": identity, "timeout_seconds": timeout_seconds}
         self.runs.append(FakeRun(arguments, self.broken))
-        return self.runs[-1]
+        return self.runs[-1], ""
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""What a plan says of W&B: no key for `online`, and variables that count or don't."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sweeps.plan.tracking import missing_key, tracking_findings
+from trainables.tracking import wandb_client
+
+
+@pytest.mark.parametrize(
+    ("mode", "why", "found"),
+    [
+        ("online", "none", ["wandb.mode: online needs an API key that W&B knows, got none; run `wandb login`, set"]),
+        ("online", "", []),
+        ("auto", "none", []),
+        ("offline", "none", []),
+        ("disabled", "none", []),
+    ],
+)
+def test_online_needs_a_key(load, monkeypatch, mode, why, found):
+    monkeypatch.setattr(wandb_client, "missing_key", lambda: why)
+    errors = [str(error) for error in missing_key(load(f"wandb.mode={mode}"))]
+    assert len(errors) == len(found)
+    assert all(error.startswith(start) for error, start in zip(errors, found, strict=True))
+
+
+KEY = "from trainables.tracking.wandb_client import missing_key; print(missing_key())"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "none"),
+        ({"WANDB_MODE": "offline"}, "none"),
+        ({"WANDB_API_KEY": "0" * 40, "WANDB_MODE": "offline"}, ""),  # the config's mode wins over the variable
+        ({"WANDB_API_KEY": "too short"}, "one that can't be used: "),
+    ],
+)
+def test_wandb_itself_says_whether_a_key_is_known(tmp_path, variables, said):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), **variables}
+    done = subprocess.run([sys.executable, "-c", KEY], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(said)
+    assert bool(done.stdout.strip()) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("variables", "overrides", "found"),
+    [
+        ({}, [], []),
+        ({"WANDB_PROJECT": "p"}, [], ["WANDB_PROJECT is set: wandb.project is p"]),
+        (
+            {"WANDB_PROJECT": "p"},
+            ["wandb.project=q"],
+            ["WANDB_PROJECT is set: it is not used, for the config names wandb.project"],
+        ),
+        ({"WANDB_TAGS": "a,b"}, [], ["WANDB_TAGS is set: wandb.tags is a, b"]),
+        ({"WANDB_DISABLED": "true"}, [], ["WANDB_DISABLED is set: wandb.mode is disabled"]),
+    ],
+)
+def test_variables_that_count_are_said_and_those_that_dont(load, monkeypatch, variables, overrides, found):
+    for name in ("WANDB_PROJECT", "WANDB_TAGS", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert [finding.message for finding in tracking_findings(load(*overrides))] == found
