@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen
+from analysis.output.board_figures import best
 from analysis.output.formats import measure_of, number
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.output.terminal_plots import plot
-from analysis.rank.verdict import best
 from analysis.records.sweep import Sweep
 from analysis.stats.curve_smoothing import thin
 from trainables.storage.layout import MANIFEST_FILE

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from analysis.advice.advice import Advice, advise, changes
+from analysis.advice.observe import observe, searched
 from analysis.output.leaderboard import Leaderboard
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
@@ -19,8 +21,6 @@ from analysis.records.lineage import link_to
 from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.seed_variance import STATED_DF
-from analysis.suggest.advice import Advice, advise, changes
-from analysis.suggest.observe import observe, searched
 from trainables.storage.layout import PLAN_FILE
 
 WIDTH = 110

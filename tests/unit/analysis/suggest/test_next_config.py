@@ -8,12 +8,12 @@ import shutil
 import pytest
 import yaml
 
+from analysis.advice.advice import advise, changes
+from analysis.advice.evidence import Setting, Span, SweepEvidence
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.lineage import _leaves
 from analysis.records.lineage import changes as changes_of_sweeps
 from analysis.suggest.__main__ import main
-from analysis.suggest.advice import advise, changes
-from analysis.suggest.evidence import Setting, Span, SweepEvidence
 from analysis.suggest.next_config import next_name, suggest
 from sweeps.config.sweep_config import load_config
 from sweeps.run import main as run_sweep
