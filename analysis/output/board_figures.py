@@ -46,9 +46,14 @@ def answer_metrics(board: Leaderboard) -> list[str]:
     """The metrics of generated answers that the board has: exact match, then the user's own scorers."""
     found = [board["baseline"].get("areas") or {}, *(row.get("areas") or {} for row in board["rows"])]
     figures = [one for areas in found for one in areas.values()]
-    own = {name for one in figures for name in one if name not in KNOWN_FIGURES}
+    own = {name for one in figures for name in own_scorers(one)}
     names = ["exact_match"] if any(one.get("exact_match") is not None for one in figures) else []
     return [*names, *sorted(own)]
+
+
+def own_scorers(figures: Mapping[str, object]) -> list[str]:
+    """The user's own scorers among an area's figures."""
+    return sorted(name for name in figures if name not in KNOWN_FIGURES)
 
 
 def mean_of(board: Leaderboard, areas: Mapping[str, Figures], name: str) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis.compare import compare, read_entry
+from analysis.compare.compare import compare, read_entry
 from analysis.output.verdict import verdict
 from analysis.rank.leaderboard import leaderboard
 from tests.unit.analysis.conftest import FakeTrial, printed, replicate, rewrite
