@@ -144,13 +144,18 @@ def print_table(console: Console, title: str | None, columns: list[Column], styl
     """Prints columns side by side, a style for each line of cells."""
     if title:
         console.print(Text(title, style="bold"))
+    console.print(Padding(table_of(console, columns, styles), (0, 0, 0, indent)))
+
+
+def table_of(console: Console, columns: list[Column], styles: list[str]) -> Table:
+    """Columns side by side, a style for each line of cells."""
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False)
     for column in columns:
         justify = "left" if column.words else "right"
         table.add_column(Text(encodable(column.header, console)), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for line, style in enumerate(styles):
         table.add_row(*(Text(encodable(column.cells[line], console), style=style) for column in columns))
-    console.print(Padding(table, (0, 0, 0, indent)))
+    return table
 
 
 def row_notes(board: Leaderboard) -> Iterator[str]:
