@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from analysis.cli import Parser, nearest
-from analysis.output.formats import nats, number, percent
+from analysis.output.board_figures import metric_label, own_scorers
+from analysis.output.formats import PARAM_LABELS, labeled, nats, ordered, percent, setting_value, share
 from analysis.output.terminal_plots import plot
 from analysis.records.locate import opened
 from analysis.records.sweep import STATES, Sweep, Trial, read_sweep
@@ -33,7 +35,7 @@ Line = tuple[str, str]
 
 
 def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
-    """Describes an ended trial in lines of text, each with its `rich` style, for a terminal of `width` cells.
+    """Describes a finished trial in lines of text, each with its `rich` style, for a terminal of `width` cells.
 
     Raises:
         UserError: The folder is no sweep's, or has no such trial.
@@ -70,18 +72,23 @@ def _show(given: Namespace) -> None:
 def _find(sweep: Sweep, trial_id: str) -> Trial:
     trials = {trial.trial_id: trial for trial in sweep.trials}
     if trial_id not in trials:
-        remedy = nearest(trial_id, trials, "none: none has ended")
-        raise UserError("TRIAL", "must be a trial of this sweep that has ended", trial_id, remedy)
+        remedy = nearest(trial_id, trials, "none: no trial has finished")
+        raise UserError("TRIAL", "must be a finished trial of this sweep", trial_id, remedy)
     return trials[trial_id]
 
 
 def _heading(sweep: Sweep, trial: Trial) -> Iterator[Line]:
     kind = f", {trial.kind} of {trial.replicate_of}" if trial.replicate_of else ""
-    yield f"{trial.trial_id} of {sweep.name}: {trial.state}{kind}, seed {trial.seed}", f"bold {STYLES[trial.state]}"
-    yield ", ".join(f"{name} {number(value)}" for name, value in sorted(trial.params.items())), ""
+    yield (
+        f"{labeled(trial.trial_id, trial.params)} of {sweep.name}: {trial.state}{kind}, seed {trial.seed}",
+        f"bold {STYLES[trial.state]}",
+    )
+    yield _values(trial.params), ""
     if trial.drawn:
-        drawn = ", ".join(f"{name} {number(value)}" for name, value in trial.drawn.items())
-        yield f"drawn as {drawn}, and adjusted: a floor above 0.8 of the peak would leave no decline", "dim"
+        yield (
+            f"sampled as {_values(trial.drawn)}, and adjusted: a floor above 0.8 of the peak would leave no decline",
+            "dim",
+        )
     seconds = trial.cost.get("device_seconds")
     cost = "" if seconds is None else f", {seconds:.0f} device-seconds"
     yield f"{trial.steps} of {trial.steps_planned} steps, {trial.samples_seen} samples{cost}", ""
@@ -89,12 +96,16 @@ def _heading(sweep: Sweep, trial: Trial) -> Iterator[Line]:
         yield f"error: {lines[-1]}", "red"
 
 
+def _values(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{PARAM_LABELS.get(name, name)} {setting_value(name, params[name])}" for name in ordered(params))
+
+
 def _curve(curve: Curve, width: int) -> Iterator[Line]:
     # Less the base model's loss, what is left is what training changed, not how hard the samples were.
     values = curve.relative if curve.has_base else curve.loss
-    what = "training loss less the base model's, nats a token" if curve.has_base else "training loss, nats a token"
+    base = "training loss − base model loss on the same samples"
     yield "", ""
-    yield f"{what} (mean over neighbouring steps)", "bold"
+    yield f"{base if curve.has_base else 'training loss'}, nats/token (smoothed)", "bold"
     yield from _panel(curve.steps, values, width, LOSS_LINES, "{:.2f}")
     yield "LR", "bold"
     yield from _panel(curve.steps, list(curve.lr), width, LR_LINES, "{:.1e}")
@@ -114,15 +125,21 @@ def _panel(steps: list[int], values: list[float | None], width: int, height: int
 def _checkpoints(trial: Trial) -> Iterator[Line]:
     for checkpoint in trial.checkpoints:
         shown = " · ".join(
-            f"{area} {nats(summary.get('nll'))} (EM {percent(summary.get('exact_match'))})"
+            f"{area} {nats(summary.get('nll'))} ({', '.join(_answers(summary))})"
             for area, summary in sorted((checkpoint.get("areas") or {}).items())
         )
-        yield f"held out at step {checkpoint['step']}: {shown or 'not scored'}", ""
+        yield f"held-out loss at step {checkpoint['step']}: {shown or 'not scored'}", ""
+
+
+def _answers(summary: Mapping[str, Any]) -> Iterator[str]:
+    yield f"exact match {percent(summary.get('exact_match'))}"
+    for name in own_scorers(summary):
+        yield f"{metric_label(name)} {share(summary[name])}"
 
 
 def _findings(trial: Trial) -> Iterator[Line]:
     if not trial.findings:
-        yield "the diagnostics found nothing", "dim"
+        yield "no training problems detected", "dim"
     for finding in trial.findings:
         severity = finding["severity"]
         yield f"step {finding['step']}: {finding['rule']} ({severity}): {finding['advice']}", SEVERITY_STYLES[severity]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.export.checkpoint_choice import BaseModel, Chosen
-from analysis.output.formats import measure_of, number
+from analysis.output.board_figures import best, metric_label, own_scorers
+from analysis.output.formats import measure_of, number, trial_name
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.output.terminal_plots import plot
-from analysis.rank.verdict import best
 from analysis.records.sweep import Sweep
 from analysis.stats.curve_smoothing import thin
 from trainables.storage.layout import MANIFEST_FILE
@@ -118,7 +118,8 @@ def _standing(board: Leaderboard, chosen: Chosen) -> str:
     if rank == 1 and separation is not None and separation["seed_sd_source"] == "unknown":
         return f"{best(board)} of {trials} trials; whether another setting is as good was not measured"
     if rank == 1 and tied:
-        return f"{best(board)} of {trials} trials, not significantly better than {', '.join(tied)}"
+        names = ", ".join(trial_name(board, name) for name in tied)
+        return f"{best(board)} of {trials} trials, not significantly better than {names}"
     return f"rank {rank} of {trials} trials{' (tied with the first)' if setting['tied'] else ''}"
 
 
@@ -145,12 +146,15 @@ def _scores(board: Leaderboard, chosen: Chosen) -> str:
         return "This checkpoint was not scored."
     intervals = board["intervals"]
     scope = f"{100 * intervals['level']:.0f} % interval ({intervals['scope']})"
+    own = sorted({name for area in areas.values() for name in own_scorers(area)})
+    heads = ["area", "items", "loss", "base loss", "delta", "exact match", "base exact match", "token F1"]
+    heads += [head for name in own for head in (metric_label(name), f"base {metric_label(name)}")]
     lines = [
-        "NLL is the mean over items of an item's mean loss, in nats a token: lower is better. Delta is how much worse "
-        f"this model is than the base model (below 0: better), {measure_of(board).unit}, with a {scope}.",
+        "Held-out loss: mean NLL per response token of an item, in nats, mean over items; lower is better. Delta: how "
+        f"much worse than the base model (below 0: better), {measure_of(board).unit}, with a {scope}.",
         "",
-        "| area | items | NLL | base NLL | delta | exact match | base exact match | token F1 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| {' | '.join(heads)} |",
+        f"| {' | '.join('---' for _ in heads)} |",
     ]
     for name, area in sorted(areas.items()):
         base = board["baseline"]["areas"].get(name, {})
@@ -158,13 +162,15 @@ def _scores(board: Leaderboard, chosen: Chosen) -> str:
             *(name, str(area["items"]), _figure(area["nll"]), _figure(base.get("nll"))),
             _figure(area["delta"], area["delta_interval"]),
             *(_figure(area["exact_match"]), _figure(base.get("exact_match")), _figure(area["token_f1"])),
+            *(_figure(of.get(name)) for name in own for of in (area, base)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     if chosen.retrained:
         return "\n".join([*lines, "", "These areas were sealed: they took no part in the search or the training."])
     gain = _figure(chosen.checkpoint["gain"], chosen.checkpoint["gain_interval"])
     note = f" ({intervals['winner']})" if _setting_row(board, chosen)["rank"] == 1 else ""
-    return "\n".join([*lines, "", f"Weighted gain over the base model: {gain} {measure_of(board).unit}{note}."])
+    better = f"Better than the base model by {gain} {measure_of(board).unit}, weighted over areas{note}."
+    return "\n".join([*lines, "", better])
 
 
 def _figure(value: float | None, interval: list[float] | None = None) -> str:

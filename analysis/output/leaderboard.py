@@ -128,6 +128,18 @@ class Recommended(TypedDict):
     outcome: str  # "best", "enough", "beaten" or "unknown"; see `analysis.stats.worthwhile`
 
 
+class About(TypedDict):
+    """The sweep that a board is of."""
+
+    model: str
+    method: str
+    lora_r: int | None
+    samples: int | None  # of the training set, as kept
+    steps: int | None  # of an epoch
+    space: dict[str, list[float]]  # low and high of each searched range
+    wall_seconds: float | None
+
+
 class Leaderboard(TypedDict):
     """What `analysis.rank.leaderboard.leaderboard` returns."""
 
@@ -151,4 +163,6 @@ class Leaderboard(TypedDict):
     baseline: Figures
     weights: dict[str, float]
     notes: list[str]
+    about: NotRequired[About]
+    advice: NotRequired[list[dict[str, Any]]]  # for the next sweep: `rule`, `reason`, `changes` by dotted key
     suspects: NotRequired[dict[str, Any]]  # added by `write_leaderboard`

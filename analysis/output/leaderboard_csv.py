@@ -6,9 +6,11 @@ import csv
 import io
 from typing import Any
 
+from analysis.output.board_figures import answer_metrics
 from analysis.output.leaderboard import Interval, Leaderboard, LeaderboardRow
 
 FIRST = ("rank", "tied", "trial_id", "state", "kind", "replicate_of", "seed", "step", "steps", "steps_planned")
+SCORES = ("nll", "delta", "exact_match")  # of each area
 MEASURES = ("objective", "gain", "exact_match", "token_f1", "token_weighted", "trimmed")
 
 
@@ -17,11 +19,12 @@ def as_csv(board: Leaderboard) -> str:
 
     Returns:
         RFC 4180 with bare line feeds. Columns: the trial, its measures with the ends of the gain's interval, its
-        setting's mean over seeds and its difference to the first, `param.NAME`, and by area `AREA.nll`,
-        `AREA.delta` (to the base model) and `AREA.exact_match`.
+        setting's mean over seeds and its difference to the best, `param.NAME`, and by area `AREA.nll`,
+        `AREA.delta` (to the base model), `AREA.exact_match` and `AREA.SCORER` of the user's own scorers.
     """
     params, areas = sorted({name for row in board["rows"] for name in row["params"]}), sorted(board["weights"])
-    rows = [_flat(one, params, areas) for row in board["rows"] for one in [row, *row["replicates"]]]
+    scores = [*SCORES, *(name for name in answer_metrics(board) if name not in SCORES)]
+    rows = [_flat(one, params, areas, scores) for row in board["rows"] for one in [row, *row["replicates"]]]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns or FIRST, restval="", lineterminator="\n")
@@ -30,7 +33,7 @@ def as_csv(board: Leaderboard) -> str:
     return text.getvalue()
 
 
-def _flat(row: LeaderboardRow, params: list[str], areas: list[str]) -> dict[str, Any]:
+def _flat(row: LeaderboardRow, params: list[str], areas: list[str], scores: list[str]) -> dict[str, Any]:
     setting: dict[str, Any] = {**(row["setting"] or {})}
     values: dict[str, Any] = {**row}
     flat = {name: values[name] for name in (*FIRST, *MEASURES)}
@@ -42,7 +45,7 @@ def _flat(row: LeaderboardRow, params: list[str], areas: list[str]) -> dict[str,
     flat |= {f"param.{name}": row["params"].get(name) for name in params}
     for area in areas:
         found = row["areas"].get(area, {})
-        flat |= {f"{area}.{name}": found.get(name) for name in ("nll", "delta", "exact_match")}
+        flat |= {f"{area}.{name}": found.get(name) for name in scores if name in found or name in SCORES}
     return flat
 
 

@@ -11,23 +11,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from analysis.advice.advice import advise
+from analysis.advice.observe import observe
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
+from analysis.output.verdict import verdict
+from analysis.rank.about import about
 from analysis.rank.candidates import read_candidates
 from analysis.rank.ranking import few_clusters, ranking, without_ranking
 from analysis.rank.score_matrix import ScoreMatrix, make_score_matrix
 from analysis.rank.settings import make_setting_table
 from analysis.rank.subset_trials import SUBSET, what_more_data_brings
-from analysis.rank.verdict import verdict
+from analysis.records.json_files import read_json
 from analysis.records.sweep import read_sweep
 from analysis.stats.one_area_winner import one_area_winner
 from analysis.suspects.find import LISTED, suspects_or_reason
 from trainables.diagnostics.finding import Finding
 from trainables.storage.atomic import write_whole
-from trainables.storage.layout import LEADERBOARD_FILE
+from trainables.storage.layout import LEADERBOARD_FILE, PLAN_FILE
 
 
 def leaderboard(folder: str | Path) -> Leaderboard:
@@ -41,7 +45,8 @@ def leaderboard(folder: str | Path) -> Leaderboard:
         has held-out scores. `winner_setting`: its search trial. `tied`: a pair for each setting that is not
         significantly worse, items and seeds included. `rows`: one a setting, its replicates within; ranked ones first,
         then complete ones without scores, then the rest. `beside`: other measures, areas' shares, the winner without
-        each area, items that it loses. `findings`: of the sweep as a whole. Types: `analysis.output.leaderboard`.
+        each area, items that it loses. `findings`: of the sweep as a whole. `advice`: for the next
+        one. Types: `analysis.output.leaderboard`.
 
     Raises:
         UserError: The folder is missing or a file in it can't be read.
@@ -77,7 +82,10 @@ def leaderboard(folder: str | Path) -> Leaderboard:
             "notes": notes,
         }
     )
+    plan = read_json(whole.folder / PLAN_FILE)
+    board["about"] = about(whole, plan)
     board["verdict"] = verdict(board)
+    board["advice"] = [asdict(one) for one in advise(observe(whole, board, plan))]
     return board
 
 

@@ -7,39 +7,62 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from analysis.advice.advice import SMALL_NUMBER, changes
+from analysis.advice.evidence import Advice
+from analysis.advice.observe import searched
+from analysis.output.formats import rate
 from analysis.output.leaderboard import Leaderboard
 from analysis.rank.leaderboard import leaderboard
-from analysis.records.json_files import read_json
 from analysis.records.lineage import full_place, link_to, plain_name
 from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.seed_variance import STATED_DF
-from analysis.suggest.advice import Advice, advise, changes
-from analysis.suggest.observe import observe, searched
-from trainables.storage.layout import PLAN_FILE
 
-WIDTH = 110
+WIDTH, SCREEN = 110, 80
+LINKS = ("name", "parent", "search.warm_start", "search.seed_points", "space.beyond_recommended")
 POINTS = 4
-NOTHING = "The evidence asks for no change: this is the same sweep again, from where the last one ended."
+NOTHING = "No result asks for a change of the search: this is the same sweep again, with new seeds."
 
 
-def suggest(folder: str | Path) -> str:
-    """Suggests the next sweep's config, as YAML.
+@dataclass(frozen=True)
+class Change:
+    """A value of the next config that differs from this sweep's."""
+
+    key: str  # dotted
+    before: Any  # None where the config had none
+    after: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class NextSweep:
+    """The next sweep."""
+
+    name: str
+    text: str  # its config as YAML, the reason above each change
+    changes: list[Change]  # those that the results ask for, then those that link it to this sweep
+    beside: list[str]  # advice that no config value carries out
+
+
+def suggest(folder: str | Path) -> NextSweep:
+    """Suggests the next sweep.
 
     It has the changes that the evidence asks for, a new name, a link to its parent, the parent's folder as warm start,
-    the parent's best settings as first points, and the spread between seeds if replicates measured it.
+    the parent's best settings as first points, seeds that no trial of the parent had, and the spread between seeds if
+    replicates measured it.
 
     Raises:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
     sweep, board = read_sweep(folder), leaderboard(folder)
-    advice = advise(observe(sweep, board, read_json(sweep.folder / PLAN_FILE)))
-    wanted = {**changes(advice), **_lineage(sweep), **_seed_sd(board)}
+    advice = [Advice(**one) for one in board["advice"]]
+    wanted = {**changes(advice), **_seed_sd(board), **_new_seeds(sweep), **_lineage(sweep)}
     if reason := _beyond(sweep, advice):
         wanted["space.beyond_recommended"] = (reason, "needed where a range leaves the recommended bounds")
     config = copy.deepcopy(sweep.config)
@@ -48,8 +71,29 @@ def suggest(folder: str | Path) -> str:
     if points := _points(board, config):
         wanted["search.seed_points"] = (points, f"the best settings of {sweep.name} that lie in this space")
         _set(config, "search.seed_points", points)
-    reasons = {key: _said(sweep.config, key, reason) for key, (_, reason) in wanted.items()}
-    return "\n".join([*_head(sweep, board, advice), *_emit(config, reasons)]) + "\n"
+    made = [Change(key, _value(sweep.config, key), value, reason) for key, (value, reason) in wanted.items()]
+    reasons = {one.key: _said(one) for one in made}
+    text = "\n".join([*_head(sweep, board, advice), *_emit(config, reasons)]) + "\n"
+    return NextSweep(config["name"], text, made, [one.reason for one in advice if not one.changes])
+
+
+def changes_in_words(found: NextSweep) -> Iterator[str]:
+    """What differs from this sweep, for the terminal: each change with its reason below it."""
+    yield f"Next sweep: {found.name}"
+    own = [one for one in found.changes if one.key not in LINKS]
+    said: list[str] = []
+    for one in own:
+        before = "" if one.before in (None, []) else f"{_short(one.before)} → "
+        yield f"  {one.key}: {before}{_short(one.after)}"
+        if one.reason not in said:
+            yield from textwrap.wrap(one.reason, SCREEN, initial_indent="      ", subsequent_indent="      ")
+            said.append(one.reason)
+    if not own:
+        yield f"  {NOTHING}"
+    links = ", ".join(one.key for one in found.changes if one.key in LINKS)
+    yield from textwrap.wrap(f"  Links to this sweep: {links}", SCREEN, subsequent_indent="      ")
+    for reason in found.beside:
+        yield from textwrap.wrap(f"To do besides: {reason}", SCREEN, subsequent_indent="  ")
 
 
 def next_name(name: str) -> str:
@@ -65,6 +109,20 @@ def _lineage(sweep: Sweep) -> dict[str, tuple[Any, str]]:
         "parent": (link_to(sweep.folder, sweep.name), f"links this sweep to {sweep.name}"),
         "search.warm_start": ([full_place(place_of(sweep.folder))], f"the sampler learns from {sweep.name}"),
     }
+
+
+def _short(value: Any) -> str:
+    small = (
+        isinstance(value, float | str) and re.fullmatch(r"[\d.e+-]+", str(value)) and 0 < float(value) < SMALL_NUMBER
+    )
+    return rate(float(value)) if small else scalar(value)
+
+
+def _new_seeds(sweep: Sweep) -> dict[str, tuple[Any, str]]:
+    # The same setting with the same data and seed is the same trial again, to the bit. With another seed it is news.
+    seeds = [trial.seed for trial in sweep.trials if trial.seed is not None]
+    reason = f"No trial of {sweep.name} is trained again with the same seed."
+    return {"seed": (max(seeds) + 1, reason)} if seeds else {}
 
 
 def _seed_sd(board: Leaderboard) -> dict[str, tuple[Any, str]]:
@@ -112,11 +170,15 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
     config[leaf] = value
 
 
-def _said(config: Mapping[str, Any], key: str, reason: str) -> str:
-    before: Any = config
+def _value(config: Mapping[str, Any], key: str) -> Any:
+    found: Any = config
     for part in key.split("."):
-        before = before.get(part) if isinstance(before, dict) else None
-    return reason if before in (None, []) else f"{reason} (was {_scalar(before)})"
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _said(one: Change) -> str:
+    return one.reason if one.before in (None, []) else f"{one.reason} (was {scalar(one.before)})"
 
 
 def _head(sweep: Sweep, board: Leaderboard, advice: list[Advice]) -> Iterator[str]:
@@ -124,7 +186,7 @@ def _head(sweep: Sweep, board: Leaderboard, advice: list[Advice]) -> Iterator[st
     yield from _comment(NOTHING, "") if not advice else ()
     for one in advice:
         if not one.changes:  # advice that no config value carries out
-            yield from _comment(f"To do beside it: {one.reason}.", "")
+            yield from _comment(f"To do besides: {one.reason}", "")
 
 
 def _emit(node: Mapping[str, Any], reasons: Mapping[str, str], path: str = "", indent: str = "") -> Iterator[str]:
@@ -133,17 +195,18 @@ def _emit(node: Mapping[str, Any], reasons: Mapping[str, str], path: str = "", i
         if dotted in reasons:
             yield from _comment(reasons[dotted], indent)
         if isinstance(value, dict) and value:
-            yield f"{indent}{_scalar(key)}:"
+            yield f"{indent}{scalar(key)}:"
             yield from _emit(value, reasons, f"{dotted}.", f"{indent}  ")
         else:
-            yield f"{indent}{_scalar(key)}: {_scalar(value)}"
+            yield f"{indent}{scalar(key)}: {scalar(value)}"
 
 
 def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
+    """A value as YAML on one line."""
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value, ensure_ascii=False)  # a JSON string is a double-quoted scalar of YAML
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)

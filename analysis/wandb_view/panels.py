@@ -115,7 +115,7 @@ def findings_text(sweep: Sweep, board: Leaderboard) -> str:
             where = f"{trial.trial_id} step {found['step']}"
             lines.append(f"- {where}: **{found['rule']}** ({found['severity']}): {_plain(found['advice'])}")
     if board["winner"]:
-        lines.insert(0, f"- Winner: {checkpoint(board['winner'])}")
+        lines.insert(0, f"- Winner: {checkpoint(board, board['winner'])}")
     return "\n".join(lines) or "None."
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
+from analysis.output.board_figures import STATES
+from analysis.output.end_screen import Ranked, duration, fitting
+from analysis.output.formats import labeled, rate, share
+from analysis.output.leaderboard_table import Column, encodable, table_of
 from analysis.output.terminal_plots import sparkline
-from sweeps.driver.budget import Budget, trials_done
+from sweeps.driver.budget import SECONDS_PER_HOUR, Budget, trials_done
 from trainables.config.trial_spec import TrialSpec
+from trainables.data.epoch import checkpoint_steps
+from trainables.evaluation.objective import Measure
 from trainables.lane.trial_parts import by_trial, has_ended
 
 SHOWN_TRIALS = 20
 LINE_EVERY_FRACTION = 0.25
+NOTE_EVERY_SECONDS = 60.0  # where the output is no terminal
 SPARK_CELLS = 12  # characters of a trial's loss curve, at most
 
 Status = Mapping[str, Any]
@@ -31,6 +38,8 @@ class Progress:
         console: Where to print.
         budget: Forecasts the sweep's cost.
         clock: Monotonic time in seconds.
+        measure: The metric that decides; None for the loss.
+        checkpoints_at: Fractions of the epoch after which a trial is evaluated.
 
     Attributes:
         trials: Trials to train in this start of the sweep.
@@ -38,15 +47,27 @@ class Progress:
         done: Those that were trained so far.
     """
 
-    def __init__(self, console: Console, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console,
+        budget: Budget,
+        clock: Callable[[], float] = time.monotonic,
+        measure: Measure | None = None,
+        checkpoints_at: Sequence[float] = (1.0,),
+    ) -> None:
         self._clock = clock
         self.console, self.budget = console, budget
+        self.measure, self.checkpoints_at = measure or Measure(), checkpoints_at
         self.trials, self.epochs, self.done = 0, 0.0, 0.0
         self.forecast_shown = False
         self.specs: dict[str, TrialSpec] = {}
+        self.began = self._clock()
         self.started: dict[tuple[str, int], float] = {}
+        self.evaluating: dict[tuple[str, int], float] = {}  # since when, by trial and step
+        self.evaluation_seconds: list[float] = []  # of those that are over
         self.losses: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
         self.notices = 0
+        self.noted = -NOTE_EVERY_SECONDS
         self.shown: dict[str, tuple[str, int]] = {}
         self.live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
 
@@ -62,6 +83,14 @@ class Progress:
     def add(self, spec: TrialSpec) -> None:
         self.specs[spec.trial_id] = spec
 
+    def note(self, text: str) -> None:
+        """Says what is under way before the first trial: one line that is updated in place, or a line a minute."""
+        if self.live:
+            self.live.update(Text(text))
+        elif self._clock() - self.noted >= NOTE_EVERY_SECONDS:
+            self.noted = self._clock()
+            self.console.print(text, soft_wrap=True, highlight=False)
+
     def show(self, status: Status) -> None:
         """Redraws the table, or prints a line for each trial whose state or quarter of the epoch has changed."""
         for notice in status["notices"][self.notices :]:
@@ -71,65 +100,115 @@ class Progress:
         jobs = {trial_id: job for trial_id, job in by_trial(status["jobs"]).items() if trial_id in self.specs}
         for job_id, job in jobs.items():
             self._follow(job_id, job)
-        cost = self._cost(jobs)
+        self.done = trials_done(jobs)
         if self.live:
             if self.trials:  # none while the base model is scored
-                self.live.update(self._table(jobs, cost))
+                columns, _ = fitting(self._columns(jobs), self.console.width)
+                lines = [Text(encodable(self._headline(jobs), self.console), style="bold")]
+                self.live.update(Group(*lines, table_of(self.console, columns, [""] * self._rows(jobs))))
             return
         self._lines(jobs)
-        if cost and not self.forecast_shown:
+        if (left := self._time_left()) and not self.forecast_shown:
             self.forecast_shown = True
-            self.console.print(f"forecast: {cost}, measured on the first steps", soft_wrap=True, highlight=False)
+            self.console.print(f"forecast from the first steps: {left}{self._cost()}", soft_wrap=True, highlight=False)
 
     def _follow(self, trial_id: str, job: Status) -> None:
         # By attempt: a trial that is tried again starts its clock and its curve again. By job too: the time in which a
         # trial was paused does not count.
+        now = self._clock()
         if job["state"] == "running":
-            self.started.setdefault((job["job_id"], job["attempt"]), self._clock())
+            self.started.setdefault((job["job_id"], job["attempt"]), now)
         if "loss" in job:
             self.losses[trial_id, job["attempt"]][job["step"]] = job["loss"]
+        if self._is_evaluating(job):
+            self.evaluating.setdefault((trial_id, job["step"]), now)
+        for key in [key for key in self.evaluating if key[0] == trial_id and not self._is_evaluating(job)]:
+            self.evaluation_seconds.append(now - self.evaluating.pop(key))
 
-    def _cost(self, jobs: Mapping[str, Status]) -> str:
-        self.done = trials_done(jobs)
+    def _is_evaluating(self, job: Status) -> bool:
+        """Whether a trial stands at a checkpoint whose held-out scores have not come yet."""
+        if job["state"] != "running" or "step" not in job:
+            return False
+        scored = {point["step"] for point in job.get("points", ())}
+        return job["step"] not in scored and job["step"] in checkpoint_steps(self.checkpoints_at, job["steps"])
+
+    def _headline(self, jobs: Mapping[str, Status]) -> str:
+        """Progress in trials and time, and the best so far."""
+        finished = sum(has_ended(job) for job in jobs.values())
+        parts = [f"{finished} of {self.trials} trials finished", f"{duration(self._clock() - self.began)} elapsed"]
+        if left := self._time_left():
+            parts.append(left + self._cost())
+        scores = {name: job["objective"] for name, job in jobs.items() if job.get("objective") is not None}
+        if scores:
+            best = min(scores, key=lambda name: scores[name])
+            parts.append(f"best so far {self._score(scores[best])} ({labeled(best, self.specs[best].params)})")
+        return " · ".join(parts)
+
+    def _time_left(self) -> str:
         forecast = self.budget.forecast_hours(self.done, self.epochs)
         if forecast is None:
             return ""
-        cap = "" if self.budget.cap_hours is None else f" (cap {self.budget.cap_hours:g})"
-        return f"{self.budget.spent_hours():.2f} of about {forecast:.2f} device-hours{cap}"
+        left = max(0.0, forecast - self.budget.spent_hours()) / max(1, self.budget.devices)
+        return f"about {duration(SECONDS_PER_HOUR * left)} left"
 
-    def _table(self, jobs: Mapping[str, Status], cost: str) -> Table:
-        done = sum(has_ended(job) for job in jobs.values())
-        title = f"{done} of {self.trials} trials ended" + (f", {cost}" if cost else "")
-        table = Table(title=title, title_justify="left", expand=False)
-        for name in ("trial", "state", "peak LR", "warm-up", "floor", "step", "ETA", "loss", "curve", "held-out NLL"):
-            table.add_column(name, justify="left" if name in ("trial", "state", "curve") else "right", no_wrap=True)
-        for job_id in list(jobs)[-SHOWN_TRIALS:]:
-            table.add_row(*self._cells(job_id, jobs[job_id]))
-        return table
+    def _cost(self) -> str:
+        cap = self.budget.cap_hours
+        return "" if cap is None else f" ({self.budget.spent_hours():.2f} of {cap:g} device-hours)"
+
+    def _rows(self, jobs: Mapping[str, Status]) -> int:
+        return min(len(jobs), SHOWN_TRIALS)
+
+    def _columns(self, jobs: Mapping[str, Status]) -> list[Ranked]:
+        """The table's columns; a narrow terminal shows fewer of them, never a part of a value."""
+        rows = [self._cells(job_id, jobs[job_id]) for job_id in list(jobs)[-SHOWN_TRIALS:]]
+        label = "held-out\nloss" if not self.measure.higher_is_better else self.measure.label.replace(" ", "\n")
+        heads = (
+            *(("trial", 0), ("peak LR", 0), ("state", 0), ("step", 1), ("left", 2), ("training\nloss", 3)),
+            *(("curve", 4), (label, 0), ("warm-up", 5), ("floor", 6)),
+        )
+        words = ("trial", "state", "curve")
+        return [
+            Ranked(Column(head, [row[place] for row in rows], words=head in words), dispensable, head)
+            for place, (head, dispensable) in enumerate(heads)
+        ]
 
     def _cells(self, job_id: str, job: Status) -> list[str]:
         params = self.specs[job_id].params
         step = f"{job['step']} of {job['steps']}" if "step" in job else ""
         return [
             job_id,
-            state_words(job),
-            f"{params['peak_lr']:.2e}",
-            f"{params['warmup_fraction']:.3f}",
-            f"{params['decay_floor']:.2e}",
+            rate(float(params["peak_lr"])),
+            self._state(job),
             step,
-            self._eta(job),
+            self._left(job_id, job),
             number(job.get("loss")),
             self._curve(job_id, job),
-            number(job.get("objective")),
+            "" if job.get("objective") is None else self._score(job["objective"]),
+            f"{100 * float(params['warmup_fraction']):.1f} %",
+            rate(float(params["decay_floor"])),
         ]
 
-    def _eta(self, job: Status) -> str:
-        # At the attempt's mean speed, scoring included. A resumed attempt counts from the step at which it began.
-        if job["state"] != "running" or job.get("step", 0) <= job.get("began_at_step", 0):
+    def _state(self, job: Status) -> str:
+        return state_words(job, "evaluating" if self._is_evaluating(job) else "training")
+
+    def _score(self, objective: float) -> str:
+        value = self.measure.turned(objective)
+        return share(value) if self.measure.higher_is_better else number(value)
+
+    def _left(self, trial_id: str, job: Status) -> str:
+        if job["state"] != "running":
             return ""
-        spent = self._clock() - self.started[job["job_id"], job["attempt"]]
-        left = spent / (job["step"] - job["began_at_step"]) * (job["steps"] - job["step"])
-        return f"{int(left // 60)}:{int(left % 60):02d}"
+        now = self._clock()
+        if self._is_evaluating(job):
+            # As long as the evaluations before it took; the first is not forecast.
+            known = self.evaluation_seconds
+            mean = sum(known) / len(known) if known else None
+            return "" if mean is None else clock(max(0.0, mean - (now - self.evaluating[trial_id, job["step"]])))
+        if job.get("step", 0) <= job.get("began_at_step", 0):
+            return ""
+        # At the attempt's mean speed, scoring included. A resumed attempt counts from the step at which it began.
+        spent = now - self.started[job["job_id"], job["attempt"]]
+        return clock(spent / (job["step"] - job["began_at_step"]) * (job["steps"] - job["step"]))
 
     def _curve(self, job_id: str, job: Status) -> str:
         losses = list(self.losses[job_id, job["attempt"]].values())
@@ -139,20 +218,27 @@ class Progress:
     def _lines(self, jobs: Mapping[str, Status]) -> None:
         for job_id, job in jobs.items():
             part = int(job["step"] / job["steps"] / LINE_EVERY_FRACTION) if "step" in job else 0
-            state = state_words(job)
+            state = self._state(job)
             if self.shown.get(job_id) == (state, part):
                 continue
             self.shown[job_id] = (state, part)
             params = " ".join(f"{name}={_short(value)}" for name, value in self.specs[job_id].params.items())
             step = f" step {job['step']} of {job['steps']}" if "step" in job else ""
             loss = f" loss {number(job['loss'])}" if "loss" in job else ""
-            held = f" held-out NLL {number(job['objective'])}" if "objective" in job else ""
+            known = job.get("objective")
+            held = "" if known is None else f" {self.measure.label} {self._score(known)}"
             self.console.print(f"{job_id} {state}: {params}{step}{loss}{held}", soft_wrap=True, highlight=False)
 
 
-def state_words(job: Status) -> str:
+def state_words(job: Status, running: str = "training") -> str:
+    """How a trial ended, or what it does."""
     state = job["end"]["state"] if job["end"] else job["state"]
+    state = running if state == "running" else STATES.get(state, state)
     return state if job["attempt"] == 1 else f"{state} (try {job['attempt']})"
+
+
+def clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def _short(value: float | str) -> str:

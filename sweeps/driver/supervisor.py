@@ -187,7 +187,8 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
     pruner = None
     if config.search.trial_scheduler in ("pause", "evidence"):
         pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, sweep.store, sweep.stopped)
-    with Progress(sweep.console, sweep.budget) as progress:
+    fractions = config.trial_training.checkpoints_at
+    with Progress(sweep.console, sweep.budget, measure=measure, checkpoints_at=fractions) as progress:
         supervisor = Supervisor(sweep, lanes, recorder, progress, pruner)
         recorder.start()
         supervisor.start()

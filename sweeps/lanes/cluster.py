@@ -53,10 +53,12 @@ class LanePlan:
 
     def words(self) -> str:
         """One line for the user."""
-        what = "GPU" if self.use_gpu else "CPU"
-        note = "" if self.use_gpu else " (no GPU found)"
-        plural = "s" if self.lanes > 1 else ""
-        return f"{self.lanes} {what} lane{plural} of {self.workers} worker(s) × {self.cpus} CPU(s){note}"
+        many = "1 trial" if self.lanes == 1 else f"{self.lanes} trials"
+        gpus, cores = self.workers, self.workers * self.cpus
+        each = " each" if self.lanes > 1 else ""
+        if self.use_gpu:
+            return f"running {many} at a time on {gpus} GPU{'s' if gpus > 1 else ''}{each}"
+        return f"running {many} at a time on {cores} CPU core{'s' if cores > 1 else ''}{each} (no GPU found)"
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.output.end_screen import print_end
 from analysis.output.leaderboard import Leaderboard as Leaderboard
-from analysis.output.leaderboard_table import print_board
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
 from sweeps.config.sweep_config import SweepConfig
@@ -17,6 +17,13 @@ from sweeps.notify import webhook
 from trainables.redaction import redact_all
 from trainables.storage.layout import TRIALS_FILE
 
+ENDS = {
+    "complete": "Done",
+    "not_needed": "Done: no trial was needed",
+    "budget_spent": "Stopped",
+    "interrupted": "Interrupted",
+    "failed": "Failed",
+}
 EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 
@@ -37,14 +44,12 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
     pasted = shlex.quote(place)  # in commands, which users paste into a shell
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
-        print_board(board, console)
-    console.print(f"\n{state}: everything lies in {place}", highlight=False)
-    if board:
         report = write_report(folder, board)
         store.publish_leaderboard(report.name)
-        console.print(f"report: {f'{place}/{report.name}' if store.remote else report}", highlight=False)
-    if board and board["winner"]:
-        console.print(f"export the best checkpoint: python -m analysis.export {pasted} --to best", highlight=False)
+        page = f"{place}/{report.name}" if store.remote else str(report)
+        console.print()
+        print_end(board, console, place, page, state)
+    console.print(f"\n{ENDS[state]}. Results: {place}", highlight=False, soft_wrap=True)
     resume = f"python -m sweeps.run --resume {pasted}"
     next_steps = {
         "failed": f"when the cause is gone, continue it: {resume}",
@@ -53,7 +58,7 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
     }
     failed = [row["trial_id"] for row in board["rows"] if row["state"] == "failed"] if board else []
     if state in next_steps:
-        console.print(next_steps[state], highlight=False)
+        console.print(next_steps[state], highlight=False, soft_wrap=True)
     elif failed:
         text = f"failed: {', '.join(failed)}; when the cause is gone, train them again: {resume}"
         console.print(text, highlight=False, soft_wrap=True)
@@ -77,7 +82,7 @@ def news_of(config: SweepConfig, state: str, board: Leaderboard | None, device_h
         `interval`, nats a token over the base model, corrected for selection where known), `cost` (`device_hours`) and
         `folder`.
     """
-    verdict = board["verdict"] if board else "no trial has ended"
+    verdict = board["verdict"] if board else "No trial has finished."
     gain = board.get("winner_gain") if board else None
     news = {
         "sweep": config.name,
@@ -114,7 +119,7 @@ def tell(config: SweepConfig, news: News, board: Leaderboard | None, console: Co
         if failure:
             _warn(console, f"W&B lacks the sweep's summary run, or a part of it: {failure}")
     if (url := webhook.address(config.notify)) and (failure := webhook.post(url, news)):
-        _warn(console, f"{webhook.WHERE} was not told: {failure}")
+        _warn(console, f"{webhook.WHERE} got no message: {failure}")
 
 
 def _warn(console: Console, text: str) -> None:

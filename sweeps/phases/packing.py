@@ -28,11 +28,11 @@ def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
 
 def words(asked: int | str, settled: JobEnd) -> str:
     if settled["obstacle"]:
-        return f"resources.trials_per_lane={asked}: one trial at a time in each lane, because {settled['obstacle']}"
+        return f"resources.trials_per_lane={asked}: one trial at a time on each worker, because {settled['obstacle']}"
     many = f"{settled['slots']} trials side by side" if settled["slots"] > 1 else "one trial at a time"
     if asked != "auto":
-        return f"{many} in each lane"
+        return f"{many} on each worker"
     if not settled["seconds_per_step"]:
-        return f"{many} in each lane: nothing could be measured, memory is short"
+        return f"{many} on each worker: nothing could be measured, memory is short"
     steps = ", ".join(f"{slots}: {seconds:.3g} s" for slots, seconds in settled["seconds_per_step"].items())
-    return f"{many} in each lane: {settled['speed_up']:.2f} times the throughput of one (a step of {steps})"
+    return f"{many} on each worker: {settled['speed_up']:.2f} times the throughput of one (a step of {steps})"

@@ -24,7 +24,7 @@ def test_exact_match_decides_a_whole_sweep(tmp_path):
     folder = tmp_path / "smoke"
     board = leaderboard(folder)
     assert board["measure"]["metric"] == "exact_match"
-    assert board["verdict"] in " ".join(done.stdout.split())
+    assert f"{board['winner']['trial_id']}, step {board['winner']['step']})" in " ".join(done.stdout.split())
     records = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     complete = {record["trial_id"]: record for record in records if record["state"] == "complete"}
     ranked = [row for row in board["rows"] if row["rank"]]

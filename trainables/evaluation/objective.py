@@ -11,7 +11,7 @@ NLL = "nll"
 ALWAYS_SCORED = ("exact_match", "token_f1")  # wherever there are answers, whatever an area's scorers are
 # Ours. A hundredth of a nat is a tenth of what seeds of a small model differ by, and one point is what people report.
 WORTHWHILE_NATS, WORTHWHILE_SHARE = 0.01, 0.01
-LABELS = {NLL: "loss", "exact_match": "exact match", "token_f1": "token F1"}
+LABELS = {NLL: "held-out loss", "exact_match": "exact match", "token_f1": "token F1"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Measure:
     @property
     def unit(self) -> str:
         """Unit of a value and of a difference."""
-        return f"of 1 in {self.label}" if self.higher_is_better else "nats a token"
+        return f"of 1 in {self.label}" if self.higher_is_better else "nats/token"
 
     @property
     def worthwhile(self) -> float:

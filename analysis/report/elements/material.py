@@ -12,8 +12,6 @@ from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json, read_json_lines
 from analysis.records.sweep import Sweep, Trial, read_sweep
 from analysis.stats.curve_smoothing import Curve, thin
-from analysis.suggest.advice import Advice, advise
-from analysis.suggest.observe import observe
 from trainables.storage.layout import LEDGER_FILE, MANIFEST_FILE, PLAN_FILE
 
 Row = LeaderboardRow
@@ -29,7 +27,6 @@ class Material:
     plan: Mapping[str, Any] | None  # `plan.json`; None if missing
     manifest: Mapping[str, Any] | None  # `manifest.json`; None if missing
     ledger: list[dict[str, Any]]  # the ledger's events; empty if missing
-    advice: list[Advice]  # advice for the next sweep
 
     @property
     def ranked(self) -> list[Row]:
@@ -71,5 +68,4 @@ def read_material(folder: str | Path, board: Leaderboard | None = None) -> Mater
         plan=plan,
         manifest=read_json(sweep.folder / MANIFEST_FILE),
         ledger=[event for _, event in read_json_lines(sweep.folder / LEDGER_FILE)[0]],
-        advice=advise(observe(sweep, board, plan)),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.output.formats import UNKNOWN, measure_of, number, scored, with_interval
 from analysis.output.leaderboard_notes import VS_BEST, legend, lines_below
-from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table, Text
+from analysis.report.elements.blocks import Bar, Cell, Points, Section, Table
 from analysis.report.elements.material import Material, Row
 
 OPEN_ROWS = 20
@@ -20,7 +20,7 @@ def section(material: Material) -> Section:
         folded = f"The other {len(rows) - OPEN_ROWS} settings"
         blocks.append(_table(material, rows[OPEN_ROWS:], "Leaderboard, continued", folded))
     if board["winner"]:
-        blocks.append(Text(legend(board), "note"))
+        blocks.append(Points([("", line) for line in legend(board)]))
     blocks.append(Points([("", line) for line in lines_below(board)]))
     return Section("leaderboard", "Leaderboard", blocks)
 

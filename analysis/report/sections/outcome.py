@@ -27,9 +27,9 @@ def cost_sentence(material: Material) -> str:
 
 def next_steps(material: Material) -> Section:
     points = []
-    for advice in material.advice:
-        values = ", ".join(f"{key} = {value}" for key, value in advice.changes.items())
-        points.append((values, advice.reason))
+    for advice in material.board.get("advice") or []:
+        values = ", ".join(f"{key} = {value}" for key, value in advice["changes"].items())
+        points.append((values, advice["reason"]))
     if not points:
         return Section("next", "What to do next", [Text("The evidence asks for no further sweep of this space.")])
     place = shlex.quote(place_of(material.sweep.folder))

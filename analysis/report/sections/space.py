@@ -8,12 +8,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from analysis.advice.evidence import Span
+from analysis.advice.observe import searched
+from analysis.output.board_figures import first_upper
 from analysis.output.formats import measure_of, scored
 from analysis.report.elements.blocks import Chart, Grid, Section, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, plain
-from analysis.suggest.evidence import Span
-from analysis.suggest.observe import searched
 
 BAND = "rgba(0,158,115,0.13)"
 
@@ -32,7 +33,7 @@ def section(material: Material) -> Section | None:
         "was searched. Along the upper edge: trials that diverged (crosses) or were stopped (triangles). The base "
         f"model's {label} is {scored(material.board, base)}. The values are in the leaderboard."
     )
-    return Section("space", f"Held-out {label} by hyper-parameter", [Grid(charts), Text(note, "note")])
+    return Section("space", f"{first_upper(label)} by hyper-parameter", [Grid(charts), Text(note, "note")])
 
 
 def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
@@ -61,7 +62,7 @@ def _chart(material: Material, name: str, span: Span, band: tuple[float, float] 
         marker = {"symbol": SYMBOLS[state], "color": color, "size": 9}
         traces.append(_marks(points, hover, marker, yaxis="y2", cliponaxis=False))
     traces = [trace for trace in traces if trace.x]
-    figure = chart(traces, name, f"held-out {measure.label}, {'share' if measure.higher_is_better else 'nats'}")
+    figure = chart(traces, name, f"{measure.label}, {'share' if measure.higher_is_better else 'nats'}")
     figure.update_xaxes(type="log" if span.log else "linear", exponentformat="e", nticks=5)
     if span.log:
         figure.update_xaxes(tickmode="array", tickvals=log_ticks(span))

@@ -66,6 +66,12 @@ def printed_path(printed: str, label: str) -> str:
     return found
 
 
+def printed_command(printed: str, label: str) -> str:
+    """A command, or a path, of the block of commands at the end."""
+    (found,) = re.findall(rf"^  {label} +(\S.*)$", printed, flags=re.MULTILINE)
+    return found
+
+
 class Headings(HTMLParser):
     """The texts of a page's section headings."""
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.docs.new_user import answers, clone, open_report, printed_path, read_report, shell
+from tests.integration.docs.new_user import (
+    answers,
+    clone,
+    open_report,
+    printed_command,
+    printed_path,
+    read_report,
+    shell,
+)
 from tests.integration.docs.test_report_browser import find_chromium
 
 SECTIONS = ("Outcome", "What to do next", "Leaderboard", "Loss curves", "Held-out areas", "Data", "Manifest and notes")
@@ -19,19 +27,19 @@ ITEMS = 4
 
 def walk(folder, printed, template):
     """Every step after the sweep; `template` makes the prompt that the model was trained on."""
-    sweep = Path(printed_path(printed, "complete").removeprefix("everything lies in "))
+    sweep = Path(printed_path(printed, "Done. Results"))
     board = json.loads((sweep / "leaderboard.json").read_text())
     winner = board["winner"]
     assert winner["trial_id"] in printed
-    assert board["verdict"].split(";")[0] in " ".join(printed.split())
+    assert f"{winner['trial_id']}, step {winner['step']})" in printed
 
-    report = Path(printed_path(printed, "report"))
+    report = Path(printed_command(printed, "Report"))
     headings = read_report(report)
     assert set(SECTIONS) <= set(headings)
     if chromium := find_chromium():
         assert open_report(report, chromium) == headings
 
-    exported = shell(printed_path(printed, "export the best checkpoint"), folder, seconds=900)
+    exported = shell(printed_command(printed, "Export"), folder, seconds=900)
     assert f"{winner['trial_id']} at step {winner['step']}" in exported
     assert "reloaded in a fresh process" in exported
     best = folder / "best"

@@ -111,7 +111,7 @@ def test_what_a_reader_needs_lies_in_the_store(resumed):
         assert name in there
     assert "study.log" in there
     assert json.loads(remote.get("manifest.json"))["state"] == "complete"
-    assert f"everything lies in {remote.url}" in done.stdout
+    assert f"Results: {remote.url}" in done.stdout
     assert not any("partial" in key or key.startswith(".") for key in there)
 
 

@@ -130,7 +130,7 @@ def test_the_leaderboard_names_the_lowest(smoke, trials):
         for checkpoint in trial["checkpoints"]
     }
     assert (board["winner"]["trial_id"], board["winner"]["step"]) == min(means, key=means.get)
-    assert "Leaderboard of smoke" in done.stdout
+    assert "Best learning rate" in done.stdout
 
 
 def test_the_ledger_and_manifest_tell_the_same_story(smoke, trials):

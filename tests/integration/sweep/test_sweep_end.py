@@ -163,7 +163,7 @@ def test_the_webhook_gets_the_news_and_its_address_stays_secret(sweep):
     try:
         assert tell(sweep, *overrides, SWEEP_HOOK=url) == []
         assert tell(sweep, *overrides, SWEEP_HOOK=url) == [
-            "warning: notify.webhook was not told: http://127.0.0.1/…: status 500"
+            "warning: notify.webhook got no message: http://127.0.0.1/…: status 500"
         ]
     finally:
         server.shutdown()

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from analysis.output.end_screen import print_end
 from analysis.output.leaderboard_table import print_board
 from analysis.rank.candidates import Candidate
 from analysis.rank.score_matrix import ScoreMatrix
@@ -140,10 +141,20 @@ def confirmed(write_sweep: WriteSweep) -> Path:
 
 
 def printed(board: dict[str, Any], width: int = 120) -> str:
-    """A board as the terminal shows it."""
-    stream = io.StringIO()
-    print_board(board, Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
-    return stream.getvalue()
+    """A board as the terminal shows it, with all its columns."""
+    return shown_by(print_board, board, width)
+
+
+def end_screen(board: dict[str, Any], width: int = 80, place: str | None = "outputs/sweep") -> str:
+    """What a sweep ends with."""
+    return shown_by(partial(print_end, place=place), board, width)
+
+
+def shown_by(print_it: Callable[..., None], board: dict[str, Any], width: int) -> str:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    print_it(board, console=Console(file=stream, width=width, highlight=False, markup=False, emoji=False))
+    stream.seek(0)
+    return stream.read()
 
 
 def matrix_of(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstrap | None = None) -> ScoreMatrix:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis.compare import compare, difference_words, incomparable, main, read_entry
+from analysis.compare.__main__ import difference_words, main
+from analysis.compare.compare import compare, incomparable, read_entry
+from analysis.compare.data_lines import data_words
 from analysis.records.lineage import Kin, changes, parent_of, tree
 from analysis.stats.bootstrap import LEVEL, Bootstrap, make_design
 from analysis.stats.sweep_difference import Winner, difference
@@ -87,7 +89,9 @@ def test_a_worse_sweep_is_called_worse_and_fewer_items_are_no_comparison(folders
     found = compare([read_entry(folder) for folder in folders])
     worse, other = found["differences"]
     assert worse["verdict"] == "worse"
-    assert difference_words(worse).startswith("two is worse than one: its winner's loss less the first's is ")
+    sentences = list(difference_words(worse))
+    assert sentences[0] == "The best of two is worse than the best of one."
+    assert sentences[1].startswith("Difference in held-out loss (two − one): +")
     assert "scored on different items" in other["incomparable"]
     assert [one["name"] for one in found["sweeps"]] == ["one", "two", "three"]
 
@@ -155,10 +159,40 @@ def test_the_command_prints_a_table_or_json(folders, capsys):
     first, second = map(str, folders[:2])
     assert main([first, second]) == 0
     shown = capsys.readouterr().out
-    assert "two is worse than one" in shown
+    assert shown.startswith("Same settings, held-out loss")
+    assert shown.index("Same settings") < shown.index("Best of each sweep") < shown.index("The best of two is worse")
     assert "└─ two" in shown
+    assert "Training data: the same 208 samples in one and two." in shown
+    assert max(map(len, shown.partition("lineage")[0].splitlines())) <= 80
     assert main([first, second, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["differences"][0]["verdict"] == "worse"
     assert main([first, first]) == 2
     assert main([first]) == 2
     assert capsys.readouterr().err.count("DIR: must be two different sweeps or more") == 2
+
+
+def test_the_same_setting_is_compared_with_itself_before_the_winners(folders):
+    first, second = (read_entry(folder) for folder in folders[:2])
+    found = compare([first, second])["differences"][0]
+    assert [pair["params"]["peak_lr"] for pair in found["shared"]] == sorted(
+        row["params"]["peak_lr"] for row in first.board["rows"] if row["rank"]
+    )
+    for pair in found["shared"]:
+        scores = [entry.board["rows"] for entry in (first, second)]
+        own = [{row["trial_id"]: row for row in rows} for rows in scores]
+        losses = [rows[one["trial_id"]]["objective"] for rows, one in zip(own, pair["trials"], strict=True)]
+        assert pair["scores"] == pytest.approx(losses)
+        assert pair["value"] == pytest.approx(losses[1] - losses[0])
+
+
+def test_samples_that_came_went_and_changed_are_named():
+    found = {"samples": [3, 4], "added": ["d", "e"], "removed": ["a"], "changed": ["b"]}
+    assert data_words(found, "one", "two") == (
+        "Training data, one to two: 3 → 4 samples; 2 added (d, e), 1 removed (a), 1 changed (b)."
+    )
+
+
+def test_more_trials_are_better_by_chance(folders):
+    found = compare([read_entry(folder) for folder in folders[:2]])["differences"][0]
+    assert not any("by chance" in sentence for sentence in difference_words(found))
+    assert any("5 against 16 trials" in sentence for sentence in difference_words({**found, "trials": [5, 16]}))

@@ -30,9 +30,9 @@ def test_a_trial_shows_its_settings_curve_scores_and_findings(folder, capsys):
     assert show.main([str(folder), "t1"]) == 0
     shown = capsys.readouterr().out
     for part in (
-        *("t1 of sweep: complete, seed 7", "peak_lr 0.0003", "drawn as decay_floor 5e-05", "10 of 10 steps"),
-        *("training loss less the base model's", "  -0.20 │", "  -1.80 │", "1.0e-05 │"),
-        *("held out at step 5: not scored", "step 3: steady_rise (warning): lower peak_lr"),
+        *("t1 · 3.0e-4 of sweep: complete, seed 7", "peak LR 3.0e-4, warm-up 5.0 %", "sampled as floor 5.0e-5"),
+        *("10 of 10 steps", "training loss − base model loss", "  -0.20 │", "  -1.80 │", "1.0e-05 │"),
+        *("held-out loss at step 5: not scored", "step 3: steady_rise (warning): lower peak_lr"),
     ):
         assert part in shown
     curve = [line.partition("│")[2] for line in shown.splitlines() if "│" in line][: show.LOSS_LINES]
@@ -46,7 +46,7 @@ def test_a_trial_without_a_curve_shows_its_error_and_one_that_is_not_there_is_re
     assert "error: ValueError: no [red]memory[/]" in shown
     assert "no loss curve" in shown
     assert show.main([str(folder), "t11"]) == 2
-    assert "TRIAL: must be a trial of this sweep that has ended, got t11; did you mean t1" in capsys.readouterr().err
+    assert "TRIAL: must be a finished trial of this sweep, got t11; did you mean t1" in capsys.readouterr().err
 
 
 def test_csv_has_a_line_a_trial_with_the_leaderboards_figures_and_excludes_json(folder, capsys):

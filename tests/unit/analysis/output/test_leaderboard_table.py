@@ -2,8 +2,8 @@
 
 import pytest
 
+from analysis.output.verdict import verdict
 from analysis.rank.leaderboard import leaderboard
-from analysis.rank.verdict import verdict
 from tests.unit.analysis.conftest import printed
 
 OLD_ROW = {
@@ -39,12 +39,12 @@ OLD = {
 
 def test_a_board_of_the_first_version_is_still_summed_up_and_shown():
     sentence = verdict(OLD)
-    start = "Tie: t1 at step 10 is lowest but not significantly better than t2 (items only, seeds not covered yet)"
+    start = "Best learning rate: 1.0e-3 (t1, step 10). Held-out loss: 1.50 → 1.00 (−0.50, 95 % CI −0.60 to −0.40)."
     assert sentence.startswith(start)
-    assert sentence.endswith("; gain over the base model 0.500 [0.400, 0.600] nats a token.")
+    assert sentence.endswith(" How sure: tie with t2 · 1.0e-3 (items only, seeds not covered yet).")
     shown = printed({**OLD, "verdict": sentence})
     assert "0.000 [-0.100, 0.100]" in shown
-    assert "guard-rails" not in shown
+    assert "regression check" not in shown
     assert "more data" not in shown
 
 
@@ -55,6 +55,6 @@ def test_the_table_of_a_confirmed_sweep_with_guard_rails_keeps_its_width(confirm
     shown = printed(leaderboard(confirmed), width)
     assert max(map(len, shown.splitlines())) <= width
     words = " ".join(shown.split())
-    for text in ("guard-rails", "mean nll", "Winner with one area left out", "over 2 fresh seeds"):
+    for text in ("regression check", "mean held-out loss", "Leave one area out: "):
         assert text in words
-    assert words.count("left out:") == 1
+    assert words.count("Leave one area out") == 1

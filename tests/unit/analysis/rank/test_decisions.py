@@ -27,13 +27,15 @@ def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winnin
     assert board["winner_gain"]["plain"] == pytest.approx(0.61, abs=0.01)
     assert board["separation"]["seed_sd_source"] == "replicates"
     assert board["separation"]["seed_sd_df"] == 1
-    assert board["verdict"].startswith(
-        "Tie: t2-s2 at step 10 is lowest but its setting is not significantly better than t1 (items"
+    assert board["verdict"].startswith("Best learning rate: 3.0e-4, warm-up 5.0 % (t2-s2, step 10).")
+    assert (
+        " How sure: tie with t1 · 3.0e-4 over new seeds: no significant difference, either is fine (items"
+        in board["verdict"]
     )
-    assert "over 2 fresh seeds" in board["verdict"]
+    assert "against the base model, mean of 2 new seeds." in board["verdict"]
     shown = printed(board)
-    assert "mean nll" in shown
-    assert "Replicates of t2: t2-s1 (seed 1) 1." in shown
+    assert "mean held-out loss" in shown
+    assert "More seeds of t2 · 3.0e-4: t2-s1 (seed 1) 1." in shown
     assert max(map(len, shown.splitlines())) <= 120
 
 
@@ -47,8 +49,12 @@ def test_a_stated_seed_variance_decides_between_tie_and_winner(write_sweep):
     assert sure["rows"][1]["behind_interval"] == unsure["rows"][1]["behind_interval"]  # of checkpoints: items alone
     assert (unknown["tied"], unknown["separation"]["seed_sd"]) == (unsure["tied"], None)
     assert unknown["separation"]["seed_sd_source"] == "unknown"
-    assert unknown["verdict"].startswith("Lowest of 2 settings: t1 at step 9. The luck of the seed was not measured")
-    assert "seed sd 0.030 by the config" in unsure["verdict"]
+    assert (
+        "How sure: lowest held-out loss of 2; seeds not measured (confirm.budget measures them)." in unknown["verdict"]
+    )
+    assert "How sure: tie with t2 · 3.0e-4: the difference, 0.0" in unsure["verdict"]
+    assert "seed SD 0.030 by the config" in unsure["verdict"]
+    assert "How sure: significantly better than the other setting (items and seed SD 0.010" in sure["verdict"]
 
 
 def test_the_gain_is_corrected_for_having_been_selected(write_sweep):
@@ -58,7 +64,8 @@ def test_the_gain_is_corrected_for_having_been_selected(write_sweep):
     assert gain["corrected"] < gain["plain"] - 0.02
     width = gain["plain_interval"][1] - gain["plain_interval"][0]
     assert gain["corrected_interval"][1] - gain["corrected_interval"][0] == pytest.approx(width)
-    assert f"{gain['corrected']:.3f} [" in board["verdict"]
+    assert f"corrected for selection −{gain['corrected']:.2f}, 95 % CI −" in board["verdict"]
+    assert f"Selection-bias-corrected gain of the best: {gain['corrected']:.3f} [" in printed(board)
     assert "optimistic: the lowest of 16 checkpoints" in board["intervals"]["winner"]
 
 
@@ -76,9 +83,8 @@ def test_a_winner_that_fails_a_guard_rail_is_named_with_the_best_that_passes(wri
     assert rail["delta"] == pytest.approx(0.3, abs=0.02)
     assert rail["p_fail"] < 0.001 < rail["p_pass"]
     assert board["guard_rails"]["best_passing"] == {"trial_id": "t2", "step": 9}
-    failed = f"It FAILS its guard-rails: tables {rail['delta']:+.3f} against the base model, allowed +0.050"
+    failed = f"Regressions: tables {rail['delta']:+.2f} (allowed 0.05); best without any: t2 · 3.0e-4."
     assert failed in board["verdict"]
-    assert "the best that passes all is t2 at step 9" in board["verdict"]
     shown = printed(board)
     assert "fail 1 of 2" in shown
     assert "] !" in shown
@@ -87,7 +93,7 @@ def test_a_winner_that_fails_a_guard_rail_is_named_with_the_best_that_passes(wri
 def test_an_undecided_guard_rail_is_said(write_sweep):
     board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.0}, noise=0.8)], areas=RAILS))
     assert board["rows"][0]["guard_rail"] == "undecided"
-    assert "Guard-rails undecided: " in board["verdict"]
+    assert "Regressions: undecided, too few items: " in board["verdict"]
     assert board["guard_rails"]["best_passing"] is None
 
 
@@ -104,8 +110,8 @@ def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep):
     assert board["rows"][1]["rank"] == 2
     assert board["rows"][0]["guard_rail"] is None
     assert board["sealed"]["intent"]["delta"] == pytest.approx(4.5, abs=0.02)
-    assert "Sealed area intent (no part in the ranking): nll 6." in printed(board)
-    assert f"gain {-board['sealed']['intent']['delta']:.3f} [" in printed(board)
+    assert "Final test set intent (sealed, no part in the ranking): loss 6." in printed(board)
+    assert f"({board['sealed']['intent']['delta']:+.3f}, 95 % CI +" in printed(board)
 
 
 @pytest.mark.parametrize(("against_winner", "worse"), [(-0.2, False), (0.0, False), (0.3, True)])
@@ -134,7 +140,7 @@ def test_the_winner_without_an_area_is_said(write_sweep):
     board = leaderboard(folder)
     left_out = {area: pair["trial_id"] for area, pair in board["beside"]["leave_one_area_out"].items()}
     assert left_out == {"invoices": "t1", "tables": "t2"}
-    assert "Winner with one area left out: invoices t1 · tables t2" in printed(board)
+    assert "Leave one area out: another setting is best without tables t2 · 3.0e-4." in printed(board)
 
 
 def test_few_clusters_are_said(write_sweep):

@@ -74,8 +74,8 @@ def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep):
     assert [row["tied"] for row in board["rows"]] == [False, True, False]
     low, high = board["rows"][1]["behind_interval"]
     assert low <= 0 <= high
-    assert "Tie" in board["verdict"]
-    assert "items and seed sd 0.012 by the config" in board["verdict"]
+    assert "How sure: tie with " in board["verdict"]
+    assert "items and seed SD 0.012 by the config" in board["verdict"]
 
 
 @pytest.mark.parametrize(("invoices", "tables", "winner"), [(3.0, 1.0, "t1"), (1.0, 3.0, "t2")])
@@ -144,10 +144,10 @@ def test_without_base_scores_there_is_a_rank_but_neither_gain_nor_guard_rail(wri
     board = leaderboard(write_sweep([FakeTrial("t1", {9: 0.2}), FakeTrial("t2", {9: 0.4})], base=False, areas=areas))
     assert board["winner"]["trial_id"] == "t2"
     assert (board["rows"][0]["guard_rail"], board["winner_gain"]) == (None, None)
-    assert "guard-rails  " not in printed(board)
+    assert "regression check" not in printed(board)
     assert (board["rows"][0]["gain"], board["rows"][0]["gain_interval"]) == (None, None)
     assert board["rows"][1]["behind_interval"][0] > 0
-    assert "not scored" in board["verdict"]
+    assert "the base model was not scored" in board["verdict"]
     summaries_only = write_sweep([FakeTrial("t1", {9: 0.2})], name="summaries")
     (summaries_only / "trials" / "baseline" / "heldout.jsonl").unlink()
     row = leaderboard(summaries_only)["rows"][0]
@@ -168,9 +168,9 @@ def test_one_cluster_an_area_means_no_interval_and_therefore_a_tie(write_sweep):
 @pytest.mark.parametrize(
     ("gain", "noise", "words"),
     [
-        (0.5, 0.02, "^Winner: t1 at step 9"),
-        (0.0, 0.3, "not significantly above 0"),
-        (-0.5, 0.02, "worse than the base"),
+        (0.5, 0.02, r"^Best learning rate: 3.0e-4, warm-up 5.0 % \(t1, step 9\). Held-out loss: 2.12 → 1.62 \(−0.50"),
+        (0.0, 0.3, "; not significantly better than the base model"),
+        (-0.5, 0.02, "; worse than the base model"),
     ],
 )
 def test_the_verdict_says_whether_the_base_model_was_beaten(write_sweep, gain, noise, words):
@@ -180,15 +180,15 @@ def test_the_verdict_says_whether_the_base_model_was_beaten(write_sweep, gain, n
 @pytest.mark.parametrize(
     ("states", "words"),
     [
-        (["pruned", "diverged"], "to rank (1 diverged, 1 pruned)."),
-        ([], "no trial has ended"),
+        (["pruned", "diverged"], "nothing can be ranked (2 trials: 1 diverged, 1 stopped early)"),
+        ([], "nothing can be ranked (no trial has finished)"),
     ],
 )
 def test_no_complete_trial_means_no_winner_and_exit_code_3(write_sweep, states, words):
     folder = write_sweep([FakeTrial(f"t{i}", {9: 0.5}, state=state) for i, state in enumerate(states)])
     done = rank_command(str(folder))
     assert (done.returncode, done.stderr) == (3, "")
-    assert words in done.stdout
+    assert words in " ".join(done.stdout.split())
     written = json.loads((folder / "leaderboard.json").read_text())
     assert (written["winner"], written["tied"], len(written["rows"])) == (None, [], len(states))
 
@@ -241,7 +241,7 @@ def test_the_table_shows_every_value_whole_at_any_width(write_sweep, columns):
     params = {"peak_lr": 4.1e-4, "warmup_fraction": 0.071, "decay_floor": 4.87e-5, "lora_r": 16.0, "batch_size": 8.0}
     trials = [FakeTrial(f"t000{i}-a3f2", {25: 0.4, 50: 0.6 + i / 10}, params=params) for i in range(3)]
     folder = write_sweep([*trials, FakeTrial("t0009-dead", {}, state="diverged", params=params)], areas)
-    done = rank_command(str(folder), columns=columns)
+    done = rank_command(str(folder), "--full", columns=columns)
     assert done.returncode == 0
     assert "…" not in done.stdout
     lines = done.stdout.splitlines()
@@ -251,20 +251,21 @@ def test_the_table_shows_every_value_whole_at_any_width(write_sweep, columns):
         first = board["rows"][0]
         low, high = first["gain_interval"]
         for text in [
-            f"{first['gain']:.3f} [{low:.3f}, {high:.3f}]",
+            f"{-first['gain']:.3f} [{-high:.3f}, {-low:.3f}]",
             f"{first['areas']['short_reports']['nll']:.3f}  25 %",
-            *("t0009-dead", "diverged", "0.00041", "4.87e-05", "0.071", *params, *areas),
+            *("t0009-dead", "diverged", "4.1e-4", "4.9e-5", "7.1 %", "peak LR", "warm-up", "floor", "lora_r", *areas),
         ]:
             assert text in done.stdout
-        trial_lines = [line for line in lines if "t000" in line]
-        assert lines.index(next(line for line in lines if line.startswith("base"))) < lines.index(trial_lines[0])
-    assert "Lowest of 3 settings: t0002-a3f2 at step 50." in " ".join(done.stdout.split())
+        table = lines[next(number for number, line in enumerate(lines) if line.startswith("base")) :]
+        assert table[1].startswith("1 ")
+        assert "t0002-a3f2" in table[1]
+    assert "floor 4.9e-5, batch_size 8, lora_r 16 (t0002-a3f2, step 50)" in " ".join(done.stdout.split())
     assert "\x1b" not in done.stdout  # no colours outside a terminal
 
 
 def test_text_in_brackets_is_shown_as_it_is(write_sweep):
     failed = FakeTrial("t2", {}, state="failed", extra={"error": "Traceback\n  x\nValueError: [red] is :bad: [/]"})
-    assert "t2 failed: ValueError: [red] is :bad: [/]" in rank_command(str(write_sweep([failed]))).stdout
+    assert "t2 · 3.0e-4 failed: ValueError: [red] is :bad: [/]" in rank_command(str(write_sweep([failed]))).stdout
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_samples_to_look_at_are_shown_with_the_leaderboard(write_sweep):
     folder = write_sweep([FakeTrial("t1", {9: 0.5})])
     board = write_leaderboard(folder)
     assert board["suspects"]["samples"] == []
-    assert "Training samples to look at: not known (" in " ".join(printed(board).split())
+    assert "Possibly mislabeled training samples: not known (" in " ".join(printed(board).split())
     samples = [f"s{index}" for index in range(40)]
     write_training_set(folder, samples)
     write_training_curve(folder, "t1", samples, np.random.default_rng(0), "s17")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from analysis.compare import compare, read_entry
+from analysis.compare.compare import compare, read_entry
+from analysis.output.verdict import verdict
 from analysis.rank.leaderboard import leaderboard
-from analysis.rank.verdict import verdict
 from tests.unit.analysis.conftest import FakeTrial, printed, replicate, rewrite
 
 ITEMS = 100
@@ -49,35 +49,37 @@ def decided(write_sweep):
 
 
 @pytest.mark.parametrize(
-    ("metric", "winner", "objective", "gain", "unit"),
+    ("metric", "winner", "objective", "gain", "said"),
     [
-        (None, "t1", None, 0.6, "nats a token"),
-        ("nll", "t1", None, 0.6, "nats a token"),
-        ("exact_match", "t2", 0.4, 0.4, "of 1 in exact match"),
-        ("token_f1", "t2", 0.4, 0.4, "of 1 in token F1"),
-        ("mine:own", "t2", 0.4, 0.4, "of 1 in mine:own"),
+        (None, "t1", None, 0.6, "Held-out loss: 2.02 → 1.42 (−0.60, 95 % CI "),
+        ("nll", "t1", None, 0.6, "Held-out loss: 2.02 → 1.42 (−0.60, 95 % CI "),
+        ("exact_match", "t2", 0.4, 0.4, "Exact match: 20 % → 60 % (+40 points, 95 % CI "),
+        ("token_f1", "t2", 0.4, 0.4, "Token F1: 20 % → 60 % (+40 points, 95 % CI "),
+        ("mine:own", "t2", 0.4, 0.4, "Mine:own: 20 % → 60 % (+40 points, 95 % CI "),
     ],
 )
-def test_the_metric_decides_with_its_direction_and_unit(decided, metric, winner, objective, gain, unit):
+def test_the_metric_decides_with_its_direction_and_unit(decided, metric, winner, objective, gain, said):
     board = leaderboard(decided(metric))
     assert board["winner"]["trial_id"] == winner
     assert board["winner_gain"]["plain"] == pytest.approx(gain, abs=0.02)
     assert objective is None or board["rows"][0]["objective"] == pytest.approx(objective)
-    assert f" {unit}" in board["verdict"]
+    assert said in board["verdict"]
 
 
 def test_loss_and_exact_match_that_disagree_are_said_to_whichever_decides(decided):
-    said = "Loss and exact match disagree: by loss t1 at step 10 is lowest, by exact match t2 at step "
+    said = "Held-out loss and exact match disagree: by loss t1 · 3.0e-4 is best (exact match 0.300 ["
     for metric in ("nll", "exact_match"):
         folder = decided(metric, name=metric)
         found = leaderboard(folder)["beside"]["agreement"]
         assert found["difference"] == pytest.approx(0.3)
         assert found["interval"][0] > 0
-        assert said in leaderboard(folder)["verdict"]
-    alike = {"baseline": 20, "t1": 60, "t2": 60, "t3": 10}
+        assert said in " ".join(printed(leaderboard(folder)).split())
     assert (
-        "Exact match agrees: no other setting is higher by it." in leaderboard(decided("nll", right=alike))["verdict"]
+        "Exact match: 20 % → 30 %; highest at t2 · 3.0e-4 (+30 points)."
+        in leaderboard(decided("nll", name="x"))["verdict"]
     )
+    alike = {"baseline": 20, "t1": 60, "t2": 60, "t3": 10}
+    assert "Exact match: 20 % → 60 %. " in leaderboard(decided("nll", right=alike))["verdict"]
 
 
 def test_a_disagreement_that_few_items_make_is_not_told_from_none(decided):
@@ -85,7 +87,8 @@ def test_a_disagreement_that_few_items_make_is_not_told_from_none(decided):
     found = board["beside"]["agreement"]
     assert (found["difference"], found["p"]) == (pytest.approx(0.02), 0.5)  # one cluster of two items in each area
     assert found["interval"][0] < 0
-    assert "exact p 0.5; the items do not tell that from none" in board["verdict"]
+    assert "highest at t2 · 3.0e-4 (+2 points, not significant)" in board["verdict"]
+    assert "exact p 0.5 with t2 · 3.0e-4; not significant)" in " ".join(printed(board).split())
 
 
 def test_only_checkpoints_with_answers_compete(decided):
@@ -112,7 +115,7 @@ def test_replicates_measure_seeds_in_shares(decided):
     assert board["separation"]["seed_sd_source"] == "replicates"
     assert board["rows"][0]["setting"]["objective"] == pytest.approx(0.4)
     assert board["rows"][1]["setting"]["behind"] == pytest.approx(0.3)
-    assert "mean exact_match 0.600" in printed(board)
+    assert "mean exact match 0.600" in printed(board)
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(20, "undecided"), (40, "pass"), (0, "fail")])
@@ -126,9 +129,9 @@ def test_a_guard_rail_is_in_points_and_no_pass_by_silence(decided, right, outcom
 def test_the_table_shows_the_metric_and_not_what_is_minimized(decided):
     board = leaderboard(decided("exact_match"))
     text = printed(board)
-    assert "exact_match" in text
+    assert "exact match" in text
     assert "0.600" in text
-    assert verdict(board).startswith("Highest of 3 settings: t2")
+    assert "How sure: highest exact match of 3;" in verdict(board)
     assert np.isfinite(board["baseline"]["objective"])
 
 

@@ -177,7 +177,7 @@ def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sw
     assert "No trial has a loss curve yet." in page
     assert "over seeds" in page
     empty = write_report(write_sweep([], name="empty")).read_text()
-    assert "nothing to rank" in empty
+    assert "nothing can be ranked" in empty
 
 
 def test_the_command_says_where_the_page_lies(write_sweep, capsys, tmp_path):

@@ -3,17 +3,18 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 
 import pytest
 import yaml
 
+from analysis.advice.advice import advise, changes
+from analysis.advice.evidence import Setting, Span, SweepEvidence
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.lineage import _leaves
 from analysis.records.lineage import changes as changes_of_sweeps
 from analysis.suggest.__main__ import main
-from analysis.suggest.advice import advise, changes
-from analysis.suggest.evidence import Setting, Span, SweepEvidence
 from analysis.suggest.next_config import next_name, suggest
 from sweeps.config.sweep_config import load_config
 from sweeps.run import main as run_sweep
@@ -108,6 +109,11 @@ def test_planted_evidence_moves_what_it_should_and_nothing_else(case):
     ("evidence", "rule"),
     [
         (seen(3e-4, gain=(-0.1, 0.2)), "no_gain"),
+        (seen(7.6e-4, 3e-4, 1e-4), "outermost"),  # the highest tried, in a range to 2e-3
+        (seen(1.5e-4, 3e-4, 6e-4), "outermost"),
+        (seen(3e-4, none_right="exact match"), "none_right"),
+        (seen(3e-4, steps=6), "few_steps"),
+        (seen(3e-4, 6e-4, 1e-4), "few_trials"),
         (seen(3e-4, still_falling=True), "more_data"),
         (seen(8e-4, worse={"prose": 0.2}), "worse_areas"),
         (seen(ended=3), "no_evidence"),
@@ -117,6 +123,31 @@ def test_what_no_config_can_do_is_said(evidence, rule):
     (advice,) = (one for one in advise(evidence) if one.rule == rule)
     assert advice.reason
     assert not advice.changes
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        (seen(3e-4, 6e-4, 1e-4, trials=3), {"search.trials": 8}),
+        (seen(3e-4, 6e-4, 1e-4, steps=6, data_limit=48), {"data.limit": 96}),
+    ],
+)
+def test_too_little_asks_for_more(evidence, expected):
+    assert {key: value for key, (value, _) in changes(advise(evidence)).items()} == expected
+
+
+def test_nothing_is_asked_for_only_where_enough_trials_bracket_a_best_that_answers_rightly():
+    settled = seen(*(3e-4, 6e-4, 1e-4, 2e-4, 4e-4, 8e-4, 1.2e-4, 1.5e-4))
+    assert advise(settled) == []
+    for change in ({"ended": 3}, {"none_right": "exact match"}, {"steps": 5}, {"seeds_known": False}):
+        assert advise(dataclasses.replace(settled, **change)) != []
+
+
+def test_every_sentence_is_short():
+    for evidence, _ in CASES.values():
+        for one in advise(evidence):
+            assert one.reason.endswith((".", ")."))
+            assert max(len(sentence.split()) for sentence in re.split(r"[.;] ", one.reason)) <= 25, one.reason
 
 
 def test_a_floor_that_would_lie_above_the_new_peaks_follows_them():
@@ -131,7 +162,12 @@ def test_a_floor_that_would_lie_above_the_new_peaks_follows_them():
 def test_the_suggested_config_is_valid_linked_and_commented(tmp_path, capsys):
     folder, path = write_synthetic_sweep(tmp_path, 14), tmp_path / "next.yaml"
     assert main([str(folder), "--to", str(path)]) == 0
-    assert f"python -m sweeps.run {path} --plan" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"python -m sweeps.run {path} --plan" in printed
+    assert len(printed.splitlines()) < 30
+    assert "  seed: 0 → 1" in printed
+    assert main([str(folder), "--full"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(path.read_text())
     text = path.read_text()
     config, before = load_config(path), load_config(folder / "sweep.yaml")
     assert config.name == "synthetic-2"
@@ -166,9 +202,10 @@ def test_a_planted_sweep_moves_the_right_value_and_the_next_one_passes_the_pre_f
     if truth.flat:  # that nothing matters can only be known with the spread between seeds
         state_seed_sd(folder, 0.02)
     path = tmp_path / "next.yaml"
-    path.write_text(suggest(folder))
+    path.write_text(suggest(folder).text)
     found = changes_of_sweeps(*(yaml.safe_load(file.read_text()) for file in (folder / "sweep.yaml", path)))
     found.pop("confirm.budget", None)  # ties ask for replicates, whatever else was planted
+    assert found.pop("seed") == (0, 1)  # no trial of the first is trained again
     ways = {key: "up" if float(new) > float(old) else "down" for key, (old, new) in found.items()}
     assert ways == moved
     assert run_sweep([str(path), "--plan"]) == 0
@@ -176,7 +213,7 @@ def test_a_planted_sweep_moves_the_right_value_and_the_next_one_passes_the_pre_f
 
 def test_a_measured_spread_between_seeds_goes_on_to_the_next_sweep(confirmed):
     def stated(folder):
-        return "seed_sd" in yaml.safe_load(suggest(folder)).get("confirm", {})
+        return "seed_sd" in yaml.safe_load(suggest(folder).text).get("confirm", {})
 
     board = leaderboard(confirmed)["separation"]
     assert board["seed_sd_source"] == "replicates"
@@ -191,7 +228,7 @@ def test_a_measured_spread_between_seeds_goes_on_to_the_next_sweep(confirmed):
                 file.write(json.dumps({**record, "trial_id": copied.name, "seed": 3}) + "\n")
     board = leaderboard(confirmed)["separation"]
     assert board["seed_sd_unblocked_df"] == 4
-    assert yaml.safe_load(suggest(confirmed))["confirm"]["seed_sd"] == pytest.approx(
+    assert yaml.safe_load(suggest(confirmed).text)["confirm"]["seed_sd"] == pytest.approx(
         board["seed_sd_unblocked"], rel=0.01
     )
 

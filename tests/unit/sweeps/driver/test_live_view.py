@@ -2,11 +2,13 @@
 
 import io
 import math
+import re
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from analysis.output.end_screen import fitting
 from sweeps.driver.budget import Budget
 from sweeps.driver.live_view import Progress
 from trainables.config.trial_spec import TrialSpec
@@ -17,13 +19,17 @@ PARAMS = {"peak_lr": 1e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}
 class Screen:
     """A progress view on a terminal (or a file), whose clock the test turns."""
 
-    def __init__(self, terminal: bool) -> None:
-        self.now, self.text = 0.0, io.StringIO()
-        console = Console(file=self.text, force_terminal=terminal, width=160, color_system=None)
+    def __init__(self, terminal: bool, width: int = 160) -> None:
+        self.now, self.text = 0.0, io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        console = Console(file=self.text, force_terminal=terminal, width=width, color_system=None)
         self.progress = Progress(console, Budget(1, None, clock=lambda: self.now), clock=lambda: self.now)
         self.progress.trials, self.progress.epochs = 2, 2.0
         for trial in ("t0", "t1"):
             self.progress.add(TrialSpec(trial_id=trial, seed=0, params=PARAMS))
+
+    def printed(self) -> str:
+        self.text.seek(0)
+        return self.text.read()
 
     def show(self, *notices: dict[str, str], **jobs: dict[str, Any]) -> None:
         jobs = {trial: {"job_id": trial, **job} for trial, job in jobs.items()}
@@ -31,8 +37,8 @@ class Screen:
 
     def row(self, trial: str, job: dict[str, Any]) -> dict[str, str]:
         """What the live table shows of a trial, by column."""
-        table = self.progress._table({trial: {"job_id": trial, **job}}, "")
-        return {str(column.header): str(next(iter(column.cells))) for column in table.columns}
+        columns = self.progress._columns({trial: {"job_id": trial, **job}})
+        return {ranked.column.header: ranked.column.cells[0] for ranked in columns}
 
 
 def running(step: int | None = None, began: int = 0, loss: float = 2.0, attempt: int = 1) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def test_time_left_counts_from_where_this_attempt_began(began: int, step: int, s
     screen.show(t0=running())
     screen.now = seconds
     screen.show(t0=running(step, began))
-    assert screen.row("t0", running(step, began))["ETA"] == eta
+    assert screen.row("t0", running(step, began))["left"] == eta
 
 
 def test_a_second_attempt_is_timed_and_drawn_by_itself() -> None:
@@ -67,7 +73,7 @@ def test_a_second_attempt_is_timed_and_drawn_by_itself() -> None:
     job = running(50, began=40, attempt=2)
     screen.show(t0=job)
     row = screen.row("t0", job)
-    assert (row["state"], row["ETA"], row["curve"]) == ("running (try 2)", "0:50", "▁")
+    assert (row["state"], row["left"], row["curve"]) == ("training (try 2)", "0:50", "▁")
 
 
 def test_the_curve_falls_as_the_loss_does_and_shows_a_loss_that_is_not_finite() -> None:
@@ -93,13 +99,70 @@ def test_going_on_is_information_and_a_lost_worker_a_warning() -> None:
     screen.show(goes_on)
     screen.show(goes_on, lost)
     screen.show(goes_on, lost)
-    assert screen.text.getvalue().splitlines() == [goes_on["text"], f"warning: {lost['text']}"]
+    assert screen.printed().splitlines() == [goes_on["text"], f"warning: {lost['text']}"]
 
 
 def test_lines_where_there_is_no_terminal() -> None:
     screen = Screen(terminal=False)
     for step in (1, 2, 26, 27):
         screen.show(t0=running(step))
-    lines = screen.text.getvalue().splitlines()
-    told = "t0 running: peak_lr=0.0001 warmup_fraction=0.05 decay_floor=4e-05 step {} of 100 loss 2.0000"
+    lines = screen.printed().splitlines()
+    told = "t0 training: peak_lr=0.0001 warmup_fraction=0.05 decay_floor=4e-05 step {} of 100 loss 2.0000"
     assert lines == [told.format(1), told.format(26)]
+
+
+AREAS_AT = {"state": "running", "attempt": 1, "end": None, "step": 100, "steps": 100, "began_at_step": 0, "loss": 1.0}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_terminal_shows_fewer_columns_and_every_value_whole(width: int) -> None:
+    screen = Screen(terminal=True, width=width)
+    jobs = {name: {"job_id": name, **running(50), "objective": 3.325} for name in ("t0", "t1")}
+    screen.show(**jobs)
+    columns, left = fitting(screen.progress._columns(jobs), width)
+    shown = {column.header: column.cells[0] for column in columns}
+    assert sum(column.width + 2 for column in columns) - 2 <= width
+    assert {
+        "trial": "t0",
+        "peak LR": "1.0e-4",
+        "state": "training",
+        "held-out\nloss": "3.3250",
+    }.items() <= shown.items()
+    assert ("floor" in left) == (width < 100)
+    with screen.progress:
+        screen.show(t0={**running(50), "objective": 3.325})
+    lines = re.sub(r"\x1b\[\S*?[a-zA-Z]", "", screen.printed()).splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+
+
+def test_the_headline_counts_trials_and_time_and_names_the_best() -> None:
+    screen = Screen(terminal=True)
+    screen.now = 240.0
+    done = {**AREAS_AT, "state": "ended", "end": {"state": "complete"}, "objective": 3.3}
+    jobs = {"t0": {"job_id": "t0", **done}, "t1": {"job_id": "t1", **running(50)}}
+    assert screen.progress._headline(jobs) == (
+        "1 of 2 trials finished · 4 min elapsed · best so far 3.3000 (t0 · 1.0e-4)"
+    )
+
+
+def test_a_trial_at_a_checkpoint_is_evaluating_until_its_scores_come_and_the_second_is_forecast() -> None:
+    screen = Screen(terminal=True)
+    screen.show(t0=AREAS_AT)
+    row = screen.row("t0", AREAS_AT)
+    assert (row["state"], row["left"]) == ("evaluating", "")
+    screen.now = 40.0
+    scored = {**AREAS_AT, "points": [{"step": 100, "objective": 3.3}]}
+    screen.show(t0=scored)
+    assert screen.row("t0", scored)["state"] == "training"
+    screen.show(t1=AREAS_AT)
+    screen.now = 50.0
+    assert screen.row("t1", AREAS_AT)["left"] == "0:30"
+
+
+def test_what_is_under_way_before_the_first_trial_is_said_once_a_minute_where_there_is_no_terminal() -> None:
+    screen = Screen(terminal=False)
+    for second in range(0, 130, 10):
+        screen.now = float(second)
+        screen.progress.note(f"evaluating the base model: {second}")
+    assert screen.printed().split("\n")[:3] == [f"evaluating the base model: {second}" for second in (0, 60, 120)]

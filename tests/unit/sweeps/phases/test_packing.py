@@ -12,24 +12,24 @@ def settled(slots, obstacle=None, seconds=None, speed_up=None):
 @pytest.mark.parametrize(
     ("asked", "found", "line"),
     [
-        (4, settled(4), "4 trials side by side in each lane"),
+        (4, settled(4), "4 trials side by side on each worker"),
         (
             4,
             settled(1, "all weights are trained"),
-            "resources.trials_per_lane=4: one trial at a time in each lane, because all weights are trained",
+            "resources.trials_per_lane=4: one trial at a time on each worker, because all weights are trained",
         ),
         (
             "auto",
             settled(2, None, {1: 0.5, 2: 0.75, 4: 2.0}, 4 / 3),
-            "2 trials side by side in each lane: 1.33 times the throughput of one "
+            "2 trials side by side on each worker: 1.33 times the throughput of one "
             "(a step of 1: 0.5 s, 2: 0.75 s, 4: 2 s)",
         ),
         (
             "auto",
             settled(1, None, {1: 0.5, 2: 1.0}, 1.0),
-            "one trial at a time in each lane: 1.00 times the throughput of one (a step of 1: 0.5 s, 2: 1 s)",
+            "one trial at a time on each worker: 1.00 times the throughput of one (a step of 1: 0.5 s, 2: 1 s)",
         ),
-        ("auto", settled(1), "one trial at a time in each lane: nothing could be measured, memory is short"),
+        ("auto", settled(1), "one trial at a time on each worker: nothing could be measured, memory is short"),
     ],
 )
 def test_one_line_says_how_many_and_why(asked, found, line):

@@ -13,7 +13,7 @@ WEIGHTS = {"a": 3.0, "b": 1.0}
 @pytest.mark.parametrize(
     ("metric", "value", "higher", "unit"),
     [
-        ("nll", 1.25, False, "nats a token"),
+        ("nll", 1.25, False, "nats/token"),
         ("exact_match", 0.6, True, "of 1 in exact match"),
         ("own", math.nan, True, "of 1 in own"),
         ("token_f1", math.nan, True, "of 1 in token F1"),

@@ -1,13 +1,14 @@
-"""Collects the evidence for `analysis.suggest.advice` from a sweep's folder and leaderboard."""
+"""Collects the evidence for `analysis.advice.advice` from a sweep's folder and leaderboard."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.advice.evidence import Setting, Span, SweepEvidence
+from analysis.output.board_figures import answer_metrics, best_checkpoint, mean_of, metric_label, regressions
 from analysis.output.leaderboard import Leaderboard
 from analysis.records.sweep import Sweep
-from analysis.suggest.evidence import Setting, Span, SweepEvidence
 
 STILL_FALLING = "still_falling"
 
@@ -29,11 +30,14 @@ def observe(sweep: Sweep, board: Leaderboard, plan: Mapping[str, Any] | None) ->
         gain=_gain(board),
         still_falling=winner is not None and any(one.get("rule") == STILL_FALLING for one in winner.findings),
         more_data=(board.get("more_data") or {}).get("verdict") or "not measured",
-        worse=_worse(ranked[0]) if ranked else {},
+        worse=regressions(board) if ranked else {},
         data_limit=_binding_limit(config, plan),
         max_grad_norm=float(_section(config, "training").get("max_grad_norm", 1.0)),
         confirm_budget=sweep.separation.budget or 0,
         trials=int(_section(config, "search").get("trials", len(searched_trials))),
+        none_right=_none_right(board) if ranked else None,
+        steps=winner.steps_planned if winner else None,
+        samples=winner.samples_seen if winner else None,
     )
 
 
@@ -68,15 +72,11 @@ def _gain(board: Leaderboard) -> tuple[float, float] | None:
     return (interval[0], interval[1]) if interval else None
 
 
-def _worse(row: Mapping[str, Any]) -> dict[str, float]:
-    # Areas that fail their guard-rail; without a guard-rail, those whose interval lies above 0.
-    rails, found = row.get("guard_rails") or {}, {}
-    for area, summary in row["areas"].items():
-        interval = summary.get("delta_interval")
-        failed = rails[area]["outcome"] == "fail" if area in rails else bool(interval and interval[0] > 0)
-        if failed:
-            found[area] = float(summary["delta"])
-    return found
+def _none_right(board: Leaderboard) -> str | None:
+    # The first metric of answers: exact match, where there is one.
+    areas = best_checkpoint(board).get("areas") or {}
+    names = [name for name in answer_metrics(board) if mean_of(board, areas, name) == 0]
+    return metric_label(names[0]) if names else None
 
 
 def _binding_limit(config: Mapping[str, Any], plan: Mapping[str, Any] | None) -> int | None:

@@ -1,13 +1,23 @@
-"""PURE. A sweep's evidence, as `analysis.suggest.advice` reads it."""
+"""PURE. A sweep's evidence, as `analysis.advice.advice` reads it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 DataVerdict = Literal["more data helps", "more data hardly helps", "undecided", "not measured"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One piece of advice."""
+
+    rule: str  # the rule behind it
+    reason: str  # the evidence and what to do, as sentences
+    # config values by dotted key; empty where no config value helps
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,3 +65,6 @@ class SweepEvidence:
     max_grad_norm: float = 1.0  # clipping threshold; 0 for none
     confirm_budget: int = 0  # `confirm.budget`
     trials: int = 16  # `search.trials`
+    none_right: str | None = None  # the metric of answers that is 0 on every item for the best setting; None for none
+    steps: int | None = None  # training steps of the best trial
+    samples: int | None = None  # training samples of the best trial

@@ -1,39 +1,23 @@
-"""`python -m analysis.compare DIR DIR…`: sweeps side by side, how their winners differ, and their lineage."""
+"""Compares sweeps: the settings that they share, their winners, their training data."""
 
 from __future__ import annotations
 
-import json
-import sys
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from analysis.cli import Parser
-from analysis.output.formats import UNKNOWN, nats, number, scored, with_interval
-from analysis.output.leaderboard import Leaderboard
+from analysis.compare.data_lines import data_changes
+from analysis.output.formats import scored
+from analysis.output.leaderboard import CheckpointName, Leaderboard
 from analysis.rank.candidates import decision_values
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
-from analysis.records.lineage import Kin, full_place, parent_of, tree
-from analysis.records.locate import opened, place_of
+from analysis.records.lineage import Kin, parent_of
+from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.sweep_difference import Winner, difference
-from trainables.errors import UserError
-from trainables.evaluation.objective import LABELS, Measure
 from trainables.storage.layout import MANIFEST_FILE
-
-EXAMPLE = """example:
-  python -m analysis.compare outputs/demo outputs/demo-2
-  python -m analysis.compare outputs/demo outputs/demo-2 --json
-
-exit codes: 0 done, 2 wrong arguments or files"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +37,13 @@ class Entry:
 
     def winner(self) -> Winner:
         """The winner's item losses and the spread between seeds; the sweep must have a winner."""
-        pair, separation = self.board["winner"], self.board["separation"]
+        pair = self.board["winner"]
         assert pair, "see `incomparable`"
+        return self.scores(pair)
+
+    def scores(self, pair: CheckpointName) -> Winner:
+        """A ranked checkpoint's item losses and the spread between seeds."""
+        separation = self.board["separation"]
         assert separation
         scored = self.sweep.heldout(pair["trial_id"]).by_step[pair["step"]]
         items = {key: item for key, item in scored.items() if key[0] in self.sweep.weights}
@@ -104,40 +93,24 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
 
     Returns:
         `sweeps` (a record each) and `differences`: `first`, `second`, and either the figures of
-        `analysis.stats.sweep_difference.Difference` with its `verdict`, or the reason under `incomparable`.
+        `analysis.stats.sweep_difference.Difference` with its `verdict`, or the reason under `incomparable`; `shared`,
+        the settings that both trained, each with its own difference; and `data`, how the training samples differ.
     """
-    first, differences = entries[0], []
+    first, differences, labels = entries[0], [], _labels(entries)
     for entry in entries[1:]:
-        names = {"first": first.sweep.name, "second": entry.sweep.name}
+        data = data_changes(first.sweep, entry.sweep)
+        names: dict[str, Any] = {"first": labels[0], "second": labels[entries.index(entry)], "data": data}
         if reason := incomparable(first, entry):
             differences.append({**names, "incomparable": reason})
             continue
         found = difference(first.winner(), entry.winner(), first.sweep.weights)
         unit = {"metric": first.sweep.measure.metric}
-        differences.append({**names, **asdict(found), "verdict": found.verdict, **unit})
-    return {"sweeps": [_record(entry) for entry in entries], "differences": differences}
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = Parser("python -m analysis.compare", "Sweeps side by side, and how their winners differ.", EXAMPLE)
-    parser.add_argument(
-        "folders", metavar="DIR", nargs="+", help="folders or URLs of sweeps; the first is compared with"
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
-    return parser.run(_compare, arguments)
-
-
-def _compare(given: Namespace) -> None:
-    places = [full_place(folder) for folder in given.folders]
-    if len(places) < 2 or len(set(places)) < len(places):
-        raise UserError("DIR", "must be two different sweeps or more", " ".join(given.folders), "name them all once")
-    with ExitStack() as stack:
-        entries = [read_entry(stack.enter_context(opened(folder))) for folder in given.folders]
-    found = compare(entries)
-    if given.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
-    else:
-        _print(found, list(tree([entry.kin() for entry in entries])))
+        searched = {"trials": [len(one.sweep.trials) for one in (first, entry)], "shared": shared(first, entry)}
+        differences.append({**names, **asdict(found), "verdict": found.verdict, **unit, **searched})
+    return {
+        "sweeps": [{**_record(entry), "label": name} for entry, name in zip(entries, labels, strict=True)],
+        "differences": differences,
+    }
 
 
 def _record(entry: Entry) -> dict[str, Any]:
@@ -161,41 +134,33 @@ def _record(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _print(found: dict[str, Any], tree: list[str]) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    names = sorted({name for one in found["sweeps"] for name in one["params"]}, key=lambda n: (n != "peak_lr", n))
-    metrics = "/".join(sorted({LABELS.get(one["metric"], one["metric"]) for one in found["sweeps"]}))
-    for name in ("sweep", "trials", "winner", metrics, "gain (corrected)", "tied", *names, "device s"):
-        table.add_column(name, justify="left" if name in ("sweep", "winner") else "right", overflow="fold")
-    for one in found["sweeps"]:
-        winner = one["winner"]["trial_id"] if one["winner"] else "none"
-        figures = [nats(one["objective"]), with_interval(one["gain"], one["gain_interval"]), str(one["tied"])]
-        params = [number(one["params"].get(name)) if name in one["params"] else UNKNOWN for name in names]
-        table.add_row(one["name"], str(one["trials"]), winner, *figures, *params, f"{one['device_seconds']:.0f}")
-    console.print(table)
-    for one in found["differences"]:
-        console.print(Text(difference_words(one), style="bold"), soft_wrap=True)
-    console.print(Text("lineage:", style="dim"))
-    for line in tree:
-        console.print(Text(f"  {line}"), soft_wrap=True)
+def _labels(entries: Sequence[Entry]) -> list[str]:
+    """The sweeps' names, or their places where two have the same name."""
+    names = [entry.sweep.name for entry in entries]
+    if len(set(names)) == len(names):
+        return names
+    return [place_of(entry.sweep.folder) for entry in entries]
 
 
-def difference_words(one: dict[str, Any]) -> str:
-    """One of `compare`'s differences as a sentence."""
-    if "incomparable" in one:
-        return f"{one['second']} can't be compared with {one['first']}: {one['incomparable']}"
-    interval = None if one["low"] is None else [one["low"], one["high"]]
-    areas = ", ".join(f"{area} {delta:+.3f}" for area, delta in sorted(one["areas"].items()))
-    joint = "from" if one["verdict"].startswith("not") else "than"
-    measure = Measure(one["metric"])
-    less = f"1 - {measure.label}" if measure.higher_is_better else "loss"
-    return (
-        f"{one['second']} is {one['verdict']} {joint} {one['first']}: its "
-        f"winner's {less} less the first's is {with_interval(one['value'], interval)} {measure.unit}, over "
-        f"{one['items']} items and the seeds of both ({areas}); each was picked as the lowest of its sweep"
-    )
+def shared(first: Entry, second: Entry) -> list[dict[str, Any]]:
+    """The ranked settings that both sweeps trained, by peak LR, with the difference of their scores."""
+    others = {setting_key(row["params"]): row for row in second.board["rows"] if row["rank"]}
+    found = []
+    for row in first.board["rows"]:
+        other = others.get(setting_key(row["params"])) if row["rank"] else None
+        if other is None:
+            continue
+        pairs: list[CheckpointName] = [
+            {"trial_id": one["trial_id"], "step": int(one["step"] or 0)} for one in (row, other)
+        ]
+        before, after = first.scores(pairs[0]), second.scores(pairs[1])
+        moved = difference(before, after, first.sweep.weights)
+        scores = [first.sweep.measure.turned(one["objective"] or 0.0) for one in (row, other)]
+        seeds = [row["seed"], other["seed"]]
+        found.append({"params": row["params"], "trials": pairs, "seeds": seeds, "scores": scores, **asdict(moved)})
+    return sorted(found, key=lambda one: float(one["params"].get("peak_lr", 0.0)))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def setting_key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """A setting as a key: equal to six digits is equal."""
+    return tuple((name, float(f"{v:.6g}") if isinstance(v, float) else v) for name, v in sorted(params.items()))

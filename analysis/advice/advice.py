@@ -8,11 +8,12 @@ again. The thresholds are ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from analysis.suggest.evidence import Setting, Span, SweepEvidence
+from analysis.advice.evidence import Advice, Setting, Span, SweepEvidence
+from analysis.advice.too_little import too_little
+from analysis.output.formats import rate
 
 # Part of a range, on its scale, that counts as its end.
 EDGE = 0.2
@@ -36,25 +37,30 @@ FLAT_SETTINGS = 4
 # Fresh seeds for each tied setting: the fewest that show a spread.
 SEEDS_EACH = 2
 
+LABELS = {"peak_lr": "peak LR", "warmup_fraction": "warm-up fraction", "decay_floor": "floor"}
+
+SMALL_NUMBER = 0.01  # below it a value is written as a power of ten
+
 # Limits of a widened range, for any evidence.
 LIMITS = {"warmup_fraction": (0.0, 0.5), "decay_floor": (1e-8, math.inf), "peak_lr": (1e-8, math.inf)}
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One piece of advice."""
-
-    rule: str  # the rule behind it
-    reason: str  # the evidence and its consequence
-    # config values by dotted key; empty where no config value helps
-    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def advise(seen: SweepEvidence) -> list[Advice]:
     """All advice for the next sweep, the most important first."""
     if not seen.settings:
         return [*_nothing_ranked(seen)]
-    return [*_too_high(seen), *_at_an_end(seen), *_ties(seen), *_data(seen), *_areas(seen), *_no_gain(seen)]
+    ends, ties = [*_at_an_end(seen)], [*_ties(seen)]
+    # A flat surface asks for fewer trials, not for more.
+    little = [] if any(one.rule == "flat" for one in ties) else [*too_little(seen)]
+    return [
+        *_too_high(seen),
+        *(ends or _outermost(seen)),
+        *little,
+        *ties,
+        *_data(seen),
+        *_areas(seen),
+        *_no_gain(seen),
+    ]
 
 
 def changes(advice: Sequence[Advice]) -> dict[str, tuple[Any, str]]:
@@ -69,9 +75,9 @@ def changes(advice: Sequence[Advice]) -> dict[str, tuple[Any, str]]:
 def _nothing_ranked(seen: SweepEvidence) -> Iterator[Advice]:
     lowest = min((params["peak_lr"] for params in seen.diverged if "peak_lr" in params), default=None)
     if lowest is None:
-        yield Advice("no_evidence", "no trial has held-out scores: mend what failed, then run the same sweep again")
+        yield Advice("no_evidence", "No trial has held-out scores. Fix what failed, then run the same sweep again.")
         return
-    reason = f"every trial that ended diverged, the lowest at a peak LR of {_number(lowest)}: search below a half of it"
+    reason = f"No trial was completed; they diverged from a peak LR of {_number(lowest)} on. Search below half of it."
     yield Advice("too_high", reason, {**_range("peak_lr", lowest / 20, lowest / 2), **_floor_below(seen, lowest / 2)})
 
 
@@ -84,16 +90,15 @@ def _too_high(seen: SweepEvidence) -> Iterator[Advice]:
     lowest = min(params["peak_lr"] for params in seen.diverged)
     stable = [s.params["peak_lr"] for s in seen.settings if s.params["peak_lr"] < lowest]
     if seen.settings[0].params["peak_lr"] >= lowest or not stable:
-        remedy = "and not at the highest peak LRs alone"
         clip = {} if seen.max_grad_norm else {"training.max_grad_norm": 1.0}
-        cure = "clip gradients" if clip else "lengthen the warm-up, and look at the samples before the divergence"
-        yield Advice("diverged_anywhere", f"{text}, {remedy}: {cure}", clip)
+        cure = "Clip gradients." if clip else "Lengthen the warm-up, and look at the samples before the divergence."
+        yield Advice("diverged_anywhere", f"{text}, not only at the highest peak LRs. {cure}", clip)
         return
     high = _rounded(math.sqrt(max(stable) * lowest))
     if high > span.low:  # else the range would be empty
         reason = (
-            f"{text}, all at peak LRs of {_number(lowest)} and above, while {_number(max(stable))} was stable: "
-            f"search below {_number(high)}"
+            f"{text}, all at peak LRs of {_number(lowest)} and above, while {_number(max(stable))} was stable. "
+            f"Search below {_number(high)}."
         )
         yield Advice("too_high", reason, {"space.peak_lr.high": high, **_floor_below(seen, high)})
 
@@ -114,6 +119,26 @@ def _at_an_end(seen: SweepEvidence) -> Iterator[Advice]:
             yield _moved(name, span, "low", seen.settings[0])
 
 
+def _outermost(seen: SweepEvidence) -> Iterator[Advice]:
+    """Where the best peak LR is the highest or lowest tried: the optimum is not bracketed."""
+    span, winner = seen.space.get("peak_lr"), seen.settings[0].params.get("peak_lr")
+    tried = [peak for setting in seen.settings if (peak := setting.params.get("peak_lr")) is not None]
+    if span is None or winner is None or len(set(tried)) < 2:
+        return
+    if winner == max(tried) and not _diverged_above(seen, "peak_lr", winner):
+        where, end = "highest", span.high
+    elif winner == min(tried):
+        where, end = "lowest", span.low
+    else:
+        return
+    # Which of the two: the range's end leaves room, or it does not.
+    room = abs(span.place(winner) - span.place(end)) > EDGE
+    way = "raise" if where == "highest" else "lower"
+    todo = "Run more trials there." if room else f"Run more trials, and {way} the bound."
+    reason = f"The best peak LR, {_number(winner)}, is the {where} tried (range to {_number(end)}). {todo}"
+    yield Advice("outermost", reason)
+
+
 def _like(seen: SweepEvidence, setting: Setting) -> bool:
     span, peaks = seen.space.get("peak_lr"), [one.params.get("peak_lr") for one in (seen.settings[0], setting)]
     if span is None or peaks[0] is None or peaks[1] is None:
@@ -129,11 +154,11 @@ def _moved(name: str, span: Span, end: Literal["low", "high"], winner: Setting) 
         value = span.low / WIDER if span.log else span.low - width / 2
     lowest, highest = LIMITS.get(name, (0.0, math.inf))
     value = _rounded(min(max(value, lowest), highest))
-    where, way = ("highest", "upwards") if end == "high" else ("lowest", "downwards")
+    where, way = ("upper", "Raise") if end == "high" else ("lower", "Lower")
     reason = (
-        f"the best settings lie at the {where} {name} that was tried (the winner's is {_number(winner.params[name])} "
-        f"in {_number(span.low)} to {_number(span.high)}), and those elsewhere score worse, "
-        f"beyond the luck of the items: search further {way}"
+        f"The best {LABELS.get(name, name)}, {_number(winner.params[name])}, is at the {where} end of the range "
+        f"({_number(span.low)} to {_number(span.high)}), and values elsewhere score worse. "
+        f"{way} the {where} bound to {_number(value)}."
     )
     return Advice("at_an_end", reason, {f"space.{name}.{end}": value})
 
@@ -148,20 +173,17 @@ def _ties(seen: SweepEvidence) -> Iterator[Advice]:
         places = [span.place(setting.params["peak_lr"]) for setting in seen.settings]
         if max(places) - min(places) >= 0.5:
             reason = (
-                f"all {len(seen.settings)} settings are tied, over {100 * (max(places) - min(places)):.0f} % of the "
-                "range of peak LRs: the LR is not what limits this sweep. Take fewer trials, and spend the time on the "
-                "data"
+                f"All {len(seen.settings)} settings are tied, over {100 * (max(places) - min(places)):.0f} % of the "
+                "range of peak LRs. The LR does not limit this sweep: run fewer trials, and improve the data."
             )
             yield Advice("flat", reason, {"search.trials": max(FLAT_SETTINGS, seen.trials // 2)})
             return
     if any(setting.replicated for setting in seen.settings):
         return  # replicates did not separate them: more of the same will hardly do
     contenders = min(max(len(tied) + 1, 2), 4)
-    why = f"{len(tied) + 1} settings are tied" if seen.seeds_known else "the luck of the seed was not measured"
-    reason = (
-        f"{why}, and only seeds tell settings apart: confirm the first {contenders} with {SEEDS_EACH} fresh seeds each"
-    )
+    why = f"{len(tied) + 1} settings are tied" if seen.seeds_known else "The spread between seeds was not measured"
     budget = max(seen.confirm_budget, contenders * SEEDS_EACH)
+    reason = f"{why}. Train the best {contenders} with {SEEDS_EACH} more seeds each (confirm.budget={budget})."
     yield Advice("tie", reason, {"confirm.budget": budget} if budget > seen.confirm_budget else {})
 
 
@@ -169,38 +191,42 @@ def _data(seen: SweepEvidence) -> Iterator[Advice]:
     measured = seen.more_data == "more data helps"
     if not measured and not (seen.still_falling and seen.more_data != "more data hardly helps"):
         return
-    said = "a part of the data did measurably worse" if measured else "the winner's loss still fell when the LR was low"
+    said = (
+        "Training on part of the data was significantly worse"
+        if measured
+        else "The best trial's loss still fell at the end of its epoch"
+    )
     if seen.data_limit is None:
-        yield Advice("more_data", f"{said}, and all samples were used: collect more, rather than train twice on these")
+        yield Advice("more_data", f"{said}, and all samples were used. Collect more, rather than train twice on these.")
         return
     twice = 2 * seen.data_limit
-    yield Advice("more_data", f"{said}: take {twice:,} samples instead of {seen.data_limit:,}", {"data.limit": twice})
+    yield Advice("more_data", f"{said}. Use {twice:,} samples instead of {seen.data_limit:,}.", {"data.limit": twice})
 
 
 def _areas(seen: SweepEvidence) -> Iterator[Advice]:
     if not seen.worse:
         return
     winner = seen.settings[0]
-    named = ", ".join(f"{area} (by {delta:.3f} nats a token)" for area, delta in sorted(seen.worse.items()))
+    named = ", ".join(f"{area} (by {delta:.3f})" for area, delta in sorted(seen.worse.items()))
     passing = next((s for s in seen.settings[1:] if s.passes), None)
     peak, span = winner.params.get("peak_lr"), seen.space.get("peak_lr")
     if passing and peak is not None and span and span.low < peak and passing.params.get("peak_lr", peak) < peak:
         reason = (
-            f"the winner is worse than the base model in {named}, while {passing.trial_id} at the lower peak LR "
-            f"{_number(passing.params['peak_lr'])} is not: search below the winner's {_number(peak)}"
+            f"The best setting is worse than the base model in {named}; {passing.trial_id} at the lower peak LR "
+            f"{_number(passing.params['peak_lr'])} is not. Search below {_number(peak)}."
         )
         yield Advice("worse_areas", reason, {"space.peak_lr.high": _rounded(peak), **_floor_below(seen, peak)})
         return
-    remedy = "mix samples of its kind into the training set, or accept the loss and say so in not_worse_by"
-    yield Advice("worse_areas", f"the winner is worse than the base model in {named}: {remedy}")
+    remedy = "Mix samples of its kind into the training set, or accept the loss and say so in not_worse_by."
+    yield Advice("worse_areas", f"The best setting is worse than the base model in {named}. {remedy}")
 
 
 def _no_gain(seen: SweepEvidence) -> Iterator[Advice]:
     if seen.gain is not None and seen.gain[0] <= 0:
         yield Advice(
             "no_gain",
-            "the winner's gain over the base model is not significantly above 0: look at the data and the held-out "
-            "areas before more trials",
+            "The best setting is not significantly better than the base model. Look at the data and the held-out "
+            "areas before more trials.",
         )
 
 
@@ -223,4 +249,4 @@ def _rounded(value: float) -> float:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}"
+    return rate(value) if 0 < value < SMALL_NUMBER else f"{value:.3g}"

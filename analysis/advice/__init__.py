@@ -1,0 +1,1 @@
+"""What a sweep's evidence asks of the next sweep."""

@@ -1,0 +1,1 @@
+"""Sweeps side by side."""

@@ -1,0 +1,264 @@
+"""The sweep's outcome in a few lines, which claim no more than the data support."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from analysis.output.board_figures import (
+    answer_metrics,
+    best,
+    best_checkpoint,
+    counted,
+    first_upper,
+    mean_of,
+    metric_label,
+    regressions,
+    state_counts,
+)
+from analysis.output.formats import (
+    change,
+    digits_for,
+    measure_of,
+    negated,
+    rate,
+    seed_source,
+    setting_words,
+    share,
+    signed,
+    trial_name,
+)
+from analysis.output.leaderboard import Interval, Leaderboard, LeaderboardRow
+from trainables.evaluation.objective import NLL
+
+SHOWN_TIES = SHOWN_AREAS = 3
+
+
+class Line(NamedTuple):
+    """One point of the outcome; `alarm` where the reader should act on it."""
+
+    label: str
+    text: str
+    alarm: bool = False
+
+
+def verdict(board: Leaderboard) -> str:
+    """The outcome as a paragraph; see `summary`."""
+    return " ".join(f"{line.label}: {line.text}." for line in summary(board))
+
+
+def summary(board: Leaderboard) -> list[Line]:
+    """The best setting, its gain, how sure that is, and what got worse.
+
+    Args:
+        board: What `analysis.rank.leaderboard.leaderboard` returns, of this version or an earlier one.
+    """
+    if not board["winner"]:
+        reason = (
+            "no completed trial has held-out scores" if state_counts(board)["complete"] else "no trial was completed"
+        )
+        return [Line("Result", f"{reason}, so nothing can be ranked ({counted(board)})", alarm=True)]
+    return [
+        _best(board),
+        *_measures(board),
+        _sureness(board),
+        *_over_seeds(board),
+        *_recommended(board),
+        *_rails(board),
+    ]
+
+
+def _best(board: Leaderboard) -> Line:
+    pair, params = board["winner"], board["rows"][0]["params"]
+    assert pair, "only where there is a winner"
+    name = "Best learning rate" if "peak_lr" in params else "Best setting"
+    place = f"{pair['trial_id']}, step {pair['step']}"
+    return Line(name, f"{setting_words(params)} ({place})" if params else place)
+
+
+def _measures(board: Leaderboard) -> Iterator[Line]:
+    measure = measure_of(board)
+    yield _deciding(board)
+    base, after = board["baseline"].get("areas") or {}, best_checkpoint(board).get("areas") or {}
+    for name in [*([NLL] if measure.metric != NLL else []), *answer_metrics(board)]:
+        before, now = mean_of(board, base, name), mean_of(board, after, name)
+        if name == measure.metric or (before is None and now is None):
+            continue
+        shown = (lambda x: "unknown" if x is None else f"{x:.2f}") if name == NLL else share
+        text = f"{shown(before)} → {shown(now)}"
+        none_right = name == "exact_match" and now == 0
+        text += "; no answer is correct yet" if none_right else _others(board, name)
+        yield Line(first_upper(metric_label(name)), text, alarm=none_right)
+
+
+def _deciding(board: Leaderboard) -> Line:
+    row, gains = board["rows"][0], board.get("winner_gain")
+    base, label = board["baseline"].get("objective"), first_upper(measure_of(board).label)
+    plain, interval = (gains["plain"], gains["plain_interval"]) if gains else (row["gain"], row["gain_interval"])
+    if plain is None or base is None:
+        return Line(label, f"{_value(board, row['objective'])}; the base model was not scored")
+    text = (
+        f"{_value(board, base, plain)} → {_value(board, base - plain, plain)} ({_difference(board, plain, interval)})"
+    )
+    corrected = gains["corrected"] if gains else None
+    if gains and corrected is not None:
+        interval = gains["corrected_interval"]
+        if _difference(board, corrected, None) != _difference(board, plain, None):
+            text += f"; corrected for selection {_difference(board, corrected, interval)}"
+    if interval is None or interval[0] > 0:
+        return Line(label, text)
+    below = interval[1] < 0
+    return Line(label, f"{text}; {'worse' if below else 'not significantly better'} than the base model", alarm=True)
+
+
+def _value(board: Leaderboard, objective: float | None, difference: float | None = None) -> str:
+    if objective is None:
+        return "unknown"
+    measure = measure_of(board)
+    value = measure.turned(objective)
+    return share(value) if measure.higher_is_better else f"{value:.{digits_for(difference)}f}"
+
+
+def _difference(board: Leaderboard, gain: float, interval: Interval | None) -> str:
+    """A gain as the reader sees the metric move: a loss falls, a share rises by points."""
+    if not measure_of(board).higher_is_better:
+        return change(-gain, negated(interval), digits_for(gain))
+    points = signed(100 * gain, 0)
+    return f"{points} points" + ("" if interval is None else f", 95 % CI {_points(interval)}")
+
+
+def _points(interval: Interval) -> str:
+    return " to ".join(signed(100 * end, 0) for end in interval)
+
+
+def _others(board: Leaderboard, name: str) -> str:
+    """Where another setting has the highest of a metric that does not decide."""
+    found = (board.get("beside") or {}).get("agreement")
+    if not found or found["decides"] or found["agrees"] or found["metric"] != metric_label(name):
+        return ""
+    other, low = found["metric_first"], (found["interval"] or [0.0])[0]
+    doubt = "" if low > 0 else ", not significant"
+    return f"; highest at {trial_name(board, other['trial_id'])} ({signed(100 * found['difference'], 0)} points{doubt})"
+
+
+def _sureness(board: Leaderboard) -> Line:
+    separation, label = board.get("separation"), "How sure"
+    tied = [row for row in board["rows"] if row["tied"]]
+    if separation is None:
+        return Line(label, f"tie with {names(tied)} ({_scope(board)})" if tied else _scope(board))
+    if not separation["comparisons"]:
+        return Line(label, "the only setting that can be ranked")
+    if _replicated(board["rows"][0]):
+        return Line(label, _confirmed(board, tied))
+    expected = "expected " if separation.get("model") else ""
+    if separation["seed_sd_source"] == "unknown":
+        place = f"{best(board)} {expected}{measure_of(board).label} of {1 + len(tied)}"
+        return Line(label, f"{place}; seeds not measured (confirm.budget measures them)")
+    if tied:
+        figures = _figures(tied[0])
+        gap = "" if figures["behind"] is None else f": the difference, {abs(figures['behind']):.3g}, is not significant"
+        return Line(label, f"tie with {names(tied)}{gap} ({_scope(board)})")
+    others = len([row for row in board["rows"] if row["rank"]]) - 1
+    other = "the other setting" if others == 1 else f"the other {others} settings"
+    return Line(label, f"significantly better than {other} ({_scope(board)})")
+
+
+def _scope(board: Leaderboard) -> str:
+    separation = board.get("separation")
+    return f"items and {seed_source(separation)}" if separation else str(board["intervals"]["scope"])
+
+
+def _confirmed(board: Leaderboard, tied: list[LeaderboardRow]) -> str:
+    # Replicates decide; ties with settings that were never replicated are said after them.
+    rows, single = [row for row in board["rows"][1:] if _replicated(row)], [row for row in tied if not _replicated(row)]
+    equal = [row for row in tied if _replicated(row)]
+    if equal:
+        text = f"tie with {names(equal)} over new seeds: no significant difference, either is fine"
+    elif rows:
+        text = f"significantly better than {names(rows)} over new seeds"
+    else:
+        text = "the only setting that was trained with more seeds"
+    more = f"; not trained with more seeds, and not significantly worse: {names(single)}" if single else ""
+    return f"{text} ({_scope(board)}){more}"
+
+
+def _over_seeds(board: Leaderboard) -> Iterator[Line]:
+    setting: Mapping[str, Any] = board["rows"][0].get("setting") or {}
+    if setting.get("replicated") and setting["gain"] is not None:
+        seeds = setting["seeds"]
+        moved = _difference(board, setting["gain"], setting["gain_interval"])
+        yield Line("Over seeds", f"{moved} against the base model, mean of {seeds} new seed{'s' if seeds > 1 else ''}")
+
+
+def _recommended(board: Leaderboard) -> Iterator[Line]:
+    found = board.get("recommended")
+    tried = sum(bool(row["rank"]) for row in board["rows"])
+    if not found or (found["outcome"] == "best" and tried < 2):
+        return
+    measure, label = measure_of(board), "Recommended LR"
+    name, enough = trial_name(board, found["trial_id"]), f"{found['worthwhile']:g} {measure.unit}"
+    low, high = found["lead_interval"] or (None, None)
+    lead = f"{found['lead']:.2g}" + ("" if low is None else f" (95 % CI {low:.2g} to {high:.2g})")
+    yield Line(
+        label,
+        {
+            "best": f"nothing beat it, {name}, in {tried} trials",
+            "enough": f"{name} is enough: the best is ahead by {lead}, at most {enough}",
+            "beaten": f"{name} is beaten by {lead}, more than {enough}",
+            "unknown": f"{name} is {lead} behind; whether by more than {enough} is not known",
+        }[found["outcome"]],
+    )
+
+
+def _rails(board: Leaderboard) -> Iterator[Line]:
+    row, label, worse = board["rows"][0], "Regressions", regressions(board)
+    rails: Mapping[str, Any] = row.get("guard_rails") or {}
+    deltas = {area: one["delta"] for area, one in (row.get("areas") or {}).items() if one.get("delta") is not None}
+    if worse:
+        found = board.get("guard_rails")
+        shown = [f"{area} {_moved(board, x)}{_allowed(rails.get(area))}" for area, x in sorted(worse.items())]
+        passing = found["best_passing"] if found else None
+        without = f"; best without any: {trial_name(board, passing['trial_id'])}" if passing else ""
+        yield Line(label, f"{_few(shown)}{without or ('; no setting is without' if rails else '')}", alarm=True)
+    elif unsure := [area for area, rail in sorted(rails.items()) if rail["outcome"] == "undecided"]:
+        shown = [f"{area} {_moved(board, rails[area]['delta'])}{_allowed(rails[area])}" for area in unsure]
+        yield Line(label, f"undecided, too few items: {_few(shown)}")
+    elif deltas:
+        shown = [f"{area} {_moved(board, deltas[area])}" for area in sorted(deltas, key=lambda area: -deltas[area])]
+        many = len(shown) > SHOWN_AREAS
+        text = f"none in {len(shown)} areas (closest: {shown[0]})" if many else f"none: {', '.join(shown)}"
+        yield Line(label, text)
+
+
+def _moved(board: Leaderboard, delta: float) -> str:
+    """An area's difference to the base model, in the metric itself."""
+    if measure_of(board).higher_is_better:
+        return f"{signed(-100 * delta, 0)} points"
+    return signed(delta, digits_for(delta))
+
+
+def _allowed(rail: Mapping[str, Any] | None) -> str:
+    return f" (allowed {rail['allowed']:.3g})" if rail else ""
+
+
+def _few(texts: list[str]) -> str:
+    more = f" and {len(texts) - SHOWN_AREAS} more" if len(texts) > SHOWN_AREAS else ""
+    return ", ".join(texts[:SHOWN_AREAS]) + more
+
+
+def names(rows: list[LeaderboardRow]) -> str:
+    """Settings by trial and peak LR, the first few of many."""
+    shown = [f"{row['trial_id']} · {rate(row['params'].get('peak_lr'))}" for row in rows]
+    if len(shown) > SHOWN_TIES:
+        shown[SHOWN_TIES:] = [f"{len(shown) - SHOWN_TIES} more"]
+    return ", ".join(shown)
+
+
+def _replicated(row: LeaderboardRow) -> bool:
+    setting = row.get("setting")
+    return bool(setting and setting["replicated"])
+
+
+def _figures(row: LeaderboardRow) -> Mapping[str, Any]:
+    # Boards of the first versions have no settings, only the checkpoint's own difference.
+    return row.get("setting") or row
