@@ -4,7 +4,8 @@ import zipfile
 
 import pytest
 
-from trainables.models import demo_model, gguf
+from trainables.models import demo_model
+from trainables.models.conversion import gguf
 from trainables.models.demo_model import MEMBER, PACKAGE, main
 
 CONTENT = b"stands for the model"
