@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
 from sweeps.config.sweep_config import load_config
+from sweeps.folder.sweep_folder import draft_folder
+from sweeps.plan.plan import Plan, make_plan
 from sweeps.submit.job_package import CONFIG_FILE, pack
 from sweeps.submit.kuberay import apply, ray_job
-from sweeps.submit.slurm import Allocation, batch_file, submit_batch
-from trainables.errors import UserError
+from sweeps.submit.slurm import Allocation, batch_file, forecast_lines, submit_batch
+from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 
 if TYPE_CHECKING:
@@ -126,8 +128,27 @@ def submit_to_slurm(given: argparse.Namespace) -> int:
         more=tuple(given.sbatch),
     )
     text = batch_file(given.what, given.rest, asked)
-    print(text if given.dry_run else submit_batch(text), end="" if given.dry_run else "\n")
+    if given.dry_run:
+        print(text, end="")
+        return DONE
+    for line in forecast_lines(planned(given.what, given.rest), asked):
+        print(line)
+    print(submit_batch(text))
     return DONE
+
+
+def planned(config_path: str, overrides: list[str]) -> Plan:
+    """The sweep's pre-flight, made here, before hours are waited for in a queue.
+
+    Raises:
+        UserError, UserErrors: The sweep could not start.
+    """
+    config = load_config(config_path, overrides)
+    with draft_folder(config) as draft:
+        plan = make_plan(config, draft)
+    if plan.failures:
+        raise UserErrors(plan.failures)
+    return plan
 
 
 def submit_to_kuberay(given: argparse.Namespace) -> int:

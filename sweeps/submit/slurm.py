@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from sweeps.config.sweep_config import load_config
+from sweeps.plan.plan import Plan
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
@@ -109,19 +111,24 @@ def time_limit_seconds(text: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def allocations_needed(device_hours: float, asked: Allocation, devices: int) -> int | None:
-    """How many allocations a sweep of so many device-hours takes; None without a time limit.
-
-    Args:
-        device_hours: Forecast of the whole sweep.
-        asked: What is asked of Slurm.
-        devices: GPUs of the allocation that lanes can use.
-    """
+def forecast_lines(plan: Plan, asked: Allocation) -> Iterator[str]:
+    """How many allocations the sweep needs, by the plan's forecast, on each device that it knows."""
     if asked.time is None:
-        return None
-    # The grace at each end trains nothing; starting Ray and loading the model is not counted.
-    usable = (time_limit_seconds(asked.time) - asked.grace) / 3600 * devices
-    return max(1, -int(-device_hours // usable))
+        return
+    on_gpus = asked.gpus_per_node is not None
+    for device, hours in plan.forecast.device_hours.items():
+        if on_gpus != ("CPU" in device):
+            number = allocations_needed(hours, asked)
+            many = "allocation" if number == 1 else "allocations"
+            yield f"about {hours:.2g} h on {device}: {number} {many} of {asked.time}, answers and start-up not counted"
+
+
+def allocations_needed(device_hours: float, asked: Allocation) -> int:
+    """How many allocations a sweep of so many device-hours takes, at the GPUs (or CPU nodes) and time asked for."""
+    devices = asked.nodes * (asked.gpus_per_node or 1)
+    # The grace at the end of each trains nothing.
+    usable = (time_limit_seconds(str(asked.time)) - asked.grace) / 3600 * devices
+    return max(1, math.ceil(device_hours / usable))
 
 
 def _options(name: str, asked: Allocation) -> Iterator[str]:

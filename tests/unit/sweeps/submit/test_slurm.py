@@ -1,14 +1,14 @@
 """The batch file: what it asks of Slurm, that it is whole, and when a job goes back to the queue."""
 
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 from sweeps.submit.__main__ import main
 from sweeps.submit.allocations import goes_on
 from sweeps.submit.allocations import main as ended
-from sweeps.submit.slurm import Allocation, allocations_needed, batch_file, time_limit_seconds
-from trainables.errors import UserError
+from sweeps.submit.slurm import Allocation, batch_file, forecast_lines, time_limit_seconds
 
 ROOT = __file__.partition("/tests/")[0]
 
@@ -86,12 +86,13 @@ def test_the_steps_of_a_folder_are_what_its_curves_hold(tmp_path, capsys):
     assert "2 allocations must train a step, got none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("hours", "devices", "needed"), [(1.0, 8, 1), (60.0, 8, 1), (64.0, 8, 2), (10.0, 1, 2)])
-def test_how_many_allocations_a_sweep_takes(hours, devices, needed):
-    assert allocations_needed(hours, Allocation(time="8:00:00"), devices) == needed
-
-
-def test_without_a_time_limit_none_is_counted():
-    assert allocations_needed(10.0, Allocation(), 1) is None
-    with pytest.raises(UserError):
-        time_limit_seconds("1-")
+@pytest.mark.parametrize(
+    ("hours", "gpus", "shown"),
+    [(60.0, 8, "1 allocation of"), (64.0, 8, "2 allocations of"), (10.0, 1, "2 allocations of")],
+)
+def test_how_many_allocations_a_sweep_takes_is_said(hours, gpus, shown):
+    forecast = SimpleNamespace(device_hours={"this machine's CPUs": 9e9, "one A100": hours})
+    asked = Allocation(time="8:00:00", gpus_per_node=gpus)
+    (line,) = forecast_lines(SimpleNamespace(forecast=forecast), asked)
+    assert f"on one A100: {shown} 8:00:00" in line
+    assert list(forecast_lines(SimpleNamespace(forecast=forecast), Allocation(gpus_per_node=gpus))) == []
