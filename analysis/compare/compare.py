@@ -17,6 +17,11 @@ from analysis.records.lineage import Kin, parent_of
 from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.sweep_difference import Winner, difference
+<<<<<<< HEAD:analysis/compare/compare.py
+=======
+from trainables.errors import UserError
+from trainables.evaluation.objective import LABELS, NLL, Measure
+>>>>>>> h-render:analysis/compare.py
 from trainables.storage.layout import MANIFEST_FILE
 
 
@@ -83,9 +88,17 @@ def incomparable(first: Entry, second: Entry) -> str | None:
             return f"the manifest of {(first, second)[hashes.index(None)].sweep.name} has no hash of area {area}"
         if hashes[0] != hashes[1]:
             return f"area {area} is another file (its sha256 differs)"
+    if first.sweep.measure.metric == NLL and _rendering(first) != _rendering(second):
+        return "their samples are rendered by other templates (data.template, chat_template, template_args)"
     if first.winner().values.keys() != second.winner().values.keys():
         return "they were scored on different items (heldout.areas.AREA.limit differs?)"
     return None
+
+
+def _rendering(entry: Entry) -> tuple[Any, ...]:
+    # A loss a token is another measure with other tokens around the answer.
+    data = entry.sweep.config.get("data") or {}
+    return data.get("template"), data.get("template_args") or {}, entry.manifest.get("chat_template_sha256")
 
 
 def compare(entries: Sequence[Entry]) -> dict[str, Any]:

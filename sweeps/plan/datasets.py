@@ -23,6 +23,7 @@ from trainables.data.template.message_marks import without_thought
 from trainables.data.template.rendering import NOTES
 from trainables.data.tokenization import ShownSample, Tokenized, tokenize
 from trainables.errors import UserError, UserErrors
+from trainables.evaluation.objective import NLL
 from trainables.evaluation.scorers import load_scorers, reference_errors
 from trainables.storage.layout import CHAT_TEMPLATE_FILE, TRAIN_FILE, area_file
 
@@ -82,7 +83,7 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
     sources = [train, *areas.values()]
     samples = [kept_samples(s.read, config.data.fields, a) for s, a in zip(sources, audits, strict=True)]
     _refuse_empty(samples, found)
-    _check_references(sources, samples)
+    _check_references(sources, samples, config.objective.metric)
     if data.chat_template is not None:
         use_chat_template(tokenizer, data.chat_template, cache / CHAT_TEMPLATE_FILE)
     done = [
@@ -131,7 +132,7 @@ def _refuse_empty(kept: Sequence[Any], found: Audit) -> None:
         raise UserErrors(found.failures())
 
 
-def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]) -> None:
+def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]], metric: str) -> None:
     # A reference that its own scorer can't score would fail in the middle of the sweep.
     errors: list[UserError] = []
     for source, kept in zip(sources, samples, strict=True):
@@ -140,7 +141,12 @@ def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]
         except UserError as error:
             errors.append(error)
             continue
-        items = (Item(sample.id, sample.prompt, without_thought(sample.response), sample.meta) for sample in kept)
+        asked = [sample for sample in kept if sample.text is None]
+        if metric != NLL and len(asked) < len(kept) and source is not sources[0]:
+            got = f"{len(kept) - len(asked):,} rows of plain text"
+            rule, remedy = f"must ask in every row where {metric} decides", "set objective.metric: nll"
+            errors.append(UserError(source.read.where, rule, got, remedy))
+        items = (Item(sample.id, sample.prompt, without_thought(sample.response), sample.meta) for sample in asked)
         errors.extend(reference_errors(items, scorers))
     if errors:
         raise UserErrors(errors)

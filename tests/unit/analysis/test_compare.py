@@ -96,6 +96,21 @@ def test_a_worse_sweep_is_called_worse_and_fewer_items_are_no_comparison(folders
     assert [one["name"] for one in found["sweeps"]] == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize(
+    ("data", "manifest"),
+    [
+        ({"template": "{prompt}{response}"}, {}),
+        ({"template_args": {"a": 1}}, {}),
+        ({}, {"chat_template_sha256": "f00"}),
+    ],
+)
+def test_other_templates_are_no_comparison_of_losses(folders, data, manifest):
+    first, second = (read_entry(folder) for folder in folders[:2])
+    second.sweep.config["data"] = {**second.sweep.config["data"], **data}
+    second.manifest.update(manifest)
+    assert incomparable(first, second).startswith("their samples are rendered by other templates")
+
+
 def test_another_file_is_no_comparison(folders):
     first, second = (read_entry(folder) for folder in folders[:2])
     assert incomparable(first, second) is None

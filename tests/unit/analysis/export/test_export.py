@@ -400,7 +400,7 @@ def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2
 
 
-def test_an_export_ends_answers_where_the_labels_ended_and_has_the_sweeps_template(lora_sweep, base_folder, tmp_path):
+def test_an_export_ends_answers_as_the_labels_did_and_has_the_sweeps_template(lora_sweep, base_folder, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<stop>"]})
     base = tmp_path / "base"

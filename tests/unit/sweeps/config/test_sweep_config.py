@@ -91,6 +91,12 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
         ("training.batch_size=true", "training.batch_size: must be a whole number, got true; give a number"),
         ("training.checkpoints_at=[0.5]", "training.checkpoints_at: must be ascending fractions that end with 1.0"),
         ("data.template='{response} {prompt}'", "data.template: must hold {prompt} before {response}"),
+        ("data.template_args={tools: []}", "data.template_args: must leave tools to the data and to this program, got"),
+        ("data.template_args=[1]", "data.template_args: input should be a valid dictionary, got [1]"),
+        (
+            "data={train: x.jsonl, template: '{prompt} {response}', chat_template: x.jinja}",
+            "data.chat_template: must be left out with data.template, which is no chat template, got 'x.jinja'",
+        ),
         ("resources.lanes=0", "resources.lanes: must be 1 or more, got 0"),
         (
             "resources.lanes=many",
@@ -226,6 +232,7 @@ def test_a_resumed_sweep_keeps_what_was_the_default_when_it_began(
     theirs.write_text(small.read_text() + (given or ""))
     config = resumed_config(folder, None if given is None else str(theirs), [])
     assert (config.search.trials, config.confirm.budget) == (trials, budget)
+    assert config.data.train_on_template_text is True  # as labels were before that key
     assert (config.confirm.looks, config.search.seeds) == (looks, seeds)
 
 

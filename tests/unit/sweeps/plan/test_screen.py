@@ -2,7 +2,8 @@
 
 import pytest
 
-from sweeps.plan.screen import confirm_words
+from sweeps.plan.screen import SHOWN_CHARACTERS, confirm_words, sample_lines
+from trainables.data.tokenization import ShownSample
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,20 @@ from sweeps.plan.screen import confirm_words
 )
 def test_what_the_plan_says_of_the_confirmation(load, overrides, words):
     assert confirm_words(load(*overrides)) == words
+
+
+def test_a_sample_is_shown_as_the_model_sees_it_with_what_it_learns():
+    parts = [("<|im_start|>user\n[a]\x1b[31m?<|im_end|>\n", False), ("two<|im_end|>", True), ("\n", False)]
+    assert list(sample_lines(ShownSample("s1", parts))) == [
+        "sample    s1, as the model sees it; it learns what stands in ⟦ ⟧:",
+        "  <|im_start|>user",
+        "  \\[a]\\x1b[31m?<|im_end|>",
+        "  [green]⟦two<|im_end|>⟧[/]",
+        "  ",
+    ]
+
+
+def test_a_long_sample_is_shown_by_its_ends():
+    shown = "\n".join(sample_lines(ShownSample("s1", [("a" * 1000 + "b" * 1000, True)])))
+    assert f"{'a' * 300} … 1,400 characters … {'b' * 300}⟧" in shown
+    assert shown.count("a") + shown.count("b") < SHOWN_CHARACTERS + 60
