@@ -34,7 +34,7 @@ from trainables.storage.object_store import is_url
 BASE_TOLERANCE = 0.005  # nats a token; other hardware and precision move the base model's objective less. Ours.
 
 NEEDED = (SWEEP_FILE, MANIFEST_FILE, BASELINE_FILE, TRIALS_FILE)
-DATA_KEYS = ("fields", "template", "split", "max_tokens", "limit", "on_defect")
+DATA_KEYS = ("fields", "format", "template", "split", "max_tokens", "limit", "on_defect")
 
 UNKNOWN = math.nan  # a missing hash: unequal to everything, to another missing hash too
 
@@ -172,6 +172,8 @@ def fingerprint(side: Side, areas: Iterable[str], metric: str = NLL, searched: C
         lora = {}
     # The fraction is compared as a hyper-parameter of each trial.
     unused = {"decay_fraction", *(["shape"] if "schedule_shape" in searched else [])}
+    # A file with the mark was refused by earlier versions, so that the rule never changed what was trained on.
+    config["data"]["on_defect"].pop("byte_order_mark")
     schedule = {key: value for key, value in config["training"]["schedule"].items() if key not in unused}
 
     def answers(area: str) -> dict[str, Any]:
