@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from analysis.output.formats import nats, number, percent
 from analysis.output.terminal_plots import plot
 from analysis.records.locate import opened
 from analysis.records.sweep import STATES, Sweep, Trial, read_sweep
+from analysis.records.tag_scores import tag_scores
 from analysis.stats.curve_smoothing import Curve, thin
 from trainables.errors import UserError
 
@@ -47,6 +49,7 @@ def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
     else:
         yield "no loss curve", "dim"
     yield from _checkpoints(trial)
+    yield from _tags(sweep, trial)
     yield from _findings(trial)
     for note in notes:
         yield f"note: {note}", ""
@@ -118,6 +121,16 @@ def _checkpoints(trial: Trial) -> Iterator[Line]:
             for area, summary in sorted((checkpoint.get("areas") or {}).items())
         )
         yield f"held out at step {checkpoint['step']}: {shown or 'not scored'}", ""
+
+
+def _tags(sweep: Sweep, trial: Trial) -> Iterator[Line]:
+    if not trial.checkpoints:
+        return
+    step = trial.checkpoints[-1]["step"]
+    for score in tag_scores(sweep, trial.trial_id, step):
+        span = "" if isnan(score.low) else f" ({score.low:+.3f} to {score.high:+.3f})"
+        counts = f"{score.items} items of {score.contexts} contexts"
+        yield f"gain at step {step}, {score.tag} {score.value}: {score.gain:+.3f} nats a token{span}, {counts}", ""
 
 
 def _findings(trial: Trial) -> Iterator[Line]:

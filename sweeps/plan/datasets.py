@@ -17,6 +17,7 @@ from trainables.data.audit.report import SetAudit
 from trainables.data.epoch import epoch_order
 from trainables.data.independence.examine import examine
 from trainables.data.independence.findings import findings as reality_findings
+from trainables.data.independence.tags import TAGS, TagCounts, count_tags
 from trainables.data.samples import Item, Sample
 from trainables.data.tokenization import Tokenized, tokenize
 from trainables.errors import UserError, UserErrors
@@ -46,6 +47,7 @@ class Prepared:
     reality: dict[str, Any]  # `trainables.data.independence.examine.AreaReport` as plain values, by area
     findings: list[Finding]  # of the held-out areas
     padding: float  # fraction of the epoch's padded batches
+    tags: dict[str, TagCounts]  # of "data.train" and each area
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,13 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
         reality={name: asdict(report) for name, report in reports.items()},
         findings=[Finding(*parts) for parts in reality_findings(reports)],
         padding=_padding(done[0].lengths, config),
+        tags={
+            "data.train": count_tags(samples[0], {}),
+            **{
+                name: count_tags(kept, config.heldout.areas[name].model_dump(include=set(TAGS)))
+                for name, kept in zip(areas, samples[1:], strict=True)
+            },
+        },
     )
 
 

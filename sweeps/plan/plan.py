@@ -18,7 +18,7 @@ from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
-from sweeps.plan.data_findings import unread_findings
+from sweeps.plan.data_findings import tag_findings, unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
@@ -64,6 +64,7 @@ class Plan:
     padding: float  # fraction of padded batches over the epoch; trials don't compute it
     forecast: Forecast
     seed_points: list[Params]  # tried first
+    tags: dict[str, Any] = field(default_factory=dict)  # samples and contexts by tag, of "data.train" and each area
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
@@ -127,6 +128,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
         seed_points=_seed_points(config),
+        tags=data.tags,
         recommended=asdict(followed_bounds(config, weights.parameters)),
         failures=[
             *unexplained(config, weights.parameters),
@@ -139,6 +141,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *objective_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *unread_findings(data.audit),
+        *tag_findings(config, data.tags),
         *data.findings,
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),
