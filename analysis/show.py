@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from analysis.output.formats import PARAM_LABELS, labeled, nats, ordered, percen
 from analysis.output.terminal_plots import plot
 from analysis.records.locate import opened
 from analysis.records.sweep import STATES, Sweep, Trial, read_sweep
+from analysis.records.tag_scores import tag_scores
 from analysis.stats.curve_smoothing import Curve, thin
 from trainables.errors import UserError
 
@@ -49,6 +51,7 @@ def show(folder: str | Path, trial_id: str, width: int) -> Iterator[Line]:
     else:
         yield "no loss curve", "dim"
     yield from _checkpoints(trial)
+    yield from _tags(sweep, trial)
     yield from _findings(trial)
     for note in notes:
         yield f"note: {note}", ""
@@ -135,6 +138,16 @@ def _answers(summary: Mapping[str, Any]) -> Iterator[str]:
     yield f"exact match {percent(summary.get('exact_match'))}"
     for name in own_scorers(summary):
         yield f"{metric_label(name)} {share(summary[name])}"
+
+
+def _tags(sweep: Sweep, trial: Trial) -> Iterator[Line]:
+    if not trial.checkpoints:
+        return
+    step = trial.checkpoints[-1]["step"]
+    for score in tag_scores(sweep, trial.trial_id, step):
+        span = "" if isnan(score.low) else f" ({score.low:+.3f} to {score.high:+.3f})"
+        counts = f"{score.items} items of {score.contexts} contexts"
+        yield f"gain at step {step}, {score.tag} {score.value}: {score.gain:+.3f} nats a token{span}, {counts}", ""
 
 
 def _findings(trial: Trial) -> Iterator[Line]:

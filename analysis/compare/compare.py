@@ -17,11 +17,7 @@ from analysis.records.lineage import Kin, parent_of
 from analysis.records.locate import place_of
 from analysis.records.sweep import Sweep, read_sweep
 from analysis.stats.sweep_difference import Winner, difference
-<<<<<<< HEAD:analysis/compare/compare.py
-=======
-from trainables.errors import UserError
-from trainables.evaluation.objective import LABELS, NLL, Measure
->>>>>>> h-render:analysis/compare.py
+from trainables.evaluation.objective import NLL
 from trainables.storage.layout import MANIFEST_FILE
 
 

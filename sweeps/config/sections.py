@@ -47,6 +47,9 @@ class ObjectiveConfig(Section):
             (of a nat a token; of a share, one point). The verdict says first whether anything tried reaches it.
         enough: A score at which fine-tuning is not needed; null for none.
         when_enough: Where the base model reaches it: "stop" (no trial is trained) or "continue".
+        domain: What the fine-tune is for, as a value of the key `domain` of samples or areas: the plan looks for it.
+        source: The same for `source`.
+        skill: The same for `skill`.
     """
 
     short_form: ClassVar = "statement"
@@ -56,6 +59,9 @@ class ObjectiveConfig(Section):
     worthwhile: float | None = Field(None, gt=0)
     enough: EnoughConfig | None = None
     when_enough: Literal["stop", "continue"] = "stop"
+    domain: str | None = Field(None, min_length=1)
+    source: str | None = Field(None, min_length=1)
+    skill: str | None = Field(None, min_length=1)
 
     @property
     def measure(self) -> Measure:

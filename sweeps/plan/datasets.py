@@ -17,6 +17,7 @@ from trainables.data.audit.report import SetAudit
 from trainables.data.epoch import epoch_order
 from trainables.data.independence.examine import examine
 from trainables.data.independence.findings import findings as reality_findings
+from trainables.data.independence.tags import TAGS, TagCounts, count_tags
 from trainables.data.samples import Item, Sample
 from trainables.data.template.chat_template import use_chat_template
 from trainables.data.template.message_marks import without_thought
@@ -51,6 +52,7 @@ class Prepared:
     findings: list[Finding]  # of the held-out areas and of the template
     shown: list[ShownSample]  # the first training samples as the model sees them
     padding: float  # fraction of the epoch's padded batches
+    tags: dict[str, TagCounts]  # of "data.train" and each area
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,13 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
         findings=[*_template_findings(sources, done), *(Finding(*parts) for parts in reality_findings(reports))],
         shown=list(done[0].shown),
         padding=_padding(done[0].lengths, config),
+        tags={
+            "data.train": count_tags(samples[0], {}),
+            **{
+                name: count_tags(kept, config.heldout.areas[name].model_dump(include=set(TAGS)))
+                for name, kept in zip(areas, samples[1:], strict=True)
+            },
+        },
     )
 
 

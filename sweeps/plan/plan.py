@@ -18,7 +18,7 @@ from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
-from sweeps.plan.data_findings import unread_findings
+from sweeps.plan.data_findings import tag_findings, unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
@@ -70,6 +70,7 @@ class Plan:
     padding: float  # fraction of padded batches over the epoch; trials don't compute it
     forecast: Forecast
     seed_points: list[Params]  # tried first
+    tags: dict[str, Any] = field(default_factory=dict)  # samples and contexts by tag, of "data.train" and each area
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
@@ -145,6 +146,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         ),
         seed_points=_seed_points(config),
         shown=data.shown,
+        tags=data.tags,
         recommended=asdict(followed_bounds(config, facts.parameters)),
         failures=[
             *unexplained(config, facts.parameters),
@@ -160,6 +162,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *tracking_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *unread_findings(data.audit),
+        *tag_findings(config, data.tags),
         *data.findings,
         *model_findings(*beside),
         *space_findings(config, plan.parameters),

@@ -220,6 +220,9 @@ class AreaConfig(Section):
         scorers: Names of `trainables.evaluation.scorers`, `{name: argument}`, or `package.module:function` of your own.
         max_new_tokens: Longest generated answer, in tokens.
         limit: Use only the first this many items; None for all.
+        domain: Tag of items that have no key `domain`; scores are told by tag.
+        source: The same for `source`.
+        skill: The same for `skill`.
     """
 
     short_form: ClassVar = "path"
@@ -232,6 +235,9 @@ class AreaConfig(Section):
     scorers: list[Scorer] = ["exact_match", "token_f1"]
     max_new_tokens: int = Field(32, ge=1)
     limit: int | None = Field(None, ge=1)
+    domain: str | None = Field(None, min_length=1)
+    source: str | None = Field(None, min_length=1)
+    skill: str | None = Field(None, min_length=1)
 
 
 class HeldoutConfig(Section):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
-from analysis.records.sweep import BASELINE, HeldoutScore
+from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
+from analysis.records.tag_scores import TagScore, tag_scores
 from analysis.report.elements.blocks import Block, Card, Cards, Section, Table, Text
 from analysis.report.elements.material import Material
 from analysis.suspects.find import read_texts
@@ -41,7 +43,7 @@ def section(material: Material) -> Section | None:
         f"{winner['trial_id']} at step {winner['step']} has a lower loss than the base model on {len(won)} of "
         f"{len(pairs)} items, a higher one on {len(lost)}."
     )
-    blocks: list[Block] = [Text(lead), _counts(pairs)]
+    blocks: list[Block] = [Text(lead), _counts(pairs), *_by_tag(material.sweep, winner["trial_id"], winner["step"])]
     for name, chosen, opened in (("lost", lost[:SHOWN], True), ("won", won[:SHOWN], False)):
         if chosen:
             summary = f"The {len(chosen)} items that it {name} by the most"
@@ -70,6 +72,19 @@ def _counts(pairs: list[Pair]) -> Table:
         rows.append([area, str(len(own)), str(won), str(lost), gained, missed])
     header = ["area", "items", "lower loss", "higher loss", "newly right", "newly wrong"]
     return Table("Items by area, the winner against the base model", header, rows)
+
+
+def _by_tag(sweep: Sweep, trial_id: str, step: int) -> list[Table]:
+    rows = [
+        [score.tag, score.value, f"{score.items:,}", f"{score.contexts:,}", f"{score.gain:+.3f}", _span(score)]
+        for score in tag_scores(sweep, trial_id, step)
+    ]
+    header = ["tag", "value", "items", "contexts", "gain", "95% interval"]
+    return [Table("Gain over the base model by tag, nats a token", header, rows, words=2)] if rows else []
+
+
+def _span(score: TagScore) -> str:
+    return "-" if isnan(score.low) else f"{score.low:+.3f} to {score.high:+.3f}"
 
 
 def _answers(pairs: list[Pair], better: bool) -> str:

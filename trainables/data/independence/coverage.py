@@ -128,11 +128,12 @@ def is_unsupported(text: SampleText) -> bool:
     Ignored are case, a plural "s", thousands commas, signs and trailing zeros. Words such as "the", "yes" or "million"
     are no content, so that "Yes" is never unsupported.
     """
-    content = _content(text.response)
-    return bool(content) and content.isdisjoint(_content(f"{text.context}\n{text.question}"))
+    content = content_words(text.response)
+    return bool(content) and content.isdisjoint(content_words(f"{text.context}\n{text.question}"))
 
 
-def _content(text: str) -> set[str | Decimal]:
+def content_words(text: str) -> set[str | Decimal]:
+    """The words of a text that carry content, without a plural "s", and its figures as numbers."""
     figures = {Decimal(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?|\.\d+", text)}
     words = {word for word in re.findall(r"[^\W\d_]{2,}", text.lower()) if word not in _STOP_WORDS}
     return figures | {word.removesuffix("s") for word in words}

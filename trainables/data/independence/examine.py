@@ -15,6 +15,7 @@ from trainables.data.independence.coverage import FarItems, Unsupported, far_ite
 from trainables.data.independence.power import Power, assumed_power
 from trainables.data.independence.question_templates import TemplateOverlap, TrainTemplates
 from trainables.data.independence.shared_sources import SharedRuns, SharedSource, shared_runs, shared_sources
+from trainables.data.independence.support import Support, answer_support
 from trainables.data.independence.texts import AREA_LIMITS, TRAIN_LIMITS, group_of, sample_texts
 from trainables.data.independence.two_sample import TwoSample, compare
 from trainables.data.samples import Sample
@@ -37,6 +38,8 @@ class AreaReport:
         far_items: Items unlike all training samples; None if the training set has a single context.
         unsupported: Responses that nothing in their prompt supports.
         power: The smallest difference that the area can show.
+        support: How far its answers follow from their prompts; None in reports of earlier versions.
+        train_support: The same of the training set.
     """
 
     items: int
@@ -51,6 +54,8 @@ class AreaReport:
     far_items: FarItems | None
     unsupported: Unsupported
     power: Power
+    support: Support | None = None
+    train_support: Support | None = None
 
 
 def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, seed: int = 0) -> dict[str, AreaReport]:
@@ -76,6 +81,7 @@ def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, s
     far = far_items(trained, texts, seed)
     trained_kinds = kind_shares(text.response for text in trained)
     trained_unsupported = unsupported_share(trained)
+    trained_support = answer_support(trained)
     return {
         name: AreaReport(
             items=len(areas[name]),
@@ -90,6 +96,8 @@ def examine(train: Sequence[Sample], areas: Mapping[str, Sequence[Sample]], *, s
             far_items=far[name],
             unsupported=unsupported(area, trained_unsupported),
             power=assumed_power(len({group_of(sample) for sample in areas[name]})),
+            support=answer_support(area),
+            train_support=trained_support,
         )
         for name, area in texts.items()
     }

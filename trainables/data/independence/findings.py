@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from trainables.data.defects import excerpt
+from trainables.data.independence.support import KNOWLEDGE_SHARE, SUPPORTED_SHARE
 from trainables.data.independence.two_sample import FEWEST_GROUPS, SAME_PROCESS_BELOW
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def findings(reports: Mapping[str, AreaReport]) -> list[AreaFinding]:
     if not reports:
         return []
     found = [finding for name, report in reports.items() for finding in _against(name, report)]
-    found += [*_unproven(reports), *_answer_kinds(reports), *_far_items(reports), *_unsupported(reports)]
+    knowledge = list(_knowledge(reports))
+    found += [*knowledge, *_unproven(reports), *_answer_kinds(reports), *_far_items(reports)]
+    found += [] if knowledge else _unsupported(reports)  # which says less of the same
     return [*found, _power(reports)]
 
 
@@ -149,6 +152,23 @@ def _far_items(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
             "info",
             "items farther from every training sample than 99% of training samples are from those of other contexts: "
             f"{', '.join(far)}; expected of an adjacent area, in an in-domain one they ask what training does not show",
+        )
+
+
+def _knowledge(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
+    sides = {"data.train": next(iter(reports.values())).train_support}
+    sides |= {name: report.support for name, report in reports.items()}
+    asking = {name: side for name, side in sides.items() if side and side.share >= KNOWLEDGE_SHARE}
+    if asking:
+        listed = ", ".join(f"{name} {side.share:.0%} of {side.judged:,} answers" for name, side in asking.items())
+        first = next(iter(asking.values()))
+        yield (
+            "knowledge_answers",
+            "warning",
+            f"most answers do not follow from their prompts: of {listed} the prompt holds less than "
+            f"{SUPPORTED_SHARE:.0%} of the words, such as {'; '.join(first.examples)}. Unless they are translations or "
+            "code they ask for knowledge, which a fine-tune seldom teaches: put what an answer needs into its prompt, "
+            "or take the result for one of style and form",
         )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.plan.data_findings import unread_findings
+from sweeps.plan.data_findings import tag_findings, unread_findings
 from tests.unit.trainables.data.audit.helpers import audited, sample
 
 
@@ -38,3 +38,32 @@ def test_keys_of_messages_are_told_from_those_of_rows():
     known, other = unread_findings(audited([{"messages": turns}]))
     assert "messages[].reasoning (reasoning; rows: data.train 1)" in known.message
     assert "messages[].id (data.train 1); those of messages[]. are given to the chat template" in other.message
+
+
+def counts(**contexts):
+    return {value: {"samples": 2 * number, "contexts": number} for value, number in contexts.items()}
+
+
+ENOUGH = {"skill": counts(sum=30, product=30)}
+
+
+@pytest.mark.parametrize(
+    ("objective", "train", "area", "rules"),
+    [
+        ((), {}, {}, []),
+        ((), ENOUGH, ENOUGH, []),
+        (("objective.skill=sum",), ENOUGH, ENOUGH, []),
+        (("objective.skill=sum",), {}, {}, ["objective_without_data"]),
+        (("objective.skill=sum",), ENOUGH, {}, ["objective_without_data"]),
+        (("objective.skill=negation",), ENOUGH, ENOUGH, ["objective_without_data"]),
+        ((), {"skill": counts(sum=30, product=3)}, ENOUGH, ["few_of_a_tag"]),
+        ((), ENOUGH, {"skill": counts(sum=30, product=3)}, ["few_of_a_tag"]),
+        ((), {"source": counts(a=30, b=3)}, {}, []),
+        (("objective.source=b",), {"source": counts(a=30, b=3)}, {"source": counts(b=40)}, ["few_of_a_tag"]),
+        ((), ENOUGH, {"skill": counts(sum=30)}, ["untested_tag"]),
+    ],
+)
+def test_tags_and_the_objective(load, objective, train, area, rules):
+    config = load(*objective)
+    tags = {"data.train": train, **dict.fromkeys(config.heldout.areas, area)}
+    assert [finding.rule for finding in tag_findings(config, tags)] == rules

@@ -202,7 +202,7 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
         (
             "data.txt",
             b"a text",
-            "data files must end in .jsonl, .jsonl.gz, .json, .json.gz",
+            "data files must end in .jsonl, .jsonl.gz, .json, .json.gz, .ndjson, .csv, .tsv, .parquet",
         ),
         ("data", GOOD, "data files must end in"),
     ],
