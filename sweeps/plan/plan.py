@@ -29,7 +29,7 @@ from sweeps.plan.findings import (
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
-from sweeps.plan.model_check import model_findings, model_mistakes
+from sweeps.plan.model_check import ModelCheck
 from sweeps.plan.model_facts import inspection
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import LoraConfig, Params, TrainingConfig
@@ -99,7 +99,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         tokenizer = load_tokenizer(model_path, config.model)
         data = prepare_data(config, tokenizer, draft / CACHE_FOLDER)
         facts = inspected()
-    beside = (config, facts, data, draft / CACHE_FOLDER, len(tokenizer))
+    check = ModelCheck(config, facts, data, draft / CACHE_FOLDER, len(tokenizer))
     epoch = plan_epoch(data.train.samples, config.trial_training, config.resources.workers_per_lane)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = max((adapter.trained for adapter in facts.adapters), default=facts.parameters)
@@ -131,14 +131,14 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             *check_parent(config),
             *_warm_start_mistakes(config),
             *data.audit.failures(),
-            *model_mistakes(*beside),
+            *check.mistakes(),
         ],
     )
     plan.findings += [
         *objective_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
-        *model_findings(*beside),
+        *check.findings(),
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),
     ]
