@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,14 +38,10 @@ class ModelCheck:
         facts, mistakes = self.facts, []
         if self.config.training.gradient_checkpointing and not facts.recomputes:
             mistakes.append(cannot_recompute(facts.kind))
-        highest = max(_most(self.cache / file, "input_ids") for file in (TRAIN_FILE, *map(area_file, self.data.areas)))
-        if highest >= facts.embeddings:
+        if self._highest_token >= facts.embeddings:
             rule = "must have an embedding for each token of the data"
-            got = (
-                f"token {highest}: the tokenizer has {self.tokens:,} tokens, the model {facts.embeddings:,} embeddings"
-            )
             remedy = "name a model whose embeddings fit its tokenizer, or a data.template without its added tokens"
-            mistakes.append(UserError("model.name", rule, got, remedy))
+            mistakes.append(UserError("model.name", rule, f"token {self._highest_token}: {self._sizes}", remedy))
         return mistakes + (self._beyond_positions() if facts.positions_end else [])
 
     def findings(self) -> Iterator[Finding]:
@@ -57,7 +54,7 @@ class ModelCheck:
                 f"it has not seen: set data.max_tokens={facts.positions}, or name a model for longer texts"
             )
             yield Finding("beyond_positions", "warning", text)
-        if self.tokens > facts.embeddings:
+        if self.tokens > facts.embeddings > self._highest_token:
             yield Finding("more_tokens_than_embeddings", "info", f"{self._sizes}; the data have none of the others")
         for lora, adapter in zip(adapters(self.config), facts.adapters, strict=True):
             if lora.target_modules == "all-linear" and adapter.share < WHOLE:
@@ -68,6 +65,10 @@ class ModelCheck:
                     f"{', '.join(names[:SHOWN])}{more}; model.method=full trains them too"
                 )
                 yield Finding("not_adapted", "warning", text)
+
+    @cached_property
+    def _highest_token(self) -> int:
+        return max(_most(self.cache / file, "input_ids") for file in (TRAIN_FILE, *map(area_file, self.data.areas)))
 
     @property
     def _sizes(self) -> str:
