@@ -31,7 +31,7 @@ from sweeps.plan.findings import (
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
-from sweeps.plan.model_check import model_findings, model_mistakes
+from sweeps.plan.model_check import ModelCheck
 from sweeps.plan.model_facts import inspection
 from sweeps.plan.tracking import missing_key, tracking_findings
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
@@ -116,7 +116,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         tokenizer = load_tokenizer(model_path, config.model)
         data = prepare_data(config, tokenizer, draft / CACHE_FOLDER)
         facts = inspected()
-    beside = (config, facts, data, draft / CACHE_FOLDER, len(tokenizer))
+    check = ModelCheck(config, facts, data, draft / CACHE_FOLDER, len(tokenizer))
     small, epoch, large = _epochs(config, data.train.samples)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = max((adapter.trained for adapter in facts.adapters), default=facts.parameters)
@@ -154,7 +154,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             *missing_key(config),
             *_warm_start_mistakes(config),
             *data.audit.failures(),
-            *model_mistakes(*beside),
+            *check.mistakes(),
         ],
     )
     plan.findings += [
@@ -164,7 +164,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *unread_findings(data.audit),
         *tag_findings(config, data.tags),
         *data.findings,
-        *model_findings(*beside),
+        *check.findings(),
         *space_findings(config, plan.parameters),
         *epoch_findings(config, large.steps, round(warmup[0] * large.steps)),
         *distinct_findings(config, data.train.samples),

@@ -67,8 +67,9 @@ class LoraConfig(Section):
     Attributes:
         r: Rank of the update, in 1 and up.
         alpha: Numerator of the scale alpha / r.
-        dropout: Dropout probability on the adapter's input, 0 to below 1.
-        target_modules: "all-linear" (every linear layer but the output head) or names of modules.
+        dropout: Dropout probability on the adapter's input, 0 to below 1; 0 where experts are adapted.
+        target_modules: "all-linear" (every linear layer and all experts; not the output head, routers, and towers for
+            images or sound) or names of modules. `--plan` names what gets no adapter.
     """
 
     r: int = Field(16, ge=1)
@@ -82,6 +83,7 @@ class ModelConfig(Section):
 
     Attributes:
         name: A Hugging Face id, a folder, a `.gguf` file, or `random:tiny-llama` (seeded random weights, for tests).
+            GGUF files, and weights in `pytorch_model.bin` alone, are converted once; nothing in a pickle is run.
         method: "lora" trains adapters on a frozen base; "full" trains every weight.
         lora: The adapters' settings; read only when `method` is "lora".
         revision: Branch, tag or commit of a hub id.

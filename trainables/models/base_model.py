@@ -23,6 +23,7 @@ from trainables.models.forward_probe import choose_plan
 from trainables.models.pretrained import (
     CAUSAL,
     NAME_A_DECODER,
+    cannot_recompute,
     causal_config,
     is_hub_id,
     load_tokenizer,
@@ -73,8 +74,7 @@ def load_base(
     tokenizer = load_tokenizer(path, model)
     loaded = _load(path, model, frozen_type)
     if gradient_checkpointing and not loaded.supports_gradient_checkpointing:
-        where, remedy = "training.gradient_checkpointing", "set it to false"
-        raise UserError(where, "must be false for a model that can't recompute", type(loaded).__name__, remedy)
+        raise cannot_recompute(type(loaded).__name__)
     if is_hub_id(model.name) or Path(model.name).is_dir():
         loaded.name_or_path = model.name  # saved adapters record this; a cache path means nothing elsewhere
     nn.Module.to(loaded, device).eval()

@@ -40,7 +40,9 @@ class AdapterFacts:
 class ModelFacts:
     """What the plan compares with the data and the config."""
 
+    kind: str  # its class
     parameters: int  # tied ones count once
+    recomputes: bool  # whether it can recompute activations in the backward pass
     embeddings: int  # tokens that have one
     positions: int | None  # the longest sequence that the model was made for; None where nothing limits it
     positions_end: bool  # whether a longer one fails, for positions come from a table
@@ -68,6 +70,8 @@ def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConf
         built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     positions, positions_end = _positions(built)
     return ModelFacts(
+        kind=type(built).__name__,
+        recomputes=built.supports_gradient_checkpointing,
         parameters=sum(weight.numel() for weight in built.parameters()),
         embeddings=embedded_tokens(built),
         positions=positions,

@@ -160,6 +160,12 @@ def causal_config(path: str | Path, model: ModelConfig) -> Any:
     return config
 
 
+def cannot_recompute(kind: str) -> UserError:
+    """The error where activations are to be recomputed by a class of models that can't."""
+    rule = "must be false for a model that can't recompute"
+    return UserError("training.gradient_checkpointing", rule, kind, "set it to false")
+
+
 def _built(name: str, cache: Path) -> Path:
     from trainables.models.tiny_llama import NAME, RECIPE, build_tiny_llama
 

@@ -62,14 +62,14 @@ def adapted_layers(model: PeftModel) -> dict[str, Any]:
 
 
 def _special_layer(base: Base, lora: LoraConfig) -> str | None:
-    """The first adapted layer that is not a plain linear one, by kind and name."""
+    """The first adapted layer that is not a plain linear one, or not adapted as one, by kind and name."""
     model = base.prepare(lora, seed=0)
     assert isinstance(model, PeftModel)
     try:
         for name, layer in adapted_layers(model).items():
             inner = layer.get_base_layer()
             if type(layer) is not LoraLinear or not _is_linear(inner):
-                return f"{type(inner).__name__} {name}, which is not a plain linear layer"
+                return f"{type(inner).__name__} {name}, which is not adapted as a plain linear layer"
     finally:
         base.restore()
     return None

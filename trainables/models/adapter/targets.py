@@ -135,8 +135,10 @@ def coverage(model: PreTrainedModel, targets: Targets) -> tuple[float, dict[str,
     sizes = {name: weight.numel() for name, weight in _matrices(model)}
     total = sum(sizes.values())
     left: dict[str, float] = {}
-    for name in sizes.keys() - targets.weights():
-        left[_shorter(name)] = left.get(_shorter(name), 0.0) + sizes[name] / total
+    adapted = targets.weights()
+    for name, size in sizes.items():
+        if name not in adapted:
+            left[_shorter(name)] = left.get(_shorter(name), 0.0) + size / total
     return 1.0 - sum(left.values()), dict(sorted(left.items(), key=lambda item: -item[1]))
 
 

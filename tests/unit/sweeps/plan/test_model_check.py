@@ -87,6 +87,12 @@ FULL = ["model.method=full", "space.peak_lr={low: 0.00001, high: 0.00005}", "spa
             ["model.lora.dropout=0.05"],
             "model.lora.dropout: must be 0 for an adapter on experts, got 0.05 ",
         ),
+        (
+            "jetmoe",
+            {},
+            ["training.gradient_checkpointing=true"],
+            "training.gradient_checkpointing: must be false for a ",
+        ),
         ("mixtral", {}, ["space.lora_dropout={low: 0.0, high: 0.1}"], "model.lora.dropout: must be 0 "),
     ],
 )
@@ -141,7 +147,7 @@ def test_what_is_trained_is_counted_and_what_is_not_adapted_named(plan, kind, ov
     assert (finding or "") in " ".join(found)
 
 
-FACTS = ModelFacts(7, 3, None, False, [AdapterFacts(2, 0.5, {"x": 0.5})])
+FACTS = ModelFacts("GPT", 7, True, 3, None, False, [AdapterFacts(2, 0.5, {"x": 0.5})])
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from tests.unit.trainables.models.adapter.architectures import ARCHITECTURES, save_architecture
 from tests.unit.trainables.models.helpers import CPU, plain_losses
 from tests.unit.trainables.training.helpers import Memory, lane, tokenized, trial
+from trainables.checkpoints.checkpoint import load, save
 from trainables.config.sections import ModelConfig
 from trainables.models.base_model import load_base
 from trainables.models.forward_plan import ForwardPlan
@@ -73,7 +74,7 @@ def test_one_step_of_lora(kind, loaded, data, tmp_path):
     found = {}
 
     def on_checkpoint(_, model):
-        model.save_pretrained(tmp_path)
+        save(model, tmp_path / "checkpoint", {})
         found["losses"] = token_losses(model, batch).detach()
         trained = {name: weight for name, weight in model.named_parameters() if "lora_" in name}
         found["trained"] = sum(weight.numel() for weight in trained.values())
@@ -93,7 +94,11 @@ def test_one_step_of_lora(kind, loaded, data, tmp_path):
     assert (adapter.share > 0.97) == (kind not in LEFT_OUT)
     assert not any(part in found["names"] for part in ("router", ".gate.", "shared_expert_gate", "lm_head"))
 
-    adapted = peft.PeftModel.from_pretrained(plain(), tmp_path).eval()
+    again = base.prepare(config.model.lora, 3)
+    load(again, tmp_path / "checkpoint")
+    with torch.no_grad():
+        assert (token_losses(again.eval(), batch) - found["losses"]).abs().max() < 1e-5
+    adapted = peft.PeftModel.from_pretrained(plain(), tmp_path / "checkpoint").eval()
     with torch.no_grad():
         assert (plain_losses(adapted, batch) - found["losses"]).abs().max() < 1e-5
         assert (plain_losses(adapted.merge_and_unload(), batch) - found["losses"]).abs().max() < 1e-4
