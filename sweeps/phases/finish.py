@@ -32,9 +32,12 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         device_hours: Its cost.
         console: Where to print.
     """
+    from sweeps.search.study import mark_study  # imports Optuna, which a plan does without
+
     folder, place = config.folder, config.place
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
+        mark_study(folder, board)
         print_board(board, console)
     console.print(f"\n{state}: everything lies in {place}", highlight=False)
     if board:

@@ -91,12 +91,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def command() -> int:
+        from sweeps.search.study import mark_study  # imports Optuna, which `--help` does without
+
         remote = Remote(given.folder) if is_url(given.folder) else None
         # Two locks: the store's against drivers on other machines, the folder's (in `rebuild`) against one on this.
         with one_driver_in_store(remote), opened(given.folder, REBUILT_FILES) as folder:
             for line in rebuild(folder):
                 print(line)
             board = write_leaderboard(folder)
+            mark_study(folder, board)
         print(f"leaderboard.json: {board['verdict']}")
         if given.wandb:
             from sweeps.rebuild.wandb_runs import write_runs

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -21,6 +22,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.config.pausing import PAUSE_AT, pauses, trials_to_finish
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.history import Span
 from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
 from sweeps.search.distinct import Settings, Tried
 from sweeps.search.paused_trials import PausedTrials
@@ -263,11 +265,16 @@ def _number(spec: TrialSpec) -> int:
     return int(spec.trial_id.removeprefix("t"))
 
 
-def tell_replicates(config: SweepConfig, records: Sequence[TrialRecord], base_objective: float) -> None:
+def tell_replicates(
+    config: SweepConfig,
+    records: Sequence[TrialRecord],
+    base_objective: float,
+    times: Mapping[str, Span] = MappingProxyType({}),
+) -> None:
     """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
     study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
     before = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("trial_id") for trial in before}
     # A resumed sweep's study has its earlier replicates already.
     new = [record for record in records if record["trial_id"] not in known]
-    study.add_trials(as_trials(new, config, base_objective, before))
+    study.add_trials(as_trials(new, config, base_objective, before, times))

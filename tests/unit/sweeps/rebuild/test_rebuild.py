@@ -9,11 +9,11 @@ from optuna.trial import TrialState
 
 from sweeps.config.sweep_config import load_config
 from sweeps.folder.resume import resumed_config
-from sweeps.ledger.history import ended_trials, past_of
+from sweeps.ledger.history import ended_trials, past_of, times_of
 from sweeps.ledger.ledger import Ledger
 from sweeps.rebuild.__main__ import main, rebuild
 from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
-from sweeps.search.study import open_storage
+from sweeps.search.study import MARKS, mark_study, open_storage
 from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError
 
@@ -95,8 +95,41 @@ def test_the_rebuilt_study_is_the_one_that_the_search_wrote_and_replicates_are_n
     assert len(live) == 7
     assert live["t0006"][0] == TrialState.FAIL
     assert "study.log: 7 trials" in said
+    times = times_of(ledger.read()[0])
+    for trial in optuna.load_study(study_name=config.name, storage=open_storage(config.folder)).trials:
+        span = times[trial.user_attrs["trial_id"]]
+        assert (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) == pytest.approx(span, abs=1e-3)
     tell_replicates(config, [replicate], BASE)
     assert len(optuna.load_study(study_name=config.name, storage=open_storage(config.folder)).trials) == 7
+
+
+def test_the_study_tells_what_the_leaderboard_tells_and_keeps_the_rest(config, ledger):
+    search, specs = search_of(config, ledger)
+    for tune_id in "ab":
+        search.suggest(tune_id)
+    end(search, ledger, specs[0], "a", "complete", [1.5, 2.0])
+    end(search, ledger, specs[1], "b", "complete", [1.9, 1.8])
+    search.close()
+    rows = [
+        {"rank": 1, "trial_id": "t0001", "step": 8, "objective": 1.5, "replicates": []},
+        {"rank": 2, "trial_id": "t0002", "step": 16, "objective": 1.8, "replicates": []},
+        {"rank": None, "trial_id": "t0003", "step": None, "objective": None, "replicates": []},
+    ]
+    board = {"winner": {"trial_id": "t0001", "step": 8}, "rows": rows}
+    before = optuna.load_study(study_name=config.name, storage=open_storage(config.folder)).trials
+    for _ in range(2):
+        mark_study(config.folder, board)
+        study = optuna.load_study(study_name=None, storage=open_storage(config.folder))
+        assert study.user_attrs == {"winner": {"trial_id": "t0001", "step": 8, "objective": 1.5}}
+        assert study.best_trial.user_attrs["trial_id"] == "t0002", "Optuna goes by the last checkpoints"
+        marks = [{name: trial.user_attrs.get(name) for name in MARKS} for trial in study.trials]
+        assert [tuple(mark.values()) for mark in marks] == [(1, 8, 1.5), (2, 16, 1.8)]
+        for old, new in zip(before, study.trials, strict=True):
+            for name in ("state", "value", "params", "intermediate_values", "datetime_start", "datetime_complete"):
+                assert getattr(old, name) == getattr(new, name)
+    mark_study(config.folder, {"winner": None, "rows": []})
+    study = optuna.load_study(study_name=None, storage=open_storage(config.folder))
+    assert (study.user_attrs["winner"], "rank" in study.trials[0].user_attrs) == (None, False)
 
 
 @pytest.mark.usefixtures("ledger")
