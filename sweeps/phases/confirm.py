@@ -15,7 +15,7 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
 from sweeps.ledger.history import times_of
 from sweeps.ledger.trial_record import Areas, CheckpointRecord, TrialRecord
-from sweeps.search.optuna_search import tell_replicates
+from sweeps.search.study import tell_replicates
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import Measure
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -15,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.output.leaderboard import Leaderboard
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.ledger.history import past_of
+from sweeps.ledger.history import Span, past_of
 from sweeps.ledger.ledger import EPOCH, Event
+from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.search_space import Distribution, distributions
 from sweeps.search.tell import TrialOutcome, as_trials, frozen, timed
@@ -65,6 +67,21 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
     trials = [*history, *ended, *unfinished]
     _replace(config.folder, config.name, trials, {})
     return len(trials)
+
+
+def tell_replicates(
+    config: SweepConfig,
+    records: Sequence[TrialRecord],
+    base_objective: float,
+    times: Mapping[str, Span] = MappingProxyType({}),
+) -> None:
+    """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
+    study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
+    before = study.get_trials(deepcopy=False)
+    known = {trial.user_attrs.get("trial_id") for trial in before}
+    # A resumed sweep's study has its earlier replicates already.
+    new = [record for record in records if record["trial_id"] not in known]
+    study.add_trials(as_trials(new, config, base_objective, before, times))
 
 
 def mark_study(folder: Path, board: Leaderboard) -> None:

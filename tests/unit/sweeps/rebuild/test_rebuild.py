@@ -6,14 +6,17 @@ from operator import attrgetter
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
 from sweeps.config.sweep_config import load_config
+from sweeps.driver.recovery import recover
 from sweeps.folder.resume import resumed_config
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.history import ended_trials, past_of, times_of
 from sweeps.ledger.ledger import Ledger
 from sweeps.rebuild.__main__ import main, rebuild
-from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
-from sweeps.search.study import MARKS, mark_study, open_storage
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch
+from sweeps.search.study import MARKS, mark_study, open_storage, tell_replicates
 from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError
 
@@ -205,3 +208,15 @@ def test_a_folder_that_lacks_a_file_is_not_resumed_and_what_helps_is_said(config
     (config.folder / "plan.json").unlink()
     with pytest.raises(UserError, match=r"--resume: must name the folder of a sweep, got .* without plan.json; check"):
         resumed_config(config.folder, None, [])
+
+
+def test_a_driver_starts_from_the_ledgers_files_not_from_those_that_it_finds(config, ledger):
+    spec = TrialSpec(trial_id="t0001", seed=0, params=POINT)
+    ledger.append("trial_submitted", spec=spec.model_dump())
+    ledger.append("trial_ended", trial=record(spec, "failed", error="the cause"))
+    (config.folder / "baseline.json").write_text('{"areas": {"home": {"nll": 0.1}}}')
+    (config.folder / "trials.jsonl").write_text('{"trial_id": "t0009", "state": "complete"}\n')
+    past = recover(config, SweepStore.of_driver(str(config.folder)), ledger, Console())
+    assert json.loads((config.folder / "baseline.json").read_text())["areas"] == AREAS
+    assert [json.loads(line)["trial_id"] for line in (config.folder / "trials.jsonl").open()] == ["t0001"]
+    assert ([one.trial_id for one in past.unfinished], past.ended, past.failed) == (["t0001"], [], {"t0001": 1})
