@@ -21,6 +21,7 @@ from trainables.storage.layout import (
     LEDGER_FILE,
     PLAN_FILE,
     STATES_FOLDER,
+    STUDY_FILE,
     SWEEP_FILE,
     TRIALS_FOLDER,
     WANDB_ID,
@@ -96,7 +97,8 @@ class SweepStore:
         self._copy.push(*(f"{CACHE_FOLDER}/{path.name}" for path in cached))
 
     def publish_leaderboard(self, report_name: str) -> None:
-        self._copy.push(LEADERBOARD_FILE, report_name)
+        """Publishes what the end of a sweep writes."""
+        self._copy.push(LEADERBOARD_FILE, STUDY_FILE, report_name)
 
     def fetch_base_losses(self) -> None:
         self._copy.fetch(base_losses.FILE)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from sweeps.ledger.ledger import Event
 from sweeps.ledger.trial_record import Areas, TrialRecord, spec_of
@@ -16,6 +17,13 @@ from trainables.storage.layout import BASELINE_FILE, TRIALS_FILE
 DROPPED = "checkpoints_dropped"  # its `checkpoints` each have `trial_id` and `step`
 PAUSED = "trial_paused"  # its `trial` is the record so far
 GO_ON = "trials_go_on"  # its `trial_ids` are the paused trials that are trained to the end
+
+
+class Span(NamedTuple):
+    """Seconds since 1970 at which a trial was proposed and at which it ended; equal for one that has not ended."""
+
+    begun: float
+    ended: float
 
 
 def ended_trials(events: Sequence[Event]) -> list[TrialRecord]:
@@ -75,6 +83,7 @@ class Past:
         submitted: The highest number of a search trial's id so far.
         contenders: Settings under confirmation, the best of the search first; empty until they are chosen.
         device_hours: Cost of all starts, as far as the ledger records it.
+        times: When each trial was proposed and when it ended, or paused, by id.
     """
 
     ended: list[TrialRecord] = field(default_factory=list)
@@ -85,6 +94,7 @@ class Past:
     submitted: int = 0
     contenders: tuple[str, ...] = ()
     device_hours: float = 0.0
+    times: Mapping[str, Span] = field(default_factory=dict)
 
     @property
     def searched(self) -> list[TrialRecord]:
@@ -111,8 +121,23 @@ def past_of(events: list[Event]) -> Past:
         # The highest number, not the count: the ledger may have lost a line, and no id may be given twice.
         submitted=max((int(trial_id.removeprefix("t")) for trial_id in searched), default=0),
         contenders=next((tuple(e["contenders"]) for e in events if e["event"] == "confirm_started"), ()),
+        times=times_of(events),
         device_hours=max((event.get("device_hours", 0.0) for event in events), default=0.0),
     )
+
+
+def times_of(events: Iterable[Event]) -> dict[str, Span]:
+    """When each trial was last proposed, and when it ended or paused, by id."""
+    begun: dict[str, float] = {}
+    found: dict[str, Span] = {}
+    for event in events:
+        now = float(event.get("unix_seconds", 0.0))
+        if event["event"] == "trial_submitted":
+            begun[event["spec"]["trial_id"]] = now
+        elif event["event"] in ("trial_ended", PAUSED):
+            trial_id = event["trial"]["trial_id"]
+            found[trial_id] = Span(begun.setdefault(trial_id, now), now)
+    return {**{trial_id: Span(now, now) for trial_id, now in begun.items()}, **found}
 
 
 def _dropped_steps(events: Iterable[Event]) -> dict[str, set[int]]:

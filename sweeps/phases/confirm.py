@@ -13,8 +13,9 @@ from sweeps.confirm.replicates import Replicate
 from sweeps.confirm.rounds import Rules, State, plan_round, verdict
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
+from sweeps.ledger.history import times_of
 from sweeps.ledger.trial_record import Areas, CheckpointRecord, TrialRecord
-from sweeps.search.optuna_search import tell_replicates
+from sweeps.search.study import tell_replicates
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import Measure
 
@@ -42,7 +43,8 @@ def confirm_winner(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> Non
     if trained:
         replicates = [record for record in _ended(sweep, supervisor) if record["kind"] == "replicate"]
         measure, weights = sweep.config.objective.measure, sweep.config.heldout.weights
-        tell_replicates(sweep.config, replicates, measure.objective(baseline, weights))
+        times = times_of(sweep.ledger.read()[0])
+        tell_replicates(sweep.config, replicates, measure.objective(baseline, weights), times)
 
 
 def choose(sweep: Sweep, supervisor: Supervisor) -> tuple[str, ...]:

@@ -40,10 +40,13 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         device_hours: Its cost.
         console: Where to print.
     """
+    from sweeps.search.study import mark_study  # imports Optuna, which a plan does without
+
     folder, place = config.folder, config.place
     pasted = shlex.quote(place)  # in commands, which users paste into a shell
     board = write_leaderboard(folder) if (folder / TRIALS_FILE).exists() else None
     if board:
+        mark_study(folder, board)
         report = write_report(folder, board)
         store.publish_leaderboard(report.name)
         page = f"{place}/{report.name}" if store.remote else str(report)

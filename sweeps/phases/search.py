@@ -91,7 +91,7 @@ def make_search(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> SweepS
         ),
         Beginning(
             points=sweep.plan.seed_points,
-            history=[*history, *as_trials([*past.ended, *paused_records], config, base_objective, history)],
+            history=[*history, *as_trials([*past.ended, *paused_records], config, base_objective, history, past.times)],
             unfinished=past.unfinished,
             submitted=past.submitted,
             left=config.search.trials - len(past.searched) - len(past.paused),

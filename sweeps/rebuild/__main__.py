@@ -92,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def command() -> int:
+        from sweeps.search.study import mark_study  # imports Optuna, which `--help` does without
+
         out = local_path(given.wandb, "--wandb") if given.wandb else None
         remote = Remote(given.folder) if is_url(given.folder) else None
         # Two locks: the store's against drivers on other machines, the folder's (in `rebuild`) against one on this.
@@ -99,6 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
             for line in rebuild(folder):
                 print(line)
             board = write_leaderboard(folder)
+            mark_study(folder, board)
         print(f"leaderboard.json: {board['verdict']}")
         if out:
             from sweeps.rebuild.wandb_runs import write_runs

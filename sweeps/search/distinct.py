@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from trainables.config.hyperparameters import is_integer_param, with_params
 from trainables.config.sections import Params
 from trainables.data.epoch import plan_epoch
 from trainables.errors import UserError
-from trainables.optim.lr_schedule import as_used, make_schedule
+from trainables.optim.lr_schedule import LRSchedule, as_used, make_schedule
 
 MOST_LOOKED_AT = 2000  # combinations; a space that has shown no end of settings by then has enough of them. Ours
+
+MOST_STEPS = 1000  # of which the rates are compared one by one; ours, for speed
 
 OF_STEPS = ("warmup_fraction", "decay_fraction")  # rounded to whole steps
 
@@ -50,12 +50,11 @@ class Settings:
         used, _ = as_used({**self.config.space.fixed(), **params})
         training, lora = with_params(self.config.training, self.config.model.lora, used)
         epoch = plan_epoch(self.samples, training, self.config.resources.workers_per_lane)
-        schedule = make_schedule(used, training.schedule, epoch.steps)
-        rates = np.array([schedule.lr(step) for step in range(epoch.steps)])
+        rates = _rates(make_schedule(used, training.schedule, epoch.steps))
         # A step has no more samples than there are.
         sizes = [min(size, self.samples) for size in (epoch.samples_per_step, training.batch_size)]
         others = sorted((name, value) for name, value in self._others(training, lora).items())
-        return hashlib.sha256(repr((sizes, others)).encode() + rates.tobytes()).hexdigest()
+        return hashlib.sha256(repr((sizes, others, rates)).encode()).hexdigest()
 
     def all(self, enough: int) -> list[Params] | None:
         """One setting for each thing that the space can train; None where they are `enough` or more, or without end."""
@@ -92,11 +91,12 @@ class Settings:
             return range(int(value.low), int(value.high) + 1)
         if name not in OF_STEPS:
             return (value.low,)
-        return sorted({
+        fractions = (
             min(max(part / steps, value.low), value.high)
             for steps in self._steps()
             for part in range(round(value.low * steps), round(value.high * steps) + 1)
-        })  # fmt: skip
+        )
+        return sorted(set(itertools.islice(fractions, MOST_LOOKED_AT)))
 
     def _steps(self) -> set[int]:
         sizes = ("batch_size", "gradient_accumulation")
@@ -111,6 +111,14 @@ class Settings:
 
     def _high(self, name: str) -> float:
         return self.config.space.ends()[name][1]
+
+
+def _rates(schedule: LRSchedule) -> tuple[Any, ...]:
+    if schedule.steps <= MOST_STEPS:
+        return tuple(schedule.lr(step) for step in range(schedule.steps))
+    # In a long epoch different numbers give different rates; one step of warm-up is none.
+    shape = {"step": schedule.step_at, "wsd": round(schedule.decay_fraction * schedule.steps)}.get(schedule.shape)
+    return schedule.steps, schedule.peak_lr, schedule.floor_lr, max(1, schedule.warmup_steps), schedule.shape, shape
 
 
 class Tried:

@@ -21,13 +21,13 @@ from ray.tune.search.optuna import OptunaSearch
 
 from sweeps.config.pausing import PAUSE_AT, pauses, trials_to_finish
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.ledger.trial_record import StoppedTrials, TrialRecord
+from sweeps.ledger.trial_record import StoppedTrials
 from sweeps.search.distinct import Settings, Tried
 from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions, fixed_params
-from sweeps.search.study import fresh_storage, open_storage
-from sweeps.search.tell import as_trials, in_deciding_metric, outcome_of
+from sweeps.search.study import fresh_storage
+from sweeps.search.tell import in_deciding_metric, outcome_of
 from trainables.config.sections import Params
 from trainables.config.trial_spec import TrialSpec
 from trainables.lane.trial_parts import rest_id
@@ -261,13 +261,3 @@ class SweepSearch(NeverRestored, OptunaSearch):
 
 def _number(spec: TrialSpec) -> int:
     return int(spec.trial_id.removeprefix("t"))
-
-
-def tell_replicates(config: SweepConfig, records: Sequence[TrialRecord], base_objective: float) -> None:
-    """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
-    study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
-    before = study.get_trials(deepcopy=False)
-    known = {trial.user_attrs.get("trial_id") for trial in before}
-    # A resumed sweep's study has its earlier replicates already.
-    new = [record for record in records if record["trial_id"] not in known]
-    study.add_trials(as_trials(new, config, base_objective, before))

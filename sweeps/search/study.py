@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -12,15 +14,19 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.output.leaderboard import Leaderboard
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.ledger.history import past_of
+from sweeps.ledger.history import Span, past_of
 from sweeps.ledger.ledger import EPOCH, Event
+from sweeps.ledger.trial_record import TrialRecord
 from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.search_space import Distribution, distributions
-from sweeps.search.tell import TrialOutcome, as_trials, frozen
+from sweeps.search.tell import TrialOutcome, as_trials, frozen, timed
 from trainables.config.trial_spec import TrialSpec
 from trainables.storage.atomic import append_whole
 from trainables.storage.layout import STUDY_FILE
+
+MARKS = ("rank", "best_step", "best_objective")
 
 
 def fresh_storage(folder: Path) -> JournalStorage:
@@ -55,15 +61,64 @@ def rebuild_study(config: SweepConfig, events: list[Event]) -> int:
     history = warm_trials(events, space)
     weights = config.heldout.weights
     paused = PausedTrials.of_past(past, weights).with_predictions(past.paused.values())
-    ended = as_trials([*past.ended, *paused], config, config.objective.measure.objective(baseline, weights), history)
+    base = config.objective.measure.objective(baseline, weights)
+    ended = as_trials([*past.ended, *paused], config, base, history, past.times)
+    unfinished = (timed(_unfinished(spec, space), past.times.get(spec.trial_id)) for spec in past.unfinished)
+    trials = [*history, *ended, *unfinished]
+    _replace(config.folder, config.name, trials, {})
+    return len(trials)
+
+
+def tell_replicates(
+    config: SweepConfig,
+    records: Sequence[TrialRecord],
+    base_objective: float,
+    times: Mapping[str, Span] = MappingProxyType({}),
+) -> None:
+    """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
+    study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
+    before = study.get_trials(deepcopy=False)
+    known = {trial.user_attrs.get("trial_id") for trial in before}
+    # A resumed sweep's study has its earlier replicates already.
+    new = [record for record in records if record["trial_id"] not in known]
+    study.add_trials(as_trials(new, config, base_objective, before, times))
+
+
+def mark_study(folder: Path, board: Leaderboard) -> None:
+    """Writes into the study what the leaderboard says, so that users of Optuna are told the same.
+
+    Each ranked trial gets the user attributes `rank` (of its setting), `best_step` and `best_objective` (of its best
+    checkpoint, in the metric that decides); the study gets `winner` (trial, step and objective). Optuna's own
+    `best_trial` goes by the last checkpoints.
+    """
+    if not (folder / STUDY_FILE).is_file():
+        return
+    study = optuna.load_study(study_name=None, storage=open_storage(folder))
+    marks = dict(_marks(board))
+    trials = study.get_trials()
+    for trial in trials:
+        kept = {name: value for name, value in trial.user_attrs.items() if name not in MARKS}
+        trial.user_attrs = kept | marks.get(str(trial.user_attrs.get("trial_id")), {})
+    winner = board["winner"] and {**board["winner"], "objective": marks[board["winner"]["trial_id"]]["best_objective"]}
+    _replace(folder, study.study_name, trials, {**study.user_attrs, "winner": winner})
+
+
+def _marks(board: Leaderboard) -> Iterator[tuple[str, dict[str, Any]]]:
+    for setting in board["rows"]:
+        for row in (setting, *setting["replicates"]):
+            if setting["rank"] and row["step"] is not None:
+                yield row["trial_id"], dict(zip(MARKS, (setting["rank"], row["step"], row["objective"]), strict=True))
+
+
+def _replace(folder: Path, name: str, trials: Sequence[FrozenTrial], attrs: Mapping[str, Any]) -> None:
     # Into another file first, so that a crash leaves the old study.
     rebuilt = f".{STUDY_FILE}.rebuilt"
-    (config.folder / rebuilt).unlink(missing_ok=True)
-    study = optuna.create_study(storage=open_storage(config.folder, rebuilt), study_name=config.name)
-    trials = [*history, *ended, *(_unfinished(spec, space) for spec in past.unfinished)]
+    (folder / rebuilt).unlink(missing_ok=True)
+    study = optuna.create_study(storage=open_storage(folder, rebuilt), study_name=name)
     study.add_trials(trials)
-    os.replace(config.folder / rebuilt, config.folder / STUDY_FILE)
-    return len(trials)
+    for key, value in attrs.items():
+        study.set_user_attr(key, value)
+    os.replace(folder / rebuilt, folder / STUDY_FILE)
 
 
 def warm_trials(events: list[Event], space: dict[str, Distribution]) -> list[FrozenTrial]:

@@ -19,12 +19,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.ledger.history import Span
 from sweeps.ledger.trial_record import COMPARED, TrialRecord
 from sweeps.search.search_space import Distribution, distributions
 from trainables.config.sections import Params
@@ -99,7 +102,11 @@ def in_deciding_metric(predicted: float | None, before: Iterable[FrozenTrial], m
 
 
 def as_trials(
-    records: Sequence[TrialRecord], config: SweepConfig, base_objective: float, before: Sequence[FrozenTrial] = ()
+    records: Sequence[TrialRecord],
+    config: SweepConfig,
+    base_objective: float,
+    before: Sequence[FrozenTrial] = (),
+    times: Mapping[str, Span] = MappingProxyType({}),
 ) -> list[FrozenTrial]:
     """Converts ended trials of the search and replicates to Optuna's form; others have another objective.
 
@@ -108,11 +115,19 @@ def as_trials(
         config: The sweep.
         base_objective: The base model's objective.
         before: Trials that the study has already.
+        times: When each was proposed and ended, by id; now for one that is not in it.
     """
     trials = list(before)  # in order: a pruned trial may count as the worst of those before it
     for record in (record for record in records if record["kind"] in COMPARED):
-        trials.append(as_trial(record, config, base_objective, trials))
+        trials.append(timed(as_trial(record, config, base_objective, trials), times.get(record["trial_id"])))
     return trials[len(before) :]
+
+
+def timed(trial: FrozenTrial, span: Span | None) -> FrozenTrial:
+    """Gives an ended trial its times, in Optuna's form: local, without a zone."""
+    if span:
+        trial.datetime_start, trial.datetime_complete = map(datetime.fromtimestamp, span)
+    return trial
 
 
 def as_trial(

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trainables.reliability import fault_injection
@@ -25,7 +25,8 @@ def write_whole(path: Path, text: str) -> None:
         fault_injection.reached("replace_due", "/".join(path.parts[-2:]))
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # of a read-only file system, which would hide the cause and the file's name
+            partial.unlink()
 
 
 def append_whole(path: Path, data: bytes, *, durable: bool = False) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sweeps import run
 from sweeps.lanes import cluster, lanes
 from sweeps.ledger.ledger import Ledger
+from trainables.storage.checksums import sha256_of
 from trainables.storage.object_store import Remote
 from trainables.storage.working_copy import copy_folder, join_ledger
 
@@ -63,3 +64,22 @@ def test_a_sweep_is_interrupted_and_goes_on(where, command, store_url, tmp_path,
     assert events == [*first, ("sweep_started", 2), ("sweep_ended", 2)]
     assert json.loads((folder / "manifest.json").read_text())["state"] == "complete"
     assert json.loads((folder / "baseline.json").read_text())["areas"] == AREAS
+
+
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_lost_tokens_are_made_anew_where_the_sweep_lies(where, command, store_url, tmp_path, capsys):
+    storage = str(tmp_path / "sweeps") if where == "folder" else store_url
+    place = f"{storage}/smoke"
+    command("conf/smoke.yaml", f"storage_path={storage}", "wandb.mode=disabled", state="interrupted")
+    if where == "store":
+        Remote(place).drop("cache")
+        shutil.rmtree(copy_folder(place, "driver"))
+    else:
+        shutil.rmtree(tmp_path / "sweeps/smoke/cache")
+    assert command("--resume", place, state="complete") == run.EXIT_NO_TRIAL
+    assert "tokenized data of train, tables, invoices is gone or damaged: it is made anew" in capsys.readouterr().out
+    folder = tmp_path / "sweeps/smoke" if where == "folder" else copy_folder(place, "driver")
+    hashes = json.loads((folder / "manifest.json").read_text())["tokenized_sha256"]
+    assert hashes["train"] == sha256_of(folder / "cache/train.arrow")
+    if where == "store":
+        assert {"cache/train.arrow", "cache/heldout-tables.arrow"} <= Remote(place).listed().keys()

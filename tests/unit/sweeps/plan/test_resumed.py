@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import yaml
 from rich.console import Console
 
 from sweeps.config.paths import with_absolute_paths
-from sweeps.config.sweep_config import dump_config, load_config
+from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.folder.manifest import Manifest
 from sweeps.folder.origin import completed, recorded
+from sweeps.folder.resume import MAY_CHANGE
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
@@ -260,3 +262,12 @@ def test_tokens_that_cannot_be_made_anew_are_one_line(place):
     config, plan, began = unchanged(folder, None, [])
     with pytest.raises(UserErrors, match=r"neither it nor .*train.jsonl; restore one of the two"):
         restore_tokens(config, folder, plan, began, print)
+
+
+def test_the_documented_table_is_that_of_the_code():
+    text = (Path(__file__).parents[4] / "docs/howto/resume.md").read_text()
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", text.partition("| key | how |")[2].partition("\n- ")[0], re.MULTILINE)
+    documented = {key for keys, _ in rows for key in re.findall("`(.+?)`", keys)}
+    assert documented == set(MAY_CHANGE)
+    known = SweepConfig.model_json_schema()["properties"]
+    assert {key.partition(".")[0] for key in documented} <= set(known)

@@ -6,14 +6,17 @@ from operator import attrgetter
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
 from sweeps.config.sweep_config import load_config
+from sweeps.driver.recovery import recover
 from sweeps.folder.resume import resumed_config
-from sweeps.ledger.history import ended_trials, past_of
+from sweeps.folder.sweep_store import SweepStore
+from sweeps.ledger.history import ended_trials, past_of, times_of
 from sweeps.ledger.ledger import Ledger
 from sweeps.rebuild.__main__ import main, rebuild
-from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
-from sweeps.search.study import open_storage
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch
+from sweeps.search.study import MARKS, mark_study, open_storage, tell_replicates
 from trainables.config.trial_spec import TrialSpec
 from trainables.errors import UserError
 
@@ -95,8 +98,41 @@ def test_the_rebuilt_study_is_the_one_that_the_search_wrote_and_replicates_are_n
     assert len(live) == 7
     assert live["t0006"][0] == TrialState.FAIL
     assert "study.log: 7 trials" in said
+    times = times_of(ledger.read()[0])
+    for trial in optuna.load_study(study_name=config.name, storage=open_storage(config.folder)).trials:
+        span = times[trial.user_attrs["trial_id"]]
+        assert (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()) == pytest.approx(span, abs=1e-3)
     tell_replicates(config, [replicate], BASE)
     assert len(optuna.load_study(study_name=config.name, storage=open_storage(config.folder)).trials) == 7
+
+
+def test_the_study_tells_what_the_leaderboard_tells_and_keeps_the_rest(config, ledger):
+    search, specs = search_of(config, ledger)
+    for tune_id in "ab":
+        search.suggest(tune_id)
+    end(search, ledger, specs[0], "a", "complete", [1.5, 2.0])
+    end(search, ledger, specs[1], "b", "complete", [1.9, 1.8])
+    search.close()
+    rows = [
+        {"rank": 1, "trial_id": "t0001", "step": 8, "objective": 1.5, "replicates": []},
+        {"rank": 2, "trial_id": "t0002", "step": 16, "objective": 1.8, "replicates": []},
+        {"rank": None, "trial_id": "t0003", "step": None, "objective": None, "replicates": []},
+    ]
+    board = {"winner": {"trial_id": "t0001", "step": 8}, "rows": rows}
+    before = optuna.load_study(study_name=config.name, storage=open_storage(config.folder)).trials
+    for _ in range(2):
+        mark_study(config.folder, board)
+        study = optuna.load_study(study_name=None, storage=open_storage(config.folder))
+        assert study.user_attrs == {"winner": {"trial_id": "t0001", "step": 8, "objective": 1.5}}
+        assert study.best_trial.user_attrs["trial_id"] == "t0002", "Optuna goes by the last checkpoints"
+        marks = [{name: trial.user_attrs.get(name) for name in MARKS} for trial in study.trials]
+        assert [tuple(mark.values()) for mark in marks] == [(1, 8, 1.5), (2, 16, 1.8)]
+        for old, new in zip(before, study.trials, strict=True):
+            for name in ("state", "value", "params", "intermediate_values", "datetime_start", "datetime_complete"):
+                assert getattr(old, name) == getattr(new, name)
+    mark_study(config.folder, {"winner": None, "rows": []})
+    study = optuna.load_study(study_name=None, storage=open_storage(config.folder))
+    assert (study.user_attrs["winner"], "rank" in study.trials[0].user_attrs) == (None, False)
 
 
 @pytest.mark.usefixtures("ledger")
@@ -172,3 +208,15 @@ def test_a_folder_that_lacks_a_file_is_not_resumed_and_what_helps_is_said(config
     (config.folder / "plan.json").unlink()
     with pytest.raises(UserError, match=r"--resume: must name the folder of a sweep, got .* without plan.json; check"):
         resumed_config(config.folder, None, [])
+
+
+def test_a_driver_starts_from_the_ledgers_files_not_from_those_that_it_finds(config, ledger):
+    spec = TrialSpec(trial_id="t0001", seed=0, params=POINT)
+    ledger.append("trial_submitted", spec=spec.model_dump())
+    ledger.append("trial_ended", trial=record(spec, "failed", error="the cause"))
+    (config.folder / "baseline.json").write_text('{"areas": {"home": {"nll": 0.1}}}')
+    (config.folder / "trials.jsonl").write_text('{"trial_id": "t0009", "state": "complete"}\n')
+    past = recover(config, SweepStore.of_driver(str(config.folder)), ledger, Console())
+    assert json.loads((config.folder / "baseline.json").read_text())["areas"] == AREAS
+    assert [json.loads(line)["trial_id"] for line in (config.folder / "trials.jsonl").open()] == ["t0001"]
+    assert ([one.trial_id for one in past.unfinished], past.ended, past.failed) == (["t0001"], [], {"t0001": 1})

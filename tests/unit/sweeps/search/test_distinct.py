@@ -47,6 +47,17 @@ def test_what_decides_no_number_is_the_same_and_what_decides_one_is_not(load):
     assert settings.identity({**base, **same}) == settings.identity(base)
 
 
+@pytest.mark.parametrize("steps", [1000, 1001])
+def test_long_epochs_are_told_apart_like_short_ones(load, steps):
+    settings = Settings(load("training.batch_size=1", "training.schedule.shape=wsd"), steps)
+    base = {"peak_lr": 5e-4, "warmup_fraction": 0.1, "decay_floor": 4e-5, "decay_fraction": 0.2}
+    changes = [{"peak_lr": 6e-4}, {"warmup_fraction": 0.2}, {"decay_floor": 3e-5}, {"decay_fraction": 0.3}]
+    assert len({settings.identity({**base, **change}) for change in ({}, *changes)}) == 5
+    assert settings.identity({**base, "warmup_fraction": 0.1001}) == settings.identity(base)
+    none, one = ({**base, "warmup_fraction": part / steps} for part in (0, 1))
+    assert settings.identity(none) == settings.identity(one)
+
+
 def run(config, samples, points=(), beginning=None, most=40):
     """Runs a search whose trials all complete at once; returns their specs."""
     config.folder.mkdir(exist_ok=True)

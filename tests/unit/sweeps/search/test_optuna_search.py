@@ -8,8 +8,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from sweeps.search.optuna_search import Beginning, Launch, SweepSearch, tell_replicates
+from sweeps.search.optuna_search import Beginning, Launch, SweepSearch
 from sweeps.search.search_space import distributions, fixed_params
+from sweeps.search.study import tell_replicates
 from sweeps.search.tell import as_trials
 from trainables.storage.layout import STUDY_FILE
 
