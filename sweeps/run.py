@@ -6,6 +6,7 @@ python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address A
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from sweeps.notify import webhook
 from sweeps.phases.finish import EXIT_DONE, finish
 from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
 from sweeps.plan.screen import print_plan
-from trainables.errors import UserErrors
+from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import resolve_model
 from trainables.redaction import redact
 from trainables.storage.atomic import write_whole
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     with guarded_streams():
         # Texts and paths of users are no markup and no emoji.
         console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False, highlight=False)
-        return run(lambda: resume_sweep(options, console) if options.resume else start_sweep(options, console))
+        return run(lambda: act(options, console))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,6 +74,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if not options.config and not options.resume:
         parser.error("a config is required, or --resume DIR")
     return options
+
+
+def act(options: argparse.Namespace, console: Console) -> int:
+    """Resumes a sweep, or starts a new one."""
+    if not options.resume:
+        return start_sweep(options, console)
+    if Path(options.resume).is_file():
+        remedy = f"give its folder: --resume {shlex.quote(str(Path(options.resume).parent))}"
+        raise UserError("--resume", "must name the folder of a sweep", f"{options.resume}, a file", remedy)
+    return resume_sweep(options, console)
 
 
 def start_sweep(options: argparse.Namespace, console: Console) -> int:

@@ -37,6 +37,7 @@ def suggest(folder: str | Path) -> str:
     Raises:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
+    folder = Path(folder).absolute()  # the next sweep may be run elsewhere
     sweep, board = read_sweep(folder), leaderboard(folder)
     advice = advise(observe(sweep, board, read_json(sweep.folder / PLAN_FILE)))
     wanted = {**changes(advice), **_lineage(sweep), **_seed_sd(board)}

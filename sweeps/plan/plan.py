@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -97,7 +98,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             or the LR schedule does not fit the epoch. Mistakes in lines and bounds are in `Plan.failures`.
     """
     (draft / CACHE_FOLDER).mkdir()
-    model_path = resolve_model(config.model, MODELS_CACHE)
+    model_path = _resolved_model(config)
     weights = summarize_weights(model_path)
     data = prepare_data(config, load_tokenizer(model_path, config.model), draft / CACHE_FOLDER)
     small, epoch, large = _epochs(config, data.train.samples)
@@ -148,6 +149,16 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
     return plan
+
+
+def _resolved_model(config: SweepConfig) -> Path:
+    try:
+        return resolve_model(config.model, MODELS_CACHE)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS) or MODELS_CACHE.parts[0] not in str(error.filename):
+            raise
+        rule = "must be writable: base models that are made or converted are kept below the current folder"
+        raise UserError(str(MODELS_CACHE.absolute()), rule, error.strerror, "start in a folder of your own") from None
 
 
 def cpu_flops() -> float:
