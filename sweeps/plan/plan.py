@@ -26,6 +26,7 @@ from sweeps.plan.findings import (
     metric_findings,
     objective_findings,
     space_findings,
+    template_findings,
     unexplained,
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
@@ -140,6 +141,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     )
     plan.findings += [
         *objective_findings(config),
+        *template_findings(config),
         *tracking_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *data.findings,
