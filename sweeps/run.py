@@ -6,6 +6,7 @@ python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address A
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from sweeps.phases.finish import EXIT_DONE, finish
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import lost_sets, restored, unchanged
 from sweeps.plan.screen import print_plan
-from trainables.errors import UserErrors
+from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import SWEEP_FILE
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     with guarded_streams():
         # Texts and paths of users are no markup and no emoji.
         console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False, highlight=False)
-        return run(lambda: start_or_resume(options, console))
+        return run(lambda: act(options, console))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -86,16 +87,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def act(options: argparse.Namespace, console: Console) -> int:
+    """Resumes a sweep, or starts a new one."""
+    if options.resume == AUTO:
+        options.resume = place_if_begun(options)
+    if not options.resume:
+        return start_sweep(options, console)
+    if Path(options.resume).is_file():
+        remedy = f"give its folder: --resume {shlex.quote(str(Path(options.resume).parent))}"
+        raise UserError("--resume", "must name the folder of a sweep", f"{options.resume}, a file", remedy)
+    return resume_sweep(options, console)
+
+
 def place_if_begun(options: argparse.Namespace) -> str | None:
     """The folder or URL of the config's sweep, if it has been started before: one command both starts and resumes."""
     place = load_config(options.config, options.overrides).place
     return place if SweepStore.of_reader(place).is_taken() else None
-
-
-def start_or_resume(options: argparse.Namespace, console: Console) -> int:
-    if options.resume == AUTO:
-        options.resume = place_if_begun(options)
-    return resume_sweep(options, console) if options.resume else start_sweep(options, console)
 
 
 def start_sweep(options: argparse.Namespace, console: Console) -> int:

@@ -60,6 +60,7 @@ def suggest(folder: str | Path) -> NextSweep:
     Raises:
         UserError: The folder is no sweep's, or a file in it can't be read.
     """
+    folder = Path(folder).absolute()  # the next sweep may be run elsewhere
     sweep, board = read_sweep(folder), leaderboard(folder)
     advice = [Advice(**one) for one in board["advice"]]
     wanted = {**changes(advice), **_seed_sd(board), **_new_seeds(sweep), **_lineage(sweep)}

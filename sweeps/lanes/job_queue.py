@@ -192,7 +192,8 @@ class JobQueue:
         for job in held:
             # One loss may be the machine's fault; repeated ones may come from one trial that takes all memory, say.
             job.exclusive |= len(held) > 1 and bool(job.errors)
-            self.try_again(job, f"lost: the worker of {lane} ended")
+            why = "killed or crashed, or its node went; most often memory ran out: dmesg shows it"
+            self.try_again(job, f"lost: the worker of {lane} ended: {why}")
 
     def touch(self, job: Job) -> None:
         """Marks a job as changed, for `Dispatcher.status`."""

@@ -142,6 +142,16 @@ def objective_findings(config: SweepConfig) -> Iterator[Finding]:
         yield Finding("unclear_objective", "warning", text)
 
 
+def template_findings(config: SweepConfig) -> Iterator[Finding]:
+    """Yields a finding where a template holds a backslash and an n, as a shell passes on what should be a line break."""
+    if "\\n" in (config.data.template or ""):
+        text = (
+            f"data.template {config.data.template!r} holds a backslash and an n, which every sample gets as they are; "
+            """for a line break put the template in double quotes: data.template='"…\\n…"'"""
+        )
+        yield Finding("no_line_break", "warning", text)
+
+
 def metric_findings(config: SweepConfig, clusters: Mapping[str, int]) -> Iterator[Finding]:
     """Yields, where a share decides, what difference the areas can show and which checkpoints compete.
 

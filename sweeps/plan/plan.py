@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shutil
@@ -27,6 +28,7 @@ from sweeps.plan.findings import (
     metric_findings,
     objective_findings,
     space_findings,
+    template_findings,
     unexplained,
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
@@ -111,7 +113,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
             or the LR schedule does not fit the epoch. Mistakes in lines and bounds are in `Plan.failures`.
     """
     (draft / CACHE_FOLDER).mkdir()
-    model_path = resolve_model(config.model, MODELS_CACHE)
+    model_path = _resolved_model(config)
     with inspection(model_path, config, MODELS_CACHE) as inspected:
         tokenizer = load_tokenizer(model_path, config.model)
         data = prepare_data(config, tokenizer, draft / CACHE_FOLDER)
@@ -159,6 +161,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     )
     plan.findings += [
         *objective_findings(config),
+        *template_findings(config),
         *tracking_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
         *unread_findings(data.audit),
@@ -172,6 +175,16 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
     return plan
+
+
+def _resolved_model(config: SweepConfig) -> Path:
+    try:
+        return resolve_model(config.model, MODELS_CACHE)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS) or MODELS_CACHE.parts[0] not in str(error.filename):
+            raise
+        rule = "must be writable: base models that are made or converted are kept below the current folder"
+        raise UserError(str(MODELS_CACHE.absolute()), rule, error.strerror, "start in a folder of your own") from None
 
 
 def cpu_flops() -> float:

@@ -60,7 +60,8 @@ def _is_file(path: str) -> bool:
         # "missing.csv" could be a hub id by its form; a user who writes it means a file.
         if absent and HUB_ID.fullmatch(path) and not path.lower().endswith((*FORMATS, ".txt", ".gz")):
             return False
-        raise UserError(path, "data file must exist and be readable", reason(error), "correct the path") from error
+        remedy = "correct the path" if os.path.isabs(path) else f"correct the path; it counts from {os.getcwd()}"
+        raise UserError(path, "data file must exist and be readable", reason(error), remedy) from error
     if stat.S_ISREG(mode):
         return True
     kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"

@@ -129,11 +129,16 @@ def test_nothing_is_kept_where_it_is_switched_off(sweep):
 
 
 @pytest.mark.parametrize("behaviour", ["refuse", "hang"])
-def test_a_server_that_breaks_is_one_warning(sweep, behaviour):
+def test_with_a_server_that_breaks_the_run_waits_for_a_sync(sweep, behaviour):
     with WandbServer() as server:
         server.behaviour = behaviour
         (line,) = tell(sweep, "wandb.mode=online", url=server.url, seconds=2.0)
-    assert line.startswith("warning: W&B lacks the sweep's summary run, or a part of it: ")
+    assert line.startswith("warning: W&B lacks the sweep's summary run, or a part of it: it is written offline, for")
+    (run,) = (sweep / "wandb").glob("offline-run-*")
+    assert line.endswith(f"upload it: wandb sync {run}")
+    with WandbServer() as server:
+        sync(server, run)
+        check(server, sweep)
 
 
 def test_a_checkpoint_that_is_gone_is_one_warning(sweep):

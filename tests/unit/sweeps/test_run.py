@@ -6,7 +6,8 @@ import sys
 import pytest
 import yaml
 
-from sweeps.run import main
+from sweeps.plan import plan
+from sweeps.run import main, parse
 from tests.unit.sweeps.helpers import SMALL
 
 
@@ -77,7 +78,7 @@ def test_a_plan_counts_the_steps_at_both_ends_of_a_searched_batch(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["data.train=none.jsonl"], "error: none.jsonl: "),
+        (["data.train=none.jsonl"], "error: none.jsonl: data file must exist and be readable, got No such file"),
         (["heldout.areas.home=none.jsonl"], "error: none.jsonl: "),
         (["model.name=./nowhere"], "error: model.name: must be a model that exists"),
         (["data.max_tokens=20"], "error: train.jsonl line 1: must be at most data.max_tokens tokens long, got "),
@@ -118,6 +119,51 @@ def test_all_mistakes_of_a_config_or_of_the_data_are_reported_together(place, ca
     assert code == 2
     for where in ("train.jsonl line 2", "train.jsonl line 3", "home.jsonl"):
         assert f"error: {where}: " in shown.err
+
+
+def test_texts_and_paths_of_users_are_shown_as_they_are(place, capsys):
+    text = "Answer [/b] :smile: [red]well[/red], please."
+    folder = place / "a [v2]  [" / "x]"
+    folder.mkdir(parents=True)
+    write(folder / "train.jsonl", [sample(number) for number in range(8)])
+    train = f"data.train={folder}/train.jsonl"
+    code, shown = run(capsys, "--plan", f"objective={text}", train, f"storage_path={folder}")
+    assert code == 0
+    assert f"small: {text}\n" in shown.out
+    assert f"{folder}/train.jsonl\n" in shown.out
+    assert (folder / "small/plan.json").is_file()
+
+
+def test_a_config_may_have_an_equals_sign_in_its_name_and_a_sweeps_folder_is_to_be_resumed(place, capsys):
+    (place / "lr=1.yaml").write_text((place / "sweep.yaml").read_text())
+    assert main(["lr=1.yaml", "--plan"]) == 0
+    assert parse(["--resume", "outputs/small", "lr=1.yaml"]).overrides == []
+    assert parse(["--resume", "outputs/small", "search.trials=3"]).config is None
+    (place / "outputs/small/sweep.yaml").write_text("")
+    assert main(["--resume", "outputs/small/sweep.yaml"]) == 2
+    assert "outputs/small/sweep.yaml, a file; give its folder: --resume outputs/small" in capsys.readouterr().err
+    assert main(["outputs/small"]) == 2
+    assert "must be a file, got a folder; did you mean --resume outputs/small?" in capsys.readouterr().err
+
+
+def test_models_need_a_current_folder_that_can_be_written(place, capsys, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", ".cache/models")
+
+    monkeypatch.setattr(plan, "resolve_model", refused)
+    code, shown = run(capsys, "--plan")
+    assert code == 2
+    assert f"{place}/.cache/models: must be writable: base models that are made or converted" in shown.err
+
+
+@pytest.mark.usefixtures("place")
+def test_a_ctrl_c_is_one_line_and_130(capsys, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "resolve_model", pressed)
+    code, shown = run(capsys, "--plan")
+    assert (code, shown.err) == (130, "interrupted\n")
 
 
 def test_too_long_samples_stop_the_sweep_unless_they_are_dropped(place, capsys):

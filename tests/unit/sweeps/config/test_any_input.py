@@ -1,10 +1,14 @@
 """Whatever stands in a config or an override: a config, or lines of the error's one form. Never a traceback."""
 
+import contextlib
+import io
+
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sweeps import run
 from sweeps.config.sweep_config import SweepConfig, load_config
 from tests.unit.sweeps.helpers import SMALL
 from trainables.config.fields import types_at
@@ -130,13 +134,30 @@ def check_text(path, text):
     check(path, [])
 
 
+def check_command(path, argument):
+    """The command's exit code is 0 or 2, and every line of an error begins so."""
+    path.write_text(yaml.safe_dump(SMALL))
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(shown):
+        # The step of the plan that reads the config.
+        patch.setattr(run, "start_sweep", lambda options, _: load_config(options.config, options.overrides) and 0)
+        try:
+            code = run.main([str(path), argument, "--plan"])
+        except SystemExit as end:  # argparse's own
+            code = end.code
+            shown = io.StringIO("error: of argparse\n" if code else "")
+    assert code in (0, 2)
+    assert bool(shown.getvalue()) is (code == 2)
+    assert all(line.startswith("error: ") for line in shown.getvalue().split("\n")[:-1])
+
+
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return tmp_path_factory.mktemp("any") / "any.yaml"
 
 
 def any_input(examples):
-    """The three tests, with so many examples in all."""
+    """The tests, with so many examples in all."""
 
     @settings(max_examples=examples // 2, deadline=None)
     @example("training.checkpoints_at.0=0.25")
@@ -156,7 +177,12 @@ def any_input(examples):
     def text(path, given_text):
         check_text(path, given_text)
 
-    return override, value, text
+    @settings(max_examples=examples // 10, deadline=None)
+    @given(st.one_of(OVERRIDES, TEXTS))
+    def command(path, argument):
+        check_command(path, argument)
+
+    return override, value, text, command
 
 
 @pytest.mark.parametrize("test", any_input(FAST), ids=lambda test: test.__name__)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from sweeps.plan.findings import epoch_findings, objective_findings, space_findings, unexplained
+from sweeps.plan.findings import (
+    epoch_findings,
+    objective_findings,
+    space_findings,
+    template_findings,
+    unexplained,
+)
 
 PARAMETERS = 8_000_000_000  # bounds of LoRA: 5e-5 to 1e-3
 
@@ -76,6 +82,19 @@ def test_the_usual_warmup_of_a_short_epoch_is_a_number_that_can_be_missed(load):
 def test_batches_outside_two_to_sixteen_are_said(load, override, found):
     rules = [f.rule for f in epoch_findings(load(override), 1000, 100)]
     assert (rules == ["batch_size"]) is found
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (r"data.template=<human>: {prompt}\n<bot>: {response}", True),
+        (r'data.template="<human>: {prompt}\n<bot>: {response}"', False),
+        ("data.template=<human>: {prompt}<bot>: {response}", False),
+        ("data.template=null", False),
+    ],
+)
+def test_a_line_break_that_is_none_is_said(load, override, said):
+    assert (["no_line_break"] if said else []) == [finding.rule for finding in template_findings(load(override))]
 
 
 @pytest.mark.parametrize(
