@@ -90,7 +90,7 @@ class Parity:
             return f"{logits}; held-out losses not recomputed: {self.not_recomputed}"
         return (
             f"{logits}; held-out losses of {len(self.heldout)} areas differ by at most {self.heldout_difference:.2g} "
-            f"nats a token (limit {HELDOUT_LIMIT:.2g}), and from those that the sweep recorded ({self.precision}) by "
+            f"nats/token (limit {HELDOUT_LIMIT:.2g}), and from those that the sweep recorded ({self.precision}) by "
             f"{self.recorded_difference:.2g} (limit {RECORDED_LIMITS[self.precision]:.2g})"
         )
 
@@ -189,6 +189,6 @@ def _ask(folder: Path, request: dict[str, torch.Tensor], trust: bool) -> dict[st
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            remedy = "see that transformers and peft can load it"
+            remedy = "check that transformers and peft can load it"
             raise UserError(str(folder), "must load in a fresh process", said, remedy)
         return load_file(answered)

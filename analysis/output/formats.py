@@ -98,10 +98,12 @@ def setting_value(name: str, value: float | str | None) -> str:
 
 def setting_words(params: Mapping[str, Any]) -> str:
     """A setting: `7.6e-4, warm-up 7.6 %, floor 4.4e-5`, the peak LR first and without its name."""
-    rest = [f"{PARAM_LABELS.get(name, name)} {setting_value(name, params[name])}" for name in ordered(params)]
-    if "peak_lr" in params:
-        rest[0] = rate(params["peak_lr"])
-    return ", ".join(rest)
+    return ", ".join(
+        rate(params[name])
+        if name == "peak_lr"
+        else f"{PARAM_LABELS.get(name, name)} {setting_value(name, params[name])}"
+        for name in ordered(params)
+    )
 
 
 def ordered(names: Mapping[str, Any]) -> list[str]:

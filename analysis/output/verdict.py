@@ -40,6 +40,8 @@ class Line(NamedTuple):
     label: str
     text: str
     alarm: bool = False
+    value: str = ""  # for a tile of the report: the figure, if there is one
+    notes: tuple[str, ...] = ()  # and what stands below it; the text where there is no figure
 
 
 def verdict(board: Leaderboard) -> str:
@@ -73,7 +75,11 @@ def _best(board: Leaderboard) -> Line:
     assert pair, "only where there is a winner"
     name = "Best learning rate" if "peak_lr" in params else "Best setting"
     place = f"{pair['trial_id']}, step {pair['step']}"
-    return Line(name, f"{setting_words(params)} ({place})" if params else place)
+    if "peak_lr" not in params:
+        return Line(name, f"{setting_words(params)} ({place})" if params else place)
+    words = setting_words(params)
+    first, _, rest = words.partition(", ")
+    return Line(name, f"{words} ({place})", value=first, notes=(rest, place))
 
 
 def _measures(board: Leaderboard) -> Iterator[Line]:
@@ -87,8 +93,9 @@ def _measures(board: Leaderboard) -> Iterator[Line]:
         shown = (lambda x: "unknown" if x is None else f"{x:.2f}") if name == NLL else share
         text = f"{shown(before)} → {shown(now)}"
         none_right = name == "exact_match" and now == 0
-        text += "; no answer is correct yet" if none_right else _others(board, name)
-        yield Line(first_upper(metric_label(name)), text, alarm=none_right)
+        more = "no answer is correct yet" if none_right else _others(board, name)
+        label = first_upper(metric_label(name))
+        yield Line(label, "; ".join(filter(None, (text, more))), none_right, value=text, notes=(more,))
 
 
 def _deciding(board: Leaderboard) -> Line:
@@ -97,18 +104,19 @@ def _deciding(board: Leaderboard) -> Line:
     plain, interval = (gains["plain"], gains["plain_interval"]) if gains else (row["gain"], row["gain_interval"])
     if plain is None or base is None:
         return Line(label, f"{_value(board, row['objective'])}; the base model was not scored")
-    text = (
-        f"{_value(board, base, plain)} → {_value(board, base - plain, plain)} ({_difference(board, plain, interval)})"
-    )
+    before, after = (_value(board, objective, plain) for objective in (base, base - plain))
+    value, moved = f"{before} → {after}", _difference(board, plain, interval)
+    text, notes = f"{value} ({moved})", [moved]
     corrected = gains["corrected"] if gains else None
     if gains and corrected is not None:
         interval = gains["corrected_interval"]
         if _difference(board, corrected, None) != _difference(board, plain, None):
-            text += f"; corrected for selection {_difference(board, corrected, interval)}"
-    if interval is None or interval[0] > 0:
-        return Line(label, text)
-    below = interval[1] < 0
-    return Line(label, f"{text}; {'worse' if below else 'not significantly better'} than the base model", alarm=True)
+            notes.append(f"corrected for selection {_difference(board, corrected, interval)}")
+    alarm = interval is not None and interval[0] <= 0
+    if alarm:
+        below = interval is not None and interval[1] < 0
+        notes.append(f"{'worse' if below else 'not significantly better'} than the base model")
+    return Line(label, "; ".join([text, *notes[1:]]), alarm, value, tuple(notes))
 
 
 def _value(board: Leaderboard, objective: float | None, difference: float | None = None) -> str:
@@ -138,7 +146,7 @@ def _others(board: Leaderboard, name: str) -> str:
         return ""
     other, low = found["metric_first"], (found["interval"] or [0.0])[0]
     doubt = "" if low > 0 else ", not significant"
-    return f"; highest at {trial_name(board, other['trial_id'])} ({signed(100 * found['difference'], 0)} points{doubt})"
+    return f"highest at {trial_name(board, other['trial_id'])} ({signed(100 * found['difference'], 0)} points{doubt})"
 
 
 def _sureness(board: Leaderboard) -> Line:
@@ -153,11 +161,13 @@ def _sureness(board: Leaderboard) -> Line:
     expected = "expected " if separation.get("model") else ""
     if separation["seed_sd_source"] == "unknown":
         place = f"{best(board)} {expected}{measure_of(board).label} of {1 + len(tied)}"
-        return Line(label, f"{place}; seeds not measured (confirm.budget measures them)")
+        unknown = "seeds not measured (confirm.budget measures them)"
+        return Line(label, f"{place}; {unknown}", value=f"{best(board)} of {1 + len(tied)}", notes=(unknown,))
     if tied:
         figures = _figures(tied[0])
         gap = "" if figures["behind"] is None else f": the difference, {abs(figures['behind']):.3g}, is not significant"
-        return Line(label, f"tie with {names(tied)}{gap} ({_scope(board)})")
+        text = f"tie with {names(tied)}{gap} ({_scope(board)})"
+        return Line(label, text, value="tie", notes=(text.removeprefix("tie "),))
     others = len([row for row in board["rows"] if row["rank"]]) - 1
     other = "the other setting" if others == 1 else f"the other {others} settings"
     return Line(label, f"significantly better than {other} ({_scope(board)})")
@@ -199,15 +209,13 @@ def _recommended(board: Leaderboard) -> Iterator[Line]:
     name, enough = trial_name(board, found["trial_id"]), f"{found['worthwhile']:g} {measure.unit}"
     low, high = found["lead_interval"] or (None, None)
     lead = f"{found['lead']:.2g}" + ("" if low is None else f" (95 % CI {low:.2g} to {high:.2g})")
-    yield Line(
-        label,
-        {
-            "best": f"nothing beat it, {name}, in {tried} trials",
-            "enough": f"{name} is enough: the best is ahead by {lead}, at most {enough}",
-            "beaten": f"{name} is beaten by {lead}, more than {enough}",
-            "unknown": f"{name} is {lead} behind; whether by more than {enough} is not known",
-        }[found["outcome"]],
-    )
+    value, text = {
+        "best": ("not beaten", f"nothing beat it, {name}, in {tried} trials"),
+        "enough": ("enough", f"{name} is enough: the best is ahead by {lead}, at most {enough}"),
+        "beaten": ("beaten", f"{name} is beaten by {lead}, more than {enough}"),
+        "unknown": ("undecided", f"{name} is {lead} behind; whether by more than {enough} is not known"),
+    }[found["outcome"]]
+    yield Line(label, text, value=value, notes=(text,))
 
 
 def _rails(board: Leaderboard) -> Iterator[Line]:
@@ -219,7 +227,8 @@ def _rails(board: Leaderboard) -> Iterator[Line]:
         shown = [f"{area} {_moved(board, x)}{_allowed(rails.get(area))}" for area, x in sorted(worse.items())]
         passing = found["best_passing"] if found else None
         without = f"; best without any: {trial_name(board, passing['trial_id'])}" if passing else ""
-        yield Line(label, f"{_few(shown)}{without or ('; no setting is without' if rails else '')}", alarm=True)
+        text = f"{_few(shown)}{without or ('; no setting is without' if rails else '')}"
+        yield Line(label, text, alarm=True, value=f"{len(worse)} of {len(deltas)} areas", notes=(text,))
     elif unsure := [area for area, rail in sorted(rails.items()) if rail["outcome"] == "undecided"]:
         shown = [f"{area} {_moved(board, rails[area]['delta'])}{_allowed(rails[area])}" for area in unsure]
         yield Line(label, f"undecided, too few items: {_few(shown)}")
@@ -227,7 +236,7 @@ def _rails(board: Leaderboard) -> Iterator[Line]:
         shown = [f"{area} {_moved(board, deltas[area])}" for area in sorted(deltas, key=lambda area: -deltas[area])]
         many = len(shown) > SHOWN_AREAS
         text = f"none in {len(shown)} areas (closest: {shown[0]})" if many else f"none: {', '.join(shown)}"
-        yield Line(label, text)
+        yield Line(label, text, value="none", notes=(text.removeprefix("none").lstrip(": "),))
 
 
 def _moved(board: Leaderboard, delta: float) -> str:

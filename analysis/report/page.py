@@ -35,16 +35,16 @@ from trainables.storage.layout import REPORT_FILE
 # In the order of the page.
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     outcome.outcome,
-    outcome.next_steps,
     leaderboard.section,
+    items.section,
+    checkpoints.section,
     curves.section,
+    areas.section,
     space.section,
     study.section,
-    areas.section,
-    checkpoints.section,
-    items.section,
     data.section,
     samples.section,
+    outcome.next_steps,
     cost.section,
     provenance.section,
 )
@@ -81,6 +81,7 @@ def render(material: Material) -> str:
     return pages.get_template("report/page.html").render(
         name=material.sweep.name,
         statement=material.sweep.statement,
+        about=outcome.about(material),
         sections=[found for section in SECTIONS if (found := section(material)) is not None],
         plotly=Markup(get_plotlyjs()),
         style=Markup(_asset("page.css")),

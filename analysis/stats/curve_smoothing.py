@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # All ours.
@@ -12,7 +12,8 @@ POINTS = 120  # points of a curve at most: a page 700 pixels wide shows no more 
 SMOOTHED_SHARE = 0.05  # of the steps, for the moving mean: it shows the trend, not the samples' difficulty
 FEWEST_SMOOTHED = 3
 
-Step = tuple[int, float, float | None, float | None, float]  # step, LR, loss, loss minus base loss, tokens
+# step, LR, loss, loss minus base loss, gradient norm, tokens
+Step = tuple[int, float, float | None, float | None, float | None, float]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Curve:
     relative: list[float | None]  # (points,) minus the base model's on the same tokens; None where unknown
     lr: list[float]  # (points,)
     planned: int | None = None  # steps of the whole epoch; None where unknown
+    grad_norm: list[float | None] = field(default_factory=list)  # (points,) before clipping; None where unknown
 
     @property
     def has_base(self) -> bool:
@@ -43,8 +45,9 @@ def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, point
     bins = [steps[max(0, end - width) : end] for end in ends]
     return Curve(
         steps=[part[-1][0] for part in bins],
-        loss=[_mean([(loss, tokens) for _, _, loss, _, tokens in part]) for part in bins],
-        relative=[_mean([(relative, tokens) for _, _, _, relative, tokens in part]) for part in bins],
+        loss=[_mean([(loss, tokens) for _, _, loss, _, _, tokens in part]) for part in bins],
+        relative=[_mean([(relative, tokens) for _, _, _, relative, _, tokens in part]) for part in bins],
+        grad_norm=[_mean([(norm, 1.0) for _, _, _, _, norm, _ in part]) for part in bins],
         lr=[part[-1][1] for part in bins],
         planned=planned,
     )
@@ -53,7 +56,8 @@ def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, point
 def _step(record: Mapping[str, Any]) -> Step:
     loss, base = _finite(record.get("loss")), _finite(record.get("base_loss"))
     relative = None if loss is None or base is None else loss - base
-    return int(record["step"]), float(record["lr"]), loss, relative, float(record.get("tokens") or 1)
+    norm, tokens = _finite(record.get("grad_norm")), float(record.get("tokens") or 1)
+    return int(record["step"]), float(record["lr"]), loss, relative, norm, tokens
 
 
 def _mean(values: list[tuple[float | None, float]]) -> float | None:

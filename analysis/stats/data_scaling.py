@@ -35,7 +35,7 @@ class MoreData:
         if self.from_half is None:
             return "What more data would bring: not measured."
         gain, low, high = self.from_half
-        said = f"What more data would bring: the second half brought {gain:.3f} nats a token [{low:.3f}, {high:.3f}]"
+        said = f"What more data would bring: the second half brought {gain:.3f} nats/token [{low:.3f}, {high:.3f}]"
         if self.next_doubling is not None:
             said += f"; twice the data may bring about {self.next_doubling[0]:.3f}, at most {self.next_doubling[1]:.3f}"
         return f"{said}: {self.verdict}."

@@ -104,13 +104,13 @@ def read_texts(path: Path) -> dict[str, Item]:
 def lines(place: int, suspect: Suspect) -> list[str]:
     """A suspect for the terminal: its figures, the end of its prompt, and its answer."""
     found = suspect.found
-    figures = f"loss {found.nll:.2f}, {found.trials} trials, score {found.score:.1f}"
-    if found.base_nll is not None:
-        figures = f"base {found.base_nll:.2f}, {figures}"
+    base = "" if found.base_nll is None else f"base-model loss {found.base_nll:.2f}; "
+    figures = f"{base}mean over {found.trials} trials; outlier score {found.score:.1f}"
     prompt = " ".join(suspect.prompt.split())
     shown = prompt if len(prompt) <= SHOWN_CHARACTERS else f"…{prompt[-SHOWN_CHARACTERS:]}"
     return [
-        f"{place:3d}. {found.id}: {found.excess_nats:+.2f} nats above its like ({found.kind}; {figures})",
+        f"{place:3d}. {found.id}: loss {found.nll:.2f}, {found.excess_nats:.2f} above similar samples "
+        f"(answer type: {found.kind}; {figures})",
         f"     {shown}",
         f"     answer: {' '.join(suspect.response.split())}",
     ]

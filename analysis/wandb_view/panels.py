@@ -16,7 +16,6 @@ from wandb_workspaces.workspaces import RunsetSettings, Section, Workspace
 from analysis.output.formats import checkpoint, measure_of, nats, number, percent, scored, with_interval
 from analysis.output.leaderboard import Leaderboard as Leaderboard
 from analysis.records.sweep import Sweep
-from trainables.evaluation.objective import NLL
 
 STEP, RELATIVE_LOSS, LR = "step", "train/loss_minus_base", "train/lr"
 OBJECTIVE, STATE = "verdict.objective", "verdict.state"
@@ -85,7 +84,7 @@ def leaderboard_table(board: Leaderboard) -> str:
         "trial",
         "state",
         "step",
-        "NLL" if measure_of(board).metric == NLL else measure_of(board).label,
+        measure_of(board).label,
         "gain",
         *areas,
         *names,
@@ -129,7 +128,7 @@ def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
         wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name), log=bounds.get("log") is True)
         for name, bounds in searched.items()
     ]
-    goal = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(OBJECTIVE), display_name="held-out NLL")
+    goal = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(OBJECTIVE), display_name="held-out loss")
     curve: dict[str, Any] = {
         "x": STEP,
         "smoothing_type": "exponential",
@@ -137,7 +136,7 @@ def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
         "smoothing_show_original": True,
     }
     # The loss of single steps follows the samples more than the schedule; less the base model's, it is comparable.
-    title = "Training loss less the base model's on the same samples, nats a token"
+    title = "Training loss − base model loss on the same samples, nats/token"
     return [
         (
             "Hyper-parameters",
@@ -151,7 +150,7 @@ def _panels(sweep: Sweep) -> list[tuple[str, list[Any]]]:
             "Held-out areas",
             [
                 *(wr.BarPlot(title=f"{a}: gain over the base model", metrics=[f"heldout/{a}/gain"]) for a in areas),
-                wr.LinePlot(title="NLL along the epoch", x=STEP, y=[f"heldout/{area}/nll" for area in areas]),
+                wr.LinePlot(title="Held-out loss over training", x=STEP, y=[f"heldout/{area}/nll" for area in areas]),
             ],
         ),
     ]

@@ -228,7 +228,7 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_gro
     if not gpus and not cpus:
         raise UserError(
             "--address",
-            "the cluster must have a node for lanes",
+            "the cluster must have a node for workers",
             f"{len(nodes)} node(s) without GPU or CPU",
             "wait until one is up, or raise min_workers of its type",
         )
@@ -247,7 +247,7 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_gro
             "resources",
             f"lanes x workers_per_lane must fit the cluster's {have} {unit}",
             f"lanes={resources.lanes} workers_per_lane={workers} cpus_per_worker={resources.cpus_per_worker}",
-            f"at most {fits} such lanes fit; lower one of them",
+            f"at most {fits} such workers fit; lower one of them",
         )
     return LanePlan(lanes=lanes, workers=workers, use_gpu=bool(gpus), cpus=each)
 

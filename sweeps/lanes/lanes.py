@@ -132,7 +132,7 @@ class Lanes:
         if stuck or ended:
             warnings = [notice["text"] for notice in status["notices"] if notice["level"] == "warning"]
             causes = warnings[-1:] or self.errors[-1:] or ["no cause was reported"]
-            raise LanesFailedError(f"{', '.join(stuck) or 'all lanes'} ended without work: {causes[0]}")
+            raise LanesFailedError(f"{', '.join(stuck) or 'all workers'} stopped without work: {causes[0]}")
 
     def drain(self) -> None:
         """Waits at most `STOP_SECONDS` until every job has ended: a cancelled one ends after the step in flight."""
@@ -204,7 +204,7 @@ def _serve(lanes: Lanes, lane: str) -> None:
                 return
         except Exception as error:  # noqa: BLE001 - a lane's end of any kind is reported by `check`, not lost in a thread
             lanes.errors.append(f"{lane}: {error}")
-            logger.warning("%s ended: %s", lane, error)
+            logger.warning("%s stopped: %s", lane, error)
             return
 
 

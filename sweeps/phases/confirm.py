@@ -78,7 +78,7 @@ def _why_alone(first: str, ranked: Sequence[str], tied: Collection[str], seed_sd
         return f"{first} is the only one that was completed"
     if seed_sd is not None and not tied:
         return f"{first} is significantly better than all others"
-    return f"all that may be the best have a peak LR less than {LEAST_DECADES:g} decades from that of {first}"
+    return f"all that may be the best have a peak LR within {LEAST_DECADES:g} decades of that of {first}"
 
 
 def _specs(sweep: Sweep, supervisor: Supervisor, contenders: tuple[str, ...]) -> list[TrialSpec]:

@@ -28,7 +28,9 @@ def train_on_subsets(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> N
     records = {record["trial_id"]: record for record in [*sweep.past.ended, *supervisor.recorder.records.values()]}
     specs = [spec for spec in subset_specs(records[setting]) if spec.trial_id not in records]
     if specs:
-        supervisor.say(f"what more data would bring: {setting} is trained on a quarter and a half of the samples")
+        supervisor.say(
+            f"what more data would bring: {setting} is trained again, with a quarter and a half of the samples"
+        )
         supervisor.train(specs, baseline)
 
 

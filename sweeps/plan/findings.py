@@ -84,8 +84,8 @@ def space_findings(config: SweepConfig, parameters: int) -> Iterator[Finding]:
     ends = config.space.ends()
     if ends["decay_floor"][1] > MOST_FLOOR_OF_PEAK * ends["peak_lr"][0]:
         text = (
-            f"a draw can have its floor above {MOST_FLOOR_OF_PEAK:g} of its peak, where the LR would hardly decline; "
-            "such a trial uses that fraction of its peak as floor, and both values are recorded"
+            f"for the lowest peak LRs decay_floor would exceed {MOST_FLOOR_OF_PEAK:.0%} of the peak; those trials use "
+            f"{MOST_FLOOR_OF_PEAK:g} × peak as floor, and both values are recorded"
         )
         yield Finding("floor_near_peak", "info", text)
 
@@ -107,7 +107,7 @@ def epoch_findings(config: SweepConfig, steps: int, fewest_warmup_steps: int) ->
     needed = math.ceil(min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps))
     if steps > 1 and fewest_warmup_steps < needed:
         text = (
-            f"warm-up can be as short as {fewest_warmup_steps} of {steps} steps (usual are {needed} or more): AdamW's "
+            f"warm-up can be as short as {fewest_warmup_steps} of {steps} steps (at least {needed} recommended): AdamW's "
             "moments are then estimated from few gradients when the LR is at its highest, and the loss may spike; "
             "raise the lower end of space.warmup_fraction, or take more data or a smaller batch"
         )
@@ -136,8 +136,8 @@ def objective_findings(config: SweepConfig) -> Iterator[Finding]:
     statement = config.objective.statement
     if PLACEHOLDER in statement or len(statement.split()) < FEWEST_OBJECTIVE_WORDS:
         text = (
-            f'the objective "{statement}" does not say what the fine-tuned model should do better; without a clear one '
-            "nobody can tell whether the data and the held-out areas fit it: write a sentence into objective"
+            f'the objective "{statement}" does not say what the fine-tuned model should do better; without that '
+            "the fit of data and held-out areas can't be judged: write a sentence into objective"
         )
         yield Finding("unclear_objective", "warning", text)
 

@@ -22,6 +22,8 @@ COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
 SHOWN_LINES = 8
 SHOWN_CHARACTERS = 600  # of each part of a sample
 LEARNT = "⟦⟧"
+SHOWN_HOURS = 1 / 60  # of a device in the forecast
+SAMPLERS = {"gp": "Gaussian-process Bayesian optimization (gp)", "tpe": "tree-structured Parzen estimator (tpe)"}
 
 
 def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
@@ -44,21 +46,22 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
         "all weights" if config.model.method == "full" else f"LoRA r={config.model.lora.r}, about {share:.1%} of it"
     )
     yield f"model     {config.model.name}, {plan.parameters / 1e6:.1f}M parameters, training {trained}"
-    yield f"training  {set_words(plan.train)}"
+    yield f"training  {set_words(plan.train, 'samples', 'response tokens carry loss')}"
     for name, area in config.heldout.areas.items():
         kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
-        yield f"held out  {name} ({kind}): {set_words(plan.areas[name])}"
+        yield f"held-out  {name} ({kind}): {set_words(plan.areas[name], 'items', 'are scored (response)')}"
     yield f"forms     {'; '.join(f'{name} {_form_words(forms)}' for name, forms in plan.data_forms.items() if forms)}"
     shapes = config.space.choices().get("schedule_shape", (config.training.schedule.shape,))
     yield (
         f"a trial   one epoch: {_span(plan.steps_ends or (plan.steps, plan.steps))} steps of "
         f"{_span(plan.samples_per_step_ends or (plan.samples_per_step, plan.samples_per_step))} samples, "
-        f"{_span(plan.warmup_steps)} of them warm-up, {_span(plan.decay_steps)} after it "
-        f"({' or '.join(shapes)} decay); {plan.padding:.0%} of padded batches would be padding"
+        f"warm-up {_span(plan.warmup_steps)} steps, then {' or '.join(shapes)} decay "
+        f"(no padding: sequences are packed; padding would have cost {plan.padding:.0%})"
     )
     space = ", ".join(f"{name} {range_words(value)}" for name, value in config.space.items().items())
     auto = " (auto)" if config.search.sampler == "auto" else ""
-    yield f"search    {config.search.trials} trials by {config.search.chosen_sampler}{auto}: {space}"
+    sampler = SAMPLERS.get(config.search.chosen_sampler, config.search.chosen_sampler)
+    yield f"search    {config.search.trials} trials, {sampler}{auto}: {space}"
     if config.trials_pause:
         finish = trials_to_finish(config.search.trials)
         yield (
@@ -91,22 +94,24 @@ def confirm_words(config: SweepConfig) -> str:
     rounds = planned_rounds(settings, rules.rounds, config.replicates)
     gap = detectable_gap(settings, rounds, rules.alpha, rules.seed_sd is not None, rules.looks)
     if gap is None:
-        told = "tells no gap: two rounds, or confirm.seed_sd, would show the luck of the seed"
+        told = "shows no difference: two rounds, or confirm.seed_sd, would measure the spread between seeds"
     else:
         sd = rules.seed_sd
-        size = f"{gap:.2g} times the luck of one seed" if sd is None else f"{gap * sd:.2g} nats a token"
-        told = f"tells gaps above {size} ({POWER:.0%} power)"
+        size = f"{gap:.2g} times the SD between seeds" if sd is None else f"{gap * sd:.2g} nats/token"
+        told = f"shows differences above {size} ({POWER:.0%} power)"
     return f"{settings} settings x {rounds} more seed{'s' if rounds > 1 else ''}: {told}"
 
 
 def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
     need = plan.forecast
-    hours = ", ".join(f"{_hours(value)} on {device}" for device, value in need.device_hours.items())
+    # A card that needs less than a minute says nothing of this machine.
+    shown = {device: value for device, value in need.device_hours.items() if value >= SHOWN_HOURS or "CPU" in device}
+    hours = ", ".join(f"{_hours(value)} on {device}" for device, value in shown.items())
     cap = config.budget.device_hours
-    limit = "no cap" if cap is None else f"cap {cap:g}"
+    limit = "no budget cap set" if cap is None else f"capped at {cap:g}"
     yield (
-        f"compute   about {need.sweep_flops / 1e15:.2g} PFLOP: {hours}, generated answers not counted; "
-        f"measured on the first steps of the run ({limit}: budget.device_hours)"
+        f"compute   estimated {hours}, without generated answers; refined after the first steps "
+        f"({limit}: budget.device_hours)"
     )
     memory = "not known" if need.memory_bytes is None else f"about {need.memory_bytes / 2**30:,.1f} GiB a device"
     yield f"memory    {memory}"
@@ -165,11 +170,11 @@ def _span(ends: tuple[int, int]) -> str:
     return f"{ends[0]:,}" if ends[0] == ends[1] else f"{ends[0]:,} to {ends[1]:,}"
 
 
-def set_words(data: SetPlan) -> str:
-    """One line on a data set."""
+def set_words(data: SetPlan, unit: str, labels: str) -> str:
+    """One line on a data set; `labels` says what its label tokens are for."""
     left_out = sum(data.dropped.values())
     return (
-        f"{data.samples:,} samples, {data.tokens:,} tokens ({data.label_tokens:,} trained on), "
+        f"{data.samples:,} {unit}, {data.tokens:,} tokens, {data.label_tokens:,} {labels}, "
         f"longest {data.longest_tokens:,}{f', {left_out:,} left out' if left_out else ''}; {data.path}"
     )
 

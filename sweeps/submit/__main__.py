@@ -212,7 +212,7 @@ def warn_if_open(address: str) -> None:
         raise UserError("--address", "a Ray dashboard must answer there", f"{address}: {error}", remedy) from None
     if is_open:
         print(
-            f"warning: {redact(address)} answers without a token: whoever reaches it can run code there; start the "
+            f"warning: {redact(address)} answers without a token: anyone who reaches it can run code there; start the "
             "cluster with RAY_AUTH_MODE=token",
             file=sys.stderr,
         )

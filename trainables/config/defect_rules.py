@@ -135,7 +135,7 @@ _TABLE = (
         "empty_prompt",
         "the prompt must not be empty",
         "complete or remove the sample",
-        "An answer to nothing teaches the model to say it whatever it is asked.",
+        "An answer to nothing teaches the model to say it after any prompt.",
     ),
     _unusable(
         "empty_response",

@@ -81,7 +81,7 @@ def still_falling(curve: Curve, settings: Settings) -> Finding | None:
     }
     higher = RAISE_PEAK * schedule.peak_lr
     advice = (
-        f"the epoch ended before the loss had settled: try space.peak_lr {higher:.1e} "
+        f"the epoch was over before the loss had settled: try space.peak_lr {higher:.1e} "
         f"({RAISE_PEAK:g} times this trial's); whether more samples would help, one curve cannot tell: "
         "more_data.subsets true measures it on nested subsets"
     )

@@ -194,5 +194,5 @@ def mostly_clipped(curve: Curve, settings: Settings) -> Finding | None:
         "from_step": settings.schedule.warmup_steps + 1,
         "to_step": curve.step,
     }
-    advice = f"raise training.max_grad_norm: try {high:.2g} (9 of 10 steps had less)"
+    advice = f"raise training.max_grad_norm: try {high:.2g} (90 % of steps had a smaller norm)"
     return Finding(rule="mostly_clipped", severity="info", step=curve.step, evidence=evidence, advice=advice)

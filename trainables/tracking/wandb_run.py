@@ -231,5 +231,5 @@ def close_service(timeout_seconds: float = 3 * TIMEOUT_SECONDS) -> None:
         tracker.abandon()
     for tracker in trackers:
         if not tracker.wait(deadline - time.monotonic()):
-            tracker._warn(f"is still being uploaded at the lane's end{tracker._remedy()}")
+            tracker._warn(f"is still being uploaded when the worker stops{tracker._remedy()}")
     wandb_client.tear_down(max(2.0, deadline - time.monotonic()))

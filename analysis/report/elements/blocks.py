@@ -48,6 +48,7 @@ class Table:
     rows: Sequence[Sequence[Cell | str]]  # cells or plain texts, one for each column
     words: int = 1  # number of left-aligned columns with words, from the left; the others hold figures
     folded: str | None = None  # the line that unfolds it; None for an open table
+    sortable: bool = False  # a click on a column's name sorts by it
     form: ClassVar[str] = "table"
 
     @property
@@ -72,7 +73,75 @@ class Points:
     """A list of (term, text); a term may be empty."""
 
     points: Sequence[tuple[str, str]]
+    folded: str | None = None  # the line that unfolds it; None for an open list
+    alarm: bool = False  # warnings
     form: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure that the reader came for, with what it is and a line or two on it."""
+
+    label: str
+    value: str
+    notes: Sequence[str] = ()
+    alarm: bool = False
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles side by side."""
+
+    tiles: Sequence[Tile]
+    form: ClassVar[str] = "tiles"
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Texts to copy, as (what it is, text), each with a button."""
+
+    texts: Sequence[tuple[str, str]]
+    form: ClassVar[str] = "copies"
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A rendered training sample: its parts as (text, whether it carries loss)."""
+
+    caption: str
+    parts: Sequence[tuple[str, bool]]
+    form: ClassVar[str] = "masked"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out item: the base model's answer beside the best one's."""
+
+    area: str
+    id: str
+    prompt: str
+    expected: str
+    base: str
+    best: str
+    change: str  # one of the outcomes that the reader filters by
+    losses: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Held-out items as a table that can be filtered by area and outcome."""
+
+    caption: str
+    rows: Sequence[Example]
+    form: ClassVar[str] = "examples"
+
+    @property
+    def areas(self) -> list[str]:
+        return sorted({row.area for row in self.rows})
+
+    @property
+    def changes(self) -> dict[str, int]:
+        return {name: sum(row.change == name for row in self.rows) for name in sorted({r.change for r in self.rows})}
 
 
 @dataclass(frozen=True)
@@ -102,7 +171,7 @@ class Grid:
     form: ClassVar[str] = "grid"
 
 
-Block = Text | Table | Chart | Points | Cards | Grid
+Block = Text | Table | Chart | Points | Cards | Grid | Tiles | Copies | Masked | Examples
 
 
 @dataclass(frozen=True)

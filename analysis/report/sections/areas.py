@@ -7,13 +7,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.output.formats import measure_of, nats, percent, with_interval
+from analysis.output.formats import labeled, measure_of, nats, percent, with_interval
 from analysis.report.elements.blocks import Block, Cell, Chart, Section, Table, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
 from analysis.report.sections.leaderboard import bar, reach_of
 
-OUTCOMES = {"pass": "passes", "fail": "FAILS", "undecided": "undecided"}
+OUTCOMES = {"pass": "passed", "fail": "REGRESSED", "undecided": "too few items"}
 
 
 def section(material: Material) -> Section | None:
@@ -24,8 +24,8 @@ def section(material: Material) -> Section | None:
     rails: Mapping[str, Any] = material.board["guard_rails"] or {}
     if rails.get("allowed"):
         note = (
-            "A guard-rail fails where the setting is worse than the base model by more than is allowed, passes "
-            f"where it is not, and is undecided where the items can't tell ({rails.get('method', '')})."
+            "Regression check: held-out loss may exceed the base model's by at most not_worse_by, area by area "
+            f"({rails.get('method', '')})."
         )
         blocks.append(Text(note, "note"))
     blocks += _sealed(material)
@@ -53,7 +53,7 @@ def _chart(rows: list[Row], material: Material) -> Chart:
                 orientation="h",
                 offsetgroup=str(row["rank"]),
                 marker={"color": color, "size": 10, "symbol": ("circle", "square", "diamond")[len(traces)]},
-                name=f"{row['rank']}. {plain(row['trial_id'])}",
+                name=f"{row['rank']}. {plain(labeled(row['trial_id'], row['params']))}",
                 hovertemplate="%{y}: gain %{x:.3f}<extra></extra>",
             )
         )
@@ -68,7 +68,7 @@ def _chart(rows: list[Row], material: Material) -> Chart:
                 offsetgroup="allowed",
                 orientation="h",
                 marker={"symbol": "line-ns-open", "size": 22, "color": VERMILLION, "line": {"width": 3}},
-                name="allowed loss",
+                name="regression limit",
                 hovertemplate="%{y}: allowed %{x:.3f}<extra></extra>",
             )
         )
@@ -77,7 +77,7 @@ def _chart(rows: list[Row], material: Material) -> Chart:
     figure.update_layout(scattermode="group")
     figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
     areas = len(material.board["weights"])
-    label = f"Gain over the base model in {areas} areas, with 95 % intervals, of the first {len(rows)} settings."
+    label = f"Gain over the base model in {areas} areas, with 95 % intervals, of the best {len(rows)} settings."
     return Chart("areas-gain", label, figure, 130 + 60 * areas)
 
 
@@ -89,7 +89,7 @@ def _table(row: Row, material: Material) -> Table:
     cells: list[list[Cell | str]] = []
     for area, summary in sorted(row["areas"].items()):
         rail = rails.get(area)
-        said = f"{OUTCOMES[rail['outcome']]} (allowed {nats(rail['allowed'])})" if rail else "none"
+        said = f"{OUTCOMES[rail['outcome']]} (limit {nats(rail['allowed'])})" if rail else "none"
         gain, interval = gains[area]
         cells.append(
             [
@@ -100,8 +100,20 @@ def _table(row: Row, material: Material) -> Table:
                 *(percent(base.get(area, {}).get("token_f1")), percent(summary["token_f1"])),
             ]
         )
-    header = ["area", "guard-rail", "items", "weight", "base loss", "loss", "gain", "base EM", "EM", "base F1", "F1"]
-    caption = f"The first setting, {row['trial_id']} at step {row['step']}, by area (EM: exact match, F1: token F1)"
+    header = [
+        "area",
+        "regression check",
+        "items",
+        "weight",
+        "base loss",
+        "loss",
+        "gain",
+        "base EM",
+        "EM",
+        "base F1",
+        "F1",
+    ]
+    caption = f"The best setting, {labeled(row['trial_id'], row['params'])}, by area (EM: exact match, F1: token F1)"
     return Table(caption, header, cells, words=2)
 
 
@@ -110,5 +122,5 @@ def _sealed(material: Material) -> list[Block]:
     for area, scores in sorted((material.board.get("sealed") or {}).items()):
         gain, interval = gain_of(scores)
         rows.append([area, nats(scores["nll"]), with_interval(gain, interval), percent(scores["exact_match"])])
-    caption = "Sealed areas of the winner: opened once, at the end; they have no part in the ranking"
-    return [Table(caption, ["sealed area", "loss", "gain", "EM"], rows)] if rows else []
+    caption = "Final test sets (sealed): scored once, for the best checkpoint, with no part in the ranking"
+    return [Table(caption, ["test set", "loss", "gain", "EM"], rows)] if rows else []

@@ -18,7 +18,7 @@ NAMED_TRIALS = 40
 def section(material: Material) -> Section:
     trials = [trial for trial in material.sweep.trials if trial.cost.get("device_seconds") is not None]
     if not trials:
-        return Section("cost", "Cost", [Text("No trial has ended yet.")])
+        return Section("cost", "Cost", [Text("No trial has finished yet.")])
     traces = []
     for state in STATES:
         if own := [trial for trial in trials if trial.state == state]:

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.output.formats import nats
+from analysis.output.formats import labeled, nats
 from analysis.report.elements.blocks import Block, Chart, Points, Section, Table, Text
 from analysis.report.elements.material import Material
 from analysis.report.elements.style import (
@@ -62,17 +62,22 @@ class View:
 
 def section(material: Material) -> Section:
     if not material.curves:
-        return Section("curves", "Loss curves", [Text("No trial has a loss curve yet.")])
+        return Section("curves", "Training curves", [Text("No trial has a loss curve yet.")])
     view = View.of(material.curves.values())
-    what = "training loss less the base model's on the same samples" if view.relative else "training loss"
-    label = f"Curves of {len(material.curves)} trials: {what}, by {view.across}, above the learning rates."
-    chart = Chart("curves", label, _figure(material, view), 560, _table(material, view))
+    what = "training loss − base model loss on the same samples" if view.relative else "training loss"
+    panels = f"{what}, training loss, gradient norm (dashed: where it is clipped) and LR"
+    label = f"Curves of {len(material.curves)} trials: {panels}, by {view.across}."
+    chart = Chart("curves", label, _figure(material, view), 760, _table(material, view))
+    better = "; below 0 is better than the base model" if view.relative else ""
     note = (
-        f"{what.capitalize()}, in nats a token, as a mean over neighbouring steps"
-        f"{'; below 0 is better than the base model' if view.relative else ''}. Every sample is met once, so it is "
-        "unseen when it is trained on. Marks: findings."
+        f"{what.capitalize()}, in nats/token, smoothed{better}. Every sample is seen once, so its loss is measured "
+        "before the model has trained on it. Marks: diagnostic notes."
     )
-    return Section("curves", "Loss curves", [chart, Text(note, "note"), *_findings(material)])
+    return Section("curves", "Training curves", [chart, Text(note, "note"), *_findings(material)])
+
+
+def _label(material: Material, trial_id: str) -> str:
+    return labeled(trial_id, material.trials[trial_id].params)
 
 
 def named(material: Material) -> list[str]:
@@ -81,7 +86,8 @@ def named(material: Material) -> list[str]:
 
 
 def _figure(material: Material, view: View) -> go.Figure:
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.7, 0.3], vertical_spacing=0.05)
+    heights = [0.4, 0.2, 0.2, 0.2]
+    figure = make_subplots(rows=4, cols=1, shared_xaxes=True, row_heights=heights, vertical_spacing=0.04)
     first = named(material)
     for state, dash, opacity in GROUPS:
         group = [t for t in material.sweep.trials if t.state == state and t.trial_id in material.curves]
@@ -92,15 +98,20 @@ def _figure(material: Material, view: View) -> go.Figure:
             _add(figure, f"{'other ' if first else ''}{state} ({len(members)})", members, view, line, opacity)
     for place, (name, (color, dash)) in enumerate(zip(first, FIRST, strict=False), start=1):
         line = {"color": color, "width": 2.5, "dash": dash}
-        _add(figure, f"{place}. {plain(name)}", {name: material.curves[name]}, view, line, 1.0)
+        _add(figure, f"{place}. {plain(_label(material, name))}", {name: material.curves[name]}, view, line, 1.0)
     for severity in SEVERITIES:
         _mark(figure, material, severity, view)
     if view.relative:
         figure.add_hline(y=0, row=1, col=1, line_width=1, line_dash="dash", line_color=GREY)
-    figure.update_yaxes(title_text="against base, nats" if view.relative else "loss, nats", row=1, col=1)
+    figure.update_yaxes(title_text="loss − base loss" if view.relative else "loss, nats/token", row=1, col=1)
     figure.update_yaxes(range=_range(material, view), row=1, col=1)
-    figure.update_yaxes(title_text="LR", tickformat=".1e", rangemode="tozero", row=2, col=1)
-    figure.update_xaxes(title_text=view.across, row=2, col=1)
+    clip = (material.sweep.config.get("training") or {}).get("max_grad_norm")
+    if clip:
+        figure.add_hline(y=float(clip), row=3, col=1, line_width=1, line_dash="dash", line_color=VERMILLION)
+    figure.update_yaxes(title_text="loss, nats/token", row=2, col=1)
+    figure.update_yaxes(title_text="grad norm", type="log", row=3, col=1)
+    figure.update_yaxes(title_text="LR", tickformat=".1e", rangemode="tozero", row=4, col=1)
+    figure.update_xaxes(title_text=view.across, row=4, col=1)
     return finished(figure)
 
 
@@ -115,7 +126,10 @@ def _add(
     losses = _joined([_digits(v, 4) for v in view.values(curve)] for curve in curves.values())
     rates = _joined([_digits(rate, 3) for rate in curve.lr] for curve in curves.values())
     figure.add_trace(go.Scatter(y=losses, **shared, **hover), row=1, col=1)
-    figure.add_trace(go.Scatter(y=rates, showlegend=False, **shared, **hover), row=2, col=1)
+    raw = _joined([_digits(loss, 4) for loss in curve.loss] for curve in curves.values())
+    norms = _joined([_digits(norm, 3) for norm in curve.grad_norm] for curve in curves.values())
+    for row, y in ((2, raw), (3, norms), (4, rates)):
+        figure.add_trace(go.Scatter(y=y, showlegend=False, **shared, **hover), row=row, col=1)
 
 
 def _joined(parts: Iterable[list[Any]]) -> list[Any]:
@@ -135,7 +149,7 @@ def _mark(figure: go.Figure, material: Material, severity: str, view: View) -> N
         steps, heights, texts = zip(*marks, strict=True)
         marker = {"color": SEVERITY_COLORS[severity], "symbol": SEVERITY_SYMBOLS[severity], "size": 9}
         points = {"x": steps, "y": heights, "text": texts, "hovertemplate": "%{text}<extra></extra>"}
-        name = f"finding: {severity} ({len(steps)})"
+        name = f"diagnostic {severity}: {len(steps)}"
         figure.add_trace(go.Scatter(mode="markers", marker=marker, name=name, **points), row=1, col=1)
 
 
@@ -163,7 +177,7 @@ def _table(material: Material, view: View) -> Table:
         ends = [nats(known[0]), nats(min(known)), nats(known[-1])] if known else ["-", "-", "-"]
         rows.append([name, material.trials[name].state, str(curve.steps[-1]), *ends, f"{max(curve.lr):.2e}"])
     header = ["trial", "state", "steps", "first", "lowest", "last", "highest LR"]
-    return Table("Loss curves, smoothed, in nats a token", header, rows, words=2, folded="The curves as a table")
+    return Table("Loss curves, smoothed, in nats/token", header, rows, words=2, folded="The curves as a table")
 
 
 def _findings(material: Material) -> list[Block]:
@@ -174,7 +188,7 @@ def _findings(material: Material) -> list[Block]:
             key = (SEVERITIES.index(finding["severity"]), str(finding["rule"]))
             groups.setdefault(key, []).append((trial.trial_id, finding))
     if not groups:
-        return [Text("The diagnostics found nothing.")]
+        return [Text("No training problems detected.")]
     place = {row["trial_id"]: row["rank"] for row in material.ranked}
     points = []
     for (severity, rule), found in sorted(groups.items()):
@@ -183,8 +197,8 @@ def _findings(material: Material) -> list[Block]:
         names = ", ".join(name for name, _ in found[:SHOWN_TRIALS])
         more = f" and {len(found) - SHOWN_TRIALS} more" if len(found) > SHOWN_TRIALS else ""
         term = f"{rule} ({SEVERITIES[severity]}), {names}{more}"
-        points.append((term, f"at step {finding['step']} of {first}: {finding['advice']}"))
-    return [Text("Findings of the diagnostics, with what to change:"), Points(points)]
+        points.append((term, f"at step {finding['step']} of {_label(material, first)}: {finding['advice']}"))
+    return [Text("Diagnostic notes, with what to change:"), Points(points)]
 
 
 def _digits(value: float | None, digits: int) -> float | None:

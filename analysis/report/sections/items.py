@@ -1,54 +1,66 @@
-"""Held-out items on which the winner beats the base model or loses to it, with their text."""
+"""Held-out items, base model against best, with prompts and answers, as a table to filter."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan
 
+from analysis.output.formats import trial_name
 from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
 from analysis.records.tag_scores import TagScore, tag_scores
-from analysis.report.elements.blocks import Block, Card, Cards, Section, Table, Text
+from analysis.report.elements.blocks import Block, Example, Examples, Section, Table, Text
 from analysis.report.elements.material import Material
 from analysis.suspects.find import read_texts
 from trainables.storage.layout import CACHE_FOLDER, area_file
 
-SHOWN = 8
-TEXT_CHARACTERS = 1200
+MOST_ITEMS = 1000  # in the page: those that changed first
+PROMPT_CHARACTERS, ANSWER_CHARACTERS = 320, 240
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An item's scores by the base model and the winner."""
+    """An item's scores by the base model and the best checkpoint."""
 
     base: HeldoutScore
     winner: HeldoutScore
 
     @property
     def gain(self) -> float:
-        """Nats a token by which the winner is better."""
+        """Nats a token by which the best is better."""
         return self.base.nll - self.winner.nll
+
+    @property
+    def change(self) -> str:
+        """What became of the answer, by exact match; of the loss where no answers were generated."""
+        before, after = self.base.exact_match, self.winner.exact_match
+        if before is None or after is None:
+            return "lower loss" if self.gain > 0 else "higher loss" if self.gain < 0 else "same loss"
+        if (before == 1) != (after == 1):
+            return "newly right" if after == 1 else "newly wrong"
+        return "right" if after == 1 else "wrong"
 
 
 def section(material: Material) -> Section | None:
     pairs = read_pairs(material)
     if not pairs:
         return None
-    ordered = sorted(pairs, key=lambda pair: (-pair.gain, pair.base.area, pair.base.id))
-    won = [pair for pair in ordered if pair.gain > 0]
-    lost = [pair for pair in reversed(ordered) if pair.gain < 0]
-    texts = _texts(material, [*won[:SHOWN], *lost[:SHOWN]])
     winner = material.board["winner"]
     assert winner, "pairs exist only for a winner"
+    won, lost = (sum(sign * pair.gain > 0 for pair in pairs) for sign in (1, -1))
     lead = (
-        f"{winner['trial_id']} at step {winner['step']} has a lower loss than the base model on {len(won)} of "
-        f"{len(pairs)} items, a higher one on {len(lost)}."
+        f"{trial_name(material.board, winner['trial_id'])} has a lower loss than the base model on {won} of "
+        f"{len(pairs)} items, a higher one on {lost}."
     )
     blocks: list[Block] = [Text(lead), _counts(pairs), *_by_tag(material.sweep, winner["trial_id"], winner["step"])]
-    for name, chosen, opened in (("lost", lost[:SHOWN], True), ("won", won[:SHOWN], False)):
-        if chosen:
-            summary = f"The {len(chosen)} items that it {name} by the most"
-            blocks.append(Cards(summary, [_card(pair, texts) for pair in chosen], opened))
-    return Section("items", "Items won and lost", blocks)
+    # What changed comes first, the widest of each outcome before the others.
+    order = ("newly wrong", "newly right", "higher loss", "lower loss", "wrong", "right", "same loss")
+    shown = sorted(pairs, key=lambda pair: (order.index(pair.change), -abs(pair.gain), pair.base.area, pair.base.id))
+    texts = _texts(material, shown[:MOST_ITEMS])
+    caption = "Held-out items: the base model's answer beside the best one's"
+    blocks.append(Examples(caption, [_example(pair, texts) for pair in shown[:MOST_ITEMS]]))
+    if len(shown) > MOST_ITEMS:
+        blocks.append(Text(f"The first {MOST_ITEMS:,} of {len(shown):,} items, those that changed first.", "note"))
+    return Section("items", "Examples: base vs best", blocks)
 
 
 def read_pairs(material: Material) -> list[Pair]:
@@ -68,10 +80,11 @@ def _counts(pairs: list[Pair]) -> Table:
     for area in sorted({pair.base.area for pair in pairs}):
         own = [pair for pair in pairs if pair.base.area == area]
         won, lost = sum(pair.gain > 0 for pair in own), sum(pair.gain < 0 for pair in own)
-        gained, missed = (_answers(own, better) for better in (True, False))
-        rows.append([area, str(len(own)), str(won), str(lost), gained, missed])
+        answered = any(pair.winner.exact_match is not None for pair in own)
+        right = [str(sum(pair.change == name for pair in own)) for name in ("newly right", "newly wrong")]
+        rows.append([area, str(len(own)), str(won), str(lost), *(right if answered else ["-", "-"])])
     header = ["area", "items", "lower loss", "higher loss", "newly right", "newly wrong"]
-    return Table("Items by area, the winner against the base model", header, rows)
+    return Table("Items by area, the best against the base model", header, rows)
 
 
 def _by_tag(sweep: Sweep, trial_id: str, step: int) -> list[Table]:
@@ -87,17 +100,6 @@ def _span(score: TagScore) -> str:
     return "-" if isnan(score.low) else f"{score.low:+.3f} to {score.high:+.3f}"
 
 
-def _answers(pairs: list[Pair], better: bool) -> str:
-    # Answers that became right, or wrong, by exact match; `-` where one model generated none.
-    known = [
-        (pair.base.exact_match, pair.winner.exact_match)
-        for pair in pairs
-        if pair.base.exact_match is not None and pair.winner.exact_match is not None
-    ]
-    changed = sum((after > before) if better else (after < before) for before, after in known)
-    return str(changed) if known else "-"
-
-
 def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and expected response by area and id; areas whose tokenized file is gone are left out."""
     found = {}
@@ -108,19 +110,21 @@ def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple
     return found
 
 
-def _card(pair: Pair, texts: dict[tuple[str, str], tuple[str, str]]) -> Card:
-    base, winner = pair.base, pair.winner
-    parts = []
-    if (base.area, base.id) in texts:
-        prompt, response = texts[base.area, base.id]
-        parts += [("prompt", shortened(prompt)), ("expected", shortened(response))]
-    for who, score in (("base model", base), ("winner", winner)):
-        if score.answer is not None:
-            parts.append((f"{who} answers", shortened(score.answer)))
-    figures = f"loss {base.nll:.3f} before, {winner.nll:.3f} after: {pair.gain:+.3f} nats a token"
-    return Card(f"{base.area} / {base.id}", figures, parts)
+def _example(pair: Pair, texts: dict[tuple[str, str], tuple[str, str]]) -> Example:
+    base, best = pair.base, pair.winner
+    prompt, expected = texts.get((base.area, base.id), ("(text not kept)", ""))
+    return Example(
+        area=base.area,
+        id=base.id,
+        prompt=shortened(prompt, PROMPT_CHARACTERS),
+        expected=shortened(expected, ANSWER_CHARACTERS),
+        base=shortened(base.answer or "", ANSWER_CHARACTERS),
+        best=shortened(best.answer or "", ANSWER_CHARACTERS),
+        change=pair.change,
+        losses=f"{base.nll:.2f} → {best.nll:.2f}",
+    )
 
 
-def shortened(text: str, characters: int = TEXT_CHARACTERS) -> str:
+def shortened(text: str, characters: int) -> str:
     """The end of a long text, where the question usually is."""
     return text if len(text) <= characters else f"… {text[-characters:]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from analysis.output.formats import labeled
 from analysis.report.elements.blocks import Block, Points, Section, Table, Text
 from analysis.report.elements.material import Material
 
@@ -19,13 +20,13 @@ def section(material: Material) -> Section:
     if notes := [("", note) for note in material.board["notes"]]:
         blocks += [Text("Notes on the files:"), Points(notes)]
     errors = [
-        (f"{trial.trial_id} {trial.state}", lines[-1])
+        (f"{labeled(trial.trial_id, trial.params)} {trial.state}", lines[-1])
         for trial in material.sweep.trials
         if (lines := (trial.error or "").strip().splitlines())
     ]
     if errors:
-        blocks += [Text("Trials that ended with an error:"), Points(errors)]
-    return Section("manifest", "Manifest and notes", blocks)
+        blocks += [Text("Trials that failed:"), Points(errors)]
+    return Section("manifest", "Reproducibility", blocks)
 
 
 def flattened(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

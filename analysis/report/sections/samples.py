@@ -15,12 +15,12 @@ def section(material: Material) -> Section | None:
     if not material.sweep.trials:
         return None
     found, reason = suspects_or_reason(material.sweep.folder, SHOWN)
-    title = "Training samples to look at"
+    title = "Possibly mislabeled samples"
     if reason:
         return Section("samples", title, [Text(f"They are not known: {reason}")])
     note = (
-        "A sample is met once, so its loss in that step is a held-out one. These stayed above their like in all trials "
-        "together: a wrong answer does, and so does one that is merely odd or hard. It is a list for reading."
+        "Because training is one epoch, each sample's loss is measured before the model has seen it. These samples had "
+        "unusually high loss in every trial: often a wrong label, sometimes just hard. Review them by hand."
     )
     return Section("samples", title, [Text(note, "note"), Cards(f"The first {len(found)}", [_card(s) for s in found])])
 
@@ -28,7 +28,8 @@ def section(material: Material) -> Section | None:
 def _card(suspect: Suspect) -> Card:
     found = suspect.found
     figures = (
-        f"{found.excess_nats:+.2f} nats above its like ({found.kind}); loss {found.nll:.2f}, {found.trials} trials"
+        f"loss {found.nll:.2f}, {found.excess_nats:.2f} above similar samples (answer type: {found.kind}); mean over "
+        f"{found.trials} trials"
     )
     prompt = shortened(suspect.prompt, TEXT_CHARACTERS)
     return Card(found.id, figures, [("prompt", prompt), ("answer", suspect.response)])

@@ -11,12 +11,14 @@ import plotly.graph_objects as go
 from analysis.advice.evidence import Span
 from analysis.advice.observe import searched
 from analysis.output.board_figures import first_upper
-from analysis.output.formats import measure_of, scored
+from analysis.output.formats import PARAM_LABELS, labeled, measure_of, scored
+from analysis.output.leaderboard_table import setting_of
 from analysis.report.elements.blocks import Chart, Grid, Section, Text
 from analysis.report.elements.material import Material, Row
-from analysis.report.elements.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, plain
+from analysis.report.elements.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, error_bars, plain
+from trainables.evaluation.objective import Measure
 
-BAND = "rgba(0,158,115,0.13)"
+BAND, FIT_BAND = "rgba(0,158,115,0.13)", "rgba(0,114,178,0.18)"
 
 
 def section(material: Material) -> Section | None:
@@ -29,11 +31,70 @@ def section(material: Material) -> Section | None:
     label = measure_of(material.board).label
     base = (material.board["baseline"] or {}).get("objective")
     note = (
-        f"Star: the first setting; diamonds: tied with it; circles: all others. {shaded}Dotted lines: the range that "
-        "was searched. Along the upper edge: trials that diverged (crosses) or were stopped (triangles). The base "
-        f"model's {label} is {scored(material.board, base)}. The values are in the leaderboard."
+        f"Star: the best setting; diamonds: tied with it; circles: all others. {shaded}Dotted lines: the range that "
+        "was searched. Along the upper edge: trials that diverged (crosses) or were stopped early (triangles). The "
+        f"base model's {label} is {scored(material.board, base)}. The values are in the leaderboard."
     )
-    return Section("space", f"{first_upper(label)} by hyper-parameter", [Grid(charts), Text(note, "note")])
+    return Section("space", "Slice plots", [Grid(charts), Text(note, "note")])
+
+
+def first_chart(material: Material) -> list[Chart]:
+    """The objective over the peak LR with intervals, the base model's and the model's fit, for the first screen."""
+    span = searched(material.sweep.config).get("peak_lr")
+    if span is None or not material.ranked:
+        return []
+    one = _chart(material, "peak_lr", span, None)
+    figure, measure, board = one.figure, measure_of(material.board), material.board
+    rows = [row for row in material.ranked if "peak_lr" in row["params"]]
+    base = (board["baseline"] or {}).get("objective")
+    if base is not None:
+        figure.add_hline(y=measure.turned(base), line_dash="dash", line_width=1, line_color=GREY)
+        text = f"base model {scored(board, base)}"
+        figure.add_annotation(
+            x=0, xref="paper", y=measure.turned(base), text=text, showarrow=False, xanchor="left", yshift=9
+        )
+        # Under all marks: the intervals of the scores, and the fit.
+        figure.add_traces([_intervals(rows, base, measure), *_fit(rows, measure)])
+    known = any(setting_of(row).get("posterior") is not None for row in rows)
+    fit = " Line and band: the model's fit, ± 1 SD." if known else ""
+    label = f"{first_upper(measure.label)} against peak LR. Star: best; bars: 95 % CI; dashed: base model.{fit}"
+    return [Chart("loss-by-lr", label, figure, 320)]
+
+
+def _intervals(rows: list[Row], base: float, measure: Measure) -> go.Scatter:
+    values, ends = [], []
+    for row in rows:
+        interval = setting_of(row).get("gain_interval") or row["gain_interval"]
+        values.append(measure.turned(_objective(row)))
+        ends.append(sorted(measure.turned(base - end) for end in interval) if interval else None)
+    return go.Scatter(
+        x=[row["params"]["peak_lr"] for row in rows],
+        y=values,
+        error_y=error_bars(values, ends),
+        mode="markers",
+        marker={"size": 1, "color": GREY},
+        hoverinfo="skip",
+    )
+
+
+def _fit(rows: list[Row], measure: Measure) -> list[go.Scatter]:
+    """The posterior mean of the settings and its band, by peak LR; nothing where no model was fitted."""
+    known: list[tuple[float, float, float]] = []
+    for row in rows:
+        mean = setting_of(row).get("posterior")
+        if mean is not None:
+            sd = setting_of(row).get("posterior_sd") or 0.0
+            known.append((row["params"]["peak_lr"], measure.turned(mean), sd))
+    known.sort()
+    if not known:
+        return []
+    x = [lr for lr, _, _ in known]
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "x": x}
+    return [
+        go.Scatter(y=[mean - sd for _, mean, sd in known], **edge),
+        go.Scatter(y=[mean + sd for _, mean, sd in known], fill="tonexty", fillcolor=FIT_BAND, **edge),
+        go.Scatter(x=x, y=[mean for _, mean, _ in known], mode="lines", line={"color": BLUE}, hoverinfo="skip"),
+    ]
 
 
 def recommended_bands(plan: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
@@ -51,7 +112,10 @@ def _chart(material: Material, name: str, span: Span, band: tuple[float, float] 
     traces, measure = [], measure_of(material.board)
     for kind, color, size in (("ranked", GREY, 8), ("tied", BLUE, 10), ("winner", GREEN, 14)):
         rows = [row for row in material.ranked if _kind(row) == kind and name in row["params"]]
-        points = [(row["trial_id"], row["params"][name], measure.turned(_objective(row))) for row in rows]
+        points = [
+            (labeled(row["trial_id"], row["params"]), row["params"][name], measure.turned(_objective(row)))
+            for row in rows
+        ]
         hover = f"%{{text}}: %{{x:.3g}}, {measure.label} %{{y:.4f}}<extra></extra>"
         traces.append(_marks(points, hover, {"symbol": SYMBOLS[kind], "color": color, "size": size}))
     # Trials without a final loss are drawn at the upper edge, on a hidden axis of their own.
@@ -62,7 +126,11 @@ def _chart(material: Material, name: str, span: Span, band: tuple[float, float] 
         marker = {"symbol": SYMBOLS[state], "color": color, "size": 9}
         traces.append(_marks(points, hover, marker, yaxis="y2", cliponaxis=False))
     traces = [trace for trace in traces if trace.x]
-    figure = chart(traces, name, f"{measure.label}, {'share' if measure.higher_is_better else 'nats'}")
+    figure = chart(
+        traces,
+        PARAM_LABELS.get(name, name),
+        f"{measure.label}, {'share' if measure.higher_is_better else 'nats/token'}",
+    )
     figure.update_xaxes(type="log" if span.log else "linear", exponentformat="e", nticks=5)
     if span.log:
         figure.update_xaxes(tickmode="array", tickvals=log_ticks(span))

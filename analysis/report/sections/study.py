@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
+import plotly.graph_objects as go
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
-from optuna.visualization import plot_parallel_coordinate, plot_param_importances
+from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import plot_contour, plot_parallel_coordinate, plot_param_importances
 from plotly.colors import sample_colorscale
 
 from analysis.report.elements.blocks import Block, Chart, Section, Table, Text
 from analysis.report.elements.material import Material
-from analysis.report.elements.style import BLUE, GREY, VERMILLION, finished
+from analysis.report.elements.style import BLUE, GREY, VERMILLION, chart, finished, plain
 from trainables.storage.layout import STUDY_FILE
 
 FEW_LINES = 20
@@ -22,6 +23,9 @@ SCALE = [[0.0, BLUE], [0.5, GREY], [1.0, VERMILLION]]  # Optuna's own runs from 
 
 # With fewer trials, fANOVA's forest has next to nothing to split. Ours.
 FEWEST_FOR_IMPORTANCE = 10
+
+# With fewer points a contour is a drawing of its interpolation. Ours.
+FEWEST_FOR_CONTOUR = 8
 
 
 def section(material: Material) -> Section | None:
@@ -38,16 +42,43 @@ def section(material: Material) -> Section | None:
         blocks.append(Text(words))
     # Equal losses have no variance to divide among the hyper-parameters.
     elif len({trial.value for trial in complete}) == 1:
-        blocks.append(Text("Importances are not shown: all trials ended with the same loss."))
+        blocks.append(Text("Importances are not shown: all trials have the same loss."))
     elif len(params) > 1:
         blocks.append(_importances(study))
     if len(params) > 1:
         blocks.append(_parallel(study, params))
+    blocks.append(_history(complete))
+    if len(complete) >= FEWEST_FOR_CONTOUR and {"peak_lr", "warmup_fraction"} <= set(params):
+        blocks.append(_contour(study))
     note = (
-        "From the study as Optuna was told of it (study.log): a stopped trial counts with its predicted loss, a "
-        "diverged one with the base model's. Open it with: optuna-dashboard study.log"
+        "From the study as it was reported to Optuna (study.log). A trial that was stopped early counts with its "
+        "predicted loss, a diverged one with the base model's. Open it with: optuna-dashboard study.log"
     )
-    return Section("study", "Hyper-parameters together", [*blocks, Text(note, "note")])
+    return Section("study", "Parallel coordinates and importance", [*blocks, Text(note, "note")])
+
+
+def _history(complete: list[FrozenTrial]) -> Chart:
+    """Each trial's value in the order in which they finished, and the best so far."""
+    ordered = sorted(complete, key=lambda trial: (str(trial.datetime_complete), trial.number))
+    values = [float(trial.value or 0.0) for trial in ordered]
+    names = [plain(trial.user_attrs.get("trial_id", trial.number)) for trial in ordered]
+    best = [min(values[: place + 1]) for place in range(len(values))]
+    x = list(range(1, len(values) + 1))
+    marks = {"text": names, "hovertemplate": "%{text}: %{y:.4f}<extra></extra>"}
+    traces = [
+        go.Scatter(x=x, y=values, mode="markers", marker={"color": GREY, "size": 8}, name="trial", **marks),
+        go.Scatter(x=x, y=best, mode="lines", line={"color": BLUE, "shape": "hv"}, name="best so far"),
+    ]
+    label = f"Optimization history: the value of {len(values)} trials in the order in which they finished."
+    return Chart("history", label, chart(traces, "trial", "value (lower is better)"), 300)
+
+
+def _contour(study: optuna.Study) -> Chart:
+    figure = finished(plot_contour(study, params=["peak_lr", "warmup_fraction"], target_name="value"), title=None)
+    figure.update_traces(colorscale=SCALE, reversescale=False, selector={"type": "contour"})
+    figure.update_xaxes(title_text="peak LR")
+    figure.update_yaxes(title_text="warm-up fraction")
+    return Chart("contour", "The value over peak LR and warm-up, interpolated between the trials.", figure, 380)
 
 
 def read_study(path: Path, name: str) -> optuna.Study | None:

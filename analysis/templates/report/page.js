@@ -35,6 +35,55 @@
     for (const chart of charts) if (chart.dataset.drawn) Plotly.relayout(chart, colours(chart.layout));
   }
 
+  // A cell's figure, with the signs that the page writes; text sorts behind figures.
+  function value(row, column) {
+    const text = row.cells[column].textContent.replace(/[\u2212\u2013]/g, "-").trim();
+    const figure = parseFloat(text);
+    return Number.isNaN(figure) ? [1, text] : [0, figure];
+  }
+
+  function sort(table, column, button) {
+    const head = button.parentElement, down = head.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = Array.from(table.tBodies[0].rows).map((row) => [value(row, column), row]);
+    rows.sort(([a], [b]) => (a[0] - b[0]) || (a[0] ? a[1].localeCompare(b[1]) : a[1] - b[1]) * (down ? -1 : 1));
+    table.tBodies[0].append(...rows.map((pair) => pair[1]));
+  }
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    Array.from(table.tHead.rows[0].cells).forEach(function (head, column) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      button.addEventListener("click", () => sort(table, column, button));
+      head.replaceChildren(button);
+    });
+  }
+
+  for (const part of document.querySelectorAll(".examples")) {
+    const rows = Array.from(part.querySelectorAll("tbody tr")), filters = Array.from(part.querySelectorAll("[data-filter]"));
+    const filter = function () {
+      const wanted = Object.fromEntries(filters.map((one) => [one.dataset.filter, one.value]));
+      let shown = 0;
+      for (const row of rows) {
+        row.hidden = (wanted.area && row.dataset.area !== wanted.area) || (wanted.change && row.dataset.change !== wanted.change)
+          || (wanted.text && !row.textContent.toLowerCase().includes(wanted.text.toLowerCase()));
+        shown += !row.hidden;
+      }
+      part.querySelector("[data-shown]").textContent = shown + " of " + rows.length + " shown";
+    };
+    filters.forEach((one) => one.addEventListener("input", filter));
+    filter();
+  }
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async function () {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "Copied";
+    });
+  }
+
   const near = new IntersectionObserver(function (seen) {
     for (const one of seen) if (one.isIntersecting) { near.unobserve(one.target); draw(one.target); }
   }, { rootMargin: "200px" });

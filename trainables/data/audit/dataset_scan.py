@@ -176,7 +176,7 @@ def _scan_in_workers(spec: ScanSpec, chunks: Iterable[Chunk], processes: int) ->
     except BrokenProcessPool as error:
         ended = re.search(r"\((-?\d+)\)", str(error))  # loky names the exit codes only in its message
         remedy = "free memory, or look for an error above"
-        got = f"exit {ended[1]}" if ended else "a worker that ended"
+        got = f"exit {ended[1]}" if ended else "a worker that stopped"
         raise UserError("audit", "its processes must run to their end", got, remedy) from error
     finally:
         pool.shutdown(kill_workers=True)

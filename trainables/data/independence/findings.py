@@ -46,10 +46,10 @@ def _against(name: str, report: AreaReport) -> Iterator[AreaFinding]:
         yield (
             "same_process",
             "warning",
-            f"held-out area {name} looks like the training set's own process: a classifier of {check.compared} hardly "
-            f"tells the two apart (AUC {check.auc:.2f}, 95 % interval {check.low:.2f} to {check.high:.2f}, below "
-            f"{SAME_PROCESS_BELOW:g}; {check.items_used} items of {check.groups} contexts); it measures fit, not "
-            "generalisation: add an area that other people wrote or collected in another way",
+            f"held-out area {name} is indistinguishable from the training data: an i.i.d. test split (classifier of "
+            f"{check.compared}: AUC {check.auc:.2f}, 95 % CI {check.low:.2f} to {check.high:.2f}, below "
+            f"{SAME_PROCESS_BELOW:g}; {check.items_used} items of {check.groups} contexts); it measures "
+            "in-distribution performance only: keep at least one set that other people wrote or collected elsewhere",
         )
     if report.shared_sources:
         listed = ", ".join(
@@ -61,7 +61,7 @@ def _against(name: str, report: AreaReport) -> Iterator[AreaFinding]:
             "shared_source",
             "warning",
             f"held-out area {name} shares sources with training: {listed}{more}; take held-out items from sources "
-            "that were not trained on",
+            "that training does not use",
         )
     overlap = report.template_overlap
     natural = NATURAL_TEMPLATES * overlap.within_train
@@ -100,7 +100,7 @@ def _unproven(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
         yield (
             "two_sample_too_small",
             "info",
-            f"too small to be checked against the training set's process: {', '.join(small)}; it takes "
+            f"too small to be compared with the training data: {', '.join(small)}; it takes "
             f"{FEWEST_GROUPS} on each side, none with nearly all samples: add items with contexts of their own, or "
             "a key `group` where prompts share no more than an instruction",
         )
@@ -109,8 +109,8 @@ def _unproven(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
         yield (
             "no_evidence",
             "info",
-            f"a classifier tells these areas from the training set, by AUC: {', '.join(clear)}; no evidence against "
-            "them, and no proof that they are independent, since another topic is enough: know how they were made",
+            f"differs clearly from the training data (classifier AUC): {', '.join(clear)}; expected of an "
+            "out-of-domain set, and no proof of independence, for another topic is enough",
         )
 
 
@@ -150,8 +150,8 @@ def _far_items(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
         yield (
             "far_items",
             "info",
-            "items farther from every training sample than 99% of training samples are from those of other contexts: "
-            f"{', '.join(far)}; expected of an adjacent area, in an in-domain one they ask what training does not show",
+            f"items without a close match in the training data: {', '.join(far)}; expected of an out-of-domain set, "
+            "in an in-domain one they ask what training does not show",
         )
 
 
@@ -180,8 +180,8 @@ def _unsupported(reports: Mapping[str, AreaReport]) -> Iterator[AreaFinding]:
         yield (
             "unsupported_responses",
             "info",
-            f"responses of which no word or figure stands in the prompt: {listed}; they need knowledge or arithmetic, "
-            "which a fine-tune seldom teaches: see that they are meant",
+            f"answers that share no word with their prompt (labels, closed-book or arithmetic answers): {listed}; "
+            "fine-tuning rarely teaches new facts: check that this is intended",
         )
 
 
@@ -195,6 +195,6 @@ def _power(reports: Mapping[str, AreaReport]) -> AreaFinding:
     return (
         "power",
         "info",
-        f"smallest NLL difference between two checkpoints that an area can show, nats a token: {', '.join(smallest)}; "
-        f"four times the contexts halve it (assumed: {assumption})",
+        f"minimum detectable effect between two checkpoints, nats/token at 80 % power: {', '.join(smallest)}; "
+        f"4× the contexts halves it (assumed: {assumption})",
     )

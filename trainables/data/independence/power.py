@@ -38,8 +38,8 @@ def assumed_power(clusters: int) -> Power:
     """The power of an area before any trial, from a spread that was measured elsewhere."""
     # Counting the items of one context as one is conservative, and exact if their differences are equal.
     assumption = (
-        f"{ASSUMED_SD} nats a token as standard deviation of an item's difference, as measured between trials of one "
-        "sweep of a 135M model; items of one context counted as one"
+        f"an item's difference has a standard deviation of {ASSUMED_SD}, as between trials of one sweep of a 135M "
+        "model; items of one context counted as one"
     )
     return Power(clusters, _errors() * ASSUMED_SD / clusters**0.5 if clusters > 1 else None, assumption)
 

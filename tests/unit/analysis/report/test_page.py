@@ -7,25 +7,29 @@ from itertools import pairwise
 
 import optuna
 import plotly.graph_objects as go
+import pyarrow as pa
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
+from analysis.output.formats import rate
+from analysis.output.verdict import summary
 from analysis.report.__main__ import main
 from analysis.report.elements.material import read_material
 from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
 from analysis.report.page import SECTIONS, figure_json, write_report
-from analysis.report.sections import areas, curves, items, leaderboard, outcome, space, study
+from analysis.report.sections import areas, checkpoints, curves, data, items, leaderboard, outcome, space, study
 from analysis.stats.curve_smoothing import thin
 from tests.unit.analysis.conftest import FakeTrial, replicate
 from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
+from trainables.evaluation.objective import Measure
 
 HEADINGS = [
-    *("Outcome", "What to do next", "Leaderboard", "Loss curves", "Held-out loss by hyper-parameter"),
-    *("Hyper-parameters together", "Held-out areas", "Checkpoints along the epoch", "Items won and lost", "Data"),
-    *("Training samples to look at", "Cost", "Manifest and notes"),
+    *("Outcome", "Leaderboard", "Examples: base vs best", "Eval loss over training", "Training curves"),
+    *("Held-out areas", "Slice plots", "Parallel coordinates and importance", "Data checks"),
+    *("Possibly mislabeled samples", "Next sweep", "Cost", "Reproducibility"),
 ]
 
 
@@ -62,9 +66,9 @@ def test_text_of_the_users_is_escaped_in_the_page_and_in_figures(page):
 
 def test_figures_hold_no_number_that_json_lacks_and_are_described(page):
     figures = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, flags=re.S)
-    assert len(figures) == 10
+    assert len(figures) == 18
     assert all(json.loads(figure)["data"] for figure in figures)
-    assert page.count('role="img" aria-label="') == page.count("<figure>") == 10
+    assert page.count('role="img" aria-label="') == page.count("<figure>") - 1 == 18
 
 
 def test_each_section_is_there_in_order_named_by_its_heading_and_reached_from_the_navigation(page):
@@ -79,29 +83,41 @@ def test_each_section_is_there_in_order_named_by_its_heading_and_reached_from_th
 
 
 def test_the_outcome_says_what_the_leaderboard_says_and_what_it_cost(material):
-    lead, cost = outcome.outcome(material).blocks
-    assert lead.text == material.board["verdict"]
+    tiles, warnings, copies, grid = outcome.outcome(material).blocks
+    lines = summary(material.board)
+    assert [tile.label for tile in tiles.tiles] == [line.label for line in lines]
+    assert tiles.tiles[0].value == rate(material.ranked[0]["params"]["peak_lr"])
+    assert all(tile.value or tile.notes for tile in tiles.tiles)
+    assert [text for _, text in warnings.points] == [one["reason"] for one in material.board["advice"]][:4]
+    assert any("analysis.export" in text for _, text in copies.texts)
+    assert [chart.name for chart in grid.charts] == ["loss-by-lr", "eval"]
     seconds = sum(trial.cost["device_seconds"] for trial in material.sweep.trials)
-    assert f"in {seconds / 3600:.2f} device-hours; the sweep held its devices for 0.28 device-hours" in cost.text
-    assert "14" not in cost.text.split(":")[1].split(".")[0]  # by state, not in all
+    cost = outcome.cost_sentence(material)
+    assert cost.startswith("14 trials: ")
+    assert f"Cost: 0.28 device-hours in all, {seconds / 3600:.2f} device-hours in training and evaluation." in cost
 
 
 def test_the_leaderboard_has_every_setting_once_and_bars_on_one_scale(material):
     table = leaderboard.section(material).blocks[0]
-    assert [row[1].text for row in table.cells] == [row["trial_id"] for row in material.board["rows"]]
+    place = table.header.index("trial")
+    assert [row[place].text for row in table.cells] == ["", *(row["trial_id"] for row in material.board["rows"])]
+    assert table.cells[0][1].text == "base"
+    assert table.sortable
+    assert {"peak LR", *material.board["weights"], "exact match"} <= set(table.header)
     assert len({len(row) for row in table.cells} | {len(table.header)}) == 1
     bars = [cell.bar for row in table.cells for cell in row if cell.bar]
     assert len(bars) == len(material.ranked)
     assert {bar.zero for bar in bars} == {bars[0].zero}
     assert all(0 <= bar.low <= bar.value <= bar.high <= 1 for bar in bars)
-    assert max(bar.high for bar in bars) == 1.0
+    assert min(bar.low for bar in bars) == 0.0  # of the loss minus the base model's
 
 
 def test_every_curve_is_drawn_the_first_by_name_and_with_its_findings(material):
     chart = curves.section(material).blocks[0]
     names = [trace.name for trace in chart.figure.data if trace.showlegend is not False]
     assert [name for name in names if name[0].isdigit()] == [
-        f"{place}. {row['trial_id']}" for place, row in enumerate(material.ranked[:3], start=1)
+        f"{place}. {row['trial_id']} · {rate(row['params']['peak_lr'])}"
+        for place, row in enumerate(material.ranked[:3], start=1)
     ]
     upper = [trace for trace in chart.figure.data if trace.mode == "lines" and trace.yaxis == "y"]
     drawn = {text for trace in upper for text in trace.text if text}
@@ -144,19 +160,26 @@ def test_gains_by_area_are_those_of_the_leaderboard(material):
     assert [row[0].text for row in table.cells] == sorted(first["areas"])
 
 
-def test_items_come_with_their_texts_and_the_widest_first(material):
+def test_every_item_comes_with_its_texts_and_outcome_those_that_changed_first(material):
     pairs = items.read_pairs(material)
     assert len(pairs) == 4 * 24
     section = items.section(material)
-    won = [block for block in section.blocks if block.form == "cards"][-1]
-    shown = [(card.title, dict(card.parts)) for card in won.cards]
-    widest = max(pairs, key=lambda pair: pair.gain)
-    assert shown[0][0] == f"{widest.base.area} / {widest.base.id}"
-    assert all({"prompt", "expected", "base model answers", "winner answers"} <= parts.keys() for _, parts in shown)
+    (examples,) = (block for block in section.blocks if block.form == "examples")
+    assert len(examples.rows) == len(pairs)
+    assert examples.changes.keys() <= {"newly right", "newly wrong", "right", "wrong"}
+    assert sum(examples.changes.values()) == len(pairs)
+    changed = [row.change for row in examples.rows]
+    assert changed.index("newly right") < changed.index("right" if "right" in changed else "wrong")
+    assert all(row.prompt and row.expected and EVIL in row.best for row in examples.rows)
 
 
 def test_importances_wait_for_enough_trials_whose_losses_differ(material, tmp_path):
-    assert [block.name for block in study.section(material).blocks[:-1]] == ["importances", "parallel"]
+    assert [block.name for block in study.section(material).blocks[:-1]] == [
+        "importances",
+        "parallel",
+        "history",
+        "contour",
+    ]
     few = read_material(write_synthetic_sweep(tmp_path, 4))
     assert study.section(few).blocks[0].text == "Importances are not shown: they need 10 trials, this study has 4."
     path = tmp_path / "study.log"
@@ -167,7 +190,7 @@ def test_importances_wait_for_enough_trials_whose_losses_differ(material, tmp_pa
         told.add_trial(create_trial(params=point, distributions=space, value=1.0))
     sweep = dataclasses.replace(material.sweep, folder=tmp_path)
     section = study.section(dataclasses.replace(material, sweep=sweep))
-    assert section.blocks[0].text == "Importances are not shown: all trials ended with the same loss."
+    assert section.blocks[0].text == "Importances are not shown: all trials have the same loss."
 
 
 def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sweep):
@@ -176,6 +199,7 @@ def test_a_sweep_of_an_earlier_version_or_under_way_gives_what_there_is(write_sw
     assert "There is no manifest.json." in page
     assert "No trial has a loss curve yet." in page
     assert "over seeds" in page
+    assert "Training sample" not in page  # its tokenized set is gone
     empty = write_report(write_sweep([], name="empty")).read_text()
     assert "nothing can be ranked" in empty
 
@@ -240,3 +264,47 @@ def luminance(color):
     parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_loss_over_the_lr_has_intervals_the_base_model_and_the_models_fit(material):
+    (chart,) = space.first_chart(material)
+    (bars,) = (trace for trace in chart.figure.data if trace.error_y.array is not None)
+    row = material.ranked[0]
+    base = material.board["baseline"]["objective"]
+    interval = row["setting"]["gain_interval"] or row["gain_interval"]
+    assert bars.x[0] == row["params"]["peak_lr"]
+    assert bars.y[0] - bars.error_y.arrayminus[0] == pytest.approx(base - interval[1])
+    assert {shape.y0 for shape in chart.figure.layout.shapes} >= {base}
+    assert not any(trace.fill for trace in chart.figure.data), "another hyper-parameter is searched: no model"
+
+
+def test_where_a_model_names_the_best_its_fit_is_drawn_with_a_band(material):
+    rows = [
+        {**row, "setting": {**row["setting"], "posterior": 1.0 + k / 10, "posterior_sd": 0.1}}
+        for k, row in enumerate(material.ranked)
+    ]
+    low, high, mean = space._fit(rows, Measure())
+    assert list(mean.x) == sorted(mean.x)
+    assert [b - a for a, b in zip(low.y, high.y, strict=True)] == pytest.approx([0.2] * len(rows))
+
+
+def test_eval_curves_begin_at_the_base_model(material):
+    section = checkpoints.section(material)
+    charts = section.blocks[0].charts
+    assert len(charts) == len(material.board["weights"])
+    for chart, area in zip(charts, sorted(material.board["weights"]), strict=True):
+        first = chart.figure.data[-1]
+        assert first.x[0] == 0
+        assert first.y[0] == pytest.approx(material.board["baseline"]["areas"][area]["nll"], rel=1e-4)
+
+
+def test_a_training_sample_is_shown_with_what_carries_loss(material):
+    (block,) = data.rendered_sample(material)
+    learnt = "".join(text for text, marked in block.parts if marked)
+    assert learnt
+    with pa.memory_map(str(material.sweep.folder / "cache" / "train.arrow")) as source:
+        row = pa.ipc.open_file(source).read_all().to_pylist()[0]
+    assert row["response"] in learnt
+    assert row["prompt"] in "".join(text for text, marked in block.parts if not marked)
+    shown = dataclasses.replace(material, plan={"shown": [["s1", [["Q:", False], ["A", True]]]]})
+    assert data.rendered_sample(shown)[0].parts == [("Q:", False), ("A", True)]

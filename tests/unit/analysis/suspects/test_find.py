@@ -41,7 +41,7 @@ def test_the_wrong_one_is_listed_with_its_text_and_with_base_losses_where_all_st
 def test_the_command_prints_a_list_or_json(sweep, capsys):
     assert main([str(sweep), "--top", "2"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith(f"  1. {WRONG}: +")
+    assert shown.startswith(f"  1. {WRONG}: loss ")
     assert "answer: 17 million" in shown
     assert f"Question {WRONG}?" in shown
     assert max(map(len, shown.splitlines())) < 200

@@ -51,7 +51,7 @@ def test_lanes_bring_up_spot_nodes_first_and_on_demand_nodes_where_spot_ones_cou
 def test_the_head_gets_no_lane(config):
     head, spot = (config["available_node_types"][name]["resources"] for name in ("head", "gpu_spot"))
     assert divide([head, spot, spot], ResourcesConfig()) == LanePlan(lanes=8, workers=1, use_gpu=True, cpus=8)
-    with pytest.raises(UserError, match="must have a node for lanes"):
+    with pytest.raises(UserError, match="must have a node for workers"):
         divide([head], ResourcesConfig())
 
 

@@ -62,7 +62,7 @@ A, B, C = ("t1", 1, "complete", 1e-3), ("t2", 2, "complete", 1.1e-3), ("t3", 3, 
         (board(A, B, C), ("space.peak_lr=1e-3",), ["t1", "t2"], "the spread between seeds is not known"),
         (board(A, ("t2", None, "pruned", 3e-3), C), (), ["t1", "t3"], "the spread"),
         (board(A, ("t2", 2, "pruned", 3e-3), C), (), ["t1", "t3"], "the spread"),  # complete settings only
-        (board(A, B), (), ["t1"], "have a peak LR less than 0.15 decades from that of t1"),
+        (board(A, B), (), ["t1"], "have a peak LR within 0.15 decades of that of t1"),
         (board(A), (), ["t1"], "t1 is the only one that was completed"),
         (board(A, B, C), ("confirm.seed_sd=0.01",), ["t1"], "t1 is significantly better than all others"),
         (board(("t1", None, "diverged", 1e-3), winner=None), (), [], "no setting was completed"),

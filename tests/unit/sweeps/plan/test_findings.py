@@ -55,6 +55,7 @@ def test_a_floor_above_four_fifths_of_the_lowest_peak_is_said(load, floor, found
         (50, 4, ["short_warmup"]),
         (2, 0, ["short_warmup"]),
         (1, 0, ["one_step"]),
+        (5, 1, []),  # at least one step
     ],
 )
 def test_warmup_has_twenty_steps_or_a_tenth(load, steps, warmup, found):

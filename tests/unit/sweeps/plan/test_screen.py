@@ -9,26 +9,27 @@ from trainables.data.tokenization import ShownSample
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ((), "2 settings x 2 more seeds: tells gaps above 16 times the luck of one seed (80% power)"),
+        ((), "2 settings x 2 more seeds: shows differences above 16 times the SD between seeds (80% power)"),
         (("search.trials=11",), "none, for 11 trials are fewer than 12 (confirm.budget sets replicates)"),
         (("confirm.budget=0",), ""),
         (("search.trials=5", "confirm.budget=0"), ""),
         (
             ("search.trials=5", "confirm.budget=8"),
-            "2 settings x 4 more seeds: tells gaps above 3 times the luck of one seed (80% power)",
+            "2 settings x 4 more seeds: shows differences above 3 times the SD between seeds (80% power)",
         ),
         (
             ("confirm.seed_sd=0.01",),
-            "2 settings x 2 more seeds: tells gaps above 0.035 nats a token (80% power)",
+            "2 settings x 2 more seeds: shows differences above 0.035 nats/token (80% power)",
         ),
         (
             ("confirm.budget=2",),
-            "2 settings x 1 more seed: tells no gap: two rounds, or confirm.seed_sd, would show the luck of the seed",
+            "2 settings x 1 more seed: shows no difference: two rounds, or confirm.seed_sd, would measure the spread "
+            "between seeds",
         ),
         (("confirm.budget=1",), "none: confirm.budget=1 does not pay for a replicate of each of 2 settings"),
         (
             ("confirm.budget=16",),
-            "4 settings x 4 more seeds: tells gaps above 3.4 times the luck of one seed (80% power)",
+            "4 settings x 4 more seeds: shows differences above 3.4 times the SD between seeds (80% power)",
         ),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_half_of_a_training_set_is_a_warning_with_its_figures():
     found = {rule: message for rule, severity, message in findings(reports) if severity == "warning"}
     assert {"same_process", "shared_source", "shared_templates"} <= set(found)
     check = reports["half"].two_sample
-    assert f"AUC {check.auc:.2f}, 95 % interval {check.low:.2f} to {check.high:.2f}" in found["same_process"]
+    assert f"AUC {check.auc:.2f}, 95 % CI {check.low:.2f} to {check.high:.2f}" in found["same_process"]
     assert "'demo generated' (200 of 200 items, 200 of training)" in found["shared_source"]
 
 
@@ -143,7 +143,7 @@ def test_messages_are_one_line_name_the_area_and_say_what_to_do():
     for _, _, message in found:
         assert "\n" not in message
         assert re.search(r"\d", message)
-        assert "ledgers" in message or message.startswith("a classifier tells these areas")
+        assert "ledgers" in message or message.startswith("differs clearly from the training data")
         assert ";" in message
     assert "and 2 more" in found[1][2]
 
