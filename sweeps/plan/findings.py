@@ -143,7 +143,7 @@ def objective_findings(config: SweepConfig) -> Iterator[Finding]:
 
 
 def template_findings(config: SweepConfig) -> Iterator[Finding]:
-    """Yields a finding where a template holds a backslash and an n, as a shell passes on what should be a line break."""
+    """Yields a finding where a template holds a backslash and an n: what a shell makes of a line break."""
     if "\\n" in (config.data.template or ""):
         text = (
             f"data.template {config.data.template!r} holds a backslash and an n, which every sample gets as they are; "

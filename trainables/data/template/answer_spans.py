@@ -13,7 +13,7 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     from trainables.data.template.chat_template import ChatTemplate
 
-STAND_IN = "\U0010fffd"  # a text that stands for another; private use
+STAND_IN = "\U0002a6d6"  # a text that stands for another: a rare ideograph that is no mark
 CALLS = ("call", "argument")
 PARTS = {"content": "text", "reasoning": "reasoning", "call": "tool call", "argument": "tool call"}
 
@@ -182,12 +182,13 @@ class Conversation:
         cut = self._template.attempt(self._messages[: i + 1], self._sample.tools) or ""
         own = rest[: _shared(cut[last.stop :], rest)] if cut.startswith(self._text[: last.stop]) else rest
         closing = self._template.end_tokens.search(plain, plain.index(STAND_IN)) if plain else None
-        for token in (self._template.eos_token, closing[0] if closing else None):
-            if token and token in own:
-                return own.index(token) + len(token)
+        ends = [token for token in (self._template.eos_token, closing[0] if closing else None) if token]
+        for token in (token for token in ends if token in own):
+            return own.index(token) + len(token)
         hits = [hit for hit in self._template.end_tokens.finditer(own) if hit[0] in self._template.special_tokens]
-        marker = self._template.end_tokens.match(rest, len(own))
-        return hits[-1].end() if hits else marker.end() if marker else None
+        if hit := hits[-1] if hits else self._template.end_tokens.match(rest, len(own)):
+            return hit.end()
+        return next((rest.index(token) + len(token) for token in ends if token in rest), None)
 
     def _missing_end_token(self, i: int, last: Found) -> str:
         """The end token to put in: the first of the next turn where that ends an answer, else the tokenizer's."""

@@ -8,6 +8,7 @@ so that each mark gives a position there, however often the text occurs.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 # Templates cut an assistant's content at such tags: what stands between two of them is marked for itself.
 TAG = re.compile(r"(<[^<>\s]{1,40}>)")
 THOUGHT_END = re.compile(r"</[^<>\s]*think[^<>\s]*>")
-# Private use, planes 15 and 16 of Unicode: no template or language uses them. A mark is one that the text lacks.
-PRIVATE = re.compile("([\U000f0000-\U0010ffff])")
-MARKS = range(0xF0000, 0x10FFFD)
+MOST_TAGS = 200  # in one content; bounds the number of marks
+# Rare ideographs (CJK Extension B), of those that the text lacks: no template looks for one, changes its case or, as of
+# private-use characters in Python's `repr`, escapes it.
+MARKS = range(0x20000, 0x2A6D0)
+MARK = re.compile(f"([{chr(MARKS[0])}-{chr(MARKS[-1])}])")
+ESCAPED_MARK = re.compile(r"\\ud8[4-6][0-9a-f]\\ud[c-f][0-9a-f]{2}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class MarkedConversation:
     """
 
     def __init__(self, messages: list[Message], tools: list[Message] | None, rendered: str) -> None:
-        taken = set(PRIVATE.findall(rendered))
+        taken = set(MARK.findall(rendered))
         self._free = (mark for mark in map(chr, MARKS) if mark not in taken)
         self._pieces: dict[str, Piece] = {}
         self.messages = [self._marked(i, copy.deepcopy(message)) for i, message in enumerate(messages)]
@@ -98,7 +102,7 @@ class MarkedConversation:
         parts: list[str] = []
         found: dict[str, Found] = {}
         place = 0
-        for part in PRIVATE.split(marked):
+        for part in MARK.split(ESCAPED_MARK.sub(self._unescaped, marked)):
             # The first place counts: some templates name the tool again where it answers.
             if part in self._pieces and part not in found:
                 found[part] = _stands(self._pieces[part], place, text)
@@ -106,6 +110,11 @@ class MarkedConversation:
                 parts.append(part)
                 place += len(part)
         return list(found.values()) if "".join(parts) == text else None
+
+    def _unescaped(self, hit: re.Match[str]) -> str:
+        # `tojson(ensure_ascii=true)` writes a mark as two escapes.
+        mark = str(json.loads(f'"{hit[0]}"'))
+        return mark if mark in self._pieces else hit[0]
 
     def _mark(self, piece: Piece) -> str:
         mark = next(self._free)
@@ -120,7 +129,7 @@ class MarkedConversation:
             if isinstance(message.get(key), str) and message[key].strip():
                 message[key] = self._in_text(message[key], i, "reasoning", f"{name}.{key}")
         if message.get("role") == "assistant":
-            parts = TAG.split(content)
+            parts = TAG.split(content, maxsplit=MOST_TAGS)
             ends = [k for k, part in enumerate(parts) if THOUGHT_END.fullmatch(part)]
             thought = ends[-1] if ends else 0
             marked = list(parts)

@@ -30,6 +30,8 @@ CALL_OR_TEXT = "{% if m.tool_calls %}{{ m.tool_calls[0].function.name }}{% else 
 DROPS_TEXT_BESIDE_CALL = turns(CALL_OR_TEXT + "<|stop|>") + ASKS
 CALLS = "{% for c in m.tool_calls or [] %}<call>{{ c.function | tojson }}</call>{% endfor %}"
 WITH_CALLS = "{% if tools %}{{ tools | tojson }}{% endif %}" + turns("{{ m.content }}" + CALLS + "<|stop|>") + ASKS
+ASCII_CALLS = WITH_CALLS.replace("c.function | tojson", "c.function | tojson(ensure_ascii=true)")
+REPR_CALLS = WITH_CALLS.replace("c.function | tojson", "c.function | string")
 # As Qwen3: reasoning of the last turn alone.
 REASONS = "{% if m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
 REASONING = turns(REASONS + "{{ m.content }}<|stop|>") + ASKS

@@ -44,6 +44,8 @@ SAID = {"role": "assistant", "content": "<think>Birds have two.</think>two"}
             ["I look." + CALLED, "At 06:40.<|stop|>"],
         ),
         (helpers.WITH_CALLS, ROUND[:2], [CALLED]),
+        (helpers.ASCII_CALLS, ROUND, [CALLED, "At 06:40.<|stop|>"]),
+        (helpers.REPR_CALLS, ROUND[:2], [CALLED.replace('"', "'")]),
         (helpers.REASONING, (HERON, REASONED), ["Birds have two.\n</think>\n\ntwo<|stop|>"]),
         # Tags in the content are the user's, unless the generation prompt has written one already.
         (helpers.PLAIN, (HERON, SAID), ["<think>Birds have two.</think>two<|stop|>"]),
