@@ -23,6 +23,7 @@ from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
 from sweeps.phases.finish import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR, finish
+from sweeps.plan.memory import hold_against
 from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
 from sweeps.plan.screen import print_plan
 from trainables.errors import UserError, UserErrors
@@ -71,6 +72,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
+    parser.add_argument(
+        "--device",
+        metavar="NAME|GiB",
+        help="hold the plan against a card's memory (a100-80gb, h100, l4, … or GiB): exit 2 where no trial fits",
+    )
     parser.add_argument("--resume", metavar="DIR", help="continue the interrupted sweep in this folder, or at this URL")
     parser.add_argument(
         "--open-sealed-again", action="store_true", help="score sealed areas a second time; the ledger records it"
@@ -91,6 +97,8 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
     webhook.address(config.notify)  # a wrong address is found before the sweep has cost anything
     with draft_folder(config) as draft:
         plan = make_plan(config, draft)
+        if options.device:
+            hold_against(config, plan, options.device)
         print_plan(config, plan, console)
         if options.plan:
             write_plan(config, plan, draft)
@@ -112,7 +120,11 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     plan = Plan.read(before.folder)
     if not Path(plan.model_path).is_dir():  # resumed on another machine
         plan.model_path = str(resolve_model(config.model, MODELS_CACHE))
+    if options.device:
+        hold_against(config, plan, options.device)
     print_plan(config, plan, console)
+    if plan.failures:
+        raise UserErrors(plan.failures)
     return EXIT_DONE if options.plan else run_sweep(config, plan, None, options, console)
 
 

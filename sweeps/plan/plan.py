@@ -29,8 +29,9 @@ from sweeps.plan.findings import (
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
+from sweeps.plan.memory import Fit, largest_trial
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
-from trainables.config.sections import LoraConfig, Params, TrainingConfig
+from trainables.config.sections import Params
 from trainables.data.epoch import Epoch, plan_epoch
 from trainables.errors import UserError
 from trainables.models.pretrained import load_tokenizer, resolve_model
@@ -66,6 +67,7 @@ class Plan:
     recommended: dict[str, Any] = field(default_factory=dict)  # range of each LR hyper-parameter, and their "source"
     findings: list[Finding] = field(default_factory=list)
     failures: list[UserError] = field(default_factory=list)  # why the sweep can't start
+    fit: Fit | None = None  # into the device that was named; None where none was
 
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
@@ -80,6 +82,7 @@ class Plan:
         fields["train"] = SetPlan(**fields["train"])
         fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
         fields["forecast"] = Forecast(**fields["forecast"])
+        fields["fit"] = Fit(**fit) if (fit := fields.get("fit")) else None
         fields["findings"] = [Finding(**finding) for finding in fields["findings"]]
         return cls(**fields)
 
@@ -115,7 +118,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         forecast=forecast(
             ModelShape.of(weights.parameters, trained, read_json(Path(model_path) / "config.json")),
             _work(config, data, epoch),
-            _largest(config)[0],
+            largest_trial(config)[0],
             config.model.method,
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
@@ -163,7 +166,7 @@ def _trained_parameters(config: SweepConfig, weights: WeightsSummary) -> int:
     if config.model.method == "full":
         return weights.parameters
     # Of the largest adapter: an upper estimate where not every linear layer is adapted.
-    return _largest(config)[1].r * sum(rows + columns for rows, columns in weights.linear_shapes)
+    return largest_trial(config)[1].r * sum(rows + columns for rows, columns in weights.linear_shapes)
 
 
 def _warmup_steps(config: SweepConfig, steps: int) -> tuple[int, int]:
@@ -184,6 +187,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         paused=trials - 1 if config.trials_pause else 0,
         stopped=trials - trials_to_finish(trials) if config.trials_pause else 0,
         pause_at=PAUSE_AT,
+        slots=1 if config.resources.trials_per_lane == "auto" else config.resources.trials_per_lane,
     )
 
 
@@ -192,17 +196,10 @@ def _kept(config: SweepConfig) -> int | None:
     return None if most == "all" else most + config.contenders
 
 
-def _largest(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:
-    # The sections of the trial that needs most memory and has the fewest steps.
-    sizes = ("lora_r", "batch_size", "gradient_accumulation")
-    high = {name: ends[1] for name, ends in config.space.ends().items() if name in sizes}
-    return with_params(config.training, config.model.lora, high)
-
-
 def _fewest_steps(config: SweepConfig, samples: int) -> int:
     # Of the shortest epoch that the sweep trains.
     fewest = max(1, round(samples * min(SUBSET_FRACTIONS))) if config.more_data.subsets else samples
-    return plan_epoch(fewest, _largest(config)[0], config.resources.workers_per_lane).steps
+    return plan_epoch(fewest, largest_trial(config)[0], config.resources.workers_per_lane).steps
 
 
 def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:

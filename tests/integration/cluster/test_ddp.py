@@ -66,7 +66,7 @@ def train_all(world, batch_size, path, folder):
 
 
 def limit_memory(patched, tokens):
-    """Lets no backward pass have more tokens than that; what it has added to the gradient stays. Returns the refused."""
+    """Lets no backward pass have more tokens than that; its part of the gradient stays. Returns the refused."""
     refused = []
     for module in (optimizer, packed_model):
         own = module.token_losses
