@@ -18,9 +18,9 @@ FP32_BYTES, BF16_BYTES = 4, 2
 # FLOP/s in training: 35 % (ours, of the published 30 to 50 % for dense models) of the data sheets' dense bf16 peak.
 DEVICES = {"one A100": 0.35 * 312e12, "one H100": 0.35 * 989e12}
 
-# Bytes of activations that one token leaves in one layer, per unit of hidden size, with 16-bit products and
-# an attention that stores no score matrix. Ours, from runs without data of models with gated layers and RMSNorm, 1.7B to 32B;
-# Korthikanti et al. 2022 count 34 for GPT's blocks. Trained weights leave the residual stream in float32.
+# Bytes of activations that one token leaves in one layer, per unit of hidden size, with 16-bit products and an
+# attention that stores no score matrix. Ours, from runs without data of models with gated layers and RMSNorm, 1.7B to
+# 32B; Korthikanti et al. 2022 count 34 for GPT's blocks. Trained weights leave the residual stream in float32.
 ACTIVATION_BYTES = {"lora": 46, "full": 65}
 # Logits of a label: in 16 bits, as float32, and the gradient of each.
 LOGIT_BYTES = 2 * (BF16_BYTES + FP32_BYTES)
