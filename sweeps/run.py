@@ -28,6 +28,7 @@ from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
 from sweeps.phases.finish import EXIT_DONE, finish
+from sweeps.plan.memory import hold_against
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import lost_sets, restored, unchanged
 from sweeps.plan.screen import print_plan
@@ -66,6 +67,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
+    parser.add_argument(
+        "--device",
+        metavar="NAME|GiB",
+        help="hold the plan against a card's memory (a100-80gb, h100, l4, … or GiB): exit 2 where no trial fits",
+    )
     parser.add_argument(
         "--resume",
         metavar="DIR",
@@ -111,6 +117,8 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
     webhook.address(config.notify)  # a wrong address is found before the sweep has cost anything
     with draft_folder(config) as draft:
         plan = make_plan(config, draft)
+        if options.device:
+            hold_against(config, plan, options.device)
         print_plan(config, plan, console)
         if options.plan:
             write_plan(config, plan, draft)
@@ -129,7 +137,11 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
         before.folder, options.config, options.overrides, other_versions=options.other_versions
     )
     webhook.address(config.notify)
+    if options.device:
+        hold_against(config, plan, options.device)
     print_plan(config, plan, console)
+    if plan.failures:
+        raise UserErrors(plan.failures)
     if not options.plan:
         return run_sweep(config, plan, None, options, console, began)
     if not before.remote and (lost := lost_sets(config, before.folder, plan, began)):

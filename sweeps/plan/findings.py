@@ -107,7 +107,7 @@ def epoch_findings(config: SweepConfig, steps: int, fewest_warmup_steps: int) ->
     needed = math.ceil(min(FEWEST_WARMUP_STEPS, FEWEST_WARMUP_PART * steps))
     if steps > 1 and fewest_warmup_steps < needed:
         text = (
-            f"warm-up can be as short as {fewest_warmup_steps} of {steps} steps (at least {needed} recommended): AdamW's "
+            f"warm-up may be only {fewest_warmup_steps} of {steps} steps (at least {needed} recommended): AdamW's "
             "moments are then estimated from few gradients when the LR is at its highest, and the loss may spike; "
             "raise the lower end of space.warmup_fraction, or take more data or a smaller batch"
         )

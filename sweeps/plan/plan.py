@@ -33,11 +33,12 @@ from sweeps.plan.findings import (
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
+from sweeps.plan.memory import Fit, largest_trial
 from sweeps.plan.model_check import ModelCheck
 from sweeps.plan.model_facts import inspection
 from sweeps.plan.tracking import missing_key, tracking_findings
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
-from trainables.config.sections import LoraConfig, Params, TrainingConfig
+from trainables.config.sections import Params
 from trainables.data.epoch import Epoch, plan_epoch
 from trainables.data.tokenization import ShownSample
 from trainables.errors import UserError
@@ -80,6 +81,7 @@ class Plan:
     samples_per_step_ends: tuple[int, int] | None = None
     steps_ends: tuple[int, int] | None = None
     shown: list[ShownSample] = field(default_factory=list)  # the first training samples as the model sees them
+    fit: Fit | None = None  # into the device that was named; None where none was
 
     @property
     def data_forms(self) -> dict[str, dict[str, int]]:
@@ -100,6 +102,7 @@ class Plan:
         fields["train"] = SetPlan(**fields["train"])
         fields["areas"] = {name: SetPlan(**area) for name, area in fields["areas"].items()}
         fields["forecast"] = Forecast(**fields["forecast"])
+        fields["fit"] = Fit(**fit) if (fit := fields.get("fit")) else None
         fields["findings"] = [Finding(**finding) for finding in fields["findings"]]
         fields["shown"] = [ShownSample(*shown) for shown in fields.get("shown", [])]
         return cls(**fields)
@@ -142,7 +145,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         forecast=forecast(
             ModelShape.of(facts.parameters, trained, read_json(Path(model_path) / "config.json")),
             _work(config, data, epoch),
-            _largest(config)[0],
+            largest_trial(config)[0],
             config.model.method,
             {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
         ),
@@ -219,6 +222,7 @@ def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:
         paused=trials - 1 if config.trials_pause else 0,
         stopped=trials - trials_to_finish(trials) if config.trials_pause else 0,
         pause_at=PAUSE_AT,
+        slots=1 if config.resources.trials_per_lane == "auto" else config.resources.trials_per_lane,
     )
 
 
@@ -233,12 +237,6 @@ def _retrained(config: SweepConfig, data: Prepared) -> float:
 def _kept(config: SweepConfig) -> int | None:
     most = config.resources.keep_checkpoints
     return None if most == "all" else most + config.contenders
-
-
-def _largest(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:
-    # The sections of the trial that needs most memory and has the fewest steps.
-    high = {name: ends[1] for name, ends in config.space.ends().items() if name in ("lora_r", *BATCH)}
-    return with_params(config.training, config.model.lora, high)
 
 
 def _epochs(config: SweepConfig, samples: int) -> tuple[Epoch, Epoch, Epoch]:
@@ -257,7 +255,7 @@ def _epochs(config: SweepConfig, samples: int) -> tuple[Epoch, Epoch, Epoch]:
 def _fewest_steps(config: SweepConfig, samples: int) -> int:
     # Of the shortest epoch that the sweep trains.
     fewest = max(1, round(samples * min(SUBSET_FRACTIONS))) if config.more_data.subsets else samples
-    return plan_epoch(fewest, _largest(config)[0], config.resources.workers_per_lane).steps
+    return plan_epoch(fewest, largest_trial(config)[0], config.resources.workers_per_lane).steps
 
 
 def _refuse_impossible_schedules(config: SweepConfig, steps: int) -> None:

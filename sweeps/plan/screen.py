@@ -15,6 +15,7 @@ from sweeps.config.sweep_config import SweepConfig
 from sweeps.confirm.power import POWER, detectable_gap
 from sweeps.plan.datasets import SetPlan
 from sweeps.plan.findings import Finding
+from sweeps.plan.memory import Fit
 from sweeps.plan.plan import Plan
 from trainables.data.tokenization import ShownSample
 
@@ -114,9 +115,23 @@ def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
         f"({limit}: budget.device_hours)"
     )
     memory = "not known" if need.memory_bytes is None else f"about {need.memory_bytes / 2**30:,.1f} GiB a device"
-    yield f"memory    {memory}"
+    source = "" if plan.fit else " by a rule of thumb; --device NAME measures it on the model's own shape"
+    yield f"memory    {memory}{source}"
+    if plan.fit:
+        yield f"device    {device_words(plan.fit)}"
     paused = f", {need.paused_bytes / 1e6:,.0f} MB of them of paused trials" if need.paused_bytes else ""
     yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running{paused}"
+
+
+def device_words(fit: Fit) -> str:
+    """One line on a device's memory."""
+    needed, usable = fit.needed_bytes / 2**30, fit.usable_bytes / 2**30
+    sizes = f"{needed:,.1f} GiB needed for whole batches of the longest sample, {usable:,.1f} GiB usable"
+    if fit.needed_bytes <= fit.usable_bytes:
+        return f"{fit.device}: fits, {sizes}"
+    if not fit.samples:
+        return f"{fit.device}: does not fit, {sizes}"
+    return f"{fit.device}: fits in micro-batches of {fit.samples} of {fit.batch_size} samples, {sizes}"
 
 
 def sample_lines(shown: ShownSample) -> Iterator[Text]:

@@ -13,9 +13,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from trainables.data.dataset import Batch, pad
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 
-# Most logits at once, ours. One costs 14 bytes in training: in 16 bits, its log-probability and the gradients of both.
-# So a chunk costs 1.8 GB, and has 883 labels of a vocabulary of 152k. More labels than that make a matrix product no
-# faster; fewer chunks recompute less.
+# Most logits at once, ours. One costs up to 12 bytes in training: 2 in 16 bits, 4 as a log-probability, and their
+# gradients. So a chunk costs 1.6 GB, and has 883 labels of a vocabulary of 152k, enough for a large matrix product.
 CHUNK_LOGITS = 2**27
 
 

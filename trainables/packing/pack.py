@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from peft import PeftModel
@@ -186,9 +187,9 @@ class Pack:
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         assert self._stack.layout is not None
         packed = pack_batches(batches, self._model.plan.longest_flat, self._model.plan.pad_id)
-        counts = torch.tensor([batch.label_tokens for batch in batches])
+        counts = [batch.label_tokens for batch in batches]
         # (labels,): 1 / tokens of the slot's step, so that each slot's weighted sum is the mean loss of its step.
-        label_weights = (1.0 / torch.tensor(step_tokens, dtype=torch.float64)).repeat_interleave(counts)
+        label_weights = torch.from_numpy(np.repeat(1.0 / np.array(step_tokens, np.float64), counts))
         self.rows += packed.slots * packed.rows
         self.tokens += packed.tokens
         return self._model.run(packed, self._stack.layout, adapters, dropouts, label_weights)

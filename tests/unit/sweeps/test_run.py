@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from sweeps.plan import plan
+from sweeps.plan.plan import Plan
 from sweeps.run import main, parse
 from tests.unit.sweeps.helpers import SMALL
 
@@ -178,6 +179,26 @@ def test_too_long_samples_stop_the_sweep_unless_they_are_dropped(place, capsys):
     assert plan["train"]["dropped"] == {"too_long": 1}
     assert plan["audit"]["train"]["rules"]["too_long"]["lines"] == [2]
     assert "too_long (drop): 1 line: 2" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("device", "peak", "code", "said"),
+    [
+        ("l4", 10 << 30, 0, "device    l4: fits, 10.0 GiB needed"),
+        ("l4", 30 << 30, 2, "device    l4: does not fit, 30.0 GiB needed"),
+        ("l5", 0, 2, ""),
+    ],
+)
+def test_a_plan_is_held_against_a_card(place, capsys, monkeypatch, device, peak, code, said):
+    monkeypatch.setattr("sweeps.plan.memory.needed_bytes", lambda request: peak)
+    found, shown = run(capsys, "--plan", "--device", device)
+    assert found == code
+    assert said in shown.out
+    errors = [line for line in shown.err.splitlines() if line.startswith("error: --device: ")]
+    assert len(errors) == (code == 2)
+    if said:
+        plan = Plan.read(place / "outputs/small")
+        assert (plan.fit.device, plan.fit.needed_bytes, plan.forecast.memory_bytes) == (device, peak, peak)
 
 
 def test_help_has_an_example_and_neither_config_nor_resume_is_an_argument_error(capsys):

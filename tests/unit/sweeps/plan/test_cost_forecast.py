@@ -50,10 +50,15 @@ def test_paused_trials_save_steps_and_scores_and_hold_their_states():
 
 def test_memory_adds_weights_optimiser_activations_and_logits_and_is_none_for_an_unknown_shape():
     tokens = 4 * 20
-    rest = tokens * 8 * (34 * 2 + 2 * 2) + 8 * 50 * 12
-    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).memory_bytes == 900 * 0 + 1000 * 2 + 100 * 16 + rest
+
+    def rest(kept, slots=1):
+        return slots * (tokens * 8 * (kept * 2 + 2 * 2) + 8 * 50 * 12)
+
+    assert forecast(SHAPE, WORK, TRAINING, "lora", DEVICES).memory_bytes == 1000 * 2 + 100 * 16 + rest(46)
     whole = dataclasses.replace(SHAPE, trained=1000)
-    assert forecast(whole, WORK, TRAINING, "full", DEVICES).memory_bytes == 1000 * 16 + 1000 * 2 + rest
+    assert forecast(whole, WORK, TRAINING, "full", DEVICES).memory_bytes == 1000 * 16 + 1000 * 2 + rest(65)
+    packed = dataclasses.replace(WORK, slots=3)
+    assert forecast(SHAPE, packed, TRAINING, "lora", DEVICES).memory_bytes == 1000 * 2 + 100 * 16 + rest(46, 3)
     frugal = TRAINING.model_copy(update={"gradient_checkpointing": True})
     plain, saved = (forecast(SHAPE, WORK, one, "lora", DEVICES).memory_bytes for one in (TRAINING, frugal))
     assert saved < plain, "gradient checkpointing saves activations"

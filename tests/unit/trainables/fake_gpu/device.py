@@ -121,9 +121,17 @@ def _replacements(traffic):
     yield torch.cuda, "empty_cache", lambda: None
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
     yield torch.Tensor, "pin_memory", lambda self, *_: _mark(self.clone(), pins=True)
+    yield torch, "tensor", _tensor(torch.tensor)
     yield torch.Tensor, "data_ptr", _data_ptr(torch.Tensor.data_ptr)
     yield FakeTensor, "tolist", lambda self: self.cpu().tolist()  # its own asks for one number after another
     yield nn.Module, "_apply", _apply
+
+
+def _tensor(own):
+    def made(data, *, device=None, **more):
+        return own(data, **more) if device is None else own(data, **more).to(device)
+
+    return made
 
 
 def _data_ptr(own):

@@ -1,0 +1,163 @@
+"""Peak memory of a trial on a GPU, from the trial's own code on tensors without data. Needs no GPU and no weights.
+
+    echo REQUEST | python -m trainables.training.memory_run
+
+Reads a `MemoryRequest` as JSON and prints `{"parameters": N, "peak_bytes": {PHASE: N, …}}`. A process of its own,
+because it replaces parts of the project that look at numbers. What no such run sees: the CUDA context, the workspaces
+of kernels, and what the allocator rounds up and fragments.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoConfig, AutoModelForCausalLM, initialization
+
+from trainables.config.memory_request import MemoryRequest
+from trainables.data.dataset import Batch, TokenSequence, collate
+from trainables.evaluation.answer_batches import cache_bytes_per_token, prompt_batches
+from trainables.models import base_model, flat_attention
+from trainables.models.base_model import Base
+from trainables.models.flat_attention import PADDING_FREE, longest_flat
+from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+from trainables.models.token_losses import token_losses_and_hits
+from trainables.optim.step import BatchLosses, StepPart
+from trainables.optim.workers import SOLO
+from trainables.packing import eligibility
+from trainables.packing.pack import Pack
+from trainables.training.engine import SingleTrialEngine
+
+
+class LiveMemory(TorchDispatchMode):
+    """Adds up the storages of all tensors that live.
+
+    Attributes:
+        now: Bytes.
+        peak: Most bytes since it was last set.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._live: dict[int, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, FakeTensor):
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._live:
+            return
+
+        def freed(_: Any) -> None:
+            del self._live[key]
+            self.now -= size
+
+        self._live[key] = weakref.ref(storage, freed)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+
+def peak_bytes(request: MemoryRequest) -> dict[str, Any]:
+    """Run a trial's phases on tensors without data and measure each.
+
+    Returns:
+        `parameters`, and in `peak_bytes` the peak of the phases "step", "scoring" and "answers".
+    """
+    batch = _batch(request.samples, request.sample_tokens, request.label_share)
+    scored_items = max(1, request.scored_tokens // request.sample_tokens)
+    scored = _batch(scored_items, request.sample_tokens, request.label_share)
+    with _no_numbers(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
+        base = _base(request)
+        pack = Pack(base)
+        engine: Any = pack if pack.obstacle(request.model.lora) is None else SingleTrialEngine(base, SOLO)
+        slots = [engine.join(request.model.lora, request.training, seed) for seed in range(request.slots)]
+        parts = [StepPart([batch], batch.label_tokens, 1e-4) for _ in slots]
+        peaks = {}
+        if engine is not pack:
+            engine.step(parts)  # the first step makes AdamW's moments, which a pack has from the start
+        memory.peak = memory.now
+        engine.step(parts)
+        peaks["step"] = memory.peak
+        with engine.model_of(slots[0]) as model, torch.no_grad():
+            memory.peak = memory.now
+            token_losses_and_hits(model, scored)
+            peaks["scoring"] = memory.peak
+            if request.prompts:
+                memory.peak = memory.now
+                _answer(model, request)
+                peaks["answers"] = memory.peak
+        parameters = sum(weight.numel() for weight in base.untouched().parameters())
+    return {"parameters": parameters, "peak_bytes": peaks}
+
+
+def _base(request: MemoryRequest) -> Base:
+    remote = request.model.trust_remote_code
+    config = AutoConfig.from_pretrained(request.model_path, trust_remote_code=remote)
+    bf16 = request.precision == "bf16"
+    dtype = torch.bfloat16 if bf16 and request.model.method == "lora" else torch.float32
+    with initialization.no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=remote).eval()
+    model.tie_weights()
+    flat = longest_flat(model)
+    if flat:
+        model.set_attn_implementation(PADDING_FREE)
+    ForwardPlan(flat, True, torch.bfloat16 if bf16 else None, head_in_chunks=True).attach(model)
+    recomputes = request.training.gradient_checkpointing
+    return Base(model, None, request.model.method, request.precision, gradient_checkpointing=recomputes)
+
+
+def _batch(samples: int, tokens: int, label_share: float) -> Batch:
+    mask = np.arange(tokens) >= min(tokens - 1, max(1, round(tokens * (1.0 - label_share))))
+    return collate([TokenSequence(str(number), np.zeros(tokens, np.int32), mask) for number in range(samples)])
+
+
+def _answer(model: torch.nn.Module, request: MemoryRequest) -> None:
+    """Prompts go through the model and leave keys and values, as for the last token of their answers."""
+    inner = hugging_face_model(model)
+    each = cache_bytes_per_token(inner.config.get_text_config(), inner.dtype.itemsize)
+    lengths = [request.prompt_tokens] * request.prompts
+    count = len(prompt_batches(lengths, request.answer_tokens, request.prompts, each)[0])
+    tokens = torch.zeros(count, request.prompt_tokens + request.answer_tokens, dtype=torch.int64)
+    with ForwardPlan.of(inner).autocasting(tokens.device):
+        inner(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=True, logits_to_keep=1)
+
+
+@contextmanager
+def _no_numbers() -> Iterator[None]:
+    """Context in which nothing asks for a tensor's numbers, and attention is the kernel of GPUs."""
+    replaced: list[tuple[Any, str, Any]] = [
+        (flat_attention, "_has_varlen_kernel", lambda _: True),
+        (base_model, "_compact", lambda weight: weight.detach().bfloat16()),
+        (base_model, "draw_adapter", lambda *_: None),
+        (eligibility, "drops_activations", lambda _: False),
+        (BatchLosses, "of", lambda batch, sums: BatchLosses(batch.ids, [], sums)),
+        # All is on one device; PEFT's moves to it would swap parameters, which fake ones refuse.
+        (torch.nn.Module, "_apply", lambda module, *_, **__: module),
+    ]
+    own = [getattr(owner, name) for owner, name, _ in replaced]
+    for owner, name, stand_in in replaced:
+        setattr(owner, name, stand_in)
+    try:
+        yield
+    finally:
+        for (owner, name, _), before in zip(replaced, own, strict=True):
+            setattr(owner, name, before)
+
+
+if __name__ == "__main__":
+    print(json.dumps(peak_bytes(MemoryRequest.model_validate_json(sys.stdin.read()))))
