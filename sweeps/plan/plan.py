@@ -18,7 +18,6 @@ from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
-from sweeps.plan.data_findings import tag_findings, unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
@@ -140,8 +139,6 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     plan.findings += [
         *objective_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
-        *unread_findings(data.audit),
-        *tag_findings(config, data.tags),
         *data.findings,
         *space_findings(config, plan.parameters),
         *epoch_findings(config, plan.steps, plan.warmup_steps),
