@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sweeps.config.sweep_config import SweepConfig
+from sweeps.plan.data_findings import tag_findings, unread_findings
 from sweeps.plan.findings import Finding
 from trainables.config.sections import Scorer
 from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
@@ -49,7 +50,7 @@ class Prepared:
     areas: dict[str, SetPlan]
     audit: Audit
     reality: dict[str, Any]  # `trainables.data.independence.examine.AreaReport` as plain values, by area
-    findings: list[Finding]  # of the held-out areas and of the template
+    findings: list[Finding]  # about keys, tags, held-out areas and the template
     shown: list[ShownSample]  # the first training samples as the model sees them
     padding: float  # fraction of the epoch's padded batches
     tags: dict[str, TagCounts]  # of "data.train" and each area
@@ -106,22 +107,22 @@ def prepare_data(config: SweepConfig, tokenizer: Any, cache: Path) -> Prepared:
         found.add_too_long(source.read.where, too_long, config.data.max_tokens)
     _refuse_empty([tokenized.samples for tokenized in done], found)
     plans = [_set_plan(*parts) for parts in zip(sources, done, audits, strict=True)]
+    tags = _tags(config, samples)
     reports = examine(samples[0], dict(zip(areas, samples[1:], strict=True)))
     return Prepared(
         train=plans[0],
         areas=dict(zip(areas, plans[1:], strict=True)),
         audit=found,
         reality={name: asdict(report) for name, report in reports.items()},
-        findings=[*_template_findings(sources, done), *(Finding(*parts) for parts in reality_findings(reports))],
+        findings=[
+            *unread_findings(found),
+            *tag_findings(config, tags),
+            *_template_findings(sources, done),
+            *(Finding(*parts) for parts in reality_findings(reports)),
+        ],
         shown=list(done[0].shown),
         padding=_padding(done[0].lengths, config),
-        tags={
-            "data.train": count_tags(samples[0], {}),
-            **{
-                name: count_tags(kept, config.heldout.areas[name].model_dump(include=set(TAGS)))
-                for name, kept in zip(areas, samples[1:], strict=True)
-            },
-        },
+        tags=tags,
     )
 
 
@@ -134,6 +135,12 @@ def _area_sources(config: SweepConfig) -> dict[str, Source]:
         )
         for name, area in config.heldout.areas.items()
     }
+
+
+def _tags(config: SweepConfig, samples: Sequence[list[Sample]]) -> dict[str, TagCounts]:
+    areas = {name: area.model_dump(include=set(TAGS)) for name, area in config.heldout.areas.items()}
+    own = {"data.train": {}, **areas}
+    return {name: count_tags(kept, of_area) for (name, of_area), kept in zip(own.items(), samples, strict=True)}
 
 
 def _refuse_empty(kept: Sequence[Any], found: Audit) -> None:

@@ -19,7 +19,6 @@ from sweeps.config.space import Choices, Range
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.identity import check_parent
 from sweeps.plan.cost_forecast import DEVICES, Forecast, ModelShape, Work, forecast
-from sweeps.plan.data_findings import tag_findings, unread_findings
 from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.findings import (
     Finding,
@@ -167,8 +166,6 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *template_findings(config),
         *tracking_findings(config),
         *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
-        *unread_findings(data.audit),
-        *tag_findings(config, data.tags),
         *data.findings,
         *check.findings(),
         *space_findings(config, plan.parameters),

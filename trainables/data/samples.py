@@ -14,9 +14,10 @@ from typing import Any
 
 from trainables.config.sections import FieldNames
 from trainables.data.defects import Defect, excerpt, json_type, location, place
+from trainables.data.forms.content import text_faults
+from trainables.data.forms.form_keys import DEFAULTS
 from trainables.data.forms.known_keys import READ_METADATA, TEMPLATE_KEYS, Fault
-from trainables.data.forms.messages import text_faults
-from trainables.data.forms.rows import DEFAULTS, Row, read_row
+from trainables.data.forms.rows import Row, read_row
 from trainables.data.json_lines import RawLine, Record, Value, parse_line
 
 CONTEXT_HASH_CHARACTERS = 16

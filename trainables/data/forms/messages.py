@@ -6,21 +6,21 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from trainables.data.defects import excerpt, json_type
+from trainables.data.forms.content import Parts, text_faults
 from trainables.data.forms.known_keys import (
     ASSISTANT_MARKS,
     CALL_ROLES,
     MARKS,
     PAIR_KEYS,
-    PART_TEXT_KEYS,
-    REASONING_PARTS,
     RESULT_ROLES,
     ROLES,
     SPAN_MARKS,
-    TEXT_PARTS,
     Fault,
     Messages,
 )
-from trainables.data.forms.tool_calls import read_json, tool_calls
+from trainables.data.forms.tool_calls import read_json
+
+RENAMED = (("role", "from"), ("content", "value"))
 
 
 def read_messages(value: Any, name: str, ignored: Container[str], role: str = "") -> tuple[Messages, list[Fault]]:
@@ -96,18 +96,6 @@ def _role_name(turn: dict[str, Any]) -> str:
     return role.strip().lower().replace("-", "_") if isinstance(role, str) else ""
 
 
-class _Parts:
-    """The contents of a message, sorted by what they are."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.reasoning: list[str] = []
-        self.calls: list[dict[str, Any]] = []
-        self.results: list[dict[str, Any]] = []
-        self.marks: set[bool] = set()
-        self.unreadable = False  # whether there is a fault already
-
-
 class _Reader:
     """Collects messages and faults, turn by turn."""
 
@@ -122,41 +110,31 @@ class _Reader:
         turn = {key: value for key, value in turn.items() if value is not None and key not in self._ignored}
         role_key, content_key = (new if new in turn or old not in turn else old for new, old in RENAMED)
         role = turn.pop(role_key, None)
-        if not isinstance(role, str):
+        if not isinstance(role, str) or text_faults(role):
             got = f"no {name}.role" if role is None else f"{name}.role that is {json_type(role)}"
             self.faults.append(("missing_field" if role is None else "wrong_type", got))
             return
         is_call = _role_name({"role": role}) in CALL_ROLES
         role = "assistant" if is_call else self._roles.get(_role_name({"role": role}), role)
         content = turn.pop(content_key, None)
-        parts = _Parts()
-        try:
-            self._sort_calls(turn, content if is_call else None, parts)
-        except ValueError as error:
-            self.faults.append(("wrong_type", f"{name}: a tool call with {error}"))
-            return
-        if not is_call:
-            self._sort_content(content, f"{name}.content", parts)
-        self._sort_content(turn.pop("reasoning_content", None), f"{name}.reasoning_content", parts, is_reasoning=True)
+        parts = Parts()
+        for calls in (turn.pop("tool_calls", None), turn.pop("function_call", None), content if is_call else None):
+            parts.read_calls(calls, name)
+        parts.read(None if is_call else content, f"{name}.content")
+        parts.read(turn.pop("reasoning_content", None), f"{name}.reasoning_content", is_reasoning=True)
         learnt = self._mark(turn, role, parts, name)
-        self._add(role, parts, turn, learnt, name, is_call, content)
-
-    def _add(
-        self, role: str, parts: _Parts, rest: dict[str, Any], learnt: bool, name: str, is_call: bool, content: Any
-    ) -> None:
+        self.faults += parts.faults or _empty(role, content, parts, f"{name}.content")
         self.messages += parts.results
-        if parts.results and not parts.texts:
-            return
+        if parts.texts or not parts.results:
+            self._add(role, parts, turn, learnt, is_call)
+
+    def _add(self, role: str, parts: Parts, rest: dict[str, Any], learnt: bool, is_call: bool) -> None:
         # ms-swift gives each of several calls at once a turn of its own; templates take them in one.
         if is_call and self._call_before:
-            self.messages[-1]["tool_calls"] += parts.calls
+            self.messages[-1].setdefault("tool_calls", []).extend(parts.calls)
             return
         self._call_before = is_call
-        text = "".join(parts.texts)
-        if parts.unreadable:
-            return
-        self._check_text(role, text, content, bool(parts.calls), f"{name}.content")
-        message = {"role": role, "content": text, **rest}
+        message = {"role": role, "content": "".join(parts.texts), **rest}
         if parts.reasoning:
             message["reasoning_content"] = "".join(parts.reasoning)
         if parts.calls:
@@ -165,92 +143,35 @@ class _Reader:
             message["weight"] = 0
         self.messages.append(message)
 
-    def _check_text(self, role: str, text: str, content: Any, has_calls: bool, name: str) -> None:
-        must = role == "user" or (role == "assistant" and not has_calls)
-        if content is None and must:
-            self.faults.append(("missing_field", f"no {name}"))
-        elif must and not text.strip() and isinstance(content, str | list):
-            self.faults.append(("empty_prompt" if role == "user" else "empty_response", f"{name} {excerpt(text)}"))
-        self.faults += text_faults(text)
-
-    def _sort_calls(self, turn: dict[str, Any], call: Any, parts: _Parts) -> None:
-        for value in (turn.pop("tool_calls", None), turn.pop("function_call", None), call):
-            if value:
-                parts.calls += tool_calls(value)
-
-    def _sort_content(self, content: Any, name: str, parts: _Parts, *, is_reasoning: bool = False) -> None:
-        if content is None:
-            return
-        if not isinstance(content, list):
-            if isinstance(content, str):
-                (parts.reasoning if is_reasoning else parts.texts).append(content)
-            else:
-                self.faults.append(("wrong_type", f"{name} that is {json_type(content)}"))
-            return
-        for i, part in enumerate(content):
-            self._sort_part(part, f"{name}[{i}]", parts, is_reasoning)
-
-    def _sort_part(self, part: Any, name: str, parts: _Parts, is_reasoning: bool) -> None:
-        part = {"text": part} if isinstance(part, str) else part
-        if not isinstance(part, dict):
-            self.faults.append(("wrong_type", f"{name} that is {json_type(part)}"))
-            return
-        kind = part.get("type", "text")
-        value = next((part[key] for key in PART_TEXT_KEYS if part.get(key) is not None), None)
-        try:
-            if kind in ("tool_call", "tool_use"):
-                parts.calls += tool_calls(value if kind == "tool_call" else part)
-                return
-        except ValueError as error:
-            self.faults.append(("wrong_type", f"{name}: a tool call with {error}"))
-            return
-        if kind == "tool_result":
-            inner = _Parts()
-            self._sort_content(part.get("content"), f"{name}.content", inner)
-            ids = {"tool_call_id": part["tool_use_id"]} if part.get("tool_use_id") else {}
-            parts.results.append({"role": "tool", "content": "".join(inner.texts), **ids})
-        elif kind in (*TEXT_PARTS, *REASONING_PARTS):
-            if isinstance(value, list):
-                self._sort_content(value, name, parts, is_reasoning=is_reasoning or kind in REASONING_PARTS)
-            elif isinstance(value, str):
-                (parts.reasoning if is_reasoning or kind in REASONING_PARTS else parts.texts).append(value)
-            else:
-                self.faults.append(("wrong_type", f"{name} without a text"))
-            parts.marks |= {part[key] not in (0, False) for key in ("train", "weight") if part.get(key) is not None}
-        else:
-            self.faults.append(("unreadable_part", f"{name} of type {excerpt(str(kind))}"))
-            parts.unreadable = True
-
-    def _mark(self, turn: dict[str, Any], role: str, parts: _Parts, name: str) -> bool:
+    def _mark(self, turn: dict[str, Any], role: str, parts: Parts, name: str) -> bool:
         """Takes a turn's marks out of it; returns whether the turn is learnt."""
-        found: set[bool] = set(parts.marks)
+        found: set[bool] = set()
         for key in [key for key in MARKS if key in turn]:
             value = turn.pop(key)
+            learn = bool(value) == MARKS[key]
             if value not in (0, 1):  # True and False are 1 and 0 in Python
                 self.faults.append(("turn_mark", f"{name}.{key} {excerpt(str(value))}"))
-                continue
-            learn = bool(value) == MARKS[key]
-            if role != "assistant":
-                if learn and key not in ASSISTANT_MARKS:
-                    self.faults.append(("turn_mark", f"{name}.{key} on a turn of {excerpt(role)}"))
-                continue
-            found.add(learn)
-        for key in [key for key in SPAN_MARKS if key in turn]:
-            spans = turn.pop(key)
-            if spans:
-                self.faults.append(("turn_mark", f"{name}.{key}, which marks parts of a turn"))
+            elif role == "assistant":
+                found.add(learn)
+            elif learn and key not in ASSISTANT_MARKS:
+                self.faults.append(("turn_mark", f"{name}.{key} on a turn of {excerpt(role)}"))
+        if any(mark is not None for mark in parts.marks):
+            # A part without a mark is learnt as its turn is.
+            whole = False not in found
+            found |= {whole if mark is None else mark for mark in parts.marks}
+        self.faults += [
+            ("turn_mark", f"{name}.{key}, which marks parts of a turn") for key in SPAN_MARKS if turn.pop(key, None)
+        ]
         if len(found) > 1:
             self.faults.append(("turn_mark", f"{name} with marks for and against learning it"))
         return False not in found
 
 
-RENAMED = (("role", "from"), ("content", "value"))
-
-
-def text_faults(text: str) -> list[Fault]:
-    """Returns a fault for a text that UTF-8 cannot write: JSON can hold unpaired surrogates as escapes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return [("invalid_text", excerpt(text))]
-    return []
+def _empty(role: str, content: Any, parts: Parts, name: str) -> list[Fault]:
+    """Returns a fault for a user or assistant who says nothing and calls nothing."""
+    text = "".join(parts.texts)
+    if role not in ("user", "assistant") or text.strip() or parts.results or (role == "assistant" and parts.calls):
+        return []
+    if content is None:
+        return [("missing_field", f"no {name}")]
+    return [("empty_prompt" if role == "user" else "empty_response", f"{name} {excerpt(text)}")]

@@ -1,43 +1,26 @@
-"""Tell which form a row of a data set has, and read it into messages, tools or plain text."""
+"""Read a row of any form into messages, tools or plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from trainables.config.sections import FieldNames
 from trainables.data.defects import excerpt, json_type
+from trainables.data.forms.content import text_faults
+from trainables.data.forms.form_keys import DEFAULTS, Form, Value, forms, has_form, is_mapped, is_turn, mapping, no_form
 from trainables.data.forms.known_keys import (
-    CONVERSATION_KEYS,
     INPUT_KEYS,
-    PROMPT_LIKE,
-    RESPONSE_LIKE,
     SYSTEM_KEYS,
     TOOL_KEYS,
     UNREADABLE,
     Fault,
     Messages,
 )
-from trainables.data.forms.messages import is_sharegpt, read_messages, text_faults
+from trainables.data.forms.messages import read_messages
 from trainables.data.forms.tool_calls import Definition, read_json, tool_definitions
-
-Value = Mapping[str, Any]
-SHOWN_KEYS = 12
-DEFAULTS = FieldNames()
-
-
-class Form(NamedTuple):
-    """A form of rows.
-
-    Attributes:
-        name: As in `data.format`.
-        keys: The keys of its texts: one conversation, prompt and response, or a text.
-    """
-
-    name: str
-    keys: tuple[str, ...]
 
 
 @dataclass
@@ -61,31 +44,6 @@ class Row:
     faults: list[Fault] = field(default_factory=list)
 
 
-def forms(fields: FieldNames) -> list[Form]:
-    """All forms with the keys that the config gives them, those first that win over others."""
-    return _forms(fields.messages, fields.prompt, fields.response, fields.text)
-
-
-@cache  # asked for each row
-def _forms(messages: str, prompt: str, response: str, text: str) -> list[Form]:
-    known = CONVERSATION_KEYS if messages == DEFAULTS.messages else (messages,)
-    conversations = [key for key in known if key not in (prompt, response)]
-    all_forms = [
-        *(Form(name, (key,)) for key in conversations for name in ("messages", "sharegpt")),
-        Form("prompt_response", (prompt, response)),
-        Form("prompt_completion", (prompt, "completion")),
-        *(Form("alpaca", ("instruction", answer)) for answer in ("output", "response")),
-        Form("query_response", ("query", "response")),
-        Form("text", (text,)),
-    ]
-    return sorted(all_forms, key=lambda form: not _is_mapped(form))
-
-
-def columns_fit(columns: Collection[str], fields: FieldNames, wanted: str) -> bool:
-    """True if rows with these columns can have the wanted form (or with "auto" any)."""
-    return any(set(form.keys) <= set(columns) for form in forms(fields) if wanted in ("auto", form.name))
-
-
 def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
     """Reads a row.
 
@@ -96,12 +54,12 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
     """
     if fields.metadata:
         value = {key: part for key, part in value.items() if key not in fields.metadata}
-    found = [form for form in forms(fields) if wanted in ("auto", form.name) and _has(value, form, wanted)]
+    found = [form for form in forms(fields) if wanted in ("auto", form.name) and has_form(value, form, wanted)]
     if not found:
-        return Row("", faults=list(_no_form(value, fields, wanted)))
+        return Row("", faults=list(no_form(value, fields, wanted)))
     form = found[0]
     row = _read(value, form, fields)
-    if wanted == "auto" and not _is_mapped(form) and not row.faults:
+    if wanted == "auto" and not is_mapped(form) and not row.faults:
         row.faults += _differing(value, row, form, found[1:], fields)
     if form.name == "prompt_completion" and value.get("label") is False:  # TRL's unpaired preferences
         row.faults.append(("turn_mark", "label false, which marks an answer that is not wanted"))
@@ -111,24 +69,6 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
         if isinstance(value.get(key), list | dict) and value[key]
     ]
     return row
-
-
-def _has(value: Value, form: Form, wanted: str) -> bool:
-    first = value.get(form.keys[0])
-    if first is None or value.get(form.keys[-1]) is None:
-        return False
-    if form.name in ("messages", "sharegpt"):
-        # An empty list stands where the rows of another form were joined with these.
-        filled = first not in ([], "") or wanted == form.name
-        return filled and is_sharegpt(first) == (form.name == "sharegpt")
-    return form.name != "text" or isinstance(first, str)
-
-
-def _is_mapped(form: Form) -> bool:
-    """True where the user named the keys, so that there is nothing to guess."""
-    if form.name == "prompt_response":
-        return form.keys != (DEFAULTS.prompt, DEFAULTS.response)
-    return len(form.keys) == 1 and form.keys[0] not in (*CONVERSATION_KEYS, DEFAULTS.text)
 
 
 def _read(value: Value, form: Form, fields: FieldNames) -> Row:
@@ -156,7 +96,7 @@ def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
     for side, key in zip(sides, form.keys, strict=True):
         # Messages have a role each; an object without one is some other record.
         turns = side if isinstance(side, list) else [side]
-        if are_texts != isinstance(side, str) or not (are_texts or all(map(_is_turn, turns))):
+        if are_texts != isinstance(side, str) or not (are_texts or all(map(is_turn, turns))):
             row.faults.append(("wrong_type", f"{key} that is {json_type(side)}"))
     if row.faults:
         return
@@ -170,11 +110,8 @@ def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
         row.faults += faults
     if are_texts and isinstance(reasoning := value.get("reasoning_content"), str):
         row.used.add("reasoning_content")
+        row.faults += text_faults(reasoning)
         row.messages[-1] |= {"reasoning_content": reasoning} if reasoning else {}
-
-
-def _is_turn(value: Any) -> bool:
-    return isinstance(value, dict) and ("role" in value or "from" in value)
 
 
 def _with_input(value: Value, form: Form, fields: FieldNames, row: Row) -> Any:
@@ -234,6 +171,7 @@ def _read_tools(value: Value, fields: FieldNames, row: Row) -> None:
         row.used.add(key)
         try:
             row.tools = tool_definitions(value[key]) or row.tools
+            row.faults += text_faults(json.dumps(row.tools, ensure_ascii=False, default=str))
         except ValueError as error:
             row.faults.append(("wrong_type", f"{key}: {error}"))
 
@@ -257,7 +195,7 @@ def _differing(value: Value, row: Row, form: Form, others: list[Form], fields: F
             continue
         again = _read(value, other, fields)
         if not again.faults and not _holds(again, row):
-            yield "ambiguous_form", f"{' and '.join(form.keys)}, and other texts in {' and '.join(other.keys)}"
+            yield "ambiguous_form", f"{form}, and other texts in {other}"
             return
 
 
@@ -274,43 +212,3 @@ def _holds(other: Row, row: Row) -> bool:
         if message["role"] not in ("assistant", "system") and not any(text in one or one in text for one in asked):
             return False
     return True
-
-
-def _no_form(value: Value, fields: FieldNames, wanted: str) -> Iterator[Fault]:
-    pair = (fields.prompt, fields.response)
-    if wanted != "auto":
-        keys = " or ".join(dict.fromkeys(" and ".join(form.keys) for form in forms(fields) if form.name == wanted))
-        yield "missing_field", f"no {keys} in the form data.format={wanted}"
-    elif set(pair) <= set(value):
-        yield from (("wrong_type", f"{key} that is null") for key in pair if value[key] is None)
-    elif any(value.get(key) == [] for key in (*CONVERSATION_KEYS, fields.messages)):
-        yield "turn_order", "roles ''"
-    else:
-        held = [key for key, part in value.items() if part is not None]
-        hint = mapping(held, fields) or next(filter(None, (_hint_of_list(key, value[key]) for key in held)), "")
-        if not hint and len(absent := [key for key in pair if key not in held]) == 1:
-            yield "missing_field", f"no {absent[0]}"
-            return
-        listed = ", ".join(map(excerpt, held[:SHOWN_KEYS])) + ", …" * (len(held) > SHOWN_KEYS)
-        yield "missing_field", f"keys {listed or 'none'}" + f" (try {hint})" * bool(hint)
-
-
-def _hint_of_list(key: str, value: Any) -> str:
-    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
-        return ""
-    return f"data.fields.messages={key}" if any(map(_is_turn, value)) else f"jq -c '.{key}[]' FILE > NEW.jsonl"
-
-
-def mapping(held: Collection[str], fields: FieldNames) -> str:
-    """The settings that map a row's keys, where their names tell what they hold."""
-    for chosen in ("chosen", "chosen_messages"):
-        if chosen in held:
-            asked = next((key for key in (*CONVERSATION_KEYS, fields.prompt, *PROMPT_LIKE) if key in held), None)
-            if asked:
-                return f"data.fields.prompt={asked} data.fields.response={chosen}"
-            return f"data.fields.messages={chosen}"
-    asked = next((key for key in (fields.prompt, *PROMPT_LIKE) if key in held), None)
-    answer = next((key for key in (fields.response, *RESPONSE_LIKE) if key in held and key != asked), None)
-    if asked and answer:
-        return f"data.fields.prompt={asked} data.fields.response={answer}"
-    return ""

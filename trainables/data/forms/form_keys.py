@@ -1,0 +1,121 @@
+"""Tell the form of a row by its keys, or say how to map them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from trainables.config.sections import FieldNames
+from trainables.data.defects import excerpt
+from trainables.data.forms.known_keys import CONVERSATION_KEYS, PROMPT_LIKE, RESPONSE_LIKE, Fault
+from trainables.data.forms.messages import is_sharegpt
+
+Value = Mapping[str, Any]
+SHOWN_KEYS = 12
+DEFAULTS = FieldNames()
+
+
+class Form(NamedTuple):
+    """A form of rows.
+
+    Attributes:
+        name: As in `data.format`.
+        keys: The keys of its texts: one conversation, prompt and response, or a text.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{' and '.join(self.keys)} ({self.name})"
+
+
+def forms(fields: FieldNames) -> list[Form]:
+    """All forms with the keys that the config gives them, those first that win over others."""
+    return _forms(fields.messages, fields.prompt, fields.response, fields.text)
+
+
+@cache  # asked for each row
+def _forms(messages: str, prompt: str, response: str, text: str) -> list[Form]:
+    known = CONVERSATION_KEYS if messages == DEFAULTS.messages else (messages,)
+    conversations = [key for key in known if key not in (prompt, response)]
+    all_forms = [
+        *(Form(name, (key,)) for key in conversations for name in ("messages", "sharegpt")),
+        Form("prompt_response", (prompt, response)),
+        Form("prompt_completion", (prompt, "completion")),
+        *(Form("alpaca", ("instruction", answer)) for answer in ("output", "response")),
+        Form("query_response", ("query", "response")),
+        Form("text", (text,)),
+    ]
+    return sorted(all_forms, key=lambda form: not is_mapped(form))
+
+
+def columns_fit(columns: Collection[str], fields: FieldNames, wanted: str) -> bool:
+    """True if rows with these columns can have the wanted form (or with "auto" any)."""
+    return any(set(form.keys) <= set(columns) for form in forms(fields) if wanted in ("auto", form.name))
+
+
+def has_form(value: Value, form: Form, wanted: str) -> bool:
+    """True if a row has the texts of a form, which `wanted` may force."""
+    first = value.get(form.keys[0])
+    if first is None or value.get(form.keys[-1]) is None:
+        return False
+    if form.name in ("messages", "sharegpt"):
+        # An empty list stands where the rows of another form were joined with these.
+        filled = first not in ([], "") or wanted == form.name
+        return filled and is_sharegpt(first) == (form.name == "sharegpt")
+    return form.name != "text" or isinstance(first, str)
+
+
+def is_mapped(form: Form) -> bool:
+    """True where the user named the keys, so that there is nothing to guess."""
+    if form.name == "prompt_response":
+        return form.keys != (DEFAULTS.prompt, DEFAULTS.response)
+    return len(form.keys) == 1 and form.keys[0] not in (*CONVERSATION_KEYS, DEFAULTS.text)
+
+
+def is_turn(value: Any) -> bool:
+    """True for an object that says who speaks."""
+    return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
+def no_form(value: Value, fields: FieldNames, wanted: str) -> Iterator[Fault]:
+    """Yields why a row has no form, with a mapping where its keys suggest one."""
+    pair = (fields.prompt, fields.response)
+    if wanted != "auto":
+        keys = " or ".join(dict.fromkeys(" and ".join(form.keys) for form in forms(fields) if form.name == wanted))
+        yield "missing_field", f"no {keys} in the form data.format={wanted}"
+    elif set(pair) <= set(value):
+        yield from (("wrong_type", f"{key} that is null") for key in pair if value[key] is None)
+    elif any(value.get(key) == [] for key in (*CONVERSATION_KEYS, fields.messages)):
+        yield "turn_order", "roles ''"
+    else:
+        held = [key for key, part in value.items() if part is not None]
+        hint = mapping(held, fields) or next(filter(None, (_hint_of_list(key, value[key]) for key in held)), "")
+        if not hint and len(absent := [key for key in pair if key not in held]) == 1:
+            yield "missing_field", f"no {absent[0]}"
+            return
+        listed = ", ".join(map(excerpt, held[:SHOWN_KEYS])) + ", …" * (len(held) > SHOWN_KEYS)
+        yield "missing_field", f"keys {listed or 'none'}" + f" (try {hint})" * bool(hint)
+
+
+def _hint_of_list(key: str, value: Any) -> str:
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        return ""
+    return f"data.fields.messages={key}" if any(map(is_turn, value)) else f"jq -c '.{key}[]' FILE > NEW.jsonl"
+
+
+def mapping(held: Collection[str], fields: FieldNames) -> str:
+    """The settings that map a row's keys, where their names tell what they hold."""
+    for chosen in ("chosen", "chosen_messages"):
+        if chosen in held:
+            asked = next((key for key in (*CONVERSATION_KEYS, fields.prompt, *PROMPT_LIKE) if key in held), None)
+            if asked:
+                return f"data.fields.prompt={asked} data.fields.response={chosen}"
+            return f"data.fields.messages={chosen}"
+    asked = next((key for key in (fields.prompt, *PROMPT_LIKE) if key in held), None)
+    answer = next((key for key in (fields.response, *RESPONSE_LIKE) if key in held and key != asked), None)
+    if asked and answer:
+        return f"data.fields.prompt={asked} data.fields.response={answer}"
+    return ""
