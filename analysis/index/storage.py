@@ -1,4 +1,4 @@
-"""All sweeps below a storage path, a folder or a URL; rows of unchanged sweeps are kept from one reading to the next."""
+"""All sweeps below a storage path, a folder or a URL; rows of unchanged sweeps are kept from the last reading."""
 
 from __future__ import annotations
 
