@@ -52,7 +52,7 @@ def _serve(given: Namespace) -> None:
         print(users.add(given.add_user, given.role, may_run_code=given.may_run_code))
         return
     with one_driver(folder):
-        if not users.read().users:
+        if not any(user.role == "admin" for user in users.read().users.values()):
             roots = sorted({Path.cwd(), storage})
             token = users.add("admin", "admin", roots=roots)
             print(f"the admin's token, shown this once: {token}")
