@@ -19,7 +19,7 @@ from tests.integration.docs.doc_blocks import LINK, ROOT, Block, Command, blocks
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
 MODULE = re.compile(r"python -m ((?:sweeps|analysis|trainables|benchmarks)[\w.]*)")
-WITHOUT_A_PARSER = ("sweeps.config.reference", "analysis.export.reload")
+WITHOUT_A_PARSER = ("sweeps.config.reference", "sweeps.service.attempt", "analysis.export.reload")
 
 
 @dataclass

@@ -1,0 +1,234 @@
+"""The service's API. `Guard` has let a request through; here a user's own sweeps are told from those of others."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from analysis.list import chosen
+from sweeps.config.differences import differences
+from sweeps.config.sweep_config import load_config
+from sweeps.service.entries import Entry
+from sweeps.service.guard import Guard
+from sweeps.service.page import add_pages
+from sweeps.service.queue import ConflictError, Queue
+from sweeps.service.runner import Command, sweeps_run
+from sweeps.service.submission import BusyError, Submissions
+from sweeps.service.users import Users
+from sweeps.service.view import UnknownError, View
+from trainables.errors import UserError, UserErrors
+from trainables.storage.layout import SWEEP_FILE
+
+# A report is made of users' texts: it runs as a page of no site, and reaches nothing.
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; frame-ancestors 'none'"
+)
+ClientId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class ForbiddenError(UserError):
+    """The sweep is another user's."""
+
+
+STATUS: dict[type[Exception], int] = {UnknownError: 404, ConflictError: 409, ForbiddenError: 403, BusyError: 429}
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Sent(_Given):
+    """A sweep as it is sent."""
+
+    config: str = Field(description="YAML, as for `sweeps.run`, without interpolation")
+    overrides: list[str] = Field([], description="`key=value` texts")
+    client_id: ClientId | None = Field(None, description="your id of this request: repeated, it does nothing twice")
+
+
+class Cloned(_Given):
+    """What a clone changes."""
+
+    name: Name
+    overrides: list[str] = []
+    client_id: ClientId | None = None
+
+
+class Priority(_Given):
+    """A place in the queue."""
+
+    priority: int = Field(ge=-100, le=100, description="higher runs first; above 0 for admins only")
+
+
+class Lines(JSONResponse):
+    """JSON in ASCII: a request's text may hold what UTF-8 can't."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
+
+
+def user_of(request: Request) -> str:
+    """The name of the user who asks, by the token."""
+    return str(request.state.user)
+
+
+Asking = Annotated[str, Depends(user_of)]
+
+
+def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command: Command = sweeps_run) -> Guard:
+    """The service as an ASGI app.
+
+    Args:
+        storage: Folder of the sweeps.
+        queue: The service's queue.
+        users: Its users.
+        hosts: Names by which it may be called.
+        command: Makes the command line of a plan.
+    """
+    app = FastAPI(title="llm-sweeps", docs_url=None, redoc_url=None, default_response_class=Lines)
+    view, submissions = View(storage, queue), Submissions(queue, storage, users, command)
+    _add_errors(app)
+    _add_reading(app, view, users)
+    _add_sending(app, view, submissions)
+    _add_changes(app, view, queue, users)
+    add_pages(app, view, lambda: shares(users))
+    return Guard(app, users, hosts, queue.folder)
+
+
+def shares(users: Users) -> dict[str, float]:
+    """Each user's share of the machine."""
+    return {name: user.share for name, user in users.read().users.items()}
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(UserError)
+    @app.exception_handler(UserErrors)
+    async def wrong(_: Request, error: UserError | UserErrors) -> Lines:
+        return Lines({"errors": [f"error: {line}" for line in str(error).splitlines()]}, STATUS.get(type(error), 422))
+
+    @app.exception_handler(OSError)
+    async def unwritable(_: Request, error: OSError) -> Lines:
+        line = UserError("storage", "must be readable and writable", error.strerror, "see the service's machine")
+        return Lines({"errors": [f"error: {line}"]}, 503)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Lines:
+        lines = (
+            UserError(".".join(map(str, one["loc"])), one["msg"], repr(one.get("input"))[:80], "see /openapi.json")
+            for one in error.errors()
+        )
+        return Lines({"errors": [f"error: {line}" for line in lines]}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Lines:
+        line = UserError(request.url.path[:100], "must be answered", error.detail, "see /openapi.json")
+        return Lines({"errors": [f"error: {line}"]}, error.status_code, headers=error.headers)
+
+
+def _add_reading(app: FastAPI, view: View, users: Users) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/sweeps")
+    def sweeps(
+        model: str | None = None, data: str | None = None, state: str | None = None, since: str | None = None
+    ) -> list[dict[str, Any]]:
+        # A queue's state is none of the index.
+        rows = [row for row in view.rows() if state in (None, row["state"])]
+        return chosen(rows, model, data, None, since)
+
+    @app.get("/sweeps/{name}")
+    def sweep(name: str) -> dict[str, Any]:
+        return {**view.row(name), "trial_ids": view.trials(name)}
+
+    @app.get("/sweeps/{name}/trials/{trial}/curve")
+    def curve(name: str, trial: str) -> list[dict[str, Any]]:
+        return view.curve(name, trial)
+
+    @app.get("/sweeps/{name}/leaderboard")
+    def leaderboard(name: str) -> dict[str, Any]:
+        return view.leaderboard(name)
+
+    @app.get("/sweeps/{name}/report")
+    def report(name: str) -> FileResponse:
+        headers = {"content-security-policy": REPORT_POLICY}
+        return FileResponse(view.report(name), media_type="text/html", headers=headers)
+
+    @app.get("/sweeps/{name}/events")
+    async def events(name: str, user: Asking) -> StreamingResponse:
+        return StreamingResponse(await view.events(user, name), media_type="text/event-stream")
+
+    @app.get("/queue")
+    def queue() -> list[dict[str, Any]]:
+        return view.waiting(shares(users))
+
+
+def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
+    def send(user: str, client_id: str | None, text: str, overrides: list[str], response: Response) -> dict[str, Any]:
+        sent_as = client_id or secrets.token_hex(16)
+        reply, entry, new = submissions.send(user, sent_as, text, overrides)
+        response.status_code = 201 if new else 200
+        return {"id": entry.name, "state": entry.outcome or entry.state, **reply}
+
+    @app.post("/plan")
+    def plan(sent: Sent, user: Asking) -> dict[str, Any]:
+        return submissions.plan(submissions.config(user, sent.config, sent.overrides))
+
+    @app.post("/sweeps", status_code=201)
+    def post(sent: Sent, user: Asking, response: Response) -> dict[str, Any]:
+        return send(user, sent.client_id, sent.config, sent.overrides, response)
+
+    @app.post("/sweeps/{name}/clone", status_code=201)
+    def clone(name: str, cloned: Cloned, user: Asking, response: Response) -> dict[str, Any]:
+        path, entry = view.file(name, SWEEP_FILE), submissions.queue.get(name)
+        overrides = [f"name={cloned.name}", *cloned.overrides]
+        if not (entry and entry.user == user):
+            overrides.insert(0, "notify.webhook=null")  # the owner's address, which may be a secret
+        reply = send(user, cloned.client_id, path.read_text(encoding="utf-8"), overrides, response)
+        before = load_config(path).model_dump(mode="json")
+        sent = submissions.queue.get(cloned.name)
+        key = sent.key if sent else ""
+        after = load_config(submissions.queue.folder / "sent" / f"{key}.yaml").model_dump(mode="json")
+        return {**reply, "changes": {key: [old, new] for key, old, new in differences(before, after)}}
+
+
+def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
+    def own(name: str, user: str) -> Entry:
+        entry = queue.get(name)
+        if entry is None or entry.name != name:
+            view.row(name)  # or there is no such sweep at all
+            raise ConflictError(
+                name, "must have been sent to this service", "a sweep of the command line", "stop it there"
+            )
+        if entry.user != user and users.read().users[user].role != "admin":
+            raise ForbiddenError(name, "must be your own", f"a sweep of {entry.user}", "ask its owner, or an admin")
+        return entry
+
+    def change(what: Callable[[str], Entry]) -> Callable[..., dict[str, Any]]:
+        def changed(name: str, user: Asking) -> dict[str, Any]:
+            entry = what(own(name, user).name)
+            return {"id": entry.name, "state": entry.outcome or entry.state, "asked": entry.asked or None}
+
+        return changed
+
+    for word, what in {"stop": queue.stop, "pause": queue.pause, "resume": queue.resume}.items():
+        app.post(f"/sweeps/{{name}}/{word}", name=word)(change(what))
+
+    @app.post("/queue/{name}/priority")
+    def priority(name: str, given: Annotated[Priority, Body()], user: Asking) -> dict[str, Any]:
+        entry = own(name, user)
+        if given.priority > 0 and users.read().users[user].role != "admin":
+            raise ForbiddenError("priority", "must be 0 or below for a user", str(given.priority), "ask an admin")
+        entry = queue.record("priority", entry.name, priority=given.priority, user=user)
+        return {"id": entry.name, "state": entry.outcome or entry.state, "priority": entry.priority}

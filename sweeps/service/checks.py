@@ -1,0 +1,152 @@
+"""A posted config: the command line's own checks, and what a stranger's config must not do on this machine.
+
+It is read within bounds and without interpolation, and it may name only what `users.yaml` allows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from analysis.records.bounded_yaml import load_bounded
+from analysis.records.lineage import LINK
+from sweeps.config.sections import FROM_ENVIRONMENT
+from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.service.users import Allowed, User
+from trainables.errors import UserError, UserErrors
+from trainables.models.pretrained import is_hub_id
+from trainables.storage.object_store import is_url
+
+LARGEST_CONFIG = 64 * 1024  # characters; the longest config of this project has 4,000
+MOST_OVERRIDES, LONGEST_OVERRIDE = 100, 2000
+CODE = "users.yaml must allow this user to run code (may_run_code)"
+
+
+def checked_config(text: str, overrides: list[str], allowed: Allowed, user: User) -> SweepConfig:
+    """The config that a user posted.
+
+    Args:
+        text: YAML.
+        overrides: `key=value` texts.
+        allowed: What configs may name.
+        user: Who posted it.
+
+    Raises:
+        UserError, UserErrors: As the command line says it, or what it must not name.
+    """
+    _refuse_hostile(text, overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            config = load_config(path, overrides)
+        except UserError as error:  # the file's name means nothing to the user
+            raise UserError(error.where.replace(str(path), "config"), error.rule, error.got, error.remedy) from None
+    if refused := [*_foreign_code(config, user), *_foreign_places(config, allowed), *_foreign_hosts(config, allowed)]:
+        raise UserErrors(refused)
+    return config
+
+
+def _refuse_hostile(text: str, overrides: list[str]) -> None:
+    if len(text) > LARGEST_CONFIG:
+        raise UserError("config", f"must have at most {LARGEST_CONFIG:,} characters", f"{len(text):,}", "shorten it")
+    if len(overrides) > MOST_OVERRIDES or any(len(one) > LONGEST_OVERRIDE for one in overrides):
+        rule = f"must be {MOST_OVERRIDES} at most, of {LONGEST_OVERRIDE:,} characters each"
+        raise UserError("overrides", rule, "more", "put them into the config")
+    for where, one in [("config", text), *(("overrides", one.partition("=")[2]) for one in overrides)]:
+        try:
+            tree = load_bounded(one)
+        except ValueError as error:
+            raise UserError(where, "must be plain YAML", error, "mend that place") from None
+        for found in _texts(tree):
+            # As read, not as written: "\\x24{" is one, too.
+            if "${" in found:
+                remedy = "write the value itself"
+                raise UserError(where, "must hold no interpolation: it could read secrets", found[:60], remedy)
+    if keys := [one for one in overrides if "${" in one or one.partition("=")[0].count(".") > 20]:
+        raise UserError("overrides", "must be plain key=value", keys[0][:60], "write for instance search.trials=8")
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(tree, list | tuple | set):
+        for value in tree:
+            yield from _texts(value)
+    elif isinstance(tree, str):
+        yield tree
+
+
+def _foreign_code(config: SweepConfig, user: User) -> Iterator[UserError]:
+    if user.may_run_code:
+        return
+    if config.model.trust_remote_code:
+        yield UserError("model.trust_remote_code", CODE, "true", "set it to false")
+    for name, area in config.heldout.areas.items():
+        for scorer in area.scorers:
+            for own in [scorer] if isinstance(scorer, str) else scorer:
+                if ":" in str(own):
+                    yield UserError(f"heldout.areas.{name}.scorers", CODE, own, "take a scorer of the project")
+
+
+def _foreign_places(config: SweepConfig, allowed: Allowed) -> Iterator[UserError]:
+    files = {"data.train": config.data.train}
+    files |= {f"heldout.areas.{name}.path": area.path for name, area in config.heldout.areas.items()}
+    if not config.model.name.startswith("random:"):
+        files["model.name"] = config.model.name
+    for where, place in files.items():
+        yield from _outside(where, place, allowed, may_be_hub=True)
+    sweeps = {f"search.warm_start[{number}]": place for number, place in enumerate(config.search.warm_start)}
+    if config.parent and not LINK.fullmatch(config.parent):
+        sweeps["parent"] = config.parent
+    for where, place in sweeps.items():
+        yield from _outside(where, place, allowed, may_be_hub=False)
+
+
+def _outside(where: str, place: str, allowed: Allowed, *, may_be_hub: bool) -> Iterator[UserError]:
+    roots = ", ".join(map(str, allowed.roots)) or "none"
+    if is_url(place) or "\0" in place:
+        yield UserError(where, f"must lie below an allowed folder ({roots})", place, "copy it there")
+    elif may_be_hub and is_hub_id(place) and not place.lower().endswith((".jsonl", ".gz", ".parquet")):
+        if not any(place.startswith(begin) for begin in allowed.hub):
+            listed = ", ".join(begin or "all" for begin in allowed.hub) or "none"
+            yield UserError(where, f"must be a hub id that the service allows ({listed})", place, "ask its admin")
+    elif not any(_real(place).is_relative_to(_real(root)) for root in allowed.roots):
+        yield UserError(where, f"must lie below an allowed folder ({roots})", place, "copy it there")
+
+
+def _real(place: str | Path) -> Path:
+    # With all links followed: a link below a root may lead out of it. `Path.resolve` fails where links form a loop.
+    return Path(os.path.realpath(os.path.expanduser(place)))
+
+
+def _foreign_hosts(config: SweepConfig, allowed: Allowed) -> Iterator[UserError]:
+    address = config.notify.webhook
+    if address is None or address in allowed.webhooks:
+        return
+    hosts = ", ".join(allowed.webhooks) or "none"
+    rule = f"must go to a host that the service allows ({hosts})"
+    host = None if address.startswith(FROM_ENVIRONMENT) else urlsplit(address).hostname
+    if host is None or host not in allowed.webhooks:
+        shown = host or (address if address.startswith(FROM_ENVIRONMENT) else "no host")
+        yield UserError("notify.webhook", rule, shown, "leave it out, or ask its admin")
+    elif _is_metadata(host):
+        yield UserError("notify.webhook", "must not lead to a link-local address", host, "leave it out")
+
+
+def _is_metadata(host: str) -> bool:
+    # Clouds serve a machine's credentials on 169.254.169.254 and fd00:ec2::254.
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:  # unknown here: the sweep's own post will say so
+        return False
+    addresses = [ipaddress.ip_address(str(one).partition("%")[0]) for one in found]
+    return any(one.is_link_local or str(one) == "fd00:ec2::254" for one in addresses)

@@ -1,0 +1,100 @@
+"""Pure: what the events of the queue's log say of each sweep that was sent, and which one runs next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+HALF_LIFE_SECONDS = 7 * 86400.0  # after a week, a device-hour counts half against its user
+ATTEMPTS = 3  # of a sweep that ends together with its machine: it may be the cause
+
+QUEUED, RUNNING, PAUSED, ENDED = "queued", "running", "paused", "ended"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A sweep that was sent to the service."""
+
+    number: int  # in the order of sending, from 1
+    name: str  # of the sweep; its id
+    user: str
+    client_id: str
+    key: str  # of its files in the service's folder
+    priority: int = 0  # higher runs first
+    state: str = QUEUED  # or running, paused, ended
+    outcome: str = ""  # how it ended: the manifest's state, or refused, stopped, killed, failed
+    error: str = ""  # lines on stderr, where it was refused or failed
+    attempt: int = 0  # starts so far
+    cut_off: int = 0  # of these, had begun and ended together with the machine
+    before: int = 0  # time stamp of the manifest before the latest attempt; 0 where there was none
+    asked: str = ""  # "stop" or "pause" while a running sweep is to end
+    signalled: bool = False  # whether its process was told
+    device_seconds: float = 0.0  # when it last ended
+    ended: float = 0.0  # seconds since 1970
+
+
+Entries = dict[str, Entry]  # by folded name; the newest of each
+
+
+def fold(name: str) -> str:
+    """A sweep's name as names are compared: some file systems know no case."""
+    return name.casefold()
+
+
+def apply(entries: Entries, event: Mapping[str, Any]) -> None:
+    """Changes the entries as one event of the log says; an event of an unknown sweep or kind changes nothing."""
+    kind, key = event["event"], fold(str(event.get("name", "")))
+    if kind == "submitted":
+        number = max((entry.number for entry in entries.values()), default=0) + 1
+        fields = {name: event[name] for name in ("name", "user", "client_id", "key", "priority")}
+        entries[key] = Entry(number=number, **fields)
+        return
+    if key not in entries:
+        return
+    entry = entries[key]
+    if kind == "priority":
+        entry = replace(entry, priority=event["priority"])
+    elif kind == "starting":
+        attempt, before = event["attempt"], event["before"]
+        entry = replace(entry, state=RUNNING, attempt=attempt, before=before, asked="", signalled=False, error="")
+    elif kind == "asked":
+        entry = replace(entry, asked=event["what"])
+    elif kind == "signalled":
+        entry = replace(entry, signalled=True)
+    elif kind == "queued":  # again: resumed by a user, or cut off
+        entry = replace(entry, state=QUEUED, outcome="", error="", asked="", cut_off=event["cut_off"])
+    elif kind == "paused":
+        entry = replace(entry, state=PAUSED, asked="", device_seconds=event["device_seconds"])
+        entry = replace(entry, ended=event["unix_seconds"])
+    elif kind == "ended":
+        told = {name: event[name] for name in ("outcome", "error", "device_seconds")}
+        entry = replace(entry, state=ENDED, asked="", ended=event["unix_seconds"], **told)
+    entries[key] = entry
+
+
+def usage(entries: Iterable[Entry], now: float) -> dict[str, float]:
+    """Device-hours by user, each counted half a week after its sweep's end, a quarter after two."""
+    hours: dict[str, float] = {}
+    for entry in entries:
+        age = max(0.0, now - entry.ended)  # a clock that was set back makes no sweep count double
+        decayed = entry.device_seconds / 3600 * math.pow(0.5, age / HALF_LIFE_SECONDS)
+        hours[entry.user] = hours.get(entry.user, 0.0) + decayed
+    return hours
+
+
+def in_order(entries: Entries, shares: Mapping[str, float], now: float) -> list[Entry]:
+    """The queued sweeps, the next one first: by priority, then device-hours used over share, then age.
+
+    Args:
+        entries: All.
+        shares: Share by user; 1 where a user is missing.
+        now: Seconds since 1970.
+    """
+    used = usage(entries.values(), now)
+    return sorted(
+        (entry for entry in entries.values() if entry.state == QUEUED),
+        # The order of sending, not its time: clocks jump.
+        key=lambda entry: (-entry.priority, used.get(entry.user, 0.0) / shares.get(entry.user, 1.0), entry.number),
+    )

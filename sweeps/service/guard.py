@@ -1,0 +1,226 @@
+"""Before every request: host, size, token, role, origin and rate; after every change: a line in the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from anyio import to_thread
+
+from sweeps.service.users import Users
+from trainables.errors import UserError
+from trainables.storage.atomic import append_whole
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+
+OPEN = ("/health", "/login")  # without a token; the second takes one
+READS = ("GET", "HEAD")
+COOKIE = "llm-sweeps"
+LARGEST_BODY = 256 * 1024
+SLOWEST_READER_SECONDS = 30.0  # for a client to take what it was sent
+AUDIT_FILE = "audit.jsonl"
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
+}
+LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>llm-sweeps</title>
+<form method="post" action="/login"><label>Token <input type="password" name="token" autocomplete="current-password"
+autofocus></label> <button>Log in</button></form></html>"""
+
+
+class Rate(NamedTuple):
+    """Requests that one key may make: `burst` at once, `per_second` in the long run."""
+
+    per_second: float
+    burst: float
+
+
+READ_RATE, CHANGE_RATE, FAILURE_RATE = Rate(100, 400), Rate(1, 60), Rate(0.5, 30)
+MOST_KEYS = 10_000
+
+
+class Limiter:
+    """Token buckets by key. Thread-safe.
+
+    Args:
+        clock: Seconds; one that is never set back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._buckets: dict[Any, tuple[float, float]] = {}
+
+    def passes(self, key: Any, rate: Rate) -> bool:
+        """Whether one more request of this key is within its rate."""
+        with self._lock:
+            now = self._clock()
+            if len(self._buckets) > MOST_KEYS:
+                self._buckets.clear()
+            left, since = self._buckets.get(key, (rate.burst, now))
+            left = min(rate.burst, left + (now - since) * rate.per_second)
+            self._buckets[key] = (max(0.0, left - 1), now)
+            return left >= 1
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not a fault
+    def __init__(self, status: int, where: str, rule: str, got: str, remedy: str) -> None:
+        self.status, self.error = status, UserError(where, rule, got, remedy)
+
+
+class Guard:
+    """ASGI middleware; lets a request through with its user in `scope["state"]["user"]`.
+
+    Args:
+        app: What is guarded.
+        users: Who may use it.
+        hosts: Names by which the service may be called. Other names lead here only by a page that rebinds its own.
+        folder: Where the audit log lies.
+    """
+
+    def __init__(self, app: Any, users: Users, hosts: set[str], folder: Path) -> None:
+        self._app, self._users, self._hosts = app, users, hosts
+        self._audit = folder / AUDIT_FILE
+        self._limiter = Limiter()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        user, status = None, 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name for name, _ in message["headers"]}
+                added = [(name.encode(), text.encode()) for name, text in HEADERS.items() if name.encode() not in own]
+                message["headers"] = [*message["headers"], *added]
+            # Without this limit a client that never reads would keep its stream for ever.
+            await asyncio.wait_for(send(message), SLOWEST_READER_SECONDS)
+
+        try:
+            self._check_host(headers)
+            _check_size(headers)
+            if scope["path"] not in OPEN:
+                user = await self._user(scope, headers)
+                self._check(scope, headers, user)
+                scope.setdefault("state", {})["user"] = user
+            elif scope["path"] == "/login":
+                self._check_login(scope, headers)
+            await self._app(scope, _bounded(receive), answer)
+        except _Refused as refused:
+            await _refuse(refused, scope, headers, answer)
+        except UserError as error:  # of users.yaml, which the admin is editing
+            broken = _Refused(503, error.where, error.rule, error.got, error.remedy)
+            await _refuse(broken, scope, headers, answer)
+        except TimeoutError:
+            return  # uvicorn closes the connection
+        finally:
+            if scope["method"] not in READS:
+                await to_thread.run_sync(self._write, user, scope, status)
+
+    def _check_host(self, headers: dict[str, str]) -> None:
+        name = headers.get("host", "").rsplit(":", 1)[0] if not headers.get("host", "").endswith("]") else ""
+        if name.strip("[]").lower() not in self._hosts:
+            remedy = "start the service with --name NAME for each of its names"
+            raise _Refused(400, "Host", "must be a name of this service", name[:100], remedy)
+
+    async def _user(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> str:
+        token, client = _token(headers), (scope.get("client") or ("",))[0]
+        user = await to_thread.run_sync(self._users.who, token) if token else None
+        if user is None:
+            if token and not self._limiter.passes(("failed", client), FAILURE_RATE):
+                raise _Refused(429, "token", "has been wrong too often", "one more", "wait a minute")
+            got = "a wrong one" if token else "none"
+            raise _Refused(401, "token", "a request must carry a token", got, "send Authorization: Bearer TOKEN")
+        return user
+
+    def _check(self, scope: MutableMapping[str, Any], headers: dict[str, str], user: str) -> None:
+        changes = scope["method"] not in READS
+        if not self._limiter.passes((user, changes), CHANGE_RATE if changes else READ_RATE):
+            raise _Refused(429, "requests", "must come slower", "one more", "wait a minute")
+        if changes:
+            if self._users.read().users[user].role == "reader":
+                raise _Refused(403, "role", "must be user or admin", "reader", "ask the service's admin")
+            _check_origin(headers, by_cookie="authorization" not in headers)
+
+    def _check_login(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> None:
+        if not self._limiter.passes(("login", (scope.get("client") or ("",))[0]), FAILURE_RATE):
+            raise _Refused(429, "login", "must come slower", "one more", "wait a minute")
+        if "origin" in headers:
+            _check_origin(headers, by_cookie=False)
+
+    def _write(self, user: str | None, scope: MutableMapping[str, Any], status: int) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        client = (scope.get("client") or ("",))[0]
+        line = {"time": when, "user": user, "method": scope["method"], "path": scope["path"][:500], "status": status}
+        append_whole(self._audit, (json.dumps({**line, "client": client}) + "\n").encode())
+
+
+def _token(headers: dict[str, str]) -> str:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _check_origin(headers: dict[str, str], *, by_cookie: bool) -> None:
+    """Refuses changes that another site's page sends; a browser names the page's origin in each."""
+    origin = headers.get("origin")
+    if origin is None and not by_cookie:
+        return  # a script with a token of its own
+    if (origin or "").partition("://")[2].lower() != headers.get("host", "").lower():
+        raise _Refused(403, "Origin", "must be this service", (origin or "none")[:100], "use the service's own page")
+
+
+def _check_size(headers: dict[str, str]) -> None:
+    length = headers.get("content-length", "0")
+    if not length.isdigit() or len(length) > 12 or int(length) > LARGEST_BODY:
+        raise _Refused(413, "body", f"must have at most {LARGEST_BODY:,} bytes", length[:20], "shorten it")
+
+
+def _bounded(receive: Receive) -> Receive:
+    # A body in chunks names no length.
+    taken = 0
+
+    async def bounded() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > LARGEST_BODY:
+            raise _Refused(413, "body", f"must have at most {LARGEST_BODY:,} bytes", "more", "shorten it")
+        return message
+
+    return bounded
+
+
+async def _refuse(refused: _Refused, scope: MutableMapping[str, Any], headers: dict[str, str], send: Send) -> None:
+    body, kind = json.dumps({"errors": [f"error: {refused.error}"]}).encode(), b"application/json"
+    # A browser that has no token gets the form for one.
+    if refused.status == 401 and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+        body, kind = LOGIN, b"text/html; charset=utf-8"
+    about = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": refused.status, "headers": about})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,71 @@
+"""The service's page: the list, one sweep live, and a form that shows the plan before it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from plotly.offline import get_plotlyjs
+
+from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from sweeps.service.guard import COOKIE, LOGIN
+from sweeps.service.view import View
+
+FOLDER = Path(__file__).with_name("templates")
+STATIC = {"page.js": "text/javascript", "page.css": "text/css"}
+START = "# Paste a config here, such as conf/demo.yaml.\n"
+
+
+def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) -> None:
+    """Adds the pages to the app; `shares` gives the users' shares."""
+    pages = Environment(
+        loader=PackageLoader("sweeps.service"), autoescape=select_autoescape(), undefined=StrictUndefined
+    )
+    pages.globals |= {"nats": nats, "number": number, "with_interval": with_interval, "unknown": UNKNOWN}
+
+    def page(name: str, **values: object) -> HTMLResponse:
+        return HTMLResponse(pages.get_template(name).render(**values))
+
+    @app.get("/", include_in_schema=False)
+    def listed() -> HTMLResponse:
+        return page("list.html", rows=view.rows(), waiting=view.waiting(shares()))
+
+    @app.get("/page/new", include_in_schema=False)
+    def new() -> HTMLResponse:
+        return page("new.html", config=START)
+
+    @app.get("/page/sweeps/{name}", include_in_schema=False)
+    def sweep(name: str) -> HTMLResponse:
+        row = view.row(name)
+        has_report = (view.storage / row["name"] / "report.html").is_file()
+        return page("sweep.html", row=row, has_report=has_report)
+
+    @app.get("/static/plotly.js", include_in_schema=False)
+    def plotly() -> Response:
+        return Response(get_plotlyjs(), media_type="text/javascript", headers={"cache-control": "max-age=86400"})
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(name: str) -> Response:
+        if name not in STATIC:
+            return Response(status_code=404)
+        return Response((FOLDER / name).read_text(encoding="utf-8"), media_type=STATIC[name])
+
+    @app.post("/login", include_in_schema=False)
+    async def login(request: Request) -> Response:
+        body = (await request.body()).decode("utf-8", "replace")
+        token = parse_qs(body, max_num_fields=10).get("token", [""])[0].strip()
+        # With a wrong one the next page asks again.
+        answer = RedirectResponse("/", 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, token[:200], httponly=True, samesite="strict", secure=secure)
+        return answer if token else HTMLResponse(LOGIN, 401)
+
+    @app.post("/logout", include_in_schema=False)
+    def logout() -> Response:
+        answer = RedirectResponse("/", 303)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer

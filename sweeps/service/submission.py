@@ -1,0 +1,195 @@
+"""Sweeps that users send: checked, planned in a process of its own, then queued once, however often they are sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweeps.config.sweep_config import SweepConfig, dump_config
+from sweeps.service.checks import checked_config
+from sweeps.service.entries import Entry, fold
+from sweeps.service.queue import ConflictError, Queue
+from sweeps.service.runner import Command, sweeps_run
+from sweeps.service.users import Users
+from trainables.errors import UserError, UserErrors
+from trainables.storage.atomic import write_whole
+from trainables.storage.layout import PLAN_FILE
+
+PLAN_SECONDS = 600.0  # for a pre-flight; a data set of a million lines takes minutes
+PLANS_AT_ONCE, SENT_AT_ONCE = 2, 8  # the others of the eight wait; more are refused
+TURNS = 64  # locks for all ids, which share them by hash
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+Reply = dict[str, Any]
+
+
+class Submissions:
+    """Checks, plans and queues sweeps.
+
+    Args:
+        queue: The queue.
+        storage: Folder of the sweeps.
+        users: Who may send what.
+        command: Makes the command line of a plan.
+    """
+
+    def __init__(self, queue: Queue, storage: Path, users: Users, command: Command = sweeps_run) -> None:
+        self.queue, self.storage, self.users = queue, storage, users
+        self._command = command
+        self._plans = threading.BoundedSemaphore(PLANS_AT_ONCE)
+        self._sending = threading.BoundedSemaphore(SENT_AT_ONCE)
+        # Two requests with one id, or for one name, take turns. Always one of the first, then one of the second.
+        self._by_client, self._by_name = ([threading.Lock() for _ in range(TURNS)] for _ in range(2))
+        for folder in ("sent", "plans"):
+            (queue.folder / folder).mkdir(exist_ok=True)
+
+    def config(self, user: str, text: str, overrides: list[str]) -> SweepConfig:
+        """A posted config, which lies in this storage whatever it says.
+
+        Raises:
+            UserError, UserErrors: It is wrong, or names what it must not.
+        """
+        file = self.users.read()
+        config = checked_config(text, overrides, file.allowed, file.users[user])
+        return config.model_copy(update={"storage_path": str(self.storage)})
+
+    def plan(self, config: SweepConfig) -> Reply:
+        """The sweep's pre-flight, as `sweeps.run --plan` makes it; nothing is queued.
+
+        Returns:
+            `name`, `text` (as printed), `findings`, `forecast`, and `notes`: what the service has set.
+
+        Raises:
+            UserErrors: The sweep can't start; the command line's lines.
+        """
+        with self._plans, self._scratch() as scratch:
+            path = scratch / "config.yaml"
+            path.write_text(dump_config(config.model_copy(update={"storage_path": str(scratch)})), encoding="utf-8")
+            code, out, err = _run(self._command([str(path), "--plan"]), PLAN_SECONDS)
+            shown = [text.replace(str(scratch), str(self.storage)) for text in (out, err)]
+            if code:
+                raise UserErrors(_told(shown[1], code))
+            plan = json.loads((scratch / config.name / PLAN_FILE).read_text(encoding="utf-8"))
+        return {
+            "name": config.name,
+            "text": _ANSI.sub("", shown[0]),
+            "findings": plan["findings"],
+            "forecast": plan["forecast"],
+            "notes": [f"storage_path: the sweep will lie in {self.storage / config.name}"],
+        }
+
+    def send(self, user: str, client_id: str, text: str, overrides: list[str]) -> tuple[Reply, Entry, bool]:
+        """Plans and queues a sweep, unless this user has sent one under this id.
+
+        Args:
+            user: Who sends it.
+            client_id: The sender's id of the request.
+            text: The config.
+            overrides: `key=value` texts.
+
+        Returns:
+            The plan's reply, the entry in the queue, and whether it is new.
+
+        Raises:
+            UserError, UserErrors: The config is wrong, or the sweep can't start.
+            ConflictError: There is a sweep of that name.
+            BusyError: Too many are being planned.
+        """
+        with self._among_few(), self._by_client[hash((user, client_id)) % TURNS]:
+            if entry := self.queue.sent_as(user, client_id):
+                return self._reply(entry), entry, False
+            config = self.config(user, text, overrides)
+            with self._by_name[hash(fold(config.name)) % TURNS]:
+                self._refuse_taken(config.name)
+                reply = self.plan(config)
+                return reply, self._queue(user, client_id, config, reply), True
+
+    @contextmanager
+    def _among_few(self) -> Iterator[None]:
+        if not self._sending.acquire(blocking=False):
+            raise BusyError("the service", f"plans {SENT_AT_ONCE} sweeps at once", "one more", "try again in a minute")
+        try:
+            yield
+        finally:
+            self._sending.release()
+
+    def _refuse_taken(self, name: str) -> None:
+        entry, remedy = self.queue.get(name), "take another name"
+        # A refused sweep has left nothing; its name is free.
+        if entry and entry.outcome != "refused":
+            raise ConflictError("name", "must be new", f"{name}, which {entry.user} has sent", remedy)
+        if any(fold(found) == fold(name) for found in os.listdir(self.storage)):
+            raise ConflictError("name", "the sweep's folder must not exist yet", name, remedy)
+
+    def _queue(self, user: str, client_id: str, config: SweepConfig, reply: Reply) -> Entry:
+        with self.queue.lock:
+            number = max((entry.number for entry in self.queue.entries.values()), default=0) + 1
+            key = f"{fold(config.name)}-{number}"
+            sent = self.queue.folder / "sent"
+            # Before the event: what is in the log can be run. After a kill here they are written over.
+            write_whole(sent / f"{key}.plan.json", json.dumps(reply))
+            write_whole(sent / f"{key}.yaml", dump_config(config))
+            fields = {"user": user, "client_id": client_id, "key": key, "priority": 0}
+            return self.queue.record("submitted", config.name, **fields)
+
+    def _reply(self, entry: Entry) -> Reply:
+        path = self.queue.folder / "sent" / f"{entry.key}.plan.json"
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        folder = Path(tempfile.mkdtemp(dir=self.queue.folder / "plans"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: list[str], seconds: float) -> tuple[int, str, str]:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=seconds)
+        return process.returncode, out, err
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # with the processes that audit the data
+        process.communicate()
+        return 1, "", f"error: the plan: must end within {seconds:.0f} s, got no end; plan it on the command line\n"
+
+
+def _told(err: str, code: int) -> list[UserError]:
+    lines = [line.removeprefix("error: ") for line in err.splitlines() if line.startswith("error: ")]
+    return [WordedError(line) for line in lines] or [
+        UserError("the plan", "must end", f"exit code {code}", "plan it on the command line")
+    ]
+
+
+class BusyError(UserError):
+    """Too many requests of a kind at once."""
+
+
+class WordedError(UserError):
+    """An error line that another process has worded."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, "", "", "")
+
+    def __str__(self) -> str:
+        return self.where

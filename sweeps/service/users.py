@@ -1,0 +1,164 @@
+"""Who may use the service: `users.yaml`, with hashes of tokens, roles, and what a posted config may name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import threading
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from analysis.records.bounded_yaml import load_bounded
+from trainables.errors import UserError
+from trainables.storage.atomic import write_whole
+
+USERS_FILE = "users.yaml"
+# 16 MiB and some 50 ms a try. Tokens are random, so a guess needs 2^256 tries whatever a try costs.
+SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+TOKEN_BYTES = 32
+REMEMBERED = 1000  # tokens whose hash was computed since the file last changed
+
+Role = Literal["reader", "user", "admin"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class User(_Strict):
+    """A user.
+
+    Attributes:
+        token: `SALT$HASH` of the token, both in base64.
+        role: A reader sees everything; a user also sends sweeps, and changes those of their own; an admin changes all.
+        may_run_code: Whether configs may name `package.module:function` scorers and set `trust_remote_code`.
+        share: Part of the machine that is due to the user, against the others' shares.
+    """
+
+    token: str
+    role: Role = "user"
+    may_run_code: bool = False
+    share: float = Field(1.0, gt=0)
+
+
+class Allowed(_Strict):
+    """What posted configs may name.
+
+    Attributes:
+        roots: Folders below which data, models and parent sweeps lie.
+        hub: Beginnings of Hugging Face ids; "" allows all.
+        webhooks: Hosts, and `env:NAME` by name.
+    """
+
+    roots: list[Path] = []
+    hub: list[str] = []
+    webhooks: list[str] = []
+
+
+class UsersFile(_Strict):
+    """Content of `users.yaml`."""
+
+    allowed: Allowed = Allowed()
+    users: dict[Name, User] = {}
+
+
+class Users:
+    """The users of `users.yaml`, read again when the file changes.
+
+    Args:
+        folder: The service's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / USERS_FILE
+        self._lock = threading.Lock()
+        self._stamp = -1
+        self._file = UsersFile()
+        self._known: dict[bytes, str] = {}
+
+    def read(self) -> UsersFile:
+        """The file's content.
+
+        Raises:
+            UserError: It can't be read, or holds something else.
+        """
+        with self._lock:
+            try:
+                stamp = self.path.stat().st_mtime_ns
+                if stamp != self._stamp:
+                    self._file = UsersFile.model_validate(load_bounded(self.path.read_bytes()))
+                    self._stamp, self._known = stamp, {}
+            except FileNotFoundError:
+                return UsersFile()
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, (USERS_FILE, *first["loc"])))
+                raise UserError(where, first["msg"], str(first["input"])[:60], "mend the file") from None
+            except ValueError as error:
+                raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
+            return self._file
+
+    def add(self, name: str, role: Role, *, may_run_code: bool = False, roots: list[Path] | None = None) -> str:
+        """Adds a user and returns the token, which is kept nowhere else.
+
+        Raises:
+            UserError: The name is taken, or no name.
+        """
+        file = self.read()
+        if name in file.users:
+            remedy = f"take another name, or remove it from {self.path} first"
+            raise UserError("--add-user", "must be a new name", name, remedy)
+        token = f"{name}.{secrets.token_urlsafe(TOKEN_BYTES)}"
+        tree = file.model_dump(mode="json")
+        tree["users"][name] = {"token": hashed(token), "role": role, "may_run_code": may_run_code}
+        if roots is not None:
+            tree["allowed"]["roots"] = [str(root) for root in roots]
+        try:
+            UsersFile.model_validate(tree)
+        except ValidationError:
+            remedy = "take letters, digits, `-` and `_`, 64 at most"
+            raise UserError("--add-user", "must be a plain name", name, remedy) from None
+        write_whole(self.path, yaml.safe_dump(tree, sort_keys=False))
+        self.path.chmod(0o600)
+        return token
+
+    def who(self, token: str) -> str | None:
+        """The name of the user with this token; None for a wrong one."""
+        users = self.read().users
+        key = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        if (known := self._known.get(key)) in users:
+            return known
+        name = token.partition(".")[0]
+        # A name that is unknown takes as long as a wrong token.
+        stored = users[name].token if name in users else hashed("")
+        if not matches(token, stored) or name not in users:
+            return None
+        with self._lock:
+            if len(self._known) < REMEMBERED:
+                self._known[key] = name
+        return name
+
+
+def hashed(token: str) -> str:
+    """`SALT$HASH` of a token, by scrypt."""
+    salt = secrets.token_bytes(16)
+    return f"{base64.b64encode(salt).decode()}${base64.b64encode(_scrypt(token, salt)).decode()}"
+
+
+def matches(token: str, stored: str) -> bool:
+    """Whether a token has this hash; a hash that is damaged matches none."""
+    salt, _, digest = stored.partition("$")
+    try:
+        return hmac.compare_digest(_scrypt(token, base64.b64decode(salt)), base64.b64decode(digest))
+    except ValueError:
+        return False
+
+
+def _scrypt(token: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(token.encode("utf-8", "replace"), salt=salt, **SCRYPT)

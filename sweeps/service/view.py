@@ -1,0 +1,183 @@
+"""What the service shows of the storage's sweeps: rows, curves, files, and changes as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+
+from analysis.index import read_index
+from analysis.index.row import make_row
+from analysis.records.json_files import read_json, read_json_lines
+from sweeps.service.entries import ENDED, QUEUED, RUNNING, Entry, fold, in_order
+from sweeps.service.queue import Queue
+from sweeps.service.submission import BusyError
+from trainables.errors import UserError
+from trainables.storage.layout import CURVE_FILE, LEADERBOARD_FILE, REPORT_FILE, TRIALS_FOLDER, trial_file
+
+FRESH_SECONDS = 1.0  # for which one reading of the index serves all requests
+LOOK_EVERY_SECONDS = 1.0
+QUIET_SECONDS = 15.0  # after which a stream says that it lives
+STREAMS_A_USER = 20
+CURVE_KEYS = ("step", "lr", "loss", "base_loss", "grad_norm", "clipped", "tokens")  # without the samples' ids
+
+Row = dict[str, Any]
+
+
+class UnknownError(UserError):
+    """There is no such sweep, trial or file."""
+
+
+class View:
+    """Reads the storage and the queue for the API.
+
+    Args:
+        storage: Folder of the sweeps, its real path.
+        queue: The service's.
+    """
+
+    def __init__(self, storage: Path, queue: Queue) -> None:
+        self.storage, self.queue = storage, queue
+        self._lock = threading.Lock()
+        self._known: dict[str, Any] = {}
+        self._rows: list[Row] = []
+        self._read_at = -FRESH_SECONDS
+        self._streams = Counter[str]()
+
+    def rows(self) -> list[Row]:
+        """The index, with `user` and `queue` (state in the queue) of sweeps that were sent here; newest first."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= FRESH_SECONDS:
+                rows = read_index(str(self.storage), self._known)
+                self._rows = [row for row in rows if self._is_inside(self.storage / row["name"])]
+                self._read_at = time.monotonic()
+            rows = self._rows
+        with self.queue.lock:
+            entries = dict(self.queue.entries)
+        shown = [{**row, **_of_queue(entries.pop(fold(row["name"]), None))} for row in rows]
+        waiting = sorted(entries.values(), key=lambda entry: -entry.number)
+        return [*({**make_row(one.name, {}), "state": one.outcome, **_of_queue(one)} for one in waiting), *shown]
+
+    def row(self, name: str) -> Row:
+        """One sweep's.
+
+        Raises:
+            UnknownError: There is none of this name.
+        """
+        # Names are compared with those that are there, and never made into a path.
+        if found := next((row for row in self.rows() if row["name"] == name), None):
+            return found
+        raise UnknownError("sweep", "must be one of this storage", name[:100], "see GET /sweeps")
+
+    def file(self, name: str, file: str) -> Path:
+        """A file of a sweep, which lies below the storage.
+
+        Raises:
+            UnknownError: There is no such sweep or file.
+        """
+        path = self.storage / self.row(name)["name"] / file
+        if not self._is_inside(path) or not path.is_file():
+            raise UnknownError(name, f"must have {file}", "none", "wait for it, or see the sweep's state")
+        return path
+
+    def _is_inside(self, path: Path) -> bool:
+        # A link in the storage may lead out of it.
+        return Path(os.path.realpath(path)).is_relative_to(self.storage)
+
+    def leaderboard(self, name: str) -> dict[str, Any]:
+        return read_json(self.file(name, LEADERBOARD_FILE)) or {}
+
+    def report(self, name: str) -> Path:
+        return self.file(name, REPORT_FILE)
+
+    def trials(self, name: str) -> list[str]:
+        """Ids of the trials that have a folder."""
+        folder = self.storage / self.row(name)["name"] / TRIALS_FOLDER
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+    def curve(self, name: str, trial: str) -> list[dict[str, Any]]:
+        """A trial's loss curve, a record a step, as far as it has come.
+
+        Raises:
+            UnknownError: There is no such sweep or trial.
+        """
+        if trial not in self.trials(name):
+            raise UnknownError("trial", f"must be one of sweep {name}", trial[:100], "see GET /sweeps/ID")
+        try:
+            path = self.file(name, trial_file(trial, CURVE_FILE))
+        except UnknownError:
+            return []
+        lines, _ = read_json_lines(path)
+        return [{key: line.get(key) for key in CURVE_KEYS} for _, line in lines]
+
+    def waiting(self, shares: dict[str, float]) -> list[Row]:
+        """The queue, the next sweep first after the running one: place, user, priority, and what each waits for."""
+        with self.queue.lock:
+            running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
+            queued = in_order(self.queue.entries, shares, time.time())
+            held = [one for one in self.queue.entries.values() if one.state not in (QUEUED, RUNNING, ENDED)]
+        ahead, shown = [entry.name for entry in running], []
+        for entry in [*running, *queued, *held]:
+            row = {"id": entry.name, "user": entry.user, "state": entry.state, "priority": entry.priority}
+            waits = f"the end of {', '.join(ahead)}" if entry.state == QUEUED and ahead else None
+            shown.append({**row, "waits_for": "to be resumed" if entry in held else waits})
+            if entry.state == QUEUED:
+                ahead.append(entry.name)
+        return shown
+
+    async def events(self, user: str, name: str) -> AsyncIterator[str]:
+        """Server-sent events of a sweep, until it has ended: its row, its trials and steps, whenever they change.
+
+        Raises:
+            UnknownError: There is no such sweep.
+            BusyError: This user has too many streams.
+        """
+        await to_thread.run_sync(self.row, name)
+        if self._streams[user] >= STREAMS_A_USER:
+            raise BusyError("events", f"must be {STREAMS_A_USER} streams a user", "one more", "close one")
+        return self._events(user, name)
+
+    async def _events(self, user: str, name: str) -> AsyncIterator[str]:
+        self._streams[user] += 1
+        last, said = "", time.monotonic()
+        try:
+            while True:
+                row = await to_thread.run_sync(self._live, name)
+                text = json.dumps(row)
+                if text != last:
+                    yield f"data: {text}\n\n"  # JSON has no line break
+                    last, said = text, time.monotonic()
+                elif time.monotonic() - said > QUIET_SECONDS:
+                    yield ": alive\n\n"
+                    said = time.monotonic()
+                if row["state"] not in ("queued", "running", "paused", "planned"):
+                    return
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+        finally:
+            self._streams[user] -= 1
+
+    def _live(self, name: str) -> Row:
+        row = self.row(name)
+        folder = self.storage / row["name"] / TRIALS_FOLDER
+        sizes = {}
+        for trial in self.trials(name):
+            curve = folder / trial / CURVE_FILE
+            sizes[trial] = curve.stat().st_size if curve.is_file() else 0
+        return {**row, "curve_bytes": sizes}
+
+
+def _of_queue(entry: Entry | None) -> Row:
+    if entry is None:
+        return {"user": None, "queue": None, "error": None}
+    state = f"running, to {entry.asked}" if entry.asked else entry.outcome or entry.state
+    # Until a resumed sweep has begun again, its files tell of its last end.
+    now = {} if entry.state == ENDED else {"state": entry.state}
+    return {"user": entry.user, "queue": state, "error": entry.error or None, **now}
