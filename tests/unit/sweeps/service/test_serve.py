@@ -50,7 +50,8 @@ def test_a_user_is_added_once(tmp_path, capsys):
     assert os.listdir(tmp_path / ".service") == ["users.yaml"]
 
 
-@pytest.mark.parametrize("arguments", [["s3://bucket/x"], ["{storage}", "--port", "{taken}"], ["{storage}", "--port", "70000"],
+@pytest.mark.parametrize("arguments", [["s3://bucket/x"], ["{storage}", "--port", "{taken}"],
+                                       ["{storage}", "--port", "70000"],
                                        ["{storage}", "--host", "192.0.2.1"], ["{file}"]])  # fmt: skip
 def test_mistakes_are_one_line(tmp_path, capsys, arguments):
     (tmp_path / "file").write_text("")
