@@ -14,7 +14,7 @@ from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.output.terminal_plots import plot
 from analysis.records.sweep import Sweep
 from analysis.stats.curve_smoothing import thin
-from trainables.storage.layout import MANIFEST_FILE
+from trainables.storage.layout import MANIFEST_FILE, PLAN_FILE
 
 if TYPE_CHECKING:
     from analysis.export.verification import Parity
@@ -36,6 +36,7 @@ GENERATE = """
 answer = model.generate(**inputs, max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
 
+SERVED_WITH = ("template_text", "thought_opened", "end_token_added")  # findings of the plan
 KINDS = {"adapter": "A LoRA adapter for", "merged": "A LoRA adapter merged into", "full": "All weights of"}
 
 
@@ -69,6 +70,7 @@ def model_card(
         f"{_standing(board, chosen)}.",
         "## How to load",
         f"```python\n{_snippet(sweep, kind, ends)}\n```",
+        *_template_notes(sweep),
         "## Held-out scores",
         _scores(board, chosen),
         "## Hyper-parameters",
@@ -138,6 +140,14 @@ def _snippet(sweep: Sweep, kind: str, ends: Sequence[int]) -> str:
     generate = GENERATE.replace("False)", f"False, eos_token_id={list(ends)})", 1) if ends else GENERATE
     loading = ADAPTER if kind == "adapter" else MODEL
     return f'{loading}\ntokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n{prompt}{generate}'
+
+
+def _template_notes(sweep: Sweep) -> list[str]:
+    """What the plan said of the chat template, which a server has to know as well."""
+    plan = sweep.folder / PLAN_FILE
+    found = json.loads(plan.read_text(encoding="utf-8")).get("findings", []) if plan.is_file() else []
+    notes = [finding["message"].rpartition(";")[0] for finding in found if finding["rule"] in SERVED_WITH]
+    return ["\n".join(f"- In the sweep, {note}." for note in notes)] if notes else []
 
 
 def _scores(board: Leaderboard, chosen: Chosen) -> str:

@@ -54,6 +54,13 @@ class Rendering:
 
 
 def unfit(sample: Sample, rule: str, got: object, remedy: str | None = None) -> UserError:
-    """The error for a sample that the template or tokenizer cannot process."""
+    """The error for a sample that the template or tokenizer cannot process.
+
+    Args:
+        sample: The sample, for its place.
+        rule: What must hold.
+        got: What was found.
+        remedy: What to do; None for another template.
+    """
     remedy = remedy or "correct it, or give another template in data.chat_template or data.template"
     return UserError(f"{sample.where}, sample {excerpt(sample.id)}", rule, got, remedy)

@@ -24,6 +24,8 @@ def render_wrapper(sample: Sample, tokenizer: Tokenizer, template: str) -> Rende
     roles = [message["role"] for message in sample.messages]
     if roles != ["user", "assistant"]:
         raise unfit(sample, "a wrapper takes one prompt and one response", ", ".join(roles))
+    if sample.messages[-1].get("weight") == 0:
+        raise unfit(sample, "must have an assistant turn that is learnt", "weight 0", "drop it")
     lost = ["tools"] * bool(sample.tools) + [key for m in sample.messages for key in UNSEEN if m.get(key)]
     if lost:
         raise unfit(sample, "a wrapper shows texts only", ", ".join(lost), "use a chat template, or take them out")

@@ -415,9 +415,13 @@ def test_an_export_ends_answers_as_the_labels_did_and_has_the_sweeps_template(lo
     stop = tokenizer.convert_tokens_to_ids("<stop>")
     manifest = json.loads((lora_sweep / "manifest.json").read_text())
     (lora_sweep / "manifest.json").write_text(json.dumps({**manifest, "model_path": str(base)}))
+    note = {"rule": "end_token_added", "severity": "warning", "message": "the template ends nothing; data.train"}
+    (lora_sweep / "plan.json").write_text(json.dumps({"findings": [note]}))
     out = export(lora_sweep, tmp_path / "out", merge=True).folder  # the merge writes settings of its own
     settings = json.loads((out / "generation_config.json").read_text())
     assert settings["eos_token_id"] == [0, stop]
     assert settings["max_new_tokens"] == 17
     assert AutoTokenizer.from_pretrained(out).chat_template == template
-    assert f"do_sample=False, eos_token_id=[0, {stop}])" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert f"do_sample=False, eos_token_id=[0, {stop}])" in card
+    assert "- In the sweep, the template ends nothing." in card

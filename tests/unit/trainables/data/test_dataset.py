@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -132,13 +133,10 @@ def test_files_that_are_not_tokenized_data_are_user_errors(tmp_path):
             TokenizedSet(tmp_path / name)
 
 
-def test_a_set_of_version_0_1_is_read_as_it_was(tmp_path):
-    turns = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "42"}]
-    tokenize([Sample("a", turns, {}, 1)], byte_level(), None, 1000, tmp_path / "new.arrow")
-    table = pa.ipc.open_file(tmp_path / "new.arrow").read_all().drop_columns(["answer_mark"])
-    with pa.OSFile(str(tmp_path / "old.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    old, new = TokenizedSet(tmp_path / "old.arrow"), TokenizedSet(tmp_path / "new.arrow")
-    assert old.answer_mark(0) is new.answer_mark(0) is None
-    assert old.item(0) == new.item(0)
-    assert old.label_ends == new.label_ends == {byte_level().eos_token_id}
+def test_a_set_of_version_0_1_is_read_as_it_was():
+    cache = Path(__file__).parents[3] / "data" / "sweep_of_0_1" / "cache"
+    for name in ("train", "heldout-tables"):
+        data = TokenizedSet(cache / f"{name}.arrow")
+        assert data.answer_mark(0) is None
+        assert data.response_ids(0)[-1] in data.label_ends
+        assert data.item(0).response

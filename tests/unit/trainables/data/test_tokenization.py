@@ -31,6 +31,11 @@ def conversation(*turns):
     return Sample("c", [{"role": r, "content": t} for r, t in zip(roles, turns, strict=False)], {}, 1)
 
 
+def with_key(**keys):
+    asked, answer = sample().messages
+    return dataclasses.replace(sample(), messages=[asked, {**answer, **keys}])
+
+
 def render(case, tokenizer, template=None):
     return Renderer(tokenizer, template, {}, False).render(case).segments
 
@@ -86,6 +91,10 @@ def test_render(case, template, segments):
         ),
         (sample(line=7), REFUSES, None, "line 7, sample 's7': the chat template must take its messages, got roles"),
         (sample(), None, None, "data.template: must be set for a model without a chat template"),
+        (with_key(reasoning_content="so"), CHATML, WRAPPER, "a wrapper shows texts only, got reasoning_content; use a"),
+        (with_key(tool_calls=[{}]), CHATML, WRAPPER, "a wrapper shows texts only, got tool_calls"),
+        (dataclasses.replace(sample(), tools=[{}]), CHATML, WRAPPER, "a wrapper shows texts only, got tools"),
+        (with_key(weight=0), CHATML, WRAPPER, "must have an assistant turn that is learnt, got weight 0"),
         (conversation("a", "b", "c", "d"), CHATML, WRAPPER, "takes one prompt and one response, got user, assi"),
     ],
 )

@@ -69,3 +69,13 @@ def test_an_item_known_by_heart_is_answered_right(tmp_path, template, answer, eo
     # Generated token by token too, not only read off the losses.
     answers = greedy_answers(model, tokenizer, [data.prompt_ids(0)], 40, 1, data.label_ends, [data.answer_mark(0)])
     assert answers == ["two"]
+
+
+def test_plain_text_is_scored_and_asks_nothing(tmp_path):
+    tokenizer = tokenizer_with(helpers.PLAIN)
+    tokenize([sample(text="Herons stand."), sample(HERON, TWO)], tokenizer, None, 500, tmp_path / "x.arrow")
+    data = TokenizedSet(tmp_path / "x.arrow")
+    text, question = score_area(learnt_by_heart(tokenizer, data), tokenizer, data, "x", AREA, {}, with_answers=True)
+    assert (text.answer, text.exact_match, text.tokens) == (None, None, len("Herons stand.") - 1)
+    assert text.nll < 0.1
+    assert question.answer is not None
