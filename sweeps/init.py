@@ -68,9 +68,8 @@ def _init(given: Namespace) -> None:
         forms = ", ".join(f"{form} {count:,}" for form, count in found.forms.most_common())
         faulty = f"; {found.faulty:,} lines that can't be read" if found.faulty else ""
         print(f"{path}: {found.samples:,} samples ({forms}){faulty}")
-    print(
-        f"written: {to}. Say in it what the model should learn, then: python -m sweeps.run {shlex.quote(str(to))} --plan"
-    )
+    print(f"written: {to}. Say in it what the model should learn, then check it:")
+    print(f"python -m sweeps.run {shlex.quote(str(to))} --plan")
 
 
 def look(path: str) -> Look:

@@ -51,7 +51,9 @@ def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
     for name, area in config.heldout.areas.items():
         kind = area.kind.replace("_", "-") + (", sealed" if area.role == "sealed" else "")
         yield f"held-out  {name} ({kind}): {set_words(plan.areas[name], 'items', 'are scored (response)')}"
-    yield f"forms     {'; '.join(f'{name} {_form_words(forms)}' for name, forms in plan.data_forms.items() if forms)}"
+    if any(plan.data_forms.values()):  # plans of earlier versions do not say
+        forms = (f"{name} {_form_words(found)}" for name, found in plan.data_forms.items() if found)
+        yield f"forms     {'; '.join(forms)}"
     shapes = config.space.choices().get("schedule_shape", (config.training.schedule.shape,))
     yield (
         f"a trial   one epoch: {_span(plan.steps_ends or (plan.steps, plan.steps))} steps of "

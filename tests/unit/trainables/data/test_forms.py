@@ -6,8 +6,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainables.config.sections import FieldNames
+from trainables.data.json_lines import RawLine
 from trainables.data.samples import Sample, parse_sample, unread_keys
 from trainables.data.sources import read_raw
 from trainables.errors import UserError
@@ -24,14 +27,7 @@ TOOL_ROUND = [("user", "p"), ("assistant", ""), ("tool", "06:40"), ("assistant",
 
 
 def parsed(row, fields=None, form="auto"):
-    raw = next(iter(read_rows(row)))
-    return parse_sample("data.jsonl", raw, FieldNames(**(fields or {})), form)
-
-
-def read_rows(row):
-    from trainables.data.json_lines import RawLine
-
-    yield RawLine(3, json.dumps(row).encode())
+    return parse_sample("data.jsonl", RawLine(3, json.dumps(row).encode()), FieldNames(**(fields or {})), form)
 
 
 def turns(sample):
@@ -455,3 +451,34 @@ def test_a_large_array_is_refused_with_the_command_that_converts_it(tmp_path, mo
     monkeypatch.setattr("trainables.data.json_documents.MAX_DOCUMENT_BYTES", 10)
     with pytest.raises(UserError, match=r"got a larger one; convert it: jq -c '\.\[\]' .*data\.json > NEW\.jsonl"):
         read_file(tmp_path, ARRAY + b" " * 2**21, "data.json")
+
+
+any_content = st.sampled_from(
+    ["a", "", None, 1, BARE_CALL, ["k"], [{"type": "tool_use", "name": "n"}], [{"type": "tool_result", "content": "z"}]]
+)
+any_turn = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "gpt", "tool", "function_call", "system", "judge"]), "content": any_content},
+    optional={
+        "weight": st.sampled_from([0, 1, None, 0.5]),
+        "tool_calls": st.sampled_from([None, [], [{"name": "x"}], '[{"name": "x", "arguments": "{}"}]', "x"]),
+        "reasoning_content": st.sampled_from(["t", ["t"], [{"text": "u", "train": False}], "\ud800"]),
+    },
+)
+any_row = st.fixed_dictionaries(
+    {"messages": st.lists(any_turn, max_size=4).map(lambda some: [CHAT[0], *some, CHAT[1]])},
+    optional={"system": any_content, "tools": any_content, "history": any_content, "prompt": any_content},
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(any_row)
+def test_every_sample_is_as_the_chat_template_needs_it(row):
+    sample = parsed(row)
+    if not isinstance(sample, Sample):
+        return
+    assert all(isinstance(message["content"], str) for message in sample.messages)
+    calls = [call for message in sample.messages for call in message.get("tool_calls", [])]
+    assert all(isinstance(call["function"]["arguments"], dict) for call in calls)
+    assert {message.get("weight", 0) for message in sample.messages} == {0}
+    assert sample.messages[sample.answer_index]["role"] == "assistant"
+    json.dumps([sample.messages, sample.tools], ensure_ascii=False).encode()
