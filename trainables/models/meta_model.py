@@ -96,11 +96,14 @@ def answer() -> None:
 
 
 def _adapter(model: Any, lora: LoraConfig) -> AdapterFacts:
+    import torch
+
     from trainables.models.adapter.attach import attach_adapter
     from trainables.models.adapter.targets import chosen_targets, coverage
 
     share, left_out = coverage(model, chosen_targets(model, lora))
-    adapted = attach_adapter(model, lora)
+    with torch.device("meta"):  # adapters of hundreds of experts have billions of weights
+        adapted = attach_adapter(model, lora)
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     adapted.unload()
     return AdapterFacts(trained, share, left_out)

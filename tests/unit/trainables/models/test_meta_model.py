@@ -8,6 +8,8 @@ from tests.unit.trainables.models.adapter.architectures import SIZES, config_of
 from tests.unit.trainables.models.helpers import CPU
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
+from trainables.models.adapter import attach
+from trainables.models.adapter.attach import attach_adapter
 from trainables.models.base_model import load_base
 from trainables.models.meta_model import inspect_model
 from trainables.models.tiny_llama import byte_tokenizer
@@ -77,3 +79,18 @@ def test_weights_and_embeddings_are_counted(tmp_path):
     assert (facts.parameters, facts.embeddings) == (sum(weight.numel() for weight in model.parameters()), 50)
     assert facts.adapters[0].trained == 2 * 2 * (32 + 32), "two layers, each of rank 2 from 32 to 4 heads of 8"
     assert facts.adapters[0].share < facts.adapters[1].share == 1.0
+
+
+def test_adapters_take_no_memory(tmp_path, monkeypatch):
+    """Those of DeepSeek-V3 have 7.7e9 weights at rank 16."""
+    config_of("mixtral", 50).save_pretrained(tmp_path)
+    devices = set()
+
+    def attached(model, lora):
+        adapted = attach_adapter(model, lora)
+        devices.update(weight.device.type for weight in adapted.parameters())
+        return adapted
+
+    monkeypatch.setattr(attach, "attach_adapter", attached)
+    assert facts_of(tmp_path, LoraConfig()).adapters[0].trained > 0
+    assert devices == {"meta"}
