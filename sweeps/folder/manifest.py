@@ -71,7 +71,14 @@ class Manifest:
 def describe(
     config: SweepConfig, model_path: str, hardware: dict[str, Any], origin: Origin | None = None
 ) -> dict[str, Any]:
-    """Collects start, versions, commit, hashes, seed and hardware; `origin` has what the sweep began with."""
+    """Collects start, versions, commit, hashes, seed and hardware.
+
+    Args:
+        config: The sweep.
+        model_path: Folder of the base model.
+        hardware: Of the cluster; this machine's is added.
+        origin: What the sweep began with; parts that are missing are taken as they are now.
+    """
     origin = completed(origin or {}, config, model_path)
     return {
         "started": _now(),
