@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sweeps.config.differences import differences
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.origin import Origin, completed, git_commit, machine, manifest_of, versions
 from sweeps.ledger.history import ended_trials
@@ -43,13 +44,15 @@ class Manifest:
     ) -> Iterator[Manifest]:
         """Writes the manifest, and again with the sweep's end when the block ends.
 
-        Of a resumed sweep it keeps what the first start wrote: `later_starts` has what is new since.
+        Of a resumed sweep it keeps what the first start wrote: `later_starts` has, by its time, what each later one
+        found different.
         """
         fields = {**identity, **describe(config, model_path, hardware, origin)}
         first = manifest_of(config.folder) if resumed else {}
         if first.get("started"):
-            this = {"started": fields["started"], "versions": versions(), "git_commit": _commit()}
-            later = [*first.get("later_starts", []), {**this, "hardware": fields["hardware"]}]
+            new = {"versions": versions(), "git_commit": _commit(), "hardware": fields["hardware"]}
+            differs = {key: now for key, _, now in differences({key: first.get(key) for key in new}, new)}
+            later = {**first.get("later_starts", {}), fields["started"]: differs or "as the first"}
             fields |= {"started": first["started"], "hardware": first.get("hardware"), "later_starts": later}
         manifest = cls(config.folder, fields)
         manifest.write(ended=None)
@@ -72,7 +75,14 @@ class Manifest:
 def describe(
     config: SweepConfig, model_path: str, hardware: dict[str, Any], origin: Origin | None = None
 ) -> dict[str, Any]:
-    """Collects start, versions, commit, hashes, seed and hardware; `origin` has what the sweep began with."""
+    """Collects start, versions, commit, hashes, seed and hardware.
+
+    Args:
+        config: The sweep.
+        model_path: Folder of the base model.
+        hardware: Of the cluster; this machine's is added.
+        origin: What the sweep began with; parts that are missing are taken as they are now.
+    """
     origin = completed(origin or {}, config, model_path)
     own_template = config.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE
     return {

@@ -103,7 +103,7 @@ def changed(
         began: As returned by `recorded`.
         before: The config of the sweep's first start, its paths absolute.
         now: Its present config, likewise.
-        model_path: Folder of the present model.
+        model_path: Folder of the present base model.
         other_versions: Whether the user accepts other versions.
     """
     return [

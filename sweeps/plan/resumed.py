@@ -61,7 +61,15 @@ def unchanged(
 def restored(
     config: SweepConfig, plan: Plan, store: SweepStore | None, began: Origin, console: Console
 ) -> Iterator[None]:
-    """Fetches a resumed sweep's files and makes lost tokens anew before the block; `store` is None for a new sweep."""
+    """Fetches a resumed sweep's files and makes lost tokens anew before the block.
+
+    Args:
+        config: The sweep.
+        plan: Its pre-flight.
+        store: Its files; None for a new sweep, for which there is nothing to do.
+        began: What it began with.
+        console: Where to print.
+    """
     if store:
         store.fetch_all()  # under the lock, so that no other driver still writes
         if restore_tokens(config, store.folder, plan, began, partial(console.print, soft_wrap=True, markup=False)):
@@ -86,7 +94,14 @@ def lost_sets(config: SweepConfig, folder: Path, plan: Plan, began: Origin) -> l
 def restore_tokens(config: SweepConfig, folder: Path, plan: Plan, began: Origin, say: Callable[[str], None]) -> bool:
     """Makes lost tokens anew from the data files, which must be those of the sweep's start; returns whether it did.
 
-    The driver's lock must be held. Arguments as for `lost_sets`; `say` gets a line for the user.
+    The driver's lock must be held.
+
+    Args:
+        config: The sweep.
+        folder: Its folder.
+        plan: Its pre-flight.
+        began: What it began with.
+        say: Called with a line for the user.
 
     Raises:
         UserErrors: A data file is gone, too, or gives other tokens.

@@ -75,7 +75,7 @@ def tell_replicates(
     base_objective: float,
     times: Mapping[str, Span] = MappingProxyType({}),
 ) -> None:
-    """Adds ended replicates, by their lines of `trials.jsonl`, to a closed study as repeated observations."""
+    """Adds ended replicates to a closed study as repeated observations. Arguments as for `as_trials`."""
     study = optuna.load_study(study_name=config.name, storage=open_storage(config.folder))
     before = study.get_trials(deepcopy=False)
     known = {trial.user_attrs.get("trial_id") for trial in before}

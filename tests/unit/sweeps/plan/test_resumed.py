@@ -150,7 +150,13 @@ def test_a_second_start_does_not_become_the_measure(place):
         "search.trials: must stay as it was in a resumed sweep, got 13"
     )
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert len(manifest["later_starts"]) == 1
+    assert list(manifest["later_starts"].values()) == ["as the first"]
+    began["versions"]["torch"] = manifest["versions"]["torch"] = "1.13.1"
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "later_starts": {}}))
+    begin(config, plan.model_path, began, resumed=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [list(differs) for differs in manifest["later_starts"].values()] == [["versions.torch"]]
+    assert manifest["versions"]["torch"] == "1.13.1"
 
 
 @pytest.mark.parametrize(
