@@ -146,7 +146,7 @@ def template_findings(config: SweepConfig) -> Iterator[Finding]:
     """Yields a finding where a template holds a backslash and an n: what a shell makes of a line break."""
     if "\\n" in (config.data.template or ""):
         text = (
-            f"data.template {config.data.template!r} holds a backslash and an n, which every sample gets as they are; "
+            f"data.template '{config.data.template}' holds a backslash and an n, which every sample gets as they are; "
             """for a line break put the template in double quotes: data.template='"…\\n…"'"""
         )
         yield Finding("no_line_break", "warning", text)

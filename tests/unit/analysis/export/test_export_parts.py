@@ -2,7 +2,9 @@
 
 import pytest
 
+from analysis.export.__main__ import main
 from analysis.export.checkpoint_choice import BaseModel, choose
+from analysis.export.export import _free
 from analysis.export.model_card import license, schedule_plot
 from analysis.export.reproduce import reproducing_config
 from analysis.rank.leaderboard import leaderboard
@@ -94,3 +96,11 @@ def test_replicates_can_be_chosen_as_well_as_trials_of_the_search(asked, found):
 def test_a_name_that_is_neither_is_refused():
     with pytest.raises(UserError, match="must be a trial of this sweep, got t1-s9; did you mean t1-s1"):
         choose(BOARD, "t1-s9", None)
+
+
+def test_a_link_to_an_empty_folder_is_followed_and_a_url_is_refused(tmp_path, capsys):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert _free(tmp_path / "link") == tmp_path / "real"
+    assert main([str(tmp_path), "--to", "s3://bucket/x"]) == 2
+    assert "error: --to: must be a path of this machine, got s3://bucket/x" in capsys.readouterr().err
