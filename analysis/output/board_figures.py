@@ -34,7 +34,8 @@ def best(board: Leaderboard) -> str:
 
 def metric_label(name: str) -> str:
     """A metric's name for the reader."""
-    return LABELS.get(name, name.replace("_", " "))
+    # A scorer of the user's is named module:function.
+    return LABELS.get(name, name.rpartition(":")[2].replace("_", " "))
 
 
 def first_upper(text: str) -> str:

@@ -53,7 +53,7 @@ def print_end(
 
     Args:
         board: Its leaderboard.
-        console: Where to print.
+        console: Where to print; None for standard output.
         place: Its folder or URL, for the commands; None for no commands.
         report: Where its report lies; None where there is none.
         state: How the sweep ended, where it has just ended; `complete` gets a check mark, others are named.

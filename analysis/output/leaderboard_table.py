@@ -141,7 +141,15 @@ def encodable(text: str, console: Console) -> str:
 
 
 def print_table(console: Console, title: str | None, columns: list[Column], styles: list[str], indent: int = 0) -> None:
-    """Prints columns side by side, a style for each line of cells."""
+    """Prints columns side by side.
+
+    Args:
+        console: Where to print.
+        title: Stands above; None for none.
+        columns: From the left.
+        styles: Of each line of cells.
+        indent: Blanks before the table.
+    """
     if title:
         console.print(Text(title, style="bold"))
     console.print(Padding(table_of(console, columns, styles), (0, 0, 0, indent)))

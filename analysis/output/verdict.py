@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from analysis.output.board_figures import (
-    answer_metrics,
     best,
-    best_checkpoint,
     counted,
-    first_upper,
-    mean_of,
-    metric_label,
     regressions,
     state_counts,
 )
@@ -20,28 +15,17 @@ from analysis.output.formats import (
     change,
     digits_for,
     measure_of,
-    negated,
+    percent,
     rate,
     seed_source,
     setting_words,
-    share,
     signed,
     trial_name,
 )
-from analysis.output.leaderboard import Interval, Leaderboard, LeaderboardRow
-from trainables.evaluation.objective import NLL
+from analysis.output.leaderboard import Leaderboard, LeaderboardRow
+from analysis.output.metric_lines import Line, difference, metric_lines
 
 SHOWN_TIES = SHOWN_AREAS = 3
-
-
-class Line(NamedTuple):
-    """One point of the outcome; `alarm` where the reader should act on it."""
-
-    label: str
-    text: str
-    alarm: bool = False
-    value: str = ""  # for a tile of the report: the figure, if there is one
-    notes: tuple[str, ...] = ()  # and what stands below it; the text where there is no figure
 
 
 def verdict(board: Leaderboard) -> str:
@@ -50,7 +34,7 @@ def verdict(board: Leaderboard) -> str:
 
 
 def summary(board: Leaderboard) -> list[Line]:
-    """The best setting, its gain, how sure that is, and what got worse.
+    """The best setting, its gain, how sure that is, what got worse, and what was measured beside it.
 
     Args:
         board: What `analysis.rank.leaderboard.leaderboard` returns, of this version or an earlier one.
@@ -62,11 +46,12 @@ def summary(board: Leaderboard) -> list[Line]:
         return [Line("Result", f"{reason}, so nothing can be ranked ({counted(board)})", alarm=True)]
     return [
         _best(board),
-        *_measures(board),
+        *metric_lines(board),
         _sureness(board),
         *_over_seeds(board),
         *_recommended(board),
         *_rails(board),
+        *_beside(board),
     ]
 
 
@@ -80,73 +65,6 @@ def _best(board: Leaderboard) -> Line:
     words = setting_words(params)
     first, _, rest = words.partition(", ")
     return Line(name, f"{words} ({place})", value=first, notes=(rest, place))
-
-
-def _measures(board: Leaderboard) -> Iterator[Line]:
-    measure = measure_of(board)
-    yield _deciding(board)
-    base, after = board["baseline"].get("areas") or {}, best_checkpoint(board).get("areas") or {}
-    for name in [*([NLL] if measure.metric != NLL else []), *answer_metrics(board)]:
-        before, now = mean_of(board, base, name), mean_of(board, after, name)
-        if name == measure.metric or (before is None and now is None):
-            continue
-        shown = (lambda x: "unknown" if x is None else f"{x:.2f}") if name == NLL else share
-        text = f"{shown(before)} → {shown(now)}"
-        none_right = name == "exact_match" and now == 0
-        more = "no answer is correct yet" if none_right else _others(board, name)
-        label = first_upper(metric_label(name))
-        yield Line(label, "; ".join(filter(None, (text, more))), none_right, value=text, notes=(more,))
-
-
-def _deciding(board: Leaderboard) -> Line:
-    row, gains = board["rows"][0], board.get("winner_gain")
-    base, label = board["baseline"].get("objective"), first_upper(measure_of(board).label)
-    plain, interval = (gains["plain"], gains["plain_interval"]) if gains else (row["gain"], row["gain_interval"])
-    if plain is None or base is None:
-        return Line(label, f"{_value(board, row['objective'])}; the base model was not scored")
-    before, after = (_value(board, objective, plain) for objective in (base, base - plain))
-    value, moved = f"{before} → {after}", _difference(board, plain, interval)
-    text, notes = f"{value} ({moved})", [moved]
-    corrected = gains["corrected"] if gains else None
-    if gains and corrected is not None:
-        interval = gains["corrected_interval"]
-        if _difference(board, corrected, None) != _difference(board, plain, None):
-            notes.append(f"corrected for selection {_difference(board, corrected, interval)}")
-    alarm = interval is not None and interval[0] <= 0
-    if alarm:
-        below = interval is not None and interval[1] < 0
-        notes.append(f"{'worse' if below else 'not significantly better'} than the base model")
-    return Line(label, "; ".join([text, *notes[1:]]), alarm, value, tuple(notes))
-
-
-def _value(board: Leaderboard, objective: float | None, difference: float | None = None) -> str:
-    if objective is None:
-        return "unknown"
-    measure = measure_of(board)
-    value = measure.turned(objective)
-    return share(value) if measure.higher_is_better else f"{value:.{digits_for(difference)}f}"
-
-
-def _difference(board: Leaderboard, gain: float, interval: Interval | None) -> str:
-    """A gain as the reader sees the metric move: a loss falls, a share rises by points."""
-    if not measure_of(board).higher_is_better:
-        return change(-gain, negated(interval), digits_for(gain))
-    points = signed(100 * gain, 0)
-    return f"{points} points" + ("" if interval is None else f", 95 % CI {_points(interval)}")
-
-
-def _points(interval: Interval) -> str:
-    return " to ".join(signed(100 * end, 0) for end in interval)
-
-
-def _others(board: Leaderboard, name: str) -> str:
-    """Where another setting has the highest of a metric that does not decide."""
-    found = (board.get("beside") or {}).get("agreement")
-    if not found or found["decides"] or found["agrees"] or found["metric"] != metric_label(name):
-        return ""
-    other, low = found["metric_first"], (found["interval"] or [0.0])[0]
-    doubt = "" if low > 0 else ", not significant"
-    return f"highest at {trial_name(board, other['trial_id'])} ({signed(100 * found['difference'], 0)} points{doubt})"
 
 
 def _sureness(board: Leaderboard) -> Line:
@@ -196,7 +114,7 @@ def _over_seeds(board: Leaderboard) -> Iterator[Line]:
     setting: Mapping[str, Any] = board["rows"][0].get("setting") or {}
     if setting.get("replicated") and setting["gain"] is not None:
         seeds = setting["seeds"]
-        moved = _difference(board, setting["gain"], setting["gain_interval"])
+        moved = difference(board, setting["gain"], setting["gain_interval"])
         yield Line("Over seeds", f"{moved} against the base model, mean of {seeds} new seed{'s' if seeds > 1 else ''}")
 
 
@@ -237,6 +155,18 @@ def _rails(board: Leaderboard) -> Iterator[Line]:
         many = len(shown) > SHOWN_AREAS
         text = f"none in {len(shown)} areas (closest: {shown[0]})" if many else f"none: {', '.join(shown)}"
         yield Line(label, text, value="none", notes=(text.removeprefix("none").lstrip(": "),))
+
+
+def _beside(board: Leaderboard) -> Iterator[Line]:
+    """What was measured once, at the end: more data, final test sets."""
+    more = board.get("more_data")
+    if more and more["trials"]:
+        text = str(more["sentence"]).partition(": ")[2].rstrip(".")
+        yield Line("More data", text, value=str(more["verdict"]).removeprefix("more data "), notes=(text,))
+    for area, scores in sorted((board.get("sealed") or {}).items()):
+        moved = change(scores["delta"], scores["delta_interval"])
+        text = f"{area}, loss {scores['nll']:.2f} ({moved} against base), exact match {percent(scores['exact_match'])}"
+        yield Line("Final test set", text, value=f"{scores['nll']:.2f}", notes=(text,))
 
 
 def _moved(board: Leaderboard, delta: float) -> str:

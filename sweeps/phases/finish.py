@@ -52,7 +52,7 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         page = f"{place}/{report.name}" if store.remote else str(report)
         console.print()
         print_end(board, console, place, page, state)
-    console.print(f"\n{ENDS[state]}. Results: {place}", highlight=False, soft_wrap=True)
+    console.print(f"\n{ENDS.get(state, state)}. Results: {place}", highlight=False, soft_wrap=True)
     resume = f"python -m sweeps.run --resume {pasted}"
     next_steps = {
         "failed": f"when the cause is gone, continue it: {resume}",

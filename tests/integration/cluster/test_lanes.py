@@ -126,7 +126,7 @@ def test_lanes_that_cannot_start_end_the_sweep_with_the_cause(tmp_path):
     (config.folder / "cache" / "train.arrow").write_bytes(b"not arrow")
     with lanes_up as running:
         submit(running)
-        with pytest.raises(lanes.LanesFailedError, match="lane-0 ended"):
+        with pytest.raises(lanes.LanesFailedError, match="lane-0 stopped"):
             wait_for(lambda: running.check(running.status()))
 
 

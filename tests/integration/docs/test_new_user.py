@@ -21,7 +21,15 @@ from tests.integration.docs.new_user import (
 )
 from tests.integration.docs.test_report_browser import find_chromium
 
-SECTIONS = ("Outcome", "What to do next", "Leaderboard", "Loss curves", "Held-out areas", "Data", "Manifest and notes")
+SECTIONS = (
+    "Outcome",
+    "Leaderboard",
+    "Training curves",
+    "Held-out areas",
+    "Data checks",
+    "Next sweep",
+    "Reproducibility",
+)
 ITEMS = 4
 
 

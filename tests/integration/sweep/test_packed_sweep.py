@@ -26,7 +26,7 @@ def done(tmp_path_factory):
 
 def test_the_ledger_and_the_user_learn_how_many_run_side_by_side(done):
     folder, output = done
-    assert "3 trials side by side in each lane" in " ".join(output.split())
+    assert "3 trials side by side on each worker" in " ".join(output.split())
     events, _ = Ledger(folder).read()
     (slots,) = [event for event in events if event["event"] == "slots"]
     assert (slots["asked"], slots["slots"], slots["obstacle"]) == (3, 3, None)

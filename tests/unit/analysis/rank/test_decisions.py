@@ -110,6 +110,7 @@ def test_a_sealed_area_never_counts_and_is_shown_apart(write_sweep):
     assert board["rows"][1]["rank"] == 2
     assert board["rows"][0]["guard_rail"] is None
     assert board["sealed"]["intent"]["delta"] == pytest.approx(4.5, abs=0.02)
+    assert "Final test set: intent, loss 6.50 (+4.50, 95 % CI +4.49 to +4.50 against base), exact" in board["verdict"]
     assert "Final test set intent (sealed, no part in the ranking): loss 6." in printed(board)
     assert f"({board['sealed']['intent']['delta']:+.3f}, 95 % CI +" in printed(board)
 
