@@ -26,6 +26,8 @@ RAY_SETTINGS = {
     # Spinning threads of GNU OpenMP starve each other when another process takes a CPU. Seconds per LoRA step of the
     # demo model, on two free CPUs and on two with one taken: by default 1.8 and 20, with this 1.9 and 4.7.
     "GOMP_SPINCOUNT": "5000",
+    # Batches of ever another size leave gaps in a GPU's memory, between segments of fixed sizes: these can grow.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
 for _name, _value in RAY_SETTINGS.items():
     os.environ.setdefault(_name, _value)

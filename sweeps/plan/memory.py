@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from sweeps.plan.plan import Plan
 
 GIB = 1 << 30
-# GiB that torch reports as a device's total memory, rounded down; fewer than a name's GB.
+# GiB that torch reports as the total memory of cards with bf16, rounded down; fewer than a name's GB.
 CARDS_GIB = {
-    "t4": 14.5,
     "l4": 22.0,
     "a10g": 22.0,
     "rtx4090": 23.5,
@@ -128,7 +127,7 @@ def make_request(config: SweepConfig, plan: Plan) -> MemoryRequest:
         model_path=plan.model_path,
         model=config.model.model_copy(update={"lora": lora}),
         training=training,
-        precision="fp32" if training.precision == "fp32" else "bf16",  # "auto" is bf16 on every card but the oldest
+        precision="fp32" if training.precision == "fp32" else "bf16",  # "auto" is bf16 on all of these cards
         slots=1 if slots == "auto" else slots,  # a lane that measures takes no more than fit
         samples=samples,
         sample_tokens=max(2, train.longest_tokens),

@@ -122,13 +122,12 @@ class Pack:
         When memory runs out, on any worker, every slot is unchanged on all and can still leave and resume.
         """
         assert len(parts) == len(self.slots) > 0
-        work = self._stack.working_copy(self._model.plan.autocast)
-        gradient = torch.zeros_like(
-            self._stack.weights
-        )  # (slots, P), fp32: micro-batches add up without rounding to bf16
-        dropouts = self._dropouts()
         losses: list[list[BatchLosses]] = [[] for _ in parts]
         with self._world.all_or_none():
+            work = self._stack.working_copy(self._model.plan.autocast)
+            # (slots, P), fp32: micro-batches add up without rounding to bf16.
+            gradient = torch.zeros_like(self._stack.weights)
+            dropouts = self._dropouts()
             for number in range(max(len(part.micro_batches) for part in parts)):
                 # Slots accumulate over different numbers of micro-batches; those that are done sit out.
                 present = [place for place, part in enumerate(parts) if number < len(part.micro_batches)]
@@ -145,7 +144,12 @@ class Pack:
         # Sums over workers are right, not means: label weights count the tokens of all workers.
         if self._world.size > 1:
             dist.all_reduce(gradient)
-        norms = self._stack.update(gradient, [_update(*pair) for pair in zip(self.slots, parts, strict=True)])
+        try:
+            norms = self._stack.update(gradient, [_update(*pair) for pair in zip(self.slots, parts, strict=True)])
+        except torch.OutOfMemoryError as error:
+            if self._world.size == 1:
+                raise
+            raise RuntimeError("memory ran out in the update of one worker alone") from error
         for slot in self.slots:
             slot.steps += 1
         return [Stepped(*pair) for pair in zip(losses, norms, strict=True)]

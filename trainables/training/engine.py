@@ -60,12 +60,13 @@ class SingleTrialEngine:
         with self._world.all_or_none():
             for batch in part.micro_batches:
                 losses.append(BatchLosses.of(batch, slot.gradients.add(batch, part.step_tokens)))
-        slot.gradients.sum_over_workers()
         try:
+            slot.gradients.sum_over_workers()
             grad_norm = slot.optimizer.step(part.lr)
         except torch.OutOfMemoryError as error:
-            # Some weights may be updated: the step can't be repeated. Smaller micro-batches would save nothing here.
-            raise RuntimeError("the optimizer's state does not fit into the device's memory") from error
+            # Some weights may be updated, perhaps on this worker alone: the step can't be repeated, and smaller
+            # micro-batches would save nothing here.
+            raise RuntimeError("gradients and optimizer state do not fit into the device's memory") from error
         slot.steps += 1
         return [Stepped(losses, grad_norm)]
 
