@@ -47,6 +47,7 @@ def _serve(given: Namespace) -> None:
     storage = Path(given.storage).expanduser().resolve()
     folder = storage / SERVICE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # configs and hashes of tokens are nobody else's
     users = Users(folder)
     if given.add_user:
         print(users.add(given.add_user, given.role, may_run_code=given.may_run_code))

@@ -30,15 +30,16 @@ AUDIT_FILE = "audit.jsonl"
 
 HEADERS = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none, browsers send the forms' origin as null
     "cache-control": "no-store",
     "x-frame-options": "DENY",
     "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
 }
-LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>llm-sweeps</title>
-<form method="post" action="/login"><label>Token <input type="password" name="token" autocomplete="current-password"
-autofocus></label> <button>Log in</button></form></html>"""
+LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,">
+<title>llm-sweeps</title><form method="post" action="/login"><label>Token
+<input type="password" name="token" autocomplete="current-password" autofocus></label>
+<button>Log in</button></form></html>"""
 
 
 class Rate(NamedTuple):
@@ -158,7 +159,7 @@ class Guard:
         if not self._limiter.passes((user, changes), CHANGE_RATE if changes else READ_RATE):
             raise _Refused(429, "requests", "must come slower", "one more", "wait a minute")
         if changes:
-            if self._users.read().users[user].role == "reader":
+            if self._users.user(user).role == "reader":
                 raise _Refused(403, "role", "must be user or admin", "reader", "ask the service's admin")
             _check_origin(headers, by_cookie="authorization" not in headers)
 
