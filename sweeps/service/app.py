@@ -131,7 +131,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Lines:
-        line = UserError(request.url.path[:100], "must be answered", error.detail, "see /openapi.json")
+        line = UserError(
+            request.url.path[:100], "must be a request that can be answered", error.detail, "see /openapi.json"
+        )
         return Lines({"errors": [f"error: {line}"]}, error.status_code, headers=error.headers)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anyio import to_thread
+from starlette.exceptions import HTTPException
 
 from sweeps.service.users import Users
 from trainables.errors import UserError
@@ -211,7 +212,8 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > LARGEST_BODY:
-            raise _Refused(413, "body", f"must have at most {LARGEST_BODY:,} bytes", "more", "shorten it")
+            # The app's own kind of error: any other one, raised while it reads, would be a 400 to it.
+            raise HTTPException(413, f"a body of more than {LARGEST_BODY:,} bytes")
         return message
 
     return bounded

@@ -35,9 +35,9 @@ EXIT_USER_ERROR = 2  # of `sweeps.run`
 Command = Callable[[list[str]], list[str]]  # arguments of `sweeps.run` → the whole command line
 
 
-def sweeps_run(arguments: list[str]) -> list[str]:
-    """The command line of `python -m sweeps.run`."""
-    return [sys.executable, "-m", "sweeps.run", *arguments]
+def sweeps_run(arguments: list[str], address: str | None = None) -> list[str]:
+    """The command line of `python -m sweeps.run`, on the Ray cluster at an address if one is given."""
+    return [sys.executable, "-m", "sweeps.run", *arguments, *(["--address", address] if address else [])]
 
 
 class Runner:

@@ -204,6 +204,11 @@ def test_configs_that_are_none_are_refused_at_once(service, config, status):
     assert service.client("ada").post("/sweeps", json={"config": config}).status_code == status
 
 
+def test_a_body_in_chunks_is_bounded_too(service):
+    chunks = (b"x" * 10_000 for _ in range(40))
+    assert service.client("ada").post("/sweeps", content=chunks).status_code == 413
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b'{"config": "a", "more": 1}', b"null"])
 def test_bodies_that_are_none(service, body):
     for path in ("/sweeps", "/plan", "/queue/old/priority", "/sweeps/old/clone"):

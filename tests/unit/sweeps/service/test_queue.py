@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.run import parse
 from sweeps.service.entries import ENDED, PAUSED, QUEUED, RUNNING, Entry, in_order
 from sweeps.service.queue import SERVICE_FOLDER, ConflictError, Queue
-from sweeps.service.runner import Runner
+from sweeps.service.runner import Runner, sweeps_run
 from trainables.errors import UserError
 from trainables.reliability import fault_injection
 from trainables.reliability.fault_injection import Kill
@@ -76,6 +77,12 @@ def test_sweeps_run_one_after_another_and_end_as_they_say(service, tmp_path):
     assert queue.get("first").device_seconds == 36
     assert opened(tmp_path)[0].entries == {name: replace(entry, ended=pytest.approx(entry.ended, abs=1))
                                            for name, entry in queue.entries.items()}  # fmt: skip
+
+
+def test_sweeps_run_on_the_cluster_that_the_service_was_given():
+    options = parse(sweeps_run(["--resume", "outputs/x"], address="auto")[3:])
+    assert (options.resume, options.address) == ("outputs/x", "auto")
+    assert parse(sweeps_run(["c.yaml", "--plan"])[3:]).address is None
 
 
 def is_running(queue, name):
