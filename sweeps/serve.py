@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 from analysis.cli import Parser
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = Parser("python -m sweeps.serve", "Serves the sweeps of a storage path; runs those sent to it.", EXAMPLE)
     parser.add_argument("storage", metavar="STORAGE", help="the folder that sweeps lie in, and go to")
+    parser.add_argument("--address", help="a running Ray cluster that sweeps use; without it each starts a local one")
     parser.add_argument("--port", type=int, default=8700, help="0 for any that is free")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--name", action="append", default=[], help="another name by which the service may be called")
@@ -47,6 +49,7 @@ def _serve(given: Namespace) -> None:
     storage = Path(given.storage).expanduser().resolve()
     folder = storage / SERVICE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # configs and hashes of tokens are nobody else's
     users = Users(folder)
     if given.add_user:
         print(users.add(given.add_user, given.role, may_run_code=given.may_run_code))
@@ -65,12 +68,13 @@ def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None
 
     from sweeps.service.app import make_app, shares
     from sweeps.service.queue import Queue
-    from sweeps.service.runner import Runner
+    from sweeps.service.runner import Runner, sweeps_run
 
     bound = _bound(given.host, given.port)
     queue = Queue(folder)
     hosts = {name.lower() for name in (*LOOPBACK, *given.name, given.host) if name not in EVERYWHERE}
-    app, runner = make_app(storage, queue, users, hosts), Runner(queue, storage, shares=lambda: shares(users))
+    app = make_app(storage, queue, users, hosts)
+    runner = Runner(queue, storage, partial(sweeps_run, address=given.address), lambda: shares(users))
     working = threading.Thread(target=runner.run, name="queue")
     working.start()
     print(f"{storage} on http://{given.host}:{bound.getsockname()[1]}", flush=True)

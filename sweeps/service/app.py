@@ -131,7 +131,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Lines:
-        line = UserError(request.url.path[:100], "must be answered", error.detail, "see /openapi.json")
+        line = UserError(
+            request.url.path[:100], "must be a request that can be answered", error.detail, "see /openapi.json"
+        )
         return Lines({"errors": [f"error: {line}"]}, error.status_code, headers=error.headers)
 
 
@@ -197,9 +199,7 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
             overrides.insert(0, "notify.webhook=null")  # the owner's address, which may be a secret
         reply = send(user, cloned.client_id, path.read_text(encoding="utf-8"), overrides, response)
         before = load_config(path).model_dump(mode="json")
-        sent = submissions.queue.get(cloned.name)
-        key = sent.key if sent else ""
-        after = load_config(submissions.queue.folder / "sent" / f"{key}.yaml").model_dump(mode="json")
+        after = load_config(submissions.sent(reply["id"])).model_dump(mode="json")
         return {**reply, "changes": {key: [old, new] for key, old, new in differences(before, after)}}
 
 
@@ -211,7 +211,7 @@ def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
             raise ConflictError(
                 name, "must have been sent to this service", "a sweep of the command line", "stop it there"
             )
-        if entry.user != user and users.read().users[user].role != "admin":
+        if entry.user != user and users.user(user).role != "admin":
             raise ForbiddenError(name, "must be your own", f"a sweep of {entry.user}", "ask its owner, or an admin")
         return entry
 
@@ -228,7 +228,7 @@ def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
     @app.post("/queue/{name}/priority")
     def priority(name: str, given: Annotated[Priority, Body()], user: Asking) -> dict[str, Any]:
         entry = own(name, user)
-        if given.priority > 0 and users.read().users[user].role != "admin":
+        if given.priority > 0 and users.user(user).role != "admin":
             raise ForbiddenError("priority", "must be 0 or below for a user", str(given.priority), "ask an admin")
         entry = queue.record("priority", entry.name, priority=given.priority, user=user)
         return {"id": entry.name, "state": entry.outcome or entry.state, "priority": entry.priority}

@@ -18,6 +18,7 @@ from analysis.records.bounded_yaml import load_bounded
 from analysis.records.lineage import LINK
 from sweeps.config.sections import FROM_ENVIRONMENT
 from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.service.queue import SERVICE_FOLDER
 from sweeps.service.users import Allowed, User
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import is_hub_id
@@ -119,7 +120,9 @@ def _outside(where: str, place: str, allowed: Allowed, *, may_be_hub: bool) -> I
         if not any(place.startswith(begin) for begin in allowed.hub):
             listed = ", ".join(begin or "all" for begin in allowed.hub) or "none"
             yield UserError(where, f"must be a hub id that the service allows ({listed})", place, "ask its admin")
-    elif not any(_real(place).is_relative_to(_real(root)) for root in allowed.roots):
+    elif SERVICE_FOLDER in _real(place).parts or not any(
+        _real(place).is_relative_to(_real(root)) for root in allowed.roots
+    ):
         yield UserError(where, f"must lie below an allowed folder ({roots})", place, "copy it there")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anyio import to_thread
+from starlette.exceptions import HTTPException
 
 from sweeps.service.users import Users
 from trainables.errors import UserError
@@ -30,15 +31,16 @@ AUDIT_FILE = "audit.jsonl"
 
 HEADERS = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none, browsers send the forms' origin as null
     "cache-control": "no-store",
     "x-frame-options": "DENY",
     "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
 }
-LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>llm-sweeps</title>
-<form method="post" action="/login"><label>Token <input type="password" name="token" autocomplete="current-password"
-autofocus></label> <button>Log in</button></form></html>"""
+LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,">
+<title>llm-sweeps</title><form method="post" action="/login"><label>Token
+<input type="password" name="token" autocomplete="current-password" autofocus></label>
+<button>Log in</button></form></html>"""
 
 
 class Rate(NamedTuple):
@@ -158,7 +160,7 @@ class Guard:
         if not self._limiter.passes((user, changes), CHANGE_RATE if changes else READ_RATE):
             raise _Refused(429, "requests", "must come slower", "one more", "wait a minute")
         if changes:
-            if self._users.read().users[user].role == "reader":
+            if self._users.user(user).role == "reader":
                 raise _Refused(403, "role", "must be user or admin", "reader", "ask the service's admin")
             _check_origin(headers, by_cookie="authorization" not in headers)
 
@@ -210,7 +212,8 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > LARGEST_BODY:
-            raise _Refused(413, "body", f"must have at most {LARGEST_BODY:,} bytes", "more", "shorten it")
+            # The app's own kind of error: any other one, raised while it reads, would be a 400 to it.
+            raise HTTPException(413, f"a body of more than {LARGEST_BODY:,} bytes")
         return message
 
     return bounded

@@ -25,6 +25,7 @@ from analysis.index.row import make_row
 from sweeps.service.entries import ATTEMPTS, RUNNING, Entry, in_order
 from sweeps.service.queue import Queue
 from trainables.errors import UserError
+from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 
 LOOK_EVERY_SECONDS = 0.5
@@ -34,9 +35,9 @@ EXIT_USER_ERROR = 2  # of `sweeps.run`
 Command = Callable[[list[str]], list[str]]  # arguments of `sweeps.run` → the whole command line
 
 
-def sweeps_run(arguments: list[str]) -> list[str]:
-    """The command line of `python -m sweeps.run`."""
-    return [sys.executable, "-m", "sweeps.run", *arguments]
+def sweeps_run(arguments: list[str], address: str | None = None) -> list[str]:
+    """The command line of `python -m sweeps.run`, on the Ray cluster at an address if one is given."""
+    return [sys.executable, "-m", "sweeps.run", *arguments, *(["--address", address] if address else [])]
 
 
 class Runner:
@@ -64,11 +65,16 @@ class Runner:
 
     def run(self, look_every_seconds: float = LOOK_EVERY_SECONDS) -> None:
         """Works through the queue until `end` is called. Running sweeps go on."""
+        said = ""
         while not self._ended.wait(look_every_seconds):
             try:
                 self.step()
-            except OSError as error:  # a full disk: the log could not be written, and nothing was done
-                print(f"error: {UserError('queue', 'must be writable', error, 'free some space')}", file=sys.stderr)
+                said = ""
+            except (OSError, UserError) as error:  # a full disk, a users.yaml that is being edited: tried again
+                line = f"error: the queue waits: {error}"
+                if line != said:
+                    print(redact(line), file=sys.stderr)
+                said = line
 
     def end(self) -> None:
         self._ended.set()
@@ -112,9 +118,8 @@ class Runner:
         if self._process is not None:
             self._process.poll()  # reaps it
         if not self._lives(entry):
-            code = self._process.wait() if self._process is not None else None
-            self._process = None
-            self._note_end(entry, code)
+            self._note_end(entry, self._process.wait() if self._process is not None else None)
+            self._process = None  # only now: on a full disk the end is noted later
         elif entry.asked and not entry.signalled and (holder := self._holder(entry)):
             os.kill(holder["pid"], signal.SIGTERM)
             # A kill between these lines sends the signal twice: the sweep then ends at once, and can be resumed.

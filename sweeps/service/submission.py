@@ -59,8 +59,7 @@ class Submissions:
         Raises:
             UserError, UserErrors: It is wrong, or names what it must not.
         """
-        file = self.users.read()
-        config = checked_config(text, overrides, file.allowed, file.users[user])
+        config = checked_config(text, overrides, self.users.read().allowed, self.users.user(user))
         return config.model_copy(update={"storage_path": str(self.storage)})
 
     def plan(self, config: SweepConfig) -> Reply:
@@ -113,6 +112,10 @@ class Submissions:
                 self._refuse_taken(config.name)
                 reply = self.plan(config)
                 return reply, self._queue(user, client_id, config, reply), True
+
+    def sent(self, name: str) -> Path:
+        """The config of a sweep that was sent, as it runs."""
+        return self.queue.folder / "sent" / f"{self.queue.entries[fold(name)].key}.yaml"
 
     @contextmanager
     def _among_few(self) -> Iterator[None]:

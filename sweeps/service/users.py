@@ -104,6 +104,16 @@ class Users:
                 raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
             return self._file
 
+    def user(self, name: str) -> User:
+        """A user by name.
+
+        Raises:
+            UserError: There is none any more.
+        """
+        if found := self.read().users.get(name):
+            return found
+        raise UserError("user", "must be in users.yaml", name, "ask the service's admin")
+
     def add(self, name: str, role: Role, *, may_run_code: bool = False, roots: list[Path] | None = None) -> str:
         """Adds a user and returns the token, which is kept nowhere else.
 

@@ -68,7 +68,8 @@ function liveSweep(box) {
     }
     sizes = now;
     const clear = "rgba(0,0,0,0)", color = getComputedStyle(document.body).color;
-    const axes = { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "nats a token" } }, font: { color } };
+    const axes = { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "nats a token" } }, font: { color },
+      margin: { t: 10, r: 10, b: 50, l: 60 } };
     if (curves.size) {
       Plotly.react(at("curves"), [...curves.values()], { ...axes, paper_bgcolor: clear, plot_bgcolor: clear }, { responsive: true });
     }

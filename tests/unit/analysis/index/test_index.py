@@ -14,8 +14,10 @@ from analysis.index.row import state_now
 from analysis.index.storage import CACHE_FILE, FolderStorage
 from analysis.list import chosen, main, started_since, table
 from analysis.rank.leaderboard import write_leaderboard
+from tests.object_store_helpers import in_memory
 from tests.unit.analysis.conftest import FakeTrial
 from trainables.errors import UserError
+from trainables.storage.object_store import Remote
 
 OLD = Path(__file__).parents[3] / "data" / "sweep_of_0_1"
 
@@ -162,6 +164,21 @@ def test_only_changed_sweeps_are_read_again(storage, monkeypatch):
     assert {key.split("/")[0] for key in read} == {CACHE_FILE, "other"}
     shutil.rmtree(storage / "other")
     assert list(rows_of(storage)) == ["old"]
+
+
+def test_an_object_store_has_the_same_rows_and_is_read_once(storage, monkeypatch):
+    remote = in_memory()
+    monkeypatch.setattr("analysis.index.storage.Remote", lambda _url: remote)
+    for path in (path for path in storage.rglob("*") if path.is_file()):
+        remote.put(path.relative_to(storage).as_posix(), path)
+    before = rows_of("s3://bucket/memory")
+    assert before == rows_of(storage)
+    read, real = [], Remote.read
+    monkeypatch.setattr(Remote, "read", lambda self, key: (read.append(key), real(self, key))[1])
+    assert rows_of("s3://bucket/memory") == before
+    assert read == [CACHE_FILE]
+    remote.put("old/manifest.json", (OLD / "manifest.json").read_bytes().replace(b"interrupted", b"complete"))
+    assert rows_of("s3://bucket/memory")["old"]["state"] == "complete"
 
 
 @pytest.mark.parametrize("content", ['{"version": 1, "ro', '{"version": 0, "rows": {"old": 1}}', "[]"])

@@ -204,6 +204,11 @@ def test_configs_that_are_none_are_refused_at_once(service, config, status):
     assert service.client("ada").post("/sweeps", json={"config": config}).status_code == status
 
 
+def test_a_body_in_chunks_is_bounded_too(service):
+    chunks = (b"x" * 10_000 for _ in range(40))
+    assert service.client("ada").post("/sweeps", content=chunks).status_code == 413
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b'{"config": "a", "more": 1}', b"null"])
 def test_bodies_that_are_none(service, body):
     for path in ("/sweeps", "/plan", "/queue/old/priority", "/sweeps/old/clone"):
@@ -222,9 +227,10 @@ def test_a_link_below_a_root_leads_nowhere_else(service):
     link.symlink_to("/etc/passwd")
     path = service.folder / "users.yaml"
     path.write_text(path.read_text().replace(str(ROOT / "conf"), str(service.storage)))
-    answer = service.client("ada").post("/plan", json=sent("first", f"data.train={link}"))
-    assert answer.status_code == 422
-    assert "data.train: must lie below" in answer.text
+    for place in (link, service.folder / "audit.jsonl"):  # nor to the service's own files
+        answer = service.client("ada").post("/plan", json=sent("first", f"data.train={place}"))
+        assert answer.status_code == 422
+        assert "data.train: must lie below" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -263,7 +269,8 @@ def test_a_session_changes_nothing_for_another_sites_page(service, origin, statu
     answer = browser.post("/login", data={"token": service.tokens["ada"]})
     assert answer.status_code == 303
     assert all(word in answer.headers["set-cookie"].lower() for word in ("httponly", "samesite=strict"))
-    assert browser.get("/sweeps").status_code == 200
+    # Under `no-referrer`, browsers would send the form for the token from origin "null", which is refused.
+    assert browser.get("/sweeps").headers["referrer-policy"] == "same-origin"
     headers = {"origin": origin} if origin else {}
     assert browser.post("/sweeps/first/pause", json={}, headers=headers).status_code == status
     with_token = service.client("ada").post("/sweeps/first/stop", json={}, headers=headers).status_code

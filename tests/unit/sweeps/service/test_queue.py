@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.run import parse
 from sweeps.service.entries import ENDED, PAUSED, QUEUED, RUNNING, Entry, in_order
 from sweeps.service.queue import SERVICE_FOLDER, ConflictError, Queue
-from sweeps.service.runner import Runner
+from sweeps.service.runner import Runner, sweeps_run
+from trainables.errors import UserError
 from trainables.reliability import fault_injection
 from trainables.reliability.fault_injection import Kill
 
@@ -76,6 +79,12 @@ def test_sweeps_run_one_after_another_and_end_as_they_say(service, tmp_path):
                                            for name, entry in queue.entries.items()}  # fmt: skip
 
 
+def test_sweeps_run_on_the_cluster_that_the_service_was_given():
+    options = parse(sweeps_run(["--resume", "outputs/x"], address="auto")[3:])
+    assert (options.resume, options.address) == ("outputs/x", "auto")
+    assert parse(sweeps_run(["c.yaml", "--plan"])[3:]).address is None
+
+
 def is_running(queue, name):
     # The fake has its handler once its folder is there.
     return queue.get(name).state == RUNNING and (queue.folder.parent / name / "manifest.json").exists()
@@ -131,7 +140,6 @@ def test_a_sweep_that_outlives_the_service_is_found_again_and_can_be_stopped(ser
         later.step()
     assert (again.get("long").state, runs(tmp_path)) == (RUNNING, ["long began"])
     again.stop("long")
-    runner._process.wait  # noqa: B018 - the first service would reap it
     work(again, later, until=lambda _: (runner._process.poll(), again.get("long").state == ENDED)[1])
     assert (again.get("long").outcome, runs(tmp_path)) == ("stopped", ["long began"])
 
@@ -145,6 +153,22 @@ def test_a_sweep_that_died_with_its_machine_is_continued(service, tmp_path):
     again, later = opened(tmp_path)
     work(again, later)
     assert (again.get("one").outcome, runs(tmp_path)) == ("complete", ["one began", "one resumed"])
+
+
+def test_the_queue_outlives_a_full_disk_and_a_damaged_users_file(service, tmp_path, monkeypatch, capsys):
+    queue, runner = service
+    send(queue, tmp_path, "one")
+    faults = [OSError(28, "No space left on device"), UserError("users.yaml", "must be YAML", "x", "mend the file")]
+    monkeypatch.setattr(runner, "_shares", lambda: (_ for _ in ()).throw(faults.pop()) if faults else {})
+    thread = threading.Thread(target=runner.run, args=(0.01,))
+    thread.start()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while queue.get("one").state != ENDED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    runner.end()
+    thread.join()
+    assert queue.get("one").outcome == "complete"
+    assert capsys.readouterr().err.count("error: the queue waits: ") == 2
 
 
 SENT = {"a": "complete", "b": "slow", "c": "refused", "d": "complete"}

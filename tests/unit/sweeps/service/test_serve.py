@@ -50,9 +50,16 @@ def test_a_user_is_added_once(tmp_path, capsys):
     assert os.listdir(tmp_path / ".service") == ["users.yaml"]
 
 
-@pytest.mark.parametrize("arguments", [["s3://bucket/x"], ["{storage}", "--port", "{taken}"],
-                                       ["{storage}", "--port", "70000"],
-                                       ["{storage}", "--host", "192.0.2.1"], ["{file}"]])  # fmt: skip
+MISTAKES = {
+    "a URL": ["s3://bucket/x"],
+    "a port that is taken": ["{storage}", "--port", "{taken}"],
+    "no port": ["{storage}", "--port", "70000"],
+    "another machine's address": ["{storage}", "--host", "192.0.2.1"],
+    "a file": ["{file}"],
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_one_line(tmp_path, capsys, arguments):
     (tmp_path / "file").write_text("")
     with socket.socket() as taken:
