@@ -114,16 +114,12 @@ def _next_logits(
 ) -> torch.Tensor:
     """Logits of the token behind each row, (rows, vocabulary), as generation computes them."""
     device = next(model.parameters()).device
-    settings = GenerationConfig(max_new_tokens=1, do_sample=False, pad_token_id=plan.pad_id)
+    settings = GenerationConfig(
+        max_new_tokens=1, do_sample=False, pad_token_id=plan.pad_id, output_logits=True, return_dict_in_generate=True
+    )
     generate: Callable[..., Any] = model.generate  # type: ignore[assignment]
     with torch.no_grad(), plan.autocasting(device):
-        done = generate(
-            input_ids.to(device),
-            attention_mask=mask.to(device),
-            generation_config=settings,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
+        done = generate(input_ids.to(device), attention_mask=mask.to(device), generation_config=settings)
     return done.logits[0]
 
 
