@@ -147,7 +147,7 @@ def _tags(sweep: Sweep, trial: Trial) -> Iterator[Line]:
     for score in tag_scores(sweep, trial.trial_id, step):
         span = "" if isnan(score.low) else f" ({score.low:+.3f} to {score.high:+.3f})"
         counts = f"{score.items} items of {score.contexts} contexts"
-        yield f"gain at step {step}, {score.tag} {score.value}: {score.gain:+.3f} nats a token{span}, {counts}", ""
+        yield f"gain at step {step}, {score.tag} {score.value}: {score.gain:+.3f} nats/token{span}, {counts}", ""
 
 
 def _findings(trial: Trial) -> Iterator[Line]:

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _init(given: Namespace) -> None:
     if not given.heldout:
-        remedy = "give at least one file that the training set's own process did not make"
+        remedy = "give at least one file of other documents or authors than the training set's"
         raise UserError("--heldout", "must name held-out samples: they choose the winner", "none", remedy)
     looks = {path: look(path) for path in (given.train, *given.heldout)}
     text = config_text(given.train, given.heldout, given.model, "full" if given.full else "lora", looks)

@@ -94,7 +94,7 @@ def foreign_range(value: dict[str, Any]) -> tuple[str, str, str] | None:
     is_log = value.get("log") is True or "log" in str(value.get("distribution", ""))
     remedy = f"write {{low: {low}, high: {high}{', log: true' if is_log else ''}}}"
     if "step" in value or "q" in value:
-        return "a range has no step: every number in it may be drawn", got, remedy
+        return "a range has no step: every number in it may be tried", got, remedy
     return "a range is written with low, high and log", got, remedy
 
 

@@ -20,7 +20,7 @@ Every key of a sweep's config. Made from the typed config by `python -m sweeps.c
 
 Unknown keys are errors. `key=value` on the command line replaces any of them (`search.trials=8`). The value is YAML;
 of a key that holds a text it is the text itself (`objective=Beat run #7`). `${oc.env:NAME}` stands for an environment
-variable, `~` for the home in a path, and top-level keys that begin with `x-` are read by nobody.
+variable, `~` for the home in a path. Top-level keys that begin with `x-` are left out: a place for anchors.
 """
 
 

@@ -186,14 +186,14 @@ def waiting_words(plan: LanePlan) -> str:
     """What the user is told while no lane is up: what one asks for, and what of it is free."""
     pending = any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values())
     if not pending:
-        return "no lane is up yet: one is starting"
+        return "no worker is up yet: one is starting"
     return _waiting(plan, ray.available_resources())
 
 
 def _waiting(plan: LanePlan, free: dict[str, float]) -> str:
     asked = {"GPU": plan.workers if plan.use_gpu else 0, "CPU": plan.workers * plan.cpus}
     words = [f"{n} {kind}{'s' if n > 1 else ''}, {free.get(kind, 0):g} free" for kind, n in asked.items() if n]
-    return f"waiting for {' and '.join(words)}: a lane starts when they are; nothing is spent meanwhile"
+    return f"waiting for {' and '.join(words)}: training starts when they are; nothing is spent meanwhile"
 
 
 def alive_nodes() -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,7 +82,8 @@ def _answer(child: subprocess.Popen[bytes]) -> ModelFacts:
 
 def _key(path: Path, config: SweepConfig) -> str:
     loras = [lora.model_dump() for lora in adapters(config)]
-    parts = [RULES, (path / "config.json").read_text(encoding="utf-8"), loras]
+    shape = [field.name for kind in (ModelFacts, AdapterFacts) for field in fields(kind)]  # of another version
+    parts = [RULES, shape, (path / "config.json").read_text(encoding="utf-8"), loras]
     known = [*parts, *(version(name) for name in ("transformers", "peft"))]
     return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
@@ -95,5 +96,5 @@ def _keep(facts: ModelFacts, file: Path, config: SweepConfig) -> ModelFacts:
 
 
 def _read(file: Path) -> ModelFacts:
-    fields = json.loads(file.read_text(encoding="utf-8"))
-    return ModelFacts(**{**fields, "adapters": [AdapterFacts(**adapter) for adapter in fields["adapters"]]})
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return ModelFacts(**{**found, "adapters": [AdapterFacts(**adapter) for adapter in found["adapters"]]})

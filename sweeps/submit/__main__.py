@@ -43,7 +43,7 @@ JOB_OPTIONS = (
     ("gpus-per-node", int, "GPUs of each"),
     ("cpus-per-task", int, "CPUs of each"),
     ("time", str, "Slurm's time limit: 30, 12:00:00 or 2-00"),
-    ("grace", int, "seconds before it at which the sweep is told to end in order (300)"),
+    ("grace", int, "seconds before it at which the sweep begins to end in order (300)"),
     ("partition", str, "Slurm's partition"),
     ("account", str, "Slurm's account"),
     ("image", str, "container image with Python 3.11, Ray and this project"),

@@ -31,6 +31,7 @@ ALLOWED = {
     "the lane goes on with": "a worker's log",
     ", and this lane is driver ": "of two drivers: for who runs the cluster",
     "must be written by the newest driver's lanes": "of two drivers: for who runs the cluster",
+    "write resources.lanes or": "a key of the config",
     "this lane ends": "of two drivers: for who runs the cluster",
 }
 MOST_WORDS = 25

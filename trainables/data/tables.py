@@ -67,6 +67,12 @@ def _csv_row(line: int, columns: list[str], cells: list[str]) -> Record | Defect
 def check_columns(path: str, names: Iterable[str], fields: FieldNames, form: str) -> None:
     """Refuses a table whose columns hold no sample.
 
+    Args:
+        path: The file, for the error.
+        names: The table's columns.
+        fields: Names of the keys.
+        form: As `data.format`.
+
     Raises:
         UserError: The columns are those of no form, or two have one name, or a mapped id is absent.
     """
@@ -134,7 +140,14 @@ def _pruned(value: Any) -> Any:
 
 
 def read_hub(path: str, fields: FieldNames, split: str, form: str) -> Iterator[Record | Defect]:
-    """Yields the rows of a data set of the Hugging Face hub."""
+    """Yields the rows of a data set of the Hugging Face hub.
+
+    Args:
+        path: The data set's id.
+        fields: Names of the keys.
+        split: Its split.
+        form: As `data.format`.
+    """
     rule = "must be a file, or a data set of the Hugging Face hub"
     try:
         # An optional dependency; by name, so that static checks do not look for it.

@@ -75,12 +75,20 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """The logits of last hidden states (L, hidden), with any cap or scale that the model applies: (L, vocabulary)."""
     # The model's own forward with a body that gives these states: what comes after the head differs by family.
     whole = hugging_face_model(model)
-    body, given = whole.base_model, BaseModelOutputWithPast(last_hidden_state=hidden[None])
+    body, given = whole.base_model, _BodyOutput(last_hidden_state=hidden[None])
     vars(body)["forward"] = lambda *_, **__: given
     try:
         return whole(inputs_embeds=hidden[None], use_cache=False).logits[0]
     finally:
         del vars(body)["forward"]
+
+
+class _BodyOutput(BaseModelOutputWithPast):
+    """What a model's body gives; a field that only some families have (router logits, a state) is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):  # Python's own questions, such as of copy
+            raise AttributeError(name)
 
 
 def _results(model: nn.Module, batch: Batch, *, with_hits: bool) -> LabelResults:

@@ -177,7 +177,7 @@ class Tracker:
     def _remedy(self) -> str:
         if self._run is None:
             rebuild = f"python -m sweeps.rebuild {shlex.quote(str(self._folder))} --wandb OUT"
-            return f"; when the sweep has ended, its run can be made anew: {rebuild}"
+            return f"; after the sweep, its run can be made anew: {rebuild}"
         return f"; to upload what is on disk: wandb sync --include-online {shlex.quote(str(self._run.sync_dir))}"
 
     def _warn(self, what: str) -> None:

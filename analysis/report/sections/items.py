@@ -93,7 +93,7 @@ def _by_tag(sweep: Sweep, trial_id: str, step: int) -> list[Table]:
         for score in tag_scores(sweep, trial_id, step)
     ]
     header = ["tag", "value", "items", "contexts", "gain", "95% interval"]
-    return [Table("Gain over the base model by tag, nats a token", header, rows, words=2)] if rows else []
+    return [Table("Gain over the base model by tag, nats/token", header, rows, words=2)] if rows else []
 
 
 def _span(score: TagScore) -> str:

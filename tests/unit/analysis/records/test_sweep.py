@@ -108,7 +108,7 @@ def test_an_item_scored_twice_counts_once_and_is_said(tmp_path):
 
 
 def test_a_trial_that_stands_twice_counts_by_its_last_line(write_sweep):
-    folder = write_sweep([FakeTrial("t1", {5: 0.1}, state="failed"), FakeTrial("t1", {10: 0.2})])
+    folder = write_sweep([FakeTrial("t1", {5: 0.1}, state="diverged"), FakeTrial("t1", {10: 0.2})])
     sweep = read_sweep(folder)
     assert [(trial.trial_id, trial.state) for trial in sweep.trials] == [("t1", "complete")]
     assert any("t1 more than once" in note for note in sweep.notes)

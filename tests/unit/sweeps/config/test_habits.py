@@ -48,7 +48,7 @@ ONE_EPOCH = "a trial is one epoch by design: each sample is seen once"
         ),
         (
             "space.lora_r={low: 4, high: 8, step: 4}",
-            "space.lora_r: a range has no step: every number in it may be drawn,",
+            "space.lora_r: a range has no step: every number in it may be tried,",
         ),
         (
             "space.weight_decay={min: 0, max: 0.1}",

@@ -92,7 +92,7 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
         ("training.checkpoints_at=[0.5]", "training.checkpoints_at: must be ascending fractions that end with 1.0"),
         ("data.template='{response} {prompt}'", "data.template: must hold {prompt} before {response}"),
         ("data.template_args={tools: []}", "data.template_args: must leave tools to the data and to this program, got"),
-        ("data.template_args=[1]", "data.template_args: input should be a valid dictionary, got [1]"),
+        ("data.template_args=[1]", "data.template_args: must be a section with keys of its own, got [1]"),
         (
             "data={train: x.jsonl, template: '{prompt} {response}', chat_template: x.jinja}",
             "data.chat_template: must be left out with data.template, which is no chat template, got 'x.jinja'",

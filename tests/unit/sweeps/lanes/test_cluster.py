@@ -89,10 +89,10 @@ def test_a_machine_too_busy_for_ray_is_one_line_and_other_errors_stay_what_they_
 @pytest.mark.parametrize(
     ("plan", "free", "pending", "words"),
     [
-        (LanePlan(1, 1, False, 2), {"CPU": 0.0}, True, "waiting for 2 CPUs, 0 free: a lane starts"),
-        (LanePlan(1, 2, True, 4), {"CPU": 9.0, "GPU": 1.0}, True, "waiting for 2 GPUs, 1 free and 8 CPUs, 9 free: a"),
-        (LanePlan(1, 1, True, 1), {}, True, "waiting for 1 GPU, 0 free and 1 CPU, 0 free: a lane starts"),
-        (LanePlan(1, 1, False, 2), {"CPU": 0.0}, False, "no lane is up yet: one is starting"),
+        (LanePlan(1, 1, False, 2), {"CPU": 0.0}, True, "waiting for 2 CPUs, 0 free: training starts"),
+        (LanePlan(1, 2, True, 4), {"CPU": 9.0, "GPU": 1.0}, True, "waiting for 2 GPUs, 1 free and 8 CPUs, 9 free: t"),
+        (LanePlan(1, 1, True, 1), {}, True, "waiting for 1 GPU, 0 free and 1 CPU, 0 free: training starts"),
+        (LanePlan(1, 1, False, 2), {"CPU": 0.0}, False, "no worker is up yet: one is starting"),
     ],
 )
 def test_what_a_waiting_sweep_says(monkeypatch, plan, free, pending, words):

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sweeps.folder.sweep_store import SweepStore
-from sweeps.phases.finish import finish
+from sweeps.phases.finish import ENDS, finish
 
 
 @pytest.mark.parametrize("folder", ["plain", "räum [v2] k=1", "a [/b]  c", "it's $HOME"])
@@ -19,6 +19,6 @@ def test_the_way_to_go_on_is_a_command_for_the_shell(load, tmp_path, folder, sta
     console = Console(file=shown, soft_wrap=True, markup=False, emoji=False, highlight=False)
     assert finish(config, SweepStore.of_driver(config.place), state, 0.5, console) == code
     lines = shown.getvalue().splitlines()
-    assert f"{state}: everything lies in {tmp_path / folder}/small" in lines
+    assert f"{ENDS[state]}. Results: {tmp_path / folder}/small" in lines
     words = shlex.split(lines[-1].partition(": ")[2] if state != "budget_spent" else lines[-1].partition("go on: ")[2])
     assert words[:5] == ["python", "-m", "sweeps.run", "--resume", f"{tmp_path / folder}/small"]

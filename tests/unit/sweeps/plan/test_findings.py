@@ -64,7 +64,7 @@ def test_warmup_has_twenty_steps_or_a_tenth(load, steps, warmup, found):
 
 def test_the_usual_warmup_of_a_short_epoch_is_a_number_that_can_be_missed(load):
     (finding,) = epoch_findings(load(), 4, 0)
-    assert "as short as 0 of 4 steps (usual are 1 or more)" in finding.message
+    assert "only 0 of 4 steps (at least 1 recommended)" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def built(tmp_path_factory):
         own = {"model": {"name": "random:tiny-llama"}, "data": {"train": "train.jsonl", "max_tokens": 256}}
         (place / "own.yaml").write_text(yaml.safe_dump({**SMALL, **own, "storage_path": "outputs"}))
         make_plan(load_config("own.yaml"), place / "draft" if (place / "draft").mkdir() is None else place)
-        shutil.copytree(next((place / ".cache/models").iterdir()), place / "model")
+        shutil.copytree(next(path for path in (place / ".cache/models").iterdir() if path.is_dir()), place / "model")
         start(load_config("own.yaml", ["model.name=model"]), place / "outputs/small")
     finally:
         os.chdir(before)

@@ -39,16 +39,18 @@ def test_what_the_plan_says_of_the_confirmation(load, overrides, words):
 
 def test_a_sample_is_shown_as_the_model_sees_it_with_what_it_learns():
     parts = [("<|im_start|>user\n[a]\x1b[31m?<|im_end|>\n", False), ("two<|im_end|>", True), ("\n", False)]
-    assert list(sample_lines(ShownSample("s1", parts))) == [
+    lines = list(sample_lines(ShownSample("s1", parts)))
+    assert [line.plain for line in lines] == [
         "sample    s1, as the model sees it; it learns what stands in ⟦ ⟧:",
         "  <|im_start|>user",
-        "  \\[a]\\x1b[31m?<|im_end|>",
-        "  [green]⟦two<|im_end|>⟧[/]",
+        "  [a]\\x1b[31m?<|im_end|>",
+        "  ⟦two<|im_end|>⟧",
         "  ",
     ]
+    assert [[str(span.style) for span in line.spans] for line in lines] == [[], [], [], ["green"], []]
 
 
 def test_a_long_sample_is_shown_by_its_ends():
-    shown = "\n".join(sample_lines(ShownSample("s1", [("a" * 1000 + "b" * 1000, True)])))
+    shown = "\n".join(line.plain for line in sample_lines(ShownSample("s1", [("a" * 1000 + "b" * 1000, True)])))
     assert f"{'a' * 300} … 1,400 characters … {'b' * 300}⟧" in shown
     assert shown.count("a") + shown.count("b") < SHOWN_CHARACTERS + 60
