@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from sweeps.ledger.ledger import Ledger
-from sweeps.search.optuna_search import open_storage
+from sweeps.search.study import open_storage
 from tests.integration.conftest import HUNG_SECONDS, run_sweep
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from sweeps.ledger.ledger import Ledger
-from sweeps.search.optuna_search import open_storage
+from sweeps.search.study import open_storage
 from tests.integration.conftest import command, environment, run_sweep
 
 pytestmark = pytest.mark.slow

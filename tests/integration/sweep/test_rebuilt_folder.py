@@ -8,7 +8,7 @@ import sys
 import optuna
 import pytest
 
-from sweeps.search.optuna_search import open_storage
+from sweeps.search.study import open_storage
 from tests.integration.conftest import ROOT, environment
 from tests.integration.wandb.wandb_case import sync
 from tests.integration.wandb.wandb_server import WandbServer

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from sweeps.ledger.ledger import Ledger
-from sweeps.search.optuna_search import open_storage
+from sweeps.search.study import open_storage
 from tests.integration.conftest import HUNG_SECONDS, ROOT, command, environment, run_sweep
 
 AREAS = {"tables", "invoices"}
