@@ -140,7 +140,8 @@ def _free(out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         got = "a folder with files in it" if out.is_dir() else "a file"
         raise UserError(f"--to {out}", "must not exist or be an empty folder", got, "choose another folder")
-    return out.resolve()  # of a link the folder that it names: only a folder can be replaced by what was written
+    # Of a link, the folder that it names: only a folder can be replaced by what was written.
+    return out.resolve() if out.is_symlink() else out
 
 
 def _verified(source: Path) -> dict[str, str]:

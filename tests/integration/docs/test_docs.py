@@ -19,7 +19,13 @@ from tests.integration.docs.doc_blocks import LINK, ROOT, Block, Command, blocks
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
 MODULE = re.compile(r"python -m ((?:sweeps|analysis|trainables|benchmarks)[\w.]*)")
-WITHOUT_A_PARSER = ("sweeps.config.reference", "sweeps.service.attempt", "analysis.export.reload")
+WITHOUT_A_PARSER = (
+    "sweeps.submit.await_head",
+    "sweeps.submit.allocations",
+    "sweeps.config.reference",
+    "sweeps.service.attempt",
+    "analysis.export.reload",
+)
 
 
 @dataclass

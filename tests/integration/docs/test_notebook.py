@@ -17,7 +17,7 @@ def test_the_notebook_reads_and_exports_a_sweep(smoke, monkeypatch):
     printed = "".join(
         output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     )
-    assert "Lowest of " in printed
+    assert "Best learning rate: " in printed
     assert "adapter of t0" in printed
     charts = [
         output.data["application/vnd.plotly.v1+json"]

@@ -34,6 +34,7 @@ def test_audit(run):
     assert {"seconds_times_the_last", "cpu_seconds_times_the_last"} <= result["sizes"][1].keys()
 
 
+@pytest.mark.slow
 def test_confirm(run):
     result = json.loads(run("confirm.__main__", "--replays 2 --seeds 1 --search random"))
     for name in ("seed_sd_unknown", "seed_sd_stated"):
@@ -42,6 +43,7 @@ def test_confirm(run):
     assert result["targets"].keys() == {"false_separation", "ties_at_a_gap_of_4_sds", "error_difference", "coverage"}
 
 
+@pytest.mark.slow
 def test_the_default_path(run):
     result = json.loads(run("confirm.default_path", "--sweeps 1"))
     for name in ("curves_tiny", "seeds_135m"):
@@ -50,6 +52,7 @@ def test_the_default_path(run):
         assert result[name]["met"].keys() == {"null", "beside_confirmed", "power", "combination"}
 
 
+@pytest.mark.slow
 def test_selection(run):
     result = json.loads(
         run("selection.__main__", "--seeds 1 --longest 8 --surfaces 1 --methods ours ours_lowest random")
@@ -71,6 +74,7 @@ def test_scale(run):
     assert result["cpu_seconds_to_recover"].keys() == {"3"}
 
 
+@pytest.mark.slow
 def test_recording_and_the_benchmarks_that_replay_it(run, tmp_path):
     prepared, curves = tmp_path / "prepared", tmp_path / "curves.npz"
     sizes = "--limit 24 --heldout-limit 4 --plantings 1"
