@@ -64,6 +64,7 @@ def test_it_is_reported_and_its_best_checkpoint_exported(old_sweep, tmp_path):
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_it_is_resumed_and_keeps_what_it_had(old_sweep):
     before = [json.loads(line) for line in (OLD / "trials.jsonl").read_text().splitlines()]
     done = run_sweep("--resume", old_sweep)

@@ -178,7 +178,7 @@ def test_a_resumed_sweep_must_stay_what_it_was(smoke):
 
 
 def test_ctrl_c_frees_the_lanes_says_so_and_can_be_resumed(tmp_path):
-    arguments = ("conf/smoke.yaml", f"storage_path={tmp_path}", "data.limit=400", "search.trials=2")
+    arguments = ("conf/smoke.yaml", f"storage_path={tmp_path}", "data.limit=160", "search.trials=2")
     process = subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
