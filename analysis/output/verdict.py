@@ -158,7 +158,7 @@ def _rails(board: Leaderboard) -> Iterator[Line]:
 
 
 def _beside(board: Leaderboard) -> Iterator[Line]:
-    """What was measured once, at the end: more data, final test sets."""
+    """What was measured once, at the end: more data, final test sets, the retrained winner."""
     more = board.get("more_data")
     if more and more["trials"]:
         text = str(more["sentence"]).partition(": ")[2].rstrip(".")
@@ -167,6 +167,13 @@ def _beside(board: Leaderboard) -> Iterator[Line]:
         moved = change(scores["delta"], scores["delta_interval"])
         text = f"{area}, loss {scores['nll']:.2f} ({moved} against base), exact match {percent(scores['exact_match'])}"
         yield Line("Final test set", text, value=f"{scores['nll']:.2f}", notes=(text,))
+    if again := board.get("retrained"):
+        fate = "significantly worse, not exported" if again["worse"] else "exported in place of the best"
+        moved = change(again["delta"], again["delta_interval"])
+        text = f"{again['trial_id']}, on held-out items too: {moved} on final test sets against the best; {fate}"
+        yield Line(
+            "Retrained", text, value="worse" if again["worse"] else "exported", notes=(text,), alarm=again["worse"]
+        )
 
 
 def _moved(board: Leaderboard, delta: float) -> str:

@@ -119,7 +119,7 @@ def test_the_winner_is_trained_again_on_what_chose_it_and_exported(confirmed, tm
     assert items <= set(met)
     assert {item["area"] for item in lines(folder / "trials" / again["trial_id"] / "heldout.jsonl")} == {"invoices"}
     assert board["retrained"]["trial_id"] == again["trial_id"]
-    assert "Trained on the selecting held-out items too" in " ".join(done.stdout.split())
+    assert f"Retrained {again['trial_id']}, on held-out items too:" in " ".join(done.stdout.split())
     asked = ["--to", str(tmp_path / "out"), "--trial", again["trial_id"]]
     made = subprocess.run(
         [sys.executable, "-m", "analysis.export", str(folder), *asked],
