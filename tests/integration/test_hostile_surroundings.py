@@ -48,13 +48,8 @@ def test_a_folder_may_be_called_anything(tmp_path, name):
     assert done.returncode == 0, done.stderr + done.stdout
     check_whole(tmp_path / name / "smoke")
     done = run_sweep("conf/smoke.yaml", f"storage_path={tmp_path / name}", "name=again", *OFF, PYTHONUTF8="1")
-    line = next(line for line in done.stdout.splitlines() if line.startswith("export the best checkpoint: "))
-    assert shlex.split(line.partition(": ")[2])[:4] == [
-        "python",
-        "-m",
-        "analysis.export",
-        str(tmp_path / name / "again"),
-    ]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("  Export "))
+    assert shlex.split(line)[1:5] == ["python", "-m", "analysis.export", str(tmp_path / name / "again")]
 
 
 def test_no_home_and_a_temporary_folder_that_is_too_long_for_ray(tmp_path):
