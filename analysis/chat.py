@@ -57,8 +57,9 @@ class Pair:
     """
 
     def __init__(self, sweep: Sweep, chosen: Chosen, max_new_tokens: int) -> None:
+        from trainables.config.data_sections import DataConfig
         from trainables.config.hyperparameters import with_params
-        from trainables.config.sections import DataConfig, ModelConfig, TrainingConfig
+        from trainables.config.sections import ModelConfig, TrainingConfig
         from trainables.models.base_model import load_base
 
         self.folder, self.max_new_tokens = checkpoint_folder(sweep, chosen), max_new_tokens

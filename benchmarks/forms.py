@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.samples import Sample, parse_sample, unread_keys
 from trainables.data.sources import read_raw
 from trainables.errors import UserError

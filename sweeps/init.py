@@ -15,7 +15,7 @@ import yaml
 from analysis.cli import Parser
 from sweeps.config.sweep_config import load_config
 from sweeps.plan.lr_bounds import BILLION, Method, recommended
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.samples import Sample, parse_sample
 from trainables.data.sources import read_raw
 from trainables.errors import UserError

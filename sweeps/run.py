@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from analysis.cli import run
+from analysis.cli import DONE, run
 from analysis.terminal import guarded_streams, lost_streams, show_plainly
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
@@ -27,7 +27,7 @@ from sweeps.folder.origin import Origin, completed
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
-from sweeps.phases.finish import EXIT_DONE, finish
+from sweeps.phases.finish import finish
 from sweeps.plan.memory import hold_against
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import lost_sets, restored, unchanged
@@ -125,7 +125,7 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
         if plan.failures:
             raise UserErrors(plan.failures)
         if options.plan:
-            return EXIT_DONE
+            return DONE
         return run_sweep(config, plan, draft, options, console)
 
 
@@ -146,7 +146,7 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
         return run_sweep(config, plan, None, options, console, began)
     if not before.remote and (lost := lost_sets(config, before.folder, plan, began)):
         console.print(f"the tokenized data of {', '.join(lost)} is gone or damaged: the sweep makes it anew")
-    return EXIT_DONE
+    return DONE
 
 
 def run_sweep(

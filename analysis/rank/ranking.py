@@ -13,7 +13,8 @@ from analysis.rank import sensitivity
 from analysis.rank.candidates import Base, Candidate, finite
 from analysis.rank.rows import make_rows, ordered, pair, unranked_place
 from analysis.rank.score_matrix import ScoreMatrix, checkpoint_figures
-from analysis.rank.settings import SettingTable, setting_figures
+from analysis.rank.setting_figures import setting_figures
+from analysis.rank.settings import SettingTable
 from analysis.records.sweep import Sweep
 from analysis.stats import bootstrap
 from analysis.stats.guard_rails import guard_rails, overall

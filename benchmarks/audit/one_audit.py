@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.audit.audit import AuditSource, audit
 
 FIELDS = FieldNames()

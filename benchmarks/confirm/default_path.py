@@ -8,7 +8,7 @@ Settings of known worth are posed as a finished sweep (`benchmarks.confirm.posed
   have a setting that is called worse.
 - beside_confirmed: the same with 2 x 2 replicates of two contenders, which the product chooses; any setting called
   worse, the never-replicated ones included.
-- power: 16 settings on a parabola of 20 sd a squared decade; settings told apart from the named one at true gaps of
+- power: 16 settings on a parabola of 20 sd a squared decade; settings called different from the best at true gaps of
   1.5 to 2.5 and 3 to 5 sd, against an oracle that knows each LR's sd (normal quantiles, the same pairs corrected for).
 - combination: 16 trials by the product's sampler on the recorded worth, seeds in rotation, pausing, 2 x 2 replicates:
   steps, replicates left out; regret of the named setting; false claims. Beside it the same trials without pausing, and
@@ -142,8 +142,8 @@ def contenders(board: Leaderboard) -> tuple[str, ...]:
 
 
 def power(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
-    """Settings told apart from the named one on a parabola, by the product and by an oracle."""
-    ours, oracles = (np.zeros((sweeps, len(GAPS), 2)) for _ in range(2))  # told apart, and of how many
+    """Settings called different from the named one on a parabola, by the product and by an oracle."""
+    ours, oracles = (np.zeros((sweeps, len(GAPS), 2)) for _ in range(2))  # called different, and of how many
     wrong = 0
     for number in range(sweeps):
         world = World(luck, SETTINGS[-1], ITEMS[-1], ROTATED[0], number)
@@ -171,7 +171,7 @@ def power(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
 
 
 def told_apart(worth: np.ndarray, sds: np.ndarray, named: int, worse: set[int]) -> list[list[int]]:
-    """For each gap, how many settings of it are told apart from the named one, and of how many."""
+    """For each gap, how many settings of it are called different from the named one, and of how many."""
     gaps = (worth - worth[named]) / np.sqrt(0.5 * (sds**2 + sds[named] ** 2))
     found = []
     for low, high in GAPS.values():

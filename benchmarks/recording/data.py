@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.config.sections import FieldNames, ModelConfig
+from trainables.config.data_sections import FieldNames
+from trainables.config.sections import ModelConfig
 from trainables.data.samples import Sample, parse_sample
 from trainables.data.sources import read_raw
 from trainables.data.tokenization import tokenize

@@ -18,6 +18,7 @@ PATHS = (
     ("parent",),
     ("model", "name"),
     ("data", "train"),
+    ("data", "chat_template"),
     ("heldout", "areas", "*"),
     ("heldout", "areas", "*", "path"),
     ("search", "warm_start", "*"),
@@ -44,12 +45,12 @@ def expanded(tree: Tree) -> tuple[Tree, list[UserError]]:
     def change(place: Place, leaf: Any) -> Any:
         if not isinstance(leaf, str) or any(_is_one_of(place[:depth], PROSE) for depth in range(1, len(place) + 1)):
             return leaf
-        path = _expanded_home(leaf) if _is_one_of(place, PATHS) else leaf
+        path = _expanded_home(leaf) if is_path(place) else leaf
         if (found := VARIABLE.search(path)) and not _exists(path):
             name = found[1] or found[2]
             remedy = f"write ${{oc.env:{name}}}, or the value itself"
             mistakes.append(UserError(dotted(place), f"${name} is not replaced in a config", leaf, remedy))
-        elif _is_one_of(place, PATHS) and re.match(r"~[\w.-]*(?:/|$)", path) and not _exists(path):
+        elif is_path(place) and re.match(r"~[\w.-]*(?:/|$)", path) and not _exists(path):
             mistakes.append(UserError(dotted(place), "~ must stand for a known home", leaf, "write the whole path"))
         return path
 
@@ -81,6 +82,11 @@ def wandb_variables() -> dict[str, Any]:
     if os.environ.get("WANDB_DISABLED", "").strip().lower() in ("1", "true", "yes", "on", "t", "y"):
         found["mode"] = "disabled"
     return found
+
+
+def is_path(place: Place) -> bool:
+    """Whether the text at a place of the config names a file or folder, where it is no URL or id."""
+    return _is_one_of(place, PATHS)
 
 
 def _expanded_home(path: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.records.lineage import LINK
+from sweeps.config.environment import is_path
+from trainables.config.fields import Place
+from trainables.config.sections import Section
 from trainables.storage.object_store import is_url
 
 if TYPE_CHECKING:
@@ -18,27 +21,27 @@ def with_absolute_paths(config: SweepConfig) -> SweepConfig:
 
     Hub ids, URLs, `random:` models and `NAME@ID` stay, and so do paths where nothing is.
     """
-    areas = {
-        name: area.model_copy(update={"path": _absolute(area.path)}) for name, area in config.heldout.areas.items()
-    }
-    parent, place = config.parent, config.storage_path
-    return config.model_copy(
-        update={
-            "storage_path": place if is_url(place) else _real(place),
-            "parent": parent if parent is None or LINK.fullmatch(parent) else _absolute(parent),
-            "model": config.model.model_copy(update={"name": _absolute(config.model.name)}),
-            "data": config.data.model_copy(update={"train": _absolute(config.data.train)}),
-            "heldout": config.heldout.model_copy(update={"areas": areas}),
-            "search": config.search.model_copy(
-                update={"warm_start": [_absolute(name) for name in config.search.warm_start]}
-            ),
-        }
-    )
+    place = config.storage_path
+    stored = config.model_copy(update={"storage_path": place if is_url(place) else _real(place)})
+    found: SweepConfig = _each_path(stored, ())
+    return found
+
+
+def _each_path(value: Any, place: Place) -> Any:
+    if isinstance(value, Section):
+        parts = {name: _each_path(getattr(value, name), (*place, name)) for name in type(value).model_fields}
+        return value.model_copy(update=parts)
+    if isinstance(value, dict):
+        return {key: _each_path(inner, (*place, key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_each_path(inner, (*place, number)) for number, inner in enumerate(value)]
+    return _absolute(value) if isinstance(value, str) and is_path(place) else value
 
 
 def _absolute(path: str) -> str:
     # What does not exist may be a hub id, or lie where the sweep was started: it must not get a wrong place for good.
-    return _real(path) if not is_url(path) and Path(path).expanduser().exists() else path
+    known = not is_url(path) and not LINK.fullmatch(path) and Path(path).expanduser().exists()
+    return _real(path) if known else path
 
 
 def _real(path: str) -> str:

@@ -188,7 +188,7 @@ class NotifyConfig(Section):
         webhook: An address to which the verdict, the gain, the cost and the folder are posted as JSON; `env:NAME` where
             the environment variable NAME holds it (an address that is itself a secret must not stand here). null for
             none.
-        insecure: Post to http, too, beyond this machine; whoever is on the way can read it.
+        insecure: Post to http, too, beyond this machine; others on the network can read it.
     """
 
     webhook: str | None = Field(None, min_length=1)

@@ -24,8 +24,9 @@ from sweeps.config.sections import (
     WinnerConfig,
 )
 from sweeps.config.space import SpaceConfig
+from trainables.config.data_sections import DataConfig, HeldoutConfig
 from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
-from trainables.config.sections import DataConfig, HeldoutConfig, ModelConfig, Section, TrainingConfig, WandbConfig
+from trainables.config.sections import ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
 from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.redaction import credentials_in

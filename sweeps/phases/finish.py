@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL
 from analysis.output.end_screen import print_end
 from analysis.output.leaderboard import Leaderboard as Leaderboard
 from analysis.rank.leaderboard import write_leaderboard
@@ -24,7 +25,6 @@ ENDS = {
     "interrupted": "Interrupted",
     "failed": "Failed",
 }
-EXIT_DONE, EXIT_USER_ERROR, EXIT_NO_TRIAL, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 
 News = dict[str, Any]
@@ -67,8 +67,8 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         console.print(text, highlight=False, soft_wrap=True)
     tell(config, news_of(config, state, board, device_hours), board, console)
     if state == "interrupted":
-        return EXIT_INTERRUPTED
-    return EXIT_DONE if state != "failed" and board and board["winner"] else EXIT_NO_TRIAL
+        return INTERRUPTED
+    return DONE if state != "failed" and board and board["winner"] else NO_COMPLETE_TRIAL
 
 
 def news_of(config: SweepConfig, state: str, board: Leaderboard | None, device_hours: float) -> News:

@@ -39,7 +39,7 @@ def unread_findings(audit: Audit) -> Iterator[Finding]:
 
 
 def tag_findings(config: SweepConfig, tags: Mapping[str, TagCounts]) -> Iterator[Finding]:
-    """Yields whether the data has what the objective is for, and tags with too few samples to be learnt or told apart.
+    """Yields whether the data has what the objective is for, and tags with too few samples to learn from or to score.
 
     Args:
         config: The sweep.
@@ -52,7 +52,7 @@ def tag_findings(config: SweepConfig, tags: Mapping[str, TagCounts]) -> Iterator
         if lacking:
             text = (
                 f"objective.{tag} is {excerpt(value)}, but no sample of {' or '.join(lacking)} has as {tag}: the sweep "
-                f"cannot show that it is learnt; add such samples, or give them (or their area) the key {tag}"
+                f"cannot show that it is learned; add such samples, or give them (or their area) the key {tag}"
             )
             yield Finding("objective_without_data", "warning", text)
     few = {

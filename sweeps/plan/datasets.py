@@ -12,7 +12,7 @@ import numpy as np
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.data_findings import tag_findings, unread_findings
 from sweeps.plan.findings import Finding
-from trainables.config.sections import Scorer
+from trainables.config.data_sections import Scorer
 from trainables.data.audit.audit import Audit, AuditSource, audit, kept_samples
 from trainables.data.audit.report import SetAudit
 from trainables.data.epoch import epoch_order

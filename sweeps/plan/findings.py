@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from sweeps.config.environment import wandb_variables
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.lr_bounds import Bounds
 from sweeps.plan.lr_scale import followed_bounds
@@ -21,6 +22,8 @@ FEWEST_OBJECTIVE_WORDS = 4
 PLACEHOLDER = "Say here in a sentence"  # of the shipped configs' objective
 BATCH_SIZES = (2, 16)  # recommended, sequences
 NARROW = "no peak LR suits both ends of alpha and batch: search these in narrower ranges"
+
+WANDB_VARIABLES = {"project": "WANDB_PROJECT", "tags": "WANDB_TAGS", "mode": "WANDB_DISABLED"}
 
 
 @dataclass(frozen=True)
@@ -178,3 +181,24 @@ def metric_findings(config: SweepConfig, clusters: Mapping[str, int]) -> Iterato
 
 def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:g} to {ends[1]:g}" if ends[0] != ends[1] else f"{ends[0]:g}"
+
+
+def missing_key(config: SweepConfig) -> list[UserError]:
+    """Returns an error where runs must be online and W&B knows no key for that."""
+    if config.wandb.mode != "online":
+        return []
+    from trainables.tracking import wandb_client  # imports W&B, for about a second
+
+    if not (why := wandb_client.missing_key()):
+        return []
+    remedy = "run `wandb login`, set WANDB_API_KEY, or write auto: offline where there is no key"
+    return [UserError("wandb.mode", "online needs an API key that W&B knows", why, remedy)]
+
+
+def tracking_findings(config: SweepConfig) -> Iterator[Finding]:
+    """Yields what W&B's environment variables have changed, and which of them don't count."""
+    for key, value in wandb_variables().items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        used = getattr(config.wandb, key) == value
+        how = f"wandb.{key} is {shown}" if used else f"it is not used, for the config names wandb.{key}"
+        yield Finding("wandb_environment", "info", f"{WANDB_VARIABLES[key]} is set: {how}")

@@ -25,9 +25,11 @@ from sweeps.plan.findings import (
     distinct_findings,
     epoch_findings,
     metric_findings,
+    missing_key,
     objective_findings,
     space_findings,
     template_findings,
+    tracking_findings,
     unexplained,
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
@@ -35,7 +37,6 @@ from sweeps.plan.lr_scale import centre, factor, followed_bounds
 from sweeps.plan.memory import Fit, largest_trial
 from sweeps.plan.model_check import ModelCheck
 from sweeps.plan.model_facts import inspection
-from sweeps.plan.tracking import missing_key, tracking_findings
 from trainables.config.hyperparameters import SCHEDULE_PARAMS, with_params
 from trainables.config.sections import Params
 from trainables.data.epoch import Epoch, plan_epoch
@@ -124,6 +125,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     small, epoch, large = _epochs(config, data.train.samples)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = max((adapter.trained for adapter in facts.adapters), default=facts.parameters)
+    shape = ModelShape.of(facts.parameters, trained, read_json(model_path / "config.json"))
     warmup = config.space.ends()["warmup_fraction"]
     warmup_steps = round(warmup[0] * large.steps), round(warmup[1] * small.steps)
     plan = Plan(
@@ -141,13 +143,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         samples_per_step_ends=(small.samples_per_step, large.samples_per_step),
         steps_ends=(large.steps, small.steps),
         padding=data.padding,
-        forecast=forecast(
-            ModelShape.of(facts.parameters, trained, read_json(Path(model_path) / "config.json")),
-            _work(config, data, epoch),
-            largest_trial(config)[0],
-            config.model.method,
-            {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES},
-        ),
+        forecast=_forecast(config, data, epoch, shape),
         seed_points=_seed_points(config),
         shown=data.shown,
         tags=data.tags,
@@ -162,19 +158,26 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         ],
     )
     plan.findings += [
-        *objective_findings(config),
-        *template_findings(config),
-        *tracking_findings(config),
-        *metric_findings(config, {name: area["power"]["clusters"] for name, area in data.reality.items()}),
-        *data.findings,
+        *_findings_before_the_model(config, data),
         *check.findings(),
         *space_findings(config, plan.parameters),
-        *epoch_findings(config, large.steps, round(warmup[0] * large.steps)),
+        *epoch_findings(config, large.steps, warmup_steps[0]),
         *distinct_findings(config, data.train.samples),
     ]
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
     return plan
+
+
+def _findings_before_the_model(config: SweepConfig, data: Prepared) -> list[Finding]:
+    clusters = {name: area["power"]["clusters"] for name, area in data.reality.items()}
+    about_config = [*objective_findings(config), *template_findings(config), *tracking_findings(config)]
+    return [*about_config, *metric_findings(config, clusters), *data.findings]
+
+
+def _forecast(config: SweepConfig, data: Prepared, epoch: Epoch, shape: ModelShape) -> Forecast:
+    speeds = {"this machine's CPUs": CPU_UTILIZATION * cpu_flops(), **DEVICES}
+    return forecast(shape, _work(config, data, epoch), largest_trial(config)[0], config.model.method, speeds)
 
 
 def _resolved_model(config: SweepConfig) -> Path:

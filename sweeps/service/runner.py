@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
 from sweeps.service.entries import ATTEMPTS, RUNNING, Entry, in_order
 from sweeps.service.queue import Queue
@@ -30,7 +31,6 @@ from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 
 LOOK_EVERY_SECONDS = 0.5
 TAIL_BYTES = 20_000  # of a sweep's output, in which its error lines stand
-EXIT_USER_ERROR = 2  # of `sweeps.run`
 
 Command = Callable[[list[str]], list[str]]  # arguments of `sweeps.run` → the whole command line
 
@@ -155,7 +155,7 @@ class Runner:
                 self.queue.record("paused", entry.name, device_seconds=cost)
                 return
             state = "stopped" if entry.asked else "interrupted"
-        elif not state and code == EXIT_USER_ERROR:
+        elif not state and code == WRONG_INPUT:
             state = "refused"
         elif not state and code is None and entry.cut_off + began < ATTEMPTS:
             # It ended together with the service: with the machine, or before it began.

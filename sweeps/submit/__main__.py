@@ -25,9 +25,10 @@ from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
 from sweeps.config.sweep_config import load_config
 from sweeps.folder.sweep_folder import draft_folder
 from sweeps.plan.plan import Plan, make_plan
+from sweeps.submit.hand_over import hand_over
 from sweeps.submit.job_package import CONFIG_FILE, pack
-from sweeps.submit.kuberay import apply, ray_job
-from sweeps.submit.slurm import Allocation, batch_file, forecast_lines, submit_batch
+from sweeps.submit.kuberay import ray_job
+from sweeps.submit.slurm import Allocation, batch_file, forecast_lines
 from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 
@@ -133,7 +134,7 @@ def submit_to_slurm(given: argparse.Namespace) -> int:
         return DONE
     for line in forecast_lines(planned(given.what, given.rest), asked):
         print(line)
-    print(submit_batch(text))
+    print(hand_over(["sbatch"], text, "--slurm", "run this on a login node, or write the file with --dry-run"), end="")
     return DONE
 
 
@@ -154,7 +155,9 @@ def planned(config_path: str, overrides: list[str]) -> Plan:
 def submit_to_kuberay(given: argparse.Namespace) -> int:
     """Writes the RayJob and applies it, unless it is only to be shown."""
     text = ray_job(given.what, given.rest, given)
-    print(text if given.dry_run else apply(text), end="")
+    if not given.dry_run:
+        text = hand_over(["kubectl", "apply", "-f", "-"], text, "--kuberay", "install it, or use --dry-run")
+    print(text, end="")
     return DONE
 
 

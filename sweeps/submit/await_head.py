@@ -14,6 +14,7 @@ def main(address: str, nodes: int) -> int:
     import ray
 
     deadline, up = time.monotonic() + WAIT_SECONDS, 0
+    last: object = "no node that is alive"
     while up < nodes and time.monotonic() < deadline:
         try:
             if not ray.is_initialized():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
-import subprocess
 from importlib.metadata import version
 from typing import Any
 
@@ -46,22 +44,6 @@ def ray_job(config: str, overrides: list[str], given: argparse.Namespace) -> str
     }
     job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": _job(sweep, name, given)}
     return yaml.safe_dump_all([config_map, job], sort_keys=False, allow_unicode=True)
-
-
-def apply(text: str) -> str:
-    """Hands the documents to `kubectl apply`; returns what it prints.
-
-    Raises:
-        UserError: There is no kubectl here, or the cluster refuses them.
-    """
-    if shutil.which("kubectl") is None:
-        remedy = "install it, or write the file with --dry-run"
-        raise UserError("--kuberay", "needs kubectl on this machine", "none on the PATH", remedy)
-    done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        remedy = "check its KubeRay and your rights; --dry-run shows the file"
-        raise UserError("--kuberay", "the cluster must accept the job", " ".join(done.stderr.split()), remedy)
-    return done.stdout
 
 
 def _job(sweep: SweepConfig, name: str, given: argparse.Namespace) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,22 +75,6 @@ def batch_file(config: str, overrides: list[str], asked: Allocation) -> str:
         f"HISTORY={shlex.quote(sweep.name)}-$SLURM_JOB_ID.jsonl",
     ]
     return "\n".join(["#!/bin/bash", *head, *variables]) + "\n" + BODY.read_text(encoding="utf-8")
-
-
-def submit_batch(text: str) -> str:
-    """Hands a batch file to `sbatch`; returns what it prints.
-
-    Raises:
-        UserError: There is no Slurm here, or it refuses the job.
-    """
-    if shutil.which("sbatch") is None:
-        remedy = "run this on a login node, or write the file with --dry-run"
-        raise UserError("--slurm", "needs Slurm's sbatch on this machine", "none on the PATH", remedy)
-    done = subprocess.run(["sbatch"], input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        remedy = "change what is asked for; --dry-run shows the file"
-        raise UserError("--slurm", "Slurm must accept the job", " ".join(done.stderr.split()), remedy)
-    return done.stdout.strip()
 
 
 def time_limit_seconds(text: str) -> int:

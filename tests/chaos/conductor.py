@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from sweeps.phases.finish import EXIT_USER_ERROR
+from analysis.cli import WRONG_INPUT
 from tests.chaos.acts import CHECKPOINTS, NODE, NODE_BACK, STEPS, SWEEP, Act
 from trainables.reliability.fault_injection import VARIABLE, Kill, marker
 
@@ -85,7 +85,7 @@ class Conductor:
             code = self._attend(self._start(), deadline)
             if code == 0:
                 return
-            if code == EXIT_USER_ERROR and TOO_BUSY in self._log().read_text():
+            if code == WRONG_INPUT and TOO_BUSY in self._log().read_text():
                 self.late_starts += 1
             elif code != -signal.SIGKILL:
                 raise ChaosError(f"the driver ended with exit code {code}:\n{self._log().read_text()[-3000:]}")

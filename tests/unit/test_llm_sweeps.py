@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,11 @@ def test_arguments_reach_the_module_behind_its_own(monkeypatch):
 def test_help_version_and_completion_name_every_command(capsys):
     assert main(["--help"]) == main([]) == main(["completion"]) == main(["--version"]) == 0
     printed = capsys.readouterr().out
-    assert all(printed.count(f" {name} ") >= 2 or f"{name} " in printed for name in COMMANDS)
-    assert "llm-sweeps 0." in printed
+    for name, (_, _, text) in COMMANDS.items():
+        assert printed.count(f"\n  {name} ") == 2, "once in each help"
+        assert printed.count(text) == 2
+    assert f'complete -W "{" ".join(COMMANDS)}" llm-sweeps' in printed
+    assert f"llm-sweeps {version('llm-sweeps')}" in printed.splitlines()
 
 
 def test_an_unknown_command_is_one_line(capsys):

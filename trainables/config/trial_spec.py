@@ -6,14 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainables.config.sections import (
-    DataConfig,
-    HeldoutConfig,
-    ModelConfig,
-    Section,
-    TrainingConfig,
-    WandbConfig,
-)
+from trainables.config.data_sections import DataConfig, HeldoutConfig
+from trainables.config.sections import ModelConfig, Section, TrainingConfig, WandbConfig
 
 
 class TrialSpec(Section):

@@ -96,5 +96,5 @@ def _spans(content: bytes) -> Iterator[bytes]:
         start = token.end()
         if depth < base:
             break
-    if rest := content[start:].strip():  # cut off, or behind the array: a defect for whoever parses it
+    if rest := content[start:].strip():  # cut off, or behind the array: a defect for the parser of lines
         yield rest

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.defects import Defect, excerpt, json_type, location, place
 from trainables.data.forms.content import text_faults
 from trainables.data.forms.form_keys import DEFAULTS

@@ -10,7 +10,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.defects import JSON_LINES, Defect, reason
 from trainables.data.json_documents import read_raw_json
 from trainables.data.json_lines import RawLine, Record

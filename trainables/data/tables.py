@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.defects import Defect, reason
 from trainables.data.forms.form_keys import DEFAULTS, columns_fit, mapping
 from trainables.data.json_lines import MAX_LINE_BYTES, UTF8_MARK, Record, opened, refuse_other_formats

@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,24 +109,12 @@ def tokenize(
     """
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    too_long: list[TooLong] = []
-    lengths: list[int] = []
-    label_tokens = 0
-    notes: Counter[tuple[str, str]] = Counter()
-    shown: list[ShownSample] = []
+    totals = _Totals()
     renderer = Renderer(tokenizer, template, template_args or {}, train_on_template_text)
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
             for chunk in _rows(samples, tokenizer, renderer, max_tokens):
-                too_long += [
-                    TooLong(row.sample.id, row.sample.line, row.size) for row in chunk if row.size > max_tokens
-                ]
-                kept = [row for row in chunk if row.size <= max_tokens]
-                writer.write_batch(_record_batch(kept))
-                lengths += [row.size for row in kept]
-                label_tokens += sum(int(row.label_mask.sum()) for row in kept)
-                notes.update(note for row in kept for note in row.rendering.notes)
-                shown += [_shown(row, tokenizer) for row in kept[: SHOWN_SAMPLES - len(shown)]]
+                writer.write_batch(_record_batch(totals.add(chunk, tokenizer, max_tokens)))
         os.replace(partial, target)
     except OSError as error:
         remedy = "free disk space or choose another storage_path"
@@ -134,16 +122,7 @@ def tokenize(
     finally:
         if partial.exists():  # `unlink(missing_ok=True)` raises where a parent is no folder
             partial.unlink()
-    return Tokenized(
-        path=str(target),
-        samples=len(lengths),
-        tokens=sum(lengths),
-        label_tokens=label_tokens,
-        lengths=np.array(lengths, dtype=np.int32),
-        too_long=tuple(too_long),
-        notes=dict(notes),
-        shown=tuple(shown),
-    )
+    return totals.of_file(str(target))
 
 
 class _Row(NamedTuple):
@@ -157,6 +136,39 @@ class _Row(NamedTuple):
     @property
     def size(self) -> int:
         return len(self.input_ids)
+
+
+@dataclass
+class _Totals:
+    """What `Tokenized` says of a file, while its rows are written."""
+
+    lengths: list[int] = field(default_factory=list)
+    label_tokens: int = 0
+    too_long: list[TooLong] = field(default_factory=list)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shown: list[ShownSample] = field(default_factory=list)
+
+    def add(self, chunk: list[_Row], tokenizer: Tokenizer, max_tokens: int) -> list[_Row]:
+        """Counts a chunk; returns its rows that are short enough."""
+        self.too_long += [TooLong(row.sample.id, row.sample.line, row.size) for row in chunk if row.size > max_tokens]
+        kept = [row for row in chunk if row.size <= max_tokens]
+        self.lengths += [row.size for row in kept]
+        self.label_tokens += sum(int(row.label_mask.sum()) for row in kept)
+        self.notes.update(note for row in kept for note in row.rendering.notes)
+        self.shown += [_shown(row, tokenizer) for row in kept[: SHOWN_SAMPLES - len(self.shown)]]
+        return kept
+
+    def of_file(self, path: str) -> Tokenized:
+        return Tokenized(
+            path=path,
+            samples=len(self.lengths),
+            tokens=sum(self.lengths),
+            label_tokens=self.label_tokens,
+            lengths=np.array(self.lengths, dtype=np.int32),
+            too_long=tuple(self.too_long),
+            notes=dict(self.notes),
+            shown=tuple(self.shown),
+        )
 
 
 class Renderer:

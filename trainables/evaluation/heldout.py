@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainables.config.sections import HeldoutConfig
+from trainables.config.data_sections import HeldoutConfig
 from trainables.data.dataset import TokenizedSet, to_device
 from trainables.data.samples import Item
 from trainables.evaluation.generation import answer_text, end_tokens, evaluation_mode, greedy_answers

@@ -17,7 +17,7 @@ from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
 
-from trainables.config.sections import Scorer
+from trainables.config.data_sections import Scorer
 from trainables.data.answer_text import Option, bullets, entries, first_named, numbers_in, options_in, squad_normalize
 from trainables.data.samples import Item
 from trainables.errors import UserError

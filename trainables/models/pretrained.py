@@ -191,7 +191,7 @@ def _has_safetensors(folder: Path) -> bool:
 def _unpickled(folder: Path, cache: Path) -> Path:
     from trainables.models.conversion.pickled import convert_pickled
 
-    # Files of many gigabytes are told apart without reading them; a hub's revision has a folder of its own.
+    # Files of many gigabytes are distinguished without reading them; a hub's revision has a folder of its own.
     files = sorted(file for file in folder.iterdir() if file.is_file())
     states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     target = cache / f"{folder.name}-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}"

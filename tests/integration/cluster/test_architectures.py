@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 from tests.unit.trainables.models.helpers import FAMILIES
 from tests.unit.trainables.training.helpers import Memory, lane, padded_nll, reference, tokenized, trial
 from trainables.checkpoints.checkpoint import save
-from trainables.config.sections import AreaConfig, HeldoutConfig, ModelConfig
+from trainables.config.data_sections import AreaConfig, HeldoutConfig
+from trainables.config.sections import ModelConfig
 from trainables.evaluation.heldout import score_area, summarize
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.storage.sealed_folder import verify

@@ -1,4 +1,4 @@
-"""After the search: replicates where settings are not told apart, parts of the data, sealed areas opened once."""
+"""After the search: replicates where settings tie, parts of the data, sealed areas opened once."""
 
 import json
 import subprocess

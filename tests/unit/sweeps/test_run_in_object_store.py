@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from analysis.cli import INTERRUPTED, NO_COMPLETE_TRIAL, WRONG_INPUT
 from sweeps import run
 from sweeps.lanes import cluster, lanes
 from sweeps.ledger.ledger import Ledger
-from sweeps.phases.finish import EXIT_INTERRUPTED, EXIT_NO_TRIAL, EXIT_USER_ERROR
 from trainables.storage.checksums import sha256_of
 from trainables.storage.object_store import Remote
 from trainables.storage.working_copy import copy_folder, join_ledger
@@ -44,13 +44,13 @@ def test_a_sweep_is_interrupted_and_goes_on(where, command, store_url, tmp_path,
     storage = str(tmp_path / "sweeps") if where == "folder" else store_url
     place = f"{storage}/smoke"
     arguments = ("conf/smoke.yaml", f"storage_path={storage}", "wandb.mode=disabled")
-    assert command(*arguments, state="interrupted") == EXIT_INTERRUPTED
+    assert command(*arguments, state="interrupted") == INTERRUPTED
     assert f"continue it: python -m sweeps.run --resume {place}" in capsys.readouterr().out
-    assert command(*arguments, state="complete") == EXIT_USER_ERROR
+    assert command(*arguments, state="complete") == WRONG_INPUT
     assert f"the sweep's folder must not exist yet, got {place}" in capsys.readouterr().err
     if where == "store":
         shutil.rmtree(copy_folder(place, "driver"))  # as on another machine
-    assert command("--resume", place, state="complete") == EXIT_NO_TRIAL
+    assert command("--resume", place, state="complete") == NO_COMPLETE_TRIAL
 
     if where == "folder":
         folder = tmp_path / "sweeps" / "smoke"
@@ -77,7 +77,7 @@ def test_lost_tokens_are_made_anew_where_the_sweep_lies(where, command, store_ur
         shutil.rmtree(copy_folder(place, "driver"))
     else:
         shutil.rmtree(tmp_path / "sweeps/smoke/cache")
-    assert command("--resume", place, state="complete") == EXIT_NO_TRIAL
+    assert command("--resume", place, state="complete") == NO_COMPLETE_TRIAL
     assert "tokenized data of train, tables, invoices is gone or damaged: it is made anew" in capsys.readouterr().out
     folder = tmp_path / "sweeps/smoke" if where == "folder" else copy_folder(place, "driver")
     hashes = json.loads((folder / "manifest.json").read_text())["tokenized_sha256"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from trainables.config.data_sections import FieldNames
 from trainables.config.defect_rules import Action, chosen_actions
-from trainables.config.sections import FieldNames
 from trainables.data.audit.cross_line_checks import compare_lines
 from trainables.data.audit.dataset_scan import AuditSource, DatasetScan, scan_dataset
 from trainables.data.audit.leakage import HeldoutArea, HeldoutIndex

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.audit.dataset_scan import AuditSource, DatasetScan, samples_at
 from trainables.data.audit.duplicates import are_near_duplicates, candidates, conflicts, first_of
 from trainables.data.audit.line_scan import question_excerpt, sample_shingles

@@ -14,7 +14,7 @@ from itertools import chain, islice
 
 import numpy as np
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.audit.duplicates import BANDS
 from trainables.data.audit.leakage import HashedTexts
 from trainables.data.audit.line_scan import ROW, Chunk, ChunkScan, Scanner, ScanSpec

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.audit.duplicates import Shingles, band_keys, shingles
 from trainables.data.audit.leakage import HashedTexts, HeldoutIndex, Match
 from trainables.data.audit.ngrams import Flat

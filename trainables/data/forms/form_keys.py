@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.defects import excerpt
 from trainables.data.forms.known_keys import CONVERSATION_KEYS, PROMPT_LIKE, RESPONSE_LIKE, Fault
 from trainables.data.forms.messages import is_sharegpt

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.defects import excerpt, json_type
 from trainables.data.forms.content import text_faults
 from trainables.data.forms.form_keys import DEFAULTS, Form, Value, forms, has_form, is_mapped, is_turn, mapping, no_form

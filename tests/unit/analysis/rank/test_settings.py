@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.rank.settings import make_setting_table, setting_figures
+from analysis.rank.setting_figures import setting_figures
+from analysis.rank.settings import make_setting_table
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Bootstrap, percentile_interval
 from analysis.stats.multiple_comparisons import Separation

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sweeps.plan.tracking import missing_key, tracking_findings
+from sweeps.plan.findings import missing_key, tracking_findings
 from trainables.tracking import wandb_client
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.json_lines import RawLine
 from trainables.data.samples import Sample, parse_sample, unread_keys
 from trainables.data.sources import read_raw

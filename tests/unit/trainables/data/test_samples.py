@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trainables.config.data_sections import FieldNames
 from trainables.config.defect_rules import RULES
-from trainables.config.sections import FieldNames
 from trainables.data import json_lines
 from trainables.data.defects import location
 from trainables.data.samples import Sample, context_group, parse_sample, split_prompt

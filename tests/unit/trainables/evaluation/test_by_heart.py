@@ -6,7 +6,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from tests.unit.trainables.data.template import helpers
 from tests.unit.trainables.data.template.helpers import HERON, TWO, sample, tokenizer_with
-from trainables.config.sections import AreaConfig, HeldoutConfig
+from trainables.config.data_sections import AreaConfig, HeldoutConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.tokenization import tokenize
 from trainables.evaluation.generation import greedy_answers

@@ -6,7 +6,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.unit.trainables.training.helpers import TEMPLATE, load_tiny, padded_nll, sums
-from trainables.config.sections import AreaConfig, HeldoutConfig, LoraConfig
+from trainables.config.data_sections import AreaConfig, HeldoutConfig
+from trainables.config.sections import LoraConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.tokenization import tokenize
 from trainables.evaluation.generation import greedy_answers

@@ -10,15 +10,8 @@ import peft
 import torch
 from transformers import AutoModelForCausalLM
 
-from trainables.config.sections import (
-    AreaConfig,
-    DataConfig,
-    HeldoutConfig,
-    LoraConfig,
-    ModelConfig,
-    TrainingConfig,
-    WandbConfig,
-)
+from trainables.config.data_sections import AreaConfig, DataConfig, HeldoutConfig
+from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig, WandbConfig
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample

@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.audit.audit import AuditSource, audit
 
 FIELDS = FieldNames()

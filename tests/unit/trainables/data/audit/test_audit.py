@@ -84,7 +84,7 @@ def test_workers_do_not_import_the_callers_main_module(tmp_path):
     script.write_text(
         "print('main is imported', flush=True)\n"
         "from trainables.data.audit import audit, dataset_scan\n"
-        "from trainables.config.sections import FieldNames\n"
+        "from trainables.config.data_sections import FieldNames\n"
         "dataset_scan.SHORT_FILE_CHUNKS = 0\n"
         f"print(audit.audit(audit.{train}, {{}}, FieldNames(), {{}}).train.samples_kept)"
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.unit.trainables.data.audit.helpers import audited, sample
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.audit.outliers import markers, unusual_lengths
 from trainables.data.json_lines import Record
 from trainables.data.samples import parse_sample

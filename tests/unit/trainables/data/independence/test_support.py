@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.config.sections import FieldNames
+from trainables.config.data_sections import FieldNames
 from trainables.data.independence.examine import examine
 from trainables.data.independence.findings import findings
 from trainables.data.independence.support import KNOWLEDGE_SHARE, answer_support
