@@ -11,6 +11,7 @@ from analysis.output.leaderboard import Interval, Leaderboard, LeaderboardRow
 
 FIRST = ("rank", "tied", "trial_id", "state", "kind", "replicate_of", "seed", "step", "steps", "steps_planned")
 SCORES = ("nll", "delta", "exact_match")  # of each area
+SETTING = ("objective", "posterior", "posterior_sd", "seeds")
 MEASURES = ("objective", "gain", "exact_match", "token_f1", "token_weighted", "trimmed")
 
 
@@ -18,9 +19,10 @@ def as_csv(board: Leaderboard) -> str:
     """The rows of a leaderboard with a header line; unknown values are empty.
 
     Returns:
-        RFC 4180 with bare line feeds. Columns: the trial, its measures with the ends of the gain's interval, its
-        setting's mean over seeds and its difference to the best, `param.NAME`, and by area `AREA.nll`,
-        `AREA.delta` (to the base model), `AREA.exact_match` and `AREA.SCORER` of the user's own scorers.
+        RFC 4180 with bare line feeds. Columns: the trial; its measures with the ends of the gain's interval; its
+        setting's mean over seeds, its posterior mean by the model of all trials, and its difference to the best;
+        `param.NAME`; and by area `AREA.nll`, `AREA.delta` (to the base model), `AREA.exact_match` and `AREA.SCORER`
+        of the user's own scorers.
     """
     params, areas = sorted({name for row in board["rows"] for name in row["params"]}), sorted(board["weights"])
     scores = [*SCORES, *(name for name in answer_metrics(board) if name not in SCORES)]
@@ -38,7 +40,7 @@ def _flat(row: LeaderboardRow, params: list[str], areas: list[str], scores: list
     values: dict[str, Any] = {**row}
     flat = {name: values[name] for name in (*FIRST, *MEASURES)}
     flat |= _ends("gain", row["gain_interval"])
-    flat |= {"setting_objective": setting.get("objective"), "setting_seeds": setting.get("seeds")}
+    flat |= {f"setting_{name}": setting.get(name) for name in SETTING}
     flat |= {"behind": setting.get("behind"), **_ends("behind", setting.get("behind_interval"))}
     flat |= {"guard_rail": row["guard_rail"], "findings": row["findings"]}
     flat |= {name: row["cost"].get(name) for name in ("device_seconds", "wall_seconds")}

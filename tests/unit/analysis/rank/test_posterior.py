@@ -1,10 +1,13 @@
 """Naming and claims by all trials together: the setting table of sweeps with and without rotated seeds."""
 
+import csv
+import io
 import json
 
 import numpy as np
 import pytest
 
+from analysis.output.leaderboard_csv import as_csv
 from analysis.rank.leaderboard import leaderboard
 
 
@@ -65,6 +68,9 @@ def test_a_lucky_trial_off_the_curve_is_not_named(tmp_path):
     figures = [row["setting"]["posterior"] for row in board["rows"]]
     assert figures == sorted(figures)
     assert all(row["setting"]["posterior_sd"] > 0 for row in board["rows"])
+    table = list(csv.DictReader(io.StringIO(as_csv(board))))
+    assert [float(line["setting_posterior"]) for line in table] == figures
+    assert all(float(line["setting_posterior_sd"]) > 0 for line in table)
 
 
 @pytest.mark.parametrize(
