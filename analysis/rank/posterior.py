@@ -9,10 +9,8 @@ import numpy as np
 
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Array
-from analysis.stats.objective_model import ObjectiveModel, fit
+from analysis.stats.objective_model import ObjectiveModel, fit_settings
 
-# What the model knows of: it shrinks all but the LR hard, which suits the rest of the schedule and nothing else.
-MODELED = ("peak_lr", "warmup_fraction", "decay_floor")
 # Distinct seeds among the search trials for differences to be claimed. Replays of 16 equal settings with recorded luck:
 # one or more called worse in 10 to 18 % of sweeps under one seed, 1 to 5 % under two, 0 to 2.5 % under four. Ours.
 LEAST_SEEDS = 3
@@ -61,13 +59,7 @@ def posterior_of(
     """
     used = [index for index, setting in enumerate(setting_of) if setting >= 0]
     params = [by_id[trials[index]].params for index in used]
-    varied = {name for one in params for name in one if any(other.get(name) != one[name] for other in params)}
-    if not varied <= {*MODELED} or not all(one.get("peak_lr", 0) > 0 for one in params):
-        return None
-    others = np.array([[one.get(name, 0.0) for name in MODELED[1:]] for one in params])
-    width = np.ptp(others, axis=0)
-    scaled = (others - others.min(axis=0)) / np.where(width > 0, width, 1.0)
-    model = fit(np.log10([one["peak_lr"] for one in params]), scaled, figures[used])
+    model = fit_settings(params, figures[used])
     if model is None:
         return None
     model = model.of([used.index(list(trials).index(name)) for name in settings])

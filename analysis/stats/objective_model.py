@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,8 @@ GROWTHS = (0.0, 0.4, 0.8, 1.2)
 OTHERS_SHARE = 0.05
 # Degrees of freedom that mean, scale, noise and length take.
 SPENT_DF = 4
+# What the model knows of: it shrinks all but the LR hard, which suits the rest of the schedule and nothing else.
+MODELED = ("peak_lr", "warmup_fraction", "decay_floor")
 # With fewer there is nothing to pool: naming by the model gained nothing at four trials. Ours.
 LEAST_TRIALS, LEAST_LRS = 6, 5
 
@@ -72,6 +74,27 @@ class ObjectiveModel:
         """Posterior standard deviation of the difference between two rows' settings."""
         c = self.covariance
         return math.sqrt(max(0.0, float(c[one, one] + c[other, other] - 2 * c[one, other])))
+
+
+def fit_settings(settings: Sequence[Mapping[str, float | str]], scores: Array) -> ObjectiveModel | None:
+    """Fits the model to trials by their hyper-parameters.
+
+    Args:
+        settings: (trials) hyper-parameters by search-space name.
+        scores: (trials,) objectives, nats a token.
+
+    Returns:
+        None as `fit` does, and where more than the LR schedule differs between the trials, or an LR is not above 0.
+    """
+    if len(settings) < LEAST_TRIALS:
+        return None
+    varied = {name for one in settings for name in one if any(other.get(name) != one[name] for other in settings)}
+    peaks = [float(one.get("peak_lr", 0)) for one in settings]
+    if not varied <= {*MODELED} or not all(peak > 0 for peak in peaks):
+        return None
+    others = np.array([[float(one.get(name, 0.0)) for name in MODELED[1:]] for one in settings])
+    width = np.ptp(others, axis=0)
+    return fit(np.log10(peaks), (others - others.min(axis=0)) / np.where(width > 0, width, 1.0), scores)
 
 
 def fit(decades: Array, others: Array, scores: Array) -> ObjectiveModel | None:

@@ -18,7 +18,7 @@ from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions
 
-TRIALS, SEEDS, ROUNDS = 16, 4, 2
+TRIALS, SEEDS, ROUNDS = 12, 4, 2
 WAYS = ("paused", "not paused", "one seed, lowest score")
 Contenders = Callable[[Leaderboard], tuple[str, ...]]
 
@@ -123,7 +123,9 @@ class _Replay:
                 study.tell(asked, pausing.predicted_final(whole.score, {"t0001": fall}))
             else:
                 study.tell(asked, whole.final)
-        going_on = set(pausing.choose(paused, len(wholes) - len(paused), TRIALS)) if paused else set()
+        settings = {whole.end.trial_id: {"peak_lr": 10**whole.end.decades} for whole in wholes}
+        finished = [one["peak_lr"] for name, one in settings.items() if name not in paused]
+        going_on = set(pausing.choose(paused, settings, finished, TRIALS)) if paused else set()
         left = paused.keys() - going_on
         trials = [replace(one.end, losses=None) if one.end.trial_id in left else one.end for one in wholes]
         return trials, 1 - len(left) * (1 - pausing.PAUSE_AT) / TRIALS

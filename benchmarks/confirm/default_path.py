@@ -10,9 +10,9 @@ Settings of known worth are posed as a finished sweep (`benchmarks.confirm.posed
   worse, the never-replicated ones included.
 - power: 16 settings on a parabola of 20 sd a squared decade; settings called different from the best at true gaps of
   1.5 to 2.5 and 3 to 5 sd, against an oracle that knows each LR's sd (normal quantiles, the same pairs corrected for).
-- combination: 16 trials by the product's sampler on the recorded worth, seeds in rotation, pausing, 2 x 2 replicates:
+- combination: 12 trials by the product's sampler on the recorded worth, seeds in rotation, pausing, 2 x 2 replicates:
   steps, replicates left out; regret of the named setting; false claims. Beside it the same trials without pausing, and
-  16 trials under one seed named by the lowest score. The evidence rule, which would save further steps, is left out.
+  12 trials under one seed named by the lowest score. The evidence rule, which would save further steps, is left out.
 """
 
 from __future__ import annotations

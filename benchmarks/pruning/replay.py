@@ -102,7 +102,9 @@ def replay(trials: Sequence[Recorded], lanes: int, rule: Rule, pauses: bool = Fa
     ]  # fmt: skip
     if paused:
         scores = {f"{place:04d}": trials[place].score_at_pause for place in paused}
-        going_on = [int(name) for name in pausing.choose(scores, len(course.finished), number)]
+        settings = {f"{place:04d}": trials[place].params for place in paused}
+        finished_lrs = [trials[int(trial.trial_id)].params["peak_lr"] for trial in course.finished]
+        going_on = [int(name) for name in pausing.choose(scores, settings, finished_lrs, number)]
         course.train([Part(place, ends[place], len(trials[place].stages)) for place in going_on])
     finals = [trial.objective for trial in course.finished if trial.objective is not None]
     return Sweep(tuple(course.executed), tuple(course.stopped), min(finals, default=math.inf), course.intervals)

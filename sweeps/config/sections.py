@@ -80,10 +80,10 @@ class SearchConfig(Section):
         warm_start: Folders of earlier sweeps whose finished trials the sampler learns from, where model, method and
             data are the same.
         seed_points: "recommended" tries the recommended point first; or a list of points; [] for none.
-        trial_scheduler: Who stops trials: "evidence" (paired losses against finished trials of the same seed, aware of
-            the LR schedule's phase); "pause" (of six trials and more each but the first pauses after a quarter of its
-            epoch, is scored there, and the best go on: half the steps, and a somewhat worse setting in replays);
-            "none"; or Ray Tune's "asha" or "median" on the held-out objective. "pause" also stops as "evidence" does.
+        trial_scheduler: Who stops trials: "pause" (of six trials and more each but the first pauses after a quarter of
+            its epoch, is scored there, and the best go on, at LRs that differ: half the steps); "evidence" (paired
+            losses against finished trials of the same seed, aware of the LR schedule's phase); "none"; or Ray Tune's
+            "asha" or "median" on the held-out objective. "pause" also stops as "evidence" does.
         seeds: Seeds in rotation: trial n is trained under seed `seed + (n - 1) % seeds`. With one seed the search finds
             what suits that seed, and can't tell how much of a score is its luck.
     """
@@ -93,7 +93,7 @@ class SearchConfig(Section):
     startup_trials: int = Field(4, ge=1)
     warm_start: list[str] = Field(default_factory=list)
     seed_points: Literal["recommended"] | list[dict[str, float | str]] = "recommended"
-    trial_scheduler: Literal["evidence", "pause", "none", "asha", "median"] = "evidence"
+    trial_scheduler: Literal["evidence", "pause", "none", "asha", "median"] = "pause"
     seeds: int = Field(4, ge=1, le=16)
 
     @property

@@ -48,6 +48,7 @@ BEFORE = {
     "search.trials": 16,
     "search.sampler": "gp",
     "search.seeds": 1,
+    "search.trial_scheduler": "evidence",
     "confirm.budget": 0,
     "confirm.looks": "every_round",
     "data.train_on_template_text": True,

@@ -157,7 +157,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         """Whether the budget pays for another trial's first part and then for those that go on."""
         if not self.config.trials_pause:
             return True
-        rest = max(0, trials_to_finish(self.next_number) - self.paused.finished)
+        rest = max(0, trials_to_finish(self.next_number) - len(self.paused.finished_lrs))
         return self.launch.affordable(PAUSE_AT + (1 - PAUSE_AT) * rest)
 
     def _suggest_new(self, trial_id: str) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
             self._untold.append(trial_id)
         else:
             if spec and end.get("state") == "complete" and spec.trial_id not in self.paused.scores:
-                self.paused.complete(spec.trial_id, {**self._points[trial_id], 1.0: end[METRIC]})
+                self.paused.complete(spec, {**self._points[trial_id], 1.0: end[METRIC]})
             predicted = self.predictions.get(spec.trial_id if spec else "", end.get("predicted"))
             self._tell(trial, end.get("state"), self._objective(end), predicted)
         self._tell_paused()

@@ -23,14 +23,14 @@ class PausedTrials:
         specs: Paused trials that were not chosen to go on, by trial id.
         scores: Held-out objective where each paused, nats a token, by trial id.
         falls: Objective where trials pause less the final one, of each finished trial that was scored there, by id.
-        finished: Search trials that were trained to the end, or go on to it.
+        finished_lrs: Peak LRs of the search trials that were trained to the end, or go on to it.
         going_on: Trials that were chosen, and not proposed yet, best first.
     """
 
     specs: dict[str, TrialSpec] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     falls: dict[str, float] = field(default_factory=dict)
-    finished: int = 0
+    finished_lrs: list[float] = field(default_factory=list)
     going_on: list[TrialSpec] = field(default_factory=list)
 
     @classmethod
@@ -41,7 +41,7 @@ class PausedTrials:
             if record["state"] == "complete" and record["kind"] == "search":
                 points = objectives_by_step(record, weights)
                 # A complete trial was scored after its last step.
-                found.complete(record["trial_id"], {step / max(points): value for step, value in points.items()})
+                found.complete(spec_of(record), {step / max(points): value for step, value in points.items()})
         for record in past.paused.values():
             points = objectives_by_step(record, weights)
             found.add(spec_of(record), points[max(points)])
@@ -52,12 +52,12 @@ class PausedTrials:
         """Adds a trial that has paused, with its score there."""
         self.specs[spec.trial_id], self.scores[spec.trial_id] = spec, score
 
-    def complete(self, trial_id: str, points: Mapping[float, float]) -> None:
+    def complete(self, spec: TrialSpec, points: Mapping[float, float]) -> None:
         """Adds a trial that was trained to the end without a pause, with its objective by fraction of the epoch."""
-        self.finished += 1
+        self.finished_lrs.append(_peak_lr(spec))
         near = min(points, key=lambda fraction: abs(fraction - PAUSE_AT), default=1.0)
         if abs(near - PAUSE_AT) <= NEAR:
-            self.falls[trial_id] = points[near] - points[max(points)]
+            self.falls[spec.trial_id] = points[near] - points[max(points)]
 
     def predicted(self, trial_id: str) -> float:
         """Final objective that a paused trial would reach, nats a token."""
@@ -69,10 +69,17 @@ class PausedTrials:
 
     def choose(self, trials: int) -> list[str]:
         """Chooses those that go on, in a search of so many trials; returns their ids, best first."""
-        chosen = choose({trial_id: self.scores[trial_id] for trial_id in self.specs}, self.finished, trials)
+        scores = {trial_id: self.scores[trial_id] for trial_id in self.specs}
+        settings = {trial_id: spec.params for trial_id, spec in self.specs.items()}
+        chosen = choose(scores, settings, self.finished_lrs, trials)
         self._take(chosen)
         return chosen
 
     def _take(self, chosen: list[str]) -> None:
-        self.going_on += [self.specs.pop(trial_id) for trial_id in chosen]
-        self.finished += len(chosen)
+        specs = [self.specs.pop(trial_id) for trial_id in chosen]
+        self.going_on += specs
+        self.finished_lrs += [_peak_lr(spec) for spec in specs]
+
+
+def _peak_lr(spec: TrialSpec) -> float:
+    return float(spec.params["peak_lr"])

@@ -12,11 +12,15 @@ from sweeps.search.paused_trials import PausedTrials
 from sweeps.search.study import open_storage
 
 BASE = 3.0
+# Peak LRs that lie apart, so that the scores alone decide who goes on.
+POINTS = [
+    {"peak_lr": lr, "warmup_fraction": 0.05, "decay_floor": 4e-5} for lr in (6e-5, 1e-4, 1.5e-4, 2e-4, 3e-4, 5e-4)
+]
 
 
 @pytest.fixture
 def config(load):
-    config = load("search.sampler=random", "search.trials=6", "search.trial_scheduler=pause")
+    config = load("search.sampler=random", "search.trials=6")
     config.folder.mkdir()
     return config
 
@@ -33,7 +37,8 @@ def chosen():
 
 @pytest.fixture
 def search(config, submitted, chosen):
-    return SweepSearch(config, BASE, Launch({}, submitted.append, on_chosen=lambda *both: chosen.append(both)))
+    launch = Launch({}, submitted.append, on_chosen=lambda *both: chosen.append(both))
+    return SweepSearch(config, BASE, launch, Beginning(points=POINTS))
 
 
 def end(search, name, state, objective, at=1.0):
@@ -156,7 +161,7 @@ def test_a_resumed_search_proposes_what_is_left(config, submitted, chosen):
     assert search.suggest("e") == Searcher.FINISHED
 
 
-@pytest.mark.parametrize("overrides", [[], ["search.trial_scheduler=pause", "search.trials=5"]])
+@pytest.mark.parametrize("overrides", [["search.trial_scheduler=evidence"], ["search.trials=5"]])
 def test_without_pauses_every_trial_is_trained_to_the_end(load, overrides):
     config = load("search.sampler=random", "search.trials=6", *overrides)
     config.folder.mkdir()
