@@ -17,10 +17,12 @@ from optuna.trial import create_trial
 from analysis.output.formats import rate
 from analysis.output.verdict import summary
 from analysis.report.__main__ import main
+from analysis.report.charts import checkpoints, curves, space, study
+from analysis.report.charts import cost as cost_chart
 from analysis.report.elements.material import read_material
 from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
 from analysis.report.page import SECTIONS, figure_json, write_report
-from analysis.report.sections import areas, checkpoints, curves, data, items, leaderboard, outcome, space, study
+from analysis.report.sections import areas, data, items, leaderboard, outcome
 from analysis.stats.curve_smoothing import thin
 from tests.unit.analysis.conftest import FakeTrial, replicate
 from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
@@ -92,7 +94,7 @@ def test_the_outcome_says_what_the_leaderboard_says_and_what_it_cost(material):
     assert any("analysis.export" in text for _, text in copies.texts)
     assert [chart.name for chart in grid.charts] == ["loss-by-lr", "eval"]
     seconds = sum(trial.cost["device_seconds"] for trial in material.sweep.trials)
-    cost = outcome.cost_sentence(material)
+    cost = cost_chart.cost_sentence(material)
     assert cost.startswith("14 trials: ")
     assert f"Cost: 0.28 device-hours in all, {seconds / 3600:.2f} device-hours in training and evaluation." in cost
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
+from analysis.output.board_figures import counted
 from analysis.records.sweep import STATES, Trial
 from analysis.report.elements.blocks import Chart, Section, Table, Text
 from analysis.report.elements.material import Material
 from analysis.report.elements.style import BLUE, GREEN, GREY, VERMILLION, chart, plain
-from analysis.report.sections.outcome import cost_sentence
 
 COLORS = {"complete": BLUE, "pruned": GREEN, "diverged": VERMILLION, "failed": GREY}
 PATTERNS = {"complete": "", "pruned": "/", "diverged": "x", "failed": "."}
@@ -38,6 +38,14 @@ def section(material: Material) -> Section:
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, showticklabels=shown)
     label = f"Device-seconds of {len(trials)} trials, by state."
     return Section("cost", "Cost", [Text(cost_sentence(material)), Chart("cost", label, figure, 320, _table(trials))])
+
+
+def cost_sentence(material: Material) -> str:
+    """Number of trials by state, and their cost."""
+    seconds = sum(trial.cost.get("device_seconds") or 0.0 for trial in material.sweep.trials)
+    hours, trained = material.device_hours, f"{seconds / 3600:.2f} device-hours in training and evaluation"
+    whole = trained if hours is None else f"{hours:.2f} device-hours in all, {trained}"
+    return f"{counted(material.board)[:1].upper()}{counted(material.board)[1:]}. Cost: {whole}."
 
 
 def _table(trials: list[Trial]) -> Table:
