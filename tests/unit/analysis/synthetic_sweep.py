@@ -37,6 +37,7 @@ from trainables.storage.layout import CACHE_FOLDER, SWEEP_FILE, TRAIN_FILE
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = (0.5, 1.0)
 AREAS = tuple(yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text())["heldout"]["areas"])
+CUT_ABOVE = 4.5  # nats a token: the base model's answers to items with a higher loss are cut
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 Scores = dict[str, np.ndarray]
@@ -218,10 +219,13 @@ class _Writer:
                 ids = _ids(Path(self.plan.areas[area].path), len(values))
                 for (one, group), nll, hit in zip(ids, values.tolist(), right.tolist(), strict=True):
                     record = {"step": step, "area": area, "id": one, "nll": nll, "tokens": 5}
-                    record |= {"answer": f"answer {EVIL}", "exact_match": hit, "token_f1": hit} if answered else {}
+                    if answered:
+                        record |= {"answer": f"answer {EVIL}", "exact_match": hit, "token_f1": hit}
+                        record["cut"] = step == 0 and nll > CUT_ABOVE
                     file.write(json_line({**record, "group": group}))
                 figures = {"exact_match": float(right.mean()), "token_f1": float(right.mean())}
-                none = {"exact_match": None, "token_f1": None}
+                figures["cut_answers"] = int(step == 0) * int((values > CUT_ABOVE).sum())
+                none = {"exact_match": None, "token_f1": None, "cut_answers": None}
                 summaries[area] = {"nll": float(values.mean()), **(figures if answered else none), "items": len(values)}
         return summaries
 

@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
 from analysis.output.formats import rate
+from analysis.output.leaderboard_notes import lines_below
 from analysis.output.verdict import summary
 from analysis.report.__main__ import main
 from analysis.report.charts import checkpoints, curves, space, study
@@ -25,7 +26,7 @@ from analysis.report.page import SECTIONS, figure_json, write_report
 from analysis.report.sections import areas, data, items, leaderboard, outcome
 from analysis.stats.curve_smoothing import thin
 from tests.unit.analysis.conftest import FakeTrial, replicate
-from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
+from tests.unit.analysis.synthetic_sweep import CUT_ABOVE, EVIL, write_synthetic_sweep
 from trainables.evaluation.objective import Measure
 
 HEADINGS = [
@@ -173,6 +174,13 @@ def test_every_item_comes_with_its_texts_and_outcome_those_that_changed_first(ma
     changed = [row.change for row in examples.rows]
     assert changed.index("newly right") < changed.index("right" if "right" in changed else "wrong")
     assert all(row.prompt and row.expected and EVIL in row.best for row in examples.rows)
+    cut = {(pair.base.area, pair.base.id): pair.base.nll > CUT_ABOVE for pair in pairs}
+    assert {(row.area, row.id): row.base_cut for row in examples.rows} == cut
+    table = areas.section(material).blocks[1]
+    counts = {row[0].text: int(row[table.header.index("cut, base")].text) for row in table.cells}
+    assert counts == {area: sum(n for (own, _), n in cut.items() if own == area) for area in counts}
+    (said,) = (line for line in lines_below(material.board) if line.startswith("Answers cut at max_new_tokens, base"))
+    assert sum(map(int, re.findall(r"(\d+) of 24", said))) == sum(cut.values()) > 0
 
 
 def test_importances_wait_for_enough_trials_whose_losses_differ(material, tmp_path):

@@ -106,12 +106,13 @@ def test_dropout_is_off(lively, tokenizer, items):
 
 def test_a_summary_is_the_mean_over_items_not_over_tokens():
     scores = [
-        ItemScore("a", "1", 2.0, 10, "x", 1.0, 1.0, {"word_limit": 1.0}),
-        ItemScore("a", "2", 1.0, 90, "y", 0.0, 0.5, {"word_limit": 0.0}),
+        ItemScore("a", "1", 2.0, 10, "x", 1.0, 1.0, {"word_limit": 1.0}, cut=True),
+        ItemScore("a", "2", 1.0, 90, "y", 0.0, 0.5, {"word_limit": 0.0}, cut=False),
     ]
-    assert summarize(scores) == {"nll": 1.5, "exact_match": 0.5, "token_f1": 0.75, "word_limit": 0.5, "items": 2}
+    counts = {"cut_answers": 1, "items": 2}
+    assert summarize(scores) == {"nll": 1.5, "exact_match": 0.5, "token_f1": 0.75, "word_limit": 0.5, **counts}
     without_answers = summarize([ItemScore("a", "1", 2.0, 10)])
-    assert without_answers == {"nll": 2.0, "exact_match": None, "token_f1": None, "items": 1}
+    assert without_answers == {"nll": 2.0, "exact_match": None, "token_f1": None, "cut_answers": None, "items": 1}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def parrot(lively, tokenizer, tmp_path_factory):
 
 def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, tokenizer, monkeypatch):
     model, items = parrot
-    generated = greedy_answers(model, tokenizer, [items.prompt_ids(i) for i in range(8)], 8)
+    generated = [one.text for one in greedy_answers(model, tokenizer, [items.prompt_ids(i) for i in range(8)], 8)]
     assert generated == ["ok"] * 8
     asked = []
 
