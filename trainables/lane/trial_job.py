@@ -22,6 +22,7 @@ from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
+from trainables.tracking.run_facts import best_objective, mean_row, resolved_config
 from trainables.tracking.wandb_run import Tracker
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.trial_run import Hooks, Outcome, TrialRun
@@ -53,6 +54,7 @@ class TrialJob:
         self.lane_state, self.report = lane_state, report
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
         self.retrains = self.spec.kind == "retrain"
+        self.measure = Measure(lane_state.settings.metric)
         hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption, interrupted)
         self.trial_run = TrialRun(
             lane_state.with_heldout_items() if self.retrains else lane_state.data,
@@ -86,14 +88,18 @@ class TrialJob:
             self._resume(state, curve, items)
         if self.writes:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
-            self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
+            about = resolved_config(settings.model, settings.training, self.spec.params, settings.data_sha256)
+            self.tracker.start(self.spec, {**about, "steps": self.steps}, self.measure, settings.statement)
+            if not state and self.baseline:
+                self.tracker.areas(0, self.baseline, None, self._means(self.baseline))
         return self.trial_run
 
     def end(self, outcome: Outcome) -> Report:
         """The trial's end, for `trials.jsonl`; it may be reported once `pending` is settled."""
         end = self._end(outcome)
         if self.tracker:
-            best = min((c["objective"] for c in self.checkpoints if c["areas"]), default=None)
+            means = [self._means(point["areas"]) for point in self.checkpoints if point["areas"]]
+            best = best_objective(means, self.measure)
             self.tracker.finish(end["state"], {"objective": best, "findings": len(end["findings"])})
         return end
 
@@ -129,6 +135,9 @@ class TrialJob:
         if areas:
             self._report_scores(step, areas)
 
+    def _means(self, areas: Areas) -> dict[str, float]:
+        return mean_row(areas, self.lane_state.settings.heldout.weights, self.measure)
+
     def _scores(self, step: int, model: nn.Module) -> dict[str, list[heldout.ItemScore]]:
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
@@ -150,7 +159,7 @@ class TrialJob:
 
     def _report_scores(self, step: int, areas: Areas) -> None:
         if self.tracker:
-            self.tracker.areas(step, areas, self.baseline)
+            self.tracker.areas(step, areas, self.baseline, self._means(areas))
         self.report(
             {
                 "kind": "areas",
@@ -176,7 +185,7 @@ class TrialJob:
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             settings = self.lane_state.settings
             if not self.retrains:
-                deciding = Measure(settings.metric).by_step({"checkpoints": points}, settings.heldout.weights)
+                deciding = self.measure.by_step({"checkpoints": points}, settings.heldout.weights)
                 self._drop_all_but(best_and_last(deciding))
 
         self.pending.submit(learnt, write)

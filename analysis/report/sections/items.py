@@ -56,7 +56,7 @@ def section(material: Material) -> Section | None:
     # What changed comes first, the widest of each outcome before the others.
     order = ("newly wrong", "newly right", "higher loss", "lower loss", "wrong", "right", "same loss")
     shown = sorted(pairs, key=lambda pair: (order.index(pair.change), -abs(pair.gain), pair.base.area, pair.base.id))
-    texts = _texts(material, shown)
+    texts = texts_of(material, shown)
     blocks += _confusions(material, shown, texts)
     caption = "Held-out items: the base model's answer beside the best one's"
     blocks.append(Examples(caption, [_example(pair, texts) for pair in shown[:MOST_ITEMS]]))
@@ -102,7 +102,7 @@ def _span(score: TagScore) -> str:
     return "-" if isnan(score.low) else f"{score.low:+.3f} to {score.high:+.3f}"
 
 
-def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
+def texts_of(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and expected response by area and id; areas whose tokenized file is gone are left out."""
     found = {}
     for area in sorted({pair.base.area for pair in pairs}):
