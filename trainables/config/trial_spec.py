@@ -74,3 +74,8 @@ class LaneConfig(Section):
     statement: str = ""
     data_sha256: dict[str, str] = Field(default_factory=dict)
     keep_all_checkpoints: bool = False
+
+    def with_checkpoint(self, fraction: float) -> LaneConfig:
+        """The settings with one checkpoint, at this fraction of the epoch, and the last."""
+        training = self.training.model_copy(update={"checkpoints_at": sorted({fraction, 1.0})})
+        return self.model_copy(update={"training": training})

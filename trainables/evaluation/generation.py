@@ -15,7 +15,7 @@ from trainables.data.dataset import to_device
 from trainables.evaluation.answer_batches import cache_bytes_per_token, halved, prompt_batches
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model, padding_token
 from trainables.models.forward_probe import answers_together
-from trainables.reliability import watchdog
+from trainables.reliability import activity, watchdog
 
 
 class Answer(NamedTuple):
@@ -80,6 +80,7 @@ def greedy_answers(
                 text = answer_text(tokenizer, tokens, ends, marks[index] if marks else None)
                 answers[index] = Answer(text, cut=set(ends).isdisjoint(tokens))
             watchdog.beat()
+            activity.tell("answering", len(prompts) - sum(map(len, waiting)), len(prompts))
     return answers
 
 

@@ -19,7 +19,7 @@ from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.token_losses import token_losses_and_hits
-from trainables.reliability import watchdog
+from trainables.reliability import activity, watchdog
 
 Summary = dict[str, Any]
 
@@ -104,6 +104,7 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
     sums = torch.zeros(len(items), dtype=torch.float64, device=device)
     hits = torch.zeros(len(items), dtype=torch.int64, device=device)
     tokens = np.zeros(len(items), dtype=np.int64)
+    done = 0
     with torch.no_grad():
         # By length: a model that needs padding then gets little of it.
         for indices in length_batches(np.argsort(items.lengths, kind="stable"), items.lengths, batch_tokens):
@@ -114,6 +115,8 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
             sums.index_add_(0, item, nll.double())
             hits.index_add_(0, item, hit.long())
             watchdog.beat()
+            done += len(indices)
+            activity.tell("scoring", done, len(items))
     counts = zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True)
     return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
 

@@ -14,10 +14,11 @@ from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending
 from trainables.checkpoints.retention import best_and_last
 from trainables.checkpoints.training_state import TrainingState
-from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation import heldout
 from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
 from trainables.evaluation.objective import Measure, objective
+from trainables.lane.area_scores import score_areas
 from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
@@ -59,7 +60,7 @@ class TrialJob:
         self.trial_run = TrialRun(
             lane_state.with_heldout_items() if self.retrains else lane_state.data,
             self.spec,
-            _with_checkpoint(lane_state.settings, work["keep_at"]) if self.retrains else lane_state.settings,
+            lane_state.settings.with_checkpoint(work["keep_at"]) if self.retrains else lane_state.settings,
             hooks,
             lane_state.world,
             None if self.retrains else lane_state.base_losses(),
@@ -74,6 +75,7 @@ class TrialJob:
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
         self.began_at_step = 0
+        self.shown: Report = {}  # the last progress that was reported
         self.started = time.monotonic()
         self.rows_before = lane_state.loop.rows
 
@@ -119,7 +121,8 @@ class TrialJob:
         if self.tracker:
             self.tracker.steps(records)
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
-        self.report({"kind": "progress", **now, "loss": last.loss, "lr": last.lr})
+        self.shown = {"kind": "progress", **now, "loss": last.loss, "lr": last.lr}
+        self.report(self.shown)
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Score a checkpoint on every area, queue its write and report the scores."""
@@ -141,10 +144,12 @@ class TrialJob:
     def _scores(self, step: int, model: nn.Module) -> dict[str, list[heldout.ItemScore]]:
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
-        return {
-            area: self.lane_state.score(model, area, with_answers=with_answers)
-            for area in self.lane_state.settings.heldout.weights
-        }
+
+        def activity(now: Report) -> None:
+            if self.shown:
+                self.report({**self.shown, **now})
+
+        return score_areas(self.lane_state, model, with_answers=with_answers, report=activity)
 
     def _write_checkpoint(self, step: int, model: nn.Module, areas: Areas) -> None:
         value = objective(areas, self.lane_state.settings.heldout.weights) if areas else None
@@ -160,16 +165,8 @@ class TrialJob:
     def _report_scores(self, step: int, areas: Areas) -> None:
         if self.tracker:
             self.tracker.areas(step, areas, self.baseline, self._means(areas))
-        self.report(
-            {
-                "kind": "areas",
-                "seq": len(self.checkpoints),
-                "step": step,
-                "fraction": step / self.steps,
-                "areas": areas,
-                "objective": self.checkpoints[-1]["objective"],
-            }
-        )
+        place = {"seq": len(self.checkpoints), "step": step, "fraction": step / self.steps}
+        self.report({"kind": "areas", **place, "areas": areas, "objective": self.checkpoints[-1]["objective"]})
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
         """Queue the write of a training state, after that of its checkpoint."""
@@ -250,9 +247,3 @@ class TrialJob:
             },
             "error": None,
         }
-
-
-def _with_checkpoint(settings: LaneConfig, fraction: float) -> LaneConfig:
-    """The settings with one checkpoint, at this fraction of the epoch, and the last."""
-    training = settings.training.model_copy(update={"checkpoints_at": sorted({fraction, 1.0})})
-    return settings.model_copy(update={"training": training})

@@ -15,6 +15,7 @@ from trainables.evaluation.heldout import ItemScore, score_area, summarize
 from trainables.evaluation.objective import objective
 from trainables.evaluation.scorers import exact_match, load_scorers, token_f1
 from trainables.models.token_losses import token_losses
+from trainables.reliability import activity
 
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=8, scorers=["exact_match", {"word_limit": 3}])
 
@@ -168,7 +169,11 @@ def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, t
         return greedy_answers(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr("trainables.evaluation.heldout.greedy_answers", remember)
-    scores = score(model, tokenizer, items, with_answers=True)
+    heard = []
+    with activity.heard_by(lambda doing, share: heard.append((doing, share))):
+        scores = score(model, tokenizer, items, with_answers=True)
+    assert (heard[0][0], heard[-1]) == ("scoring", ("answering", 1.0))
+    assert ("scoring", 1.0) in heard
     assert [s.answer for s in scores] == generated
     assert [s.exact_match for s in scores] == [1.0, 0.0] * 4
     assert len(asked) == 4, "only the items whose reference is not what the model says are generated"
