@@ -75,6 +75,7 @@ class TrialJob:
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
         self.began_at_step = 0
+        self.evaluation_seconds = 0.0
         self.shown: Report = {}  # the last progress that was reported
         self.started = time.monotonic()
         self.rows_before = lane_state.loop.rows
@@ -101,8 +102,8 @@ class TrialJob:
         end = self._end(outcome)
         if self.tracker:
             means = [self._means(point["areas"]) for point in self.checkpoints if point["areas"]]
-            best = best_objective(means, self.measure)
-            self.tracker.finish(end["state"], {"objective": best, "findings": len(end["findings"])})
+            verdict = {"objective": best_objective(means, self.measure), "findings": len(end["findings"])}
+            self.tracker.finish(end["state"], verdict)
         return end
 
     def failed(self) -> None:
@@ -127,7 +128,9 @@ class TrialJob:
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Score a checkpoint on every area, queue its write and report the scores."""
         # A score on items that the trial has learnt would look like any other and mean nothing.
+        began = time.monotonic()
         scores = {} if self.retrains else self._scores(step, model)
+        self.evaluation_seconds += time.monotonic() - began
         if not self.writes:
             return
         areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
@@ -144,12 +147,11 @@ class TrialJob:
     def _scores(self, step: int, model: nn.Module) -> dict[str, list[heldout.ItemScore]]:
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
+        return score_areas(self.lane_state, model, with_answers=with_answers, report=self._report_activity)
 
-        def activity(now: Report) -> None:
-            if self.shown:
-                self.report({**self.shown, **now})
-
-        return score_areas(self.lane_state, model, with_answers=with_answers, report=activity)
+    def _report_activity(self, now: Report) -> None:
+        if self.shown:  # a worker that does not write has reported no step
+            self.report({**self.shown, **now})
 
     def _write_checkpoint(self, step: int, model: nn.Module, areas: Areas) -> None:
         value = objective(areas, self.lane_state.settings.heldout.weights) if areas else None
@@ -207,7 +209,8 @@ class TrialJob:
 
     def _resume(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
         self.trial_run.resume_from(state.step, state.tensors, curve)
-        self.trial_run.worker_seconds, before = state.meta["seconds"]
+        self.trial_run.worker_seconds, before, *evaluating = state.meta["seconds"]
+        self.evaluation_seconds = sum(evaluating)  # none in states of earlier versions
         self.started -= before
         self.checkpoints = state.meta["checkpoints"]
         self.evidence.replay(items)
@@ -215,9 +218,9 @@ class TrialJob:
         text = f"{self.spec.trial_id} goes on from step {state.step} of {self.steps}"
         self.report({"kind": "notice", "level": "info", "text": text})
 
-    def _seconds(self) -> tuple[float, float]:
-        # Worker and wall seconds of all attempts whose steps count.
-        return self.trial_run.worker_seconds, time.monotonic() - self.started
+    def _seconds(self) -> tuple[float, float, float]:
+        # Worker seconds, wall seconds, and those in evaluation, of all attempts whose steps count.
+        return self.trial_run.worker_seconds, time.monotonic() - self.started, self.evaluation_seconds
 
     def _padding_share(self) -> float | None:
         # Share of the rows computed during the trial that held no token; None for trials that can't be packed.
@@ -225,7 +228,6 @@ class TrialJob:
         return 1.0 - tokens / rows if rows else None
 
     def _end(self, outcome: Outcome) -> Report:
-        wall = time.monotonic() - self.started
         findings = list(outcome.findings)
         if outcome.state == "complete" and not self.retrains:
             weights, folder = self.lane_state.settings.heldout.weights, Path(self.lane_state.settings.output_dir)
@@ -242,7 +244,8 @@ class TrialJob:
             "findings": findings,
             "cost": {
                 "device_seconds": outcome.worker_seconds * self.lane_state.world.size,
-                "wall_seconds": wall,
+                "wall_seconds": self._seconds()[1],
+                "evaluation_seconds": self.evaluation_seconds * self.lane_state.world.size,
                 "padding_share": self._padding_share(),
             },
             "error": None,

@@ -138,7 +138,7 @@ class _Writer:
             "samples_seen": done * self.plan.samples_per_step,
             "checkpoints": self._checkpoints(spec, done, gain) if state != "diverged" else [],
             "findings": findings,
-            "cost": {"device_seconds": 2.0 * done, "wall_seconds": 2.1 * done},
+            "cost": {"device_seconds": 2.0 * done, "wall_seconds": 2.1 * done, "evaluation_seconds": 0.5 * done},
         }
         record = trial_record({"work": {"spec": spec.model_dump()}, "attempt": 1, "end": end})
         record["predicted"] = objective(self.summaries, self.config.heldout.weights) - gain if steps != done else None
