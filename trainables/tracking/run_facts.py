@@ -35,6 +35,12 @@ def resolved_config(
     """The config that a trial was trained with: model, adapter, batch and schedule with its own values, data hashes.
 
     It has no path and no address of the user's but `model.name`.
+
+    Args:
+        model: The sweep's model section.
+        training: Its training section.
+        params: The trial's hyper-parameters.
+        data_sha256: Hashes of the training set and the areas by name; empty where not known.
     """
     used, lora = with_params(training, model.lora, params)
     adapter = {"lora": lora.model_dump()} if model.method == "lora" else {}

@@ -117,7 +117,7 @@ def _table(row: Row, material: Material) -> Table:
         "F1",
         *(["cut, base", "cut"] if cut else []),
     ]
-    note = ", cut: answers that max_new_tokens ended" if cut else ""
+    note = ", cut: answers cut at max_new_tokens" if cut else ""
     name = labeled(row["trial_id"], row["params"])
     caption = f"The best setting, {name}, by area (EM: exact match, F1: token F1{note})"
     return Table(caption, header, cells, words=2)
