@@ -83,7 +83,7 @@ def _history(material: Material, complete: list[FrozenTrial]) -> Chart:
 def _contour(study: optuna.Study) -> Chart:
     figure = finished(plot_contour(study, params=["peak_lr", "warmup_fraction"], target_name="value"), title=None)
     figure.update_traces(colorscale=SCALE, reversescale=False, selector={"type": "contour"})
-    figure.update_xaxes(title_text="peak LR")
+    figure.update_xaxes(title_text="peak LR", exponentformat="e")
     figure.update_yaxes(title_text="warm-up fraction")
     return Chart("contour", "The value over peak LR and warm-up, interpolated between the trials.", figure, 380)
 

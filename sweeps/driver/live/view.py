@@ -124,18 +124,19 @@ class Progress:
         self.evaluations.follow(trial_id, job)
 
     def _headline(self, jobs: Mapping[str, Status]) -> str:
-        """Progress in trials and time, the best so far and the base model."""
+        """Progress in trials and time; below, the best so far and the base model."""
         finished = sum(has_ended(job) for job in jobs.values())
         parts = [f"{finished} of {self.trials} trials finished", f"{duration(self._clock() - self.began)} elapsed"]
         if left := self._time_left():
             parts.append(left + self._cost())
+        found = []
         scores = {name: job["objective"] for name, job in jobs.items() if job.get("objective") is not None}
         if scores:
             best = min(scores, key=lambda name: scores[name])
-            parts.append(f"best so far {self._score(scores[best])} ({labeled(best, self.specs[best].params)})")
+            found.append(f"best so far {self._score(scores[best])} ({labeled(best, self.specs[best].params)})")
         if self.base is not None:
-            parts.append(f"base model {self._score(self.base)}")
-        return " · ".join(parts)
+            found.append(f"base model {self._score(self.base)}")
+        return "\n".join(" · ".join(line) for line in (parts, found) if line)
 
     def _time_left(self) -> str:
         forecast = self.budget.forecast_hours(self.done, self.epochs)

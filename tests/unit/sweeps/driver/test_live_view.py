@@ -142,7 +142,7 @@ def test_the_headline_counts_trials_and_time_and_names_the_best() -> None:
     screen.now = 240.0
     done = {**AREAS_AT, "state": "ended", "end": {"state": "complete"}, "objective": 3.3}
     jobs = {"t0": {"job_id": "t0", **done}, "t1": {"job_id": "t1", **running(50)}}
-    told = "1 of 2 trials finished · 4 min elapsed · best so far 3.3000 (t0 · 1.0e-4)"
+    told = "1 of 2 trials finished · 4 min elapsed\nbest so far 3.3000 (t0 · 1.0e-4)"
     assert screen.progress._headline(jobs) == told
     screen.progress.base = 5.716
     assert screen.progress._headline(jobs) == f"{told} · base model 5.7160"
