@@ -102,9 +102,9 @@ class Pair:
         from trainables.evaluation.generation import greedy_answers
 
         ends = asked.label_ends
-        return greedy_answers(model, self.base.tokenizer, [asked.prompt_ids(0)], self.max_new_tokens, label_ends=ends)[
-            0
-        ]
+        prompts = [asked.prompt_ids(0)]
+        answer = greedy_answers(model, self.base.tokenizer, prompts, self.max_new_tokens, label_ends=ends)[0]
+        return f"{answer.text} … (cut at {self.max_new_tokens} tokens)" if answer.cut else answer.text
 
 
 def torch_has_cuda() -> bool:

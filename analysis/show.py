@@ -136,6 +136,8 @@ def _checkpoints(trial: Trial) -> Iterator[Line]:
 
 def _answers(summary: Mapping[str, Any]) -> Iterator[str]:
     yield f"exact match {percent(summary.get('exact_match'))}"
+    if count := summary.get("cut_answers"):
+        yield f"{count} of {summary['items']} answers cut at max_new_tokens"
     for name in own_scorers(summary):
         yield f"{metric_label(name)} {share(summary[name])}"
 

@@ -224,7 +224,7 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
         sweep.store.publish_top_files()
         try:
-            settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch)
+            settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch, origin["data_sha256"])
             with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
                 state = search(sweep, running)
         except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from analysis.advice.evidence import Advice, Setting, Span, SweepEvidence
-from analysis.advice.too_little import too_little
+from analysis.advice.too_little import cut_answers, too_little
 from analysis.output.formats import rate
 
 # Part of a range, on its scale, that counts as its end.
@@ -55,6 +55,7 @@ def advise(seen: SweepEvidence) -> list[Advice]:
     return [
         *_too_high(seen),
         *(ends or _outermost(seen)),
+        *cut_answers(seen),
         *little,
         *ties,
         *_data(seen),

@@ -65,6 +65,9 @@ class SweepEvidence:
     max_grad_norm: float = 1.0  # clipping threshold; 0 for none
     confirm_budget: int = 0  # `confirm.budget`
     trials: int = 16  # `search.trials`
+    # answers of the best setting by area that had not ended: how many, of how many, and the area's `max_new_tokens`
+    cut_answers: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    answers_decide: bool = False  # whether the objective is a metric of answers
     none_right: str | None = None  # the metric of answers that is 0 on every item for the best setting; None for none
     steps: int | None = None  # training steps of the best trial
     samples: int | None = None  # training samples of the best trial

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.advice.evidence import Setting, Span, SweepEvidence
-from analysis.output.board_figures import answer_metrics, best_checkpoint, mean_of, metric_label, regressions
+from analysis.output.board_figures import (
+    answer_metrics,
+    best_checkpoint,
+    cut_answers,
+    mean_of,
+    metric_label,
+    regressions,
+)
 from analysis.output.leaderboard import Leaderboard
 from analysis.records.sweep import Sweep
 
@@ -35,6 +42,8 @@ def observe(sweep: Sweep, board: Leaderboard, plan: Mapping[str, Any] | None) ->
         max_grad_norm=float(_section(config, "training").get("max_grad_norm", 1.0)),
         confirm_budget=sweep.separation.budget or 0,
         trials=int(_section(config, "search").get("trials", len(searched_trials))),
+        cut_answers=_cut(board, config) if ranked else {},
+        answers_decide=sweep.measure.higher_is_better,
         none_right=_none_right(board) if ranked else None,
         steps=winner.steps_planned if winner else None,
         samples=winner.samples_seen if winner else None,
@@ -70,6 +79,13 @@ def _gain(board: Leaderboard) -> tuple[float, float] | None:
     gain = board.get("winner_gain")
     interval = gain and (gain["corrected_interval"] or gain["plain_interval"])
     return (interval[0], interval[1]) if interval else None
+
+
+def _cut(board: Leaderboard, config: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
+    areas = _section(_section(config, "heldout"), "areas")
+    found = cut_answers(best_checkpoint(board).get("areas") or {})
+    limits = {area: _section(areas, area).get("max_new_tokens") for area in found}
+    return {area: (*found[area], int(limit)) for area, limit in limits.items() if limit is not None}
 
 
 def _none_right(board: Leaderboard) -> str | None:

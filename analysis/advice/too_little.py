@@ -1,4 +1,4 @@
-"""PURE. What was too little to decide on: trials, steps, right answers. The thresholds are ours."""
+"""PURE. What was too little to decide on: trials, steps, right answers, an answer's tokens. The thresholds are ours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ FEW_TRIALS = 8
 
 # In fewer steps an LR schedule has hardly a warm-up, and AdamW's second moment (beta2 0.999) sees next to nothing.
 FEW_STEPS = 20
+
+
+# Share of an area's answers that were cut from which on its scores are of unfinished texts.
+MANY_CUT = 0.1
+
+
+def cut_answers(seen: SweepEvidence) -> Iterator[Advice]:
+    """Advice where many answers of the best setting had not ended after `max_new_tokens`."""
+    for area, (count, items, limit) in seen.cut_answers.items():
+        if count >= MANY_CUT * items:
+            key, more = f"heldout.areas.{area}.max_new_tokens", 2 * limit
+            reason = (
+                f"{count} of {items} answers in {area} were cut at {limit} tokens, so exact match may be too low "
+                f"there. Raise max_new_tokens to {more}."
+            )
+            # Where answers decide, the next sweep would not compare with this one, which it is to learn from.
+            yield Advice("cut_answers", reason, {} if seen.answers_decide or "." in area else {key: more})
 
 
 def too_little(seen: SweepEvidence) -> Iterator[Advice]:

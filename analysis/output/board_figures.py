@@ -10,7 +10,7 @@ from analysis.output.leaderboard import Figures, Leaderboard
 from trainables.evaluation.objective import LABELS
 
 # Of an area's figures; what else stands there is a scorer of the user's.
-KNOWN_FIGURES = ("nll", "exact_match", "token_f1", "items", "delta", "delta_interval")
+KNOWN_FIGURES = ("nll", "exact_match", "token_f1", "items", "cut_answers", "delta", "delta_interval")
 # How a trial can end, for the reader.
 STATES = {"complete": "completed", "pruned": "stopped early", "diverged": "diverged", "failed": "failed"}
 
@@ -76,6 +76,12 @@ def best_checkpoint(board: Leaderboard) -> Figures:
             points = row.get("checkpoints") or []
             return next((c for c in points if c.get("step") == pair["step"] and "areas" in c), dict(row))
     return {}
+
+
+def cut_answers(areas: Mapping[str, Figures]) -> dict[str, tuple[int, int]]:
+    """By area, how many answers had not ended after `max_new_tokens`, and of how many; only areas that have any."""
+    known = {area: figures.get("cut_answers") for area, figures in sorted(areas.items())}
+    return {area: (count, int(areas[area]["items"])) for area, count in known.items() if count}
 
 
 def regressions(board: Leaderboard) -> dict[str, float]:

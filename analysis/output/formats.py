@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from analysis.output.leaderboard import Interval, SeparationMethod
+from trainables.config.hyperparameters import lr_text
 from trainables.evaluation.objective import NLL, Measure
 
 UNKNOWN = "-"
@@ -71,10 +72,7 @@ def number(value: float | str | None) -> str:
 
 def rate(value: float | None) -> str:
     """A learning rate to two digits: `7.6e-4`."""
-    if value is None:
-        return UNKNOWN
-    digits, _, power = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(power)}"
+    return UNKNOWN if value is None else lr_text(value)
 
 
 def percent(share: float | None) -> str:

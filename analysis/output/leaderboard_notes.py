@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.output.board_figures import first_upper, metric_label
+from analysis.output.board_figures import best_checkpoint, cut_answers, first_upper, metric_label
 from analysis.output.formats import (
     change,
     labeled,
@@ -56,6 +56,7 @@ def lines_below(board: Leaderboard) -> Iterator[str]:
             gain = with_interval(setting["gain"], setting["gain_interval"])
             mean = f"mean {measure_of(board).label} {scored(board, setting['objective'])}, better than base by {gain}"
             yield f"More seeds of {labeled(row['trial_id'], row['params'])}: {shown}; {mean} (items and seeds)"
+    yield from _cut(board)
     yield from _selection(board)
     yield from _sensitivity(board, board.get("beside") or {})
     for finding in board.get("findings") or []:
@@ -67,6 +68,15 @@ def lines_below(board: Leaderboard) -> Iterator[str]:
     yield from _sealed("Final test set {} (sealed, no part in the ranking)", board.get("sealed") or {})
     if retrained := board.get("retrained"):
         yield from _retrained(retrained)
+
+
+def _cut(board: Leaderboard) -> Iterator[str]:
+    """Answers that had not ended: their scores count only what was written by then."""
+    sides = {"best": best_checkpoint(board).get("areas") or {}, "base model": board["baseline"].get("areas") or {}}
+    shown = [(name, found) for name, areas in sides.items() if (found := cut_answers(areas))]
+    for name, found in shown:
+        counts = _joined((area, f"{count} of {items}") for area, (count, items) in found.items())
+        yield f"Answers cut at max_new_tokens, {name}: {counts}"
 
 
 def _sealed(heading: str, areas: Figures) -> Iterator[str]:

@@ -108,6 +108,7 @@ def area_summary(scores: Scores, area: str, written: dict[str, Any]) -> Figures:
         "nll": _mean([item.nll for item in items]),
         "exact_match": _mean([item.exact_match for item in items if item.exact_match is not None]),
         "token_f1": _mean([item.token_f1 for item in items if item.token_f1 is not None]),
+        "cut_answers": sum(cut) if (cut := [item.cut for item in items if item.cut is not None]) else None,
         "items": len(items),
     }
     return {**own, **{name: value for name, value in written.items() if name not in own}}

@@ -35,6 +35,7 @@ class HeldoutScore:
     answer: str | None = None  # the generated answer; None where none was generated
     exact_match: float | None = None  # 0 or 1 by SQuAD's normalization; None where no answer was generated
     token_f1: float | None = None  # 0 to 1; None in the same cases
+    cut: bool | None = None  # whether it had not ended after max_new_tokens; None also where it was not recorded
     scores: Mapping[str, float] = field(default_factory=dict)  # by the area's other scorers; empty in the same cases
 
     def value(self, metric: str) -> float | None:
@@ -200,6 +201,7 @@ def _item(record: dict[str, Any], where: str) -> tuple[int, HeldoutScore]:
             answer=record.get("answer"),
             exact_match=record.get("exact_match"),
             token_f1=record.get("token_f1"),
+            cut=record.get("cut"),
             scores=record.get("scores") or {},
         )
     except (KeyError, TypeError, ValueError) as error:

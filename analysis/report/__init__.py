@@ -1,8 +1,8 @@
 """A sweep on one self-contained HTML page, which opens without a network.
 
-`elements.material` reads the folder, each module of `sections` turns it into blocks, and `page` renders them.
+`elements.material` reads the folder, each module of `sections` and `charts` turns it into blocks; `page` renders them.
 """
 
 from analysis.report.page import write_report
 
-__all__ = ["REPORT_FILE", "write_report"]
+__all__ = ["write_report"]

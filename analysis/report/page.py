@@ -12,22 +12,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis.output.leaderboard import Leaderboard
+from analysis.report.charts import checkpoints, cost, curves, space, study
 from analysis.report.elements.blocks import Section
 from analysis.report.elements.material import Material, read_material
-from analysis.report.sections import (
-    areas,
-    checkpoints,
-    cost,
-    curves,
-    data,
-    items,
-    leaderboard,
-    outcome,
-    provenance,
-    samples,
-    space,
-    study,
-)
+from analysis.report.sections import areas, data, items, leaderboard, outcome, provenance, samples
 from trainables.project import PROJECT_ROOT
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import REPORT_FILE

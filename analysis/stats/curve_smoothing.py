@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 # All ours.
@@ -25,6 +26,8 @@ class Curve:
     relative: list[float | None]  # (points,) minus the base model's on the same tokens; None where unknown
     lr: list[float]  # (points,)
     planned: int | None = None  # steps of the whole epoch; None where unknown
+    # Not smoothed, means over the steps since the point before:
+    raw: list[float | None] = field(default_factory=list)  # (points,) training loss
     grad_norm: list[float | None] = field(default_factory=list)  # (points,) before clipping; None where unknown
 
     @property
@@ -43,11 +46,13 @@ def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, point
     ends = [*range(size, len(steps), size), len(steps)]
     width = max(size, FEWEST_SMOOTHED, round(SMOOTHED_SHARE * len(steps)))
     bins = [steps[max(0, end - width) : end] for end in ends]
+    own = [steps[start:end] for start, end in pairwise([0, *ends])]
     return Curve(
         steps=[part[-1][0] for part in bins],
         loss=[_mean([(loss, tokens) for _, _, loss, _, _, tokens in part]) for part in bins],
         relative=[_mean([(relative, tokens) for _, _, _, relative, _, tokens in part]) for part in bins],
-        grad_norm=[_mean([(norm, 1.0) for _, _, _, _, norm, _ in part]) for part in bins],
+        raw=[_mean([(loss, tokens) for _, _, loss, _, _, tokens in part]) for part in own],
+        grad_norm=[_mean([(norm, 1.0) for _, _, _, _, norm, _ in part]) for part in own],
         lr=[part[-1][1] for part in bins],
         planned=planned,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -51,7 +52,9 @@ class Sweep:
     stopped: StoppedTrials = field(default_factory=StoppedTrials)
 
 
-def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0) -> LaneConfig:
+def lane_settings(
+    config: SweepConfig, plan: Plan, threads: int, driver_epoch: int = 0, data_sha256: Mapping[str, str] | None = None
+) -> LaneConfig:
     """Builds the settings that every lane of the sweep gets when it starts.
 
     Args:
@@ -59,6 +62,7 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         plan: Its pre-flight.
         threads: CPU threads of each worker.
         driver_epoch: The driver's number; a lane of an older driver is refused by the store.
+        data_sha256: Of the data by name, where known.
     """
     cache, resources = config.folder / CACHE_FOLDER, config.resources
     return LaneConfig(
@@ -77,5 +81,7 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         driver_epoch=driver_epoch,
         hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
         metric=config.objective.metric,
+        statement=config.objective.statement,
+        data_sha256=dict(data_sha256 or {}),
         keep_all_checkpoints=resources.keep_checkpoints == "all",
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from sweeps.driver.checkpoint_cleanup import CheckpointCleaner
 from sweeps.driver.context import Sweep
-from sweeps.driver.live_view import Progress
+from sweeps.driver.live.view import Progress
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
 from sweeps.lanes.cluster import waiting_words

@@ -9,6 +9,7 @@ holds a job is adopted when it next asks about that job. `sweeps.lanes.job_queue
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from sweeps.lanes.job_queue import Job, JobQueue
 from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, WaitTopics
@@ -193,7 +194,8 @@ class Dispatcher:
             return False
         self.queue.lanes[lane].did_work = True
         if report["kind"] == "progress":
-            job.latest = {**report}
+            scored: Any = {key: job.latest[key] for key in ("areas", "objective") if key in job.latest}
+            job.latest = {**scored, **report}
             self.queue.touch(job)
         elif report["kind"] == "areas":
             self._relay(job, report)

@@ -1,10 +1,11 @@
-"""The sweep's own run in W&B, written when it has ended: its verdict, its artifacts, its alert."""
+"""The sweep's own runs in W&B, written when it has ended: verdict, artifacts and alert; the base model's scores."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,32 @@ from analysis.export.checkpoint_choice import checkpoint_folder, choose
 from analysis.output.leaderboard import Leaderboard
 from analysis.records.lineage import plain_name
 from analysis.records.sweep import read_sweep
-from trainables.config.sections import WandbConfig
+from analysis.report.elements.material import read_material
+from analysis.report.sections.items import read_pairs, texts_of
+from trainables.config.sections import WandbArtifactsConfig, WandbConfig
 from trainables.errors import UserError
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, REPORT_FILE
 from trainables.tracking import wandb_client
+from trainables.tracking.run_facts import area_row, mean_row
 
 OPEN_SECONDS = 20.0
 UPLOAD_SECONDS = 600.0  # for one artifact; what takes longer stays on disk, for `wandb sync`
+
+IDENTITIES = {"sweep-summary": "summary"}  # of runs by job type, where earlier versions had another
+ANSWER_COLUMNS = (
+    *("area", "id", "prompt", "expected", "base answer", "best answer"),
+    *("outcome", "base loss", "best loss", "best answer cut"),
+)
 
 News = dict[str, Any]
 
 
 def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard | None) -> str | None:
-    """Writes the sweep's run: the news as its summary, artifacts and an alert where the config asks for them.
+    """Writes the sweep's run, with the news as its summary, and a run of the base model with its scores at step 0.
 
-    Artifacts: the winner's checkpoint with the alias `best`, the hashes of the data (never the data), `report.html`.
+    Where the config asks for them: an alert, and as artifacts the winner's checkpoint with the alias `best`, the hashes
+    of the data (never the data), `report.html` with a table of held-out items and answers.
 
     Args:
         config: The sweep's W&B section; its mode is "online", "offline" or "auto".
@@ -51,48 +62,80 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard
 def _write(
     config: WandbConfig, folder: Path, news: News, board: Leaderboard | None, lost: Callable[[str], None]
 ) -> None:
-    def lost_upload() -> None:
-        lost("an upload failed for good")
+    sweep = read_sweep(folder)
+    if sweep.baseline:
+        with _opened(config, news, folder, "base-model", lost) as run:
+            means = mean_row(sweep.baseline, sweep.weights, sweep.measure)
+            run.config.update({"model": (sweep.config.get("model") or {}).get("name"), "kind": "base-model"})
+            run.log({**area_row(0, sweep.baseline, None), **means})
+    with _opened(config, news, folder, "sweep-summary", lost) as run:
+        run.summary.update({"sweep": news})
+        if config.artifacts.report and board and (table := answers(folder, board)):
+            run.log({"heldout/answers": table})
+        for artifact, aliases in _artifacts(config.artifacts, folder, news, board):
+            logged = run.log_artifact(artifact, aliases=aliases)
+            if not run.offline:
+                # Raises if the upload failed; `finish` would not.
+                logged.wait(int(UPLOAD_SECONDS))
+        if config.alert:
+            run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])  # W&B takes 64 characters
 
-    name = f"{news['sweep']}-summary"
+
+@contextmanager
+def _opened(config: WandbConfig, news: News, folder: Path, job_type: str, lost: Callable[[str], None]) -> Iterator[Any]:
+    """One of the sweep's own runs, closed at the end of the block."""
+    name = f"{news['sweep']} · {job_type.replace('-', ' ')}"
+    identity = IDENTITIES.get(job_type, job_type)
+    about = {"name": name, "job_type": job_type, "notes": news["objective"] or None}
     run, why_offline = wandb_client.open_run(
-        config, news["sweep"], "summary", folder, OPEN_SECONDS, lost_upload, name=name, job_type="sweep-summary"
+        config, news["sweep"], identity, folder, OPEN_SECONDS, lambda: lost("an upload failed for good"), **about
     )
     if why_offline:
         sync = f"wandb sync {shlex.quote(str(run.sync_dir))}"
         lost(f"it is written offline, for it could not be opened online: {why_offline}; upload it: {sync}")
     try:
-        run.summary.update({"sweep": news})
-        if config.artifacts:
-            for artifact, aliases in _artifacts(folder, news, board):
-                logged = run.log_artifact(artifact, aliases=aliases)
-                if not run.offline:
-                    # Raises if the upload failed; `finish` would not.
-                    logged.wait(int(UPLOAD_SECONDS))
-        if config.alert:
-            run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])  # W&B takes 64 characters
+        yield run
     finally:
-        run.finish(exit_code=int(news["state"] == "failed"))
+        run.finish(exit_code=int(job_type == "sweep-summary" and news["state"] == "failed"))
 
 
-def _artifacts(folder: Path, news: News, board: Leaderboard | None) -> list[tuple[Any, list[str]]]:
+def answers(folder: Path, board: Leaderboard) -> Any:
+    """The held-out items with the base model's and the winner's answers, as a W&B table; None where nothing won."""
+    import wandb
+
+    material = read_material(folder, board)
+    pairs = read_pairs(material)
+    texts = texts_of(material, pairs)
+    rows = []
+    for base, best, change in ((pair.base, pair.winner, pair.change) for pair in pairs):
+        prompt, expected = texts.get((base.area, base.id), (None, None))
+        rows.append(
+            [base.area, base.id, prompt, expected, base.answer, best.answer, change, base.nll, best.nll, best.cut]
+        )
+    return wandb.Table(columns=list(ANSWER_COLUMNS), data=rows) if rows else None
+
+
+def _artifacts(
+    wanted: WandbArtifactsConfig, folder: Path, news: News, board: Leaderboard | None
+) -> list[tuple[Any, list[str]]]:
     """Each artifact with its aliases, `latest` aside."""
     import wandb
 
     found = []
     hashes, name = _data_hashes(folder), plain_name(news["sweep"])  # W&B takes no other characters
-    if board and board["winner"]:
+    if wanted.checkpoint and board and board["winner"]:
         metadata = {"objective": news["objective"], "winner": board["winner"], "gain": news["gain"]}
         model = wandb.Artifact(f"{name}-model", "model", metadata={**metadata, "data_sha256": hashes})
         # Checkpoints never change, so W&B need not copy them before the upload.
         checkpoint = checkpoint_folder(read_sweep(folder), choose(board, None, None))
         model.add_dir(str(checkpoint), policy="immutable")
         found.append((model, ["best"]))
-    data = wandb.Artifact(f"{name}-data", "dataset-hashes", metadata={"sha256": hashes})
-    with data.new_file("data_sha256.json") as file:
-        json.dump(hashes, file, indent=1)
-    found.append((data, []))
-    if (folder / REPORT_FILE).is_file():
+    if wanted.data_hashes:
+        data = wandb.Artifact(f"{name}-data", "dataset-hashes", metadata={"sha256": hashes})
+        with data.new_file("data_sha256.json") as file:
+            json.dump(hashes, file, indent=1)
+        found.append((data, []))
+    if wanted.report and (folder / REPORT_FILE).is_file():
         report = wandb.Artifact(f"{name}-report", "report")
         report.add_file(str(folder / REPORT_FILE))
         found.append((report, []))

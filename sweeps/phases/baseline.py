@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from analysis.output.end_screen import duration
 from analysis.output.formats import percent
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
@@ -34,15 +37,17 @@ def score_baseline(sweep: Sweep, supervisor: Supervisor) -> Areas | None:
     done = sweep.config.folder / BASELINE_FILE
     if done.exists():
         areas: Areas = json.loads(done.read_text(encoding="utf-8"))["areas"]
-        supervisor.say(base_words(areas, sweep.config.heldout.weights))
+        _show(sweep, supervisor, areas)
         return areas
     names = list(sweep.config.heldout.weights)
     started = time.monotonic()
 
-    def say(scored: int) -> None:
+    def say(_scored: int) -> None:
         if supervisor.lanes.up:
-            spent = time.monotonic() - started
-            supervisor.progress.note(f"evaluating the base model: {scored} of {len(names)} areas done, {spent:.0f} s")
+            ends = {name: supervisor.recorder.ends.get(f"baseline:{name}") for name in names}
+            losses = {name: end["summary"][NLL] for name, end in ends.items() if end}
+            items = {name: sweep.plan.areas[name].samples for name in names}
+            supervisor.progress.note(under_way(losses, items, time.monotonic() - started))
 
     ends = supervisor.run_jobs(
         {f"baseline:{name}": {"do": "baseline", "area": name} for name in names},
@@ -53,8 +58,32 @@ def score_baseline(sweep: Sweep, supervisor: Supervisor) -> Areas | None:
         return None
     areas = {name: ends[f"baseline:{name}"]["summary"] for name in names}
     _write(sweep.store, areas)
-    supervisor.say(base_words(areas, sweep.config.heldout.weights))
+    _show(sweep, supervisor, areas)
     return areas
+
+
+def under_way(losses: Mapping[str, float], items: Mapping[str, int], seconds: float) -> str:
+    """How far the base model's evaluation is: `evaluating the base model: 1 of 2 areas (banking 7.92), 20 s, …`.
+
+    Args:
+        losses: Held-out loss of the areas that are done.
+        items: Number of items of all areas.
+        seconds: Time so far, of which the rest is forecast by items.
+    """
+    text = f"evaluating the base model: {len(losses)} of {len(items)} areas"
+    if losses:
+        text += f" ({', '.join(f'{name} {loss:.2f}' for name, loss in losses.items())})"
+        done = sum(items[name] for name in losses)
+        left = seconds * (sum(items.values()) - done) / done
+        return f"{text}, {duration(seconds)}, about {duration(left)} left"
+    return f"{text}, {duration(seconds)}"
+
+
+def _show(sweep: Sweep, supervisor: Supervisor, areas: Areas) -> None:
+    weights = sweep.config.heldout.weights
+    base = sweep.config.objective.measure.objective(areas, weights)
+    supervisor.progress.base = base if math.isfinite(base) else None
+    supervisor.say(base_words(areas, weights))
 
 
 def base_words(areas: Areas, weights: dict[str, float]) -> str:

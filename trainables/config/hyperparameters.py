@@ -79,6 +79,12 @@ def as_value(choice: Any) -> Any:
     return ",".join(choice) if isinstance(choice, list) else choice
 
 
+def lr_text(value: float) -> str:
+    """A learning rate to two digits: `7.6e-4`."""
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}"
+
+
 def idle(params: Params) -> list[str]:
     """Names of the params that do nothing beside the others, by `ONLY_WITH`."""
     return [name for name, (other, value) in ONLY_WITH.items() if name in params and params.get(other, value) != value]

@@ -134,6 +134,27 @@ class TrainingConfig(Section):
         return fractions
 
 
+class WandbArtifactsConfig(Section):
+    """What is kept as artifacts of the sweep's own run; `true` means these defaults, `false` nothing.
+
+    Attributes:
+        checkpoint: The winner's checkpoint, with the alias "best".
+        data_hashes: The data's hashes, never the data.
+        report: The report, and a table of held-out items with the answers; both show held-out texts.
+    """
+
+    off: ClassVar = {"checkpoint": False, "data_hashes": False, "report": False}
+
+    checkpoint: bool = True
+    data_hashes: bool = True
+    report: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def true_means_the_defaults(cls, value: Any) -> Any:
+        return {} if value is True else value
+
+
 class WandbConfig(Section):
     """Weights & Biases.
 
@@ -143,8 +164,7 @@ class WandbConfig(Section):
         project: Project that the runs go to.
         entity: Team or user; None for the key's default.
         tags: Tags of every run.
-        artifacts: Keep the winner's checkpoint (alias "best"), the data's hashes and the report, which shows held-out
-            items with their texts, as artifacts of a run of the sweep's own.
+        artifacts: What is kept as artifacts of the sweep's own run.
         alert: Send an alert when the sweep has ended.
     """
 
@@ -155,5 +175,5 @@ class WandbConfig(Section):
     project: str = "llm-sweeps"
     entity: str | None = None
     tags: list[str] = []
-    artifacts: bool = True
+    artifacts: WandbArtifactsConfig = WandbArtifactsConfig()
     alert: bool = False

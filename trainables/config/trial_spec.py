@@ -51,6 +51,8 @@ class LaneConfig(Section):
         driver_epoch: Number of the driver that started the lane; see `sweeps.ledger`.
         hung_after_seconds: Time without progress that counts as a hang; None for a multiple of the trial's own steps.
         metric: `objective.metric`, by which the best checkpoint of a running trial is kept.
+        statement: `objective.statement`, the notes of the W&B runs.
+        data_sha256: Of the training set and the areas by name, for the W&B runs; empty where they are not known.
         keep_all_checkpoints: Keep all checkpoints of a running trial, not only the best and the last.
     """
 
@@ -69,4 +71,11 @@ class LaneConfig(Section):
     driver_epoch: int = 0
     hung_after_seconds: float | None = None
     metric: str = "nll"
+    statement: str = ""
+    data_sha256: dict[str, str] = Field(default_factory=dict)
     keep_all_checkpoints: bool = False
+
+    def with_checkpoint(self, fraction: float) -> LaneConfig:
+        """The settings with one checkpoint, at this fraction of the epoch, and the last."""
+        training = self.training.model_copy(update={"checkpoints_at": sorted({fraction, 1.0})})
+        return self.model_copy(update={"training": training})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,14 @@ from trainables.data.dataset import to_device
 from trainables.evaluation.answer_batches import cache_bytes_per_token, halved, prompt_batches
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model, padding_token
 from trainables.models.forward_probe import answers_together
-from trainables.reliability import watchdog
+from trainables.reliability import activity, watchdog
+
+
+class Answer(NamedTuple):
+    """What a model wrote."""
+
+    text: str  # as `answer_text` gives it
+    cut: bool  # whether it had not ended after `max_new_tokens`, so that the text may be a part
 
 
 def greedy_answers(
@@ -25,7 +33,7 @@ def greedy_answers(
     batch_size: int = 32,
     label_ends: Iterable[int] = (),
     marks: Sequence[str | None] | None = None,
-) -> list[str]:
+) -> list[Answer]:
     """Continue each prompt with the most likely tokens until an end token.
 
     The model runs in evaluation mode and comes back in its former mode.
@@ -41,7 +49,7 @@ def greedy_answers(
         marks: Text behind which each answer begins, as for `answer_text`; None for no marks.
 
     Returns:
-        The answers' texts in the prompts' order, as `answer_text` gives them.
+        The answers in the prompts' order.
     """
     inner = hugging_face_model(model)
     ends = end_tokens(inner, tokenizer, label_ends)
@@ -51,7 +59,7 @@ def greedy_answers(
     )
     each = cache_bytes_per_token(inner.config.get_text_config(), inner.dtype.itemsize)
     waiting = prompt_batches([len(prompt) for prompt in prompts], max_new_tokens, batch_size, each)
-    answers = [""] * len(prompts)
+    answers = [Answer("", cut=False)] * len(prompts)
     with evaluation_mode(model):
         if batch_size > 1 and not answers_together(inner, pad_id):
             waiting = [[index] for batch in waiting for index in batch]
@@ -69,8 +77,10 @@ def greedy_answers(
                 continue
             del waiting[0]
             for index, tokens in zip(chosen, continued.tolist(), strict=True):
-                answers[index] = answer_text(tokenizer, tokens, ends, marks[index] if marks else None)
+                text = answer_text(tokenizer, tokens, ends, marks[index] if marks else None)
+                answers[index] = Answer(text, cut=set(ends).isdisjoint(tokens))
             watchdog.beat()
+            activity.tell("answering", len(prompts) - sum(map(len, waiting)), len(prompts))
     return answers
 
 

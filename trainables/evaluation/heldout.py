@@ -14,12 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from trainables.config.data_sections import HeldoutConfig
 from trainables.data.dataset import TokenizedSet, to_device
 from trainables.data.samples import Item
-from trainables.evaluation.generation import answer_text, end_tokens, evaluation_mode, greedy_answers
+from trainables.evaluation.generation import Answer, answer_text, end_tokens, evaluation_mode, greedy_answers
 from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.token_losses import token_losses_and_hits
-from trainables.reliability import watchdog
+from trainables.reliability import activity, watchdog
 
 Summary = dict[str, Any]
 
@@ -37,6 +37,7 @@ class ItemScore:
         exact_match: 0 or 1, after SQuAD's normalization.
         token_f1: 0 to 1, after SQuAD's normalization.
         scores: The area's other scorers, by name; empty without an answer.
+        cut: Whether the answer had not ended after the area's `max_new_tokens`; None without an answer.
     """
 
     area: str
@@ -47,6 +48,7 @@ class ItemScore:
     exact_match: float | None = None
     token_f1: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    cut: bool | None = None
 
 
 def score_area(
@@ -75,7 +77,7 @@ def score_area(
     Returns:
         One score for each item, in the set's order.
     """
-    answers: list[str | None] = [None] * len(items)
+    answers: list[Answer | None] = [None] * len(items)
     with evaluation_mode(model):
         losses = item_losses(model, items, heldout.batch_tokens)
         if with_answers:
@@ -102,6 +104,7 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
     sums = torch.zeros(len(items), dtype=torch.float64, device=device)
     hits = torch.zeros(len(items), dtype=torch.int64, device=device)
     tokens = np.zeros(len(items), dtype=np.int64)
+    done = 0
     with torch.no_grad():
         # By length: a model that needs padding then gets little of it.
         for indices in length_batches(np.argsort(items.lengths, kind="stable"), items.lengths, batch_tokens):
@@ -112,6 +115,8 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
             sums.index_add_(0, item, nll.double())
             hits.index_add_(0, item, hit.long())
             watchdog.beat()
+            done += len(indices)
+            activity.tell("scoring", done, len(items))
     counts = zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True)
     return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
 
@@ -133,13 +138,15 @@ def summarize(scores: Sequence[ItemScore]) -> Summary:
 
     Returns:
         `nll` (mean over the items of their mean loss per token, in nats), `exact_match` and `token_f1` (None without
-        answers), the mean of each further scorer by name, and `items`, their number.
+        answers), the mean of each further scorer by name, `cut_answers` (the number of answers that had not ended
+        after `max_new_tokens`; None without answers), and `items`, their number.
     """
     return {
         "nll": _mean([score.nll for score in scores]),
         "exact_match": _mean([score.exact_match for score in scores]),
         "token_f1": _mean([score.token_f1 for score in scores]),
         **{name: _mean([score.scores[name] for score in scores]) for name in scores[0].scores},
+        "cut_answers": None if None in (cut := [score.cut for score in scores]) else cut.count(True),
         "items": len(scores),
     }
 
@@ -151,23 +158,23 @@ def _answers(
     losses: Sequence[ItemLoss],
     max_new_tokens: int,
     batch_size: int,
-) -> list[str | None]:
+) -> list[Answer | None]:
     """Greedy answers, generated only where the losses don't determine them; None for plain text, which asks nothing."""
     ends = set(end_tokens(hugging_face_model(model), tokenizer, items.label_ends))
     # Where every token of the response, its end token too, is the likeliest given those before, the response is what
     # greedy decoding would write: one forward pass instead of one per token.
-    answers: list[str | None] = [None] * len(items)
+    answers: list[Answer | None] = [None] * len(items)
     remaining = []
     for index, loss in enumerate(losses):
         if len(items.prompt_ids(index)) == 0:
             continue
         response = items.response_ids(index).tolist()
         if loss.is_greedy and len(response) <= max_new_tokens and response[-1] in ends:
-            answers[index] = answer_text(tokenizer, response, ends, items.answer_mark(index))
+            answers[index] = Answer(answer_text(tokenizer, response, ends, items.answer_mark(index)), cut=False)
         else:
             remaining.append(index)
     if remaining:
-        texts = greedy_answers(
+        written = greedy_answers(
             model,
             tokenizer,
             [items.prompt_ids(index) for index in remaining],
@@ -176,13 +183,13 @@ def _answers(
             items.label_ends,
             [items.answer_mark(index) for index in remaining],
         )
-        for index, text in zip(remaining, texts, strict=True):
-            answers[index] = text
+        for index, answer in zip(remaining, written, strict=True):
+            answers[index] = answer
     return answers
 
 
 def _item_score(
-    area: str, item: Item, loss: ItemLoss, answer: str | None, scorers: Mapping[str, ScorerFunction]
+    area: str, item: Item, loss: ItemLoss, answer: Answer | None, scorers: Mapping[str, ScorerFunction]
 ) -> ItemScore:
     nll, tokens, _ = loss
     watchdog.beat()  # a user's own scorer may be slow
@@ -193,10 +200,11 @@ def _item_score(
         id=item.id,
         nll=nll,
         tokens=tokens,
-        answer=answer,
-        exact_match=exact_match(answer, item.response),
-        token_f1=token_f1(answer, item.response),
-        scores={name: scorer(answer, item) for name, scorer in scorers.items() if name not in ALWAYS_SCORED},
+        answer=answer.text,
+        exact_match=exact_match(answer.text, item.response),
+        token_f1=token_f1(answer.text, item.response),
+        cut=answer.cut,
+        scores={name: scorer(answer.text, item) for name, scorer in scorers.items() if name not in ALWAYS_SCORED},
     )
 
 

@@ -64,6 +64,8 @@ class Progress(TypedDict, total=False):
     began_at_step: int
     loss: float
     lr: float
+    doing: str  # "scoring" or "answering" held-out items at a checkpoint; missing in training
+    share: float  # of the items of all areas for which that is done, 0 to 1
 
 
 class AreasReport(TypedDict, total=False):
@@ -162,6 +164,8 @@ class LatestReport(TypedDict, total=False):
     began_at_step: int
     loss: float
     lr: float
+    doing: str  # "scoring" or "answering" held-out items at a checkpoint; missing in training
+    share: float  # of the items of all areas for which that is done, 0 to 1
     areas: Areas
     objective: float
 

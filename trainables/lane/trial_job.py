@@ -14,14 +14,16 @@ from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending
 from trainables.checkpoints.retention import best_and_last
 from trainables.checkpoints.training_state import TrainingState
-from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation import heldout
 from trainables.evaluation.heldout_history import BASELINE_ITEMS, HeldoutEvidence
 from trainables.evaluation.objective import Measure, objective
+from trainables.lane.area_scores import score_areas
 from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
+from trainables.tracking.run_facts import best_objective, mean_row, resolved_config
 from trainables.tracking.wandb_run import Tracker
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.trial_run import Hooks, Outcome, TrialRun
@@ -53,11 +55,12 @@ class TrialJob:
         self.lane_state, self.report = lane_state, report
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
         self.retrains = self.spec.kind == "retrain"
+        self.measure = Measure(lane_state.settings.metric)
         hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption, interrupted)
         self.trial_run = TrialRun(
             lane_state.with_heldout_items() if self.retrains else lane_state.data,
             self.spec,
-            _with_checkpoint(lane_state.settings, work["keep_at"]) if self.retrains else lane_state.settings,
+            lane_state.settings.with_checkpoint(work["keep_at"]) if self.retrains else lane_state.settings,
             hooks,
             lane_state.world,
             None if self.retrains else lane_state.base_losses(),
@@ -72,6 +75,8 @@ class TrialJob:
         self.evidence = HeldoutEvidence()
         self.tracker: Tracker | None = None
         self.began_at_step = 0
+        self.evaluation_seconds = 0.0
+        self.shown: Report = {}  # the last progress that was reported
         self.started = time.monotonic()
         self.rows_before = lane_state.loop.rows
 
@@ -86,15 +91,19 @@ class TrialJob:
             self._resume(state, curve, items)
         if self.writes:
             self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
-            self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
+            about = resolved_config(settings.model, settings.training, self.spec.params, settings.data_sha256)
+            self.tracker.start(self.spec, {**about, "steps": self.steps}, self.measure, settings.statement)
+            if not state and self.baseline:
+                self.tracker.areas(0, self.baseline, None, self._means(self.baseline))
         return self.trial_run
 
     def end(self, outcome: Outcome) -> Report:
         """The trial's end, for `trials.jsonl`; it may be reported once `pending` is settled."""
         end = self._end(outcome)
         if self.tracker:
-            best = min((c["objective"] for c in self.checkpoints if c["areas"]), default=None)
-            self.tracker.finish(end["state"], {"objective": best, "findings": len(end["findings"])})
+            means = [self._means(point["areas"]) for point in self.checkpoints if point["areas"]]
+            verdict = {"objective": best_objective(means, self.measure), "findings": len(end["findings"])}
+            self.tracker.finish(end["state"], verdict)
         return end
 
     def failed(self) -> None:
@@ -113,12 +122,15 @@ class TrialJob:
         if self.tracker:
             self.tracker.steps(records)
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
-        self.report({"kind": "progress", **now, "loss": last.loss, "lr": last.lr})
+        self.shown = {"kind": "progress", **now, "loss": last.loss, "lr": last.lr}
+        self.report(self.shown)
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Score a checkpoint on every area, queue its write and report the scores."""
         # A score on items that the trial has learnt would look like any other and mean nothing.
+        began = time.monotonic()
         scores = {} if self.retrains else self._scores(step, model)
+        self.evaluation_seconds += time.monotonic() - began
         if not self.writes:
             return
         areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
@@ -129,13 +141,17 @@ class TrialJob:
         if areas:
             self._report_scores(step, areas)
 
+    def _means(self, areas: Areas) -> dict[str, float]:
+        return mean_row(areas, self.lane_state.settings.heldout.weights, self.measure)
+
     def _scores(self, step: int, model: nn.Module) -> dict[str, list[heldout.ItemScore]]:
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
-        return {
-            area: self.lane_state.score(model, area, with_answers=with_answers)
-            for area in self.lane_state.settings.heldout.weights
-        }
+        return score_areas(self.lane_state, model, with_answers=with_answers, report=self._report_activity)
+
+    def _report_activity(self, now: Report) -> None:
+        if self.shown:  # a worker that does not write has reported no step
+            self.report({**self.shown, **now})
 
     def _write_checkpoint(self, step: int, model: nn.Module, areas: Areas) -> None:
         value = objective(areas, self.lane_state.settings.heldout.weights) if areas else None
@@ -150,17 +166,9 @@ class TrialJob:
 
     def _report_scores(self, step: int, areas: Areas) -> None:
         if self.tracker:
-            self.tracker.areas(step, areas, self.baseline)
-        self.report(
-            {
-                "kind": "areas",
-                "seq": len(self.checkpoints),
-                "step": step,
-                "fraction": step / self.steps,
-                "areas": areas,
-                "objective": self.checkpoints[-1]["objective"],
-            }
-        )
+            self.tracker.areas(step, areas, self.baseline, self._means(areas))
+        place = {"seq": len(self.checkpoints), "step": step, "fraction": step / self.steps}
+        self.report({"kind": "areas", **place, "areas": areas, "objective": self.checkpoints[-1]["objective"]})
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
         """Queue the write of a training state, after that of its checkpoint."""
@@ -176,7 +184,7 @@ class TrialJob:
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             settings = self.lane_state.settings
             if not self.retrains:
-                deciding = Measure(settings.metric).by_step({"checkpoints": points}, settings.heldout.weights)
+                deciding = self.measure.by_step({"checkpoints": points}, settings.heldout.weights)
                 self._drop_all_but(best_and_last(deciding))
 
         self.pending.submit(learnt, write)
@@ -201,7 +209,8 @@ class TrialJob:
 
     def _resume(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
         self.trial_run.resume_from(state.step, state.tensors, curve)
-        self.trial_run.worker_seconds, before = state.meta["seconds"]
+        self.trial_run.worker_seconds, before, *evaluating = state.meta["seconds"]
+        self.evaluation_seconds = sum(evaluating)  # none in states of earlier versions
         self.started -= before
         self.checkpoints = state.meta["checkpoints"]
         self.evidence.replay(items)
@@ -209,9 +218,9 @@ class TrialJob:
         text = f"{self.spec.trial_id} goes on from step {state.step} of {self.steps}"
         self.report({"kind": "notice", "level": "info", "text": text})
 
-    def _seconds(self) -> tuple[float, float]:
-        # Worker and wall seconds of all attempts whose steps count.
-        return self.trial_run.worker_seconds, time.monotonic() - self.started
+    def _seconds(self) -> tuple[float, float, float]:
+        # Worker seconds, wall seconds, and those in evaluation, of all attempts whose steps count.
+        return self.trial_run.worker_seconds, time.monotonic() - self.started, self.evaluation_seconds
 
     def _padding_share(self) -> float | None:
         # Share of the rows computed during the trial that held no token; None for trials that can't be packed.
@@ -219,7 +228,6 @@ class TrialJob:
         return 1.0 - tokens / rows if rows else None
 
     def _end(self, outcome: Outcome) -> Report:
-        wall = time.monotonic() - self.started
         findings = list(outcome.findings)
         if outcome.state == "complete" and not self.retrains:
             weights, folder = self.lane_state.settings.heldout.weights, Path(self.lane_state.settings.output_dir)
@@ -236,14 +244,9 @@ class TrialJob:
             "findings": findings,
             "cost": {
                 "device_seconds": outcome.worker_seconds * self.lane_state.world.size,
-                "wall_seconds": wall,
+                "wall_seconds": self._seconds()[1],
+                "evaluation_seconds": self.evaluation_seconds * self.lane_state.world.size,
                 "padding_share": self._padding_share(),
             },
             "error": None,
         }
-
-
-def _with_checkpoint(settings: LaneConfig, fraction: float) -> LaneConfig:
-    """The settings with one checkpoint, at this fraction of the epoch, and the last."""
-    training = settings.training.model_copy(update={"checkpoints_at": sorted({fraction, 1.0})})
-    return settings.model_copy(update={"training": training})

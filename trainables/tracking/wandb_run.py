@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config.sections import WandbConfig
 from trainables.config.trial_spec import TrialSpec
+from trainables.evaluation.objective import Measure
 from trainables.tracking import wandb_client
+from trainables.tracking.run_facts import OBJECTIVE, Scores, area_row, run_name, step_row
 
 if TYPE_CHECKING:
     from wandb import Run
 
     from trainables.training.curve_recorder import StepRecord
-
-Scores = Mapping[str, Mapping[str, float | None]]
-"""Held-out scores by area and name; None where no answer was generated."""
 
 TIMEOUT_SECONDS = 20.0
 
@@ -69,22 +68,29 @@ class Tracker:
         self._run: Run | None = None
         self._warned = False
 
-    def start(self, spec: TrialSpec, settings: Mapping[str, Any]) -> None:
-        """Opens the trial's run, in the background.
+    def start(
+        self, spec: TrialSpec, settings: Mapping[str, Any], measure: Measure | None = None, notes: str = ""
+    ) -> None:
+        """Opens the trial's run, in the background; its job type is the trial's kind.
 
         Args:
             spec: The trial; its hyper-parameters, seed and kind go into the run's config.
             settings: More for the run's config, such as the model and the training section. It is stored as it is, so
                 it must hold no secret. The trial's own values win over equal names in it.
+            measure: What decides, whose best value W&B keeps as `objective` in the summary; None for the loss.
+            notes: The run's notes, such as the sweep's purpose.
         """
         if self.off:
             return
         self._trial_id = spec.trial_id
         config = {**settings, **spec.params, "seed": spec.seed, "kind": spec.kind, "replicate_of": spec.replicate_of}
+        about = {"name": run_name(self._sweep, spec), "job_type": spec.kind, "notes": notes or None, "config": config}
         key = (self._folder, spec.trial_id)
         with _lock:
             earlier, _active[key] = _active.get(key), self
-        self._thread = threading.Thread(target=self._write_all, args=(key, config, earlier), daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_all, args=(key, about, measure or Measure(), earlier), daemon=True
+        )
         self._thread.start()
 
     def steps(self, records: Sequence[StepRecord]) -> None:
@@ -97,11 +103,20 @@ class Tracker:
 
         self._put(write)
 
-    def areas(self, step: int, summaries: Scores, baseline: Scores | None) -> None:
-        """Logs the `area_row` of a checkpoint; the number of `items` of each area goes into the run's summary only."""
+    def areas(
+        self, step: int, summaries: Scores, baseline: Scores | None, means: Mapping[str, float] | None = None
+    ) -> None:
+        """Logs the `area_row` of a checkpoint; the number of `items` of each area goes into the run's summary only.
+
+        Args:
+            step: The checkpoint's; 0 for the base model.
+            summaries: Its scores by area.
+            baseline: The base model's, for the gain; None for no gain.
+            means: Metrics over all areas, as `run_facts.mean_row` gives them.
+        """
 
         def write(run: Run) -> None:
-            run.log(area_row(step, summaries, baseline))
+            run.log({**area_row(step, summaries, baseline), **(means or {})})
             items = {area: scores.get("items") for area, scores in summaries.items()}
             run.summary.update({f"heldout/{area}/items": int(n) for area, n in items.items() if n is not None})
 
@@ -131,9 +146,11 @@ class Tracker:
         if not self.off:
             self._queue.put(write)
 
-    def _write_all(self, key: tuple[Path, str], config: dict[str, Any], earlier: Tracker | None) -> None:
+    def _write_all(
+        self, key: tuple[Path, str], about: dict[str, Any], measure: Measure, earlier: Tracker | None
+    ) -> None:
         """The thread: opens the run, writes what the trial hands over until its end, closes the run."""
-        self._attempt(lambda: self._open(config, earlier))
+        self._attempt(lambda: self._open(about, measure, earlier))
         while not isinstance(item := self._queue.get(), int):
             if not self.off:
                 self._attempt(item, self._run)
@@ -143,7 +160,7 @@ class Tracker:
             if _active.get(key) is self:
                 del _active[key]
 
-    def _open(self, config: dict[str, Any], earlier: Tracker | None) -> None:
+    def _open(self, about: dict[str, Any], measure: Measure, earlier: Tracker | None) -> None:
         if earlier is not None:  # W&B refuses an id whose run is still open in this process
             earlier.abandon()
             earlier.wait(2 * self._timeout_seconds)
@@ -154,14 +171,14 @@ class Tracker:
             self._folder,
             self._timeout_seconds,
             self._stop_asked,
-            name=self._trial_id,
-            config=config,
+            **about,
         )
         if why_offline:
             self._warn(f"is written offline, for W&B could not be opened online: {why_offline}{self._remedy()}")
         # Rows carry their own step: W&B's counter only goes up, and a trial that is run again starts from 1.
         self._run.define_metric("train/*", step_metric="step")
         self._run.define_metric("heldout/*", step_metric="step")
+        self._run.define_metric(OBJECTIVE, step_metric="step", summary="max" if measure.higher_is_better else "min")
 
     def _attempt(self, action: Callable[..., object], *arguments: object) -> None:
         try:
@@ -185,37 +202,6 @@ class Tracker:
         with _lock:
             level, self._warned = logging.DEBUG if self._warned else logging.WARNING, True
         _log.log(level, "W&B: trial %s %s", self._trial_id, " ".join(what.split()))
-
-
-def step_row(record: StepRecord) -> dict[str, float]:
-    """A step's loss, LR, gradient norm and clipping (0 or 1) as `train/NAME`, with its number as `step`.
-
-    `train/loss_minus_base` is the loss less the base model's on the same tokens, where that is known.
-    """
-    row = {
-        "step": record.step,
-        "train/loss": record.loss,
-        "train/lr": record.lr,
-        "train/grad_norm": record.grad_norm,
-        "train/clipped": int(record.clipped),
-    }
-    return row if record.base_loss is None else {**row, "train/loss_minus_base": record.loss - record.base_loss}
-
-
-def area_row(step: int, summaries: Scores, baseline: Scores | None) -> dict[str, float]:
-    """A checkpoint's held-out scores as `heldout/AREA/NAME`, with its step as `step`; `items` is left out.
-
-    Where the base model's scores are given, `heldout/AREA/gain` is its `nll` minus the checkpoint's: nats a token,
-    above 0 is better than the base model.
-    """
-    row: dict[str, float] = {"step": step}
-    for area, scores in summaries.items():
-        given = {name: float(score) for name, score in scores.items() if score is not None and name != "items"}
-        row |= {f"heldout/{area}/{name}": score for name, score in given.items()}
-        base = (baseline or {}).get(area, {}).get("nll")
-        if base is not None and "nll" in given:
-            row[f"heldout/{area}/gain"] = base - given["nll"]
-    return row
 
 
 def close_service(timeout_seconds: float = 3 * TIMEOUT_SECONDS) -> None:

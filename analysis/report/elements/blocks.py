@@ -125,6 +125,8 @@ class Example:
     best: str
     change: str  # one of the outcomes that the reader filters by
     losses: str
+    base_cut: bool = False  # whether the answer had not ended after `max_new_tokens`
+    best_cut: bool = False
 
 
 @dataclass(frozen=True)

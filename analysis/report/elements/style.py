@@ -16,6 +16,8 @@ GREY = "#808080"
 FIRST = ((BLUE, "solid"), (GREEN, "dash"), (PURPLE, "dot"))
 
 SYMBOLS = {"winner": "star", "tied": "diamond", "ranked": "circle", "diverged": "x", "pruned": "triangle-down"}
+STATE_COLORS = {"complete": BLUE, "pruned": GREEN, "diverged": VERMILLION, "failed": GREY}
+STATE_PATTERNS = {"complete": "", "pruned": "/", "diverged": "x", "failed": "."}
 SEVERITY_COLORS = {"error": VERMILLION, "warning": PURPLE, "info": BLUE}
 SEVERITY_SYMBOLS = {"error": "x", "warning": "triangle-up", "info": "circle-open"}
 SEVERITIES = ("error", "warning", "info")

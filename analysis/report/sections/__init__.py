@@ -1,1 +1,1 @@
-"""The parts of the report, one module each: `section` turns the material into a `Section`, or None."""
+"""The sections that are text and tables: each module's `section` turns the material into a `Section`, or None."""

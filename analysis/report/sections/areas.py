@@ -7,7 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.output.formats import labeled, measure_of, nats, percent, with_interval
+from analysis.output.board_figures import cut_answers
+from analysis.output.formats import UNKNOWN, labeled, measure_of, nats, percent, with_interval
 from analysis.report.elements.blocks import Block, Cell, Chart, Section, Table, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import FIRST, GREY, VERMILLION, chart, error_bars, plain
@@ -86,6 +87,7 @@ def _table(row: Row, material: Material) -> Table:
     weights, rails = material.board["weights"], row.get("guard_rails") or {}
     gains = {area: gain_of(summary) for area, summary in row["areas"].items()}
     reach = reach_of(interval for _, interval in gains.values())
+    cut = bool(cut_answers(row["areas"]) or cut_answers(base))
     cells: list[list[Cell | str]] = []
     for area, summary in sorted(row["areas"].items()):
         rail = rails.get(area)
@@ -98,6 +100,7 @@ def _table(row: Row, material: Material) -> Table:
                 Cell(with_interval(gain, interval), bar(gain, interval, reach)),
                 *(percent(base.get(area, {}).get("exact_match")), percent(summary["exact_match"])),
                 *(percent(base.get(area, {}).get("token_f1")), percent(summary["token_f1"])),
+                *([_cut(base.get(area)), _cut(summary)] if cut else []),
             ]
         )
     header = [
@@ -112,9 +115,17 @@ def _table(row: Row, material: Material) -> Table:
         "EM",
         "base F1",
         "F1",
+        *(["cut, base", "cut"] if cut else []),
     ]
-    caption = f"The best setting, {labeled(row['trial_id'], row['params'])}, by area (EM: exact match, F1: token F1)"
+    note = ", cut: answers cut at max_new_tokens" if cut else ""
+    name = labeled(row["trial_id"], row["params"])
+    caption = f"The best setting, {name}, by area (EM: exact match, F1: token F1{note})"
     return Table(caption, header, cells, words=2)
+
+
+def _cut(summary: Mapping[str, Any] | None) -> str:
+    count = (summary or {}).get("cut_answers")
+    return UNKNOWN if count is None else str(count)
 
 
 def _sealed(material: Material) -> list[Block]:

@@ -10,8 +10,9 @@ from analysis.records.sweep import BASELINE, HeldoutScore, Sweep
 from analysis.records.tag_scores import TagScore, tag_scores
 from analysis.report.elements.blocks import Block, Example, Examples, Section, Table, Text
 from analysis.report.elements.material import Material
+from analysis.report.sections import confusions
 from analysis.suspects.find import read_texts
-from trainables.storage.layout import CACHE_FOLDER, area_file
+from trainables.storage.layout import CACHE_FOLDER, TRAIN_FILE, area_file
 
 MOST_ITEMS = 1000  # in the page: those that changed first
 PROMPT_CHARACTERS, ANSWER_CHARACTERS = 320, 240
@@ -55,7 +56,8 @@ def section(material: Material) -> Section | None:
     # What changed comes first, the widest of each outcome before the others.
     order = ("newly wrong", "newly right", "higher loss", "lower loss", "wrong", "right", "same loss")
     shown = sorted(pairs, key=lambda pair: (order.index(pair.change), -abs(pair.gain), pair.base.area, pair.base.id))
-    texts = _texts(material, shown[:MOST_ITEMS])
+    texts = texts_of(material, shown)
+    blocks += _confusions(material, shown, texts)
     caption = "Held-out items: the base model's answer beside the best one's"
     blocks.append(Examples(caption, [_example(pair, texts) for pair in shown[:MOST_ITEMS]]))
     if len(shown) > MOST_ITEMS:
@@ -100,7 +102,7 @@ def _span(score: TagScore) -> str:
     return "-" if isnan(score.low) else f"{score.low:+.3f} to {score.high:+.3f}"
 
 
-def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
+def texts_of(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple[str, str]]:
     """Prompt and expected response by area and id; areas whose tokenized file is gone are left out."""
     found = {}
     for area in sorted({pair.base.area for pair in pairs}):
@@ -108,6 +110,19 @@ def _texts(material: Material, pairs: list[Pair]) -> dict[tuple[str, str], tuple
         texts = read_texts(path) if path.is_file() else {}
         found.update({(area, name): (text.prompt, text.response) for name, text in texts.items()})
     return found
+
+
+def _confusions(material: Material, pairs: list[Pair], texts: dict[tuple[str, str], tuple[str, str]]) -> list[Block]:
+    answers = [
+        confusions.Answered(pair.base.area, texts[key][1], pair.base.answer or "", pair.winner.answer or "")
+        for pair in pairs
+        if (key := (pair.base.area, pair.base.id)) in texts and pair.winner.answer is not None
+    ]
+    training = material.sweep.folder / CACHE_FOLDER / TRAIN_FILE
+    if not answers or not training.is_file():
+        return []
+    found = confusions.section_table(answers, lambda: [text.response for text in read_texts(training).values()])
+    return [found] if found else []
 
 
 def _example(pair: Pair, texts: dict[tuple[str, str], tuple[str, str]]) -> Example:
@@ -122,6 +137,8 @@ def _example(pair: Pair, texts: dict[tuple[str, str], tuple[str, str]]) -> Examp
         best=shortened(best.answer or "", ANSWER_CHARACTERS),
         change=pair.change,
         losses=f"{base.nll:.2f} → {best.nll:.2f}",
+        base_cut=bool(base.cut),
+        best_cut=bool(best.cut),
     )
 
 

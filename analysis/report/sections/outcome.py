@@ -9,9 +9,9 @@ from analysis.output.board_figures import counted
 from analysis.output.end_screen import duration
 from analysis.output.formats import number
 from analysis.output.verdict import Line, summary
+from analysis.report.charts import checkpoints, space
 from analysis.report.elements.blocks import Block, Copies, Grid, Points, Section, Text, Tile, Tiles
 from analysis.report.elements.material import Material
-from analysis.report.sections import checkpoints, space
 from trainables.storage.working_copy import place_of
 
 SHOWN_WARNINGS = 4
@@ -55,14 +55,6 @@ def outcome(material: Material) -> Section:
         if charts:
             blocks.append(Grid(charts))
     return Section("outcome", "Outcome", blocks)
-
-
-def cost_sentence(material: Material) -> str:
-    """Number of trials by state, and their cost."""
-    seconds = sum(trial.cost.get("device_seconds") or 0.0 for trial in material.sweep.trials)
-    hours, trained = material.device_hours, f"{seconds / 3600:.2f} device-hours in training and evaluation"
-    whole = trained if hours is None else f"{hours:.2f} device-hours in all, {trained}"
-    return f"{counted(material.board)[:1].upper()}{counted(material.board)[1:]}. Cost: {whole}."
 
 
 def next_steps(material: Material) -> Section:

@@ -61,6 +61,14 @@
     });
   }
 
+  // Tables that are wider than the page say so.
+  function sayIfWider() {
+    for (const part of document.querySelectorAll(".wide")) part.classList.toggle("wider", part.scrollWidth > part.clientWidth + 1);
+  }
+  sayIfWider();
+  addEventListener("resize", sayIfWider);
+  document.querySelectorAll("details").forEach((one) => one.addEventListener("toggle", sayIfWider));
+
   for (const part of document.querySelectorAll(".examples")) {
     const rows = Array.from(part.querySelectorAll("tbody tr")), filters = Array.from(part.querySelectorAll("[data-filter]"));
     const filter = function () {

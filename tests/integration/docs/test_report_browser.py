@@ -21,6 +21,8 @@ SHOTS = Path(__file__).resolve().parents[3] / ".cache" / "test-output" / "report
 SECTIONS = 13
 MOST_BYTES = 6_000_000  # of the largest but one: 40 trials
 MOST_BYTES_400 = 15_000_000
+AXE = Path(__file__).resolve().parents[2] / "data" / "axe" / "axe.min.js"
+GRAVE = ("serious", "critical")
 PAPER_PIXELS = 718  # of A4 with the browser's own margins, at 96 dots an inch
 
 CONTRASTS = """() => {
@@ -48,6 +50,12 @@ OVERFLOWING = """() => Array.from(document.querySelectorAll("main *, header *, f
 CUT_OFF = """() => Array.from(document.querySelectorAll(".chart"))
   .filter((e) => e.querySelector(".main-svg").getBoundingClientRect().width > e.getBoundingClientRect().width + 1)
   .map((e) => e.id)"""
+
+
+# Tables that scroll sideways, and whether they say so.
+WIDER_TABLES = """() => Array.from(document.querySelectorAll(".wide"))
+  .filter((e) => e.scrollWidth > e.clientWidth + 1)
+  .map((e) => ({ name: e.ariaLabel, says: getComputedStyle(e, "::before").content.includes("scroll") }))"""
 
 
 def find_chromium():
@@ -104,7 +112,14 @@ class Visit:
         return charts.count()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (400, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        *((400, "dark"), (1280, "light")),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((400, "light"), (1280, "dark"))),
+        *(pytest.param(1920, scheme, marks=pytest.mark.slow) for scheme in ("light", "dark")),
+    ],
+)
 def test_the_page_is_whole_quiet_and_within_its_bounds(browser, report, width, scheme):
     visit = Visit(browser, report, width, scheme)
     charts = visit.draw_all()
@@ -117,6 +132,8 @@ def test_the_page_is_whole_quiet_and_within_its_bounds(browser, report, width, s
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     low = [pair for pair in visit.page.evaluate(CONTRASTS) if pair[0] < 4.5]
     assert not low, low[:10]
+    assert [one for one in visit.page.evaluate(WIDER_TABLES) if not one["says"]] == []
+    assert serious(visit.page) == []
     assert visit.complaints == []
     assert report.stat().st_size <= (
         MOST_BYTES_400 if len(list((report.parent / "trials").iterdir())) > 300 else MOST_BYTES
@@ -192,6 +209,13 @@ def test_the_leaderboard_is_sorted_and_the_examples_are_filtered(browser, report
     assert items.locator("[data-shown]").inner_text() == f"0 of {every} shown"
     assert visit.complaints == []
     visit.page.close()
+
+
+def serious(page):
+    """Findings of axe-core that are serious or critical, as (rule, what it is, an element that breaks it)."""
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
+    return [(one["id"], one["help"], one["nodes"][0]["html"]) for one in found if one["impact"] in GRAVE]
 
 
 def shot(page, name):

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from analysis.rank.leaderboard import write_leaderboard
+from analysis.records.sweep import read_sweep
 from analysis.report import write_report
+from sweeps.notify.wandb_summary import ANSWER_COLUMNS
 from tests.integration.wandb.wandb_case import KEY, REPO, sync
 from tests.integration.wandb.wandb_server import WandbServer
-from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
+from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
 
 SECRET = "T0SECRETSECRET"
 
@@ -70,23 +72,37 @@ def tell(sweep: Path, *overrides: str, url: str | None = None, seconds: float = 
     return done.stdout.splitlines()
 
 
-def check(server: WandbServer, sweep: Path) -> None:
-    """The server has the summary run, the three artifacts whole, and no credential."""
+def check(server: WandbServer, sweep: Path, with_texts: bool = False) -> None:
+    """The server has the sweep's two runs, the artifacts whole, held-out texts where asked for, and no credential."""
     board = json.loads((sweep / "leaderboard.json").read_text())
-    (run,) = server.runs.values()
+    runs = {run.upserts[0]["jobType"]: run for run in server.runs.values()}
+    assert set(runs) == {"base-model", "sweep-summary"}
+    run, base = runs["sweep-summary"], runs["base-model"]
     first = run.upserts[0]
-    assert (first["groupName"], first["jobType"], first["displayName"]) == (
-        "synthetic",
-        "sweep-summary",
-        "synthetic-summary",
-    )
+    assert (first["groupName"], first["displayName"]) == ("synthetic", "synthetic · sweep summary")
+    assert first["notes"] == read_sweep(sweep).statement
+    (scores,) = base.rows("objective")
+    assert (scores["step"], scores["objective"]) == (0, pytest.approx(board["baseline"]["objective"]))
+    assert scores["heldout/loss"] == scores["objective"]
+    assert {f"heldout/{area}/nll" for area in board["weights"]} <= set(scores)
     assert run.exit_code == 0
     told = run.summary["sweep"]
     assert (told["verdict"], told["winner"], told["state"]) == (board["verdict"], board["winner"], "complete")
     assert told["gain"]["value"] == pytest.approx(board["winner_gain"]["corrected"])
     assert told["cost"] == {"device_hours": 0.5}
     kept = server.kept.artifacts
-    assert set(kept) == {"synthetic-model", "synthetic-data", "synthetic-report"}
+    uploads = {path: body for path, body in server.bodies if path.startswith("/artifact/")}
+    names = {"synthetic-model", "synthetic-data"}
+    if with_texts:
+        (table,) = set(kept) - {*names, "synthetic-report"}
+        (answers,) = (json.loads(body) for path, body in uploads.items() if path.startswith(f"/artifact/{table}/"))
+        assert answers["columns"] == list(ANSWER_COLUMNS)
+        assert len(answers["data"]) == 4 * 24
+        assert all(row[2] and row[3] and EVIL in row[5] for row in answers["data"])
+        assert uploads["/artifact/synthetic-report/report.html"] == (sweep / "report.html").read_text()
+    else:
+        assert set(kept) == names
+        assert not [path for path, body in server.bodies if "answer </script>" in body]
     assert all(artifact.committed for artifact in kept.values())
     model = kept["synthetic-model"]
     assert (model.aliases, model.input["artifactTypeName"]) == ({"best", "latest"}, "model")
@@ -94,17 +110,16 @@ def check(server: WandbServer, sweep: Path) -> None:
     manifest = json.loads((sweep / "manifest.json").read_text())
     assert metadata["data_sha256"] == manifest["data_sha256"]
     assert metadata["winner"] == board["winner"]
-    uploads = {path: body for path, body in server.bodies if path.startswith("/artifact/")}
     assert uploads["/artifact/synthetic-model/adapter_model.safetensors"] == "the winner's weights"
     assert json.loads(uploads["/artifact/synthetic-data/data_sha256.json"]) == manifest["data_sha256"]
-    assert uploads["/artifact/synthetic-report/report.html"] == (sweep / "report.html").read_text()
     assert KEY not in "".join(body for _, body in server.bodies)
 
 
 def test_artifacts_summary_and_alert_online(sweep):
     with WandbServer() as server:
-        assert tell(sweep, "wandb.mode=online", "wandb.alert=true", url=server.url) == []
-        check(server, sweep)
+        texts = "wandb.artifacts.report=true"
+        assert tell(sweep, "wandb.mode=online", "wandb.alert=true", texts, url=server.url) == []
+        check(server, sweep, with_texts=True)
     (alert,) = server.kept.alerts
     assert alert["title"] == "synthetic: complete"
     assert json.loads((sweep / "leaderboard.json").read_text())["verdict"] in alert["text"]
@@ -112,9 +127,10 @@ def test_artifacts_summary_and_alert_online(sweep):
 
 def test_offline_they_wait_for_a_sync(sweep):
     assert tell(sweep, "wandb.mode=auto") == []
-    (run,) = (sweep / "wandb").glob("offline-run-*")
+    runs = (sweep / "wandb").glob("offline-run-*")
     with WandbServer() as server:
-        sync(server, run)
+        for run in runs:
+            sync(server, run)
         check(server, sweep)
     assert server.kept.alerts == []  # nobody asked for one
 
@@ -124,7 +140,7 @@ def test_nothing_is_kept_where_it_is_switched_off(sweep):
         assert tell(sweep, "wandb.mode=disabled", "wandb.alert=true", url=server.url) == []
         assert server.bodies == []
         assert tell(sweep, "wandb.mode=online", "wandb.artifacts=false", url=server.url) == []
-        assert len(server.runs) == 1
+        assert len(server.runs) == 2
         assert server.kept.artifacts == {}
 
 
@@ -134,10 +150,11 @@ def test_with_a_server_that_breaks_the_run_waits_for_a_sync(sweep, behaviour):
         server.behaviour = behaviour
         (line,) = tell(sweep, "wandb.mode=online", url=server.url, seconds=2.0)
     assert line.startswith("warning: W&B lacks the sweep's summary run, or a part of it: it is written offline, for")
-    (run,) = (sweep / "wandb").glob("offline-run-*")
-    assert line.endswith(f"upload it: wandb sync {run}")
+    runs = list((sweep / "wandb").glob("offline-run-*"))
+    assert line.rpartition("upload it: wandb sync ")[2] in map(str, runs)
     with WandbServer() as server:
-        sync(server, run)
+        for run in runs:
+            sync(server, run)
         check(server, sweep)
 
 

@@ -53,11 +53,14 @@ def test_online_run_arrives_and_a_second_attempt_continues_it(tmp_path: Path) ->
         with case(folder, packed, server.url) as running:
             running.end()
         assert running.warnings == []
-        runs = {run.upserts[0]["displayName"]: run for run in server.runs.values()}
+        runs = {run.upserts[0]["displayName"].rpartition(" · ")[2]: run for run in server.runs.values()}
         assert_whole_trial(runs["t0"])
         assert_whole_trial(runs["t1"], "failed")
         assert (runs["t0"].exit_code, runs["t1"].exit_code) == (0, 1)
         start = runs["t0"].upserts[0]
+        assert (start["displayName"], start["jobType"], start["notes"]) == ("sweep · 1.0e-3 · t0", "search", "why")
+        objective = runs["t0"].rows("objective")
+        assert [(row["step"], row["objective"], row["heldout/loss"]) for row in objective] == [(3, 1.0, 1.0)]
         assert (start["project"], start["groupName"], start["tags"]) == ("llm-sweeps", "sweep", ["tag"])
         with case(folder, again, server.url) as running:
             running.end()

@@ -18,7 +18,7 @@ from analysis.wandb_view import __main__
 from analysis.wandb_view import panels as wandb_panels
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 from trainables.errors import UserError
-from trainables.tracking.wandb_run import area_row, step_row
+from trainables.tracking.run_facts import area_row, step_row
 from trainables.training.curve_recorder import StepRecord
 
 RECORD = StepRecord(

@@ -47,12 +47,12 @@ def call(method, *arguments):
     in_calls += clock() - started
 
 def head(t, trial="t0"):
-    call(t.start, spec(trial), {"model": "m"})
+    call(t.start, spec(trial), {"model": "m"}, None, "why")
     call(t.steps, records(1, 2))
 
 def tail(t, state="complete"):
     call(t.steps, records(3))
-    call(t.areas, 3, {"in_domain": {"nll": 1.0, "exact_match": None, "items": 60}}, {"in_domain": {"nll": 2.5}})
+    call(t.areas, 3, {"in_domain": {"nll": 1.0, "exact_match": None, "items": 60}}, {"in_domain": {"nll": 2.5}}, {"objective": 1.0, "heldout/loss": 1.0})
     call(t.finish, state, {"objective": 1.0})
 
 def say(**facts):

@@ -37,6 +37,7 @@ from trainables.storage.layout import CACHE_FOLDER, SWEEP_FILE, TRAIN_FILE
 ROOT = Path(__file__).resolve().parents[3]
 CHECKPOINTS = (0.5, 1.0)
 AREAS = tuple(yaml.safe_load((ROOT / "conf" / "demo.yaml").read_text())["heldout"]["areas"])
+CUT_ABOVE = 4.5  # nats a token: the base model's answers to items with a higher loss are cut
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 Scores = dict[str, np.ndarray]
@@ -137,7 +138,7 @@ class _Writer:
             "samples_seen": done * self.plan.samples_per_step,
             "checkpoints": self._checkpoints(spec, done, gain) if state != "diverged" else [],
             "findings": findings,
-            "cost": {"device_seconds": 2.0 * done, "wall_seconds": 2.1 * done},
+            "cost": {"device_seconds": 2.0 * done, "wall_seconds": 2.1 * done, "evaluation_seconds": 0.5 * done},
         }
         record = trial_record({"work": {"spec": spec.model_dump()}, "attempt": 1, "end": end})
         record["predicted"] = objective(self.summaries, self.config.heldout.weights) - gain if steps != done else None
@@ -218,10 +219,13 @@ class _Writer:
                 ids = _ids(Path(self.plan.areas[area].path), len(values))
                 for (one, group), nll, hit in zip(ids, values.tolist(), right.tolist(), strict=True):
                     record = {"step": step, "area": area, "id": one, "nll": nll, "tokens": 5}
-                    record |= {"answer": f"answer {EVIL}", "exact_match": hit, "token_f1": hit} if answered else {}
+                    if answered:
+                        record |= {"answer": f"answer {EVIL}", "exact_match": hit, "token_f1": hit}
+                        record["cut"] = step == 0 and nll > CUT_ABOVE
                     file.write(json_line({**record, "group": group}))
                 figures = {"exact_match": float(right.mean()), "token_f1": float(right.mean())}
-                none = {"exact_match": None, "token_f1": None}
+                figures["cut_answers"] = int(step == 0) * int((values > CUT_ABOVE).sum())
+                none = {"exact_match": None, "token_f1": None, "cut_answers": None}
                 summaries[area] = {"nll": float(values.mean()), **(figures if answered else none), "items": len(values)}
         return summaries
 

@@ -40,6 +40,13 @@ def test_a_trial_shows_its_settings_curve_scores_and_findings(folder, capsys):
     assert first < last  # the loss falls from left to right
 
 
+def test_answers_that_were_cut_are_counted(write_sweep, capsys):
+    areas = {"tables": {"nll": 1.0, "exact_match": 0.5, "cut_answers": 3, "items": 24}}
+    one = FakeTrial("t1", {10: 0.5}, extra={"checkpoints": [{"step": 10, "path": "x", "areas": areas}]})
+    assert show.main([str(write_sweep([one])), "t1"]) == 0
+    assert "tables 1.000 (exact match 50 %, 3 of 24 answers cut at max_new_tokens)" in capsys.readouterr().out
+
+
 def test_a_trial_without_a_curve_shows_its_error_and_one_that_is_not_there_is_refused_with_the_nearest(folder, capsys):
     assert show.main([str(folder), "t2"]) == 0
     shown = capsys.readouterr().out

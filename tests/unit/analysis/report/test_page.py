@@ -15,15 +15,19 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
 from analysis.output.formats import rate
+from analysis.output.leaderboard_notes import lines_below
 from analysis.output.verdict import summary
 from analysis.report.__main__ import main
+from analysis.report.charts import checkpoints, curves, space, study
+from analysis.report.charts import cost as cost_chart
+from analysis.report.charts.timeline import Run, runs
 from analysis.report.elements.material import read_material
 from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
 from analysis.report.page import SECTIONS, figure_json, write_report
-from analysis.report.sections import areas, checkpoints, curves, data, items, leaderboard, outcome, space, study
+from analysis.report.sections import areas, data, items, leaderboard, outcome
 from analysis.stats.curve_smoothing import thin
 from tests.unit.analysis.conftest import FakeTrial, replicate
-from tests.unit.analysis.synthetic_sweep import EVIL, write_synthetic_sweep
+from tests.unit.analysis.synthetic_sweep import CUT_ABOVE, EVIL, write_synthetic_sweep
 from trainables.evaluation.objective import Measure
 
 HEADINGS = [
@@ -66,9 +70,9 @@ def test_text_of_the_users_is_escaped_in_the_page_and_in_figures(page):
 
 def test_figures_hold_no_number_that_json_lacks_and_are_described(page):
     figures = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, flags=re.S)
-    assert len(figures) == 18
+    assert len(figures) == 19
     assert all(json.loads(figure)["data"] for figure in figures)
-    assert page.count('role="img" aria-label="') == page.count("<figure>") - 1 == 18
+    assert page.count('role="img" aria-label="') == page.count("<figure>") - 1 == 19
 
 
 def test_each_section_is_there_in_order_named_by_its_heading_and_reached_from_the_navigation(page):
@@ -92,9 +96,29 @@ def test_the_outcome_says_what_the_leaderboard_says_and_what_it_cost(material):
     assert any("analysis.export" in text for _, text in copies.texts)
     assert [chart.name for chart in grid.charts] == ["loss-by-lr", "eval"]
     seconds = sum(trial.cost["device_seconds"] for trial in material.sweep.trials)
-    cost = outcome.cost_sentence(material)
+    cost = cost_chart.cost_sentence(material)
     assert cost.startswith("14 trials: ")
     assert f"Cost: 0.28 device-hours in all, {seconds / 3600:.2f} device-hours in training and evaluation." in cost
+    tokens, steps = material.plan["train"]["tokens"], sum(trial.steps for trial in material.sweep.trials)
+    seen = sum(trial.samples_seen for trial in material.sweep.trials)
+    speed = seen * tokens / material.plan["train"]["samples"] / (1.5 * steps)  # 2 s a step, 0.5 of them in evaluation
+    assert cost.endswith(f"Training: {speed:,.0f} tokens a device-second.")
+
+
+def test_the_timeline_has_each_trial_from_its_end_and_its_time():
+    def ended(trial, at, wall):
+        return {"event": "trial_ended", "unix_seconds": at, "trial": {**trial, "cost": {"wall_seconds": wall}}}
+
+    first = {"trial_id": "t1", "state": "complete", "params": {"peak_lr": 3e-4}}
+    events = [
+        {"event": "sweep_started", "unix_seconds": 1000.0},
+        ended(first, 1180.0, 120.0),
+        ended({"trial_id": "t2", "state": "diverged"}, 1240.0, 900.0),  # resumed: of both starts
+        {"event": "trial_ended", "unix_seconds": 1300.0, "trial": {"trial_id": "t3", "state": "failed", "cost": {}}},
+        {"event": "trial_ended", "trial": {"trial_id": "t4", "state": "complete"}},  # of a version without times
+    ]
+    assert runs(events) == [Run("t1 · 3.0e-4", "complete", 1.0, 3.0), Run("t2", "diverged", 0.0, 4.0)]
+    assert runs([]) == []
 
 
 def test_the_leaderboard_has_every_setting_once_and_bars_on_one_scale(material):
@@ -171,6 +195,13 @@ def test_every_item_comes_with_its_texts_and_outcome_those_that_changed_first(ma
     changed = [row.change for row in examples.rows]
     assert changed.index("newly right") < changed.index("right" if "right" in changed else "wrong")
     assert all(row.prompt and row.expected and EVIL in row.best for row in examples.rows)
+    cut = {(pair.base.area, pair.base.id): pair.base.nll > CUT_ABOVE for pair in pairs}
+    assert {(row.area, row.id): row.base_cut for row in examples.rows} == cut
+    table = areas.section(material).blocks[1]
+    counts = {row[0].text: int(row[table.header.index("cut, base")].text) for row in table.cells}
+    assert counts == {area: sum(n for (own, _), n in cut.items() if own == area) for area in counts}
+    (said,) = (line for line in lines_below(material.board) if line.startswith("Answers cut at max_new_tokens, base"))
+    assert sum(map(int, re.findall(r"(\d+) of 24", said))) == sum(cut.values()) > 0
 
 
 def test_importances_wait_for_enough_trials_whose_losses_differ(material, tmp_path):
@@ -229,6 +260,7 @@ def test_a_short_curve_is_smoothed_over_three_steps_by_tokens():
     curve = thin([step(1, 2.0, tokens=1), step(2, 4.0, tokens=3), step(3, 1.0), step(4, 7.0)])
     assert curve.steps == [1, 2, 3, 4]
     assert curve.loss == pytest.approx([2.0, 3.5, (2 + 12 + 1) / 5, (12 + 1 + 7) / 5])
+    assert curve.raw == [2.0, 4.0, 1.0, 7.0]
     assert curve.relative == pytest.approx([loss - 3.0 for loss in curve.loss])
     assert curve.lr == pytest.approx([1e-5, 2e-5, 3e-5, 4e-5])
 
@@ -238,6 +270,7 @@ def test_a_long_curve_has_few_points_each_a_mean_over_a_twentieth_of_the_steps()
     assert curve.steps == list(range(10, 1001, 10))
     assert curve.loss[-1] == pytest.approx(sum(range(951, 1001)) / 50)
     assert curve.loss[0] == pytest.approx(5.5)
+    assert (curve.raw[0], curve.raw[-1]) == (5.5, pytest.approx(995.5))
     assert len(thin([step(number, 1.0) for number in range(1, 1003)], points=100).steps) <= 100
 
 

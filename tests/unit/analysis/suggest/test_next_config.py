@@ -126,6 +126,22 @@ def test_what_no_config_can_do_is_said(evidence, rule):
 
 
 @pytest.mark.parametrize(
+    ("cut", "decides", "expected"),
+    [
+        ({"tables": (3, 24, 32)}, False, {"heldout.areas.tables.max_new_tokens": 64}),
+        ({"tables": (2, 24, 32)}, False, None),  # below a tenth
+        ({"tables": (24, 24, 32)}, True, {}),  # another limit would make the two sweeps' objectives differ
+        ({"a.b": (24, 24, 100)}, False, {}),  # no dotted key reaches it
+    ],
+)
+def test_many_cut_answers_ask_for_more_tokens(cut, decides, expected):
+    advice = advise(seen(3e-4, 6e-4, 1e-4, cut_answers=cut, answers_decide=decides))
+    found = [one for one in advice if one.rule == "cut_answers"]
+    assert [one.changes for one in found] == ([] if expected is None else [expected])
+    assert all(f"of 24 answers in {area} were cut" in one.reason for area in cut for one in found)
+
+
+@pytest.mark.parametrize(
     ("evidence", "expected"),
     [
         (seen(3e-4, 6e-4, 1e-4, trials=3), {"search.trials": 8}),

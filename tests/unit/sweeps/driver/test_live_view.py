@@ -10,7 +10,8 @@ from rich.console import Console
 
 from analysis.output.end_screen import fitting
 from sweeps.driver.budget import Budget
-from sweeps.driver.live_view import Progress
+from sweeps.driver.live.view import Progress
+from sweeps.phases.baseline import under_way
 from trainables.config.trial_spec import TrialSpec
 
 PARAMS = {"peak_lr": 1e-4, "warmup_fraction": 0.05, "decay_floor": 4e-5}
@@ -141,9 +142,22 @@ def test_the_headline_counts_trials_and_time_and_names_the_best() -> None:
     screen.now = 240.0
     done = {**AREAS_AT, "state": "ended", "end": {"state": "complete"}, "objective": 3.3}
     jobs = {"t0": {"job_id": "t0", **done}, "t1": {"job_id": "t1", **running(50)}}
-    assert screen.progress._headline(jobs) == (
-        "1 of 2 trials finished · 4 min elapsed · best so far 3.3000 (t0 · 1.0e-4)"
-    )
+    told = "1 of 2 trials finished · 4 min elapsed\nbest so far 3.3000 (t0 · 1.0e-4)"
+    assert screen.progress._headline(jobs) == told
+    screen.progress.base = 5.716
+    assert screen.progress._headline(jobs) == f"{told} · base model 5.7160"
+
+
+@pytest.mark.parametrize(
+    ("losses", "seconds", "text"),
+    [
+        ({}, 12.0, "0 of 2 areas, 12 s"),
+        ({"a": 7.921}, 20.0, "1 of 2 areas (a 7.92), 20 s, about 60 s left"),
+        ({"a": 7.921, "b": 3.5}, 80.0, "2 of 2 areas (a 7.92, b 3.50), 80 s, about 0 s left"),
+    ],
+)
+def test_each_area_of_the_base_model_is_told_as_soon_as_it_is_known(losses: Any, seconds: float, text: str) -> None:
+    assert under_way(losses, {"a": 10, "b": 30}, seconds) == f"evaluating the base model: {text}"
 
 
 def test_a_trial_at_a_checkpoint_is_evaluating_until_its_scores_come_and_the_second_is_forecast() -> None:
@@ -151,6 +165,9 @@ def test_a_trial_at_a_checkpoint_is_evaluating_until_its_scores_come_and_the_sec
     screen.show(t0=AREAS_AT)
     row = screen.row("t0", AREAS_AT)
     assert (row["state"], row["left"]) == ("evaluating", "")
+    for doing, share, state in (("scoring", 0.25, "scoring 25 %"), ("answering", 0.5, "answering 50 %")):
+        screen.show(t0={**AREAS_AT, "doing": doing, "share": share})
+        assert screen.row("t0", {**AREAS_AT, "doing": doing, "share": share})["state"] == state
     screen.now = 40.0
     scored = {**AREAS_AT, "points": [{"step": 100, "objective": 3.3}]}
     screen.show(t0=scored)

@@ -10,7 +10,7 @@ from trainables.config.data_sections import AreaConfig, HeldoutConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.data.tokenization import tokenize
 from trainables.evaluation.generation import greedy_answers
-from trainables.evaluation.heldout import score_area
+from trainables.evaluation.heldout import score_area, summarize
 from trainables.models.forward_probe import choose_plan
 from trainables.models.token_losses import token_losses
 
@@ -68,7 +68,12 @@ def test_an_item_known_by_heart_is_answered_right(tmp_path, template, answer, eo
     assert [(score.answer, score.exact_match) for score in scored] == [("two", 1.0)]
     # Generated token by token too, not only read off the losses.
     answers = greedy_answers(model, tokenizer, [data.prompt_ids(0)], 40, 1, data.label_ends, [data.answer_mark(0)])
-    assert answers == ["two"]
+    assert answers == [("two", False)]
+    assert [score.cut for score in scored] == [False]
+    short = HeldoutConfig(areas={"x": AreaConfig(path="x", max_new_tokens=1)})
+    (score,) = score_area(model, tokenizer, data, "x", short, {}, with_answers=True)
+    assert score.cut
+    assert summarize([score, score])["cut_answers"] == 2
 
 
 def test_plain_text_is_scored_and_asks_nothing(tmp_path):

@@ -15,6 +15,7 @@ from trainables.evaluation.heldout import ItemScore, score_area, summarize
 from trainables.evaluation.objective import objective
 from trainables.evaluation.scorers import exact_match, load_scorers, token_f1
 from trainables.models.token_losses import token_losses
+from trainables.reliability import activity
 
 AREA = AreaConfig(path="sums.jsonl", max_new_tokens=8, scorers=["exact_match", {"word_limit": 3}])
 
@@ -106,12 +107,13 @@ def test_dropout_is_off(lively, tokenizer, items):
 
 def test_a_summary_is_the_mean_over_items_not_over_tokens():
     scores = [
-        ItemScore("a", "1", 2.0, 10, "x", 1.0, 1.0, {"word_limit": 1.0}),
-        ItemScore("a", "2", 1.0, 90, "y", 0.0, 0.5, {"word_limit": 0.0}),
+        ItemScore("a", "1", 2.0, 10, "x", 1.0, 1.0, {"word_limit": 1.0}, cut=True),
+        ItemScore("a", "2", 1.0, 90, "y", 0.0, 0.5, {"word_limit": 0.0}, cut=False),
     ]
-    assert summarize(scores) == {"nll": 1.5, "exact_match": 0.5, "token_f1": 0.75, "word_limit": 0.5, "items": 2}
+    counts = {"cut_answers": 1, "items": 2}
+    assert summarize(scores) == {"nll": 1.5, "exact_match": 0.5, "token_f1": 0.75, "word_limit": 0.5, **counts}
     without_answers = summarize([ItemScore("a", "1", 2.0, 10)])
-    assert without_answers == {"nll": 2.0, "exact_match": None, "token_f1": None, "items": 1}
+    assert without_answers == {"nll": 2.0, "exact_match": None, "token_f1": None, "cut_answers": None, "items": 1}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def parrot(lively, tokenizer, tmp_path_factory):
 
 def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, tokenizer, monkeypatch):
     model, items = parrot
-    generated = greedy_answers(model, tokenizer, [items.prompt_ids(i) for i in range(8)], 8)
+    generated = [one.text for one in greedy_answers(model, tokenizer, [items.prompt_ids(i) for i in range(8)], 8)]
     assert generated == ["ok"] * 8
     asked = []
 
@@ -167,7 +169,11 @@ def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, t
         return greedy_answers(model, tokenizer, prompts, *rest)
 
     monkeypatch.setattr("trainables.evaluation.heldout.greedy_answers", remember)
-    scores = score(model, tokenizer, items, with_answers=True)
+    heard = []
+    with activity.heard_by(lambda doing, share: heard.append((doing, share))):
+        scores = score(model, tokenizer, items, with_answers=True)
+    assert (heard[0][0], heard[-1]) == ("scoring", ("answering", 1.0))
+    assert ("scoring", 1.0) in heard
     assert [s.answer for s in scores] == generated
     assert [s.exact_match for s in scores] == [1.0, 0.0] * 4
     assert len(asked) == 4, "only the items whose reference is not what the model says are generated"

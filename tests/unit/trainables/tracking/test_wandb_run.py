@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from trainables.config.sections import WandbConfig
 from trainables.config.trial_spec import TrialSpec
 from trainables.tracking import wandb_client
-from trainables.tracking.wandb_run import Tracker, area_row, close_service
+from trainables.tracking.run_facts import area_row
+from trainables.tracking.wandb_run import Tracker, close_service
 
 Log = pytest.LogCaptureFixture
 SPEC = TrialSpec(trial_id="t0", seed=7, params={"peak_lr": 1e-3, "batch_size": 4.0})
@@ -30,7 +31,7 @@ class FakeRun:
         self.exit_code: int | None = None
         self.sync_dir = "DIR"
 
-    def define_metric(self, name: str, step_metric: str) -> None:
+    def define_metric(self, name: str, step_metric: str, summary: str | None = None) -> None:
         self.by[name] = step_metric
 
     def log(self, row: dict[str, Any]) -> None:
@@ -98,8 +99,9 @@ def test_run_holds_the_trial(service: Service, tmp_path: Path, caplog: Log) -> N
     (run,) = service.runs
     expected = {"model": "m", "peak_lr": 1e-3, "batch_size": 4.0, "seed": 7, "kind": "search", "replicate_of": None}
     assert run.arguments["config"] == expected
-    assert (run.arguments["name"], run.arguments["identity"]) == ("t0", ["sweep", "t0", tmp_path])
-    assert run.by == {"train/*": "step", "heldout/*": "step"}
+    assert (run.arguments["name"], run.arguments["identity"]) == ("sweep · 1.0e-3 · t0", ["sweep", "t0", tmp_path])
+    assert (run.arguments["job_type"], run.arguments["notes"]) == ("search", None)
+    assert run.by == {"train/*": "step", "heldout/*": "step", "objective": "step"}
     step = {"train/loss": 2.0, "train/lr": 1e-3, "train/grad_norm": 0.5, "train/clipped": 0}
     assert run.rows[0] == {"step": 1, **step}
     assert run.rows[1]["step"] == 2

@@ -65,7 +65,7 @@ def section(material: Material) -> Section:
         return Section("curves", "Training curves", [Text("No trial has a loss curve yet.")])
     view = View.of(material.curves.values())
     what = "training loss − base model loss on the same samples" if view.relative else "training loss"
-    panels = f"{what}, training loss, gradient norm (dashed: where it is clipped) and LR"
+    panels = f"{what} (smoothed), training loss, gradient norm (dashed: where it is clipped) and LR"
     label = f"Curves of {len(material.curves)} trials: {panels}, by {view.across}."
     chart = Chart("curves", label, _figure(material, view), 760, _table(material, view))
     better = "; below 0 is better than the base model" if view.relative else ""
@@ -126,7 +126,7 @@ def _add(
     losses = _joined([_digits(v, 4) for v in view.values(curve)] for curve in curves.values())
     rates = _joined([_digits(rate, 3) for rate in curve.lr] for curve in curves.values())
     figure.add_trace(go.Scatter(y=losses, **shared, **hover), row=1, col=1)
-    raw = _joined([_digits(loss, 4) for loss in curve.loss] for curve in curves.values())
+    raw = _joined([_digits(loss, 4) for loss in curve.raw] for curve in curves.values())
     norms = _joined([_digits(norm, 3) for norm in curve.grad_norm] for curve in curves.values())
     for row, y in ((2, raw), (3, norms), (4, rates)):
         figure.add_trace(go.Scatter(y=y, showlegend=False, **shared, **hover), row=row, col=1)

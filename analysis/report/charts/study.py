@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import plot_contour, plot_parallel_coordinate, plot_param_importances
 from plotly.colors import sample_colorscale
 
+from analysis.output.formats import measure_of
 from analysis.report.elements.blocks import Block, Chart, Section, Table, Text
 from analysis.report.elements.material import Material
 from analysis.report.elements.style import BLUE, GREY, VERMILLION, chart, finished, plain
@@ -33,7 +34,9 @@ def section(material: Material) -> Section | None:
     if study is None:
         return None
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
-    params = sorted({name for trial in complete for name in trial.params})
+    every = sorted({name for trial in complete for name in trial.params})
+    # One that is the same in all trials has an axis of one point, and nothing to explain.
+    params = [name for name in every if len({trial.params.get(name) for trial in complete}) > 1]
     if len(complete) < 2 or not params:
         return None
     blocks: list[Block] = []
@@ -47,7 +50,7 @@ def section(material: Material) -> Section | None:
         blocks.append(_importances(study))
     if len(params) > 1:
         blocks.append(_parallel(study, params))
-    blocks.append(_history(complete))
+    blocks.append(_history(material, complete))
     if len(complete) >= FEWEST_FOR_CONTOUR and {"peak_lr", "warmup_fraction"} <= set(params):
         blocks.append(_contour(study))
     note = (
@@ -57,7 +60,7 @@ def section(material: Material) -> Section | None:
     return Section("study", "Parallel coordinates and importance", [*blocks, Text(note, "note")])
 
 
-def _history(complete: list[FrozenTrial]) -> Chart:
+def _history(material: Material, complete: list[FrozenTrial]) -> Chart:
     """Each trial's value in the order in which they finished, and the best so far."""
     ordered = sorted(complete, key=lambda trial: (str(trial.datetime_complete), trial.number))
     values = [float(trial.value or 0.0) for trial in ordered]
@@ -69,14 +72,18 @@ def _history(complete: list[FrozenTrial]) -> Chart:
         go.Scatter(x=x, y=values, mode="markers", marker={"color": GREY, "size": 8}, name="trial", **marks),
         go.Scatter(x=x, y=best, mode="lines", line={"color": BLUE, "shape": "hv"}, name="best so far"),
     ]
-    label = f"Optimization history: the value of {len(values)} trials in the order in which they finished."
-    return Chart("history", label, chart(traces, "trial", "value (lower is better)"), 300)
+    measure = measure_of(material.board)
+    value = f"1 − {measure.label}" if measure.higher_is_better else measure.label
+    figure = chart(traces, "trials finished", f"{value} (lower is better)")
+    figure.update_xaxes(tickformat="d", dtick=max(1, len(values) // 10))
+    label = f"Optimization history: the {value} of {len(values)} trials in the order in which they finished."
+    return Chart("history", label, figure, 300)
 
 
 def _contour(study: optuna.Study) -> Chart:
     figure = finished(plot_contour(study, params=["peak_lr", "warmup_fraction"], target_name="value"), title=None)
     figure.update_traces(colorscale=SCALE, reversescale=False, selector={"type": "contour"})
-    figure.update_xaxes(title_text="peak LR")
+    figure.update_xaxes(title_text="peak LR", exponentformat="e")
     figure.update_yaxes(title_text="warm-up fraction")
     return Chart("contour", "The value over peak LR and warm-up, interpolated between the trials.", figure, 380)
 

@@ -18,8 +18,8 @@ from analysis.output.formats import labeled, rate, share
 from analysis.output.leaderboard_table import Column, encodable, table_of
 from analysis.output.terminal_plots import sparkline
 from sweeps.driver.budget import SECONDS_PER_HOUR, Budget, trials_done
+from sweeps.driver.live.evaluations import Evaluations
 from trainables.config.trial_spec import TrialSpec
-from trainables.data.epoch import checkpoint_steps
 from trainables.evaluation.objective import Measure
 from trainables.lane.trial_parts import by_trial, has_ended
 
@@ -45,6 +45,7 @@ class Progress:
         trials: Trials to train in this start of the sweep.
         epochs: Epochs to train in this start: less than `trials` where some pause and don't go on.
         done: Those that were trained so far.
+        base: The base model's objective; None before it is known.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class Progress:
     ) -> None:
         self._clock = clock
         self.console, self.budget = console, budget
-        self.measure, self.checkpoints_at = measure or Measure(), checkpoints_at
+        self.measure = measure or Measure()
         self.trials, self.epochs, self.done = 0, 0.0, 0.0
+        self.base: float | None = None
         self.forecast_shown = False
         self.specs: dict[str, TrialSpec] = {}
         self.began = self._clock()
         self.started: dict[tuple[str, int], float] = {}
-        self.evaluating: dict[tuple[str, int], float] = {}  # since when, by trial and step
-        self.evaluation_seconds: list[float] = []  # of those that are over
+        self.evaluations = Evaluations(checkpoints_at, clock)
         self.losses: defaultdict[tuple[str, int], dict[int, float]] = defaultdict(dict)
         self.notices = 0
         self.noted = -NOTE_EVERY_SECONDS
@@ -120,29 +121,22 @@ class Progress:
             self.started.setdefault((job["job_id"], job["attempt"]), now)
         if "loss" in job:
             self.losses[trial_id, job["attempt"]][job["step"]] = job["loss"]
-        if self._is_evaluating(job):
-            self.evaluating.setdefault((trial_id, job["step"]), now)
-        for key in [key for key in self.evaluating if key[0] == trial_id and not self._is_evaluating(job)]:
-            self.evaluation_seconds.append(now - self.evaluating.pop(key))
-
-    def _is_evaluating(self, job: Status) -> bool:
-        """Whether a trial stands at a checkpoint whose held-out scores have not come yet."""
-        if job["state"] != "running" or "step" not in job:
-            return False
-        scored = {point["step"] for point in job.get("points", ())}
-        return job["step"] not in scored and job["step"] in checkpoint_steps(self.checkpoints_at, job["steps"])
+        self.evaluations.follow(trial_id, job)
 
     def _headline(self, jobs: Mapping[str, Status]) -> str:
-        """Progress in trials and time, and the best so far."""
+        """Progress in trials and time; below, the best so far and the base model."""
         finished = sum(has_ended(job) for job in jobs.values())
         parts = [f"{finished} of {self.trials} trials finished", f"{duration(self._clock() - self.began)} elapsed"]
         if left := self._time_left():
             parts.append(left + self._cost())
+        found = []
         scores = {name: job["objective"] for name, job in jobs.items() if job.get("objective") is not None}
         if scores:
             best = min(scores, key=lambda name: scores[name])
-            parts.append(f"best so far {self._score(scores[best])} ({labeled(best, self.specs[best].params)})")
-        return " · ".join(parts)
+            found.append(f"best so far {self._score(scores[best])} ({labeled(best, self.specs[best].params)})")
+        if self.base is not None:
+            found.append(f"base model {self._score(self.base)}")
+        return "\n".join(" · ".join(line) for line in (parts, found) if line)
 
     def _time_left(self) -> str:
         forecast = self.budget.forecast_hours(self.done, self.epochs)
@@ -189,7 +183,7 @@ class Progress:
         ]
 
     def _state(self, job: Status) -> str:
-        return state_words(job, "evaluating" if self._is_evaluating(job) else "training")
+        return state_words(job, self.evaluations.words(job) or "training")
 
     def _score(self, objective: float) -> str:
         value = self.measure.turned(objective)
@@ -198,16 +192,13 @@ class Progress:
     def _left(self, trial_id: str, job: Status) -> str:
         if job["state"] != "running":
             return ""
-        now = self._clock()
-        if self._is_evaluating(job):
-            # As long as the evaluations before it took; the first is not forecast.
-            known = self.evaluation_seconds
-            mean = sum(known) / len(known) if known else None
-            return "" if mean is None else clock(max(0.0, mean - (now - self.evaluating[trial_id, job["step"]])))
+        if self.evaluations.words(job):
+            left = self.evaluations.seconds_left(trial_id, job)
+            return "" if left is None else clock(left)
         if job.get("step", 0) <= job.get("began_at_step", 0):
             return ""
         # At the attempt's mean speed, scoring included. A resumed attempt counts from the step at which it began.
-        spent = now - self.started[job["job_id"], job["attempt"]]
+        spent = self._clock() - self.started[job["job_id"], job["attempt"]]
         return clock(spent / (job["step"] - job["began_at_step"]) * (job["steps"] - job["step"]))
 
     def _curve(self, job_id: str, job: Status) -> str:

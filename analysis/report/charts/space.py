@@ -11,13 +11,14 @@ import plotly.graph_objects as go
 from analysis.advice.evidence import Span
 from analysis.advice.observe import searched
 from analysis.output.board_figures import first_upper
-from analysis.output.formats import PARAM_LABELS, labeled, measure_of, scored
+from analysis.output.formats import PARAM_LABELS, labeled, measure_of, rate, scored
 from analysis.output.leaderboard_table import setting_of
 from analysis.report.elements.blocks import Chart, Grid, Section, Text
 from analysis.report.elements.material import Material, Row
 from analysis.report.elements.style import BLUE, GREEN, GREY, SYMBOLS, VERMILLION, chart, error_bars, plain
 from trainables.evaluation.objective import Measure
 
+SMALL_TICK = 0.01  # below it a tick is written as a power of ten
 BAND, FIT_BAND = "rgba(0,158,115,0.13)", "rgba(0,114,178,0.18)"
 
 
@@ -133,7 +134,9 @@ def _chart(material: Material, name: str, span: Span, band: tuple[float, float] 
     )
     figure.update_xaxes(type="log" if span.log else "linear", exponentformat="e", nticks=5)
     if span.log:
-        figure.update_xaxes(tickmode="array", tickvals=log_ticks(span))
+        ticks = log_ticks(span)
+        texts = [rate(tick).replace(".0e", "e") if tick < SMALL_TICK else f"{tick:g}" for tick in ticks]
+        figure.update_xaxes(tickmode="array", tickvals=ticks, ticktext=texts)
     figure.update_layout(
         showlegend=False, yaxis2={"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     )
