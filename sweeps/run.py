@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from analysis.cli import DONE, run
+from analysis.cli import DONE, Parser, run
 from analysis.terminal import guarded_streams, lost_streams, show_plainly
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
@@ -61,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m sweeps.run",
-        description="Searches LR schedules for a fine-tune: one epoch a trial, scored on held-out areas, ranked.",
-        epilog="example: python -m sweeps.run conf/demo.yaml search.trials=4 name=my-first-sweep",
+    parser = Parser(
+        "python -m sweeps.run",
+        "Searches LR schedules for a fine-tune: one epoch a trial, scored on held-out areas, ranked.",
+        "example: python -m sweeps.run conf/demo.yaml search.trials=4 name=my-first-sweep",
     )
     parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
@@ -94,9 +94,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.resume and options.config and "=" in options.config and not Path(options.config).exists():
         options.config, options.overrides = None, [options.config, *options.overrides]
     if not options.config and options.resume in (None, AUTO):
-        parser.error("a config is required, or --resume DIR")
+        parser.error("must name a config, or a sweep with --resume DIR")
     if options.json and not options.plan:
-        parser.error("--json prints a plan: give --plan too")
+        parser.error("--json prints a plan, and needs --plan")
     return options
 
 
@@ -286,6 +286,14 @@ def search(sweep: Sweep, running: Lanes) -> str:
 
 
 def show_plan(config: SweepConfig, plan: Plan, options: argparse.Namespace, console: Console) -> None:
+    """Prints the plan, for a reader or as JSON.
+
+    Args:
+        config: The sweep.
+        plan: Its pre-flight.
+        options: The command line: `json` is read.
+        console: Where to print for a reader.
+    """
     if options.json:
         print(plan.as_json())
     else:

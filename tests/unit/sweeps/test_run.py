@@ -73,7 +73,7 @@ def test_a_plan_as_json_names_failures_there_and_on_stderr(place, capsys):
 def test_json_without_a_plan_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["sweep.yaml", "--json"])
-    assert "--json prints a plan" in capsys.readouterr().err
+    assert "error: arguments: --json prints a plan, and needs --plan" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
