@@ -121,6 +121,12 @@ def report(found: dict[str, Losses], common: Sequence[str]) -> Iterator[str]:
 def losses(base: Base, config: SweepConfig, samples: list[Sample], template: str) -> Losses:
     """Each sample's loss under a template; samples that are longer than `data.max_tokens` with it are left out.
 
+    Args:
+        base: The untouched model.
+        config: The sweep's; its section `data` says how samples are rendered.
+        samples: The samples.
+        template: As for `--template`.
+
     Raises:
         UserError: The template can't render a sample.
     """
