@@ -16,6 +16,7 @@ from pathlib import Path
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "init": ("sweeps.init", (), "write a config after a look at a data file"),
     "plan": ("sweeps.run", ("--plan",), "check a config, its data and its model; nothing is trained"),
+    "templates": ("sweeps.templates", (), "which template the base model already knows best"),
     "run": ("sweeps.run", (), "run a sweep"),
     "resume": ("sweeps.run", ("--resume",), "continue an interrupted sweep: resume DIR"),
     "submit": ("sweeps.submit.__main__", (), "run it as a job of a Ray cluster, Slurm or Kubernetes"),

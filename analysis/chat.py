@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,13 @@ class Pair:
     """
 
     def __init__(self, sweep: Sweep, chosen: Chosen, max_new_tokens: int) -> None:
+        from trainables.checkpoints import checkpoint
         from trainables.config.data_sections import DataConfig
         from trainables.config.hyperparameters import with_params
         from trainables.config.sections import ModelConfig, TrainingConfig
         from trainables.models.base_model import load_base
 
-        self.folder, self.max_new_tokens = checkpoint_folder(sweep, chosen), max_new_tokens
+        self.max_new_tokens = max_new_tokens
         found = base_model(sweep)
         model = ModelConfig.model_validate(sweep.config.get("model") or {})
         training = TrainingConfig.model_validate(sweep.config.get("training") or {})
@@ -70,6 +72,10 @@ class Pair:
         _, self.lora = with_params(training, model.lora, dict(chosen.row["params"]))
         device = "cuda" if torch_has_cuda() else "cpu"
         self.base = load_base(found.folder, model, training.precision, device)
+        self.model: Any = self.base.prepare(self.lora, seed=0)
+        checkpoint.load(self.model, checkpoint_folder(sweep, chosen))
+        # A full fine-tune replaces the base model's weights: both are kept, to go from one to the other.
+        self.trained = {} if self._adapted else {key: kept.clone() for key, kept in self.model.state_dict().items()}
         template = sweep.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE
         if template.is_file():
             self.base.tokenizer.chat_template = template.read_text(encoding="utf-8")
@@ -80,7 +86,6 @@ class Pair:
         Raises:
             UserError: The template can't render the question.
         """
-        from trainables.checkpoints import checkpoint
         from trainables.data.dataset import TokenizedSet
         from trainables.data.samples import Sample
         from trainables.data.tokenization import tokenize
@@ -93,10 +98,24 @@ class Pair:
             arguments = (data.template, sys.maxsize, path, data.template_args, data.train_on_template_text)
             tokenize([sample], self.base.tokenizer, *arguments)
             asked = TokenizedSet(path)
-            base = self._answer(self.base.untouched(), asked)
-            model = self.base.prepare(self.lora, seed=0)
-            checkpoint.load(model, self.folder)
-            return base, self._answer(model, asked)
+            with self._untrained() as model:
+                base = self._answer(model, asked)
+            return base, self._answer(self.model, asked)
+
+    @property
+    def _adapted(self) -> bool:
+        return self.base.method == "lora"
+
+    @contextmanager
+    def _untrained(self) -> Iterator[Any]:
+        """Yields the base model; afterwards the trained one is as it was."""
+        if self._adapted:
+            with self.model.disable_adapter():
+                yield self.model
+            return
+        yield self.base.untouched()
+        self.model = self.base.prepare(self.lora, seed=0)
+        self.model.load_state_dict(self.trained)
 
     def _answer(self, model: Any, asked: TokenizedSet) -> str:
         from trainables.evaluation.generation import greedy_answers

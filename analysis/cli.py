@@ -15,6 +15,7 @@ from analysis.terminal import show_plainly
 from trainables.errors import UserError, UserErrors
 from trainables.storage.object_store import is_url
 
+REQUIRED = "the following arguments are required: "  # argparse's words
 DONE, WRONG_INPUT, NO_COMPLETE_TRIAL, INTERRUPTED = 0, 2, 3, 130
 
 
@@ -45,9 +46,25 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints the error on one line and exits with code 2."""
-        got = " ".join(sys.argv[1:]) or "no arguments"
-        print(f"error: {UserError('arguments', message, got, f'see {self.prog} --help')}", file=sys.stderr)
+        got, remedy = " ".join(sys.argv[1:]) or "none", f"see {self.prog} --help"
+        if message.startswith(REQUIRED):
+            missing = message.removeprefix(REQUIRED).split(", ")
+            needed = [action for action in self._actions if action.required]
+            shown = [f"{name} ({one.help})" for one in needed if (name := _named(one)) in missing]
+            message = f"must have {' and '.join(shown or missing)}"
+            remedy = f"usage: {' '.join([self.prog, *map(_usage, needed)])}"
+        print(f"error: {UserError('arguments', message, got, remedy)}", file=sys.stderr)
         raise SystemExit(WRONG_INPUT)
+
+
+def _named(argument: argparse.Action) -> str:
+    """An argument as argparse's errors name it."""
+    return "/".join(argument.option_strings) or str(argument.metavar or argument.dest)
+
+
+def _usage(argument: argparse.Action) -> str:
+    value = str(argument.metavar or argument.dest)
+    return f"{argument.option_strings[0]} {value}" if argument.option_strings else value
 
 
 def run(command: Callable[[], int]) -> int:

@@ -1,6 +1,6 @@
 """The command that runs a sweep: plan, search, ranking.
 
-python -m sweeps.run CONFIG [key=value …] [--plan] [--resume DIR] [--address ADDR]
+python -m sweeps.run CONFIG [key=value …] [--plan [--json]] [--resume DIR] [--address ADDR]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from analysis.cli import DONE, run
+from analysis.cli import DONE, Parser, run
 from analysis.terminal import guarded_streams, lost_streams, show_plainly
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
@@ -24,7 +24,7 @@ from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.manifest import Manifest, precisions
 from sweeps.folder.origin import Origin, completed
-from sweeps.folder.sweep_folder import claim_folder, draft_folder
+from sweeps.folder.sweep_folder import claim_folder, draft_folder, scratch_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
 from sweeps.phases.finish import finish
@@ -54,19 +54,24 @@ def main(arguments: list[str] | None = None) -> int:
     # Whatever becomes of the terminal, the sweep goes on: to its leaderboard, its report and those who are told.
     with guarded_streams():
         # Texts and paths of users are no markup and no emoji.
-        console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False, highlight=False)
+        console = Console(
+            soft_wrap=not sys.stdout.isatty(), markup=False, emoji=False, highlight=False, stderr=options.json
+        )
         return run(lambda: act(options, console))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m sweeps.run",
-        description="Searches LR schedules for a fine-tune: one epoch a trial, scored on held-out areas, ranked.",
-        epilog="example: python -m sweeps.run conf/demo.yaml search.trials=4 name=my-first-sweep",
+    parser = Parser(
+        "python -m sweeps.run",
+        "Searches LR schedules for a fine-tune: one epoch a trial, scored on held-out areas, ranked.",
+        "example: python -m sweeps.run conf/demo.yaml search.trials=4 name=my-first-sweep",
     )
     parser.add_argument("config", nargs="?", help="a YAML file, such as conf/demo.yaml; not needed with --resume")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     parser.add_argument("--plan", action="store_true", help="stop after the pre-flight; no GPU is used")
+    parser.add_argument(
+        "--json", action="store_true", help="with --plan: print the plan as plan.json has it, and write no folder"
+    )
     parser.add_argument(
         "--device",
         metavar="NAME|GiB",
@@ -89,7 +94,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.resume and options.config and "=" in options.config and not Path(options.config).exists():
         options.config, options.overrides = None, [options.config, *options.overrides]
     if not options.config and options.resume in (None, AUTO):
-        parser.error("a config is required, or --resume DIR")
+        parser.error("must name a config, or a sweep with --resume DIR")
+    if options.json and not options.plan:
+        parser.error("--json prints a plan, and needs --plan")
     return options
 
 
@@ -115,12 +122,12 @@ def start_sweep(options: argparse.Namespace, console: Console) -> int:
     """Plans a new sweep, and runs it unless only the plan is asked for."""
     config = load_config(options.config, options.overrides)
     webhook.address(config.notify)  # a wrong address is found before the sweep has cost anything
-    with draft_folder(config) as draft:
+    with scratch_folder(config) if options.json else draft_folder(config) as draft:
         plan = make_plan(config, draft)
         if options.device:
             hold_against(config, plan, options.device)
-        print_plan(config, plan, console)
-        if options.plan:
+        show_plan(config, plan, options, console)
+        if options.plan and not options.json:
             write_plan(config, plan, draft)
         if plan.failures:
             raise UserErrors(plan.failures)
@@ -139,7 +146,7 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     webhook.address(config.notify)
     if options.device:
         hold_against(config, plan, options.device)
-    print_plan(config, plan, console)
+    show_plan(config, plan, options, console)
     if plan.failures:
         raise UserErrors(plan.failures)
     if not options.plan:
@@ -276,6 +283,21 @@ def search(sweep: Sweep, running: Lanes) -> str:
     if not supervisor.cut_short:
         return "complete"
     return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
+
+
+def show_plan(config: SweepConfig, plan: Plan, options: argparse.Namespace, console: Console) -> None:
+    """Prints the plan, for a reader or as JSON.
+
+    Args:
+        config: The sweep.
+        plan: Its pre-flight.
+        options: The command line: `json` is read.
+        console: Where to print for a reader.
+    """
+    if options.json:
+        print(plan.as_json())
+    else:
+        print_plan(config, plan, console)
 
 
 def write_plan(config: SweepConfig, plan: Plan, draft: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from analysis.cli import Parser, local_path
-from analysis.export.export import export
+from analysis.export.export import ITEMS_EACH, export
 from analysis.export.hub import check_push, push
 from analysis.records.locate import opened
 from trainables.errors import UserError
@@ -28,9 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--step", metavar="N", type=int, help="the checkpoint; default: the trial's best")
     parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into the base model")
     parser.add_argument(
-        "--unverified",
+        *("--no-verify", "--unverified"),
+        dest="unverified",
         action="store_true",
-        help="don't load what was written to compare it (where the model is too large for this machine)",
+        help="skip the reload check, where the model is too large for this machine",
+    )
+    parser.add_argument(
+        "--all-items",
+        action="store_true",
+        help=f"compare the losses of all held-out items (default: {ITEMS_EACH} of each area)",
     )
     parser.add_argument(
         "--push", metavar="REPO", help="then upload the verified folder to this Hugging Face repository, made private"
@@ -38,18 +48,38 @@ def main(arguments: list[str] | None = None) -> int:
     return parser.run(_export, arguments)
 
 
+@contextmanager
+def stopped_alike() -> Iterator[None]:
+    """While entered, SIGTERM stops the export as Ctrl-C does: nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def show_progress() -> None:
+    """Prints what the export does on stderr, with the time."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("analysis.export")
+    logger.handlers, logger.propagate = [shown], False
+    logger.setLevel(logging.INFO)
+
+
 def _export(given: Namespace) -> None:
     if given.merge and given.unverified:
-        raise UserError("--unverified", "can't be given with --merge", "both", "leave one out: a merge is compared")
+        raise UserError("--no-verify", "can't be given with --merge", "both", "leave one out: a merge is compared")
     if given.push and given.unverified:
-        raise UserError("--unverified", "can't be given with --push", "both", "leave one out: what is pushed is proved")
+        raise UserError("--no-verify", "can't be given with --push", "both", "leave one out: what is pushed is proved")
     to = local_path(given.to, "--to")
+    show_progress()
     if given.push:
         check_push(given.push)  # before the export, which may take many minutes
-    with opened(given.folder) as folder:
-        done = export(folder, to, given.trial, given.step, given.merge, not given.unverified)
+    with stopped_alike(), opened(given.folder) as folder:
+        done = export(folder, to, given.trial, given.step, given.merge, not given.unverified, given.all_items)
     print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
-    print(f"reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
+    print(f"verified, reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
     if given.push:
         print(f"pushed: {push(done.folder, given.push)}")
 

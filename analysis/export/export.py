@@ -9,10 +9,11 @@ those that the sweep recorded. OUT appears only when everything in it is written
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from analysis.export.verification import Items, Parity
 
 
+log = logging.getLogger(__name__)
+
+# Ours. The sweep has scored all items of the checkpoint; a wrong export shows in a few of them.
+ITEMS_EACH = 8
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MODEL_FILES = ("config.json", "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "*.py")
 TOKENIZER_FILES = (
@@ -56,6 +61,7 @@ def export(
     step: int | None = None,
     merge: bool = False,
     verify: bool = True,
+    all_items: bool = False,
 ) -> Exported:
     """Writes a checkpoint of a sweep as a folder that `transformers` or `peft` loads.
 
@@ -66,6 +72,7 @@ def export(
         step: Step of the checkpoint; None for the trial's best.
         merge: Merge a LoRA adapter into the base model, in float32.
         verify: Load the export in a fresh process and compare; a merge is always compared.
+        all_items: Compare the losses of all held-out items, in place of `ITEMS_EACH` of each area.
 
     Raises:
         NoWinnerError: There is no winner and no trial was named.
@@ -83,11 +90,12 @@ def export(
         raise UserError("--merge", "needs a LoRA adapter", f"{source}, a whole model", "leave out --merge")
     with _written_whole(out) as partial:
         trained = _Trained(sweep, chosen, base, source, kind)
+        log.info("copying %s of %s, step %s", kind, chosen.trial_id, chosen.step)
         _copy_all(trained, partial, weights=not merge)
         parity = None
         if merge or verify:
             check_base(sweep, base)
-            parity = _verified_export(trained, partial, merge)
+            parity = _verified_export(trained, partial, merge, None if all_items else ITEMS_EACH)
         if kind == "adapter" and not merge:  # only now: the check loaded the base from its folder
             _name_base(partial / "adapter_config.json", base.name, base.revision)
         kind = "merged" if merge else kind
@@ -109,8 +117,14 @@ class _Trained:
     kind: str
 
 
-def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
-    """The held-out items that scored the checkpoint, to recompute their losses; none where a file or score is gone."""
+def heldout_items(sweep: Sweep, chosen: Chosen, each: int | None = None) -> Items:
+    """The held-out items that scored the checkpoint, to recompute their losses; none where a file or score is gone.
+
+    Args:
+        sweep: The sweep.
+        chosen: The checkpoint.
+        each: Items of each area to recompute; None for all.
+    """
     from analysis.export.verification import Items
     from trainables.data.dataset import TokenizedSet
 
@@ -126,7 +140,7 @@ def heldout_items(sweep: Sweep, chosen: Chosen) -> Items:
     unscored = [area for area, found in sets.items() if any((area, name) not in recorded for name in found.ids)]
     if unscored:
         sets, missing = {}, f"this checkpoint was not scored on all items of {', '.join(unscored)}"
-    return Items(sets, recorded, precision, missing)
+    return Items(sets, recorded, precision, missing, each)
 
 
 def sample_texts(sweep: Sweep, chosen: Chosen, answers: int = 3) -> list[str]:
@@ -164,14 +178,14 @@ def _copy_all(trained: _Trained, target: Path, *, weights: bool) -> None:
     _copy(trained.base.folder, target, (*TOKENIZER_FILES, "generation_config.json"))
 
 
-def _verified_export(trained: _Trained, partial: Path, merge: bool) -> Parity:
+def _verified_export(trained: _Trained, partial: Path, merge: bool, each: int | None) -> Parity:
     """Merges where asked, and compares `partial` with the trained model."""
     from analysis.export.merge import load_trained, merge_into, prompt_ids
     from analysis.export.reload import answer
     from analysis.export.verification import check, request
 
     base, trust = trained.base.folder, trained.base.trust_remote_code
-    items = heldout_items(trained.sweep, trained.chosen)
+    items = heldout_items(trained.sweep, trained.chosen, each)
     asked = request(prompt_ids(base, sample_texts(trained.sweep, trained.chosen), trust=trust), items)
     model = load_trained(base, trained.folder, adapter=trained.kind == "adapter", trust=trust)
     before = answer(model, asked)
@@ -197,11 +211,15 @@ def _name_base(path: Path, name: str, revision: str | None) -> None:
 def _written_whole(out: Path) -> Iterator[Path]:
     """Yields a temporary folder that becomes `out` if the block succeeds, and is removed if it raises."""
     # On the file system of `out`: a rename within one is atomic.
-    out.parent.mkdir(parents=True, exist_ok=True)
+    made = [parent for parent in out.absolute().parents if not parent.exists()]
     partial = out.absolute().with_name(f".{out.absolute().name}.partial-{os.getpid()}")
-    partial.mkdir()
     try:
+        partial.mkdir(parents=True)
         yield partial
         partial.rename(out)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in made:  # the innermost first
+            with suppress(OSError):  # somebody else's file is in it
+                parent.rmdir()
+        raise

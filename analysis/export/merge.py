@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from logging import getLogger
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from trainables.checkpoints import checkpoint
+
+log = getLogger(__name__)
 
 MAX_TOKENS = 256
 PROMPTS = (
@@ -39,6 +42,7 @@ def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False
         adapter: Whether it holds a LoRA adapter.
         trust: Run code that comes with the model.
     """
+    log.info("loading the trained model")
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust).eval()
     if not adapter:
@@ -52,6 +56,7 @@ def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False
 def merge_into(model: nn.Module, out: Path) -> None:
     """Merges the adapter in float32, in place, and saves the model as safetensors."""
     assert isinstance(model, PeftModel)
+    log.info("merging the adapter and writing the weights")
     model.merge_and_unload().save_pretrained(out)
     for weights in out.glob("*.safetensors"):  # safetensors makes files readable only by their owner
         weights.chmod((out / "config.json").stat().st_mode)

@@ -89,7 +89,7 @@ def model_card(
 
 def _verification(kind: str, parity: Parity | None) -> str:
     if parity is None:
-        return "This export was not loaded and compared (`--unverified`)."
+        return "This export was not loaded and compared (`--no-verify`)."
     merged = "Merged in float32 and saved. " if kind == "merged" else ""
     return f"{merged}Reloaded in a fresh process with `transformers` and compared with the trained model: {parity}."
 

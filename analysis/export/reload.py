@@ -8,12 +8,15 @@ REQUEST and RESULT are safetensors files: `prompt-K` (tokens,) int64 asks for `l
 from __future__ import annotations
 
 import sys
+from logging import getLogger
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
+
+log = getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
@@ -28,6 +31,7 @@ def main(arguments: list[str]) -> None:
 @torch.inference_mode()
 def answer(model: nn.Module, request: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Computes the logits and losses of a request; see the module."""
+    log.info("computing %d texts and held-out items", sum(not name.startswith("mask-") for name in request))
     found = {}  # one sequence at a time: no padding that the mask must undo
     for name, ids in request.items():
         kind, _, number = name.partition("-")

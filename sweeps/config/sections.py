@@ -24,7 +24,7 @@ class EnoughConfig(Section):
     """A score of the base model at which fine-tuning is not needed.
 
     Attributes:
-        metric: "nll" (nats a token, at most `value`), or "exact_match", "token_f1" or another scorer (at least).
+        metric: "nll" (nats/token, at most `value`), or "exact_match", "token_f1" or another scorer (at least).
         value: The score.
         area: The held-out area that must reach it; null for the mean over all areas, by weight.
     """
@@ -39,7 +39,7 @@ class ObjectiveConfig(Section):
 
     Attributes:
         statement: One or two sentences; they head every report. A bare string in a config means this field.
-        metric: What decides: "nll" (nats a token, lower is better), or "exact_match", "token_f1" or another scorer that
+        metric: What decides: "nll" (nats/token, lower is better), or "exact_match", "token_f1" or another scorer that
             every selecting area has (shares, higher is better). The latter need answers of the base model and at the
             last checkpoint, at least (`heldout.answers_at`): only checkpoints with answers compete. Guard-rails,
             `confirm.seed_sd` and all differences are in its unit. Trials are stopped and paused by the NLL in any case.
@@ -115,12 +115,11 @@ class ConfirmConfig(Section):
             rounds. Each peak LR lies at least 0.15 decades from the others: nearer settings differ by next to nothing.
         looks: "auto" compares two contenders once, after the last round that the budget pays for, and more of them
             after each round; "every_round" compares two, too, after each round, which tells fewer gaps.
-        epsilon: Nats a token; settings that are known to be nearer than this are a tie.
+        epsilon: Nats/token; settings that are known to be nearer than this are a tie.
         alpha: Probability of calling one of two equal settings worse, over all settings and rounds; the
             leaderboard's too.
-        seed_sd: Standard deviation of a setting's objective between seeds, nats a token, where it is known (a parent
-            sweep's); null where only replicates can tell it: then the best settings are
-            replicated whether or not the search tells them apart.
+        seed_sd: Standard deviation of a setting's objective between seeds, nats/token, where it is known, as from a
+            parent sweep. null: replicates measure it, and the best settings are replicated in any case.
     """
 
     budget: Literal["auto"] | int = "auto"
@@ -208,9 +207,8 @@ class ResourcesConfig(Section):
         max_failures: How often a trial is tried again after an error or a lost worker.
         hung_after_seconds: A worker in which no step, scoring batch or write gets done for so long hangs: it is ended,
             and its trial has failed once. "auto": 50 of the trial's own steps, at least 10 minutes.
-        keep_checkpoints: Settings, the best first, of which the best checkpoint stays on the disk, beside those that
-            are being confirmed and the best and last of each running trial; or "all": every checkpoint of every trial.
-            The scores of all checkpoints are kept and ranked in any case.
+        keep_checkpoints: Keep the best checkpoint of the top N settings; "all" keeps every one. Settings that are being
+            confirmed, and the best and last checkpoint of running trials, are kept too. All scores are kept and ranked.
     """
 
     lanes: Literal["auto"] | int = "auto"

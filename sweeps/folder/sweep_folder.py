@@ -36,6 +36,19 @@ def draft_folder(config: SweepConfig) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(config: SweepConfig) -> Iterator[Path]:
+    """Makes a temporary folder for a plan that is only printed; nothing is made at the storage path.
+
+    Raises:
+        UserError: The sweep's folder exists already.
+        StoreError: The sweep's object store can't be used.
+    """
+    _refuse_existing(SweepStore.of_driver(config.place))
+    with tempfile.TemporaryDirectory(prefix=f"{config.name}.") as folder:
+        yield Path(folder)
+
+
 def claim_folder(draft: Path, store: SweepStore) -> None:
     """Turns the draft into the sweep's folder.
 

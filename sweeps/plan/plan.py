@@ -89,11 +89,14 @@ class Plan:
         sets = {"data.train": self.audit["train"], **self.audit["areas"]}
         return {name: found.get("forms", {}) for name, found in sets.items()}
 
+    def as_json(self) -> str:
+        """The text of `plan.json`, without the line's end."""
+        return json.dumps({**asdict(self), "failures": [str(error) for error in self.failures]}, indent=2)
+
     def write(self, folder: Path) -> None:
         """Writes `plan.json` into the sweep's folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        fields = {**asdict(self), "failures": [str(error) for error in self.failures]}
-        write_whole(folder / PLAN_FILE, json.dumps(fields, indent=2) + "\n")
+        write_whole(folder / PLAN_FILE, self.as_json() + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Plan:

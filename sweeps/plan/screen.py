@@ -17,6 +17,7 @@ from sweeps.plan.datasets import SetPlan
 from sweeps.plan.findings import Finding
 from sweeps.plan.memory import Fit
 from sweeps.plan.plan import Plan
+from trainables.data.defects import excerpt
 from trainables.data.tokenization import ShownSample
 
 COLORS = {"error": "red", "warning": "yellow", "info": "dim"}
@@ -154,6 +155,10 @@ def _shortened(text: str) -> str:
 
 
 def _audit_lines(audit: dict[str, Any]) -> Iterator[str | Text]:
+    for side, texts in audit.get("wrappers", {}).items():  # plans of earlier versions have none
+        if texts:
+            shown = ", ".join(map(excerpt, texts))
+            yield f"wrapper   {side} the prompts: {shown}; leakage and duplicates are judged without it"
     for where, found in {"data.train": audit["train"], **audit["areas"]}.items():
         if not found["rules"]:
             continue

@@ -168,7 +168,7 @@ _TABLE = (
         "warning",
         "drop",
         "must not repeat the text of an earlier line",
-        "remove the copy, or set data.on_defect.exact_duplicate",
+        "remove the copy, or set data.on_defect.exact_duplicate=drop",
         "A copy is trained on twice in what is called one epoch: its weight doubles and the model learns it by heart. "
         "In a held-out area it counts twice.",
     ),
@@ -177,7 +177,7 @@ _TABLE = (
         "warning",
         "drop",
         "must not repeat an earlier line but for spaces, case or a few letters",
-        "remove the copy, or set data.on_defect.near_duplicate",
+        "remove the copy, or set data.on_defect.near_duplicate=drop",
         "To the model it is the same sample once more: learned by heart, in a data set that is smaller than it looks.",
     ),
     _rule(
@@ -194,15 +194,17 @@ _TABLE = (
         "error",
         "fail",
         "must not hold a held-out item",
-        "remove it from the training set, or take the item out of the held-out area",
-        "The held-out score then measures memory, and the whole sweep picks the trial that memorises best.",
+        "remove it from the training set, take the item out of the held-out area, or set data.on_defect.leakage=drop",
+        "An item is held where text or prompt are equal, or 80 % of its words stand in the line in runs of 13, the "
+        "instruction around prompts left out. The held-out score then measures memory, and the whole sweep picks the "
+        "trial that memorises best.",
     ),
     _rule(
         "area_overlap",
         "warning",
         "keep",
         "must not hold an item of another held-out area",
-        "remove it from one of the areas",
+        "remove it from one of the areas, or set data.on_defect.area_overlap=drop",
         "Two areas that share items are no independent evidence, and the item counts twice in the objective.",
     ),
     _unusable(

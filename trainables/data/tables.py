@@ -39,7 +39,11 @@ def read_csv(path: str, fields: FieldNames, form: str) -> Iterator[Record | Defe
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
         csv.field_size_limit(MAX_LINE_BYTES)
         rows = csv.reader(lines, delimiter=separator, strict=True)
-        columns = next(rows, [])
+        try:
+            columns = next(rows, [])
+        except csv.Error as error:
+            remedy = "close the quotation marks, or save the table again"
+            raise UserError(path, "must begin with a row of column names", str(error), remedy) from error
         if NOT_UTF8.search("".join(columns)):
             raise UserError(path, "must be UTF-8 text", "other bytes in the names of columns", "save the file as UTF-8")
         if columns:

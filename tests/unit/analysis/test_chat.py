@@ -37,8 +37,12 @@ def sweep(write_sweep, tmp_path):
 
 
 def test_each_question_gets_two_answers(sweep, monkeypatch, capsys):
+    loaded = []
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda *arguments: loaded.append(1) or load(*arguments))
     monkeypatch.setattr("sys.stdin", io.StringIO("What is 1 + 1?\n\nAnd 2 + 2?\n"))
     assert main([str(sweep), "--max-new-tokens", "8"]) == 0
+    assert loaded == [1]
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(": ")[0] for line in lines] == ["base model", "t1 · 3.0e-4"] * 2
     assert all(

@@ -50,6 +50,32 @@ def test_a_plan_counts_and_leaves_only_itself(place, capsys):
     assert run(capsys, "--plan")[0] == 0, "a folder with a plan alone is free"
 
 
+def test_a_plan_as_json_is_printed_and_leaves_no_folder(place, capsys):
+    code, shown = run(capsys, "--plan", "--json", "training.batch_size=4")
+    assert (code, shown.err) == (0, "")
+    assert not (place / "outputs").exists()
+    printed = json.loads(shown.out)
+    assert run(capsys, "--plan", "training.batch_size=4")[0] == 0
+    written = json.loads((place / "outputs/small/plan.json").read_text())
+    assert [one["steps"] for one in (printed, written)] == [2, 2]
+    assert printed.keys() == written.keys()
+
+
+def test_a_plan_as_json_names_failures_there_and_on_stderr(place, capsys):
+    write(place / "train.jsonl", [*(sample(number) for number in range(8)), sample(100)])
+    code, shown = run(capsys, "--plan", "--json")
+    assert code == 2
+    assert "data.on_defect.leakage=drop" in shown.err
+    assert not (place / "outputs").exists()
+    assert json.loads(shown.out)["failures"] == [line.removeprefix("error: ") for line in shown.err.splitlines()]
+
+
+def test_json_without_a_plan_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["sweep.yaml", "--json"])
+    assert "error: arguments: --json prints a plan, and needs --plan" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("overrides", "steps", "samples", "words", "warned"),
     [

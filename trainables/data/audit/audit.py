@@ -16,10 +16,11 @@ import numpy as np
 from trainables.config.data_sections import FieldNames
 from trainables.config.defect_rules import Action, chosen_actions
 from trainables.data.audit.cross_line_checks import compare_lines
-from trainables.data.audit.dataset_scan import AuditSource, DatasetScan, scan_dataset
+from trainables.data.audit.dataset_scan import AuditSource, DatasetScan, scan_dataset, some_prompts
 from trainables.data.audit.leakage import HeldoutArea, HeldoutIndex
 from trainables.data.audit.line_scan import ScanSpec
 from trainables.data.audit.report import Hit, RuleHits, SetAudit
+from trainables.data.audit.wrappers import NO_WRAPPERS, Wrappers, find_wrappers
 from trainables.data.defects import SHOWN_PER_RULE
 from trainables.data.samples import Sample, parse_sample
 from trainables.data.sources import read_raw
@@ -36,11 +37,13 @@ class Audit:
         train: The training set.
         areas: The held-out areas by name.
         seconds: CPU time of each kind of rule, over all data sets and processes.
+        wrappers: Constant texts around prompts, which duplicates and leaks are judged without.
     """
 
     train: SetAudit
     areas: dict[str, SetAudit]
     seconds: dict[str, float] = field(default_factory=dict)
+    wrappers: Wrappers = NO_WRAPPERS
 
     def sets(self) -> Iterator[SetAudit]:
         yield self.train
@@ -70,7 +73,8 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """The audit's part of `plan.json`."""
-        return {"train": self.train.to_json(), "areas": {name: one.to_json() for name, one in self.areas.items()}}
+        areas = {name: one.to_json() for name, one in self.areas.items()}
+        return {"train": self.train.to_json(), "areas": areas, "wrappers": self.wrappers.to_json()}
 
 
 def audit(
@@ -95,7 +99,11 @@ def audit(
             read, failures are in the result instead.
         UserError: A rule does not allow its action.
     """
-    auditor = _Auditor(fields, chosen_actions(actions), processes)
+    chosen = chosen_actions(actions)
+    start = time.process_time()
+    wrappers = find_wrappers(some_prompts(source, fields) for source in (train, *areas.values()))
+    auditor = _Auditor(fields, chosen, wrappers, processes)
+    auditor.seconds["wrappers"] = time.process_time() - start
     # The areas come first: the training set is searched for their items, and each area for those of earlier areas.
     found = {name: auditor.audit_area(name, source) for name, source in areas.items()}
     trained = auditor.audit_train(train)
@@ -103,15 +111,16 @@ def audit(
     if trained is None or auditor.errors:
         sets = [one for one in (trained, *readable.values()) if one]
         raise UserErrors([*auditor.errors, *(error for one in sets for error in one.failures())])
-    return Audit(trained, readable, auditor.seconds)
+    return Audit(trained, readable, auditor.seconds, wrappers)
 
 
 class _Auditor:
     """Audits one data set after the other and collects their errors."""
 
-    def __init__(self, fields: FieldNames, actions: Mapping[str, Action], processes: int) -> None:
+    def __init__(self, fields: FieldNames, actions: Mapping[str, Action], wrappers: Wrappers, processes: int) -> None:
         self._fields = fields
         self._actions = actions
+        self._wrappers = wrappers
         self._processes = processes
         self._held: list[HeldoutArea] = []
         self.errors: list[UserError] = []
@@ -127,12 +136,12 @@ class _Auditor:
         return self._read(data, "leakage", keep_texts=False)[1]
 
     def _read(self, data: AuditSource, rule: str, *, keep_texts: bool) -> tuple[DatasetScan | None, SetAudit | None]:
-        spec = ScanSpec(data.path, self._fields, HeldoutIndex(self._held), rule, keep_texts, data.form)
+        spec = ScanSpec(data.path, self._fields, HeldoutIndex(self._held), rule, keep_texts, data.form, self._wrappers)
         try:
             scan = scan_dataset(data, spec, self._processes)
             found = _set_audit(data, scan, rule, self._actions)
             start = time.process_time()
-            compare_lines(found, scan, data, self._fields)
+            compare_lines(found, scan, data, self._fields, self._wrappers)
             scan.seconds["compare"] += time.process_time() - start
         except UserError as error:
             self.errors.append(error)

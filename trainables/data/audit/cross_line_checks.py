@@ -10,9 +10,10 @@ import numpy as np
 from trainables.config.data_sections import FieldNames
 from trainables.data.audit.dataset_scan import AuditSource, DatasetScan, samples_at
 from trainables.data.audit.duplicates import are_near_duplicates, candidates, conflicts, first_of
-from trainables.data.audit.line_scan import question_excerpt, sample_shingles
+from trainables.data.audit.fingerprint import question_excerpt, sample_shingles
 from trainables.data.audit.outliers import departures, unusual_lengths
 from trainables.data.audit.report import Hit, SetAudit
+from trainables.data.audit.wrappers import Wrappers
 from trainables.data.defects import SHOWN_PER_RULE, excerpt, location
 from trainables.data.samples import Sample
 
@@ -34,15 +35,17 @@ class Pairs(NamedTuple):
         return Pairs(later[order], np.concatenate([self.earlier, other.earlier])[order])
 
 
-SHOWN: dict[str, Callable[[Sample], str]] = {
-    "repeated_id": lambda sample: excerpt(sample.id),
+SHOWN: dict[str, Callable[[Sample, Wrappers], str]] = {
+    "repeated_id": lambda sample, _: excerpt(sample.id),
     "exact_duplicate": question_excerpt,
     "near_duplicate": question_excerpt,
-    "conflicting_responses": lambda sample: excerpt(sample.response),
+    "conflicting_responses": lambda sample, _: excerpt(sample.response),
 }
 
 
-def compare_lines(audit: SetAudit, scan: DatasetScan, data: AuditSource, fields: FieldNames) -> None:
+def compare_lines(
+    audit: SetAudit, scan: DatasetScan, data: AuditSource, fields: FieldNames, wrappers: Wrappers
+) -> None:
     """Adds the findings of several lines to an audit that has those of single lines.
 
     Args:
@@ -50,6 +53,7 @@ def compare_lines(audit: SetAudit, scan: DatasetScan, data: AuditSource, fields:
         scan: The scan of the set.
         data: The file, of which similar lines are read again.
         fields: Names of the keys.
+        wrappers: Constant texts around prompts, which are not compared.
 
     Raises:
         UserError: The file was changed since it was read.
@@ -63,7 +67,7 @@ def compare_lines(audit: SetAudit, scan: DatasetScan, data: AuditSource, fields:
     same = _pair_with_first(rows["norm"], left)
     same = same.only(~np.isin(same.later, exact.later))
     distinct = np.setdiff1d(left, np.concatenate([exact.later, same.later]))
-    near = same.joined(_similar(scan, distinct, rows["line"], data, fields))
+    near = same.joined(_similar(scan, distinct, rows["line"], data, fields, wrappers))
     contradicting = Pairs(*(left[part] for part in conflicts(rows["prompt"][left], rows["response"][left])))
     copies = np.concatenate([exact.later, near.later])
     repeats = {
@@ -72,7 +76,7 @@ def compare_lines(audit: SetAudit, scan: DatasetScan, data: AuditSource, fields:
         "repeated_id": _repeated_ids(rows["id"], left, {"exact_duplicate": exact, "near_duplicate": near}, audit),
         "conflicting_responses": contradicting.only(~np.isin(contradicting.later, copies)),
     }
-    _report_repeats(audit, repeats, rows["line"], data, fields)
+    _report_repeats(audit, repeats, rows["line"], data, fields, wrappers)
 
 
 def _pair_with_first(keys: np.ndarray, among: np.ndarray) -> Pairs:
@@ -82,7 +86,9 @@ def _pair_with_first(keys: np.ndarray, among: np.ndarray) -> Pairs:
     return Pairs(among[later], among[first[later]])
 
 
-def _similar(scan: DatasetScan, among: np.ndarray, lines: np.ndarray, data: AuditSource, fields: FieldNames) -> Pairs:
+def _similar(
+    scan: DatasetScan, among: np.ndarray, lines: np.ndarray, data: AuditSource, fields: FieldNames, wrappers: Wrappers
+) -> Pairs:
     """Pairs rows of `among` with an earlier near duplicate: MinHash proposes pairs, their texts decide."""
     considered = np.zeros(len(lines), bool)
     considered[among] = True
@@ -91,7 +97,7 @@ def _similar(scan: DatasetScan, among: np.ndarray, lines: np.ndarray, data: Audi
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
         some = pairs[start : start + PAIRS_AT_ONCE]
         read = samples_at(data, fields, lines[np.unique(some)])
-        texts = {sample.line: sample_shingles(sample) for sample in read}
+        texts = {sample.line: sample_shingles(sample, wrappers) for sample in read}
         for later, earlier in some.tolist():
             if later not in confirmed and are_near_duplicates(texts[int(lines[later])], texts[int(lines[earlier])]):
                 confirmed[later] = earlier
@@ -110,7 +116,12 @@ def _repeated_ids(ids: np.ndarray, among: np.ndarray, copies: dict[str, Pairs], 
 
 
 def _report_repeats(
-    audit: SetAudit, repeats: dict[str, Pairs], lines: np.ndarray, data: AuditSource, fields: FieldNames
+    audit: SetAudit,
+    repeats: dict[str, Pairs],
+    lines: np.ndarray,
+    data: AuditSource,
+    fields: FieldNames,
+    wrappers: Wrappers,
 ) -> None:
     # The file is read once more, for excerpts of the first few lines.
     shown = {rule: pairs.only(np.arange(len(pairs.later)) < SHOWN_PER_RULE) for rule, pairs in repeats.items()}
@@ -118,7 +129,7 @@ def _report_repeats(
     samples = {sample.line: sample for sample in samples_at(data, fields, lines[wanted])} if len(wanted) else {}
     for rule, pairs in repeats.items():
         examples = [
-            Hit(rule, later, SHOWN[rule](samples[later]), location(data.path, earlier))
+            Hit(rule, later, SHOWN[rule](samples[later], wrappers), location(data.path, earlier))
             for later, earlier in zip(*(lines[part].tolist() for part in shown[rule]), strict=True)
         ]
         audit.add(rule, lines[pairs.later], examples)

@@ -16,8 +16,8 @@ import numpy as np
 
 from trainables.config.data_sections import FieldNames
 from trainables.data.audit.duplicates import BANDS
-from trainables.data.audit.leakage import HashedTexts
-from trainables.data.audit.line_scan import ROW, Chunk, ChunkScan, Scanner, ScanSpec
+from trainables.data.audit.fingerprint import ROW, HashedTexts, compared_prompt
+from trainables.data.audit.line_scan import Chunk, ChunkScan, Scanner, ScanSpec
 from trainables.data.audit.ngrams import Flat
 from trainables.data.audit.report import Hit
 from trainables.data.defects import SHOWN_PER_RULE, Defect
@@ -30,6 +30,8 @@ CHUNK_LINES = 1024
 CHUNK_BYTES = 2**21
 SHORT_FILE_CHUNKS = 4  # starting processes takes as long as scanning some thousands of lines
 WAITING_CHUNKS = 2  # for each process, so that none waits for lines
+PROMPT_LINES = 20_000  # among which some prompts are taken
+SOME_PROMPTS = 1_000  # at least, where there are as many
 IDLE_SECONDS = 60  # after which a worker ends by itself, if the audit was killed
 
 
@@ -203,6 +205,23 @@ def _chunk(records: Iterator[RawLine | Record | Defect], most: int) -> Chunk:
         chunk.append(record)
         size += len(record.raw) if isinstance(record, RawLine) else 0
     return chunk
+
+
+def some_prompts(data: AuditSource, fields: FieldNames) -> list[str]:
+    """Prompts of a data set, taken evenly from its first lines; none where it cannot be read."""
+    most = PROMPT_LINES if data.limit is None else min(PROMPT_LINES, data.limit)
+    kept: list[RawLine | Record | Defect] = []
+    step = 1
+    try:
+        for number, record in enumerate(islice(read_raw(data.path, fields, data.split, data.form), most)):
+            if number % step == 0:
+                kept.append(record)
+            if len(kept) == 2 * SOME_PROMPTS:
+                kept, step = kept[::2], 2 * step
+    except UserError:  # the scan reports it
+        return []
+    parsed = (parse_sample(data.path, record, fields, data.form) for record in kept)
+    return [compared_prompt(sample) for sample in parsed if isinstance(sample, Sample)]
 
 
 def samples_at(data: AuditSource, fields: FieldNames, lines: np.ndarray) -> Iterator[Sample]:

@@ -9,7 +9,6 @@ MinHash proposes candidates, the texts decide.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import NamedTuple
@@ -134,17 +133,15 @@ def are_near_duplicates(one: Shingles, other: Shingles) -> bool:
 
 
 def _same_words(one: str, other: str) -> bool:
-    """Whether two questions have the same words up to spelling, and up to a few additional ones in a long text."""
-    have, want = Counter(words(one)), Counter(words(other))
-    missing = list((want - have).elements())
-    extra = []
-    for word in (have - want).elements():
-        partner = next((other for other in missing if _respelled(word, other)), None)
-        if partner is None:
-            extra.append(word)
-        else:
-            missing.remove(partner)
-    return not (extra and missing) and len(extra + missing) <= OTHER_WORDS * have.total()
+    """Whether two questions have the same words in order, up to spelling and a few additional ones in a long text."""
+    have, want = words(one), words(other)
+    added = {"insert": 0, "delete": 0}
+    for change, start, end, at, to in SequenceMatcher(None, have, want, autojunk=False).get_opcodes():
+        if change in added:
+            added[change] += end - start + to - at
+        elif change == "replace" and (end - start != to - at or not all(map(_respelled, have[start:end], want[at:to]))):
+            return False
+    return not all(added.values()) and sum(added.values()) <= OTHER_WORDS * len(have)
 
 
 def _respelled(one: str, other: str) -> bool:

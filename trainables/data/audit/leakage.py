@@ -1,61 +1,35 @@
 """Find held-out items in a data set: exact, up to spaces and case, or inside a longer text.
 
-A shared context, question or stock phrase is no leak. An item has leaked if the text has nearly all words of its
-prompt in long runs, and the question among them.
+A shared context, question or stock phrase is no leak, and neither is a shared instruction (`wrappers.py`). An item has
+leaked if the text has nearly all words of its prompt in long runs, and the question among them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from trainables.data.audit.fingerprint import FEWEST_WORDS, HashedTexts
 from trainables.data.audit.ngrams import Flat, matches, ngrams, row_ngrams
 from trainables.data.audit.normalization import mixed
 
 # Runs of 13 words are the usual sign of contamination (Brown et al. 2020, appendix C); the share of words is ours.
 RUN_WORDS = 13
 LEAST_SHARE = 0.8
-# Ours: a shorter prompt must be equal as a whole, since so few words recur by chance.
-FEWEST_WORDS = 8
 # Ours: a run that more items have (a shared context, a stock phrase) does not identify an item.
 MOST_SHARING = 32
 MOST_TRIED = 16  # items for each row, those with the most runs in common first
 SLOTS_PER_RUN = 16  # of the filter: at most one unknown run in 16 passes it
 MOST_SLOTS = 2**26
 
-COPY, SAME, SAME_PROMPT, CONTAINED = range(4)
+# Ours. Under another instruction, fewer words may be another item ("France": its capital, its currency), and a longer
+# text around them may be the context that they ask about.
+FEWEST_REWRAPPED_WORDS = 3
+LONGEST_INSTRUCTION = 50
 
-
-class HashedTexts(NamedTuple):
-    """Hashes of the samples of a chunk or of a whole area.
-
-    Attributes:
-        lines: (rows,) int64.
-        exact, norm, prompt: (rows,) uint64 hashes of the exact text, the normalized text, the normalized prompt.
-        words: Word hashes of prompt and response.
-        prompt_words: (rows,) int64: number of the prompt's words.
-        question_words: (rows,) int64: number of the question's words, which end the prompt.
-    """
-
-    lines: np.ndarray
-    exact: np.ndarray
-    norm: np.ndarray
-    prompt: np.ndarray
-    words: Flat
-    prompt_words: np.ndarray
-    question_words: np.ndarray
-
-    def prompt_of(self, row: int) -> np.ndarray:
-        return self.words.row(row)[: self.prompt_words[row]]
-
-    @classmethod
-    def joined(cls, parts: list[HashedTexts]) -> HashedTexts:
-        joined = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("lines", "exact", "norm", "prompt", "prompt_words", "question_words")
-        }
-        return cls(words=Flat.joined([part.words for part in parts]), **joined)
+COPY, SAME, SAME_PROMPT, REWRAPPED, CONTAINED = range(5)
 
 
 class HeldoutArea(NamedTuple):
@@ -73,8 +47,9 @@ class Match(NamedTuple):
         row: Index of the sample in its chunk.
         area: Index of the area.
         item: Index of the item in its area.
-        kind: `COPY`, `SAME`, `SAME_PROMPT` or `CONTAINED`, from closest to loosest.
-        share: Share of the prompt's words that was found; 1 for all kinds but `CONTAINED`.
+        kind: `COPY`, `SAME`, `SAME_PROMPT`, `REWRAPPED` or `CONTAINED`, from closest to loosest.
+        share: Share of the item's words that was found; 1 for all kinds but `CONTAINED`.
+        wrapped: Whether a wrapper was taken off the item.
     """
 
     row: int
@@ -82,13 +57,21 @@ class Match(NamedTuple):
     item: int
     kind: int
     share: float
+    wrapped: bool = False
 
-    def describe(self) -> str:
+    def describe(self, shared: str) -> str:
+        """The kind in words.
+
+        Args:
+            shared: The words that both have, quoted.
+        """
+        which = " beyond its instruction" if self.wrapped else ", its question among them"
         return (
             "the same text",
             "the same text but for spaces or case",
             "the same prompt with another response",
-            f"{self.share:.0%} of the words of a prompt, its question among them",
+            f"the same prompt and response under another instruction: {shared}",
+            f"shares {shared}, {self.share:.0%} of the words of a prompt{which}",
         )[self.kind]
 
 
@@ -120,12 +103,13 @@ class HeldoutIndex:
         self.areas = areas
         sizes = [len(area.texts.lines) for area in areas]
         self._first = np.cumsum([0, *sizes])[:-1]  # (areas,) number of each area's first item
-        self._exact, self._norm, self._prompt = (
+        self._exact, self._norm, self._prompt, self._core = (
             _Table.of(np.concatenate([np.empty(0, np.uint64), *keys]), np.arange(sum(sizes)))
             for keys in (
                 [area.texts.exact for area in areas],
                 [area.texts.norm for area in areas],
                 [area.texts.prompt for area in areas],
+                [area.texts.core for area in areas],
             )
         )
         self._end_sizes, self._ends = _question_ends(areas)
@@ -139,8 +123,8 @@ class HeldoutIndex:
     def _index_runs(self) -> dict[int, _Table]:
         parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {RUN_WORDS: []}
         for first, area in zip(self._first, self.areas, strict=True):
-            sizes = area.texts.prompt_words
-            prompts = Flat.of([area.texts.prompt_of(row) for row in range(len(sizes))])
+            prompts = Flat.of([area.texts.sought_of(row) for row in range(len(area.texts.lines))])
+            sizes = prompts.counts
             for length in {RUN_WORDS, *range(FEWEST_WORDS, RUN_WORDS)}:
                 keys, rows = row_ngrams(prompts, length)
                 if length < RUN_WORDS:  # the whole of a short prompt
@@ -166,13 +150,23 @@ class HeldoutIndex:
             (SAME_PROMPT, self._prompt, texts.prompt),
         ):
             found += [self._match(row, item, kind, 1.0) for row, item in zip(*table.find(queries), strict=True)]
+        found += [self._match(row, item, REWRAPPED, 1.0) for row, item in self._rewrapped(texts)]
         for row, item in self._with_question(texts, self._sharing_runs(texts)):
-            share = self._share(texts.words.row(row), item)
+            share = self._share(texts, row, item)
             found += [self._match(row, item, CONTAINED, share)] * (share >= LEAST_SHARE)
         return found
 
+    def _rewrapped(self, texts: HashedTexts) -> Iterator[tuple[int, int]]:
+        """Pairs of a row and an item with the same core and response, but another wrapper."""
+        for row, item in zip(*self._core.find(texts.core), strict=True):
+            area, at = self._locate(item)
+            other = self.areas[area].texts.wrapper[at] != texts.wrapper[row]
+            if other and texts.core_words[row] >= FEWEST_REWRAPPED_WORDS:
+                yield row, item
+
     def _match(self, row: int, item: int, kind: int, share: float) -> Match:
-        return Match(int(row), *self._locate(item), kind, share)
+        area, at = self._locate(item)
+        return Match(int(row), area, at, kind, share, bool(self.areas[area].texts.wrapper[at]))
 
     def _locate(self, item: int) -> tuple[int, int]:
         area = int(np.searchsorted(self._first, item, "right")) - 1
@@ -205,15 +199,35 @@ class HeldoutIndex:
             held |= (sizes == size) & np.isin(wanted, _in_row(runs[some], row_of[some]))
         return pairs[held]
 
-    def _share(self, words: np.ndarray, item: int) -> float:
-        """Share of an item's prompt words that are in runs of the text, 0 to 1."""
-        area, row = self._locate(item)
-        prompt = self.areas[area].texts.prompt_of(row)
-        length = min(RUN_WORDS, len(prompt))
-        common = np.isin(ngrams(prompt, length), ngrams(words, length))
-        # A word counts if any of the `length` runs over it is common.
-        runs_over_word = np.convolve(common, np.ones(length, np.int64))
-        return float((runs_over_word > 0).mean())
+    def _share(self, texts: HashedTexts, row: int, item: int) -> float:
+        """Share of an item's words that are in runs of the text, 0 to 1; 0 where too little of its wrapper is."""
+        area, at = self._locate(item)
+        held, words = self.areas[area].texts, texts.words.row(row)
+        share = float(_in_runs(held.sought_of(at), words).mean())
+        if held.wrapped_whole[at]:
+            return share if share == 1 else 0.0
+        around = held.prompt_words[at] - held.core_words[at]
+        if held.wrapper[at] == texts.wrapper[row] or around <= LONGEST_INSTRUCTION:
+            return share
+        return share if _in_runs(held.prompt_of(at), words).mean() >= LEAST_SHARE else 0.0
+
+    def shared_words(self, match: Match, texts: HashedTexts) -> np.ndarray:
+        """(words of the row,) bool: whether a word is in a run that the item's core has, too."""
+        core = self.areas[match.area].texts.core_of(match.item)
+        return _in_runs(texts.words.row(match.row), core)
+
+
+def _in_runs(words: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(words,) bool: whether a word is in a run of `RUN_WORDS` words that the other text has, too.
+
+    Of a shorter text the run is the whole.
+    """
+    length = min(RUN_WORDS, len(words), len(other))
+    if not length:
+        return np.zeros(len(words), bool)
+    common = np.isin(ngrams(words, length), ngrams(other, length))
+    # A word counts if any of the `length` runs over it is common.
+    return np.asarray(np.convolve(common, np.ones(length, np.int64)) > 0)
 
 
 def _in_row(runs: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -223,8 +237,10 @@ def _in_row(runs: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _question_ends(areas: list[HeldoutArea]) -> tuple[np.ndarray, np.ndarray]:
     """(items,) lengths in words and hashes of the ends of all questions, at most `RUN_WORDS` words each."""
-    sizes = np.concatenate([np.empty(0, np.int64), *(area.texts.question_words for area in areas)]).clip(max=RUN_WORDS)
-    prompts = [area.texts.prompt_of(row) for area in areas for row in range(len(area.texts.lines))]
+    # All of a prompt must be found where its core is too short: its question is then among it.
+    asked = [np.where(area.texts.wrapped_whole, 0, area.texts.question_words) for area in areas]
+    sizes = np.concatenate([np.empty(0, np.int64), *asked]).clip(max=RUN_WORDS)
+    prompts = [area.texts.sought_of(row) for area in areas for row in range(len(area.texts.lines))]
     ends = [ngrams(prompt[-size:], int(size))[0] if size else 0 for prompt, size in zip(prompts, sizes, strict=True)]
     return sizes, np.array(ends, np.uint64)
 

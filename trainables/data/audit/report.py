@@ -28,10 +28,12 @@ class Hit(NamedTuple):
     got: str
     related: str | None = None
 
-    def as_error(self, path: str) -> UserError:
+    def as_error(self, path: str, lines: int = 1) -> UserError:
+        """The line's error; `lines` of the file break the rule."""
         rule = RULES[self.rule]
         got = self.got if self.related is None else f"{self.got}, see {self.related}"
-        return UserError(location(path, self.line), rule.must, got, rule.remedy)
+        drops = f" ({lines} line{'s' if lines > 1 else ''})" if rule.remedy.endswith("=drop") else ""
+        return UserError(location(path, self.line), rule.must, got, rule.remedy + drops)
 
 
 @dataclass
@@ -117,7 +119,7 @@ class SetAudit:
             if rule not in self.hits or self.actions[rule] != "fail":
                 continue
             found = self.hits[rule]
-            yield from (hit.as_error(self.path) for hit in found.examples)
+            yield from (hit.as_error(self.path, len(found.lines)) for hit in found.examples)
             # A line can break a rule twice, as with two empty texts: then there are more examples than lines.
             if len(found.lines) > len({hit.line for hit in found.examples}):
                 got = f"{len(found.lines)} such lines, {len(found.examples)} of them above"

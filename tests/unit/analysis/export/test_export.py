@@ -1,10 +1,13 @@
 """Exports of a tiny random Llama: they load with peft and transformers and compute what was trained."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +198,33 @@ def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep, tmp_pat
     assert (
         f"Reloaded in a fresh process with `transformers` and compared with the trained model: {done.parity}." in card
     )
+
+
+@pytest.mark.parametrize(("all_items", "compared"), [(False, (6, 10)), (True, (10, 10))])
+def test_some_items_are_recomputed_and_all_where_asked(scored_sweep, tmp_path, monkeypatch, all_items, compared):
+    monkeypatch.setitem(export.__globals__, "ITEMS_EACH", 3)
+    parity = export(scored_sweep, tmp_path / "out", "t1", 10, all_items=all_items).parity
+    assert parity.compared == compared
+    assert ("6 of 10 held-out items recomputed" in str(parity)) is not all_items
+    assert parity.recorded_difference < 1e-4
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_export_leaves_nothing_behind(lora_sweep, tmp_path, signal_number):
+    arguments = [sys.executable, "-m", "analysis.export", str(lora_sweep), "--to", str(tmp_path / "deep" / "out")]
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}
+    ) as process:
+        for line in process.stderr:
+            if "in a fresh process" in line:
+                time.sleep(0.5)
+                process.send_signal(signal_number)
+                break
+        assert process.wait(60) == 130
+    assert not (tmp_path / "deep").exists()
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize(("precision", "passes"), [("fp32", False), ("bf16", True), (None, True)])
@@ -390,11 +420,17 @@ def test_no_winner_is_exit_code_3_and_errors_are_one_line(write_sweep, tmp_path,
 
 def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    steps = ["copying adapter of t1, step 10", "loading the trained model", "computing", "merging", "loading what was"]
+    assert [line.split(" ", 1)[1].startswith(step) for line, step in zip(err.splitlines(), steps, strict=True)] == [
+        True
+    ] * 5
     assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
-    compared = r"reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions"
+    compared = (
+        r"verified, reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions"
+    )
     assert re.search(compared, out)
-    assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--unverified"]) == 0
+    assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--no-verify"]) == 0
     assert "not verified, as asked" in capsys.readouterr().out
     assert "was not loaded and compared" in (tmp_path / "plain" / "README.md").read_text()
     assert main([str(lora_sweep), "--to", str(tmp_path / "both"), "--unverified", "--merge"]) == 2

@@ -199,6 +199,7 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
         ("data.csv", b"id,prompt\n1,p\n", "must have the columns of a known form"),
         ("data.csv", b"prompt;response\np;r\n", "must be separated by commas, got prompt;response"),
         ("data.csv", b"prompt,response,prompt\n", "each once, got prompt, response, prompt"),
+        ("data.csv", b'"', "must begin with a row of column names, got unexpected end of data"),
         (
             "data.txt",
             b"a text",

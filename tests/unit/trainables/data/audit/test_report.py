@@ -34,7 +34,8 @@ def test_failures_show_twenty_lines_of_a_rule_and_then_the_count():
     shown = [str(error) for error in found.failures()]
     assert shown[0] == (
         "d.jsonl line 2: must not hold a held-out item, got 'a?', the same text, see h.jsonl line 4 (area h); "
-        "remove it from the training set, or take the item out of the held-out area"
+        "remove it from the training set, take the item out of the held-out area, or set data.on_defect.leakage=drop "
+        "(1 line)"
     )
     assert len(shown) == 1 + 20 + 1
     assert "got 23 such lines, 20 of them above; " in shown[-1]
