@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,13 +26,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from benchmarks.gpu.sizes import Budget, Cell, Method, Sizes
+    from benchmarks.gpu.sizes import Budget, Cell, Method, Peak, Sizes
 
+STARTED = time.monotonic()  # imports count
 NEEDED = ("torch", "transformers", "accelerate", "peft", "pyarrow", "psutil", "pydantic", "jinja2")
 NAMED = (*NEEDED, "numpy", "tokenizers", "safetensors", "triton", "bitsandbytes", "ray")
 SERVICE = ("ray", "omegaconf", "optuna")  # what a sweep needs beyond `NEEDED`, and of what it shows
 PARTS = ("checks", "speed", "memory", "stalls", "ranks", "more", "sweep")
 METHODS: tuple[Method, ...] = ("lora", "full")
+PROJECT = Path(__file__).resolve().parents[2]
 LEAST_SECONDS = 20.0  # a part is not begun with less left
 
 
@@ -50,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     dry = options.dry or not torch.cuda.is_available()
     device = torch.device("cpu") if dry else torch.device("cuda", 0)
-    run = Run(Budget(options.minutes), DRY if dry else GPU, device, options.out)
+    run = Run(Budget(options.minutes, STARTED), DRY if dry else GPU, device, options.out)
     with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
         run.all(options.parts, Path(folder))
     print(run.markdown())
@@ -140,11 +143,17 @@ class Run:
             self.result["targets"] = speed.verdict(self.result["speed"][0])
 
     def memory(self, folder: Path) -> None:
-        from benchmarks.gpu.memory import compare
+        from benchmarks.gpu.memory import begin_forecast, row
 
-        rows = compare(self.sizes.peaks, self.device, folder, self.budget)
-        for peak in self.sizes.peaks:
-            self.part(f"memory of {peak.words()}", lambda: self.result["memory"].append(next(rows)))
+        waiting = [(peak, begin_forecast(peak, self.device, folder)) for peak in self.sizes.peaks]
+        for peak, forecasting in waiting:
+
+            def act(peak: Peak = peak, forecasting: subprocess.Popen[str] = forecasting) -> None:
+                self.result["memory"].append(row(peak, forecasting, self.device, self.budget))
+
+            self.part(f"memory of {peak.words()}", act)
+        for _, forecasting in waiting:
+            forecasting.kill()
 
     def stalls(self, folder: Path) -> None:
         from benchmarks.gpu.speed import checkpoint_stalls
@@ -178,7 +187,7 @@ class Run:
             overrides = [f"storage_path={folder}", "name=gpu", "search.trials=2"]
             command = [sys.executable, "-m", "sweeps.run", "conf/smoke.yaml", *overrides]
             seconds = max(1.0, self.budget.left)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, cwd=PROJECT)
             return {"exit_code": done.returncode, "held": done.returncode == 0}
 
         self.check("a sweep through Ray", act)

@@ -24,7 +24,7 @@ from trainables.models.forward_plan import ForwardPlan
 from trainables.models.tiny_llama import build_tiny_llama
 from trainables.models.token_losses import token_losses
 from trainables.optim.workers import SOLO
-from trainables.packing.pack import Pack, Slot, Stepped
+from trainables.packing.pack import Pack, StepPart, Stepped
 from trainables.training.engine import SingleTrialEngine
 
 Found = dict[str, Any]
@@ -72,9 +72,10 @@ def kernel(setting: Setting) -> Found:
         if setting.base.method == "lora":
             _first_norm(setting)
         else:
-            _trained(SingleTrialEngine(setting.base, SOLO), setting, 0, steps=1)
+            _trained(setting, 0, steps=1)
     layers = setting.base.untouched().config.num_hidden_layers
-    held = counts["_one_by_one"] == 0 and counts["_varlen"] == layers
+    # The probe of whether trials can be packed runs every layer, too.
+    held = counts["_one_by_one"] == 0 and counts["_varlen"] > 0 and counts["_varlen"] % layers == 0
     return {"layers": layers, "calls": counts["_varlen"], "sequence_by_sequence": counts["_one_by_one"], "held": held}
 
 
@@ -82,32 +83,29 @@ def neighbors(setting: Setting) -> Found:
     """A slot of NaN changes no other slot, though 0 x NaN is NaN, in attention's masks too."""
 
     def run(lr: float) -> tuple[list[float], list[float]]:
-        pack, sums = Pack(setting.base), []
-        slots = [_joined(pack, setting, seed) for seed in range(3)]
-        for step in range(4):
-            lrs = (setting.lr, lr, setting.lr)
-            parts = [setting.part(slot.seed, step, own) for slot, own in zip(slots, lrs, strict=True)]
-            sums.append([_total(stepped) for stepped in pack.step(parts)])
-        pack.close()
+        sums = []
+        with _pack(setting, 3) as pack:
+            for step in range(4):
+                lrs = (setting.lr, lr, setting.lr)
+                parts = [setting.part(slot.seed, step, own) for slot, own in zip(pack.slots, lrs, strict=True)]
+                sums.append([_total(stepped) for stepped in pack.step(parts)])
         return [first for first, _, last in sums for first in (first, last)], [middle for _, middle, _ in sums]
 
     whole, _ = run(setting.lr)
     found, broken = run(1e30)
     gap = max(abs(a - b) for a, b in zip(whole, found, strict=True))
-    return {"broken": broken[-1], "largest_gap": gap, "held": broken[-1] != broken[-1] and gap <= 1e-3 * max(whole)}
+    held = broken[-1] != broken[-1] and gap <= 1e-3 * max(whole)
+    return {"broken": str(broken[-1]), "largest_gap": gap, "held": held}
 
 
 def packed(setting: Setting) -> Found:
     """Packed trials lose as PEFT's layers one by one: at the first step, and at the end by a tenth of the seeds' sd."""
-    steps, seeds = setting.pace.steps, range(4)
-    one_by_one = [_trained(SingleTrialEngine(setting.base, SOLO), setting, seed, steps) for seed in seeds]
-    pack = Pack(setting.base)
-    slots = [_joined(pack, setting, seed) for seed in seeds]
-    rows = []
-    for step in range(steps):
-        parts = [setting.part(slot.seed, step, setting.lr) for slot in slots]
-        rows.append([_total(one) / part.step_tokens for one, part in zip(pack.step(parts), parts, strict=True)])
-    pack.close()
+    steps, seeds, rows = setting.pace.steps, range(4), []
+    one_by_one = [_trained(setting, seed, steps) for seed in seeds]
+    with _pack(setting, len(seeds)) as pack:
+        for step in range(steps):
+            parts = _parts(pack, setting, step)
+            rows.append([_total(one) / part.step_tokens for one, part in zip(pack.step(parts), parts, strict=True)])
     first = max(abs(rows[0][seed] - one_by_one[seed][0]) for seed in seeds)
     ends = [statistics.mean(losses[-5:]) for losses in one_by_one]
     gap = abs(statistics.mean(statistics.mean(row[seed] for row in rows[-5:]) - ends[seed] for seed in seeds))
@@ -119,21 +117,18 @@ def waits(setting: Setting) -> Found:
     """No step synchronizes with the host: torch raises at one that would."""
     if setting.base.device.type != "cuda":
         return left_out("no GPU")
-    pack = Pack(setting.base)
-    slots = [_joined(pack, setting, seed) for seed in range(4)]
-    for step in range(2):
-        pack.step([setting.part(slot.seed, step, setting.lr) for slot in slots])
-    parts = [setting.part(slot.seed, 2, setting.lr) for slot in slots]
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        pack.step(parts)
-        stopped = None
-    except RuntimeError as error:
-        stopped = str(error).splitlines()[0]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-        pack.close()
+    with _pack(setting, 4) as pack:
+        for step in range(2):
+            pack.step(_parts(pack, setting, step))
+        parts, stopped = _parts(pack, setting, 2), None
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            pack.step(parts)
+        except RuntimeError as error:
+            stopped = str(error).splitlines()[0]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     return {"stopped_by": stopped, "held": stopped is None}
 
 
@@ -141,20 +136,18 @@ def short_memory(setting: Setting) -> Found:
     """Running out of memory raises `torch.OutOfMemoryError`, changes no slot, and the next step works."""
     if setting.base.device.type != "cuda":
         return left_out("no GPU")
-    pack = Pack(setting.base)
-    slots = [_joined(pack, setting, seed) for seed in range(4)]
-    parts = [setting.part(slot.seed, 0, setting.lr) for slot in slots]
-    torch.cuda.empty_cache()
-    hog = torch.empty(max(1, torch.cuda.mem_get_info()[0] - 2**29), dtype=torch.uint8, device="cuda")
-    try:
-        pack.step(parts)
-        raised = "nothing"
-    except torch.OutOfMemoryError as error:
-        raised = type(error).__name__
-    del hog
-    steps = [slot.steps for slot in slots]
-    losses = [_total(stepped) for stepped in pack.step(parts)]
-    pack.close()
+    with _pack(setting, 4) as pack:
+        parts = _parts(pack, setting, 0)
+        torch.cuda.empty_cache()
+        hog = torch.empty(max(1, torch.cuda.mem_get_info()[0] - 2**29), dtype=torch.uint8, device="cuda")
+        try:
+            pack.step(parts)
+            raised = "nothing"
+        except torch.OutOfMemoryError as error:
+            raised = type(error).__name__
+        del hog
+        steps = [slot.steps for slot in pack.slots]
+        losses = [_total(stepped) for stepped in pack.step(parts)]
     good = raised == "OutOfMemoryError" and steps == [0] * 4 and all(loss == loss for loss in losses)
     return {"raised": raised, "steps": steps, "held": good}
 
@@ -171,12 +164,10 @@ def nf4(setting: Setting, folder: Path) -> Found:
     gap = (whole - quantized).abs().mean().item()
     own = copy.copy(setting)
     own.base = bases[1]
-    alone = [_trained(SingleTrialEngine(own.base, SOLO), own, seed, steps=1)[0] for seed in range(2)]
-    pack = Pack(own.base)
-    slots = [_joined(pack, own, seed) for seed in range(2)]
-    parts = [own.part(slot.seed, 0, own.lr) for slot in slots]
-    together = [_total(one) / part.step_tokens for one, part in zip(pack.step(parts), parts, strict=True)]
-    pack.close()
+    alone = [_trained(own, seed, steps=1)[0] for seed in range(2)]
+    with _pack(own, 2) as pack:
+        parts = _parts(pack, own, 0)
+        together = [_total(one) / part.step_tokens for one, part in zip(pack.step(parts), parts, strict=True)]
     first = max(abs(one - other) for one, other in zip(alone, together, strict=True))
     return {"mean_gap": gap, "first_gap": first, "held": 0.0 < gap < NF4_GAP and first < LOSS_GAP}
 
@@ -200,22 +191,38 @@ def _losses(model: Any, setting: Setting, rows: int = 8) -> torch.Tensor:
         return token_losses(model, batch).float()
 
 
+@contextmanager
+def _pack(setting: Setting, slots: int) -> Iterator[Pack]:
+    """Context with a pack of trials of the first seeds; the base is restored whatever happens."""
+    pack = Pack(setting.base)
+    try:
+        for seed in range(slots):
+            pack.join(LORA, setting.training, seed)
+        yield pack
+    finally:
+        pack.close()
+
+
+def _parts(pack: Pack, setting: Setting, step: int) -> list[StepPart]:
+    return [setting.part(slot.seed, step, setting.lr) for slot in pack.slots]
+
+
 def _first_norm(setting: Setting) -> float:
     """Gradient norm of a packed trial's first step."""
-    pack = Pack(setting.base)
-    _joined(pack, setting, 0)
-    (stepped,) = pack.step([setting.part(0, 0, setting.lr)])
-    pack.close()
+    with _pack(setting, 1) as pack:
+        (stepped,) = pack.step(_parts(pack, setting, 0))
     return float(stepped.grad_norm)
 
 
-def _trained(engine: SingleTrialEngine, setting: Setting, seed: int, steps: int) -> list[float]:
+def _trained(setting: Setting, seed: int, steps: int) -> list[float]:
     """Mean losses of the steps of one trial alone."""
+    engine = SingleTrialEngine(setting.base, SOLO)
     slot = engine.join(LORA, setting.training, seed)
-    parts = [setting.part(seed, step, setting.lr) for step in range(steps)]
-    losses = [_total(engine.step([part])[0]) / part.step_tokens for part in parts]
-    engine.leave(slot)
-    return losses
+    try:
+        parts = [setting.part(seed, step, setting.lr) for step in range(steps)]
+        return [_total(engine.step([part])[0]) / part.step_tokens for part in parts]
+    finally:
+        engine.leave(slot)
 
 
 @contextmanager
@@ -237,10 +244,6 @@ def _counting(counts: dict[str, int]) -> Iterator[None]:
     finally:
         for name, function in own.items():
             setattr(flat_attention, name, function)
-
-
-def _joined(pack: Pack, setting: Setting, seed: int) -> Slot:
-    return pack.join(LORA, setting.training, seed)
 
 
 def _total(stepped: Stepped) -> float:

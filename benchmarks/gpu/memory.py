@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,8 @@ SCORED_TOKENS = 4096  # held-out tokens scored at once, more than the longest sa
 GIB = 2**30
 
 
-def compare(peaks: Sequence[Peak], device: torch.device, folder: Path, budget: Budget) -> Iterator[dict[str, Any]]:
-    """A row for each trial. The forecasts are made side by side.
-
-    Raises:
-        RuntimeError: A forecast failed.
-    """
-    waiting = [(peak, _begin_forecast(peak, device, folder)) for peak in peaks]
-    for peak, process in waiting:
-        out, errors = process.communicate(timeout=max(1.0, budget.left))
-        if process.returncode != 0:
-            raise RuntimeError(f"the forecast for {peak} failed: {errors.strip().splitlines()[-1:]}")
-        forecast = max(json.loads(out.splitlines()[-1])["peak_bytes"].values())
-        measured = _measure(peak, device, forecast) if device.type == "cuda" else {"measured": "no GPU"}
-        yield {**peak._asdict(), "trial": peak.words(), "forecast_gib": round(forecast / GIB, 3), **measured}
-
-
-def _begin_forecast(peak: Peak, device: torch.device, folder: Path) -> subprocess.Popen[str]:
+def begin_forecast(peak: Peak, device: torch.device, folder: Path) -> subprocess.Popen[str]:
+    """Start a forecast, as the plan makes it; several run side by side."""
     place = folder / peak.shape
     model_config(peak.shape).save_pretrained(place)
     request = MemoryRequest(
@@ -74,6 +58,23 @@ def _begin_forecast(peak: Peak, device: torch.device, folder: Path) -> subproces
     process.stdin.close()
     process.stdin = None  # `communicate` would flush it
     return process
+
+
+def row(peak: Peak, forecasting: subprocess.Popen[str], device: torch.device, budget: Budget) -> dict[str, Any]:
+    """A trial's peak and its forecast.
+
+    Raises:
+        RuntimeError: The forecast failed.
+    """
+    try:
+        out, errors = forecasting.communicate(timeout=max(1.0, budget.left))
+    finally:
+        forecasting.kill()
+    if forecasting.returncode != 0:
+        raise RuntimeError(f"the forecast failed: {errors.strip().splitlines()[-1:]}")
+    forecast = max(json.loads(out.splitlines()[-1])["peak_bytes"].values())
+    measured = _measure(peak, device, forecast) if device.type == "cuda" else {"measured": "no GPU"}
+    return {**peak._asdict(), "trial": peak.words(), "forecast_gib": round(forecast / GIB, 3), **measured}
 
 
 def _measure(peak: Peak, device: torch.device, forecast: int) -> dict[str, Any]:

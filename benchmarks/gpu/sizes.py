@@ -82,7 +82,7 @@ GPU = Sizes(
 DRY = Sizes(
     shape="tiny",
     tokens=32,
-    check_steps=2,
+    check_steps=4,
     cells=(Cell("tiny", "lora", 32, (2,)), Cell("tiny", "full", 32, ())),
     pace=Pace(warm_up_steps=1, steps=1, batch_size=2),
     stalls=Pace(warm_up_steps=0, steps=3, batch_size=2),
@@ -95,12 +95,12 @@ class Budget:
     """The time of a run.
 
     Args:
-        minutes: From now.
+        minutes: How long it lasts.
+        started: When it began, by `time.monotonic`.
     """
 
-    def __init__(self, minutes: float) -> None:
-        self._started = time.monotonic()
-        self._end = self._started + 60.0 * minutes
+    def __init__(self, minutes: float, started: float) -> None:
+        self._started, self._end = started, started + 60.0 * minutes
 
     @property
     def spent(self) -> float:

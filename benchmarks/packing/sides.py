@@ -178,6 +178,8 @@ class Setting:
                 report_to="none",
                 disable_tqdm=True,
             )
+            # Of several GPUs it would take all, in threads.
+            arguments._n_gpu = min(1, arguments.n_gpu)
             examples = [self.samples.sequences[i] for i in epoch_order(len(self.samples), 0)]
             model = self.base.prepare(LORA, 0)
             Trainer(

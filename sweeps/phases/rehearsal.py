@@ -57,8 +57,10 @@ def rehearse(sweep: Sweep, supervisor: Supervisor) -> None:
     if ends is None:
         return
     found = ends["rehearsal"]
-    shown = ("device", "memory_bytes", "peak_bytes", "slots", "micro_batch_tokens", "refusal")
-    sweep.ledger.append("rehearsed", **{name: found[name] for name in shown})  # type: ignore[literal-required]
+    seen = {
+        name: found[name] for name in ("device", "memory_bytes", "peak_bytes", "slots", "micro_batch_tokens", "refusal")
+    }
+    sweep.ledger.append("rehearsed", **seen)
     if found["refusal"]:
         raise refusal(sweep, found)
     supervisor.say(words(found))

@@ -12,6 +12,7 @@ library.load()
 
 import contextlib
 import json
+import os
 import sys
 import traceback
 from dataclasses import replace
@@ -37,6 +38,7 @@ from trainables.training.engine import SingleTrialEngine
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 GPU = torch.device("cuda:0")
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # transformers would load weights on threads, which know of no fake GPU
 
 # Settings, and what is spoilt on purpose to show that it would be seen.
 DROPOUT, CHUNKED = {"r": 4, "alpha": 8.0, "dropout": 0.1}, {"recompute": True, "chunk_logits": 1000}
