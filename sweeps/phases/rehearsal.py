@@ -19,6 +19,12 @@ from trainables.lane.messages import JobEnd
 def hold_against_cluster(config: SweepConfig, plan: Plan, accelerators: Collection[str], console: Console) -> None:
     """Compares the plan with the smallest card of the cluster, before a lane has loaded anything.
 
+    Args:
+        config: The sweep.
+        plan: Its pre-flight; gets its `fit`.
+        accelerators: Ray's names of the cluster's accelerator types.
+        console: Where to print.
+
     Raises:
         UserErrors: No trial fits.
     """
