@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test test-unit test-sweeps test-slow chaos check docs format
+.PHONY: help demo demo-model install test test-unit test-sweeps test-slow chaos gpu check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -45,6 +45,10 @@ test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an 
 
 chaos: $(INSTALLED) ## Kill a sweep's processes sixty times and more, and check that nothing is lost; SEED=N repeats a run
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+# Without `install`: it measures the torch and transformers that a machine with a GPU has.
+gpu: ## Check and measure this machine's GPU in eight minutes, with what is installed; DRY=1 for CPUs, OUT=FILE
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(if $(DRY),--dry) $(if $(OUT),--out $(OUT))
 
 docs: $(INSTALLED) ## Write the pages that are made from the code
 	$(BIN)/python -m sweeps.config.reference > docs/configuration.md

@@ -24,20 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.common import PROJECT, environment, machine, parser, prepare, print_result, rounded, say
+from benchmarks.stalls import SIDES, Epoch, summary
+from benchmarks.stalls import epoch as one_epoch
 from sweeps.ledger.ledger import Ledger
-from trainables.checkpoints import checkpoint, training_state
-from trainables.checkpoints.async_writer import Pending
-from trainables.checkpoints.training_state import TrainingState
-from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.config.trial_spec import LaneConfig
 from trainables.lane.warm_state import LaneState
 from trainables.optim.workers import SOLO
-from trainables.training.trial_run import Hooks, TrialRun
 
-PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}
-SIDES = ("async", "between", "none")
 LONGEST_SECONDS = 600.0  # then a sweep that hangs fails the benchmark
 
 Figures = dict[str, Any]
@@ -74,22 +69,18 @@ def stalls(folder: Path, method: str, options: argparse.Namespace) -> Figures:
     settings = lane(folder, f"stalls-{method}", method, points, options)
     torch.set_num_threads(options.threads)
     lane_state = LaneState.load(settings, torch.device("cuda" if torch.cuda.is_available() else "cpu"), SOLO)
-    epoch(lane_state, "none", folder)  # warms up
-    rounds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+
+    def epoch(side: str) -> Epoch:
+        place = folder / f"{method}-{side}"
+        return one_epoch(lane_state.loop, lane_state.data, settings, lane_state.writer, side, place)
+
+    epoch("none")  # warms up
+    rounds: dict[str, list[Epoch]] = {side: [] for side in SIDES}
     for number in range(options.rounds):
         for side in SIDES:
-            rounds[side].append(epoch(lane_state, side, folder / f"{method}-{side}"))
+            rounds[side].append(epoch(side))
             say(f"{method}, round {number + 1} of {options.rounds}, {side}: {rounded(rounds[side][-1])}")
-    step = statistics.median(seconds for seconds, _ in rounds["none"]) / options.steps
-    found: Figures = {"step_seconds": round(step, 4), "steps_a_checkpoint": options.steps / options.checkpoints}
-    for side in SIDES:
-        stall = statistics.median(stalled for _, stalled in rounds[side])
-        found[side] = {
-            "epoch_seconds": rounded([seconds for seconds, _ in rounds[side]]),
-            "stall_seconds_a_checkpoint": round(stall / options.checkpoints, 4),
-            "stall_share_of_steps": round(stall / (step * options.steps), 4),
-        }
-    return found
+    return summary(rounds, options.steps, options.checkpoints)
 
 
 def lane(folder: Path, name: str, method: str, points: list[float], options: argparse.Namespace) -> LaneConfig:
@@ -99,43 +90,6 @@ def lane(folder: Path, name: str, method: str, points: list[float], options: arg
         *(f"training.checkpoints_at={points}", f"data.limit={options.steps * 4}", "training.batch_size=4", *space),
     ]
     return prepare(options.model_config, overrides, options.threads)[1]
-
-
-def epoch(lane_state: LaneState, side: str, folder: Path) -> tuple[float, float]:
-    """Trains a trial; returns seconds until everything is written, and seconds of waiting in checkpoints."""
-    stalled, pending = [0.0], Pending(lane_state.writer)
-
-    def write(tensors: dict[str, torch.Tensor], act: Callable[[dict[str, torch.Tensor]], object]) -> None:
-        pending.submit(tensors, act)
-        if side == "between":
-            pending.settle()
-
-    def timed(act: Callable[[], None]) -> None:
-        started = time.perf_counter()
-        if side != "none":
-            act()
-        stalled[0] += time.perf_counter() - started
-
-    def on_checkpoint(step: int, model: nn.Module) -> None:
-        def act() -> None:
-            saved, place = checkpoint.weights_of(model), folder / f"step-{step}"
-            write(saved.tensors, lambda tensors: checkpoint.save_weights(saved, tensors, place, {}))
-
-        timed(act)
-
-    def on_kept(step: int, learnt: dict[str, torch.Tensor]) -> None:
-        states = folder / "state"
-        timed(lambda: write(learnt, lambda t: training_state.save(states, TrainingState(step, t, {}))))
-
-    hooks = Hooks(lambda records: None, on_checkpoint, lambda: False, on_kept)
-    spec = TrialSpec(trial_id="timed", seed=0, params=PARAMS)
-    started = time.perf_counter()
-    outcome = lane_state.loop.train(TrialRun(lane_state.data, spec, lane_state.settings, hooks))
-    seconds = time.perf_counter() - started
-    pending.settle()
-    assert outcome.state == "complete", outcome
-    shutil.rmtree(folder, ignore_errors=True)
-    return seconds, stalled[0]
 
 
 def resumes(folder: Path, options: argparse.Namespace) -> Figures:

@@ -179,6 +179,7 @@ def run_sweep(
     """
     from sweeps.driver.recovery import open_sweep
     from sweeps.lanes import cluster
+    from sweeps.phases.rehearsal import hold_against_cluster
 
     config, began = with_absolute_paths(config), began or {}
     store, home = SweepStore.of_driver(config.place), draft or config.folder
@@ -195,6 +196,8 @@ def run_sweep(
         joined = options.address is not None  # nodes may join such a cluster; a local one stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
         console.print(lane_plan.words(), highlight=False)
+        if lane_plan.use_gpu:
+            hold_against_cluster(config, plan, cluster.hardware()["accelerators"], console)
         write_whole(home / SWEEP_FILE, dump_config(config))
         plan.write(home)
         if draft:
@@ -248,7 +251,7 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
 
 
 def search(sweep: Sweep, running: Lanes) -> str:
-    """Scores the base model, then searches, confirms the winner, trains it again, and scores sealed areas.
+    """Tries the longest batch and scores the base model, then searches, confirms the winner, and scores sealed areas.
 
     Returns:
         How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
@@ -257,12 +260,14 @@ def search(sweep: Sweep, running: Lanes) -> str:
     from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
     from sweeps.phases.confirm import confirm_winner
     from sweeps.phases.packing import choose_slots
+    from sweeps.phases.rehearsal import rehearse
     from sweeps.phases.retrain import retrain_winner
     from sweeps.phases.sealed_areas import open_sealed
     from sweeps.phases.search import search_trials
     from sweeps.phases.subsets import train_on_subsets
 
     with supervised(sweep, running) as supervisor:
+        rehearse(sweep, supervisor)
         baseline = score_baseline(sweep, supervisor)
         if baseline is not None:
             sweep.ledger.append("baseline", areas=baseline)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,29 +20,39 @@ from trainables.data.dataset import Batch, TokenSequence, collate
 from trainables.data.epoch import epoch_order, step_indices
 from trainables.models.base_model import Base, resolve_precision
 from trainables.models.forward_probe import choose_plan
+from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, StepPart
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.loop import Hooks, Loop, TrialRun
 
-SHAPES = {  # of Qwen2.5; heads of 64 and 128
+SHAPES: dict[str, dict[str, Any]] = {  # of Qwen2.5; heads of 64 and 128
     "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
     "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+    "7B": {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+    },
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
 }
-VOCABULARY = {"0.5B": 151_936, "1.5B": 151_936, "tiny": 300}
+VOCABULARY = {"0.5B": 151_936, "1.5B": 151_936, "7B": 152_064, "tiny": 300}
 LORA = LoraConfig(r=16, alpha=32.0)
-LR = 1e-3
+LR = {"lora": 1e-3, "full": 1e-5}
 
 
 class Samples:
     """A training set for the loop: random tokens, with labels in the second half of each sample.
 
-    Lengths are uniform between half and one and a half times `mean`.
+    Lengths are uniform between half and one and a half times `mean`, or all `mean`.
     """
 
-    def __init__(self, count: int, mean: int, vocabulary: int) -> None:
+    def __init__(self, count: int, mean: int, vocabulary: int, *, equal: bool = False) -> None:
         random = np.random.Generator(np.random.PCG64(0))
-        self.lengths = random.integers(mean // 2, mean + mean // 2, count, endpoint=True)
+        low, high = (mean, mean) if equal else (mean // 2, mean + mean // 2)
+        self.lengths = random.integers(low, high, count, endpoint=True)
         self.sequences = [
             TokenSequence(f"s{i}", random.integers(2, vocabulary, n).astype(np.int32), np.arange(n) >= n // 2)
             for i, n in enumerate(self.lengths)
@@ -74,14 +85,26 @@ class Setting:
         tokens: Mean tokens of a step and trial.
         vocabulary: Tokens that occur in the samples.
         pace: Steps and batch size.
+        equal: Give all samples the same length.
+        checkpoints_at: Fractions of the epoch.
     """
 
-    def __init__(self, base: Base, tokens: int, vocabulary: int, pace: Pace) -> None:
-        self.base, self.pace = base, pace
+    def __init__(
+        self,
+        base: Base,
+        tokens: int,
+        vocabulary: int,
+        pace: Pace,
+        *,
+        equal: bool = False,
+        checkpoints_at: Sequence[float] = (1.0,),
+    ) -> None:
+        self.base, self.pace, self.lr = base, pace, LR[base.method]
         count = (pace.warm_up_steps + pace.steps) * pace.batch_size
-        self.samples = Samples(count, tokens // pace.batch_size, vocabulary)
-        self.training = TrainingConfig(batch_size=pace.batch_size, checkpoints_at=[1.0])
-        self.config = LaneConfig.model_construct(training=self.training, model=ModelConfig(name="random", lora=LORA))
+        self.samples = Samples(count, tokens // pace.batch_size, vocabulary, equal=equal)
+        self.training = TrainingConfig(batch_size=pace.batch_size, checkpoints_at=list(checkpoints_at))
+        model = ModelConfig(name="random", method=base.method, lora=LORA)
+        self.config = LaneConfig.model_construct(training=self.training, model=model)
         self.loop = Loop(base)
 
     def timed_tokens(self, seed: int) -> int:
@@ -96,23 +119,23 @@ class Setting:
             checkpoint=lambda step, model: clock.stop(),
             should_stop=clock.step_begins,
         )
-        self.loop.train(self.trial_run(seed, LR, hooks))
+        self.loop.train(self.trial_run(seed, self.lr, hooks))
         return self.timed_tokens(seed)
 
     def side_by_side(self, trials: int, slots: int) -> None:
         """Trains trials of different LRs through the loop, `slots` at a time."""
         hooks = Hooks(steps=lambda steps: None, checkpoint=lambda step, model: None, should_stop=lambda: False)
-        waiting = [self.trial_run(0, LR / (number + 1), hooks) for number in range(trials)]
+        waiting = [self.trial_run(0, self.lr / (number + 1), hooks) for number in range(trials)]
         self.loop.set_slots(slots)
         while waiting or not self.loop.is_empty:
             while waiting and self.loop.free:
                 self.loop.join(waiting.pop(0))
             self.loop.step()
 
-    def trial_run(self, seed: int, lr: float, hooks: Hooks) -> TrialRun:
+    def trial_run(self, seed: int, lr: float, hooks: Hooks, world: World = SOLO) -> TrialRun:
         params = {"peak_lr": lr, "warmup_fraction": 0.0, "decay_floor": lr}
         spec = TrialSpec(trial_id="trial", seed=seed, params=params)
-        return TrialRun(self.samples, spec, self.config, hooks)  # type: ignore[arg-type]
+        return TrialRun(self.samples, spec, self.config, hooks, world)  # type: ignore[arg-type]
 
     def packed(self, slots: int, *, own_orders: bool = False) -> Callable[[Clock], int]:
         """A side with `slots` trials in one pack, of different LRs and, if asked, different orders."""
@@ -125,7 +148,7 @@ class Setting:
                     pack.join(LORA, self.training, seed)
                 for step in range(self.pace.warm_up_steps + self.pace.steps):
                     clock.step_begins()
-                    pack.step([self.part(seed, step, LR / (slot + 1)) for slot, seed in enumerate(seeds)])
+                    pack.step([self.part(seed, step, self.lr / (slot + 1)) for slot, seed in enumerate(seeds)])
                 clock.stop()
             finally:
                 pack.close()
@@ -147,14 +170,16 @@ class Setting:
                 output_dir=folder,
                 per_device_train_batch_size=self.pace.batch_size,
                 num_train_epochs=1,
-                learning_rate=LR,
+                learning_rate=self.lr,
                 bf16=self.base.precision == "bf16",
-                use_cpu=not torch.cuda.is_available(),
+                use_cpu=self.base.device.type == "cpu",
                 train_sampling_strategy="sequential",  # the samples are given in the epoch's order
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
             )
+            # Of several GPUs it would take all, in threads.
+            arguments._n_gpu = min(1, arguments.n_gpu)
             examples = [self.samples.sequences[i] for i in epoch_order(len(self.samples), 0)]
             model = self.base.prepare(LORA, 0)
             Trainer(
@@ -174,22 +199,18 @@ def padded(examples: list[TokenSequence]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.stack(values).astype(np.int64)) for name, values in rows.items()}
 
 
-def random_base(shape: str, device: torch.device) -> Base:
-    """A base with random weights, prepared for LoRA as `load_base` does."""
+def model_config(shape: str) -> Qwen2Config:
+    """The configuration of a shape."""
+    shared = {"num_key_value_heads": 2, "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": 1}
+    return Qwen2Config(**{"vocab_size": VOCABULARY[shape], "pad_token_id": 0, **shared, **SHAPES[shape]})
+
+
+def random_base(shape: str, device: torch.device, method: Literal["lora", "full"] = "lora") -> Base:
+    """A base with random weights, prepared as `load_base` does."""
     precision = resolve_precision("auto", device)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY[shape],
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-        **SHAPES[shape],
-    )
+    frozen_type = torch.bfloat16 if precision == "bf16" and method == "lora" else torch.float32
     torch.manual_seed(0)
     with device:
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.bfloat16 if precision == "bf16" else torch.float32
-        ).eval()
+        model = AutoModelForCausalLM.from_config(model_config(shape), dtype=frozen_type).eval()
     choose_plan(model, torch.bfloat16 if precision == "bf16" else None, 0)
-    return Base(model, None, "lora", precision)
+    return Base(model, None, method, precision)

@@ -29,6 +29,8 @@ RAY_SETTINGS = {
     # Batches of ever another size leave gaps in a GPU's memory, between segments of fixed sizes: these can grow.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
 }
+# Of those, what workers read. Those of a local cluster inherit it; to nodes that are up already it is sent.
+WORKER_SETTINGS = ("GOMP_SPINCOUNT", "PYTORCH_ALLOC_CONF")
 for _name, _value in RAY_SETTINGS.items():
     os.environ.setdefault(_name, _value)
 
@@ -83,7 +85,9 @@ def connected(address: str | None) -> Iterator[None]:
                 options["_temp_dir"] = short
         else:
             packages = [str(PROJECT_ROOT / name) for name in PACKAGES]
-            options = {"address": _joined(address), "runtime_env": {"py_modules": packages}}
+            settings = {name: os.environ[name] for name in WORKER_SETTINGS if name in os.environ}
+            environment = {"py_modules": packages, "env_vars": settings}
+            options = {"address": _joined(address), "runtime_env": environment}
         close_token_file()
         try:
             with _without_hangups():

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -41,11 +41,24 @@ CARDS_GIB = {
     "h100": 79.0,
     "h200": 139.0,
 }
+# Ray's names of them, in `accelerator_type:NAME` (ray.util.accelerators). "A100" does not say which: the larger one, so
+# that nothing is refused that fits.
+CARDS_OF_RAY = {
+    "L4": "l4",
+    "A10G": "a10g",
+    "A100-40G": "a100-40gb",
+    "L40S": "l40s",
+    "A100-80G": "a100-80gb",
+    "A100": "a100-80gb",
+    "H100": "h100",
+    "H200": "h200",
+}
 # What no run without data sees, ours: the CUDA context and kernels' workspaces; and what the allocator rounds up.
 CONTEXT_BYTES = int(1.5 * GIB)
 FRAGMENTED = 0.05
 CACHE = Path(".cache") / "memory"
 NAMES = {"name", "revision"}  # of a model, which do not change its shape
+SIZES = ("lora_r", "batch_size", "gradient_accumulation")  # searched values that memory depends on
 RECIPE = 1  # part of the cache's key; count up when a code change alters what a trial needs
 
 
@@ -68,29 +81,43 @@ class Fit:
     batch_size: int
 
 
-def hold_against(config: SweepConfig, plan: Plan, device: str) -> None:
+def hold_against(config: SweepConfig, plan: Plan, device: str, where: str = "--device", *, margin: bool = True) -> None:
     """Compare a plan with a device: sets `plan.fit`, and adds to `plan.failures` what does not fit.
 
     Args:
         config: The sweep.
         plan: Its pre-flight.
         device: A name of `CARDS_GIB`, or a number of GiB.
+        where: What named the device, for the errors.
+        margin: Leave room for what a run without data doesn't see; without, only what can't fit at all is refused.
 
     Raises:
         UserError: The device is unknown, or the model's code can't run without data.
     """
     usable_bytes(device)  # a wrong name is found before anything is run
     request = make_request(config, plan)
-    plan.fit = fit(request, device)
+    plan.fit = fit(request, device, margin=margin)
     plan.forecast = replace(plan.forecast, memory_bytes=plan.fit.needed_bytes)
-    plan.failures += [error for error in [refusal(request, plan.fit)] if error]
+    plan.failures += [error for error in [refusal(request, plan.fit, where)] if error]
 
 
-def usable_bytes(device: str) -> int:
+def smallest_card(accelerators: Collection[str]) -> str | None:
+    """The card with the least memory among a cluster's, as a name of `CARDS_GIB`; None where none is known here.
+
+    Args:
+        accelerators: Ray's names of the cluster's accelerator types.
+    """
+    exact = {name.partition("-")[0] for name in accelerators if "-" in name}  # Ray gives "A100" and "A100-40G"
+    known = [CARDS_OF_RAY[name] for name in accelerators if name in CARDS_OF_RAY and name not in exact]
+    return min(known, key=CARDS_GIB.__getitem__, default=None)
+
+
+def usable_bytes(device: str, *, margin: bool = True) -> int:
     """Memory of a device that a trial may use.
 
     Args:
         device: A name of `CARDS_GIB`, or a number of GiB.
+        margin: Leave room for what a run without data doesn't see.
 
     Raises:
         UserError: It is neither.
@@ -102,6 +129,8 @@ def usable_bytes(device: str) -> int:
         rule = "must be the name of a card or its memory in GiB"
         raise UserError("--device", rule, device, suggestion(name, list(CARDS_GIB))) from None
     usable = int(gib * GIB * (1.0 - FRAGMENTED)) - CONTEXT_BYTES if gib < float("inf") else 0
+    if not margin:
+        return int(gib * GIB)
     if usable <= 0:
         raise UserError("--device", f"must have more than {CONTEXT_BYTES / GIB:g} GiB", device, "name a larger one")
     return usable
@@ -109,8 +138,7 @@ def usable_bytes(device: str) -> int:
 
 def largest_trial(config: SweepConfig) -> tuple[TrainingConfig, LoraConfig]:
     """The sections of the trial of a sweep that needs most memory and has the fewest steps."""
-    sizes = ("lora_r", "batch_size", "gradient_accumulation")
-    high = {name: ends[1] for name, ends in config.space.ends().items() if name in sizes}
+    high = {name: ends[1] for name, ends in config.space.ends().items() if name in SIZES}
     return with_params(config.training, config.model.lora, high)
 
 
@@ -171,9 +199,9 @@ def needed_bytes(request: MemoryRequest) -> int:
     return needed_bytes(request)
 
 
-def fit(request: MemoryRequest, device: str) -> Fit:
+def fit(request: MemoryRequest, device: str, *, margin: bool = True) -> Fit:
     """How a trial fits into a device; smaller micro-batches count where the config leaves their size open."""
-    usable, whole = usable_bytes(device), needed_bytes(request)
+    usable, whole = usable_bytes(device, margin=margin), needed_bytes(request)
     samples = request.samples if whole <= usable else 0
     if not samples and request.training.micro_batch_tokens == "auto" and request.samples > 1:
         one = needed_bytes(_with(request, samples=1))
@@ -184,23 +212,28 @@ def fit(request: MemoryRequest, device: str) -> Fit:
     return Fit(device, usable, whole, samples, request.training.batch_size)
 
 
-def refusal(request: MemoryRequest, found: Fit) -> UserError | None:
-    """Why a trial can't run on a device, with a remedy that was tried; None if it can."""
+def refusal(request: MemoryRequest, found: Fit, where: str = "--device") -> UserError | None:
+    """Why a trial can't run on a device, with a remedy that was tried; None if it can. `where` named the device."""
     if found.samples:
         return None
     asked = _least(request)
     needed = needed_bytes(asked)
-    tried = [(words, needed_bytes(_least(changed))) for words, changed in _remedies(request)]
-    fitting = [f"set {words} ({need / GIB:.1f} GiB)" for words, need in tried if need <= found.usable_bytes]
-    if not fitting:
-        words, least = min([("", needed), *tried], key=lambda pair: pair[1])
-        cards = [name for name in CARDS_GIB if usable_bytes(name) >= least]
-        card = f"name a card with more memory, such as {cards[0]}" if cards else "no card that is known here holds it"
-        fitting = [f"{card}{f', and set {words}' if words else ''} ({least / GIB:.1f} GiB)"]
     what = f"{asked.samples} samples of" if asked.samples > 1 else "a sample of"
     rule = f"{what} {request.sample_tokens} tokens must fit into the memory of {found.device}"
     got = f"{needed / GIB:.1f} GiB needed, {found.usable_bytes / GIB:.1f} GiB usable"
-    return UserError("--device", rule, got, fitting[0])
+    return UserError(where, rule, got, remedy(request, found.usable_bytes))
+
+
+def remedy(request: MemoryRequest, usable: int) -> str:
+    """The cheapest change of the config that makes a trial fit into so many bytes, or a card that it fits."""
+    tried = [(words, needed_bytes(_least(changed))) for words, changed in _remedies(request)]
+    for words, need in tried:
+        if need <= usable:
+            return f"set {words} ({need / GIB:.1f} GiB)"
+    words, least = min([("", needed_bytes(_least(request))), *tried], key=lambda pair: pair[1])
+    cards = [name for name in CARDS_GIB if usable_bytes(name) >= least]
+    card = f"name a card with more memory, such as {cards[0]}" if cards else "no card that is known here holds it"
+    return f"{card}{f', and set {words}' if words else ''} ({least / GIB:.1f} GiB)"
 
 
 def _remedies(request: MemoryRequest) -> Iterator[tuple[str, MemoryRequest]]:

@@ -19,6 +19,7 @@ from trainables.lane.warm_state import LaneState
 from trainables.packing.autotune import measure_slots
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import TRIALS_FOLDER
+from trainables.training.rehearsal import rehearse
 
 
 def run_job(lane_state: LaneState, work: Work) -> Report:
@@ -27,8 +28,8 @@ def run_job(lane_state: LaneState, work: Work) -> Report:
     Args:
         lane_state: The warm lane.
         work: `{"do": "baseline", "area"}`, `{"do": "base_losses", "cache"}` (a folder that sweeps share, or None),
-            `{"do": "sealed", "area", "trial"}` (its params and checkpoint; None for the base model) or
-            `{"do": "slots", "asked"}` (a number, or "auto").
+            `{"do": "sealed", "area", "trial"}` (its params and checkpoint; None for the base model),
+            `{"do": "slots", "asked"}` (a number, or "auto") or `{"do": "rehearsal", "params", "slots"}`.
     """
     match work["do"]:
         case "baseline":
@@ -40,8 +41,18 @@ def run_job(lane_state: LaneState, work: Work) -> Report:
         case "slots":
             found = measure_slots(lane_state.base, lane_state.data, lane_state.settings, work["asked"])
             return {"state": "complete", **asdict(found), "speed_up": found.speed_up}
+        case "rehearsal":
+            return rehearse_longest(lane_state, work["params"], work["slots"])
         case unknown:
             raise ValueError(f"no such job: {unknown}")
+
+
+def rehearse_longest(lane_state: LaneState, params: dict[str, float], slots: int) -> Report:
+    """Train a batch of the longest sample once."""
+    state = lane_state
+    found = rehearse(state.base, state.data, state.areas, state.settings, params, slots, state.world)
+    lane_state.recover()
+    return {"state": "complete", **asdict(found)}
 
 
 def score_baseline(lane_state: LaneState, area: str) -> Report:

@@ -15,7 +15,7 @@ Areas = dict[str, dict[str, Any]]
 class Work(TypedDict, total=False):
     """A job's instructions for a lane; `trainables.lane.jobs.run_job` and `TrialJob` say what each `do` reads."""
 
-    do: Required[Literal["trial", "baseline", "sealed", "base_losses", "slots"]]
+    do: Required[Literal["trial", "baseline", "sealed", "base_losses", "slots", "rehearsal"]]
     spec: dict[str, Any]
     baseline: Areas
     pause_at: float | None  # fraction of the epoch after which the trial ends as paused, to be resumed by another job
@@ -25,6 +25,7 @@ class Work(TypedDict, total=False):
     trial: dict[str, Any] | None
     cache: str | None
     asked: int | Literal["auto"]
+    params: dict[str, float]
 
 
 class JobEnd(TypedDict, total=False):
@@ -50,6 +51,14 @@ class JobEnd(TypedDict, total=False):
     obstacle: str | None
     seconds_per_step: dict[int, float]
     speed_up: float | None
+    # Of the rehearsal (`trainables.training.rehearsal.Rehearsal`):
+    device: str
+    memory_bytes: int | None
+    peak_bytes: int | None
+    longest_tokens: int
+    samples: int
+    micro_batch_tokens: int | None
+    refusal: str | None
 
 
 # --- reports of a lane --------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def load_base(
     # Trained weights stay float32 masters: a bf16 weight would swallow updates below 2^-9 of its size.
     frozen_type = torch.bfloat16 if precise == "bf16" and model.method == "lora" else torch.float32
     tokenizer = load_tokenizer(path, model)
-    loaded = _load(path, model, frozen_type)
+    loaded = _load(path, model, frozen_type, device)
     if gradient_checkpointing and not loaded.supports_gradient_checkpointing:
         raise cannot_recompute(type(loaded).__name__)
     if is_hub_id(model.name) or Path(model.name).is_dir():
@@ -82,8 +82,10 @@ def load_base(
     return Base(loaded, tokenizer, model.method, precise, gradient_checkpointing=gradient_checkpointing)
 
 
-def _load(path: str | Path, model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _load(path: str | Path, model: ModelConfig, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     config = causal_config(path, model)
+    # Each weight goes straight to a GPU: several workers of a node would else hold a whole model each in its memory.
+    straight: Any = {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
         with no_progress_bars():
             loaded: PreTrainedModel
@@ -95,6 +97,7 @@ def _load(path: str | Path, model: ModelConfig, dtype: torch.dtype) -> PreTraine
                 use_safetensors=True,
                 trust_remote_code=model.trust_remote_code,
                 output_loading_info=True,
+                **straight,
             )  # type: ignore[misc]  # a pair, by the last argument
     except (ValueError, KeyError, OSError, ImportError) as error:
         raise UserError("model.name", CAUSAL, error, NAME_A_DECODER) from error

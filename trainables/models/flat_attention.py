@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from inspect import signature
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ PADDING_FREE = "padding_free"  # name in transformers: `model.set_attn_implement
 # cast to fp32 and back. Measured with 9 heads of 64 on one core, forward and backward: 2.8 (bf16) against 1.1 ms (fp32)
 # at 80 tokens, 5.7 against 3.8 at 190, 14.5 against 18.6 at 512. The limit lies between the last two.
 WIDENED_TOKENS = 256
+
+# Torch 2.13 wants to be told that heads share keys; earlier releases, without the argument, let them.
+TOLD_OF_SHARED_KEYS = "enable_gqa" in signature(varlen_attn).parameters
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
@@ -131,6 +135,7 @@ def _varlen(
     max_length: int,
 ) -> torch.Tensor:
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (T, heads, head size)
+    shared: Any = {"enable_gqa": q.shape[1] != k.shape[1]} if TOLD_OF_SHARED_KEYS else {}
     output = varlen_attn(
         q,
         k,
@@ -141,7 +146,7 @@ def _varlen(
         max_length,
         scale=scaling,
         window_size=(-1, 0),  # causal
-        enable_gqa=q.shape[1] != k.shape[1],
+        **shared,
     )
     assert isinstance(output, torch.Tensor)  # a tuple only where log-sum-exps were asked for
     return output[None]

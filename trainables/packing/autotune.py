@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,8 @@ from trainables.reliability import watchdog
 logger = logging.getLogger(__name__)
 
 CHOICES = (1, 2, 4, 8, 16)  # numbers of slots tried, in this order
-WORTH = 1.05  # factor by which throughput must rise to justify twice the slots; our choice
+WORTH = 1.05  # factor of throughput that justifies more slots; our choice
+PATIENCE = 2  # larger numbers in a row that are not worth it before the search ends: one may be a slow moment
 ROOM = 0.9  # share of the device's memory for a pack; the rest is for scoring and longer batches
 
 TIMED_STEPS = 5
@@ -63,17 +64,28 @@ def measure_slots(base: Base, data: TokenizedSet, config: LaneConfig, asked: int
         seconds = _measured(pack, data, config)
     finally:
         pack.close()
-    return Slots(_chosen(seconds), None, seconds)
+    return Slots(fastest(seconds), None, seconds)
 
 
-def _chosen(seconds: dict[int, float]) -> int:
-    """The number of slots beyond which throughput stops rising."""
-    best = 1
-    for slots in seconds:
-        if slots / seconds[slots] < WORTH * best / seconds[best] and slots != 1:
-            break
-        best = slots
-    return best
+def fastest(seconds: Mapping[int, float]) -> int:
+    """The smallest number of slots whose throughput is the highest up to `WORTH`.
+
+    Args:
+        seconds: Of a step of all slots, by number of slots.
+    """
+    throughput = {slots: slots / taken for slots, taken in seconds.items()}
+    return min((slots for slots in seconds if throughput[slots] * WORTH > max(throughput.values())), default=1)
+
+
+def is_over(seconds: Mapping[int, float]) -> bool:
+    """Whether larger numbers of slots need not be tried: the last `PATIENCE` were not worth it.
+
+    Args:
+        seconds: As for `fastest`, by ascending number of slots.
+    """
+    throughput = [slots / taken for slots, taken in seconds.items()]
+    before, last = throughput[:-PATIENCE], throughput[-PATIENCE:]
+    return bool(before) and max(last) < WORTH * max(before)
 
 
 def _measured(pack: Pack, data: TokenizedSet, config: LaneConfig) -> dict[int, float]:
@@ -89,8 +101,7 @@ def _measured(pack: Pack, data: TokenizedSet, config: LaneConfig) -> dict[int, f
         if found is None:
             break
         seconds[slots] = found
-        # Throughput is concave in the slots: once doubling stops paying, larger numbers won't pay either.
-        if _chosen(seconds) != slots:
+        if is_over(seconds):
             break
     return seconds
 

@@ -14,14 +14,17 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from trainables.reliability import fault_injection, watchdog
 from trainables.storage.atomic import build_once, sync
 from trainables.storage.checksums import sha256_of
-from trainables.storage.object_store import Remote
+
+# Where it is called, the caller has one: a machine that trains without a store needs no client of stores.
+if TYPE_CHECKING:
+    from trainables.storage.object_store import Remote
 
 META, CHECKSUMS, COMPLETE = "meta.json", "checksums.json", "COMPLETE"
 

@@ -97,15 +97,6 @@ def test_recording_and_the_benchmarks_that_replay_it(run, tmp_path):
     assert found["all of a regime"]["4 lanes"]["ours"].keys() >= {"executed", "executed_of_stable", "worse_choices"}
 
 
-def test_packing_on_a_gpus_script(run):
-    flags = "--models tiny --tokens 32 --slots 2 --steps 1 --warm-up-steps 1 --rounds 1 --batch-size 2"
-    lines = run("packing.gpu", flags).splitlines()
-    sides = [json.loads(line)["side"] for line in lines[1:5]]
-    assert sides == ["trainer", "solo", "packed 2", "packed 8, own orders"]
-    assert lines[5].split()[:3] == ["model", "tokens", "side"]
-    assert json.loads(lines[-1])["targets"] == {"trainer": 4.0, "solo": 2.0}
-
-
 def test_packing_parity(run):
     flags = "--config conf/smoke.yaml --precisions fp32 --samples 8 --items 2 --seeds 2 --threads 1"
     result = json.loads(run("packing.parity", flags))

@@ -268,3 +268,14 @@ def test_auto_names_the_cluster_to_ray(monkeypatch, grpc_port):
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{grpc_port}")
     with connected("auto"):
         assert (given["address"], given["named"]) == ("auto", f"127.0.0.1:{grpc_port}")
+
+
+def test_a_joined_clusters_workers_get_the_allocators_setting_that_a_local_ones_inherit(monkeypatch, grpc_port):
+    given = {}
+    monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "expandable_segments:False")  # the user's counts
+    with connected(f"127.0.0.1:{grpc_port}"):
+        pass
+    sent = given["runtime_env"]["env_vars"]
+    assert sent == {"PYTORCH_ALLOC_CONF": "expandable_segments:False", "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"]}

@@ -1,8 +1,10 @@
-"""What the user is told about slots."""
+"""What the user is told about slots, and what a resumed sweep keeps."""
+
+from types import SimpleNamespace
 
 import pytest
 
-from sweeps.phases.packing import words
+from sweeps.phases.packing import choose_slots, words
 
 
 def settled(slots, obstacle=None, seconds=None, speed_up=None):
@@ -34,3 +36,19 @@ def settled(slots, obstacle=None, seconds=None, speed_up=None):
 )
 def test_one_line_says_how_many_and_why(asked, found, line):
     assert words(asked, found) == line
+
+
+@pytest.mark.parametrize(("asked", "measured"), [("auto", False), ("6", True)])
+def test_a_resumed_sweep_keeps_the_slots_that_were_measured(load, asked, measured):
+    said, events = [], [{"event": "slots", "asked": "auto", "slots": 8, "obstacle": None, "speed_up": 1.99}]
+    ledger = SimpleNamespace(read=lambda: (events, []), append=lambda kind, **_: said.append(kind))
+    ends = {"slots": settled(6)}
+    supervisor = SimpleNamespace(slots=1, say=said.append, run_jobs=lambda _: ends)
+    choose_slots(SimpleNamespace(config=load(f"resources.trials_per_lane={asked}"), ledger=ledger), supervisor)
+    assert supervisor.slots == (6 if measured else 8)
+    line = (
+        "6 trials side by side on each worker"
+        if measured
+        else "8 trials side by side on each worker, as at the sweep's start"
+    )
+    assert said == (["slots", line] if measured else [line])

@@ -62,6 +62,13 @@ def test_a_card_is_a_name_or_gib_and_has_a_margin(device, gib):
     assert usable_bytes(device) == pytest.approx(gib * GIB, abs=2)
 
 
+def test_without_the_margin_the_whole_card_counts(peaks):
+    assert usable_bytes("l4", margin=False) == 22 * GIB
+    peaks(20, 1)  # 21 GiB for one sample: more than the 19.4 with the margin
+    assert fit(request(), "l4").samples == 0
+    assert fit(request(), "l4", margin=False).samples == 2
+
+
 @pytest.mark.parametrize(
     ("device", "said"), [("a100-80g", "a100-80gb"), ("x", "known are"), ("1", "larger"), ("nan", ""), ("inf", "larger")]
 )

@@ -119,6 +119,7 @@ def _replacements(traffic):
     yield torch.cuda, "get_device_capability", lambda device=None: (9, 0)
     yield torch.cuda, "current_stream", lambda device=None: OnlyStream()
     yield torch.cuda, "empty_cache", lambda: None
+    yield torch.cuda, "mem_get_info", lambda device=None: (2**36, 2**36)
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False
     yield torch.Tensor, "pin_memory", lambda self, *_: _mark(self.clone(), pins=True)
     yield torch, "tensor", _tensor(torch.tensor)

@@ -43,20 +43,23 @@ class DeviceMemory(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.sizes, self.peak = {}, 0
+        self.living, self.now, self.peak = {}, 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, FakeTensor) and leaf.device.type == "cuda":
                 storage = leaf.untyped_storage()
-                if storage._cdata not in self.sizes:
-                    self.sizes[storage._cdata] = (
-                        storage.nbytes(),
-                        weakref.finalize(storage, self.sizes.pop, storage._cdata),
-                    )
-                    self.peak = max(self.peak, sum(size for size, _ in self.sizes.values()))
+                key, size = storage._cdata, storage.nbytes()
+                if key not in self.living:
+                    self.living[key] = weakref.finalize(storage, self._freed, key, size)
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
         return out
+
+    def _freed(self, key, size):
+        del self.living[key]
+        self.now -= size
 
 
 class Equal(TokenizedSet):

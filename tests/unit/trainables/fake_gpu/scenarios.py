@@ -12,6 +12,7 @@ library.load()
 
 import contextlib
 import json
+import os
 import sys
 import traceback
 from dataclasses import replace
@@ -27,7 +28,7 @@ from trainables.config.sections import ModelConfig
 from trainables.data import dataset
 from trainables.evaluation.base_loss_scoring import compute
 from trainables.evaluation.heldout import item_losses
-from trainables.models import flat_attention, forward_probe, token_losses
+from trainables.models import base_model, flat_attention, forward_probe, token_losses
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
 from trainables.models.forward_plan import ForwardPlan
 from trainables.optim.workers import SOLO
@@ -37,6 +38,7 @@ from trainables.training.engine import SingleTrialEngine
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 GPU = torch.device("cuda:0")
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # transformers would load weights on threads, which know of no fake GPU
 
 # Settings, and what is spoilt on purpose to show that it would be seen.
 DROPOUT, CHUNKED = {"r": 4, "alpha": 8.0, "dropout": 0.1}, {"recompute": True, "chunk_logits": 1000}
@@ -66,6 +68,7 @@ def run(folder, data, *, method="lora", lora=None, alone=False, padded=False, re
         _patched(stack, forward_probe, "_agree", lambda *_: True)
         _patched(stack, eligibility, "drops_activations", lambda _: False)
         _count_attention(stack, seen)
+        _watch_load(stack, seen)
         base = load_base(folder, config.model, "bf16", GPU, gradient_checkpointing=recompute)
         if padded:
             replace(ForwardPlan.of(base.untouched()), longest_flat=0).attach(base.untouched())
@@ -136,6 +139,15 @@ def _count_attention(stack, seen):
 
     counted("_varlen", "varlen")
     counted("_one_by_one", "one by one")
+
+
+def _watch_load(stack, seen):
+    def watched(*args, own=base_model._load):
+        loaded = own(*args)
+        seen["loaded to"] = sorted({str(weight.device) for weight in loaded.parameters()})
+        return loaded
+
+    _patched(stack, base_model, "_load", watched)
 
 
 def _watch_steps(stack, traffic, seen):

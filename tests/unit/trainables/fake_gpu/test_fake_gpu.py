@@ -46,6 +46,11 @@ def test_every_layer_of_every_pass_runs_one_variable_length_kernel(found, name):
     assert seen["varlen"] % seen["layers"] == 0
 
 
+@pytest.mark.parametrize("name", FLAT)
+def test_weights_are_loaded_straight_to_the_gpu(found, name):
+    assert found[name]["loaded to"] == ["cuda:0"]
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [

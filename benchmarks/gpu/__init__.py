@@ -1,0 +1,1 @@
+"""What a GPU gives: parity, speed, stalls and memory, in minutes, on what is installed there."""
