@@ -145,7 +145,7 @@ class WandbConfig(Section):
         tags: Tags of every run.
         artifacts: Keep the winner's checkpoint (alias "best"), the data's hashes and the report, which shows held-out
             items with their texts, as artifacts of a run of the sweep's own.
-        alert: Send an alert when the sweep has ended.
+        alert: Send an alert of each event that `notify.events` names; by default when the sweep has ended.
     """
 
     short_form: ClassVar = "mode"

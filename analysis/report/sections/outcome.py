@@ -7,7 +7,7 @@ import shlex
 
 from analysis.output.board_figures import counted
 from analysis.output.end_screen import duration
-from analysis.output.formats import number
+from analysis.output.formats import cost_words, number
 from analysis.output.verdict import Line, summary
 from analysis.report.elements.blocks import Block, Copies, Grid, Points, Section, Text, Tile, Tiles
 from analysis.report.elements.material import Material
@@ -61,7 +61,8 @@ def cost_sentence(material: Material) -> str:
     """Number of trials by state, and their cost."""
     seconds = sum(trial.cost.get("device_seconds") or 0.0 for trial in material.sweep.trials)
     hours, trained = material.device_hours, f"{seconds / 3600:.2f} device-hours in training and evaluation"
-    whole = trained if hours is None else f"{hours:.2f} device-hours in all, {trained}"
+    price = (material.sweep.config.get("resources") or {}).get("price_per_device_hour")
+    whole = trained if hours is None else f"{cost_words(hours, price)} in all, {trained}"
     return f"{counted(material.board)[:1].upper()}{counted(material.board)[1:]}. Cost: {whole}."
 
 
