@@ -22,7 +22,7 @@ from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
-from trainables.tracking.wandb_run import Tracker
+from trainables.tracking.trackers import Trackers
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.trial_run import Hooks, Outcome, TrialRun
 
@@ -70,7 +70,7 @@ class TrialJob:
         self.pending = Pending(lane_state.writer)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()
-        self.tracker: Tracker | None = None
+        self.tracker: Trackers | None = None
         self.began_at_step = 0
         self.started = time.monotonic()
         self.rows_before = lane_state.loop.rows
@@ -85,7 +85,7 @@ class TrialJob:
         if state:
             self._resume(state, curve, items)
         if self.writes:
-            self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
+            self.tracker = Trackers(settings)
             self.tracker.start(self.spec, {"model": settings.model.name, "method": settings.model.method})
         return self.trial_run
 

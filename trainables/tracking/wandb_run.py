@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
-_active: dict[tuple[Path, str], Tracker] = {}
+_active: dict[tuple[Path, str, str], Tracker] = {}
 
 
 class Tracker:
@@ -53,6 +53,8 @@ class Tracker:
     Attributes:
         off: Whether nothing is tracked: mode "disabled", or after an error.
     """
+
+    service = "W&B"  # its name in warnings
 
     def __init__(
         self, wandb: WandbConfig, sweep: str, output_dir: str, timeout_seconds: float = TIMEOUT_SECONDS
@@ -81,7 +83,7 @@ class Tracker:
             return
         self._trial_id = spec.trial_id
         config = {**settings, **spec.params, "seed": spec.seed, "kind": spec.kind, "replicate_of": spec.replicate_of}
-        key = (self._folder, spec.trial_id)
+        key = (self._folder, spec.trial_id, self.service)
         with _lock:
             earlier, _active[key] = _active.get(key), self
         self._thread = threading.Thread(target=self._write_all, args=(key, config, earlier), daemon=True)
@@ -131,7 +133,7 @@ class Tracker:
         if not self.off:
             self._queue.put(write)
 
-    def _write_all(self, key: tuple[Path, str], config: dict[str, Any], earlier: Tracker | None) -> None:
+    def _write_all(self, key: tuple[Path, str, str], config: dict[str, Any], earlier: Tracker | None) -> None:
         """The thread: opens the run, writes what the trial hands over until its end, closes the run."""
         self._attempt(lambda: self._open(config, earlier))
         while not isinstance(item := self._queue.get(), int):
@@ -184,7 +186,7 @@ class Tracker:
         """Logs the trial's one warning; later ones are logged for debugging only."""
         with _lock:
             level, self._warned = logging.DEBUG if self._warned else logging.WARNING, True
-        _log.log(level, "W&B: trial %s %s", self._trial_id, " ".join(what.split()))
+        _log.log(level, "%s: trial %s %s", self.service, self._trial_id, " ".join(what.split()))
 
 
 def step_row(record: StepRecord) -> dict[str, float]:
