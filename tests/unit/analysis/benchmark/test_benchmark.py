@@ -16,8 +16,10 @@ from analysis.benchmark import scoring
 from analysis.benchmark.__main__ import main
 from analysis.benchmark.fixed_areas import FixedAreas, read_areas
 from analysis.benchmark.model import Model
-from analysis.benchmark.storage import Files
+from analysis.benchmark.storage import Files, latest
+from analysis.export import export
 from analysis.rank.leaderboard import leaderboard
+from tests.object_store_helpers import in_memory
 from trainables.config.data_sections import AreaConfig, HeldoutConfig
 from trainables.data.samples import Sample
 from trainables.errors import UserError, UserErrors
@@ -99,6 +101,16 @@ def test_a_winner_has_the_sweeps_own_scores_and_is_scored_once(sweep, run):
         assert item["answers"][1]["answer"] == before["answer"]
         assert item["answers"][1]["nll"] == pytest.approx(before["nll"], abs=1e-5)
     assert {line["model"] for line in shown["pins"]["tables/tables-01-3"]} == set(rows)
+
+
+@pytest.mark.parametrize("merge", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_export_ties_with_its_checkpoint(sweep, run, tmp_path, merge):
+    export(sweep, tmp_path / "out", merge=merge, verify=False)
+    found, _ = run("--areas", sweep, "--models", sweep, tmp_path / "out", "--precision", "fp32")
+    first, second = found["models"]
+    assert {first["model"], second["model"]} == {"cut:t0001:8", str(tmp_path / "out")}
+    assert second["score"] == pytest.approx(first["score"], abs=1e-5)
+    assert second["tied"]
 
 
 def test_a_planted_better_model_is_found_and_a_copy_ties(tmp_path, base, run):
@@ -211,6 +223,20 @@ def test_of_two_writers_one_waits_and_nothing_is_scored_twice(fixed, monkeypatch
     for thread in threads:
         thread.join(20)
     assert sorted(asked) == ["a", "b"]
+
+
+def test_a_storage_in_an_object_store_keeps_what_is_there(monkeypatch, fixed):
+    _, name, areas = fixed
+    files = Files("s3://bucket/memory")
+    files._remote = in_memory()
+    assert scoring.fix(files, areas) == scoring.fix(files, areas) == latest(files, "bench") == name
+    asked, models = counted(monkeypatch), [Model(label, label, "key", load=lambda: "loaded") for label in ("m", "copy")]
+    for model in models:
+        scoring._score(files, name, areas, model, lambda _: None)
+    assert asked == ["a", "b"]
+    files.create(f"{name}/scores/key/a.json", {"another": "writer"})
+    assert files.read(f"{name}/scores/key/a.json") == {"tokens_sha256": "x", "items": []}
+    assert len(files.names(f"{name}/models")) == 2
 
 
 def test_areas_have_a_hash_of_all_that_is_asked(fixed, tmp_path):
