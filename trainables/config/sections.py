@@ -159,7 +159,7 @@ class MlflowConfig(Section):
             # MLflow itself has refused folders since 3.13.
             raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in MLFLOW_STORES)}")
         if scheme == "sqlite" and not (uri or "").partition("://")[2].startswith("//"):
-            raise ValueError("must be an absolute path with four slashes (sqlite:////…): lanes run in other folders")
+            raise ValueError("must be an absolute path with four slashes (sqlite:////…): trials run in other folders")
         return uri
 
 
