@@ -40,7 +40,9 @@ class SweepModels:
         self._model = ModelConfig.model_validate(sweep.config.get("model") or {})
         training = dict(sweep.config.get("training") or {})
         self._training = TrainingConfig.model_validate(training | ({"precision": precision} if precision else {}))
-        self.data: DataConfig = DataConfig.model_validate(sweep.config.get("data") or {})
+        # Sweeps that lack the key, of version 0.1, learnt what the template writes before an answer.
+        data = {"train_on_template_text": True, **(sweep.config.get("data") or {})}
+        self.data: DataConfig = DataConfig.model_validate(data)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.base = load_base(base_model(sweep).folder, self._model, self._training.precision, device)
         template = sweep.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE

@@ -18,7 +18,9 @@ from analysis.benchmark.fixed_areas import FixedAreas, read_areas
 from analysis.benchmark.model import Model
 from analysis.benchmark.storage import Files, latest
 from analysis.export import export
+from analysis.export.sweep_models import SweepModels
 from analysis.rank.leaderboard import leaderboard
+from analysis.records.sweep import read_sweep
 from tests.object_store_helpers import in_memory
 from trainables.config.data_sections import AreaConfig, HeldoutConfig
 from trainables.data.samples import Sample
@@ -101,6 +103,13 @@ def test_a_winner_has_the_sweeps_own_scores_and_is_scored_once(sweep, run):
         assert item["answers"][1]["answer"] == before["answer"]
         assert item["answers"][1]["nll"] == pytest.approx(before["nll"], abs=1e-5)
     assert {line["model"] for line in shown["pins"]["tables/tables-01-3"]} == set(rows)
+
+
+@pytest.mark.parametrize(("written", "learnt"), [("", True), ("  train_on_template_text: false\n", False)])
+def test_a_sweep_that_lacks_the_key_is_rendered_as_it_was(sweep, written, learnt):
+    config = sweep / "sweep.yaml"
+    config.write_text(config.read_text().replace("\ndata:\n", f"\ndata:\n{written}"))
+    assert SweepModels(read_sweep(sweep)).data.train_on_template_text is learnt
 
 
 @pytest.mark.parametrize("merge", [False, pytest.param(True, marks=pytest.mark.slow)])
