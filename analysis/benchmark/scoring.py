@@ -84,8 +84,13 @@ def _named(
         return
     if place not in sweeps:
         sweeps[place] = SweepCheckpoints(stack.enter_context(opened(place)))
-    for model in sweeps[place].models(trial, step):
-        yield model, sweeps[place]
+    try:
+        for model in sweeps[place].models(trial, step):
+            yield model, sweeps[place]
+    except UserError as error:
+        if error.where not in ("--trial", "--step"):  # options of an export
+            raise
+        raise UserError(f"--models {text}", error.rule, error.got, error.remedy) from None
 
 
 def split_name(text: str, is_sweep: Callable[[str], bool]) -> tuple[str | None, str | None, str | None]:

@@ -105,6 +105,23 @@ def test_a_winner_has_the_sweeps_own_scores_and_is_scored_once(sweep, run):
     assert {line["model"] for line in shown["pins"]["tables/tables-01-3"]} == set(rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (":t0009", "--models {}:t0009: must be a trial of this sweep, got t0009; did you mean t000"),
+        (":t0001:9", "--models {}:t0001:9: must be a checkpoint of t0001, got 9; one of 4, 8"),
+        (":t0001:x", "--models: must name a step by its number, or all, got x; write SWEEP:TRIAL:STEP"),
+        (":t0001:4", "t0001 step 4: must be a checkpoint that the sweep kept, got one that it dropped"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_one_line(sweep, tmp_path, capsys, name, message):
+    items = write_items(tmp_path / "q.jsonl", [{"prompt": "a", "response": "b"}])
+    arguments = ["x", "--storage", str(tmp_path), "--areas", str(items), "--models", f"{sweep}{name}"]
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message.format(sweep) in line
+
+
 @pytest.mark.parametrize(("written", "learnt"), [("", True), ("  train_on_template_text: false\n", False)])
 def test_a_sweep_that_lacks_the_key_is_rendered_as_it_was(sweep, written, learnt):
     config = sweep / "sweep.yaml"
