@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import socket
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from trainables.config.sections import MlflowConfig
 from trainables.config.trial_spec import TrialSpec
 from trainables.tracking.mlflow_run import MlflowTracker, _client
+from trainables.tracking.trackers import Trackers
 from trainables.training.curve_recorder import StepRecord
 
 SPEC = TrialSpec(trial_id="t0001", seed=3, params={"peak_lr": 1e-3})
@@ -100,3 +102,25 @@ def test_places_that_are_taken(given, uri):
 def test_places_that_are_refused(uri, rule):
     with pytest.raises(ValidationError, match=rule):
         MlflowConfig(tracking_uri=uri)
+
+
+@pytest.mark.parametrize(("uri", "trackers"), [(None, ["wandb"]), ("https://mlflow.example.org", ["wandb", "mlflow"])])
+def test_every_tracker_that_the_config_asks_for_gets_everything(monkeypatch, uri, trackers):
+    calls = []
+
+    class Recorded:
+        def __init__(self, section, *_place):
+            self.section = section
+
+        def __getattr__(self, name):
+            return lambda *given: calls.append((self.section, name, *given))
+
+    monkeypatch.setattr("trainables.tracking.trackers.Tracker", Recorded)
+    monkeypatch.setattr(
+        "trainables.tracking.trackers.MlflowTracker", lambda _section, *place: Recorded("mlflow", *place)
+    )
+    both = Trackers(SimpleNamespace(wandb="wandb", mlflow=MlflowConfig(tracking_uri=uri), sweep="s", output_dir="d"))
+    acts = {"start": (SPEC, {}), "steps": ([],), "areas": (1, AREAS, None), "finish": ("complete", {})}
+    for name, given in acts.items():
+        getattr(both, name)(*given)
+    assert calls == [(one, name, *given) for name, given in acts.items() for one in trackers]
