@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +23,7 @@ from trainables.data.dataset import TokenizedSet
 from trainables.data.samples import Sample, message_text
 from trainables.data.tokenization import tokenize
 from trainables.errors import UserError
-from trainables.evaluation.heldout import score_area
+from trainables.evaluation.heldout import ItemScore, score_area
 from trainables.evaluation.scorers import load_scorers
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.meta_model import position_limit
@@ -95,22 +95,30 @@ def score_samples(
         for index, item_id in enumerate(items.ids):
             whole = _PART.sub("", item_id)
             parts.setdefault(whole if whole in texts else item_id, []).append(index)
-        results = []
-        for sample in samples:
-            places = parts[sample.id]
-            found = [scores[index] for index in places]
-            tokens = sum(score.tokens for score in found)
-            values = asdict(found[0])
-            values |= {
-                "id": sample.id,
-                "group": items.group(places[0]),
-                "nll": math.fsum(score.nll * score.tokens for score in found) / tokens,
-                "tokens": tokens,
-                "bytes": _learnt_bytes(sample, tokenizer, items, places),
-            }
-            del values["area"]
-            results.append(ItemResult(**values))
+        results = [_result(sample, tokenizer, items, parts[sample.id], scores) for sample in samples]
         return results, _tokens_hash(items)
+
+
+def _result(
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerBase,
+    items: TokenizedSet,
+    places: Sequence[int],
+    scores: Sequence[ItemScore],
+) -> ItemResult:
+    found = [scores[index] for index in places]
+    first, tokens = found[0], sum(score.tokens for score in found)
+    return ItemResult(
+        id=sample.id,
+        group=items.group(places[0]),
+        nll=math.fsum(score.nll * score.tokens for score in found) / tokens,
+        tokens=tokens,
+        bytes=_learnt_bytes(sample, tokenizer, items, places),
+        answer=first.answer,
+        exact_match=first.exact_match,
+        token_f1=first.token_f1,
+        scores=first.scores,
+    )
 
 
 def _tokenized(

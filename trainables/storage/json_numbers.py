@@ -17,7 +17,7 @@ def json_line(record: dict[str, Any]) -> str:
 
 
 def finite(value: Any) -> Any:
-    """A copy of JSON values in which numbers that are not finite are None."""
+    """The JSON value with null for each number that is not finite."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list):

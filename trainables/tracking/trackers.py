@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainables.config.trial_spec import LaneConfig, TrialSpec
+from trainables.config.trial_spec import LaneConfig
 from trainables.tracking.mlflow_run import MlflowTracker
-from trainables.tracking.wandb_run import Scores, Tracker
-
-if TYPE_CHECKING:
-    from trainables.training.curve_recorder import StepRecord
+from trainables.tracking.wandb_run import Tracker
 
 
 class Trackers:
@@ -26,18 +22,18 @@ class Trackers:
         if settings.mlflow.tracking_uri is not None:
             self._all.append(MlflowTracker(settings.mlflow, *place))
 
-    def start(self, spec: TrialSpec, settings: Mapping[str, Any]) -> None:
-        for tracker in self._all:
-            tracker.start(spec, settings)
+    def start(self, *given: Any, **more: Any) -> None:
+        self._each("start", *given, **more)
 
-    def steps(self, records: Sequence[StepRecord]) -> None:
-        for tracker in self._all:
-            tracker.steps(records)
+    def steps(self, *given: Any, **more: Any) -> None:
+        self._each("steps", *given, **more)
 
-    def areas(self, step: int, summaries: Scores, baseline: Scores | None) -> None:
-        for tracker in self._all:
-            tracker.areas(step, summaries, baseline)
+    def areas(self, *given: Any, **more: Any) -> None:
+        self._each("areas", *given, **more)
 
-    def finish(self, state: str, verdict: Mapping[str, Any]) -> None:
+    def finish(self, *given: Any, **more: Any) -> None:
+        self._each("finish", *given, **more)
+
+    def _each(self, method: str, *given: Any, **more: Any) -> None:
         for tracker in self._all:
-            tracker.finish(state, verdict)
+            getattr(tracker, method)(*given, **more)
