@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "chat": ("analysis.chat", (), "talk to the best checkpoint beside the base model"),
     "suggest": ("analysis.suggest.__main__", (), "the next sweep, as a config that runs"),
     "compare": ("analysis.compare.__main__", (), "sweeps side by side"),
+    "benchmark": ("analysis.benchmark.__main__", (), "any checkpoint or model on a fixed set of areas"),
     "rebuild": ("sweeps.rebuild.__main__", (), "make lost files anew from the ledger"),
     "wandb-view": ("analysis.wandb_view.__main__", (), "the sweep's workspace and report in W&B"),
 }

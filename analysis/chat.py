@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from analysis.cli import Parser
-from analysis.export.checkpoint_choice import Chosen, base_model, checkpoint_folder, choose
+from analysis.export.checkpoint_choice import Chosen, choose
+from analysis.export.sweep_models import SweepModels
 from analysis.output.formats import trial_name
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.locate import opened
 from analysis.records.sweep import Sweep, read_sweep
-from trainables.storage.layout import CACHE_FOLDER, CHAT_TEMPLATE_FILE
 
 if TYPE_CHECKING:
     from trainables.data.dataset import TokenizedSet
@@ -58,27 +58,8 @@ class Pair:
     """
 
     def __init__(self, sweep: Sweep, chosen: Chosen, max_new_tokens: int) -> None:
-        from trainables.checkpoints import checkpoint
-        from trainables.config.data_sections import DataConfig
-        from trainables.config.hyperparameters import with_params
-        from trainables.config.sections import ModelConfig, TrainingConfig
-        from trainables.models.base_model import load_base
-
-        self.max_new_tokens = max_new_tokens
-        found = base_model(sweep)
-        model = ModelConfig.model_validate(sweep.config.get("model") or {})
-        training = TrainingConfig.model_validate(sweep.config.get("training") or {})
-        self.data = DataConfig.model_validate(sweep.config.get("data") or {})
-        _, self.lora = with_params(training, model.lora, dict(chosen.row["params"]))
-        device = "cuda" if torch_has_cuda() else "cpu"
-        self.base = load_base(found.folder, model, training.precision, device)
-        self.model: Any = self.base.prepare(self.lora, seed=0)
-        checkpoint.load(self.model, checkpoint_folder(sweep, chosen))
-        # A full fine-tune replaces the base model's weights: both are kept, to go from one to the other.
-        self.trained = {} if self._adapted else {key: kept.clone() for key, kept in self.model.state_dict().items()}
-        template = sweep.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE
-        if template.is_file():
-            self.base.tokenizer.chat_template = template.read_text(encoding="utf-8")
+        self.models, self.chosen, self.max_new_tokens = SweepModels(sweep), chosen, max_new_tokens
+        self.model: Any = self.models.trained(chosen)
 
     def answers(self, question: str) -> tuple[str, str]:
         """The base model's greedy answer, and the checkpoint's.
@@ -93,10 +74,10 @@ class Pair:
         # Rendered as a sample of the sweep, with an answer that is not shown to the models.
         turns = [{"role": "user", "content": question}, {"role": "assistant", "content": "?"}]
         with TemporaryDirectory() as place:
-            path, data = Path(place) / "question.arrow", self.data
+            path, data = Path(place) / "question.arrow", self.models.data
             sample = Sample("question", turns, {}, 1)
             arguments = (data.template, sys.maxsize, path, data.template_args, data.train_on_template_text)
-            tokenize([sample], self.base.tokenizer, *arguments)
+            tokenize([sample], self.models.base.tokenizer, *arguments)
             asked = TokenizedSet(path)
             with self._untrained() as model:
                 base = self._answer(model, asked)
@@ -104,7 +85,7 @@ class Pair:
 
     @property
     def _adapted(self) -> bool:
-        return self.base.method == "lora"
+        return self.models.base.method == "lora"
 
     @contextmanager
     def _untrained(self) -> Iterator[Any]:
@@ -113,23 +94,17 @@ class Pair:
             with self.model.disable_adapter():
                 yield self.model
             return
-        yield self.base.untouched()
-        self.model = self.base.prepare(self.lora, seed=0)
-        self.model.load_state_dict(self.trained)
+        # A full fine-tune replaces the base model's weights.
+        yield self.models.base.untouched()
+        self.model = self.models.trained(self.chosen)
 
     def _answer(self, model: Any, asked: TokenizedSet) -> str:
         from trainables.evaluation.generation import greedy_answers
 
         ends = asked.label_ends
         prompts = [asked.prompt_ids(0)]
-        answer = greedy_answers(model, self.base.tokenizer, prompts, self.max_new_tokens, label_ends=ends)[0]
+        answer = greedy_answers(model, self.models.base.tokenizer, prompts, self.max_new_tokens, label_ends=ends)[0]
         return f"{answer.text} … (cut at {self.max_new_tokens} tokens)" if answer.cut else answer.text
-
-
-def torch_has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _questions() -> Iterator[str]:

@@ -30,6 +30,12 @@ def scored(board: Mapping[str, Any], objective: float | None) -> str:
     return nats(None if objective is None else measure_of(board).turned(objective))
 
 
+def cost_words(device_hours: float, price: float | None) -> str:
+    """Device-hours, and what they cost where the price of one is known: `3.20 device-hours (8.00 at 2.5 each)`."""
+    hours = f"{device_hours:.2f} device-hours"
+    return hours if price is None else f"{hours} ({price * device_hours:,.2f} at {price:g} each)"
+
+
 def with_interval(value: float | None, interval: Interval | None) -> str:
     """A value and its interval: `0.500 [0.400, 0.600]`."""
     if value is None:

@@ -180,18 +180,25 @@ class BudgetConfig(Section):
 FROM_ENVIRONMENT = "env:"  # prefix of a webhook that names an environment variable
 
 
+NewsEvent = Literal["queued", "started", "finding", "budget", "waiting", "ended"]
+
+
 class NotifyConfig(Section):
-    """Who is told when the sweep has ended.
+    """Who is told what of the sweep. `wandb.alert` sends the same news as alerts of W&B.
 
     Attributes:
-        webhook: An address to which the verdict, the gain, the cost and the folder are posted as JSON; `env:NAME` where
-            the environment variable NAME holds it (an address that is itself a secret must not stand here). null for
-            none.
+        webhook: An address to which news are posted as JSON (at the end the verdict, the gain, the cost and the
+            folder); `env:NAME` where the environment variable NAME holds it (an address that is itself a secret must
+            not stand here). null for none.
         insecure: Post to http, too, beyond this machine; others on the network can read it.
+        events: What is told: "queued" (it was handed to a queue), "started" (also when it is resumed), "finding" (a
+            trial has a finding of severity error), "budget" (80 % of `budget.device_hours` are spent), "waiting" (it
+            waits for devices), "ended".
     """
 
     webhook: str | None = Field(None, min_length=1)
     insecure: bool = False
+    events: list[NewsEvent] = Field(["ended"])
 
 
 class ResourcesConfig(Section):
@@ -209,6 +216,8 @@ class ResourcesConfig(Section):
             and its trial has failed once. "auto": 50 of the trial's own steps, at least 10 minutes.
         keep_checkpoints: Keep the best checkpoint of the top N settings; "all" keeps every one. Settings that are being
             confirmed, and the best and last checkpoint of running trials, are kept too. All scores are kept and ranked.
+        price_per_device_hour: What an hour of one device costs, in any currency: plan, report and the last screen then
+            say the cost in money, too. null where unknown.
     """
 
     lanes: Literal["auto"] | int = "auto"
@@ -218,6 +227,7 @@ class ResourcesConfig(Section):
     max_failures: int = Field(2, ge=0)
     hung_after_seconds: Literal["auto"] | float = "auto"
     keep_checkpoints: Literal["all"] | int = 5
+    price_per_device_hour: float | None = Field(None, gt=0)
 
     @field_validator("hung_after_seconds")
     @classmethod

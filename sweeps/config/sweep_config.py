@@ -26,7 +26,7 @@ from sweeps.config.sections import (
 from sweeps.config.space import SpaceConfig
 from trainables.config.data_sections import DataConfig, HeldoutConfig
 from trainables.config.hyperparameters import ONLY_WITH, SEARCHABLE_LORA, is_integer_param, setting_of, with_params
-from trainables.config.sections import ModelConfig, Section, TrainingConfig, WandbConfig
+from trainables.config.sections import MlflowConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 from trainables.errors import UserError, UserErrors
 from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.redaction import credentials_in
@@ -67,6 +67,7 @@ class SweepConfig(Section):
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     wandb: WandbConfig = WandbConfig()
+    mlflow: MlflowConfig = MlflowConfig()
     notify: NotifyConfig = NotifyConfig()
 
     @field_validator("storage_path")

@@ -72,6 +72,7 @@ def lane_settings(
         heldout=config.heldout,
         training=config.trial_training,
         wandb=config.wandb,
+        mlflow=config.mlflow,
         output_dir=str(config.folder),
         model_path=plan.model_path,
         tokenized=str(cache / TRAIN_FILE),

@@ -15,6 +15,7 @@ from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
 from sweeps.lanes.cluster import waiting_words
 from sweeps.lanes.lanes import Lanes, LanesFailedError
 from sweeps.ledger.trial_record import Areas
+from sweeps.notify.messages import Messenger
 from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
 from trainables.lane.messages import JobEnd, Status, Work
@@ -34,11 +35,17 @@ class Supervisor(threading.Thread):
     """
 
     def __init__(
-        self, sweep: Sweep, lanes: Lanes, recorder: Recorder, progress: Progress, pruner: Pruner | None
+        self,
+        sweep: Sweep,
+        lanes: Lanes,
+        recorder: Recorder,
+        progress: Progress,
+        pruner: Pruner | None,
+        messenger: Messenger | None = None,
     ) -> None:
         super().__init__(daemon=True, name="supervisor")
         self.sweep, self.lanes, self.recorder = sweep, lanes, recorder
-        self.progress, self.pruner = progress, pruner
+        self.progress, self.pruner, self._messenger = progress, pruner, messenger
         self.failure: BaseException | None = None
         self.cut_short = False
         self.slots = 1
@@ -55,6 +62,7 @@ class Supervisor(threading.Thread):
                 self._prune(status)
                 self.lanes.check(status)
                 self.recorder.check()
+                self._tell_news()
                 self._refuse_repeated_failures()
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
             self.failure = error
@@ -65,7 +73,14 @@ class Supervisor(threading.Thread):
             self._wait_said = now
         elif now - self._wait_said >= SAY_WAITING_EVERY_SECONDS:
             self._wait_said = now
-            self.say(waiting_words(self.lanes.plan))
+            words = waiting_words(self.lanes.plan)
+            self.say(words)
+            if self._messenger:
+                self._messenger.tell("waiting", words)
+
+    def _tell_news(self) -> None:
+        if self._messenger:
+            self._messenger.look(self.sweep.budget.spent_hours(), list(self.recorder.records.values()))
 
     def _refuse_repeated_failures(self) -> None:
         ended = [(record["state"], record["error"]) for record in list(self.recorder.records.values())[-IN_A_ROW:]]
@@ -188,8 +203,16 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
     if config.search.trial_scheduler in ("pause", "evidence"):
         pruner = Pruner(config, sweep.plan.train.samples, lanes, sweep.ledger, sweep.store, sweep.stopped)
     fractions = config.trial_training.checkpoints_at
-    with Progress(sweep.console, sweep.budget, measure=measure, checkpoints_at=fractions) as progress:
-        supervisor = Supervisor(sweep, lanes, recorder, progress, pruner)
+
+    def warn(line: str) -> None:
+        sweep.console.print(f"warning: {line}", soft_wrap=True, highlight=False, markup=False)
+
+    with (
+        Messenger(config, warn) as messenger,
+        Progress(sweep.console, sweep.budget, measure=measure, checkpoints_at=fractions) as progress,
+    ):
+        messenger.tell("started", f"{lanes.plan.words()}.", resumed=bool(past.ended or past.paused))
+        supervisor = Supervisor(sweep, lanes, recorder, progress, pruner, messenger)
         recorder.start()
         supervisor.start()
         try:
@@ -201,4 +224,5 @@ def supervised(sweep: Sweep, lanes: Lanes) -> Iterator[Supervisor]:
                 lanes.drain()
             recorder.finish()
             supervisor.finish()
+            messenger.look(sweep.budget.spent_hours(), recorder.records.values())
     supervisor.check()

@@ -33,6 +33,7 @@ MAY_CHANGE = {
     "space.beyond_recommended": "as you like",
     "training.micro_batch_tokens": "as you like: the losses stay the same up to rounding",
     "wandb": "as you like",
+    "mlflow": "as you like",
     "notify": "as you like",
     "storage_path": "the folder may be moved: where it lies counts",
     "name": "the folder may be renamed: its name counts",

@@ -1,1 +1,1 @@
-"""Notifications of a sweep's end: a webhook, W&B."""
+"""News of a sweep: a webhook, W&B."""

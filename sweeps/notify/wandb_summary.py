@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from analysis.export.checkpoint_choice import checkpoint_folder, choose
@@ -57,6 +58,37 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard
     finally:
         wandb_client.tear_down(OPEN_SECONDS)
     return lost[0] if lost else None
+
+
+def alert(config: WandbConfig, folder: Path, sweep: str, news: News) -> str | None:
+    """Sends an alert of the sweep's run, which the end goes on with; nothing where W&B is offline.
+
+    Args:
+        config: The sweep's W&B section.
+        folder: The sweep's folder.
+        sweep: The sweep's name.
+        news: As from `sweeps.notify.messages.news_of_event`.
+
+    Returns:
+        What went wrong, in a line; None if nothing did.
+    """
+    try:
+        wandb_client.set_up()
+        if wandb_client.resolve_mode(config.mode) != "online":
+            return None
+        more = {"name": f"{sweep}-summary", "job_type": "sweep-summary"}
+        with TemporaryDirectory() as apart:
+            # A queued sweep has no folder yet, and must find none when it starts.
+            place = folder if folder.is_dir() else Path(apart)
+            run, why = wandb_client.open_run(config, sweep, "summary", place, OPEN_SECONDS, lambda: None, **more)
+            try:
+                if not why:
+                    run.alert(title=f"{sweep}: {news['event']}"[:63], text=news["text"])
+            finally:
+                run.finish()
+        return f"it could not be opened online: {why}" if why else None
+    except Exception as error:  # noqa: BLE001 - no error of W&B's may reach the sweep
+        return redact(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _write(

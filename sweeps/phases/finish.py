@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL
 from analysis.output.end_screen import print_end
+from analysis.output.formats import cost_words
 from analysis.output.leaderboard import Leaderboard as Leaderboard
 from analysis.rank.leaderboard import write_leaderboard
 from analysis.report import write_report
@@ -52,6 +53,8 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         page = f"{place}/{report.name}" if store.remote else str(report)
         console.print()
         print_end(board, console, place, page, state)
+    if (price := config.resources.price_per_device_hour) is not None:
+        console.print(f"\nCost: {cost_words(device_hours, price)}.", highlight=False, soft_wrap=True)
     console.print(f"\n{ENDS.get(state, state)}. Results: {place}", highlight=False, soft_wrap=True)
     resume = f"python -m sweeps.run --resume {pasted}"
     next_steps = {
@@ -81,24 +84,26 @@ def news_of(config: SweepConfig, state: str, board: Leaderboard | None, device_h
         device_hours: Its cost, earlier starts included.
 
     Returns:
-        `text` (one paragraph), `sweep`, `state`, `objective` (the statement), `verdict`, `winner`, `gain` (`value` and
-        `interval`, nats a token over the base model, corrected for selection where known), `cost` (`device_hours`) and
-        `folder`.
+        `text` (one paragraph), `event`, `sweep`, `state`, `objective` (the statement), `verdict`, `winner`, `gain`
+        (`value` and `interval`, nats a token over the base model, corrected for selection where known), `cost`
+        (`device_hours`, and `money` where `resources.price_per_device_hour` is known) and `folder`.
     """
     verdict = board["verdict"] if board else "No trial has finished."
     gain = board.get("winner_gain") if board else None
+    price = config.resources.price_per_device_hour
     news = {
+        "event": "ended",
         "sweep": config.name,
         "state": state,
         "objective": config.objective.statement,
         "verdict": verdict,
         "winner": board["winner"] if board else None,
         "gain": {"value": gain and gain["corrected"], "interval": gain and gain["corrected_interval"]},
-        "cost": {"device_hours": round(device_hours, 4)},
+        "cost": {"device_hours": round(device_hours, 4), **({} if price is None else {"money": price * device_hours})},
         "folder": config.place,
     }
     # Many chat tools show the key `text` of what is posted to their webhook.
-    text = f"{config.name} ({state}): {verdict} Cost: {device_hours:.2f} device-hours. {config.place}"
+    text = f"{config.name} ({state}): {verdict} Cost: {cost_words(device_hours, price)}. {config.place}"
     return dict(redact_all({"text": text, **news}))
 
 
@@ -116,12 +121,15 @@ def tell(config: SweepConfig, news: News, board: Leaderboard | None, console: Co
         from sweeps.notify.wandb_summary import record_end
 
         try:
-            failure = record_end(config.wandb, config.folder, news, board)
+            alert = config.wandb.alert and "ended" in config.notify.events
+            section = config.wandb.model_copy(update={"alert": alert})
+            failure = record_end(section, config.folder, news, board)
         except KeyboardInterrupt:  # an upload can take minutes, and the sweep itself is done
             failure = "interrupted"
         if failure:
             _warn(console, f"W&B lacks the sweep's summary run, or a part of it: {failure}")
-    if (url := webhook.address(config.notify)) and (failure := webhook.post(url, news)):
+    url = webhook.address(config.notify) if "ended" in config.notify.events else None
+    if url and (failure := webhook.post(url, news)):
         _warn(console, f"{webhook.WHERE} got no message: {failure}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -193,6 +194,14 @@ def missing_key(config: SweepConfig) -> list[UserError]:
         return []
     remedy = "run `wandb login`, set WANDB_API_KEY, or write auto: offline where there is no key"
     return [UserError("wandb.mode", "online needs an API key that W&B knows", why, remedy)]
+
+
+def missing_mlflow(config: SweepConfig) -> list[UserError]:
+    """Returns an error where runs must go to MLflow and it is not installed."""
+    if config.mlflow.tracking_uri is None or importlib.util.find_spec("mlflow"):
+        return []
+    remedy = 'pip install "llm-sweeps[mlflow]", or mlflow: off'
+    return [UserError("mlflow.tracking_uri", "needs the package mlflow-skinny", "none", remedy)]
 
 
 def tracking_findings(config: SweepConfig) -> Iterator[Finding]:

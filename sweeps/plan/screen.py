@@ -33,7 +33,7 @@ def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
     for line in [
         Text.assemble((config.name, "bold"), f": {config.objective.statement}"),
         *_what(config, plan),
-        *_cost(config, plan),
+        *cost_lines(config, plan),
         *(line for shown in plan.shown for line in sample_lines(shown)),
         *_audit_lines(plan.audit),
         *(_finding_line(finding) for finding in plan.findings),
@@ -106,11 +106,13 @@ def confirm_words(config: SweepConfig) -> str:
     return f"{settings} settings x {rounds} more seed{'s' if rounds > 1 else ''}: {told}"
 
 
-def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
+def cost_lines(config: SweepConfig, plan: Plan) -> Iterator[str]:
+    """What the sweep will need: device-hours (and money), memory, disk."""
     need = plan.forecast
     # A card that needs less than a minute says nothing of this machine.
     shown = {device: value for device, value in need.device_hours.items() if value >= SHOWN_HOURS or "CPU" in device}
-    hours = ", ".join(f"{_hours(value)} on {device}" for device, value in shown.items())
+    price = config.resources.price_per_device_hour
+    hours = ", ".join(f"{_hours(value)} on {device}{_money(value, price)}" for device, value in shown.items())
     cap = config.budget.device_hours
     limit = "no budget cap set" if cap is None else f"capped at {cap:g}"
     yield (
@@ -124,6 +126,10 @@ def _cost(config: SweepConfig, plan: Plan) -> Iterator[str]:
         yield f"device    {device_words(plan.fit)}"
     paused = f", {need.paused_bytes / 1e6:,.0f} MB of them of paused trials" if need.paused_bytes else ""
     yield f"disk      up to {need.disk_bytes / 1e6:,.0f} MB of checkpoints with one trial running{paused}"
+
+
+def _money(hours: float, price: float | None) -> str:
+    return "" if price is None else f" ({price * hours:,.2f} at {price:g} an hour)"
 
 
 def device_words(fit: Fit) -> str:

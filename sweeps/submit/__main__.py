@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
-from sweeps.config.sweep_config import load_config
+from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.folder.sweep_folder import draft_folder
+from sweeps.notify.messages import tell_now
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.submit.hand_over import hand_over
 from sweeps.submit.job_package import CONFIG_FILE, pack
@@ -113,6 +114,7 @@ def submit(given: argparse.Namespace) -> int:
         with connected(given.address) as client:
             job_id = _start(client, config.name, folder)
     print(f"job {job_id}: its files will lie in {config.place} on the cluster", flush=True)
+    _tell_queued(config)
     return DONE if given.no_wait else follow(given.address, job_id)
 
 
@@ -135,7 +137,13 @@ def submit_to_slurm(given: argparse.Namespace) -> int:
     for line in forecast_lines(planned(given.what, given.rest), asked):
         print(line)
     print(hand_over(["sbatch"], text, "--slurm", "run this on a login node, or write the file with --dry-run"), end="")
+    _tell_queued(load_config(given.what, given.rest))
     return DONE
+
+
+def _tell_queued(config: SweepConfig) -> None:
+    for failure in tell_now(config, "queued", "handed to a queue."):
+        print(f"warning: {failure}", file=sys.stderr)
 
 
 def planned(config_path: str, overrides: list[str]) -> Plan:
@@ -157,6 +165,7 @@ def submit_to_kuberay(given: argparse.Namespace) -> int:
     text = ray_job(given.what, given.rest, given)
     if not given.dry_run:
         text = hand_over(["kubectl", "apply", "-f", "-"], text, "--kuberay", "install it, or use --dry-run")
+        _tell_queued(load_config(given.what, given.rest))
     print(text, end="")
     return DONE
 

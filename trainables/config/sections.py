@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # Hyper-parameters by search-space name: numbers, and texts for those of `trainables.config.hyperparameters.CHOSEN`.
 Params = dict[str, Any]
+MLFLOW_STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
 class Section(BaseModel):
@@ -155,6 +156,34 @@ class WandbArtifactsConfig(Section):
         return {} if value is True else value
 
 
+class MlflowConfig(Section):
+    """MLflow, beside W&B or in its place: a run for each trial. Needs `pip install "llm-sweeps[mlflow]"`.
+
+    Attributes:
+        tracking_uri: Where runs go: an MLflow server (`https://…`; credentials come from the environment), or a
+            database, such as `sqlite:////absolute/path/mlflow.db`. null for nowhere. A bare text in the section's
+            place means this field; `mlflow: off` means null.
+        experiment: The experiment that the runs belong to; it is made if it is not there.
+    """
+
+    short_form: ClassVar = "tracking_uri"
+    off: ClassVar = {}
+
+    tracking_uri: str | None = None
+    experiment: str = Field("llm-sweeps", min_length=1)
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def is_a_server_or_database(cls, uri: str | None) -> str | None:
+        scheme = (uri or "").partition("://")[0].partition("+")[0]
+        if uri is not None and scheme not in MLFLOW_STORES:
+            # MLflow itself has refused folders since 3.13.
+            raise ValueError(f"must begin with one of {', '.join(f'{name}://' for name in MLFLOW_STORES)}")
+        if scheme == "sqlite" and not (uri or "").partition("://")[2].startswith("//"):
+            raise ValueError("must be an absolute path with four slashes (sqlite:////…): trials run in other folders")
+        return uri
+
+
 class WandbConfig(Section):
     """Weights & Biases.
 
@@ -165,7 +194,7 @@ class WandbConfig(Section):
         entity: Team or user; None for the key's default.
         tags: Tags of every run.
         artifacts: What is kept as artifacts of the sweep's own run.
-        alert: Send an alert when the sweep has ended.
+        alert: Send an alert of each event that `notify.events` names; by default when the sweep has ended.
     """
 
     short_form: ClassVar = "mode"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from trainables.config.data_sections import DataConfig, HeldoutConfig
-from trainables.config.sections import ModelConfig, Section, TrainingConfig, WandbConfig
+from trainables.config.sections import MlflowConfig, ModelConfig, Section, TrainingConfig, WandbConfig
 
 
 class TrialSpec(Section):
@@ -41,7 +41,7 @@ class LaneConfig(Section):
 
     Attributes:
         sweep: The sweep's name, the group of its W&B runs.
-        model, data, heldout, training, wandb: Sections of the sweep's config.
+        model, data, heldout, training, wandb, mlflow: Sections of the sweep's config.
         output_dir: Absolute folder of the sweep; each trial writes to `trials/ID/` in it.
         model_path: Folder of the model and its tokenizer.
         tokenized: Arrow file of the training set, by `trainables.data`.
@@ -62,6 +62,7 @@ class LaneConfig(Section):
     heldout: HeldoutConfig
     training: TrainingConfig
     wandb: WandbConfig
+    mlflow: MlflowConfig = MlflowConfig()
     output_dir: str
     model_path: str
     tokenized: str

@@ -24,7 +24,7 @@ from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
 from trainables.tracking.run_facts import best_objective, mean_row, resolved_config
-from trainables.tracking.wandb_run import Tracker
+from trainables.tracking.trackers import Trackers
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.trial_run import Hooks, Outcome, TrialRun
 
@@ -73,7 +73,7 @@ class TrialJob:
         self.pending = Pending(lane_state.writer)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()
-        self.tracker: Tracker | None = None
+        self.tracker: Trackers | None = None
         self.began_at_step = 0
         self.evaluation_seconds = 0.0
         self.shown: Report = {}  # the last progress that was reported
@@ -90,7 +90,7 @@ class TrialJob:
         if state:
             self._resume(state, curve, items)
         if self.writes:
-            self.tracker = Tracker(settings.wandb, settings.sweep, settings.output_dir)
+            self.tracker = Trackers(settings)
             about = resolved_config(settings.model, settings.training, self.spec.params, settings.data_sha256)
             self.tracker.start(self.spec, {**about, "steps": self.steps}, self.measure, settings.statement)
             if not state and self.baseline:

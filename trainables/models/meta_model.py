@@ -68,7 +68,7 @@ def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConf
     config = causal_config(path, model)
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
-    positions, positions_end = _positions(built)
+    positions, positions_end = position_limit(built)
     return ModelFacts(
         kind=type(built).__name__,
         recomputes=built.supports_gradient_checkpointing,
@@ -109,7 +109,8 @@ def _adapter(model: Any, lora: LoraConfig) -> AdapterFacts:
     return AdapterFacts(trained, share, left_out)
 
 
-def _positions(model: Any) -> tuple[int | None, bool]:
+def position_limit(model: Any) -> tuple[int | None, bool]:
+    """Tokens that a model was made for, None where it does not say; and whether it can take no more."""
     config = model.config.get_text_config()
     names = ("max_position_embeddings", "max_seq_len", "context_length")
     made_for = next((most for name in names if (most := getattr(config, name, None)) and most > 0), None)

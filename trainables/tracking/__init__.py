@@ -1,1 +1,1 @@
-"""Weights & Biases runs."""
+"""Runs of trials in Weights & Biases and MLflow."""

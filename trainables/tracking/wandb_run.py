@@ -30,7 +30,7 @@ TIMEOUT_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
-_active: dict[tuple[Path, str], Tracker] = {}
+_active: dict[tuple[Path, str, str], Tracker] = {}
 
 
 class Tracker:
@@ -52,6 +52,8 @@ class Tracker:
     Attributes:
         off: Whether nothing is tracked: mode "disabled", or after an error.
     """
+
+    service = "W&B"  # its name in warnings
 
     def __init__(
         self, wandb: WandbConfig, sweep: str, output_dir: str, timeout_seconds: float = TIMEOUT_SECONDS
@@ -85,7 +87,7 @@ class Tracker:
         self._trial_id = spec.trial_id
         config = {**settings, **spec.params, "seed": spec.seed, "kind": spec.kind, "replicate_of": spec.replicate_of}
         about = {"name": run_name(self._sweep, spec), "job_type": spec.kind, "notes": notes or None, "config": config}
-        key = (self._folder, spec.trial_id)
+        key = (self._folder, spec.trial_id, self.service)
         with _lock:
             earlier, _active[key] = _active.get(key), self
         self._thread = threading.Thread(
@@ -147,7 +149,7 @@ class Tracker:
             self._queue.put(write)
 
     def _write_all(
-        self, key: tuple[Path, str], about: dict[str, Any], measure: Measure, earlier: Tracker | None
+        self, key: tuple[Path, str, str], about: dict[str, Any], measure: Measure, earlier: Tracker | None
     ) -> None:
         """The thread: opens the run, writes what the trial hands over until its end, closes the run."""
         self._attempt(lambda: self._open(about, measure, earlier))
@@ -201,7 +203,7 @@ class Tracker:
         """Logs the trial's one warning; later ones are logged for debugging only."""
         with _lock:
             level, self._warned = logging.DEBUG if self._warned else logging.WARNING, True
-        _log.log(level, "W&B: trial %s %s", self._trial_id, " ".join(what.split()))
+        _log.log(level, "%s: trial %s %s", self.service, self._trial_id, " ".join(what.split()))
 
 
 def close_service(timeout_seconds: float = 3 * TIMEOUT_SECONDS) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from analysis.output.board_figures import counted
-from analysis.output.formats import UNKNOWN
+from analysis.output.formats import UNKNOWN, cost_words
 from analysis.records.sweep import STATES, Trial
 from analysis.report.charts.timeline import NAMED_TRIALS, timeline
 from analysis.report.elements.blocks import Chart, Section, Table, Text
@@ -49,7 +49,8 @@ def cost_sentence(material: Material) -> str:
     hours, trained = material.device_hours, f"{seconds / 3600:.2f} device-hours in training and evaluation"
     speed = tokens_per_second(material, [t for t in material.sweep.trials if t.cost.get("device_seconds")])
     said = "" if speed is None else f" Training: {speed:,.0f} tokens a device-second."
-    whole = trained if hours is None else f"{hours:.2f} device-hours in all, {trained}"
+    price = (material.sweep.config.get("resources") or {}).get("price_per_device_hour")
+    whole = trained if hours is None else f"{cost_words(hours, price)} in all, {trained}"
     return f"{counted(material.board)[:1].upper()}{counted(material.board)[1:]}. Cost: {whole}.{said}"
 
 

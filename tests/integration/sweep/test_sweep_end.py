@@ -27,11 +27,14 @@ from pathlib import Path
 from rich.console import Console
 from sweeps.notify import wandb_summary
 from sweeps.config.sweep_config import load_config
+from sweeps.notify.messages import tell_now
 from sweeps.phases import finish
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 wandb_summary.OPEN_SECONDS = wandb_summary.UPLOAD_SECONDS = seconds
 config = load_config(folder / "sweep.yaml", [f"storage_path={folder.parent}", *sys.argv[3:]])
+for failure in tell_now(config, "started", "running."):
+    print(failure)
 board = finish.write_leaderboard(folder)
 finish.tell(config, finish.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
 """
@@ -123,6 +126,14 @@ def test_artifacts_summary_and_alert_online(sweep):
     (alert,) = server.kept.alerts
     assert alert["title"] == "synthetic: complete"
     assert json.loads((sweep / "leaderboard.json").read_text())["verdict"] in alert["text"]
+
+
+def test_alerts_meanwhile_are_of_the_run_that_the_end_goes_on_with(sweep):
+    events = "notify.events=[started,ended]"
+    with WandbServer() as server:
+        assert tell(sweep, "wandb.mode=online", "wandb.alert=true", events, url=server.url) == []
+        check(server, sweep)
+    assert [alert["title"] for alert in server.kept.alerts] == ["synthetic: started", "synthetic: complete"]
 
 
 def test_offline_they_wait_for_a_sync(sweep):

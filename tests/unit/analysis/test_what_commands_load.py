@@ -33,7 +33,9 @@ def test_no_command_imports_a_scorer_and_the_sweep_itself_would(sweep, command):
         load_scorers([SCORER])
 
 
-@pytest.mark.parametrize(("command", "example"), [("rank", "outputs/"), ("export", "outputs/demo --to")])
+@pytest.mark.parametrize(
+    ("command", "example"), [("rank", "outputs/"), ("export", "outputs/demo --to"), ("benchmark", "finance --areas")]
+)
 def test_help_has_an_example_and_imports_no_framework(command, example):
     code = (
         f"import sys, analysis.{command}.__main__ as command\n"

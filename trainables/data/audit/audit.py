@@ -7,7 +7,7 @@ that needs the tokenizer, `too_long`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,13 @@ from trainables.data.samples import Sample, parse_sample
 from trainables.data.sources import read_raw
 from trainables.errors import UserError, UserErrors
 
-__all__ = ["Audit", "AuditSource", "audit", "kept_samples"]  # other packages import `AuditSource` from here
+__all__ = [
+    "Audit",
+    "AuditSource",
+    "audit",
+    "audit_areas",
+    "kept_samples",
+]  # other packages import `AuditSource` from here
 
 
 @dataclass
@@ -51,12 +57,7 @@ class Audit:
 
     def failures(self) -> list[UserError]:
         """Errors that keep a sweep from starting: lines whose action is "fail", and sets with no sample left."""
-        errors = [error for one in self.sets() for error in one.failures()]
-        for one in self.sets():
-            if not one.samples_kept:
-                got = f"none of {one.lines} lines ({_counts(one)})"
-                errors.append(UserError(one.path, "must hold samples", got, "correct the lines or name another file"))
-        return errors
+        return _failures(list(self.sets()))
 
     def add_too_long(self, where: str, tokens: Mapping[int, int], max_tokens: int) -> None:
         """Adds the samples of a data set that have more than `max_tokens` tokens.
@@ -114,6 +115,22 @@ def audit(
     return Audit(trained, readable, auditor.seconds, wrappers)
 
 
+def audit_areas(
+    areas: Mapping[str, AuditSource], fields: FieldNames, actions: Mapping[str, str]
+) -> dict[str, SetAudit]:
+    """Audits held-out areas without a training set; arguments as for `audit`.
+
+    Raises:
+        UserErrors: A file can't be read, or has lines whose action is "fail", or no sample is left: all errors.
+    """
+    wrappers = find_wrappers(some_prompts(source, fields) for source in areas.values())
+    auditor = _Auditor(fields, chosen_actions(actions), wrappers, processes=2)
+    found = {name: one for name, source in areas.items() if (one := auditor.audit_area(name, source))}
+    if errors := [*auditor.errors, *_failures(found.values())]:
+        raise UserErrors(errors)
+    return found
+
+
 class _Auditor:
     """Audits one data set after the other and collects their errors."""
 
@@ -160,6 +177,15 @@ def _set_audit(data: AuditSource, scan: DatasetScan, rule: str, actions: Mapping
         areas = {area: np.unique(np.array(lines, np.int64)) for area, lines in scan.matched.items()}
         found.hits[rule] = RuleHits(found.hits[rule].lines, found.hits[rule].examples, areas)
     return found
+
+
+def _failures(sets: Collection[SetAudit]) -> list[UserError]:
+    errors = [error for one in sets for error in one.failures()]
+    for one in sets:
+        if not one.samples_kept:
+            got = f"none of {one.lines} lines ({_counts(one)})"
+            errors.append(UserError(one.path, "must hold samples", got, "correct the lines or name another file"))
+    return errors
 
 
 def _counts(one: SetAudit) -> str:

@@ -1,12 +1,19 @@
 """Jobs that are no trials: their ends come from the recorder, and a failed one or a stop ends the waiting."""
 
+import io
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from sweeps.driver.budget import Budget
-from sweeps.driver.supervisor import Supervisor
+from sweeps.driver.context import Sweep
+from sweeps.driver.supervisor import Supervisor, supervised
+from sweeps.folder.sweep_store import SweepStore
+from sweeps.lanes.cluster import LanePlan
 from sweeps.lanes.lanes import LanesFailedError
+from sweeps.ledger.history import Past
+from sweeps.ledger.ledger import Ledger
 
 JOBS = {"baseline:home": {"do": "baseline"}, "baseline:away": {"do": "baseline"}}
 
@@ -73,3 +80,34 @@ def test_waiting_for_a_lane_costs_nothing_and_is_said(monkeypatch):
     assert budget.spent_hours() == pytest.approx(2 * 36 / 3600)
     assert budget.is_spent()
     assert len(said) == 5
+
+
+def test_a_supervised_sweep_tells_that_it_has_started_and_that_its_budget_is_almost_spent(load, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("sweeps.notify.messages.send", lambda _config, news: told.append(news) or [])
+    config = load(f"storage_path={tmp_path}", "notify.events=[started,budget]", "budget.device_hours=1")
+    config.folder.mkdir(parents=True)
+    answers = {"ended_since": {"born": 1, "ended": []}}
+    lanes = SimpleNamespace(
+        up=1,
+        plan=LanePlan(lanes=1, workers=2, use_gpu=False, cpus=1),
+        status=lambda: {"jobs": {}, "notices": []},
+        check=lambda _status: None,
+        call=lambda name, *_: answers.get(name),
+        drain=lambda: None,
+    )
+    sweep = Sweep(
+        config=config,
+        plan=SimpleNamespace(train=SimpleNamespace(samples=8)),
+        ledger=Ledger(config.folder),
+        past=Past([]),
+        budget=Budget(2, 1.0, before_hours=0.9),
+        interrupt=SimpleNamespace(is_set=lambda: False),
+        console=Console(file=io.StringIO()),
+        store=SweepStore.of_driver(config.place),
+    )
+    with supervised(sweep, lanes):
+        pass
+    assert [news["event"] for news in told] == ["started", "budget"]
+    assert told[0]["text"].startswith(f"{config.name}: running 1 trial at a time on 2 CPU cores")
+    assert told[0]["resumed"] is False

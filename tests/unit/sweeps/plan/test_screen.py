@@ -1,8 +1,10 @@
 """What the plan says of the confirmation, as a table of cases."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from sweeps.plan.screen import SHOWN_CHARACTERS, confirm_words, sample_lines
+from sweeps.plan.screen import SHOWN_CHARACTERS, confirm_words, cost_lines, sample_lines
 from trainables.data.tokenization import ShownSample
 
 
@@ -35,6 +37,14 @@ from trainables.data.tokenization import ShownSample
 )
 def test_what_the_plan_says_of_the_confirmation(load, overrides, words):
     assert confirm_words(load(*overrides)) == words
+
+
+@pytest.mark.parametrize(("price", "words"), [(None, ""), ("2.5", " (5.00 at 2.5 an hour)")])
+def test_the_forecast_is_said_in_money_where_a_price_is_known(load, price, words):
+    config = load(*([f"resources.price_per_device_hour={price}"] if price else []))
+    need = SimpleNamespace(device_hours={"one A100": 2.0}, memory_bytes=None, disk_bytes=0, paused_bytes=0)
+    first = next(cost_lines(config, SimpleNamespace(forecast=need, fit=None)))
+    assert f"2.0 h on one A100{words}, without" in first.replace("2.00", "2.0").replace("device-h", "h")
 
 
 def test_a_sample_is_shown_as_the_model_sees_it_with_what_it_learns():

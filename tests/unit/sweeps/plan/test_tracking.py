@@ -1,12 +1,13 @@
 """What a plan says of W&B: no key for `online`, and variables that count or don't."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 
 import pytest
 
-from sweeps.plan.findings import missing_key, tracking_findings
+from sweeps.plan.findings import missing_key, missing_mlflow, tracking_findings
 from trainables.tracking import wandb_client
 
 
@@ -68,3 +69,13 @@ def test_variables_that_count_are_said_and_those_that_dont(load, monkeypatch, va
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert [finding.message for finding in tracking_findings(load(*overrides))] == found
+
+
+@pytest.mark.parametrize(("overrides", "errors"), [([], 0), (["mlflow=sqlite:////tmp/x.db"], 1)])
+def test_mlflow_must_be_installed_where_it_is_asked_for(load, monkeypatch, overrides, errors):
+    config = load(*overrides)
+    assert missing_mlflow(config) == []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    found = [str(error) for error in missing_mlflow(config)]
+    assert len(found) == errors
+    assert all(error.startswith("mlflow.tracking_uri: needs the package mlflow-skinny, got none; ") for error in found)
