@@ -161,13 +161,15 @@ def as_before(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 def _refuse_missing(folder: Path) -> None:
     place = place_of(folder)
-    if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
-        known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
-        remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if known else "check the path"
+    begun = (folder / LEDGER_FILE).is_file()
+    # A sweep that has begun makes its plan anew.
+    needed = (SWEEP_FILE,) if begun else (SWEEP_FILE, PLAN_FILE)
+    if missing := [name for name in needed if not (folder / name).is_file()]:
+        remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if begun else "check the path"
         got = f"{place} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)
     # Without its ledger a sweep would begin again, and its list of trials be emptied.
-    if (folder / TRIALS_FILE).is_file() and not (folder / LEDGER_FILE).is_file():
+    if (folder / TRIALS_FILE).is_file() and not begun:
         rule, got = "must have the ledger of its trials", f"{place} without {LEDGER_FILE}"
         raise UserError("--resume", rule, got, "restore that file, or start a sweep of its own")
 

@@ -277,3 +277,32 @@ def test_the_documented_table_is_that_of_the_code():
     assert documented == set(MAY_CHANGE)
     known = SweepConfig.model_json_schema()["properties"]
     assert {key.partition(".")[0] for key in documented} <= set(known)
+
+
+def plan_of(folder, place):
+    return json.loads((folder / "plan.json").read_text().replace(f"{place}/", ""))
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"train": 1}', '{"model_path": "model"}'])
+def test_a_plan_that_is_gone_or_damaged_is_made_anew(place, text):
+    folder = place / "outputs/small"
+    before = plan_of(folder, place)
+    (folder / "plan.json").unlink() if text is None else (folder / "plan.json").write_text(text)
+    said = []
+    _, plan, _ = unchanged(folder, None, [], say=said.append)
+    assert said == ["plan.json is gone or damaged: it is made anew"]
+    plan.write(place / "again")
+    again = plan_of(place / "again", place)
+    assert {key for key in before if before[key] != again[key]} <= {"forecast"}, "the speed of the CPUs is measured"
+
+
+def test_a_plan_is_not_made_from_other_or_missing_data(place):
+    folder = place / "outputs/small"
+    (folder / "plan.json").unlink()
+    edit(place / "train.jsonl", "it it it", "its")
+    (line,) = refused(folder)
+    assert f"{folder}/plan.json: must be made anew as at the sweep's start, got other tokens for train" in line
+    (place / "train.jsonl").unlink()
+    (line,) = refused(folder)
+    assert line.startswith(f"{folder}/plan.json: must be whole, or what it is made from be there, got none, and: ")
+    assert "train.jsonl" in line
