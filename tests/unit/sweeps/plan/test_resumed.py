@@ -233,11 +233,35 @@ def test_a_folder_whose_name_no_file_can_hold_is_refused_at_once(place):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_a_ledger_that_is_gone_is_no_fresh_start(place):
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_ledger_that_is_gone_or_empty_is_no_fresh_start(place, left):
     folder = place / "outputs/small"
     (folder / "trials.jsonl").write_text("{}\n")
-    (folder / "ledger.jsonl").unlink()
-    assert "without ledger.jsonl" in refused(folder)[0]
+    (folder / "ledger.jsonl").unlink() if left is None else (folder / "ledger.jsonl").write_bytes(left)
+    assert "must have the ledger of its trials" in refused(folder)[0]
+
+
+def test_a_ledger_whose_first_start_is_damaged_vouches_for_no_config(place):
+    folder = place / "outputs/small"
+    Ledger.of_new_driver(folder).append("baseline", areas={})
+    path = folder / "ledger.jsonl"
+    path.write_bytes(b"x" + path.read_bytes())
+    edit(folder / "sweep.yaml", "batch_size: 8", "batch_size: 2")
+    assert (
+        f"{path}: must begin with the sweep's start, got baseline as the first line that is whole" in refused(folder)[0]
+    )
+
+
+def test_an_empty_config_is_made_anew_by_rebuild(place):
+    (place / "outputs/small/sweep.yaml").write_text("")
+    assert "without sweep.yaml; make it anew: python -m sweeps.rebuild" in refused(place / "outputs/small")[0]
+
+
+def test_another_storage_path_is_no_way_to_move_a_sweep(place):
+    folder = place / "outputs/small"
+    assert refused(folder, "storage_path=outputs") == refused(folder, f"storage_path={place}/outputs/") == []
+    (line,) = refused(folder, "storage_path=/elsewhere")
+    assert line.endswith("got /elsewhere; leave it out: to move the sweep, move its folder")
 
 
 @pytest.mark.parametrize("harm", ["folder", "file", "damaged", "old"])
