@@ -139,18 +139,20 @@ def test_a_sweep_of_three_time_limits_finishes_by_itself(slurm, tmp_path):
 
 
 def test_two_jobs_share_a_node_and_a_cancelled_one_leaves_the_other_alone(slurm, tmp_path):
-    first, second = (submit(slurm, tmp_path, name, "search.trials=4", *ONE_NODE) for name in ("one", "two"))
+    held = ("data.limit=400", "search.trials=4", *ONE_NODE, "--sbatch", "hold")  # planning them takes its time
+    first, second = (submit(slurm, tmp_path, name, *held) for name in ("one", "two"))
+    subprocess.run(["scontrol", "release", first, second], env=slurm, check=True)
     wait_until(lambda: trains(tmp_path, "one") and trains(tmp_path, "two"), 600)
     subprocess.run(["scancel", first], env=slurm, check=True)
     wait_until(lambda: is_over(slurm, first) and is_over(slurm, second), 1200)
     check_whole(tmp_path, "two", 4)
-    again = submit(slurm, tmp_path, "one", "search.trials=4", *ONE_NODE)
+    again = submit(slurm, tmp_path, "one", "data.limit=400", "search.trials=4", *ONE_NODE)
     wait_until(lambda: is_over(slurm, again), 1200)
     check_whole(tmp_path, "one", 4)
 
 
 def test_a_job_that_is_requeued_by_hand_loses_nothing(slurm, tmp_path):
-    job = submit(slurm, tmp_path, "again", "search.trials=4", *ONE_NODE)
+    job = submit(slurm, tmp_path, "again", "data.limit=400", "search.trials=4", *ONE_NODE)
     wait_until(lambda: trains(tmp_path, "again", 8), 600)
     subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
     wait_until(lambda: is_over(slurm, job), 1200)

@@ -21,6 +21,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.plan.plan import make_plan
 from sweeps.plan.resumed import lost_sets, restore_tokens, restored, unchanged
 from sweeps.rebuild.__main__ import config_of
+from sweeps.submit.__main__ import planned
 from tests.unit.sweeps.helpers import SMALL
 from trainables.errors import UserError, UserErrors
 
@@ -330,3 +331,11 @@ def test_a_plan_is_not_made_from_other_or_missing_data(place):
     (line,) = refused(folder)
     assert line.startswith(f"{folder}/plan.json: must be whole, or what it is made from be there, got none, and: ")
     assert "train.jsonl" in line
+
+
+@pytest.mark.usefixtures("place")
+def test_a_job_of_a_sweep_that_has_begun_is_held_against_its_start():
+    """As of `sweeps.submit --slurm` after `scancel`."""
+    assert planned("own.yaml", ["model.name=model"]).train.samples == 8
+    with pytest.raises(UserErrors, match=r"^training\.batch_size: must stay"):
+        planned("own.yaml", ["model.name=model", "training.batch_size=2"])
