@@ -105,6 +105,7 @@ def test_an_override_means_what_it_says_and_loads_again(small, tmp_path, monkeyp
             "data.limit=None",
             "data.limit: must be a whole number, got 'None'; give a number; where none is needed",
         ),
+        (f"seed={2**63}", "seed: input should be less than or equal to 4611686018427387904, got 9223372036854775808"),
         ("seed=１", "seed: must be a whole number, got '１'; give a number in the digits 0 to 9"),
         ("storage_path= /tmp", "storage_path: a path must not begin or end with white space, got ' /tmp'; write /tmp"),
         ("data.train=a\r", r"data.train: a path must not begin or end with white space, got 'a\r'; write a"),
