@@ -80,7 +80,8 @@ def slurm(tmp_path_factory):
         subprocess.run(["slurmd", "-N", node], env=env, check=True)
     wait_until(lambda: idle_nodes(env) == "2", 60)
     yield env
-    subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], env=env, check=False)
+    subprocess.run(["scancel", "--user=root"], env=env, check=False)
+    wait_until(lambda: asked(env, "squeue", "-h") == "", 120)  # else what its steps started would stay
     for file in folder.glob("*.pid"):
         subprocess.run(["kill", file.read_text().strip()], check=False)
 
