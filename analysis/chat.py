@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _chat(given: Namespace) -> None:
     with opened(given.folder) as folder:
         sweep, board = read_sweep(folder), leaderboard(folder)
-        chosen = choose(board, given.trial, given.step)
+        chosen = choose(board, given.trial, given.step, sweep.trials)
         pair = Pair(sweep, chosen, given.max_new_tokens)
         for question in _questions():
             base, trained = pair.answers(question)

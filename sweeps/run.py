@@ -9,6 +9,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,11 @@ def resume_sweep(options: argparse.Namespace, console: Console) -> int:
     before = SweepStore.of_reader(options.resume)
     before.fetch_top_files()
     config, plan, began = unchanged(
-        before.folder, options.config, options.overrides, other_versions=options.other_versions
+        before.folder,
+        options.config,
+        options.overrides,
+        other_versions=options.other_versions,
+        say=partial(console.print, soft_wrap=True),
     )
     webhook.address(config.notify)
     if options.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from analysis.cli import NoWinnerError, nearest
 from analysis.output.leaderboard import Leaderboard, LeaderboardRow
 from analysis.records.locate import DamagedError, fetch_checkpoint
-from analysis.records.sweep import Sweep
+from analysis.records.sweep import Sweep, Trial
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
 from trainables.models.pretrained import resolve_again
@@ -54,8 +54,18 @@ class BaseModel:
     trust_remote_code: bool  # whether the sweep's config allows code that comes with the model to run
 
 
-def choose(board: Leaderboard, trial_id: str | None, step: int | None) -> Chosen:
-    """Picks a checkpoint on a leaderboard; arguments and errors as in `analysis.export.export.export`."""
+def choose(board: Leaderboard, trial_id: str | None, step: int | None, trials: Sequence[Trial]) -> Chosen:
+    """Picks a checkpoint.
+
+    Args:
+        board: The sweep's leaderboard.
+        trial_id: Trial; None for the leaderboard's winner.
+        step: Step of the checkpoint; None for the trial's best.
+        trials: The sweep's trials, which say what is kept.
+
+    Raises:
+        NoWinnerError, UserError: As `analysis.export.export.export` does.
+    """
     rows = {row["trial_id"]: row for setting in board["rows"] for row in (setting, *setting["replicates"])}
     if retrained := _retrained(board, rows, trial_id):
         return retrained
@@ -70,13 +80,12 @@ def choose(board: Leaderboard, trial_id: str | None, step: int | None) -> Chosen
         raise UserError("--trial", "must be a trial of this sweep", name, nearest(name, rows))
     row = rows[name]
     checkpoints = {checkpoint["step"]: checkpoint for checkpoint in row["checkpoints"]}
-    steps = ", ".join(map(str, checkpoints)) or "none: this trial has no checkpoint"
     if step is None and row["step"] is None:
         rule = f"must be given, for {name} ({row['state']}) has no rank"
-        raise UserError("--step", rule, "nothing", f"one of {steps}")
+        raise UserError("--step", rule, "nothing", _to_be_had(trials, name))
     wanted = row["step"] if step is None else step
     if wanted not in checkpoints:
-        raise UserError("--step", f"must be a checkpoint of {name}", wanted, f"one of {steps}")
+        raise UserError("--step", f"must be a checkpoint of {name}", wanted, _to_be_had(trials, name))
     return Chosen(row, checkpoints[wanted])
 
 
@@ -108,13 +117,20 @@ def checkpoint_folder(sweep: Sweep, chosen: Chosen) -> Path:
     for place in (usual, written):  # the path as written is wrong once the sweep's folder was moved
         if place.is_dir():
             return place
-    kept = {(t.trial_id, c.get("step")): c.get("kept", True) for t in sweep.trials for c in t.checkpoints}
-    if not kept.get((chosen.trial_id, chosen.step), True):
-        rest = ", ".join(f"--trial {trial} --step {step}" for (trial, step), stays in kept.items() if stays)
+    if any(trial.trial_id == chosen.trial_id and chosen.step not in trial.kept_steps for trial in sweep.trials):
         rule, got = "must be a checkpoint that the sweep kept", "one that it dropped (resources.keep_checkpoints)"
-        raise UserError(name, rule, got, f"kept are {rest or 'none'}")
+        raise UserError(name, rule, got, _to_be_had(sweep.trials, chosen.trial_id))
     remedy = "export where the sweep ran, or name another checkpoint with --step"
     raise UserError(name, "must have a checkpoint folder", f"none at {usual}", remedy)
+
+
+def _to_be_had(trials: Sequence[Trial], trial_id: str) -> str:
+    """The remedy for a step that can't be had: the trial's kept ones; where there is none, other trials'."""
+    kept = {trial.trial_id: trial.kept_steps for trial in trials}
+    if own := kept.get(trial_id):
+        return f"one of {', '.join(map(str, own))}"
+    others = [f"--trial {name} --step {step}" for name, steps in kept.items() for step in steps]
+    return f"none of {trial_id} is kept; kept are {', '.join(others) or 'none'}"
 
 
 def base_model(sweep: Sweep) -> BaseModel:

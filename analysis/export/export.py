@@ -81,7 +81,7 @@ def export(
     """
     out = _free(Path(to))
     sweep, board = read_sweep(folder), leaderboard(folder)
-    chosen = choose(board, trial_id, step)
+    chosen = choose(board, trial_id, step, sweep.trials)
     source = checkpoint_folder(sweep, chosen)
     files = _verified(source)
     base = base_model(sweep)

@@ -73,6 +73,11 @@ class Trial:
     cost: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
 
+    @property
+    def kept_steps(self) -> list[int]:
+        """Steps of the checkpoints that are kept; of a sweep that did not write it, of all."""
+        return [point["step"] for point in self.checkpoints if point.get("kept", True)]
+
 
 FIRST_TRIAL = "t0001"
 RETRAIN = "retrain"  # the kind of a trial that learnt the selecting areas too; no other trial compares with it

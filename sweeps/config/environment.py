@@ -46,7 +46,9 @@ def expanded(tree: Tree) -> tuple[Tree, list[UserError]]:
         if not isinstance(leaf, str) or any(_is_one_of(place[:depth], PROSE) for depth in range(1, len(place) + 1)):
             return leaf
         path = _expanded_home(leaf) if is_path(place) else leaf
-        if (found := VARIABLE.search(path)) and not _exists(path):
+        if is_path(place) and not _exists(path) and (fault := _misspelled(path)):
+            mistakes.append(UserError(dotted(place), *fault))
+        elif (found := VARIABLE.search(path)) and not _exists(path):
             name = found[1] or found[2]
             remedy = f"write ${{oc.env:{name}}}, or the value itself"
             mistakes.append(UserError(dotted(place), f"${name} is not replaced in a config", leaf, remedy))
@@ -96,6 +98,15 @@ def _expanded_home(path: str) -> str:
         return str(Path(path).expanduser())
     except RuntimeError:  # no such user, or no home
         return path
+
+
+def _misspelled(path: str) -> tuple[str, str, str] | None:
+    """Rule, finding and remedy for a text that can be meant as a path, but not as the one that it is."""
+    if path != path.strip():  # of a quoted override, or of a variable from a file with CRLF
+        return "a path must not begin or end with white space", repr(path), f"write {path.strip()}"
+    if found := re.match(r"([A-Za-z][\w+.-]+):/(?!/)", path):
+        return "a URL needs two slashes", path, f"write {found[1]}://…, or ./{path} for a folder of that name"
+    return None
 
 
 def _exists(path: str) -> bool:

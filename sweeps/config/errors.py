@@ -90,6 +90,10 @@ def _line(place: Place, details: list[ErrorDetails], root: type[Section], writte
     options = [option for one in details if one["type"] == "literal_error" for option in _options(one)]
     section = section_at(root, place)
     keys = list(section.model_fields) if section and "model_type" in types and place[0] != "space" else []
+    if section and section.off and value is True:
+        return UserError(
+            where, must, written or value, "leave it out: it is on where it is set up, or write mode: online"
+        )
     got = value if options and isinstance(value, str) and value == value.strip() else _shown(value, written)
     return UserError(where, must, got, _remedy(place, value, written, types, options, keys))
 
@@ -132,13 +136,15 @@ def _remedy(place: Place, value: Any, written: str | None, types: set[str], opti
     if "disabled" in options and str(value).lower() in _OFF:
         return f"{reads}write disabled"
     if isinstance(value, str) and numbers and (options == [] or _number(value) is not None):
-        return _meant_number(value)
+        return _meant_number(value, whole="float_type" not in types)
     if isinstance(value, float) and numbers and value.is_integer():
         return f"write {int(value)}"
     if options and not isinstance(value, list | dict):
         near = suggestion(str(written or value), options)
         other = ", or names as a list: [a, b]" if "list_type" in types else ", or a number" if numbers else ""
         return f"{reads}{near}{other}"
+    if "list_type" in types and isinstance(value, dict) and all(key.isdecimal() for key in value):
+        return f"give the whole list: {dotted(place)}=[{', '.join(map(str, value.values()))}]"
     if "list_type" in types and not isinstance(value, dict):
         return f"write [{written if written is not None else value}]"
     if keys:
@@ -165,12 +171,16 @@ def _searched(place: Place, value: list[Any] | dict[str, Any]) -> str | None:
     )
 
 
-def _meant_number(text: str) -> str:
+def _meant_number(text: str, *, whole: bool) -> str:
     bare = text.strip()
-    if re.fullmatch(r"[-+]?0\d+", bare):
-        return f"leave out the leading zero: {int(bare)}"
+    if not bare.isascii():
+        return "give a number in the digits 0 to 9"
+    if bare.lower() in ("none", "nil", "all", "unlimited"):
+        return "give a number; where none is needed, leave the key out"
+    if found := re.fullmatch(r"([-+]?)0+(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)", bare):
+        return f"leave out the leading zero: {found[1]}{found[2]}"
     if re.fullmatch(r"\d+(?:\.\d*)?\s*%", bare):
-        return f"write {float(bare.rstrip('% ')) / 100:g}"
+        return "give a number" if whole else f"write {float(bare.rstrip('% ')) / 100:g}"
     if re.fullmatch(r"\d{1,3}(?:[,' ]\d{3})+", bare):
         return f"write {re.sub(r'[^0-9]', '', bare)}"
     if re.fullmatch(r"\d+(?:\.\d+)?[kK]", bare):

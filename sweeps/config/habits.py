@@ -15,6 +15,8 @@ _LR = "give a range to space.peak_lr"
 _BATCH = "write training.batch_size"
 _LENGTH = "write data.max_tokens"
 _TRIALS = "write search.trials"
+_WORKERS = "write resources.lanes or resources.workers_per_lane"
+_STOPPING = "write search.trial_scheduler: it decides which trials stop early"
 
 # By key: what to do instead. Rules of their own stand in `RULES`.
 KEYS = {
@@ -46,7 +48,16 @@ KEYS = {
     ),
     **dict.fromkeys(("parameters", "search_space", "hyperparameters"), "write space"),
     **dict.fromkeys(("wandb_project", "wandb_entity"), "write wandb.project or wandb.entity"),
-    "num_workers": "write resources.lanes or resources.workers_per_lane",
+    **dict.fromkeys(("report_to", "enabled", "wandb_mode"), "write wandb.mode: disabled, offline, online or auto"),
+    **dict.fromkeys(("log_model", "wandb_log_model"), "write wandb.artifacts: true or false"),
+    **dict.fromkeys(("group", "run_name", "run_group", "wandb_name", "study_name"), "write name: runs are named by it"),
+    **dict.fromkeys(("early_terminate", "early_stopping", "early_stopping_patience", "pruner"), _STOPPING),
+    **dict.fromkeys(("metric", "metric_for_best_model", "goal", "direction"), "write objective.metric"),
+    **dict.fromkeys(("timeout", "time_budget", "time_budget_s", "max_time"), "write budget.device_hours"),
+    **dict.fromkeys(("logging_steps", "log_every_n_steps", "log_interval"), "leave it out; every step is logged"),
+    **dict.fromkeys(("sample_packing", "packing", "group_by_length"), "leave it out; batches hold no padding"),
+    **dict.fromkeys(("save_total_limit", "load_best_model_at_end"), "write resources.keep_checkpoints"),
+    **dict.fromkeys(("num_workers", "n_jobs", "max_concurrent", "max_concurrent_trials"), _WORKERS),
     "method": "write search.sampler; how the model is tuned is model.method",
 }
 RULES = {
@@ -61,21 +72,12 @@ _SEARCHED: dict[Place, dict[str, str]] = {
     ("training", "schedule"): {key: name for name, key in SEARCHABLE_SCHEDULE.items()},
     ("model", "lora"): {key: name for name, key in SEARCHABLE_LORA.items()},
 }
-# Of the forms in which other tools write a range.
+# Of the forms in which other tools write a range: its ends, a list of values, and what else stands beside them.
+_LOW, _HIGH = ("min", "lower", "start"), ("max", "upper", "stop", "end")
+_LISTS = ("values", "choices", "grid_search", "categories")
 _FOREIGN = {
-    "values",
-    "value",
-    "min",
-    "max",
-    "distribution",
-    "step",
-    "type",
-    "q",
-    "lower",
-    "upper",
-    "prior",
-    "mu",
-    "sigma",
+    *(*_LOW, *_HIGH, *_LISTS),
+    *("value", "distribution", "step", "type", "q", "prior", "mu", "sigma", "mean", "std", "probabilities"),
 }
 
 
@@ -85,17 +87,27 @@ def foreign_range(value: dict[str, Any]) -> tuple[str, str, str] | None:
     if not foreign:
         return None
     got = ", ".join(f"{key}={value[key]}" for key in foreign)
-    if "values" in value:
-        return "numbers are searched in a range, never among values", got, range_over(value["values"])
-    if foreign == ["value"]:
+    if listed := next((key for key in _LISTS if key in value), None):
+        return "numbers are searched in a range, never among values", got, range_over(value[listed])
+    if "value" in foreign and {*foreign} <= {"value", "distribution", "type"}:
         return "a fixed number stands alone", got, f"write {value['value']}"
-    low = next((value[key] for key in ("low", "min", "lower") if key in value), "…")
-    high = next((value[key] for key in ("high", "max", "upper") if key in value), "…")
-    is_log = value.get("log") is True or "log" in str(value.get("distribution", ""))
+    # An override is put on top of the config's own range: what the user writes now counts.
+    low = next((value[key] for key in (*_LOW, "low") if key in value), "…")
+    high = next((value[key] for key in (*_HIGH, "high") if key in value), "…")
+    scale = value.get("distribution")
+    is_log = "log" in str(scale) if scale is not None else value.get("log") is True
     remedy = f"write {{low: {low}, high: {high}{', log: true' if is_log else ''}}}"
     if "step" in value or "q" in value:
         return "a range has no step: every number in it may be tried", got, remedy
     return "a range is written with low, high and log", got, remedy
+
+
+def foreign_choices(value: dict[str, Any]) -> tuple[str, str] | None:
+    """Finding and remedy for names that are listed as another tool does it; None for another form."""
+    listed = next((key for key in _LISTS if isinstance(value.get(key), list)), None)
+    if listed is None:
+        return None
+    return f"{listed}={value[listed]}", f"write {{choices: [{', '.join(map(str, value[listed]))}]}}"
 
 
 def range_over(values: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from sweeps.config.errors import rule, suggestion
-from sweeps.config.habits import KEYS, foreign_range
+from sweeps.config.habits import KEYS, RULES, foreign_choices, foreign_range, range_over
 from trainables.config.hyperparameters import (
     CHOSEN,
     SCHEDULE_PARAMS,
@@ -103,7 +103,7 @@ def _instead(name: str) -> str:
     if name in SEARCHABLE_LORA.values():
         return f"did you mean lora_{name}?"
     near = suggestion(name, (*SEARCHABLE, "beyond_recommended"))
-    return KEYS[name] if name in KEYS and near.startswith("known") else near
+    return KEYS[name] if name in RULES or (name in KEYS and near.startswith("known")) else near
 
 
 class SpaceConfig(Section):
@@ -155,6 +155,18 @@ class SpaceConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def choices_stand_where_names_do(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if name in CHOSEN and isinstance(value, dict) and "choices" not in value:
+                if found := foreign_choices(value):
+                    raise rule(f"{name} must be a name or {{choices: [a, b]}}", *found)
+            elif name in SEARCHABLE and name not in CHOSEN and isinstance(value, dict) and "choices" in value:
+                got, remedy = f"choices={value['choices']}", range_over(value["choices"])
+                raise rule(f"{name} must be a number or {{low, high, log}}", got, remedy)
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
     def names_are_searchable(cls, values: Any) -> Any:
         known = (*SEARCHABLE, "beyond_recommended")
         if isinstance(values, dict) and "template" in values:
@@ -163,7 +175,8 @@ class SpaceConfig(Section):
             raise rule(why, values["template"], "give each template a sweep, and compare the scores of their answers")
         unknown = [name for name in values if name not in known] if isinstance(values, dict) else []
         if unknown:
-            raise rule("is not a searchable hyper-parameter", unknown[0], _instead(unknown[0]))
+            why = RULES.get(unknown[0], "is not a searchable hyper-parameter")
+            raise rule(why, unknown[0], _instead(unknown[0]))
         return values
 
     def items(self) -> dict[str, Range | Choices | float | str]:

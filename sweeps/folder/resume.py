@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -71,13 +71,13 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
     Raises:
         UserError, UserErrors: There is no sweep, or something has changed that must stay as it was.
     """
-    _refuse_missing(folder)
+    events, _ = Ledger(folder).read()
+    _refuse_missing(folder, events)
     _refuse_unwritable_name(place_of(folder))
     own, place = folder / SWEEP_FILE, place_of(folder)
     config, written = config_path or own, read_tree(own, [])
     given = read_tree(config, overrides) if config_path or overrides else written
     parent, name = parent_and_name(place)
-    events, _ = Ledger(folder).read()
     began = first_config(events, folder)
     before = began or load_written(own, name, as_before(written, written))
     now = load_written(config, name, [*as_before(began.model_dump() if began else written, given), *overrides])
@@ -89,6 +89,10 @@ def resumed_config(folder: Path, config_path: str | None, overrides: list[str]) 
         *(tree.get("name") for tree in _configs(events)),
     }:
         wrong.append(UserError("name", STAYS, stated, "leave it out: to rename the sweep, rename its folder"))
+    if any(text.partition("=")[0].strip() == "storage_path" for text in overrides) and not _is_at(now, parent):
+        wrong.append(
+            UserError("storage_path", STAYS, now.storage_path, "leave it out: to move the sweep, move its folder")
+        )
     remedy = "start a sweep of its own"
     if began and not config_path and not overrides:  # the user has edited the sweep's own file
         remedy = f"undo the change (python -m sweeps.rebuild {quote(place)}), or {remedy}"
@@ -161,17 +165,31 @@ def as_before(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return [f"{key}={before if value is None else value}" for key, before, value in stated]
 
 
-def _refuse_missing(folder: Path) -> None:
+def _is_at(config: SweepConfig, parent: str) -> bool:
+    return with_absolute_paths(config).storage_path.rstrip("/") == parent.rstrip("/")
+
+
+def _refuse_missing(folder: Path, events: Sequence[Event]) -> None:
     place = place_of(folder)
-    if missing := [name for name in (SWEEP_FILE, PLAN_FILE) if not (folder / name).is_file()]:
-        known = (folder / LEDGER_FILE).is_file() and missing == [SWEEP_FILE]
-        remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if known else "check the path"
+    begun = (folder / LEDGER_FILE).is_file()
+    # A sweep that has begun makes its plan anew.
+    needed = (SWEEP_FILE,) if begun else (SWEEP_FILE, PLAN_FILE)
+    if missing := [name for name in needed if not _has_content(folder / name)]:
+        remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if begun else "check the path"
         got = f"{place} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)
     # Without its ledger a sweep would begin again, and its list of trials be emptied.
-    if (folder / TRIALS_FILE).is_file() and not (folder / LEDGER_FILE).is_file():
-        rule, got = "must have the ledger of its trials", f"{place} without {LEDGER_FILE}"
+    if _has_content(folder / TRIALS_FILE) and not any(event["event"] == "trial_ended" for event in events):
+        rule, got = "must have the ledger of its trials", f"{place} with none in {LEDGER_FILE}"
         raise UserError("--resume", rule, got, "restore that file, or start a sweep of its own")
+    # The first start says what the sweep's trials have in common.
+    if events and events[0]["event"] != "sweep_started":
+        rule, got = "must begin with the sweep's start", f"{events[0]['event']} as the first line that is whole"
+        raise UserError(str(folder / LEDGER_FILE), rule, got, "restore that file, or start a sweep of its own")
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _refuse_unwritable_name(place: str) -> None:

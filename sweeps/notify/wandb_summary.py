@@ -159,7 +159,8 @@ def _artifacts(
         metadata = {"objective": news["objective"], "winner": board["winner"], "gain": news["gain"]}
         model = wandb.Artifact(f"{name}-model", "model", metadata={**metadata, "data_sha256": hashes})
         # Checkpoints never change, so W&B need not copy them before the upload.
-        checkpoint = checkpoint_folder(read_sweep(folder), choose(board, None, None))
+        sweep = read_sweep(folder)
+        checkpoint = checkpoint_folder(sweep, choose(board, None, None, sweep.trials))
         model.add_dir(str(checkpoint), policy="immutable")
         found.append((model, ["best"]))
     if wanted.data_hashes:

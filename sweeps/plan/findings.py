@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -204,6 +205,22 @@ def missing_mlflow(config: SweepConfig) -> list[UserError]:
     return [UserError("mlflow.tracking_uri", "needs the package mlflow-skinny", "none", remedy)]
 
 
+def refused_variables(config: SweepConfig) -> list[UserError]:
+    """Returns an error for each of W&B's environment variables with which it could open no run."""
+    # The client takes a second to load: only where there is a variable that the config doesn't read.
+    own = {*WANDB_VARIABLES.values(), "WANDB_API_KEY", "WANDB_ENTITY"}
+    if os.environ.get("WANDB_MODE") in ("online", "offline", "disabled", "dryrun", "run", "shared"):
+        own.add("WANDB_MODE")
+    others = {name for name in os.environ if name.startswith("WANDB_")} - own
+    if config.wandb.mode == "disabled" or not others:
+        return []
+    from trainables.tracking import wandb_client
+
+    found = ((name, why) for name, why in wandb_client.refused_variables() if name not in own)
+    remedy = "correct it, or unset it; wandb: off tracks nothing"
+    return [UserError(name, f"W&B must take it: {why}", os.environ[name] or "nothing", remedy) for name, why in found]
+
+
 def tracking_findings(config: SweepConfig) -> Iterator[Finding]:
     """Yields what W&B's environment variables have changed, and which of them don't count."""
     for key, value in wandb_variables().items():
@@ -211,3 +228,7 @@ def tracking_findings(config: SweepConfig) -> Iterator[Finding]:
         used = getattr(config.wandb, key) == value
         how = f"wandb.{key} is {shown}" if used else f"it is not used, for the config names wandb.{key}"
         yield Finding("wandb_environment", "info", f"{WANDB_VARIABLES[key]} is set: {how}")
+    for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID"):
+        if os.environ.get(name):
+            text = f"{name} is set: it is not used, for each trial has a run of its own"
+            yield Finding("wandb_environment", "info", text)

@@ -20,16 +20,21 @@ from sweeps.folder.resume import first_config, resumed_config
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
 from sweeps.plan.datasets import SetPlan, prepare_data
-from sweeps.plan.plan import MODELS_CACHE, Plan
+from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
 from trainables.data.sources import HUB_ID
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import load_tokenizer, resolve_again, resolve_model
 from trainables.storage.checksums import sha256_of
-from trainables.storage.layout import CACHE_FOLDER
+from trainables.storage.layout import CACHE_FOLDER, PLAN_FILE
 
 
 def unchanged(
-    folder: Path, config_path: str | None, overrides: list[str], *, other_versions: bool = False
+    folder: Path,
+    config_path: str | None,
+    overrides: list[str],
+    *,
+    other_versions: bool = False,
+    say: Callable[[str], None] = print,
 ) -> tuple[SweepConfig, Plan, Origin]:
     """Reads a sweep's config and plan, and compares config, model, data and versions with the sweep's first start.
 
@@ -38,6 +43,7 @@ def unchanged(
         config_path: As for `resumed_config`.
         overrides: As for `resumed_config`.
         other_versions: Whether the user accepts other versions of the packages that compute.
+        say: Called with a line for the user.
 
     Returns:
         The config with the user's changes, the plan with the model's present folder, and what the sweep began with.
@@ -48,13 +54,38 @@ def unchanged(
     config = resumed_config(folder, config_path, overrides)
     events, _ = Ledger(folder).read()
     began, first = recorded(events, folder), first_config(events, folder)
-    before, plan = with_absolute_paths(first) if first else config, Plan.read(folder)
+    before, plan = with_absolute_paths(first) if first else config, _plan(config, folder, began, say)
     moved = config.model.name != before.model.name
     find = resolve_model if moved else partial(resolve_again, before=plan.model_path)
     plan.model_path = str(find(config.model, cache_dir=MODELS_CACHE))
     if wrong := changed(began, before, config, plan.model_path, other_versions=other_versions):
         raise UserErrors(wrong)
     return config, plan, began
+
+
+def _plan(config: SweepConfig, folder: Path, began: Origin, say: Callable[[str], None]) -> Plan:
+    """The sweep's plan; one that is gone or damaged is made anew, from data that gives the tokens of the start."""
+    file = folder / PLAN_FILE
+    try:
+        return Plan.read(folder)
+    except FileNotFoundError:
+        fault = "none"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fault = f"{type(error).__name__} as it is read"
+    say(f"{PLAN_FILE} is gone or damaged: it is made anew")
+    hashes = began.get("tokenized_sha256", {})
+    with tempfile.TemporaryDirectory(prefix="plan-") as draft:  # the sweep's folder may be read-only
+        try:
+            plan = make_plan(config, Path(draft))
+        except (UserError, UserErrors) as error:
+            rule = "must be whole, or what it is made from be there"
+            why = "; ".join(str(one) for one in getattr(error, "errors", [error]))
+            raise UserError(str(file), rule, f"{fault}, and: {why}", "restore one of the two") from None
+        made = {name: sha256_of(path) for name, path in tokenized_files(config, Path(draft)).items()}
+    if wrong := [_other_tokens(name, file) for name, digest in made.items() if hashes.get(name, digest) != digest]:
+        raise UserErrors(wrong)
+    plan.failures = []  # the sweep could start
+    return plan
 
 
 @contextmanager

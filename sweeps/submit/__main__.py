@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Any
 from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.folder.sweep_folder import draft_folder
+from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify.messages import tell_now
 from sweeps.plan.plan import Plan, make_plan
+from sweeps.plan.resumed import unchanged
 from sweeps.submit.hand_over import hand_over
 from sweeps.submit.job_package import CONFIG_FILE, pack
 from sweeps.submit.kuberay import ray_job
@@ -150,9 +152,13 @@ def planned(config_path: str, overrides: list[str]) -> Plan:
     """The sweep's pre-flight, made here, before hours are waited for in a queue.
 
     Raises:
-        UserError, UserErrors: The sweep could not start.
+        UserError, UserErrors: The sweep could not start, or could not go on.
     """
     config = load_config(config_path, overrides)
+    before = SweepStore.of_reader(config.place)
+    if before.is_taken():  # as after scancel: the job resumes it
+        before.fetch_top_files()
+        return unchanged(before.folder, config_path, overrides)[1]
     with draft_folder(config) as draft:
         plan = make_plan(config, draft)
     if plan.failures:

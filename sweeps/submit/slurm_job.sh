@@ -1,10 +1,10 @@
 
 # One allocation, one Ray cluster of the job's own, one sweep. Ports, token and temporary folder are the job's own too,
 # so that two jobs may share a node. The sweep ends with exit code 0, 2 or 3; otherwise the job goes back to the queue.
-driver= again= code=
-# Slurm sends USR1 before the time limit, and TERM for scancel or a preemption: only the first asks to be run again.
-trap 'again=1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null' USR1
-trap '[ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null' TERM
+driver= ends= canceled= code=
+# Slurm sends USR1 before the time limit, and TERM for scancel or a preemption, after which it requeues by itself.
+trap 'ends=1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null' USR1
+trap 'canceled=1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null' TERM
 
 free_ports() {
   "$PYTHON" -c 'import socket, sys
@@ -34,7 +34,8 @@ else
   done
   options+=(--address="$HEAD:$GCS_PORT")
 fi
-exec "$PYTHON" -m ray.scripts.scripts start "${options[@]}"
+# On a busy node Ray may not come up within its 30 s. A head that has ended takes its cluster with it.
+until "$PYTHON" -m ray.scripts.scripts start "${options[@]}" || [ "$SLURM_NODEID" = 0 ]; do sleep 5; done
 '
 srun --output="$SLURM_JOB_NAME-$SLURM_JOB_ID-ray.log" --open-mode=append --nodes="$SLURM_JOB_NUM_NODES" \
   --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
@@ -42,7 +43,7 @@ srun --output="$SLURM_JOB_NAME-$SLURM_JOB_ID-ray.log" --open-mode=append --nodes
 ray_step=$!
 
 "$PYTHON" -m sweeps.submit.await_head "$HEAD:$GCS_PORT" "$SLURM_JOB_NUM_NODES" || code=$?
-if [ -z "$code" ] && [ -z "$again" ]; then
+if [ -z "$code" ] && [ -z "$ends$canceled" ]; then
   "$PYTHON" -m sweeps.run "${SWEEP[@]}" --resume auto --address "$HEAD:$GCS_PORT" &
   driver=$!
   while kill -0 "$driver" 2>/dev/null; do
@@ -55,8 +56,9 @@ fi
 scancel --signal=KILL "$SLURM_JOB_ID.0" 2>/dev/null
 wait "$ray_step"
 srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 rm -rf "$RAY_TMP"
-if [ -n "$again" ] && { [ -z "$code" ] || [ "$code" = 130 ]; }; then
-  "$PYTHON" -m sweeps.submit.allocations "$PLACE" "$HISTORY" && exec scontrol requeue "$SLURM_JOB_ID"
-fi
+case "$code,$canceled" in
+0,* | 2,* | 3,* | *,1) ;;
+*) "$PYTHON" -m sweeps.submit.allocations "$PLACE" "$HISTORY" && exec scontrol requeue "$SLURM_JOB_ID" ;;
+esac
 rm -f "$HISTORY"
 exit "${code:-1}"

@@ -1,6 +1,6 @@
 """Kills a sweep's processes at planned moments, sixty and more, and checks that nothing is lost: `make chaos`.
 
-python -m tests.chaos [--five] [--seed N] [--to DIR]
+python -m tests.chaos [--five | --random N] [--seed N] [--to DIR]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "chaos-" + "0" * 
 from tests.chaos.acts import CHECKPOINTS, NODE, five, sixty  # noqa: E402
 from tests.chaos.audit import audit  # noqa: E402
 from tests.chaos.conductor import ChaosError, Conductor  # noqa: E402
+from tests.chaos.random_times import at_random_times  # noqa: E402
 from trainables.reliability.fault_injection import Kill, marker, trace_of  # noqa: E402
 from trainables.storage.layout import CURVE_FILE  # noqa: E402
 
@@ -54,10 +55,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="repeats a run")
     parser.add_argument("--five", action="store_true", help="one kill of each kind of process, in one sweep")
+    parser.add_argument("--random", type=int, metavar="N", help="N kills at random times, over sweeps of packed trials")
     parser.add_argument("--to", type=Path, default=ROOT / ".cache" / "chaos", help="where the sweeps go; emptied first")
     parser.add_argument("--only", help="one act, by its name")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
+    if options.random:
+        return at_random_times(options.seed, options.random, options.to.resolve())
     acts, who = (five if options.five else sixty)(options.seed)
     losses, wrong = [], []
     for act in (act for act in acts if options.only in (None, act.name)):
@@ -70,6 +74,7 @@ def main() -> int:
         except ChaosError as error:
             found = [f"lost: {error}"]
         found += [f"missed: {kill}" for kill in conductor.missed()]
+        found += [f"mixed: {edit}" for edit in conductor.mixed]
         found += [f"left: process {title}" for title in conductor.left]
         costs = losses_of(conductor)
         found += [f"lost: {cost.most} steps again after {cost.kill}" for cost in costs if cost.most > MOST_STEPS_AGAIN]
@@ -82,7 +87,7 @@ def main() -> int:
         losses += costs
         wrong += [f"{act.name}: {fault}" for fault in found]
     print(table(losses, who))
-    kinds = ("lost", "doubled", "corrupt", "differs", "left", "missed")
+    kinds = ("lost", "doubled", "mixed", "corrupt", "differs", "left", "missed")
     print(f"{len(losses)} kills: " + ", ".join(f"{sum(f': {kind}: ' in w for w in wrong)} {kind}" for kind in kinds))
     return 1 if wrong else 0
 

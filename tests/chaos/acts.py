@@ -7,15 +7,17 @@ step. The process that reaches it dies there, or the conductor kills another one
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tests.chaos.edits import EDITS
 from trainables.reliability.fault_injection import OWN, Kill
 
 # Of every trial: 80 samples, 4 a step; so few steps that each is reported.
 STEPS, CHECKPOINTS = 20, (5, 10, 15, 20)
 
 SWEEP = "chaos"
+READER_SECONDS = 40.0  # a sweep takes longer
 NODE, NODE_BACK = "node", "node_back"  # targets: the second node dies, and comes back
 
 
@@ -29,6 +31,10 @@ class Act(NamedTuple):
         wandb: `wandb.mode`.
         keep: `resources.keep_checkpoints`.
         kills: In no order: each strikes when its place is reached.
+        edits: Names of edits, one after each death of a driver; see `tests.chaos.edits`.
+        readers: Seconds after which the reader of a driver's stdout leaves, in turn; none: stdout is a file.
+        lanes: `resources.lanes`, on one node.
+        slots: `resources.trials_per_lane`.
     """
 
     name: str
@@ -37,6 +43,10 @@ class Act(NamedTuple):
     wandb: str
     keep: str
     kills: list[Kill]
+    edits: tuple[str, ...] = ()
+    readers: tuple[float, ...] = ()
+    lanes: int = 1
+    slots: int = 1
 
 
 class Place(NamedTuple):
@@ -119,6 +129,9 @@ DRIVER = [
     *_while_training("driver", "driver"),
 ]
 
+# Of a driver with trials that run: it dies, and the next one resumes.
+WHILE_RUNNING = [place for place in DRIVER if place.stage != "ledger_written" or "trials.jsonl" not in place.of("", 0)]
+
 ONCE = [  # of the sweep, not of a trial
     Place("driver", OWN, "replace_due", _file(f"{SWEEP}/manifest.json")),
     Place("driver", OWN, "line_torn", _file("sweep_started")),
@@ -145,6 +158,14 @@ class Draw:
     def free(self) -> None:
         """Begin another sweep, in which every place is free."""
         self._taken = set[tuple[str, str, int]]()
+
+    def some(self, values: Sequence[str], count: int) -> tuple[str, ...]:
+        """Draw values, none twice."""
+        return tuple(self._random.sample(values, count))
+
+    def seconds(self, most: float, count: int) -> tuple[float, ...]:
+        """Draw times up to `most`."""
+        return tuple(round(self._random.uniform(0, most), 1) for _ in range(count))
 
     def kills(self, prefix: str, trials: list[str], places: list[Place], count: int) -> list[Kill]:
         """Draw kills, as many of each kind of place as of any other while free places of it last."""
@@ -233,6 +254,13 @@ def sixty(seed: int) -> tuple[list[Act], dict[str, str]]:
     ]
     backs = [_back(f"nodes-back-{trial}", trial) for trial in names[:3:2]]
     acts.append(Act("nodes", len(names), 2, "disabled", "all", [*kills, *backs]))
+    names = ids(3)
+    draw.free()
+    kills = draw.kills("edited-driver", names, WHILE_RUNNING, 4)
+    acts.append(Act("edited", len(names), 0, "disabled", "all", kills, edits=draw.some([*EDITS], len(kills))))
+    draw.free()
+    kills = [*draw.kills("reader-driver", names, WHILE_RUNNING, 2), *draw.kills("reader-worker", names, WORKER, 2)]
+    acts.append(Act("reader", len(names), 0, "disabled", "all", kills, readers=draw.seconds(READER_SECONDS, 3)))
     return acts, draw.who
 
 

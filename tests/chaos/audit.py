@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from trainables.optim.workers import SOLO
 from trainables.storage.sealed_folder import CheckpointError, verify
 
 Record = dict[str, Any]
+ROUNDING = 1e-3  # relative, and in nats; ours: float32, over a trial's steps
 
 
 def audit(act: Act, folder: Path) -> list[str]:
@@ -37,7 +40,8 @@ def audit(act: Act, folder: Path) -> list[str]:
         *(fault for record in records for fault in _files(folder, record)),
         *_study(folder, records),
         *_litter(folder),
-        *_uninterrupted(folder, records),
+        *_board(folder),
+        *uninterrupted(folder, records, to_the_bit=act.slots == 1),
     ]
     if act.wandb == "offline":
         wrong += _runs(folder, records)
@@ -104,6 +108,12 @@ def _litter(folder: Path) -> Iterator[str]:
             yield f"left: {relative}"
 
 
+def _board(folder: Path) -> Iterator[str]:
+    board = folder / "leaderboard.json"
+    if not (board.is_file() and json.loads(board.read_text())["winner"] and (folder / "report.html").is_file()):
+        yield "lost: the sweep has no leaderboard, no winner or no report"
+
+
 def _runs(folder: Path, records: list[Record]) -> Iterator[str]:
     # One run id for each trial, over all attempts, and one for the sweep's summary, over all ends.
     found = {path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")}
@@ -111,8 +121,15 @@ def _runs(folder: Path, records: list[Record]) -> Iterator[str]:
         yield f"doubled: {len(found)} W&B run ids of {len(records)} trials and a summary"
 
 
-def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
-    # The same trials in one process without interruption: curve, items and weights must be the same, to the bit.
+def uninterrupted(folder: Path, records: list[Record], *, to_the_bit: bool = True) -> Iterator[str]:
+    """Compares trials with the same trials in one process, one by one, without interruption: curve, items, weights.
+
+    Args:
+        folder: The sweep's.
+        records: Its complete trials.
+        to_the_bit: Whether the numbers must be the same to the bit. Those of packed trials are so up to rounding: it
+            depends on who else is in the pack.
+    """
     config, plan = load_config(folder / "sweep.yaml"), Plan.read(folder)
     reference = folder.with_name(f"{folder.name}-uninterrupted")
     (reference / "cache").mkdir(parents=True, exist_ok=True)
@@ -123,20 +140,31 @@ def _uninterrupted(folder: Path, records: list[Record]) -> Iterator[str]:
     lane_state = LaneState.load(settings, torch.device("cpu"), SOLO)
     specs = {e["spec"]["trial_id"]: e["spec"] for e in Ledger(folder).read()[0] if e["event"] == "trial_submitted"}
     baseline = json.loads((folder / "baseline.json").read_text())["areas"]
+    is_same = operator.eq if to_the_bit else _is_close
     for record in records:
         name = record["trial_id"]
-        work = {"do": "trial", "spec": specs[name], "baseline": baseline}
-        end = train_trial(lane_state, work)
+        end = train_trial(lane_state, {"do": "trial", "spec": specs[name], "baseline": baseline})
         for file in ("curve.jsonl", "heldout.jsonl"):
-            if (folder / "trials" / name / file).read_bytes() != (reference / "trials" / name / file).read_bytes():
+            ours, theirs = (_lines(place / "trials" / name / file) for place in (folder, reference))
+            if not is_same(ours, theirs):
                 yield f"differs: {name}/{file} is not that of an uninterrupted training"
         for ours, theirs in zip(record["checkpoints"], end["checkpoints"], strict=True):
-            if ours["kept"] and _weights(folder / ours["path"]) != _weights(reference / theirs["path"]):
+            if ours["kept"] and to_the_bit and _weights(folder / ours["path"]) != _weights(reference / theirs["path"]):
                 yield f"differs: {ours['path']} is not that of an uninterrupted training"
-            if ours["areas"] != theirs["areas"]:
+            if not is_same(ours["areas"], theirs["areas"]):
                 yield f"differs: {name} has other scores at step {ours['step']}"
-        if record["findings"] != end["findings"]:
+        if to_the_bit and record["findings"] != end["findings"]:
             yield f"differs: {name} has other findings"
+
+
+def _is_close(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=ROUNDING, abs_tol=ROUNDING)
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return ours.keys() == theirs.keys() and all(_is_close(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_is_close, ours, theirs))
+    return bool(ours == theirs)
 
 
 def _but_kept(record: Record) -> Record:

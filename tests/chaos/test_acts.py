@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.config.sweep_config import dump_config, load_config
 from tests.chaos.acts import NODE_BACK, five, sixty
+from tests.chaos.edits import CONFIG, EDITS, Edited
 from trainables.storage import layout
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +40,19 @@ def test_every_place_is_in_the_code():
         what = re.sub(r" ?t\d+/?|chaos/|/step-\d+", "", kill.of)
         seam = kill.stage.partition("_")[0]
         assert what in {"ledger": events, "line": events, "post": reports}.get(seam, files), kill
+
+
+@pytest.mark.parametrize("name", [name for name, edit in EDITS.items() if edit.file == CONFIG])
+def test_an_edit_changes_the_key_that_its_refusal_names_and_is_undone(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / CONFIG
+    path.parent.mkdir()
+    path.write_text(dump_config(load_config("conf/smoke.yaml", ["data.limit=80"])))
+    before = path.read_bytes()
+    with Edited(EDITS[name], tmp_path) as edit:
+        changed = load_config(path).model_dump()
+    assert path.read_bytes() == before
+    original = load_config(path).model_dump()
+    for part in edit.named.split("."):
+        original, changed = original[part], changed[part]
+    assert original != changed

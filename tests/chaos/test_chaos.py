@@ -19,4 +19,4 @@ def test_a_sweep_of_which_everything_is_killed_once_is_that_of_one_left_alone(tm
     )
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert "5 kills: 0 lost, 0 doubled, 0 corrupt, 0 differs, 0 left, 0 missed" in said
+    assert "5 kills: 0 lost, 0 doubled, 0 mixed, 0 corrupt, 0 differs, 0 left, 0 missed" in said

@@ -7,6 +7,7 @@ error, never repaired. `sweeps.config` assembles them into the config of a sweep
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -206,3 +207,17 @@ class WandbConfig(Section):
     tags: list[str] = []
     artifacts: WandbArtifactsConfig = WandbArtifactsConfig()
     alert: bool = False
+
+    @field_validator("project")
+    @classmethod
+    def project_is_one_of_wandbs(cls, value: str) -> str:
+        if not re.fullmatch(r"[^/\\#?%:]{1,128}", value):
+            raise ValueError(r"must have 1 to 128 characters and none of / \ # ? % :")
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def tags_are_of_wandbs_length(cls, value: list[str]) -> list[str]:
+        if any(not 1 <= len(tag) <= 64 for tag in value):
+            raise ValueError("must be tags of 1 to 64 characters")
+        return value

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from trainables.config.sections import WandbConfig
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 
+# Each would put all trials into one run, or into a run of W&B's own sweeps: `wandb agent` sets the first two.
+OF_ANOTHER_RUN = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_RESUME")
 REACH_SECONDS = 5.0  # for the first answer of W&B's server
 _ID_LENGTH = 32
 
@@ -61,9 +65,9 @@ def open_run(
         Exception: Any error of W&B, `wandb.Error` for most.
     """
     set_up()
-    mode = resolve_mode(section.mode)
+    mode, why = _mode(section.mode)
     # Before W&B tries for itself: it holds the id of a run that it could not open until the process ends.
-    why = unreachable(min(timeout_seconds, REACH_SECONDS)) if mode == "online" else ""
+    why = why or (unreachable(min(timeout_seconds, REACH_SECONDS)) if mode == "online" else "")
     common = section, sweep, folder, timeout_seconds, stop_asked
     if mode == "online" and not why:
         try:
@@ -170,8 +174,33 @@ def resolve_mode(mode: Mode) -> Literal["online", "offline", "disabled"]:
     return "disabled" if wandb.setup().settings.mode == "disabled" else "offline"
 
 
+def _mode(mode: Mode) -> tuple[Literal["online", "offline", "disabled"], str]:
+    """As `resolve_mode`; offline, and why, where W&B refuses the key that it finds."""
+    try:
+        return resolve_mode(mode), ""
+    except Exception as error:  # noqa: BLE001 - W&B has several errors for a key that can't be one
+        os.environ.pop("WANDB_API_KEY", None)  # else the run is not opened offline either
+        return "offline", f"{type(error).__name__}: {error}"
+
+
+def refused_variables() -> list[tuple[str, str]]:
+    """W&B's environment variables of which it does not take the value, and why: no run can be opened with one."""
+    import wandb
+
+    found = []
+    for name in sorted(name for name in os.environ if name.startswith("WANDB_") and name not in OF_ANOTHER_RUN):
+        try:
+            wandb.Settings().update_from_env_vars({name: os.environ[name]})
+        except (ValueError, wandb.Error) as error:  # pydantic's is a ValueError
+            details = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            found.append((name, details))
+    return found
+
+
 def set_up() -> None:
     """Loads W&B such that it neither prints, asks, nor reports its own use."""
+    for name in OF_ANOTHER_RUN:
+        os.environ.pop(name, None)
     if "wandb" not in sys.modules:
         os.environ.pop("WANDB_SERVICE", None)  # inherited: the client of another process, maybe of another host
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else leaving the process may wait for its server

@@ -1,5 +1,7 @@
 """An export's parts: which checkpoint is meant, a config that repeats its trial, and the base model's license."""
 
+import re
+
 import pytest
 
 from analysis.export.__main__ import main
@@ -8,7 +10,7 @@ from analysis.export.export import _free
 from analysis.export.model_card import license, schedule_plot
 from analysis.export.reproduce import reproducing_config
 from analysis.rank.leaderboard import leaderboard
-from analysis.records.sweep import read_sweep
+from analysis.records.sweep import Trial, read_sweep
 from sweeps.config.sweep_config import load_config
 from tests.unit.analysis.synthetic_sweep import write_synthetic_sweep
 from trainables.errors import UserError
@@ -21,7 +23,7 @@ def folder(tmp_path_factory):
 
 def test_the_config_is_valid_and_fixes_what_the_trial_used(folder, tmp_path):
     sweep, board = read_sweep(folder), leaderboard(folder)
-    chosen = choose(board, "t0002", None)
+    chosen = choose(board, "t0002", None, [])
     path = tmp_path / "reproduce.yaml"
     path.write_text(reproducing_config(sweep, chosen))
     config = load_config(path)
@@ -32,7 +34,7 @@ def test_the_config_is_valid_and_fixes_what_the_trial_used(folder, tmp_path):
 
 
 def test_a_range_that_did_nothing_in_the_trial_is_left_out(folder, tmp_path):
-    sweep, chosen = read_sweep(folder), choose(leaderboard(folder), "t0002", None)
+    sweep, chosen = read_sweep(folder), choose(leaderboard(folder), "t0002", None, [])
     sweep.config["space"] |= {
         "schedule_shape": {"choices": ["linear", "wsd"]},
         "decay_fraction": {"low": 0.1, "high": 0.5},
@@ -89,13 +91,13 @@ BOARD = {
     [((None, None), ("t1-s1", 8)), (("t1-s1", 4), ("t1-s1", 4)), (("t1", None), ("t1", 8)), (("t2", 4), ("t2", 4))],
 )
 def test_replicates_can_be_chosen_as_well_as_trials_of_the_search(asked, found):
-    chosen = choose(BOARD, *asked)
+    chosen = choose(BOARD, *asked, [])
     assert (chosen.trial_id, chosen.step) == found
 
 
 def test_a_name_that_is_neither_is_refused():
     with pytest.raises(UserError, match="must be a trial of this sweep, got t1-s9; did you mean t1-s1"):
-        choose(BOARD, "t1-s9", None)
+        choose(BOARD, "t1-s9", None, [])
 
 
 def test_a_link_to_an_empty_folder_is_followed_and_a_url_is_refused(tmp_path, capsys):
@@ -104,3 +106,25 @@ def test_a_link_to_an_empty_folder_is_followed_and_a_url_is_refused(tmp_path, ca
     assert _free(tmp_path / "link") == tmp_path / "real"
     assert main([str(tmp_path), "--to", "s3://bucket/x"]) == 2
     assert "error: --to: must be a path of this machine, got s3://bucket/x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("trial", "remedy"),
+    [
+        ("t1", "one of 5, 10"),  # a sweep of a version that did not write what it kept
+        ("t2", "one of 10"),
+        ("t3", "none of t3 is kept; kept are --trial t1 --step 5, --trial t1 --step 10, --trial t2 --step 10"),
+    ],
+)
+def test_a_step_is_answered_with_those_that_can_be_had(trial, remedy):
+    points = {
+        "t1": [{"step": 5}, {"step": 10}],
+        "t2": [{"step": 5, "kept": False}, {"step": 10, "kept": True}],
+        "t3": [{"step": 5, "kept": False}],
+    }
+    trials = [Trial(name, "pruned", checkpoints=checkpoints) for name, checkpoints in points.items()]
+    rows = [{"trial_id": t.trial_id, "replicates": [], "step": None, "checkpoints": t.checkpoints} for t in trials]
+    board = {"rows": [{**row, "state": "pruned"} for row in rows], "winner": None, "retrained": None}
+    for step in (None, 7):
+        with pytest.raises(UserError, match=f"; {re.escape(remedy)}$"):
+            choose(board, trial, step, trials)

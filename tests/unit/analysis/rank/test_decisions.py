@@ -126,10 +126,10 @@ def test_a_retrained_winner_is_judged_by_sealed_areas_alone(write_sweep, against
     assert (found["trial_id"], found["step"], found["worse"]) == ("t1-retrained", 6, worse)
     assert found["delta"] == pytest.approx(against_winner, abs=0.02)
     assert set(found["sealed"]) == {"intent"}
-    exported = choose(board, None, None)
+    exported = choose(board, None, None, [])
     assert (exported.trial_id, exported.retrained) == (("t1", False) if worse else ("t1-retrained", True))
-    assert choose(board, "t1", None).trial_id == "t1"
-    assert choose(board, "t1-retrained", None).retrained
+    assert choose(board, "t1", None, []).trial_id == "t1"
+    assert choose(board, "t1-retrained", None, []).retrained
     fate = "significantly worse and not exported" if worse else "is what analysis.export writes"
     assert fate in " ".join(printed(board).split())
 

@@ -58,7 +58,18 @@ ONE_EPOCH = "a trial is one epoch by design: each sample is seen once"
             "space.weight_decay={value: 0.1}",
             "space.weight_decay: a fixed number stands alone, got value=0.1; write 0.1",
         ),
+        # On top of the config's own range: what is written now counts.
+        ("space.peak_lr={min: 2e-4, max: 3e-4}", "space.peak_lr: a range is written with low, high and log, got min="),
+        (
+            "space.batch_size={choices: [2, 8]}",
+            "space: batch_size must be a number or {low, high, log}, got choices=[2, 8]; write",
+        ),
+        (
+            "space.schedule_shape={values: [linear, wsd]}",
+            "space: schedule_shape must be a name or {choices: [a, b]}, got values=['linear', 'wsd']; write {choices:",
+        ),
         # What is not searched.
+        ("space.epochs=[1, 2]", f"space: {ONE_EPOCH}, got epochs; leave it out"),
         (
             "space.gradient_checkpointing=[true, false]",
             "space: is not a searchable hyper-parameter, got gradient_check",
@@ -82,6 +93,15 @@ ONE_EPOCH = "a trial is one epoch by design: each sample is seen once"
             "training.gradient_checkpointing: must be true or false, got 1; write true",
         ),
         ("space.batch_size=true", "space.batch_size: must be a number or {low, high, log}, got true; give a number"),
+        (
+            "wandb=on",
+            "wandb: must be a section with keys of its own, got on; leave it out: it is on",
+        ),
+        ("wandb.tags.0=a", "wandb.tags: must be a list, got {'0': 'a'}; give the whole list: wandb.tags=[a]"),
+        (
+            "search.pruner=none",
+            "search.pruner: unknown key, got pruner; write search.trial_scheduler: it",
+        ),
         ("more_data=true", "more_data: must be a section with keys of its own, got true; its keys are subsets"),
     ],
 )
@@ -105,6 +125,9 @@ def test_what_other_tools_write_is_one_line_with_our_way(small, override, line):
         ({"low": 4, "high": 16, "step": 4}, "write {low: 4, high: 16}"),
         ({"type": "float", "low": 1, "high": 2, "log": True}, "write {low: 1, high: 2, log: true}"),
         ({"distribution": "normal", "mu": 0}, "write {low: …, high: …}"),
+        ({"distribution": "constant", "value": 3}, "write 3"),
+        ({"low": 4, "high": 16, "log": True, "min": 1, "max": 2}, "write {low: 1, high: 2, log: true}"),
+        ({"grid_search": [2, 4]}, "write {low: 2, high: 4} (log: true for a log scale), or one number"),
     ],
 )
 def test_a_foreign_range_is_written_out_in_our_form(given, remedy):

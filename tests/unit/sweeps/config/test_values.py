@@ -96,6 +96,20 @@ def test_an_override_means_what_it_says_and_loads_again(small, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("override", "line"),
     [
+        (
+            "space.peak_lr.low=01e-3",
+            "space.peak_lr.low: must be a number, got '01e-3'; leave out the leading zero: 1e-3",
+        ),
+        ("data.limit=50%", "data.limit: must be a whole number, got '50%'; give a number"),
+        (
+            "data.limit=None",
+            "data.limit: must be a whole number, got 'None'; give a number; where none is needed",
+        ),
+        (f"seed={2**63}", "seed: input should be less than or equal to 4611686018427387904, got 9223372036854775808"),
+        ("seed=１", "seed: must be a whole number, got '１'; give a number in the digits 0 to 9"),
+        ("storage_path= /tmp", "storage_path: a path must not begin or end with white space, got ' /tmp'; write /tmp"),
+        ("data.train=a\r", r"data.train: a path must not begin or end with white space, got 'a\r'; write a"),
+        ("storage_path=s3:/b/x", "storage_path: a URL needs two slashes, got s3:/b/x; write s3://…, or ./s3:/b/x for"),
         ("data.limit=016", "data.limit: must be a whole number, got '016'; leave out the leading zero: 16"),
         ("data.limit=1:30", "data.limit: must be a whole number, got '1:30'"),
         ("data.limit=1,000", "data.limit: must be a whole number, got '1,000'; write 1000"),

@@ -21,6 +21,7 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.plan.plan import make_plan
 from sweeps.plan.resumed import lost_sets, restore_tokens, restored, unchanged
 from sweeps.rebuild.__main__ import config_of
+from sweeps.submit.__main__ import planned
 from tests.unit.sweeps.helpers import SMALL
 from trainables.errors import UserError, UserErrors
 
@@ -233,11 +234,35 @@ def test_a_folder_whose_name_no_file_can_hold_is_refused_at_once(place):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_a_ledger_that_is_gone_is_no_fresh_start(place):
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_ledger_that_is_gone_or_empty_is_no_fresh_start(place, left):
     folder = place / "outputs/small"
     (folder / "trials.jsonl").write_text("{}\n")
-    (folder / "ledger.jsonl").unlink()
-    assert "without ledger.jsonl" in refused(folder)[0]
+    (folder / "ledger.jsonl").unlink() if left is None else (folder / "ledger.jsonl").write_bytes(left)
+    assert "must have the ledger of its trials" in refused(folder)[0]
+
+
+def test_a_ledger_whose_first_start_is_damaged_vouches_for_no_config(place):
+    folder = place / "outputs/small"
+    Ledger.of_new_driver(folder).append("baseline", areas={})
+    path = folder / "ledger.jsonl"
+    path.write_bytes(b"x" + path.read_bytes())
+    edit(folder / "sweep.yaml", "batch_size: 8", "batch_size: 2")
+    assert (
+        f"{path}: must begin with the sweep's start, got baseline as the first line that is whole" in refused(folder)[0]
+    )
+
+
+def test_an_empty_config_is_made_anew_by_rebuild(place):
+    (place / "outputs/small/sweep.yaml").write_text("")
+    assert "without sweep.yaml; make it anew: python -m sweeps.rebuild" in refused(place / "outputs/small")[0]
+
+
+def test_another_storage_path_is_no_way_to_move_a_sweep(place):
+    folder = place / "outputs/small"
+    assert refused(folder, "storage_path=outputs") == refused(folder, f"storage_path={place}/outputs/") == []
+    (line,) = refused(folder, "storage_path=/elsewhere")
+    assert line.endswith("got /elsewhere; leave it out: to move the sweep, move its folder")
 
 
 @pytest.mark.parametrize("harm", ["folder", "file", "damaged", "old"])
@@ -277,3 +302,40 @@ def test_the_documented_table_is_that_of_the_code():
     assert documented == set(MAY_CHANGE)
     known = SweepConfig.model_json_schema()["properties"]
     assert {key.partition(".")[0] for key in documented} <= set(known)
+
+
+def plan_of(folder, place):
+    return json.loads((folder / "plan.json").read_text().replace(f"{place}/", ""))
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"train": 1}', '{"model_path": "model"}'])
+def test_a_plan_that_is_gone_or_damaged_is_made_anew(place, text):
+    folder = place / "outputs/small"
+    before = plan_of(folder, place)
+    (folder / "plan.json").unlink() if text is None else (folder / "plan.json").write_text(text)
+    said = []
+    _, plan, _ = unchanged(folder, None, [], say=said.append)
+    assert said == ["plan.json is gone or damaged: it is made anew"]
+    plan.write(place / "again")
+    again = plan_of(place / "again", place)
+    assert {key for key in before if before[key] != again[key]} <= {"forecast"}, "the speed of the CPUs is measured"
+
+
+def test_a_plan_is_not_made_from_other_or_missing_data(place):
+    folder = place / "outputs/small"
+    (folder / "plan.json").unlink()
+    edit(place / "train.jsonl", "it it it", "its")
+    (line,) = refused(folder)
+    assert f"{folder}/plan.json: must be made anew as at the sweep's start, got other tokens for train" in line
+    (place / "train.jsonl").unlink()
+    (line,) = refused(folder)
+    assert line.startswith(f"{folder}/plan.json: must be whole, or what it is made from be there, got none, and: ")
+    assert "train.jsonl" in line
+
+
+@pytest.mark.usefixtures("place")
+def test_a_job_of_a_sweep_that_has_begun_is_held_against_its_start():
+    """As of `sweeps.submit --slurm` after `scancel`."""
+    assert planned("own.yaml", ["model.name=model"]).train.samples == 8
+    with pytest.raises(UserErrors, match=r"^training\.batch_size: must stay"):
+        planned("own.yaml", ["model.name=model", "training.batch_size=2"])

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from sweeps.plan.findings import missing_key, missing_mlflow, tracking_findings
+from sweeps.plan.findings import missing_key, missing_mlflow, refused_variables, tracking_findings
+from trainables.errors import UserErrors
 from trainables.tracking import wandb_client
 
 
@@ -61,6 +62,14 @@ def test_wandb_itself_says_whether_a_key_is_known(tmp_path, variables, said):
         ),
         ({"WANDB_TAGS": "a,b"}, [], ["WANDB_TAGS is set: wandb.tags is a, b"]),
         ({"WANDB_DISABLED": "true"}, [], ["WANDB_DISABLED is set: wandb.mode is disabled"]),
+        (
+            {"WANDB_SWEEP_ID": "a", "WANDB_RUN_ID": "b"},
+            [],
+            [
+                "WANDB_SWEEP_ID is set: it is not used, for each trial has a run of its own",
+                "WANDB_RUN_ID is set: it is not used, for each trial has a run of its own",
+            ],
+        ),
     ],
 )
 def test_variables_that_count_are_said_and_those_that_dont(load, monkeypatch, variables, overrides, found):
@@ -79,3 +88,22 @@ def test_mlflow_must_be_installed_where_it_is_asked_for(load, monkeypatch, overr
     found = [str(error) for error in missing_mlflow(config)]
     assert len(found) == errors
     assert all(error.startswith("mlflow.tracking_uri: needs the package mlflow-skinny, got none; ") for error in found)
+
+
+def test_a_variable_that_wandb_does_not_take_is_an_error_of_the_plan(load, monkeypatch):
+    values = {"WANDB_MODE": "bogus", "WANDB_SILENT": "maybe", "WANDB_BASE_URL": "foo", "WANDB_RUN_ID": "a/b"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    errors = {error.where: str(error) for error in refused_variables(load())}
+    assert errors.keys() == {"WANDB_MODE", "WANDB_SILENT", "WANDB_BASE_URL"}, "a run's own id is never used"
+    assert errors["WANDB_MODE"].startswith("WANDB_MODE: W&B must take it: Input should be 'online', 'offline'")
+    assert errors["WANDB_MODE"].endswith("got bogus; correct it, or unset it; wandb: off tracks nothing")
+    assert refused_variables(load("wandb=off")) == []
+
+
+@pytest.mark.parametrize("override", ["wandb.project=a/b", f"wandb.project={'p' * 129}", f"wandb.tags=[{'t' * 65}]"])
+def test_what_wandb_takes_for_no_project_or_tag_is_refused(load, override):
+    with pytest.raises(
+        UserErrors, match=r"^wandb\.(project: must have 1 to 128|tags: must be tags of 1 to 64) characters"
+    ):
+        load(override)

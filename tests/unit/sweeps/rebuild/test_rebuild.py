@@ -200,12 +200,11 @@ def test_ended_trials_keep_the_order_in_which_they_first_ended():
 
 @pytest.mark.usefixtures("ledger")
 def test_a_folder_that_lacks_a_file_is_not_resumed_and_what_helps_is_said(config):
-    (config.folder / "plan.json").write_text("{}")
     with pytest.raises(UserError, match=r"without sweep.yaml; make it anew: python -m sweeps.rebuild"):
         resumed_config(config.folder, None, [])
     rebuild(config.folder)
     assert resumed_config(config.folder, None, ["search.trials=99"]).search.trials == 99
-    (config.folder / "plan.json").unlink()
+    (config.folder / "ledger.jsonl").unlink()
     with pytest.raises(UserError, match=r"--resume: must name the folder of a sweep, got .* without plan.json; check"):
         resumed_config(config.folder, None, [])
 

@@ -96,3 +96,48 @@ def test_how_many_allocations_a_sweep_takes_is_said(hours, gpus, shown):
     (line,) = forecast_lines(SimpleNamespace(forecast=forecast), asked)
     assert f"on one A100: {shown} 8:00:00" in line
     assert list(forecast_lines(SimpleNamespace(forecast=forecast), Allocation(gpus_per_node=gpus))) == []
+
+
+PYTHON = """#!/bin/bash
+trap : TERM  # as a driver that ends in order
+case "$*" in
+*await_head*) exit "$HEAD_CODE" ;;
+*sweeps.run*) [ -z "$SIGNAL" ] || { kill -s "$SIGNAL" $PPID; sleep 0.2; }; exit "$CODE" ;;
+*allocations*) exit "$IDLE" ;;
+*) echo 1 2 3 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "requeued"),
+    [
+        ({"CODE": "0"}, False),
+        ({"CODE": "2"}, False),
+        ({"CODE": "3"}, False),
+        ({"CODE": "130", "SIGNAL": "USR1"}, True),
+        ({"CODE": "143", "SIGNAL": "USR1"}, True),  # told to end before it had begun
+        ({"CODE": "0", "SIGNAL": "USR1"}, False),
+        ({"CODE": "130", "SIGNAL": "TERM"}, False),  # scancel; after a preemption Slurm requeues by itself
+        ({"CODE": "137"}, True),
+        ({"CODE": "1"}, True),
+        ({"CODE": "1", "IDLE": "1"}, False),
+        ({"HEAD_CODE": "1"}, True),  # a node on which Ray does not come up
+    ],
+)
+def test_what_becomes_of_the_job(monkeypatch, tmp_path, driver, requeued):
+    monkeypatch.chdir(ROOT)
+    text = batch_file("conf/smoke.yaml", [f"storage_path={tmp_path}"], Allocation())
+    programs = {"srun": "", "scancel": "", "scontrol": f"echo $* > {tmp_path}/asked", "python": PYTHON}
+    for name, body in programs.items():
+        (tmp_path / name).write_text(body if body == PYTHON else f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "job").write_text(text.replace("\nPYTHON=", f"\nPYTHON={tmp_path}/python #"))
+    own = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NAME": "j", "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    given = {"CODE": "0", "SIGNAL": "", "IDLE": "0", "HEAD_CODE": "0", **driver}
+    done = subprocess.run(["bash", str(tmp_path / "job")], env={**own, **given}, capture_output=True, check=False)
+    assert (tmp_path / "asked").exists() is requeued, done.stderr
+    if requeued:
+        assert (tmp_path / "asked").read_text() == "requeue 7\n"
+    elif "HEAD_CODE" not in driver:
+        assert done.returncode == int(given["CODE"])

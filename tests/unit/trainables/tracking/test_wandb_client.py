@@ -1,5 +1,7 @@
+import os
 import shutil
 import ssl
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -116,3 +118,27 @@ def test_folder_id_is_one_for_all_who_ask_at_once(tmp_path: Path) -> None:
     (tmp_path / "folder-id").write_text("abc")
     with pytest.raises(ValueError, match="must hold 32 characters, got 3; delete it"):
         wandb_client.folder_id(tmp_path, timeout_seconds=0.05)
+
+
+def test_a_key_that_wandb_refuses_and_the_ids_of_other_runs_cost_no_row(tmp_path: Path) -> None:
+    """In a process of its own: W&B reads the environment once."""
+    script = f"""
+from pathlib import Path
+from trainables.config.sections import WandbConfig
+from trainables.tracking.wandb_client import open_run
+runs = [open_run(WandbConfig(), "s", name, Path({str(tmp_path)!r}), 20.0, lambda: None) for name in ("t1", "t2")]
+for run, why in runs:
+    run.log({{"loss": 1.0}})
+    run.finish()
+print(len({{run.id for run, _ in runs}}), {{run.project for run, _ in runs}}, runs[0][1], sep="|")
+"""
+    names = {"WANDB_API_KEY": "short", "WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "x", "WANDB_RESUME": "must"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**environment, **names}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ids, project, why = done.stdout.strip().split("|")
+    assert (ids, project) == ("2", "{'llm-sweeps'}")
+    assert why.startswith("AuthenticationError: ")
+    assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 2
