@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from starlette.testclient import TestClient
 
-from sweeps.service.app import make_app
-from sweeps.service.queue import SERVICE_FOLDER, Queue
-from sweeps.service.users import Users
+from sweeps.service.access.users import Users
+from sweeps.service.api.app import make_app
+from sweeps.service.queue.queue import SERVICE_FOLDER, Queue
 
 ROOT = Path(__file__).parents[4]
 OLD = ROOT / "tests" / "data" / "sweep_of_0_1"
@@ -26,7 +26,7 @@ def fake_plan(arguments):
 @pytest.fixture(scope="package", autouse=True)
 def cheap_hashes():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.service.users.SCRYPT", {"n": 2, "r": 8, "p": 1})
+        patch.setattr("sweeps.service.access.users.SCRYPT", {"n": 2, "r": 8, "p": 1})
         yield
 
 

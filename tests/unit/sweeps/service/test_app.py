@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from sweeps.service import guard, view
-from sweeps.service.users import hashed
+from sweeps.service.access import guard
+from sweeps.service.access.users import hashed
+from sweeps.service.view import view
 from tests.unit.sweeps.service.conftest import ROOT, URL
 
 SMOKE = (ROOT / "conf" / "smoke.yaml").read_text()

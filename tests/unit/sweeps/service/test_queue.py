@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.run import parse
-from sweeps.service.entries import ENDED, PAUSED, QUEUED, RUNNING, Entry, in_order
-from sweeps.service.queue import SERVICE_FOLDER, ConflictError, Queue
-from sweeps.service.runner import Runner, sweeps_run
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, RUNNING, Entry, in_order
+from sweeps.service.queue.queue import SERVICE_FOLDER, ConflictError, Queue
+from sweeps.service.runs.runner import Runner, sweeps_run
 from trainables.errors import UserError
 from trainables.reliability import fault_injection
 from trainables.reliability.fault_injection import Kill

@@ -17,9 +17,9 @@ from anyio import to_thread
 from analysis.index import read_index
 from analysis.index.row import make_row
 from analysis.records.json_files import read_json, read_json_lines
-from sweeps.service.entries import ENDED, QUEUED, RUNNING, Entry, fold, in_order
-from sweeps.service.queue import Queue
-from sweeps.service.submission import BusyError
+from sweeps.service.queue.entries import ENDED, QUEUED, RUNNING, Entry, fold, in_order
+from sweeps.service.queue.queue import Queue
+from sweeps.service.runs.submission import BusyError
 from trainables.errors import UserError
 from trainables.storage.layout import CURVE_FILE, LEADERBOARD_FILE, REPORT_FILE, TRIALS_FOLDER, trial_file
 

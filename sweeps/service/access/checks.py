@@ -18,8 +18,8 @@ from analysis.records.bounded_yaml import load_bounded
 from analysis.records.lineage import LINK
 from sweeps.config.sections import FROM_ENVIRONMENT
 from sweeps.config.sweep_config import SweepConfig, load_config
-from sweeps.service.queue import SERVICE_FOLDER
-from sweeps.service.users import Allowed, User
+from sweeps.service.access.users import Allowed, User
+from sweeps.service.queue.queue import SERVICE_FOLDER
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import is_hub_id
 from trainables.storage.object_store import is_url

@@ -23,8 +23,8 @@ import psutil
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
-from sweeps.service.entries import ATTEMPTS, RUNNING, Entry, in_order
-from sweeps.service.queue import Queue
+from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry, in_order
+from sweeps.service.queue.queue import Queue
 from trainables.errors import UserError
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
@@ -105,7 +105,7 @@ class Runner:
         with self.file(entry, "lock").open("w") as lock, self.file(entry, "log").open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.service.attempt", str(lock.fileno()), *self._command(arguments)],
+                [sys.executable, "-m", "sweeps.service.runs.attempt", str(lock.fileno()), *self._command(arguments)],
                 pass_fds=[lock.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

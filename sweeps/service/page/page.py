@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from plotly.offline import get_plotlyjs
 
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
-from sweeps.service.guard import COOKIE, LOGIN
-from sweeps.service.view import View
+from sweeps.service.access.guard import COOKIE, LOGIN
+from sweeps.service.view.view import View
 
 FOLDER = Path(__file__).with_name("templates")
 STATIC = {"page.js": "text/javascript", "page.css": "text/css"}
@@ -23,7 +23,7 @@ START = "# Paste a config here, such as conf/demo.yaml.\n"
 def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) -> None:
     """Adds the pages to the app; `shares` gives the users' shares."""
     pages = Environment(
-        loader=PackageLoader("sweeps.service"), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("sweeps.service.page"), autoescape=select_autoescape(), undefined=StrictUndefined
     )
     pages.globals |= {"nats": nats, "number": number, "with_interval": with_interval, "unknown": UNKNOWN}
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.config.sweep_config import SweepConfig, dump_config
-from sweeps.service.checks import checked_config
-from sweeps.service.entries import Entry, fold
-from sweeps.service.queue import ConflictError, Queue
-from sweeps.service.runner import Command, sweeps_run
-from sweeps.service.users import Users
+from sweeps.service.access.checks import checked_config
+from sweeps.service.access.users import Users
+from sweeps.service.queue.entries import Entry, fold
+from sweeps.service.queue.queue import ConflictError, Queue
+from sweeps.service.runs.runner import Command, sweeps_run
 from trainables.errors import UserError, UserErrors
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from sweeps.service.users import Users
+from sweeps.service.access.users import Users
 from trainables.errors import UserError
 from trainables.storage.atomic import append_whole
 

@@ -17,14 +17,14 @@ from starlette.exceptions import HTTPException
 from analysis.list import chosen
 from sweeps.config.differences import differences
 from sweeps.config.sweep_config import load_config
-from sweeps.service.entries import Entry
-from sweeps.service.guard import Guard
-from sweeps.service.page import add_pages
-from sweeps.service.queue import ConflictError, Queue
-from sweeps.service.runner import Command, sweeps_run
-from sweeps.service.submission import BusyError, Submissions
-from sweeps.service.users import Users
-from sweeps.service.view import UnknownError, View
+from sweeps.service.access.guard import Guard
+from sweeps.service.access.users import Users
+from sweeps.service.page.page import add_pages
+from sweeps.service.queue.entries import Entry
+from sweeps.service.queue.queue import ConflictError, Queue
+from sweeps.service.runs.runner import Command, sweeps_run
+from sweeps.service.runs.submission import BusyError, Submissions
+from sweeps.service.view.view import UnknownError, View
 from trainables.errors import UserError, UserErrors
 from trainables.storage.layout import SWEEP_FILE
 

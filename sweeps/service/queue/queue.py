@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.ledger.ledger import Ledger
-from sweeps.service.entries import ENDED, PAUSED, QUEUED, RUNNING, Entries, Entry, apply, fold
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, RUNNING, Entries, Entry, apply, fold
 from trainables.errors import UserError
 
 SERVICE_FOLDER = ".service"  # in the storage; hidden from the index
