@@ -44,7 +44,7 @@ class User(_Strict):
     token: str
     role: Role = "user"
     may_run_code: bool = False
-    share: float = Field(1.0, gt=0)
+    share: float = Field(1.0, gt=0, allow_inf_nan=False)
 
 
 class Allowed(_Strict):
@@ -138,12 +138,15 @@ class Users:
         self.path.chmod(0o600)
         return token
 
+    def remembered(self, token: str) -> str | None:
+        """The name of the user with this token, if it was right before and `users.yaml` is the same; else None."""
+        users = self.read().users
+        known = self._known.get(_key(token))
+        return known if known in users else None
+
     def who(self, token: str) -> str | None:
         """The name of the user with this token; None for a wrong one."""
         users = self.read().users
-        key = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        if (known := self._known.get(key)) in users:
-            return known
         name = token.partition(".")[0]
         # A name that is unknown takes as long as a wrong token.
         stored = users[name].token if name in users else hashed("")
@@ -151,8 +154,12 @@ class Users:
             return None
         with self._lock:
             if len(self._known) < REMEMBERED:
-                self._known[key] = name
+                self._known[_key(token)] = name
         return name
+
+
+def _key(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
 def hashed(token: str) -> str:

@@ -26,6 +26,8 @@ from sweeps.service.runs.runner import Command, sweeps_run
 from sweeps.service.runs.submission import BusyError, Submissions
 from sweeps.service.view.view import UnknownError, View
 from trainables.errors import UserError, UserErrors
+from trainables.redaction import HIDDEN
+from trainables.storage.json_numbers import finite
 from trainables.storage.layout import SWEEP_FILE
 
 # A report is made of users' texts: it runs as a page of no site, and reaches nothing.
@@ -33,6 +35,7 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; frame-ancestors 'none'"
 )
+WEBHOOK = "notify.webhook"
 ClientId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -74,7 +77,7 @@ class Lines(JSONResponse):
     """JSON in ASCII: a request's text may hold what UTF-8 can't."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content).encode()
+        return json.dumps(finite(content)).encode()  # browsers read no NaN
 
 
 def user_of(request: Request) -> str:
@@ -193,14 +196,21 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
 
     @app.post("/sweeps/{name}/clone", status_code=201)
     def clone(name: str, cloned: Cloned, user: Asking, response: Response) -> dict[str, Any]:
-        path, entry = view.file(name, SWEEP_FILE), submissions.queue.get(name)
+        view.row(name)
+        entry = submissions.queue.get(name)
+        # One that has not begun has no folder yet.
+        path = submissions.sent(name) if entry and entry.name == name else view.file(name, SWEEP_FILE)
         overrides = [f"name={cloned.name}", *cloned.overrides]
-        if not (entry and entry.user == user):
-            overrides.insert(0, "notify.webhook=null")  # the owner's address, which may be a secret
+        own = entry is not None and entry.user == user
+        if not own:
+            overrides.insert(0, "notify.webhook=null")
         reply = send(user, cloned.client_id, path.read_text(encoding="utf-8"), overrides, response)
         before = load_config(path).model_dump(mode="json")
         after = load_config(submissions.sent(reply["id"])).model_dump(mode="json")
-        return {**reply, "changes": {key: [old, new] for key, old, new in differences(before, after)}}
+        changes = {key: [old, new] for key, old, new in differences(before, after)}
+        if not own and WEBHOOK in changes:  # the owner's address, which may be a secret
+            changes[WEBHOOK][0] = HIDDEN
+        return {**reply, "changes": changes}
 
 
 def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class View:
         with self._lock:
             if time.monotonic() - self._read_at >= FRESH_SECONDS:
                 rows = read_index(str(self.storage), self._known)
-                self._rows = [row for row in rows if self._is_inside(self.storage / row["name"])]
+                self._rows = [row for row in rows if self._is_own(row["name"], self.storage / row["name"])]
                 self._read_at = time.monotonic()
             rows = self._rows
         with self.queue.lock:
@@ -84,13 +84,13 @@ class View:
             UnknownError: There is no such sweep or file.
         """
         path = self.storage / self.row(name)["name"] / file
-        if not self._is_inside(path) or not path.is_file():
+        if not self._is_own(name, path) or not path.is_file():
             raise UnknownError(name, f"must have {file}", "none", "wait for it, or see the sweep's state")
         return path
 
-    def _is_inside(self, path: Path) -> bool:
-        # A link in the storage may lead out of it.
-        return Path(os.path.realpath(path)).is_relative_to(self.storage)
+    def _is_own(self, name: str, path: Path) -> bool:
+        # A link in a sweep's folder may lead out of it: to another disk, or to the service's own files.
+        return Path(os.path.realpath(path)).is_relative_to(self.storage / name)
 
     def leaderboard(self, name: str) -> dict[str, Any]:
         return read_json(self.file(name, LEADERBOARD_FILE)) or {}
@@ -143,12 +143,16 @@ class View:
         await to_thread.run_sync(self.row, name)
         if self._streams[user] >= STREAMS_A_USER:
             raise BusyError("events", f"must be {STREAMS_A_USER} streams a user", "one more", "close one")
-        return self._events(user, name)
-
-    async def _events(self, user: str, name: str) -> AsyncIterator[str]:
+        # Counted at once, or many that open at one moment would all pass; entered at once, so that its end is counted.
         self._streams[user] += 1
+        stream = self._events(user, name)
+        await anext(stream)
+        return stream
+
+    async def _events(self, user: str, name: str) -> AsyncGenerator[str, None]:
         last, said = "", time.monotonic()
         try:
+            yield ""
             while True:
                 row = await to_thread.run_sync(self._live, name)
                 text = json.dumps(row)

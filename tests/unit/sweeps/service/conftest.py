@@ -18,6 +18,20 @@ PLAN = Path(__file__).with_name("fake_plan.py")
 URL = "http://127.0.0.1:8700"
 ROLES = {"reed": "reader", "ada": "user", "bob": "user", "root": "admin", "coda": "user"}
 
+SMOKE = (ROOT / "conf" / "smoke.yaml").read_text()
+
+
+def sent(name="first", *overrides, **fields):
+    return {"config": SMOKE, "overrides": [f"name={name}", *overrides], **fields}
+
+
+def files(service):
+    """All files below the storage with their content, but for the audit log and what is kept to answer faster."""
+    apart = ("audit.jsonl", ".index.json", "plans.txt", "driver.lock")
+    return {
+        str(path): path.read_bytes() for path in service.storage.rglob("*") if path.is_file() and path.name not in apart
+    }
+
 
 def fake_plan(arguments):
     return [sys.executable, "-S", "-E", str(PLAN), *arguments]

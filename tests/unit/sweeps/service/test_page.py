@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from sweeps.serve import _bound
-from tests.unit.sweeps.service.test_app import SMOKE
+from tests.unit.sweeps.service.conftest import SMOKE
 
 pytestmark = pytest.mark.slow
 sync_api = pytest.importorskip("playwright.sync_api")
