@@ -22,8 +22,10 @@ from sweeps.service.access.users import Users
 from sweeps.service.page.page import add_pages
 from sweeps.service.queue.entries import Entry
 from sweeps.service.queue.queue import ConflictError, Queue
+from sweeps.service.runs.removal import Removal
 from sweeps.service.runs.runner import Command, sweeps_run
 from sweeps.service.runs.submission import BusyError, Submissions
+from sweeps.service.runs.trials import drop_trial
 from sweeps.service.view.view import UnknownError, View
 from trainables.errors import UserError, UserErrors
 from trainables.redaction import HIDDEN
@@ -103,7 +105,7 @@ def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command
     _add_errors(app)
     _add_reading(app, view, users)
     _add_sending(app, view, submissions)
-    _add_changes(app, view, queue, users)
+    _add_changes(app, view, queue, users, Removal(queue, storage))
     add_pages(app, view, lambda: shares(users))
     return Guard(app, users, hosts, queue.folder)
 
@@ -213,7 +215,7 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
         return {**reply, "changes": changes}
 
 
-def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
+def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users, removal: Removal) -> None:
     def own(name: str, user: str) -> Entry:
         entry = queue.get(name)
         if entry is None or entry.name != name:
@@ -234,6 +236,18 @@ def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
 
     for word, what in {"stop": queue.stop, "pause": queue.pause, "resume": queue.resume}.items():
         app.post(f"/sweeps/{{name}}/{word}", name=word)(change(what))
+
+    @app.delete("/sweeps/{name}")
+    def remove(name: str, user: Asking) -> dict[str, Any]:
+        entry = removal.remove(own(name, user), user)
+        view.forget()
+        return {"id": entry.name, "state": entry.state}
+
+    @app.post("/sweeps/{name}/trials/{trial}/stop")
+    def stop_trial(name: str, trial: str, user: Asking) -> dict[str, Any]:
+        entry = own(name, user)
+        drop_trial(view.storage / entry.name, entry, view.trial(name, trial), user)
+        return {"id": entry.name, "trial": trial, "asked": "stop"}
 
     @app.post("/queue/{name}/priority")
     def priority(name: str, given: Annotated[Priority, Body()], user: Asking) -> dict[str, Any]:

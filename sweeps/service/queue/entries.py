@@ -11,6 +11,7 @@ HALF_LIFE_SECONDS = 7 * 86400.0  # after a week, a device-hour counts half again
 ATTEMPTS = 3  # of a sweep that ends together with its machine: it may be the cause
 
 QUEUED, RUNNING, PAUSED, ENDED = "queued", "running", "paused", "ended"
+REMOVED = "removed"  # deleted by a user: kept for what it has used
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Entry:
     client_id: str
     key: str  # of its files in the service's folder
     priority: int = 0  # higher runs first
-    state: str = QUEUED  # or running, paused, ended
+    state: str = QUEUED  # or running, paused, ended, removed
     outcome: str = ""  # how it ended: the manifest's state, or refused, stopped, killed, failed
     error: str = ""  # lines on stderr, where it was refused or failed
     attempt: int = 0  # starts so far
@@ -34,8 +35,13 @@ class Entry:
     device_seconds: float = 0.0  # when it last ended
     ended: float = 0.0  # seconds since 1970
 
+    @property
+    def place(self) -> str:
+        """Key of the entry among `Entries`."""
+        return fold(self.name) if self.state != REMOVED else f"{fold(self.name)}#{self.number}"  # no name holds a #
 
-Entries = dict[str, Entry]  # by folded name; the newest of each
+
+Entries = dict[str, Entry]  # by folded name, the newest of each; removed ones apart
 
 
 def fold(name: str) -> str:
@@ -54,6 +60,10 @@ def apply(entries: Entries, event: Mapping[str, Any]) -> None:
     if key not in entries:
         return
     entry = entries[key]
+    if kind == "removed":
+        gone = replace(entries.pop(key), state=REMOVED, outcome="", asked="")
+        entries[gone.place] = gone
+        return
     if kind == "priority":
         entry = replace(entry, priority=event["priority"])
     elif kind == "starting":

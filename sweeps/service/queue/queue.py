@@ -42,7 +42,12 @@ class Queue:
         with self.lock:
             self._ledger.append(kind, name=name, **fields)
             apply(self.entries, {"event": kind, "name": name, "unix_seconds": time.time(), **fields})
-            return self.entries[fold(name)]
+            found = [entry for entry in self.entries.values() if fold(entry.name) == fold(name)]
+            return max(found, key=lambda entry: entry.number)
+
+    def config(self, entry: Entry) -> Path:
+        """The config of a sweep that was sent, as it runs."""
+        return self.folder / "sent" / f"{entry.key}.yaml"
 
     def get(self, name: str) -> Entry | None:
         return self.entries.get(fold(name))

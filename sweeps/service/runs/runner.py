@@ -93,9 +93,9 @@ class Runner:
         return self.queue.folder / "attempts" / f"{entry.key}-{entry.attempt}.{ending}"
 
     def _start(self, entry: Entry) -> None:
-        folder, config = self.storage / entry.name, self.queue.folder / "sent" / f"{entry.key}.yaml"
+        folder, config = self.storage / entry.name, self.queue.config(entry)
         begun = (folder / SWEEP_FILE).exists()
-        if begun and not self._is_of(entry):
+        if begun and not is_of(entry, self.storage, self.queue):
             error = f"error: name: the sweep's folder must not exist yet, got {folder}; send it under another name"
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
             return
@@ -147,7 +147,7 @@ class Runner:
     def _note_end(self, entry: Entry, code: int | None) -> None:
         """Writes what an attempt came to; `code` is its exit code, None where an earlier service started it."""
         manifest, cost = self._manifest(entry)
-        began = self._stamp(entry) != entry.before and self._is_of(entry)
+        began = self._stamp(entry) != entry.before and is_of(entry, self.storage, self.queue)
         state = manifest.get("state") if began and manifest.get("ended") else ""
         errors = self._errors(entry)
         if state == "interrupted" or (entry.asked and not state):
@@ -163,17 +163,6 @@ class Runner:
             return
         outcome = state or ("killed" if began or code is None else "failed")
         self.queue.record("ended", entry.name, outcome=outcome, error=errors, device_seconds=cost)
-
-    def _is_of(self, entry: Entry) -> bool:
-        """Whether the sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
-        if entry.before:
-            return True
-        try:
-            return (self.storage / entry.name / SWEEP_FILE).read_bytes() == (
-                self.queue.folder / "sent" / f"{entry.key}.yaml"
-            ).read_bytes()
-        except FileNotFoundError:
-            return False
 
     def _stamp(self, entry: Entry) -> int:
         try:
@@ -196,6 +185,16 @@ class Runner:
         except FileNotFoundError:
             return ""
         return "\n".join(line for line in lines if line.startswith("error: "))
+
+
+def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
+    """Whether a sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
+    if entry.before:
+        return True
+    try:
+        return (storage / entry.name / SWEEP_FILE).read_bytes() == queue.config(entry).read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def _is_running(holder: Mapping[str, Any]) -> bool:

@@ -115,7 +115,7 @@ class Submissions:
 
     def sent(self, name: str) -> Path:
         """The config of a sweep that was sent, as it runs."""
-        return self.queue.folder / "sent" / f"{self.queue.entries[fold(name)].key}.yaml"
+        return self.queue.config(self.queue.entries[fold(name)])
 
     @contextmanager
     def _among_few(self) -> Iterator[None]:

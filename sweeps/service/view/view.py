@@ -17,7 +17,7 @@ from anyio import to_thread
 from analysis.index import read_index
 from analysis.index.row import make_row
 from analysis.records.json_files import read_json, read_json_lines
-from sweeps.service.queue.entries import ENDED, QUEUED, RUNNING, Entry, fold, in_order
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, REMOVED, RUNNING, Entry, fold, in_order
 from sweeps.service.queue.queue import Queue
 from sweeps.service.runs.submission import BusyError
 from trainables.errors import UserError
@@ -63,8 +63,14 @@ class View:
         with self.queue.lock:
             entries = dict(self.queue.entries)
         shown = [{**row, **_of_queue(entries.pop(fold(row["name"]), None))} for row in rows]
-        waiting = sorted(entries.values(), key=lambda entry: -entry.number)
+        left = [entry for entry in entries.values() if entry.state != REMOVED]
+        waiting = sorted(left, key=lambda entry: -entry.number)
         return [*({**make_row(one.name, {}), "state": one.outcome, **_of_queue(one)} for one in waiting), *shown]
+
+    def forget(self) -> None:
+        """Reads the index anew for the next request: a sweep is gone."""
+        with self._lock:
+            self._read_at = -FRESH_SECONDS
 
     def row(self, name: str) -> Row:
         """One sweep's.
@@ -103,14 +109,23 @@ class View:
         folder = self.storage / self.row(name)["name"] / TRIALS_FOLDER
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
-    def curve(self, name: str, trial: str) -> list[dict[str, Any]]:
-        """A trial's loss curve, a record a step, as far as it has come.
+    def trial(self, name: str, trial: str) -> str:
+        """A trial's id, as it is there.
 
         Raises:
             UnknownError: There is no such sweep or trial.
         """
         if trial not in self.trials(name):
             raise UnknownError("trial", f"must be one of sweep {name}", trial[:100], "see GET /sweeps/ID")
+        return trial
+
+    def curve(self, name: str, trial: str) -> list[dict[str, Any]]:
+        """A trial's loss curve, a record a step, as far as it has come.
+
+        Raises:
+            UnknownError: There is no such sweep or trial.
+        """
+        trial = self.trial(name, trial)
         try:
             path = self.file(name, trial_file(trial, CURVE_FILE))
         except UnknownError:
@@ -123,7 +138,7 @@ class View:
         with self.queue.lock:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
             queued = in_order(self.queue.entries, shares, time.time())
-            held = [one for one in self.queue.entries.values() if one.state not in (QUEUED, RUNNING, ENDED)]
+            held = [one for one in self.queue.entries.values() if one.state == PAUSED]
         ahead, shown = [entry.name for entry in running], []
         for entry in [*running, *queued, *held]:
             row = {"id": entry.name, "user": entry.user, "state": entry.state, "priority": entry.priority}

@@ -34,6 +34,8 @@ ROUTES = [
     ("POST", "/sweeps/{name}/stop", {}, "own"),
     ("POST", "/sweeps/{name}/pause", {}, "own"),
     ("POST", "/sweeps/{name}/resume", {}, "own"),
+    ("POST", "/sweeps/{name}/trials/{trial}/stop", {}, "own"),
+    ("DELETE", "/sweeps/{name}", None, "own"),
     ("POST", "/queue/{name}/priority", {"priority": 0}, "own"),
     ("POST", "/logout", None, "send"),
 ]
@@ -75,7 +77,7 @@ def test_who_may_do_what(service, method, path, body, who):
         assert ask(service.client("bob")) == 403
         assert files(service) == before
     answer = ask(service.client("root"))
-    assert answer in ((200, 409) if who == "own" else (200, 201, 303))
+    assert answer in ((200, 404, 409) if who == "own" else (200, 201, 303))
 
 
 def test_the_health_check_needs_no_token(service):
