@@ -21,7 +21,7 @@ from sweeps.service.access.users import Users
 from sweeps.service.queue.entries import Entry, fold
 from sweeps.service.queue.queue import ConflictError, Queue
 from sweeps.service.runs.runner import Command, sweeps_run
-from trainables.errors import UserError, UserErrors
+from trainables.errors import UserError, UserErrors, WordedError
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE
 
@@ -186,13 +186,3 @@ def _told(err: str, code: int) -> list[UserError]:
 
 class BusyError(UserError):
     """Too many requests of a kind at once."""
-
-
-class WordedError(UserError):
-    """An error line that another process has worded."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(line, "", "", "")
-
-    def __str__(self) -> str:
-        return self.where

@@ -1,13 +1,18 @@
 """A service on a storage with one old sweep, users of each role, and a plan that takes no time."""
 
+import asyncio
 import shutil
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
+from sweeps.serve import _bound
 from sweeps.service.access.users import Users
 from sweeps.service.api.app import make_app
 from sweeps.service.queue.queue import SERVICE_FOLDER, Queue
@@ -31,6 +36,19 @@ def files(service):
     return {
         str(path): path.read_bytes() for path in service.storage.rglob("*") if path.is_file() and path.name not in apart
     }
+
+
+@contextmanager
+def listening(app):
+    bound = _bound("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def fake_plan(arguments):

@@ -1,34 +1,16 @@
 """The page in a real browser: log in, look at a sweep, plan one, queue and stop it. Skipped without a Chromium."""
 
-import asyncio
 import os
 import shutil
-import threading
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 
-from sweeps.serve import _bound
-from tests.unit.sweeps.service.conftest import SMOKE
+from tests.unit.sweeps.service.conftest import SMOKE, listening
 
 pytestmark = pytest.mark.slow
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE_MS = 60_000
-
-
-@contextmanager
-def listening(app):
-    bound = _bound("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
