@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EXAMPLE = f"""example:
   {TOKEN}=… python -m sweeps.mcp_server http://127.0.0.1:8700
 
-exit codes: 0 the agent has ended it, 2 wrong arguments, no token or no package `mcp`"""
+exit codes: 0 when the agent leaves, 2 wrong arguments, no token or no package `mcp`"""
 
 INSTRUCTIONS = """Hyper-parameter sweeps for fine-tuning language models. Plan a config before you submit it, and read \
 the plan's findings. A sweep takes minutes to days: look at it again later. A gain counts only with its interval."""

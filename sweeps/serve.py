@@ -66,7 +66,7 @@ def _serve(given: Namespace) -> None:
 def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None:
     import uvicorn  # with FastAPI half a second, which `--help` and errors do without
 
-    from sweeps.service.api.app import make_app, shares
+    from sweeps.service.api.app import make_app
     from sweeps.service.queue.queue import Queue
     from sweeps.service.runs.runner import Runner, sweeps_run
 
@@ -74,7 +74,7 @@ def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None
     queue = Queue(folder)
     hosts = {name.lower() for name in (*LOOPBACK, *given.name, given.host) if name not in EVERYWHERE}
     app = make_app(storage, queue, users, hosts)
-    runner = Runner(queue, storage, partial(sweeps_run, address=given.address), lambda: shares(users))
+    runner = Runner(queue, storage, partial(sweeps_run, address=given.address), users.parts)
     working = threading.Thread(target=runner.run, name="queue")
     working.start()
     print(f"{storage} on http://{given.host}:{bound.getsockname()[1]}", flush=True)

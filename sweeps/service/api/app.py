@@ -106,13 +106,8 @@ def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command
     _add_reading(app, view, users)
     _add_sending(app, view, submissions)
     _add_changes(app, view, queue, users, Removal(queue, storage))
-    add_pages(app, view, lambda: shares(users))
+    add_pages(app, view, users)
     return Guard(app, users, hosts, queue.folder)
-
-
-def shares(users: Users) -> dict[str, float]:
-    """Each user's share of the machine."""
-    return {name: user.share for name, user in users.read().users.items()}
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -178,7 +173,7 @@ def _add_reading(app: FastAPI, view: View, users: Users) -> None:
 
     @app.get("/queue")
     def queue() -> list[dict[str, Any]]:
-        return view.waiting(shares(users))
+        return view.waiting(users.parts())
 
 
 def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:

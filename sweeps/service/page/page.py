@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -13,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
 from sweeps.service.access.guard import COOKIE, LOGIN
+from sweeps.service.access.users import Users
 from sweeps.service.view.view import View
 
 FOLDER = Path(__file__).with_name("templates")
@@ -20,8 +20,8 @@ STATIC = {"page.js": "text/javascript", "page.css": "text/css"}
 START = "# Paste a config here, such as conf/demo.yaml.\n"
 
 
-def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) -> None:
-    """Adds the pages to the app; `shares` gives the users' shares."""
+def add_pages(app: FastAPI, view: View, users: Users) -> None:
+    """Adds the pages to the app."""
     pages = Environment(
         loader=PackageLoader("sweeps.service.page"), autoescape=select_autoescape(), undefined=StrictUndefined
     )
@@ -32,7 +32,7 @@ def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) 
 
     @app.get("/", include_in_schema=False)
     def listed() -> HTMLResponse:
-        return page("list.html", rows=view.rows(), waiting=view.waiting(shares()))
+        return page("list.html", rows=view.rows(), waiting=view.waiting(users.parts()))
 
     @app.get("/page/new", include_in_schema=False)
     def new() -> HTMLResponse:

@@ -23,8 +23,9 @@ import psutil
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
-from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry, in_order
+from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
 from sweeps.service.queue.queue import Queue
+from sweeps.service.queue.shares import Parts, runnable
 from trainables.errors import UserError
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
@@ -47,7 +48,7 @@ class Runner:
         queue: The queue.
         storage: Folder of the sweeps.
         command: Makes the command line of a sweep.
-        shares: Reads the users' shares.
+        parts: Reads what is due to each user.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class Runner:
         queue: Queue,
         storage: Path,
         command: Command = sweeps_run,
-        shares: Callable[[], Mapping[str, float]] = dict,
+        parts: Callable[[], Parts] = dict,
     ) -> None:
         self.queue, self.storage = queue, storage
-        self._command, self._shares = command, shares
+        self._command, self._parts = command, parts
         self._process: subprocess.Popen[bytes] | None = None  # of the running sweep, if this service started it
         self._ended = threading.Event()
         (queue.folder / "attempts").mkdir(exist_ok=True)
@@ -85,7 +86,7 @@ class Runner:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
             for entry in running:
                 self._watch(entry)
-            if not running and (waiting := in_order(self.queue.entries, self._shares(), time.time())):
+            if not running and (waiting := runnable(self.queue.entries, self._parts(), time.time())):
                 self._start(waiting[0])
 
     def file(self, entry: Entry, ending: str) -> Path:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ class Submissions:
         """The sweep's pre-flight, as `sweeps.run --plan` makes it; nothing is queued.
 
         Returns:
-            `name`, `text` (as printed), `findings`, `forecast`, and `notes`: what the service has set.
+            `name`, `text` (as printed), `findings`, `forecast`, `forecast_hours` (on this machine, or None),
+            and `notes`: what the service has set.
 
         Raises:
             UserErrors: The sweep can't start; the command line's lines.
@@ -84,6 +85,7 @@ class Submissions:
             "text": _ANSI.sub("", shown[0]),
             "findings": plan["findings"],
             "forecast": plan["forecast"],
+            "forecast_hours": forecast_hours(plan["forecast"], config.budget.device_hours),
             "notes": [f"storage_path: the sweep will lie in {self.storage / config.name}"],
         }
 
@@ -111,6 +113,7 @@ class Submissions:
             with self._by_name[hash(fold(config.name)) % TURNS]:
                 self._refuse_taken(config.name)
                 reply = self.plan(config)
+                _check_quota(self.users.user(user).hours_a_month, reply["forecast_hours"])
                 return reply, self._queue(user, client_id, config, reply), True
 
     def sent(self, name: str) -> Path:
@@ -143,6 +146,7 @@ class Submissions:
             write_whole(sent / f"{key}.plan.json", json.dumps(reply))
             write_whole(sent / f"{key}.yaml", dump_config(config))
             fields = {"user": user, "client_id": client_id, "key": key, "priority": 0}
+            fields["forecast_hours"] = reply["forecast_hours"]
             return self.queue.record("submitted", config.name, **fields)
 
     def _reply(self, entry: Entry) -> Reply:
@@ -156,6 +160,32 @@ class Submissions:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def forecast_hours(forecast: Mapping[str, Any], cap: float | None) -> float | None:
+    """A sweep's device-hours by its plan.
+
+    Args:
+        forecast: The plan's; its `device_hours` are by device. This machine's counts, or else the slowest.
+        cap: The config's `budget.device_hours`.
+
+    Returns:
+        Hours, the cap at most; None where neither is known.
+    """
+    hours: Mapping[str, float] = forecast.get("device_hours") or {}
+    here = [value for device, value in hours.items() if device.startswith("this machine")]
+    known = [max(here or hours.values(), default=None), cap]
+    return min((one for one in known if one is not None), default=None)
+
+
+def _check_quota(quota: float | None, hours: float | None) -> None:
+    where = "budget.device_hours"
+    if quota is not None and hours is None:
+        rule = f"must be set, for the forecast is unknown and your quota is {quota:g} device-hours in 30 days"
+        raise UserError(where, rule, "null", f"set it to {quota:g} or less")
+    if quota is not None and hours is not None and hours > quota:
+        rule = f"or the forecast must be within your quota of {quota:g} device-hours in 30 days"
+        raise UserError(where, rule, f"{hours:.3g}", f"set it to {quota:g} or less, or ask the service's admin")
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, str, str]:

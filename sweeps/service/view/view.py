@@ -17,8 +17,9 @@ from anyio import to_thread
 from analysis.index import read_index
 from analysis.index.row import make_row
 from analysis.records.json_files import read_json, read_json_lines
-from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, REMOVED, RUNNING, Entry, fold, in_order
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, REMOVED, RUNNING, Entry, fold
 from sweeps.service.queue.queue import Queue
+from sweeps.service.queue.shares import Part, Parts, in_order, over_quota, usage
 from sweeps.service.runs.submission import BusyError
 from trainables.errors import UserError
 from trainables.storage.layout import CURVE_FILE, LEADERBOARD_FILE, REPORT_FILE, TRIALS_FOLDER, trial_file
@@ -133,18 +134,29 @@ class View:
         lines, _ = read_json_lines(path)
         return [{key: line.get(key) for key in CURVE_KEYS} for _, line in lines]
 
-    def waiting(self, shares: dict[str, float]) -> list[Row]:
-        """The queue, the next sweep first after the running one: place, user, priority, and what each waits for."""
+    def waiting(self, parts: Parts) -> list[Row]:
+        """The queue, the next sweep first after the running one, with what each waits for.
+
+        Returns:
+            Rows with `id`, `user`, `state`, `priority`, `forecast_hours`, `used_hours` (the user's, each counted half
+            after a week), `share` and `waits_for`.
+        """
+        now = time.time()
         with self.queue.lock:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
-            queued = in_order(self.queue.entries, shares, time.time())
+            queued = in_order(self.queue.entries, parts, now)
+            full = {one.name: over_quota(one, self.queue.entries, parts, now) for one in queued}
+            used = usage(self.queue.entries.values(), now)
             held = [one for one in self.queue.entries.values() if one.state == PAUSED]
         ahead, shown = [entry.name for entry in running], []
         for entry in [*running, *queued, *held]:
             row = {"id": entry.name, "user": entry.user, "state": entry.state, "priority": entry.priority}
+            due = parts.get(entry.user, Part())
+            row |= {"forecast_hours": entry.forecast_hours, "used_hours": used.get(entry.user, 0.0), "share": due.share}
             waits = f"the end of {', '.join(ahead)}" if entry.state == QUEUED and ahead else None
-            shown.append({**row, "waits_for": "to be resumed" if entry in held else waits})
-            if entry.state == QUEUED:
+            waits = "to be resumed" if entry.state == PAUSED else full.get(entry.name) or waits
+            shown.append({**row, "waits_for": waits})
+            if entry.state == QUEUED and not full[entry.name]:
                 ahead.append(entry.name)
         return shown
 
