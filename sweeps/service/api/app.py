@@ -67,6 +67,7 @@ class Cloned(_Given):
     name: Name
     overrides: list[str] = []
     client_id: ClientId | None = None
+    plan_only: bool = Field(False, description="plan the clone and tell what differs; nothing is queued")
 
 
 class Priority(_Given):
@@ -201,9 +202,15 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
         own = entry is not None and entry.user == user
         if not own:
             overrides.insert(0, "notify.webhook=null")
-        reply = send(user, cloned.client_id, path.read_text(encoding="utf-8"), overrides, response)
-        before = load_config(path).model_dump(mode="json")
-        after = load_config(submissions.sent(reply["id"])).model_dump(mode="json")
+        text = path.read_text(encoding="utf-8")
+        if cloned.plan_only:
+            config = submissions.config(user, text, overrides)
+            reply = submissions.plan(config)
+            response.status_code = 200
+        else:
+            reply = send(user, cloned.client_id, text, overrides, response)
+            config = load_config(submissions.sent(reply["id"]))
+        before, after = (one.model_dump(mode="json") for one in (load_config(path), config))
         changes = {key: [old, new] for key, old, new in differences(before, after)}
         if not own and WEBHOOK in changes:  # the owner's address, which may be a secret
             changes[WEBHOOK][0] = HIDDEN

@@ -42,7 +42,8 @@ def add_pages(app: FastAPI, view: View, users: Users) -> None:
     def sweep(name: str) -> HTMLResponse:
         row = view.row(name)
         has_report = (view.storage / row["name"] / "report.html").is_file()
-        return page("sweep.html", row=row, has_report=has_report)
+        waits = next((one["waits_for"] for one in view.waiting(users.parts()) if one["id"] == row["name"]), None)
+        return page("sweep.html", row=row, has_report=has_report, waits=waits)
 
     @app.get("/static/plotly.js", include_in_schema=False)
     def plotly() -> Response:

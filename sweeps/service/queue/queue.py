@@ -29,6 +29,7 @@ class Queue:
         self.folder = folder
         self.lock = threading.RLock()  # hold it to decide on what `entries` say
         self.entries: Entries = {}
+        self.changes = 0  # events recorded by this service
         self._ledger = Ledger.of_new_driver(folder)
         for event in self._ledger.read()[0]:
             apply(self.entries, event)
@@ -42,6 +43,7 @@ class Queue:
         with self.lock:
             self._ledger.append(kind, name=name, **fields)
             apply(self.entries, {"event": kind, "name": name, "unix_seconds": time.time(), **fields})
+            self.changes += 1  # after the entry has changed: what is joined for this number is never older
             found = [entry for entry in self.entries.values() if fold(entry.name) == fold(name)]
             return max(found, key=lambda entry: entry.number)
 

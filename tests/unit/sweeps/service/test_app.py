@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from sweeps.service.access import guard
-from sweeps.service.view import view
+from sweeps.service.view import rows, view
 from tests.unit.sweeps.service.conftest import URL, files, sent
 
 # Each route with a body that is right, and who may: all with a token, those who send, or the owner and admins.
@@ -154,7 +154,7 @@ def test_the_curve_the_board_and_the_row_are_the_sweeps_own(service):
 
 def test_events_tell_a_sweep_until_its_end(service, monkeypatch):
     monkeypatch.setattr(view, "LOOK_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(view, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(rows, "FRESH_SECONDS", 0.0)
     client = service.client("ada")
     client.post("/sweeps", json=sent())
     states = []
@@ -194,7 +194,10 @@ def test_a_clone_says_what_it_changes_and_takes_no_strangers_webhook(service):
     key = service.queue.get("first").key
     (service.storage / "first" / "sweep.yaml").write_bytes((service.folder / "sent" / f"{key}.yaml").read_bytes())
     body = {"name": "copy", "overrides": ["search.trials=7"]}
+    planned = service.client("bob").post("/sweeps/first/clone", json={**body, "plan_only": True})
+    assert (planned.status_code, list(service.queue.entries)) == (200, ["first"])
     answer = service.client("bob").post("/sweeps/first/clone", json=body)
+    assert planned.json()["changes"] == answer.json()["changes"]
     assert answer.json()["changes"] == {
         "name": ["first", "copy"],
         "search.trials": [4, 7],
