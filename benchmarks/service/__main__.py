@@ -30,14 +30,8 @@ from sweeps.service.queue.queue import SERVICE_FOLDER
 
 SWEEP = PROJECT / "tests" / "data" / "sweep_of_0_1"
 LIVE = "live"  # the sweep that is watched
-PATHS = [
-    "/sweeps",
-    f"/sweeps/{LIVE}",
-    f"/sweeps/{LIVE}/trials/t0001/curve",
-    f"/sweeps/{LIVE}/leaderboard",
-    "/queue",
-    "/",
-]
+ONE = f"/sweeps/{LIVE}"
+PATHS = ["/", "/queue", "/sweeps", ONE, f"{ONE}/leaderboard", f"{ONE}/trials/t0001/curve"]
 HEALTH = "/health"
 MOST_TIMES = 10.0  # of the health check's 99th percentile
 MOST_GROWTH = 1.1  # of the service's memory, from a quarter of the run to its end
