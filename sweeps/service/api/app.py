@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from analysis.list import chosen
@@ -19,6 +18,7 @@ from sweeps.config.differences import differences
 from sweeps.config.sweep_config import load_config
 from sweeps.service.access.guard import Guard
 from sweeps.service.access.users import Users
+from sweeps.service.api.requests import Cloned, Priority, Sent
 from sweeps.service.page.page import add_pages
 from sweeps.service.queue.entries import Entry
 from sweeps.service.queue.queue import ConflictError, Queue
@@ -38,8 +38,6 @@ REPORT_POLICY = (
     "img-src data: blob:; font-src data:; frame-ancestors 'none'"
 )
 WEBHOOK = "notify.webhook"
-ClientId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
 class ForbiddenError(UserError):
@@ -47,33 +45,6 @@ class ForbiddenError(UserError):
 
 
 STATUS: dict[type[Exception], int] = {UnknownError: 404, ConflictError: 409, ForbiddenError: 403, BusyError: 429}
-
-
-class _Given(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Sent(_Given):
-    """A sweep as it is sent."""
-
-    config: str = Field(description="YAML, as for `sweeps.run`, without interpolation")
-    overrides: list[str] = Field([], description="`key=value` texts")
-    client_id: ClientId | None = Field(None, description="your id of this request: repeated, it does nothing twice")
-
-
-class Cloned(_Given):
-    """What a clone changes."""
-
-    name: Name
-    overrides: list[str] = []
-    client_id: ClientId | None = None
-    plan_only: bool = Field(False, description="plan the clone and tell what differs; nothing is queued")
-
-
-class Priority(_Given):
-    """A place in the queue."""
-
-    priority: int = Field(ge=-100, le=100, description="higher runs first; above 0 for admins only")
 
 
 class Lines(JSONResponse):

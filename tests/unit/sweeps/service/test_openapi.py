@@ -13,7 +13,7 @@ from sweeps.service.api.app import make_app
 from sweeps.service.queue.queue import SERVICE_FOLDER, Queue
 from tests.unit.sweeps.service.conftest import OLD, fake_plan
 
-EXAMPLES = 20  # of each route
+EXAMPLES = 10  # of each route
 
 
 @pytest.fixture(scope="module")
