@@ -59,6 +59,12 @@ def over_quota(entry: Entry, entries: Entries, parts: Parts, now: float) -> str 
 
     The quota holds what the user's sweeps of the last 30 days have cost, what is left of the forecasts of those that
     run, and this sweep's.
+
+    Args:
+        entry: The sweep.
+        entries: All.
+        parts: What is due to each user.
+        now: Seconds since 1970.
     """
     quota = _part(parts, entry).hours_a_month
     if quota is None:
