@@ -30,4 +30,12 @@ def asked_to_drop(folder: Path) -> dict[str, str]:
     if not asked.is_dir():  # looked at twice a second
         return {}
     files = [path for path in asked.iterdir() if path.suffix == ENDING and not path.name.startswith(".")]
-    return {path.stem: str(json.loads(path.read_text(encoding="utf-8"))["user"]) for path in files}
+    return {path.stem: _user(path) for path in files}
+
+
+def _user(path: Path) -> str:
+    # The file's name is the request; a damaged text must end no sweep.
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["user"])
+    except (ValueError, KeyError, TypeError):
+        return "unknown"

@@ -6,7 +6,7 @@ import pytest
 
 from sweeps.driver.budget import Budget
 from sweeps.driver.supervisor import Supervisor
-from sweeps.folder.dropped_trials import ask_to_drop
+from sweeps.folder.dropped_trials import ask_to_drop, asked_to_drop
 from sweeps.lanes.lanes import LanesFailedError
 from sweeps.ledger.trial_record import StoppedTrials
 
@@ -74,6 +74,9 @@ def test_a_dropped_trial_of_the_search_is_cancelled_once_with_a_finding(tmp_path
     jobs["c"] |= {"job_id": "c+rest", "step": 1}
     watch._drop({"jobs": {"c": jobs["c"]}})
     assert cancelled[1:] == [("c+rest", "pruned")]
+    for text in ("", "[]", "{}"):  # damaged, yet a request
+        (tmp_path / "dropped" / "d.json").write_text(text)
+        assert asked_to_drop(tmp_path)["d"] == "unknown"
 
 
 def test_waiting_for_a_lane_costs_nothing_and_is_said(tmp_path, monkeypatch):
