@@ -23,10 +23,12 @@ import psutil
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
+from sweeps.config.paths import with_absolute_paths
+from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
 from sweeps.service.queue.queue import Queue
 from sweeps.service.queue.shares import Parts, runnable
-from trainables.errors import UserError
+from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 
@@ -192,10 +194,16 @@ def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
     """Whether a sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
     if entry.before:
         return True
+    begun, sent = storage / entry.name / SWEEP_FILE, queue.config(entry)
     try:
-        return (storage / entry.name / SWEEP_FILE).read_bytes() == queue.config(entry).read_bytes()
-    except FileNotFoundError:
+        return begun.read_bytes() == sent.read_bytes() or _as_begun(begun) == _as_begun(sent)
+    except (FileNotFoundError, UserError, UserErrors):
         return False
+
+
+def _as_begun(path: Path) -> SweepConfig:
+    # A sweep writes its paths down as absolute ones.
+    return with_absolute_paths(load_config(path))
 
 
 def _is_running(holder: Mapping[str, Any]) -> bool:

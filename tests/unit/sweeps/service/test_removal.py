@@ -5,11 +5,14 @@ import shutil
 
 import pytest
 
+from sweeps.config.paths import with_absolute_paths
+from sweeps.config.sweep_config import dump_config, load_config
 from sweeps.folder.dropped_trials import asked_to_drop
 from sweeps.ledger.ledger import Ledger
 from sweeps.service.queue.entries import REMOVED
 from sweeps.service.queue.queue import Queue
 from sweeps.service.runs.removal import Removal
+from sweeps.service.runs.runner import is_of
 from tests.unit.sweeps.service.conftest import files, sent
 
 
@@ -55,6 +58,17 @@ def test_a_folder_that_is_not_the_entrys_stays(service, first):
     assert service.client("ada").delete("/sweeps/first").status_code == 200
     assert {path: text for path, text in before.items() if "/first/" in path}.items() <= files(service).items()
     assert service.client("ada").delete("/sweeps/first").status_code == 409  # a sweep of the command line
+
+
+def test_a_folder_whose_paths_the_sweep_has_made_absolute_is_the_entrys(service, first):
+    entry, path = service.queue.get("first"), first / "sweep.yaml"
+    config = with_absolute_paths(load_config(path))
+    assert config.data.train.startswith("/")
+    path.write_text(dump_config(config))
+    assert path.read_bytes() != service.queue.config(entry).read_bytes()
+    assert is_of(entry, service.storage, service.queue)
+    path.write_text(dump_config(config.model_copy(update={"seed": 7})))
+    assert not is_of(entry, service.storage, service.queue)
 
 
 def test_a_folder_that_a_driver_holds_stays(service, first):
