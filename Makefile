@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo demo-model install test test-unit test-sweeps test-slow chaos gpu check docs format
+.PHONY: help demo serve-demo demo-model install test test-unit test-sweeps test-slow chaos gpu check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -21,6 +21,9 @@ demo-model: $(INSTALLED) ## Fetch SmolLM2-135M-Instruct (90 MB)
 
 demo: demo-model ## A real sweep in ten minutes on two CPU cores
 	$(BIN)/python -m sweeps.run conf/demo.yaml
+
+serve-demo: $(INSTALLED) ## The service with two users' sweeps, one stopped and resumed from its page in a headless Chromium
+	$(BIN)/python -m pytest -m slow -s tests/integration/service/test_serve_demo.py
 
 check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "resume": ("sweeps.run", ("--resume",), "continue an interrupted sweep: resume DIR"),
     "submit": ("sweeps.submit.__main__", (), "run it as a job of a Ray cluster, Slurm or Kubernetes"),
     "serve": ("sweeps.serve", (), "the service: page, API and queue"),
+    "mcp": ("sweeps.mcp_server", (), "the service's tools for an agent"),
     "list": ("analysis.list", (), "all sweeps of a storage path"),
     "rank": ("analysis.rank.__main__", (), "the leaderboard"),
     "show": ("analysis.show", (), "one trial: its curve, checkpoints and findings"),

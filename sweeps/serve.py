@@ -12,8 +12,8 @@ from pathlib import Path
 
 from analysis.cli import Parser
 from sweeps.folder.driver_lock import one_driver
-from sweeps.service.queue import SERVICE_FOLDER
-from sweeps.service.users import Users
+from sweeps.service.access.users import Users
+from sweeps.service.queue.queue import SERVICE_FOLDER
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
@@ -66,15 +66,15 @@ def _serve(given: Namespace) -> None:
 def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None:
     import uvicorn  # with FastAPI half a second, which `--help` and errors do without
 
-    from sweeps.service.app import make_app, shares
-    from sweeps.service.queue import Queue
-    from sweeps.service.runner import Runner, sweeps_run
+    from sweeps.service.api.app import make_app
+    from sweeps.service.queue.queue import Queue
+    from sweeps.service.runs.runner import Runner, sweeps_run
 
     bound = _bound(given.host, given.port)
     queue = Queue(folder)
     hosts = {name.lower() for name in (*LOOPBACK, *given.name, given.host) if name not in EVERYWHERE}
     app = make_app(storage, queue, users, hosts)
-    runner = Runner(queue, storage, partial(sweeps_run, address=given.address), lambda: shares(users))
+    runner = Runner(queue, storage, partial(sweeps_run, address=given.address), users.parts)
     working = threading.Thread(target=runner.run, name="queue")
     working.start()
     print(f"{storage} on http://{given.host}:{bound.getsockname()[1]}", flush=True)

@@ -30,6 +30,16 @@ class UserError(ValueError):
         return redact(" ".join(line.strip() for line in lines if line.strip()))  # a path may hold two spaces
 
 
+class WordedError(UserError):
+    """An error line that another process has worded."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(line, "", "", "")
+
+    def __str__(self) -> str:
+        return self.where
+
+
 class UserErrors(ValueError):  # noqa: N818 - several of them
     """Several mistakes that are reported together.
 

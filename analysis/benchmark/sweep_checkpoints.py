@@ -52,9 +52,9 @@ class SweepCheckpoints:
             yield self._model(None)
         elif ALL in (trial, step):
             for name, number in self._kept(None if trial == ALL else trial):
-                yield self._model(choose(self.board, name, number))
+                yield self._model(choose(self.board, name, number, self.sweep.trials))
         else:
-            yield self._model(choose(self.board, trial or self._winner(), _number(step)))
+            yield self._model(choose(self.board, trial or self._winner(), _number(step), self.sweep.trials))
 
     def close(self) -> None:
         """Frees the base model."""
@@ -77,7 +77,7 @@ class SweepCheckpoints:
             if point.get("kept", True)
         ]
         if trial is not None and not any(one.trial_id == trial for one in self.sweep.trials):
-            choose(self.board, trial, None)  # says which trials there are
+            choose(self.board, trial, None, self.sweep.trials)  # says which trials there are
         if not found:
             raise UserError(self.sweep.name, "must have checkpoints that are kept", "none", "name another sweep")
         return found

@@ -52,7 +52,7 @@ class SweepConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     objective: ObjectiveConfig
-    seed: int = Field(0, ge=0, le=2**62)  # torch takes 64 bits, and replicates count on from it
+    seed: int = Field(0, ge=0, le=2**62)  # torch takes 64 bits; trials and replicates count on from it
     storage_path: str = "outputs"
     parent: str | None = Field(None, min_length=1)
     model: ModelConfig

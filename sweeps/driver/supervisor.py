@@ -12,12 +12,14 @@ from sweeps.driver.context import Sweep
 from sweeps.driver.live.view import Progress
 from sweeps.driver.recorder import Recorder
 from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
+from sweeps.folder.dropped_trials import asked_to_drop
 from sweeps.lanes.cluster import waiting_words
 from sweeps.lanes.lanes import Lanes, LanesFailedError
 from sweeps.ledger.trial_record import Areas
 from sweeps.notify.messages import Messenger
 from sweeps.pruning.pruner import Pruner
 from trainables.config.trial_spec import TrialSpec
+from trainables.diagnostics.finding import Evidence, Finding
 from trainables.lane.messages import JobEnd, Status, Work
 from trainables.lane.trial_parts import by_trial
 
@@ -51,6 +53,7 @@ class Supervisor(threading.Thread):
         self.slots = 1
         self._finishing = threading.Event()
         self._wait_said = time.monotonic()
+        self._dropped: set[str] = set()
 
     def run(self) -> None:
         try:
@@ -60,6 +63,7 @@ class Supervisor(threading.Thread):
                 self._say_if_waiting()
                 self.progress.show(status)
                 self._prune(status)
+                self._drop(status)
                 self.lanes.check(status)
                 self.recorder.check()
                 self._tell_news()
@@ -92,6 +96,21 @@ class Supervisor(threading.Thread):
             specs = dict(self.progress.specs)  # a copy: the driver's thread adds trials meanwhile
             jobs = {trial_id: job for trial_id, job in by_trial(status["jobs"]).items() if trial_id in specs}
             self.pruner.update(specs, jobs, [*self.sweep.past.ended, *self.recorder.records.values()])
+
+    def _drop(self, status: Status) -> None:
+        """Ends the trials that a user has dropped."""
+        asked = asked_to_drop(self.sweep.store.folder)
+        for trial_id, job in by_trial(status["jobs"]).items() if asked else ():
+            spec, step = self.progress.specs.get(trial_id), job.get("step")
+            runs = job["state"] == "running" and step and spec and spec.kind == "search"
+            if not runs or trial_id not in asked or trial_id in self._dropped:
+                continue
+            self._dropped.add(trial_id)
+            user = asked[trial_id]
+            self.sweep.stopped.findings[trial_id] = dropped_finding(user, step or 1)
+            self.sweep.ledger.append("trial_dropped", trial_id=trial_id, user=user, step=step)
+            self.lanes.cancel(job["job_id"], "pruned")
+            self.say(f"{trial_id}: dropped by {user} at step {step}")
 
     def expect(self, trials: int, epochs: float | None = None) -> None:
         """Adds to the trials that the live view counts on, and to the epochs (one each, if not given) to train."""
@@ -189,6 +208,12 @@ class Supervisor(threading.Thread):
         """Raises an error of the supervisor's thread in the caller's."""
         if self.failure:
             raise self.failure
+
+
+def dropped_finding(user: str, step: int) -> Finding:
+    """The finding of a trial that a user has dropped at a step."""
+    evidence: Evidence = {"by": user, "from_step": step, "to_step": step}
+    return Finding(rule="dropped", severity="info", step=step, evidence=evidence, advice=f"none: {user} has stopped it")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ STUDY_FILE = "study.log"
 REPORT_FILE = "report.html"
 WANDB_VIEW_FILE = "wandb_view.json"
 LOCK_FILE = "driver.lock"
+DROPPED_FOLDER = "dropped"  # requests to end single trials
 
 # W&B's run ids are derived from its content, which is the same for all copies of a sweep.
 WANDB_ID = "wandb/folder-id"

@@ -23,7 +23,7 @@ WITHOUT_A_PARSER = (
     "sweeps.submit.await_head",
     "sweeps.submit.allocations",
     "sweeps.config.reference",
-    "sweeps.service.attempt",
+    "sweeps.service.runs.attempt",
     "analysis.export.reload",
 )
 

@@ -9,11 +9,13 @@ from rich.console import Console
 from sweeps.driver.budget import Budget
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor, supervised
+from sweeps.folder.dropped_trials import ask_to_drop, asked_to_drop
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.lanes.cluster import LanePlan
 from sweeps.lanes.lanes import LanesFailedError
 from sweeps.ledger.history import Past
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.trial_record import StoppedTrials
 
 JOBS = {"baseline:home": {"do": "baseline"}, "baseline:away": {"do": "baseline"}}
 
@@ -53,13 +55,46 @@ def test_a_stop_cancels_the_jobs():
     assert calls[-1] == "interrupt"
 
 
-def test_waiting_for_a_lane_costs_nothing_and_is_said(monkeypatch):
+def test_a_dropped_trial_of_the_search_is_cancelled_once_with_a_finding(tmp_path):
+    cancelled, events = [], []
+    lanes = SimpleNamespace(cancel=lambda job, why: cancelled.append((job, why)))
+    sweep = SimpleNamespace(
+        store=SimpleNamespace(folder=tmp_path),
+        stopped=StoppedTrials(),
+        ledger=SimpleNamespace(append=lambda kind, **fields: events.append((kind, fields))),
+        console=SimpleNamespace(print=lambda *_, **__: None),
+    )
+    specs = {name: SimpleNamespace(kind="replicate" if name == "b" else "search") for name in "abcd"}
+    watch = Supervisor(sweep, lanes, Recorder(), SimpleNamespace(specs=specs), None)
+    jobs = {name: {"job_id": name, "state": "running", "step": 3, "points": [], "attempt": 1} for name in "abcd"}
+    jobs["c"]["step"] = None  # it has not begun: it is dropped once it has
+    for _ in range(2):
+        watch._drop({"jobs": jobs})
+    assert cancelled == []
+    for name in "abc":
+        ask_to_drop(tmp_path, name, "ada")
+    for _ in range(2):
+        watch._drop({"jobs": jobs})
+    assert cancelled == [("a", "pruned")]
+    assert events == [("trial_dropped", {"trial_id": "a", "user": "ada", "step": 3})]
+    assert sweep.stopped.findings["a"]["advice"] == "none: ada has stopped it"
+    jobs["c"] |= {"job_id": "c+rest", "step": 1}
+    watch._drop({"jobs": {"c": jobs["c"]}})
+    assert cancelled[1:] == [("c+rest", "pruned")]
+    for text in ("", "[]", "{}"):  # damaged, yet a request
+        (tmp_path / "dropped" / "d.json").write_text(text)
+        assert asked_to_drop(tmp_path)["d"] == "unknown"
+
+
+def test_waiting_for_a_lane_costs_nothing_and_is_said(tmp_path, monkeypatch):
     said, now = [], [0.0]
     monkeypatch.setattr("sweeps.driver.supervisor.time.monotonic", lambda: now[0])
     monkeypatch.setattr("sweeps.driver.supervisor.waiting_words", lambda plan: f"waiting for {plan.workers} CPUs")
     lanes = SimpleNamespace(up=0, plan=SimpleNamespace(workers=2), status=dict, check=lambda status: None)
     budget = Budget(0, 0.01, clock=lambda: now[0])
-    sweep = SimpleNamespace(budget=budget, console=SimpleNamespace(print=lambda text, **_: said.append(text)))
+    store = SimpleNamespace(folder=tmp_path)
+    console = SimpleNamespace(print=lambda text, **_: said.append(text))
+    sweep = SimpleNamespace(budget=budget, store=store, console=console)
     quiet = SimpleNamespace(show=lambda status: None, check=lambda: None, records={})
     watch = Supervisor(sweep, lanes, quiet, quiet, None)
 

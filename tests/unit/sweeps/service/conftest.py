@@ -1,22 +1,54 @@
 """A service on a storage with one old sweep, users of each role, and a plan that takes no time."""
 
+import asyncio
 import shutil
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
-from sweeps.service.app import make_app
-from sweeps.service.queue import SERVICE_FOLDER, Queue
-from sweeps.service.users import Users
+from sweeps.serve import _bound
+from sweeps.service.access.users import Users
+from sweeps.service.api.app import make_app
+from sweeps.service.queue.queue import SERVICE_FOLDER, Queue
 
 ROOT = Path(__file__).parents[4]
 OLD = ROOT / "tests" / "data" / "sweep_of_0_1"
 PLAN = Path(__file__).with_name("fake_plan.py")
 URL = "http://127.0.0.1:8700"
 ROLES = {"reed": "reader", "ada": "user", "bob": "user", "root": "admin", "coda": "user"}
+
+SMOKE = (ROOT / "conf" / "smoke.yaml").read_text()
+
+
+def sent(name="first", *overrides, **fields):
+    return {"config": SMOKE, "overrides": [f"name={name}", *overrides], **fields}
+
+
+def files(service):
+    """All files below the storage with their content, but for the audit log and what is kept to answer faster."""
+    apart = ("audit.jsonl", ".index.json", "plans.txt", "driver.lock")
+    return {
+        str(path): path.read_bytes() for path in service.storage.rglob("*") if path.is_file() and path.name not in apart
+    }
+
+
+@contextmanager
+def listening(app):
+    bound = _bound("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def fake_plan(arguments):
@@ -26,7 +58,7 @@ def fake_plan(arguments):
 @pytest.fixture(scope="package", autouse=True)
 def cheap_hashes():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sweeps.service.users.SCRYPT", {"n": 2, "r": 8, "p": 1})
+        patch.setattr("sweeps.service.access.users.SCRYPT", {"n": 2, "r": 8, "p": 1})
         yield
 
 

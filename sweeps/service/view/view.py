@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 
-from analysis.index import read_index
-from analysis.index.row import make_row
 from analysis.records.json_files import read_json, read_json_lines
-from sweeps.service.entries import ENDED, QUEUED, RUNNING, Entry, fold, in_order
-from sweeps.service.queue import Queue
-from sweeps.service.submission import BusyError
+from sweeps.service.queue.entries import PAUSED, QUEUED, RUNNING
+from sweeps.service.queue.queue import Queue
+from sweeps.service.queue.shares import Part, Parts, in_order, over_quota, usage
+from sweeps.service.runs.submission import BusyError
+from sweeps.service.view.rows import Row, Rows
 from trainables.errors import UserError
-from trainables.storage.layout import CURVE_FILE, LEADERBOARD_FILE, REPORT_FILE, TRIALS_FOLDER, trial_file
+from trainables.storage.layout import (
+    BASELINE_TRIAL,
+    CURVE_FILE,
+    LEADERBOARD_FILE,
+    REPORT_FILE,
+    TRIALS_FILE,
+    TRIALS_FOLDER,
+    trial_file,
+)
 
-FRESH_SECONDS = 1.0  # for which one reading of the index serves all requests
 LOOK_EVERY_SECONDS = 1.0
 QUIET_SECONDS = 15.0  # after which a stream says that it lives
 STREAMS_A_USER = 20
 CURVE_KEYS = ("step", "lr", "loss", "base_loss", "grad_norm", "clipped", "tokens")  # without the samples' ids
 
-Row = dict[str, Any]
+MOST_LIVE = 100  # sweeps whose last look is kept
+CURVES_KEPT = 64  # in memory: all who watch a sweep ask for the same
 
 
 class UnknownError(UserError):
@@ -46,25 +53,17 @@ class View:
 
     def __init__(self, storage: Path, queue: Queue) -> None:
         self.storage, self.queue = storage, queue
-        self._lock = threading.Lock()
-        self._known: dict[str, Any] = {}
-        self._rows: list[Row] = []
-        self._read_at = -FRESH_SECONDS
+        self._rows = Rows(storage, queue)
+        self._live_now: dict[str, tuple[float, Row]] = {}
         self._streams = Counter[str]()
 
     def rows(self) -> list[Row]:
-        """The index, with `user` and `queue` (state in the queue) of sweeps that were sent here; newest first."""
-        with self._lock:
-            if time.monotonic() - self._read_at >= FRESH_SECONDS:
-                rows = read_index(str(self.storage), self._known)
-                self._rows = [row for row in rows if self._is_inside(self.storage / row["name"])]
-                self._read_at = time.monotonic()
-            rows = self._rows
-        with self.queue.lock:
-            entries = dict(self.queue.entries)
-        shown = [{**row, **_of_queue(entries.pop(fold(row["name"]), None))} for row in rows]
-        waiting = sorted(entries.values(), key=lambda entry: -entry.number)
-        return [*({**make_row(one.name, {}), "state": one.outcome, **_of_queue(one)} for one in waiting), *shown]
+        """The rows of all sweeps, newest first; see `Rows`."""
+        return list(self._rows.by_name().values())
+
+    def forget(self) -> None:
+        """Reads the index anew for the next request: a sweep is gone."""
+        self._rows.forget()
 
     def row(self, name: str) -> Row:
         """One sweep's.
@@ -73,7 +72,7 @@ class View:
             UnknownError: There is none of this name.
         """
         # Names are compared with those that are there, and never made into a path.
-        if found := next((row for row in self.rows() if row["name"] == name), None):
+        if found := self._rows.by_name().get(name):
             return found
         raise UnknownError("sweep", "must be one of this storage", name[:100], "see GET /sweeps")
 
@@ -84,13 +83,9 @@ class View:
             UnknownError: There is no such sweep or file.
         """
         path = self.storage / self.row(name)["name"] / file
-        if not self._is_inside(path) or not path.is_file():
+        if not self._rows.is_own(name, path) or not path.is_file():
             raise UnknownError(name, f"must have {file}", "none", "wait for it, or see the sweep's state")
         return path
-
-    def _is_inside(self, path: Path) -> bool:
-        # A link in the storage may lead out of it.
-        return Path(os.path.realpath(path)).is_relative_to(self.storage)
 
     def leaderboard(self, name: str) -> dict[str, Any]:
         return read_json(self.file(name, LEADERBOARD_FILE)) or {}
@@ -103,33 +98,62 @@ class View:
         folder = self.storage / self.row(name)["name"] / TRIALS_FOLDER
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
-    def curve(self, name: str, trial: str) -> list[dict[str, Any]]:
-        """A trial's loss curve, a record a step, as far as it has come.
+    def trial_states(self, name: str) -> dict[str, str]:
+        """How each trial that has a folder has ended; "" for one that has not."""
+        try:
+            lines, _ = read_json_lines(self.file(name, TRIALS_FILE))
+        except UnknownError:
+            lines = []
+        ended = {str(trial.get("trial_id")): str(trial.get("state")) for _, trial in lines}
+        return {trial: ended.get(trial, "") for trial in self.trials(name) if trial != BASELINE_TRIAL}
+
+    def trial(self, name: str, trial: str) -> str:
+        """A trial's id, as it is there.
 
         Raises:
             UnknownError: There is no such sweep or trial.
         """
         if trial not in self.trials(name):
             raise UnknownError("trial", f"must be one of sweep {name}", trial[:100], "see GET /sweeps/ID")
+        return trial
+
+    def curve(self, name: str, trial: str) -> list[dict[str, Any]]:
+        """A trial's loss curve, a record a step, as far as it has come.
+
+        Raises:
+            UnknownError: There is no such sweep or trial.
+        """
+        trial = self.trial(name, trial)
         try:
             path = self.file(name, trial_file(trial, CURVE_FILE))
         except UnknownError:
             return []
-        lines, _ = read_json_lines(path)
-        return [{key: line.get(key) for key in CURVE_KEYS} for _, line in lines]
+        status = path.stat()
+        return _curve(path, status.st_mtime_ns, status.st_size)
 
-    def waiting(self, shares: dict[str, float]) -> list[Row]:
-        """The queue, the next sweep first after the running one: place, user, priority, and what each waits for."""
+    def waiting(self, parts: Parts) -> list[Row]:
+        """The queue, the next sweep first after the running one, with what each waits for.
+
+        Returns:
+            Rows with `id`, `user`, `state`, `priority`, `forecast_hours`, `used_hours` (the user's, each counted half
+            after a week), `share` and `waits_for`.
+        """
+        now = time.time()
         with self.queue.lock:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
-            queued = in_order(self.queue.entries, shares, time.time())
-            held = [one for one in self.queue.entries.values() if one.state not in (QUEUED, RUNNING, ENDED)]
+            queued = in_order(self.queue.entries, parts, now)
+            full = {one.name: over_quota(one, self.queue.entries, parts, now) for one in queued}
+            used = usage(self.queue.entries.values(), now)
+            held = [one for one in self.queue.entries.values() if one.state == PAUSED]
         ahead, shown = [entry.name for entry in running], []
         for entry in [*running, *queued, *held]:
             row = {"id": entry.name, "user": entry.user, "state": entry.state, "priority": entry.priority}
+            due = parts.get(entry.user, Part())
+            row |= {"forecast_hours": entry.forecast_hours, "used_hours": used.get(entry.user, 0.0), "share": due.share}
             waits = f"the end of {', '.join(ahead)}" if entry.state == QUEUED and ahead else None
-            shown.append({**row, "waits_for": "to be resumed" if entry in held else waits})
-            if entry.state == QUEUED:
+            waits = "to be resumed" if entry.state == PAUSED else full.get(entry.name) or waits
+            shown.append({**row, "waits_for": waits})
+            if entry.state == QUEUED and not full[entry.name]:
                 ahead.append(entry.name)
         return shown
 
@@ -143,12 +167,16 @@ class View:
         await to_thread.run_sync(self.row, name)
         if self._streams[user] >= STREAMS_A_USER:
             raise BusyError("events", f"must be {STREAMS_A_USER} streams a user", "one more", "close one")
-        return self._events(user, name)
-
-    async def _events(self, user: str, name: str) -> AsyncIterator[str]:
+        # Counted at once, or many that open at one moment would all pass; entered at once, so that its end is counted.
         self._streams[user] += 1
+        stream = self._events(user, name)
+        await anext(stream)
+        return stream
+
+    async def _events(self, user: str, name: str) -> AsyncGenerator[str, None]:
         last, said = "", time.monotonic()
         try:
+            yield ""
             while True:
                 row = await to_thread.run_sync(self._live, name)
                 text = json.dumps(row)
@@ -165,19 +193,24 @@ class View:
             self._streams[user] -= 1
 
     def _live(self, name: str) -> Row:
+        # One look serves all who watch a sweep.
+        made, row = self._live_now.get(name, (0.0, {}))
+        if not row or time.monotonic() - made > LOOK_EVERY_SECONDS / 2:
+            row = self._look(name)
+            self._live_now = {**dict(list(self._live_now.items())[-MOST_LIVE:]), name: (time.monotonic(), row)}
+        return row
+
+    def _look(self, name: str) -> Row:
         row = self.row(name)
         folder = self.storage / row["name"] / TRIALS_FOLDER
         sizes = {}
         for trial in self.trials(name):
             curve = folder / trial / CURVE_FILE
             sizes[trial] = curve.stat().st_size if curve.is_file() else 0
-        return {**row, "curve_bytes": sizes}
+        return {**row, "curve_bytes": sizes, "trial_states": self.trial_states(name)}
 
 
-def _of_queue(entry: Entry | None) -> Row:
-    if entry is None:
-        return {"user": None, "queue": None, "error": None}
-    state = f"running, to {entry.asked}" if entry.asked else entry.outcome or entry.state
-    # Until a resumed sweep has begun again, its files tell of its last end.
-    now = {} if entry.state == ENDED else {"state": entry.state}
-    return {"user": entry.user, "queue": state, "error": entry.error or None, **now}
+@lru_cache(CURVES_KEPT)
+def _curve(path: Path, _changed_ns: int, _bytes: int) -> list[dict[str, Any]]:
+    lines, _ = read_json_lines(path)
+    return [{key: line.get(key) for key in CURVE_KEYS} for _, line in lines]

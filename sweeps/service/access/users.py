@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.records.bounded_yaml import load_bounded
+from sweeps.service.queue.shares import Part
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
 
@@ -39,12 +40,19 @@ class User(_Strict):
         role: A reader sees everything; a user also sends sweeps, and changes those of their own; an admin changes all.
         may_run_code: Whether configs may name `package.module:function` scorers and set `trust_remote_code`.
         share: Part of the machine that is due to the user, against the others' shares.
+        hours_a_month: Device-hours that the user's sweeps may cost in 30 days; null for no quota.
     """
 
     token: str
     role: Role = "user"
     may_run_code: bool = False
-    share: float = Field(1.0, gt=0)
+    share: float = Field(1.0, gt=0, allow_inf_nan=False)
+    hours_a_month: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    @property
+    def part(self) -> Part:
+        """What is due to the user."""
+        return Part(self.share, self.hours_a_month)
 
 
 class Allowed(_Strict):
@@ -104,6 +112,10 @@ class Users:
                 raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
             return self._file
 
+    def parts(self) -> dict[str, Part]:
+        """What is due to each user."""
+        return {name: user.part for name, user in self.read().users.items()}
+
     def user(self, name: str) -> User:
         """A user by name.
 
@@ -138,12 +150,15 @@ class Users:
         self.path.chmod(0o600)
         return token
 
+    def remembered(self, token: str) -> str | None:
+        """The name of the user with this token, if it was right before and `users.yaml` is the same; else None."""
+        users = self.read().users
+        known = self._known.get(_key(token))
+        return known if known in users else None
+
     def who(self, token: str) -> str | None:
         """The name of the user with this token; None for a wrong one."""
         users = self.read().users
-        key = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        if (known := self._known.get(key)) in users:
-            return known
         name = token.partition(".")[0]
         # A name that is unknown takes as long as a wrong token.
         stored = users[name].token if name in users else hashed("")
@@ -151,8 +166,12 @@ class Users:
             return None
         with self._lock:
             if len(self._known) < REMEMBERED:
-                self._known[key] = name
+                self._known[_key(token)] = name
         return name
+
+
+def _key(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
 def hashed(token: str) -> str:

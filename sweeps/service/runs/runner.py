@@ -23,9 +23,12 @@ import psutil
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
-from sweeps.service.entries import ATTEMPTS, RUNNING, Entry, in_order
-from sweeps.service.queue import Queue
-from trainables.errors import UserError
+from sweeps.config.paths import with_absolute_paths
+from sweeps.config.sweep_config import SweepConfig, load_config
+from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
+from sweeps.service.queue.queue import Queue
+from sweeps.service.queue.shares import Parts, runnable
+from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
 
@@ -47,7 +50,7 @@ class Runner:
         queue: The queue.
         storage: Folder of the sweeps.
         command: Makes the command line of a sweep.
-        shares: Reads the users' shares.
+        parts: Reads what is due to each user.
     """
 
     def __init__(
@@ -55,10 +58,10 @@ class Runner:
         queue: Queue,
         storage: Path,
         command: Command = sweeps_run,
-        shares: Callable[[], Mapping[str, float]] = dict,
+        parts: Callable[[], Parts] = dict,
     ) -> None:
         self.queue, self.storage = queue, storage
-        self._command, self._shares = command, shares
+        self._command, self._parts = command, parts
         self._process: subprocess.Popen[bytes] | None = None  # of the running sweep, if this service started it
         self._ended = threading.Event()
         (queue.folder / "attempts").mkdir(exist_ok=True)
@@ -85,7 +88,7 @@ class Runner:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
             for entry in running:
                 self._watch(entry)
-            if not running and (waiting := in_order(self.queue.entries, self._shares(), time.time())):
+            if not running and (waiting := runnable(self.queue.entries, self._parts(), time.time())):
                 self._start(waiting[0])
 
     def file(self, entry: Entry, ending: str) -> Path:
@@ -93,9 +96,9 @@ class Runner:
         return self.queue.folder / "attempts" / f"{entry.key}-{entry.attempt}.{ending}"
 
     def _start(self, entry: Entry) -> None:
-        folder, config = self.storage / entry.name, self.queue.folder / "sent" / f"{entry.key}.yaml"
+        folder, config = self.storage / entry.name, self.queue.config(entry)
         begun = (folder / SWEEP_FILE).exists()
-        if begun and not self._is_of(entry):
+        if begun and not is_of(entry, self.storage, self.queue):
             error = f"error: name: the sweep's folder must not exist yet, got {folder}; send it under another name"
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
             return
@@ -105,7 +108,7 @@ class Runner:
         with self.file(entry, "lock").open("w") as lock, self.file(entry, "log").open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.service.attempt", str(lock.fileno()), *self._command(arguments)],
+                [sys.executable, "-m", "sweeps.service.runs.attempt", str(lock.fileno()), *self._command(arguments)],
                 pass_fds=[lock.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -147,7 +150,7 @@ class Runner:
     def _note_end(self, entry: Entry, code: int | None) -> None:
         """Writes what an attempt came to; `code` is its exit code, None where an earlier service started it."""
         manifest, cost = self._manifest(entry)
-        began = self._stamp(entry) != entry.before and self._is_of(entry)
+        began = self._stamp(entry) != entry.before and is_of(entry, self.storage, self.queue)
         state = manifest.get("state") if began and manifest.get("ended") else ""
         errors = self._errors(entry)
         if state == "interrupted" or (entry.asked and not state):
@@ -163,17 +166,6 @@ class Runner:
             return
         outcome = state or ("killed" if began or code is None else "failed")
         self.queue.record("ended", entry.name, outcome=outcome, error=errors, device_seconds=cost)
-
-    def _is_of(self, entry: Entry) -> bool:
-        """Whether the sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
-        if entry.before:
-            return True
-        try:
-            return (self.storage / entry.name / SWEEP_FILE).read_bytes() == (
-                self.queue.folder / "sent" / f"{entry.key}.yaml"
-            ).read_bytes()
-        except FileNotFoundError:
-            return False
 
     def _stamp(self, entry: Entry) -> int:
         try:
@@ -196,6 +188,22 @@ class Runner:
         except FileNotFoundError:
             return ""
         return "\n".join(line for line in lines if line.startswith("error: "))
+
+
+def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
+    """Whether a sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
+    if entry.before:
+        return True
+    begun, sent = storage / entry.name / SWEEP_FILE, queue.config(entry)
+    try:
+        return begun.read_bytes() == sent.read_bytes() or _as_begun(begun) == _as_begun(sent)
+    except (FileNotFoundError, UserError, UserErrors):
+        return False
+
+
+def _as_begun(path: Path) -> SweepConfig:
+    # A sweep writes its paths down as absolute ones.
+    return with_absolute_paths(load_config(path))
 
 
 def _is_running(holder: Mapping[str, Any]) -> bool:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
-from sweeps.service.users import Users
+from sweeps.service.access.limiter import Limiter, Rate
+from sweeps.service.access.users import Users
 from trainables.errors import UserError
+from trainables.redaction import HIDDEN
 from trainables.storage.atomic import append_whole
 
 Message = MutableMapping[str, Any]
@@ -26,8 +28,12 @@ OPEN = ("/health", "/login")  # without a token; the second takes one
 READS = ("GET", "HEAD")
 COOKIE = "llm-sweeps"
 LARGEST_BODY = 256 * 1024
+SLOWEST_BODY_SECONDS = 30.0  # for each part of a request's body
 SLOWEST_READER_SECONDS = 30.0  # for a client to take what it was sent
 AUDIT_FILE = "audit.jsonl"
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::\d{1,5})?", re.IGNORECASE)
+ONCE = ("host", "origin", "authorization", "cookie", "content-length")  # two readers of two could choose differently
+TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}")  # as `Users.add` makes them
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -43,43 +49,16 @@ LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon
 <button>Log in</button></form></html>"""
 
 
-class Rate(NamedTuple):
-    """Requests that one key may make: `burst` at once, `per_second` in the long run."""
-
-    per_second: float
-    burst: float
-
-
 READ_RATE, CHANGE_RATE, FAILURE_RATE = Rate(100, 400), Rate(1, 60), Rate(0.5, 30)
-MOST_KEYS = 10_000
-
-
-class Limiter:
-    """Token buckets by key. Thread-safe.
-
-    Args:
-        clock: Seconds; one that is never set back.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._buckets: dict[Any, tuple[float, float]] = {}
-
-    def passes(self, key: Any, rate: Rate) -> bool:
-        """Whether one more request of this key is within its rate."""
-        with self._lock:
-            now = self._clock()
-            if len(self._buckets) > MOST_KEYS:
-                self._buckets.clear()
-            left, since = self._buckets.get(key, (rate.burst, now))
-            left = min(rate.burst, left + (now - since) * rate.per_second)
-            self._buckets[key] = (max(0.0, left - 1), now)
-            return left >= 1
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a fault
     def __init__(self, status: int, where: str, rule: str, got: str, remedy: str) -> None:
         self.status, self.error = status, UserError(where, rule, got, remedy)
+
+
+class _SlowReader(Exception):  # noqa: N818 - nobody is left to be answered
+    pass
 
 
 class Guard:
@@ -105,7 +84,8 @@ class Guard:
             else:
                 await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        headers = dict(pairs)
         user, status = None, 0
 
         async def answer(message: Message) -> None:
@@ -116,9 +96,13 @@ class Guard:
                 added = [(name.encode(), text.encode()) for name, text in HEADERS.items() if name.encode() not in own]
                 message["headers"] = [*message["headers"], *added]
             # Without this limit a client that never reads would keep its stream for ever.
-            await asyncio.wait_for(send(message), SLOWEST_READER_SECONDS)
+            try:
+                await asyncio.wait_for(send(message), SLOWEST_READER_SECONDS)
+            except TimeoutError:  # an OSError, which the app would answer
+                raise _SlowReader from None
 
         try:
+            _check_repeats([name for name, _ in pairs])
             self._check_host(headers)
             _check_size(headers)
             if scope["path"] not in OPEN:
@@ -133,24 +117,30 @@ class Guard:
         except UserError as error:  # of users.yaml, which the admin is editing
             broken = _Refused(503, error.where, error.rule, error.got, error.remedy)
             await _refuse(broken, scope, headers, answer)
-        except TimeoutError:
+        except _SlowReader:
             return  # uvicorn closes the connection
         finally:
             if scope["method"] not in READS:
                 await to_thread.run_sync(self._write, user, scope, status)
 
     def _check_host(self, headers: dict[str, str]) -> None:
-        name = headers.get("host", "").rsplit(":", 1)[0] if not headers.get("host", "").endswith("]") else ""
-        if name.strip("[]").lower() not in self._hosts:
+        given = headers.get("host", "")
+        found = HOST.fullmatch(given)
+        if not found or found[1].strip("[]").lower() not in self._hosts:
             remedy = "start the service with --name NAME for each of its names"
-            raise _Refused(400, "Host", "must be a name of this service", name[:100], remedy)
+            raise _Refused(400, "Host", "must be a name of this service", given[:100], remedy)
 
     async def _user(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> str:
         token, client = _token(headers), (scope.get("client") or ("",))[0]
-        user = await to_thread.run_sync(self._users.who, token) if token else None
-        if user is None:
-            if token and not self._limiter.passes(("failed", client), FAILURE_RATE):
+        # A token that was right before costs no hash; all others are limited, for a hash takes a processor's time.
+        user = self._users.remembered(token)
+        if user is None and token:
+            if self._limiter.is_spent(("failed", client), FAILURE_RATE):
                 raise _Refused(429, "token", "has been wrong too often", "one more", "wait a minute")
+            user = await to_thread.run_sync(self._users.who, token)
+        if user is None:
+            if token:
+                self._limiter.passes(("failed", client), FAILURE_RATE)
             got = "a wrong one" if token else "none"
             raise _Refused(401, "token", "a request must carry a token", got, "send Authorization: Bearer TOKEN")
         return user
@@ -173,7 +163,8 @@ class Guard:
     def _write(self, user: str | None, scope: MutableMapping[str, Any], status: int) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         client = (scope.get("client") or ("",))[0]
-        line = {"time": when, "user": user, "method": scope["method"], "path": scope["path"][:500], "status": status}
+        path = TOKEN.sub(HIDDEN, scope["path"])[:500]
+        line = {"time": when, "user": user, "method": scope["method"], "path": path, "status": status}
         append_whole(self._audit, (json.dumps({**line, "client": client}) + "\n").encode())
 
 
@@ -197,19 +188,31 @@ def _check_origin(headers: dict[str, str], *, by_cookie: bool) -> None:
         raise _Refused(403, "Origin", "must be this service", (origin or "none")[:100], "use the service's own page")
 
 
+def _check_repeats(names: list[str]) -> None:
+    for name in ONCE:
+        if names.count(name) > 1:
+            raise _Refused(400, name, "must stand once", f"{names.count(name)} of them", "send one")
+
+
 def _check_size(headers: dict[str, str]) -> None:
     length = headers.get("content-length", "0")
-    if not length.isdigit() or len(length) > 12 or int(length) > LARGEST_BODY:
+    if not (length.isascii() and length.isdigit()) or len(length) > 12 or int(length) > LARGEST_BODY:
         raise _Refused(413, "body", f"must have at most {LARGEST_BODY:,} bytes", length[:20], "shorten it")
 
 
 def _bounded(receive: Receive) -> Receive:
-    # A body in chunks names no length.
-    taken = 0
+    # A body in chunks names no length, and may never end.
+    taken, whole = 0, False
 
     async def bounded() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, whole
+        if whole:  # what comes next is the client's leaving
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), SLOWEST_BODY_SECONDS)
+        except TimeoutError:
+            raise HTTPException(408, f"no part of the body in {SLOWEST_BODY_SECONDS:.0f} s") from None
+        whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > LARGEST_BODY:
             # The app's own kind of error: any other one, raised while it reads, would be a 400 to it.

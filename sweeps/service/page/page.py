@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -12,18 +11,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from plotly.offline import get_plotlyjs
 
 from analysis.output.formats import UNKNOWN, nats, number, with_interval
-from sweeps.service.guard import COOKIE, LOGIN
-from sweeps.service.view import View
+from sweeps.service.access.guard import COOKIE, LOGIN
+from sweeps.service.access.users import Users
+from sweeps.service.view.view import View
 
 FOLDER = Path(__file__).with_name("templates")
 STATIC = {"page.js": "text/javascript", "page.css": "text/css"}
 START = "# Paste a config here, such as conf/demo.yaml.\n"
 
 
-def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) -> None:
-    """Adds the pages to the app; `shares` gives the users' shares."""
+def add_pages(app: FastAPI, view: View, users: Users) -> None:
+    """Adds the pages to the app."""
     pages = Environment(
-        loader=PackageLoader("sweeps.service"), autoescape=select_autoescape(), undefined=StrictUndefined
+        loader=PackageLoader("sweeps.service.page"), autoescape=select_autoescape(), undefined=StrictUndefined
     )
     pages.globals |= {"nats": nats, "number": number, "with_interval": with_interval, "unknown": UNKNOWN}
 
@@ -32,7 +32,7 @@ def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) 
 
     @app.get("/", include_in_schema=False)
     def listed() -> HTMLResponse:
-        return page("list.html", rows=view.rows(), waiting=view.waiting(shares()))
+        return page("list.html", rows=view.rows(), waiting=view.waiting(users.parts()))
 
     @app.get("/page/new", include_in_schema=False)
     def new() -> HTMLResponse:
@@ -42,7 +42,8 @@ def add_pages(app: FastAPI, view: View, shares: Callable[[], dict[str, float]]) 
     def sweep(name: str) -> HTMLResponse:
         row = view.row(name)
         has_report = (view.storage / row["name"] / "report.html").is_file()
-        return page("sweep.html", row=row, has_report=has_report)
+        waits = next((one["waits_for"] for one in view.waiting(users.parts()) if one["id"] == row["name"]), None)
+        return page("sweep.html", row=row, has_report=has_report, waits=waits)
 
     @app.get("/static/plotly.js", include_in_schema=False)
     def plotly() -> Response:

@@ -11,21 +11,25 @@ from typing import Annotated, Any
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from analysis.list import chosen
 from sweeps.config.differences import differences
 from sweeps.config.sweep_config import load_config
-from sweeps.service.entries import Entry
-from sweeps.service.guard import Guard
-from sweeps.service.page import add_pages
-from sweeps.service.queue import ConflictError, Queue
-from sweeps.service.runner import Command, sweeps_run
-from sweeps.service.submission import BusyError, Submissions
-from sweeps.service.users import Users
-from sweeps.service.view import UnknownError, View
+from sweeps.service.access.guard import Guard
+from sweeps.service.access.users import Users
+from sweeps.service.api.requests import Cloned, Priority, Sent
+from sweeps.service.page.page import add_pages
+from sweeps.service.queue.entries import Entry
+from sweeps.service.queue.queue import ConflictError, Queue
+from sweeps.service.runs.removal import Removal
+from sweeps.service.runs.runner import Command, sweeps_run
+from sweeps.service.runs.submission import BusyError, Submissions
+from sweeps.service.runs.trials import drop_trial
+from sweeps.service.view.view import UnknownError, View
 from trainables.errors import UserError, UserErrors
+from trainables.redaction import HIDDEN
+from trainables.storage.json_numbers import finite
 from trainables.storage.layout import SWEEP_FILE
 
 # A report is made of users' texts: it runs as a page of no site, and reaches nothing.
@@ -33,8 +37,7 @@ REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; frame-ancestors 'none'"
 )
-ClientId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+WEBHOOK = "notify.webhook"
 
 
 class ForbiddenError(UserError):
@@ -44,37 +47,11 @@ class ForbiddenError(UserError):
 STATUS: dict[type[Exception], int] = {UnknownError: 404, ConflictError: 409, ForbiddenError: 403, BusyError: 429}
 
 
-class _Given(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Sent(_Given):
-    """A sweep as it is sent."""
-
-    config: str = Field(description="YAML, as for `sweeps.run`, without interpolation")
-    overrides: list[str] = Field([], description="`key=value` texts")
-    client_id: ClientId | None = Field(None, description="your id of this request: repeated, it does nothing twice")
-
-
-class Cloned(_Given):
-    """What a clone changes."""
-
-    name: Name
-    overrides: list[str] = []
-    client_id: ClientId | None = None
-
-
-class Priority(_Given):
-    """A place in the queue."""
-
-    priority: int = Field(ge=-100, le=100, description="higher runs first; above 0 for admins only")
-
-
 class Lines(JSONResponse):
     """JSON in ASCII: a request's text may hold what UTF-8 can't."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content).encode()
+        return json.dumps(finite(content)).encode()  # browsers read no NaN
 
 
 def user_of(request: Request) -> str:
@@ -100,14 +77,9 @@ def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command
     _add_errors(app)
     _add_reading(app, view, users)
     _add_sending(app, view, submissions)
-    _add_changes(app, view, queue, users)
-    add_pages(app, view, lambda: shares(users))
+    _add_changes(app, view, queue, users, Removal(queue, storage))
+    add_pages(app, view, users)
     return Guard(app, users, hosts, queue.folder)
-
-
-def shares(users: Users) -> dict[str, float]:
-    """Each user's share of the machine."""
-    return {name: user.share for name, user in users.read().users.items()}
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -173,7 +145,7 @@ def _add_reading(app: FastAPI, view: View, users: Users) -> None:
 
     @app.get("/queue")
     def queue() -> list[dict[str, Any]]:
-        return view.waiting(shares(users))
+        return view.waiting(users.parts())
 
 
 def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
@@ -193,17 +165,30 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
 
     @app.post("/sweeps/{name}/clone", status_code=201)
     def clone(name: str, cloned: Cloned, user: Asking, response: Response) -> dict[str, Any]:
-        path, entry = view.file(name, SWEEP_FILE), submissions.queue.get(name)
+        view.row(name)
+        entry = submissions.queue.get(name)
+        # One that has not begun has no folder yet.
+        path = submissions.sent(name) if entry and entry.name == name else view.file(name, SWEEP_FILE)
         overrides = [f"name={cloned.name}", *cloned.overrides]
-        if not (entry and entry.user == user):
-            overrides.insert(0, "notify.webhook=null")  # the owner's address, which may be a secret
-        reply = send(user, cloned.client_id, path.read_text(encoding="utf-8"), overrides, response)
-        before = load_config(path).model_dump(mode="json")
-        after = load_config(submissions.sent(reply["id"])).model_dump(mode="json")
-        return {**reply, "changes": {key: [old, new] for key, old, new in differences(before, after)}}
+        own = entry is not None and entry.user == user
+        if not own:
+            overrides.insert(0, "notify.webhook=null")
+        text = path.read_text(encoding="utf-8")
+        if cloned.plan_only:
+            config = submissions.config(user, text, overrides)
+            reply = submissions.plan(config)
+            response.status_code = 200
+        else:
+            reply = send(user, cloned.client_id, text, overrides, response)
+            config = load_config(submissions.sent(reply["id"]))
+        before, after = (one.model_dump(mode="json") for one in (load_config(path), config))
+        changes = {key: [old, new] for key, old, new in differences(before, after)}
+        if not own and WEBHOOK in changes:  # the owner's address, which may be a secret
+            changes[WEBHOOK][0] = HIDDEN
+        return {**reply, "changes": changes}
 
 
-def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
+def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users, removal: Removal) -> None:
     def own(name: str, user: str) -> Entry:
         entry = queue.get(name)
         if entry is None or entry.name != name:
@@ -224,6 +209,18 @@ def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users) -> None:
 
     for word, what in {"stop": queue.stop, "pause": queue.pause, "resume": queue.resume}.items():
         app.post(f"/sweeps/{{name}}/{word}", name=word)(change(what))
+
+    @app.delete("/sweeps/{name}")
+    def remove(name: str, user: Asking) -> dict[str, Any]:
+        entry = removal.remove(own(name, user), user)
+        view.forget()
+        return {"id": entry.name, "state": entry.state}
+
+    @app.post("/sweeps/{name}/trials/{trial}/stop")
+    def stop_trial(name: str, trial: str, user: Asking) -> dict[str, Any]:
+        entry = own(name, user)
+        drop_trial(view.storage / entry.name, entry, view.trial(name, trial), user)
+        return {"id": entry.name, "trial": trial, "asked": "stop"}
 
     @app.post("/queue/{name}/priority")
     def priority(name: str, given: Annotated[Priority, Body()], user: Asking) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`python -m sweeps.service.attempt FD COMMAND…`: signs an attempt's locked file, then becomes the command.
+"""`python -m sweeps.service.runs.attempt FD COMMAND…`: signs an attempt's locked file, then becomes the command.
 
 The service has locked the file before this process began, and the lock is this process's, too. So a service that
 starts later sees by the lock alone that the attempt lives, and reads from the file which process it is.

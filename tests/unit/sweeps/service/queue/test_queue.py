@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.run import parse
-from sweeps.service.entries import ENDED, PAUSED, QUEUED, RUNNING, Entry, in_order
-from sweeps.service.queue import SERVICE_FOLDER, ConflictError, Queue
-from sweeps.service.runner import Runner, sweeps_run
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, RUNNING
+from sweeps.service.queue.queue import SERVICE_FOLDER, ConflictError, Queue
+from sweeps.service.runs.runner import Runner, sweeps_run
 from trainables.errors import UserError
 from trainables.reliability import fault_injection
 from trainables.reliability.fault_injection import Kill
@@ -159,7 +159,7 @@ def test_the_queue_outlives_a_full_disk_and_a_damaged_users_file(service, tmp_pa
     queue, runner = service
     send(queue, tmp_path, "one")
     faults = [OSError(28, "No space left on device"), UserError("users.yaml", "must be YAML", "x", "mend the file")]
-    monkeypatch.setattr(runner, "_shares", lambda: (_ for _ in ()).throw(faults.pop()) if faults else {})
+    monkeypatch.setattr(runner, "_parts", lambda: (_ for _ in ()).throw(faults.pop()) if faults else {})
     thread = threading.Thread(target=runner.run, args=(0.01,))
     thread.start()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -243,31 +243,3 @@ def test_kills_at_random_moments_of_a_load(tmp_path, seed):
     load(tmp_path, names)
     assert {entry.outcome for entry in opened(tmp_path)[0].entries.values()} == {"complete"}
     assert sorted(runs(tmp_path)) == sorted(f"{name} began" for name in names)
-
-
-def entry(number, user="ada", priority=0, state=QUEUED, hours=0.0, ended=0.0):
-    return Entry(number, str(number), user, "", "", priority, state, device_seconds=3600 * hours, ended=ended)
-
-
-WEEK = 7 * 86400.0
-
-
-@pytest.mark.parametrize(
-    ("entries", "shares", "order"),
-    [
-        ([entry(1), entry(2), entry(3)], {}, [1, 2, 3]),
-        ([entry(1), entry(2, priority=1)], {}, [2, 1]),
-        ([entry(1), entry(2, "bob"), entry(3, state=ENDED, hours=1, ended=WEEK)], {}, [2, 1]),
-        # A week later the hour counts half.
-        ([entry(1), entry(2, "bob"), entry(3, state=ENDED, hours=1), entry(4, "bob", state=ENDED, hours=0.6,
-          ended=WEEK)], {}, [1, 2]),
-        ([entry(1), entry(2, "bob"), entry(3, state=ENDED, hours=1, ended=WEEK),
-          entry(4, "bob", state=ENDED, hours=0.6, ended=WEEK)], {"ada": 2.0}, [1, 2]),
-        # An end in the future, by a clock that was set back since, counts as now.
-        ([entry(1), entry(2, "bob"), entry(3, state=ENDED, hours=1, ended=9 * WEEK),
-          entry(4, "bob", state=ENDED, hours=1.1, ended=WEEK)], {}, [1, 2]),
-        ([entry(1, state=PAUSED), entry(2, state=RUNNING)], {}, []),
-    ],
-)  # fmt: skip
-def test_priority_then_share_then_age(entries, shares, order):
-    assert [one.number for one in in_order({one.name: one for one in entries}, shares, WEEK)] == order

@@ -2,9 +2,10 @@
 // Users' text reaches the page by textContent alone.
 const at = (id) => document.getElementById(id);
 
-async function ask(path, body) {
-  at("errors").textContent = "";
-  const sent = body === undefined ? {} : {
+async function ask(path, body, method) {
+  const reads = body === undefined && method === undefined;
+  if (!reads) at("errors").textContent = "";  // a curve that is read behind the user must not hide an answer
+  const sent = body === undefined ? { method: method || "GET" } : {
     method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
   };
   const answer = await fetch(path, sent);
@@ -12,6 +13,15 @@ async function ask(path, body) {
   if (answer.ok) return found;
   at("errors").textContent = (found.errors || [answer.statusText]).join("\n");
   return null;
+}
+
+function rowOf(...cells) {
+  const row = document.createElement("tr");
+  for (const cell of cells) {
+    const place = row.appendChild(document.createElement("td"));
+    if (cell instanceof Node) place.append(cell); else place.textContent = cell;
+  }
+  return row;
 }
 
 const split = (text) => text.split(/\s+/).filter(Boolean);
@@ -47,15 +57,13 @@ function liveSweep(box) {
       watch();
     });
   }
-  at("clone").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const form = event.target.elements;
-    const body = { name: form.name.value, overrides: split(form.overrides.value) };
-    at("reply").textContent = "planning…";
-    const found = await ask(`${place}/clone`, { ...body, client_id: idOf(body) });
-    at("reply").textContent = found ? `queued ${found.id}\n${JSON.stringify(found.changes, null, 1)}` : "";
+  const remove = box.querySelector("[data-delete]");
+  if (remove) remove.addEventListener("click", async () => {
+    if (!confirm(`Delete ${box.dataset.name} with its folder?`)) return;
+    if (await ask(place, undefined, "DELETE")) location.href = "/";
   });
-  let stream = null, sizes = {};
+  cloneForm(at("clone"), place);
+  let stream = null, sizes = {}, listed = "";
   const curves = new Map();
   async function draw(now) {
     for (const [trial, size] of Object.entries(now)) {
@@ -68,11 +76,23 @@ function liveSweep(box) {
     }
     sizes = now;
     const clear = "rgba(0,0,0,0)", color = getComputedStyle(document.body).color;
-    const axes = { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "nats a token" } }, font: { color },
-      margin: { t: 10, r: 10, b: 50, l: 60 } };
+    const grid = { gridcolor: "#8884", zerolinecolor: "#888a" };
+    const axes = { xaxis: { ...grid, title: { text: "step" } }, yaxis: { ...grid, title: { text: "nats a token" } }, font: { color },
+      margin: { t: 10, r: 10, b: 50, l: 60 }, height: 400 };
     if (curves.size) {
       Plotly.react(at("curves"), [...curves.values()], { ...axes, paper_bgcolor: clear, plot_bgcolor: clear }, { responsive: true });
     }
+  }
+  function listTrials(states) {
+    const live = at("state").textContent.startsWith("running") && "own" in at("trial-rows").dataset;
+    at("trial-rows").replaceChildren(...Object.entries(states).map(([trial, state]) => {
+      if (state || !live) return rowOf(trial, state || "not ended", "");
+      const button = Object.assign(document.createElement("button"), { textContent: `Drop ${trial}` });
+      button.addEventListener("click", async () => {
+        if (await ask(`${place}/trials/${encodeURIComponent(trial)}/stop`, {})) button.replaceWith("is being dropped");
+      });
+      return rowOf(trial, "running", button);
+    }));
   }
   function watch() {
     if (stream) stream.close();
@@ -83,12 +103,32 @@ function liveSweep(box) {
       at("trials").textContent = row.trials;
       at("cost").textContent = (row.device_seconds / 3600).toFixed(3);
       at("verdict").textContent = row.verdict;
+      const known = JSON.stringify([row.trial_states, row.state]);
+      if (known !== listed) listTrials(row.trial_states);  // a button must not vanish under a pointer
+      listed = known;
       draw(row.curve_bytes);
       // The server ends the stream with the sweep; the browser would ask again.
       if (!["queued", "running", "paused", "planned"].includes(row.state)) stream.close();
     };
   }
   watch();
+}
+
+function cloneForm(form, place) {
+  const send = form.querySelector("[value=send]"), table = at("changes").parentElement;
+  form.addEventListener("input", () => { send.disabled = true; });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const sending = event.submitter && event.submitter.value === "send";
+    const body = { name: form.elements.name.value, overrides: split(form.elements.overrides.value) };
+    at("reply").textContent = "planning…";
+    const found = await ask(`${place}/clone`, sending ? { ...body, client_id: idOf(body) } : { ...body, plan_only: true });
+    at("reply").textContent = found ? (sending ? `queued ${found.id}` : found.text) : "";
+    send.disabled = !found || sending;
+    table.hidden = !found;
+    const rows = found ? Object.entries(found.changes) : [];
+    at("changes").replaceChildren(...rows.map(([key, [old, now]]) => rowOf(key, JSON.stringify(old), JSON.stringify(now))));
+  });
 }
 
 if (at("new")) newSweep(at("new"));

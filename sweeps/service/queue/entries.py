@@ -1,16 +1,15 @@
-"""Pure: what the events of the queue's log say of each sweep that was sent, and which one runs next."""
+"""Pure: what the events of the queue's log say of each sweep that was sent."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-HALF_LIFE_SECONDS = 7 * 86400.0  # after a week, a device-hour counts half against its user
 ATTEMPTS = 3  # of a sweep that ends together with its machine: it may be the cause
 
 QUEUED, RUNNING, PAUSED, ENDED = "queued", "running", "paused", "ended"
+REMOVED = "removed"  # deleted by a user: kept for what it has used
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Entry:
     client_id: str
     key: str  # of its files in the service's folder
     priority: int = 0  # higher runs first
-    state: str = QUEUED  # or running, paused, ended
+    forecast_hours: float | None = None  # device-hours, by its plan and its cap
+    state: str = QUEUED  # or running, paused, ended, removed
     outcome: str = ""  # how it ended: the manifest's state, or refused, stopped, killed, failed
     error: str = ""  # lines on stderr, where it was refused or failed
     attempt: int = 0  # starts so far
@@ -34,8 +34,13 @@ class Entry:
     device_seconds: float = 0.0  # when it last ended
     ended: float = 0.0  # seconds since 1970
 
+    @property
+    def place(self) -> str:
+        """Key of the entry among `Entries`."""
+        return fold(self.name) if self.state != REMOVED else f"{fold(self.name)}#{self.number}"  # no name holds a #
 
-Entries = dict[str, Entry]  # by folded name; the newest of each
+
+Entries = dict[str, Entry]  # by folded name, the newest of each; removed ones apart
 
 
 def fold(name: str) -> str:
@@ -49,11 +54,16 @@ def apply(entries: Entries, event: Mapping[str, Any]) -> None:
     if kind == "submitted":
         number = max((entry.number for entry in entries.values()), default=0) + 1
         fields = {name: event[name] for name in ("name", "user", "client_id", "key", "priority")}
-        entries[key] = Entry(number=number, **fields)
+        # Logs of earlier versions have no forecast.
+        entries[key] = Entry(number=number, forecast_hours=event.get("forecast_hours"), **fields)
         return
     if key not in entries:
         return
     entry = entries[key]
+    if kind == "removed":
+        gone = replace(entries.pop(key), state=REMOVED, outcome="", asked="")
+        entries[gone.place] = gone
+        return
     if kind == "priority":
         entry = replace(entry, priority=event["priority"])
     elif kind == "starting":
@@ -72,29 +82,3 @@ def apply(entries: Entries, event: Mapping[str, Any]) -> None:
         told = {name: event[name] for name in ("outcome", "error", "device_seconds")}
         entry = replace(entry, state=ENDED, asked="", ended=event["unix_seconds"], **told)
     entries[key] = entry
-
-
-def usage(entries: Iterable[Entry], now: float) -> dict[str, float]:
-    """Device-hours by user, each counted half a week after its sweep's end, a quarter after two."""
-    hours: dict[str, float] = {}
-    for entry in entries:
-        age = max(0.0, now - entry.ended)  # a clock that was set back makes no sweep count double
-        decayed = entry.device_seconds / 3600 * math.pow(0.5, age / HALF_LIFE_SECONDS)
-        hours[entry.user] = hours.get(entry.user, 0.0) + decayed
-    return hours
-
-
-def in_order(entries: Entries, shares: Mapping[str, float], now: float) -> list[Entry]:
-    """The queued sweeps, the next one first: by priority, then device-hours used over share, then age.
-
-    Args:
-        entries: All.
-        shares: Share by user; 1 where a user is missing.
-        now: Seconds since 1970.
-    """
-    used = usage(entries.values(), now)
-    return sorted(
-        (entry for entry in entries.values() if entry.state == QUEUED),
-        # The order of sending, not its time: clocks jump.
-        key=lambda entry: (-entry.priority, used.get(entry.user, 0.0) / shares.get(entry.user, 1.0), entry.number),
-    )

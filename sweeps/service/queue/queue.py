@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.ledger.ledger import Ledger
-from sweeps.service.entries import ENDED, PAUSED, QUEUED, RUNNING, Entries, Entry, apply, fold
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, RUNNING, Entries, Entry, apply, fold
 from trainables.errors import UserError
 
 SERVICE_FOLDER = ".service"  # in the storage; hidden from the index
@@ -29,6 +29,7 @@ class Queue:
         self.folder = folder
         self.lock = threading.RLock()  # hold it to decide on what `entries` say
         self.entries: Entries = {}
+        self.changes = 0  # events recorded by this service
         self._ledger = Ledger.of_new_driver(folder)
         for event in self._ledger.read()[0]:
             apply(self.entries, event)
@@ -42,7 +43,13 @@ class Queue:
         with self.lock:
             self._ledger.append(kind, name=name, **fields)
             apply(self.entries, {"event": kind, "name": name, "unix_seconds": time.time(), **fields})
-            return self.entries[fold(name)]
+            self.changes += 1  # after the entry has changed: what is joined for this number is never older
+            found = [entry for entry in self.entries.values() if fold(entry.name) == fold(name)]
+            return max(found, key=lambda entry: entry.number)
+
+    def config(self, entry: Entry) -> Path:
+        """The config of a sweep that was sent, as it runs."""
+        return self.folder / "sent" / f"{entry.key}.yaml"
 
     def get(self, name: str) -> Entry | None:
         return self.entries.get(fold(name))

@@ -10,18 +10,18 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sweeps.config.sweep_config import SweepConfig, dump_config
-from sweeps.service.checks import checked_config
-from sweeps.service.entries import Entry, fold
-from sweeps.service.queue import ConflictError, Queue
-from sweeps.service.runner import Command, sweeps_run
-from sweeps.service.users import Users
-from trainables.errors import UserError, UserErrors
+from sweeps.service.access.checks import checked_config
+from sweeps.service.access.users import Users
+from sweeps.service.queue.entries import Entry, fold
+from sweeps.service.queue.queue import ConflictError, Queue
+from sweeps.service.runs.runner import Command, sweeps_run
+from trainables.errors import UserError, UserErrors, WordedError
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE
 
@@ -66,7 +66,8 @@ class Submissions:
         """The sweep's pre-flight, as `sweeps.run --plan` makes it; nothing is queued.
 
         Returns:
-            `name`, `text` (as printed), `findings`, `forecast`, and `notes`: what the service has set.
+            `name`, `text` (as printed), `findings`, `forecast`, `forecast_hours` (on this machine, or None),
+            and `notes`: what the service has set.
 
         Raises:
             UserErrors: The sweep can't start; the command line's lines.
@@ -84,6 +85,7 @@ class Submissions:
             "text": _ANSI.sub("", shown[0]),
             "findings": plan["findings"],
             "forecast": plan["forecast"],
+            "forecast_hours": forecast_hours(plan["forecast"], config.budget.device_hours),
             "notes": [f"storage_path: the sweep will lie in {self.storage / config.name}"],
         }
 
@@ -111,11 +113,12 @@ class Submissions:
             with self._by_name[hash(fold(config.name)) % TURNS]:
                 self._refuse_taken(config.name)
                 reply = self.plan(config)
+                _check_quota(self.users.user(user).hours_a_month, reply["forecast_hours"])
                 return reply, self._queue(user, client_id, config, reply), True
 
     def sent(self, name: str) -> Path:
         """The config of a sweep that was sent, as it runs."""
-        return self.queue.folder / "sent" / f"{self.queue.entries[fold(name)].key}.yaml"
+        return self.queue.config(self.queue.entries[fold(name)])
 
     @contextmanager
     def _among_few(self) -> Iterator[None]:
@@ -143,6 +146,7 @@ class Submissions:
             write_whole(sent / f"{key}.plan.json", json.dumps(reply))
             write_whole(sent / f"{key}.yaml", dump_config(config))
             fields = {"user": user, "client_id": client_id, "key": key, "priority": 0}
+            fields["forecast_hours"] = reply["forecast_hours"]
             return self.queue.record("submitted", config.name, **fields)
 
     def _reply(self, entry: Entry) -> Reply:
@@ -156,6 +160,32 @@ class Submissions:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def forecast_hours(forecast: Mapping[str, Any], cap: float | None) -> float | None:
+    """A sweep's device-hours by its plan.
+
+    Args:
+        forecast: The plan's; its `device_hours` are by device. This machine's counts, or else the slowest.
+        cap: The config's `budget.device_hours`.
+
+    Returns:
+        Hours, the cap at most; None where neither is known.
+    """
+    hours: Mapping[str, float] = forecast.get("device_hours") or {}
+    here = [value for device, value in hours.items() if device.startswith("this machine")]
+    known = [max(here or hours.values(), default=None), cap]
+    return min((one for one in known if one is not None), default=None)
+
+
+def _check_quota(quota: float | None, hours: float | None) -> None:
+    where = "budget.device_hours"
+    if quota is not None and hours is None:
+        rule = f"must be set, for the forecast is unknown and your quota is {quota:g} device-hours in 30 days"
+        raise UserError(where, rule, "null", f"set it to {quota:g} or less")
+    if quota is not None and hours is not None and hours > quota:
+        rule = f"or the forecast must be within your quota of {quota:g} device-hours in 30 days"
+        raise UserError(where, rule, f"{hours:.3g}", f"set it to {quota:g} or less, or ask the service's admin")
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, str, str]:
@@ -186,13 +216,3 @@ def _told(err: str, code: int) -> list[UserError]:
 
 class BusyError(UserError):
     """Too many requests of a kind at once."""
-
-
-class WordedError(UserError):
-    """An error line that another process has worded."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(line, "", "", "")
-
-    def __str__(self) -> str:
-        return self.where

@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from analysis.records.bounded_yaml import load_bounded
 from analysis.records.lineage import LINK
+from sweeps.config.environment import is_path
 from sweeps.config.sections import FROM_ENVIRONMENT
 from sweeps.config.sweep_config import SweepConfig, load_config
-from sweeps.service.queue import SERVICE_FOLDER
-from sweeps.service.users import Allowed, User
+from sweeps.service.access.users import Allowed, User
+from sweeps.service.queue.queue import SERVICE_FOLDER
+from trainables.config.fields import Place, dotted
 from trainables.errors import UserError, UserErrors
 from trainables.models.pretrained import is_hub_id
 from trainables.storage.object_store import is_url
 
 LARGEST_CONFIG = 64 * 1024  # characters; the longest config of this project has 4,000
 MOST_OVERRIDES, LONGEST_OVERRIDE = 100, 2000
+# Where clouds serve a machine's credentials beside the link-local 169.254.169.254: AWS, Alibaba, Oracle.
+METADATA = ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")
+PLAIN_ADDRESS = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:[/?][\x21-\x5b\x5d-\x7e]*)?")
 CODE = "users.yaml must allow this user to run code (may_run_code)"
 
 
@@ -70,7 +75,7 @@ def _refuse_hostile(text: str, overrides: list[str]) -> None:
             if "${" in found:
                 remedy = "write the value itself"
                 raise UserError(where, "must hold no interpolation: it could read secrets", found[:60], remedy)
-    if keys := [one for one in overrides if "${" in one or one.partition("=")[0].count(".") > 20]:
+    if keys := [one for one in overrides if "${" in one or len(re.findall(r"[.\[]", one.partition("=")[0])) > 20]:
         raise UserError("overrides", "must be plain key=value", keys[0][:60], "write for instance search.trials=8")
 
 
@@ -99,17 +104,24 @@ def _foreign_code(config: SweepConfig, user: User) -> Iterator[UserError]:
 
 
 def _foreign_places(config: SweepConfig, allowed: Allowed) -> Iterator[UserError]:
-    files = {"data.train": config.data.train}
-    files |= {f"heldout.areas.{name}.path": area.path for name, area in config.heldout.areas.items()}
-    if not config.model.name.startswith("random:"):
-        files["model.name"] = config.model.name
-    for where, place in files.items():
-        yield from _outside(where, place, allowed, may_be_hub=True)
-    sweeps = {f"search.warm_start[{number}]": place for number, place in enumerate(config.search.warm_start)}
-    if config.parent and not LINK.fullmatch(config.parent):
-        sweeps["parent"] = config.parent
-    for where, place in sweeps.items():
-        yield from _outside(where, place, allowed, may_be_hub=False)
+    # Every key that the config knows as a path: one that is added later is checked, too.
+    for where, leaf in _leaves(config.model_dump(mode="json")):
+        if not isinstance(leaf, str) or not is_path(where) or where == ("storage_path",):
+            continue
+        is_data = where[:2] in (("data", "train"), ("model", "name")) or where[0] == "heldout"
+        if where == ("parent",) and LINK.fullmatch(leaf):
+            continue
+        if where == ("model", "name") and leaf.startswith("random:"):
+            continue
+        yield from _outside(dotted(where), leaf, allowed, may_be_hub=is_data)
+
+
+def _leaves(tree: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    if isinstance(tree, dict | list):
+        for key, inner in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _leaves(inner, (*place, key))
+    else:
+        yield place, tree
 
 
 def _outside(where: str, place: str, allowed: Allowed, *, may_be_hub: bool) -> Iterator[UserError]:
@@ -137,19 +149,23 @@ def _foreign_hosts(config: SweepConfig, allowed: Allowed) -> Iterator[UserError]
         return
     hosts = ", ".join(allowed.webhooks) or "none"
     rule = f"must go to a host that the service allows ({hosts})"
-    host = None if address.startswith(FROM_ENVIRONMENT) else urlsplit(address).hostname
+    # One form of address, in which all programs that read it see the same host.
+    host = found[1].lower().strip("[]") if (found := PLAIN_ADDRESS.fullmatch(address)) else None
     if host is None or host not in allowed.webhooks:
-        shown = host or (address if address.startswith(FROM_ENVIRONMENT) else "no host")
+        shown = host or (address if address.startswith(FROM_ENVIRONMENT) else "no plain https://HOST/PATH")
         yield UserError("notify.webhook", rule, shown, "leave it out, or ask its admin")
     elif _is_metadata(host):
-        yield UserError("notify.webhook", "must not lead to a link-local address", host, "leave it out")
+        yield UserError("notify.webhook", "must not lead to a cloud's metadata", host, "leave it out")
 
 
 def _is_metadata(host: str) -> bool:
-    # Clouds serve a machine's credentials on 169.254.169.254 and fd00:ec2::254.
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError:  # unknown here: the sweep's own post will say so
         return False
-    addresses = [ipaddress.ip_address(str(one).partition("%")[0]) for one in found]
-    return any(one.is_link_local or str(one) == "fd00:ec2::254" for one in addresses)
+    return any(_is_metadata_address(ipaddress.ip_address(str(one).partition("%")[0])) for one in found)
+
+
+def _is_metadata_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (inner or address).is_link_local or str(inner or address) in METADATA

@@ -1,0 +1,1 @@
+"""The experiment service under load."""

@@ -1,0 +1,1 @@
+"""Sweeps as processes: planned before they are queued, started, watched and stopped."""

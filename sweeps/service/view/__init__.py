@@ -1,0 +1,1 @@
+"""What the service shows of the storage's sweeps and of the queue."""
