@@ -62,6 +62,9 @@ class ModelConfig(Section):
             GGUF files, and weights in `pytorch_model.bin` alone, are converted once; nothing in a pickle is run.
         method: "lora" trains adapters on a frozen base; "full" trains every weight.
         lora: The adapters' settings; read only when `method` is "lora".
+        quantize: "nf4" keeps the frozen linear layers in 4 bits (QLoRA), about 0.5 bytes a weight in place of 2, and
+            writes each out where it is used. Adapters, embeddings, the output head and experts stay as they are. Needs
+            `pip install 'llm-sweeps[nf4]'`, and `method` "lora". null keeps all weights in `training.precision`.
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Run code that comes with the model; off unless you trust its author.
     """
@@ -69,6 +72,7 @@ class ModelConfig(Section):
     name: str = Field(min_length=1)
     method: Literal["lora", "full"] = "lora"
     lora: LoraConfig = LoraConfig()
+    quantize: Literal["nf4"] | None = None
     revision: str | None = None
     trust_remote_code: bool = False
 

@@ -15,6 +15,7 @@ from trainables.config.sections import LoraConfig
 from trainables.models.base_model import Base
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 from trainables.models.forward_probe import probe_batch
+from trainables.models.layers.nf4 import Nf4Linear
 from trainables.models.token_losses import label_logits
 
 
@@ -76,6 +77,8 @@ def _special_layer(base: Base, lora: LoraConfig) -> str | None:
 
 
 def _is_linear(layer: nn.Module) -> bool:
+    if isinstance(layer, Nf4Linear):
+        return True
     if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear
     # A subclass of nn.Linear may compute more than W x + b (a scale, a quantization): compare on one input.

@@ -43,8 +43,8 @@ def tokenized(folder, tokenizer, count, seed=0):
     return TokenizedSet(path)
 
 
-def load_tiny(path, method="lora", precision="fp32", **settings):
-    model = ModelConfig(name="random:tiny-llama", method=method)
+def load_tiny(path, method="lora", precision="fp32", quantize=None, **settings):
+    model = ModelConfig(name="random:tiny-llama", method=method, quantize=quantize)
     return load_base(path, model, precision, torch.device("cpu"), **settings)
 
 
