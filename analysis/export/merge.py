@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from trainables.checkpoints import checkpoint
+from trainables.models.layers.nf4 import quantize
 
 MAX_TOKENS = 256
 PROMPTS = (
@@ -30,7 +31,7 @@ def prompt_ids(base: Path, texts: Sequence[str], *, trust: bool = False) -> list
     return [ids for ids in found if ids.numel() > 0]
 
 
-def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False) -> nn.Module:
+def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False, quantized: bool = False) -> nn.Module:
     """Loads the base model in float32 with a checkpoint's weights, unmerged.
 
     Args:
@@ -38,9 +39,12 @@ def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False
         source: Folder of the checkpoint.
         adapter: Whether it holds a LoRA adapter.
         trust: Run code that comes with the model.
+        quantized: Put the base into 4 bits, as it was in training.
     """
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust).eval()
+    if quantized:
+        quantize(model, model.device)
     if not adapter:
         checkpoint.load(model, source)
         return model
