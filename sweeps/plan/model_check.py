@@ -41,6 +41,8 @@ class ModelCheck:
         if self.config.model.quantize:
             nothing = None if facts.quantizable else nothing_to_quantize(facts.kind)
             mistakes += filter(None, [bitsandbytes_is_missing("model.quantize"), nothing])
+        if self.config.training.optimizer == "adamw_8bit":
+            mistakes += filter(None, [bitsandbytes_is_missing("training.optimizer")])
         if self._highest_token >= facts.embeddings:
             rule = "must have an embedding for each token of the data"
             remedy = "name a model whose embeddings fit its tokenizer, or a data.template without its added tokens"

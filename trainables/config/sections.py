@@ -107,6 +107,11 @@ class TrainingConfig(Section):
         schedule: Shape of the LR schedule; its numbers (peak, warm-up, floor) come from `space`.
         max_grad_norm: Gradients are scaled to this L2 norm at most; 0 means no clipping.
         weight_decay: AdamW's decoupled weight decay; on matrices only, not on biases and norms.
+        optimizer: "adamw" keeps both moments of each weight in float32, 8 bytes. "adamw_8bit" (bitsandbytes) keeps them
+            in 2: for full fine-tuning, where memory is short. Its steps are coarser, docs/performance.md measures by
+            how much; adapters then train one at a time. Needs `pip install 'llm-sweeps[nf4]'`. Trained weights stay in
+            float32 with both: in bf16 an update of 1e-5 on a weight of 0.02 is below half a step (2^-9 of the weight)
+            and lost, so that low LRs would look worse than they are, and the sweep would choose wrong.
         beta1: AdamW's decay of the first moment.
         beta2: AdamW's decay of the second moment.
         eps: AdamW's epsilon.
@@ -122,6 +127,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     max_grad_norm: float = Field(1.0, ge=0.0)
     weight_decay: float = Field(0.0, ge=0.0)
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     eps: float = Field(1e-8, gt=0.0)

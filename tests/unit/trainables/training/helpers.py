@@ -132,7 +132,7 @@ def exact_part(record):
 def train_by_peft(base, data, spec, config, hooks):
     """`train` with PEFT's own layers and torch's AdamW: by the engine of trials that can't be packed."""
     loop = Loop(base)
-    loop._pack.obstacle = lambda lora: "not wanted"
+    loop._pack.obstacle = lambda *_: "not wanted"
     outcome = loop.train(TrialRun(data, spec, config, hooks))
     assert not loop._pack.tokens
     return outcome

@@ -11,7 +11,7 @@ from tests.unit.trainables.models.adapter.architectures import config_of
 from tests.unit.trainables.models.helpers import CPU, batch_of
 from tests.unit.trainables.packing.helpers import Trial, gaps, initial, run_alone, run_packed
 from tests.unit.trainables.training.helpers import Memory, lane, load_tiny, train_by_peft, trial
-from trainables.config.sections import LoraConfig, ModelConfig
+from trainables.config.sections import LoraConfig, ModelConfig, TrainingConfig
 from trainables.errors import UserError
 from trainables.models.base_model import load_base
 from trainables.models.demo_model import DEFAULT_FOLDER
@@ -46,7 +46,7 @@ def first_step_gap(found, expected, data, t):
 def test_a_pack_trains_as_peft_and_bitsandbytes_do(tiny, samples, recompute):
     base, data = load_tiny(tiny, quantize="nf4", gradient_checkpointing=recompute), samples(12)
     pack = Pack(base)
-    assert pack.obstacle(LoraConfig()) is None
+    assert pack.obstacle(LoraConfig(), TrainingConfig()) is None
     found = run_packed(pack, data, TRIALS)
     for t in TRIALS:
         expected = run_alone(tiny, initial(base, t), data, t, torch.float32, quantization_config=QLORA)
