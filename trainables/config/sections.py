@@ -110,8 +110,8 @@ class TrainingConfig(Section):
         optimizer: "adamw" keeps both moments of each weight in float32, 8 bytes. "adamw_8bit" (bitsandbytes) keeps them
             in 2: for full fine-tuning, where memory is short. Its steps are coarser, docs/performance.md measures by
             how much; adapters then train one at a time. Needs `pip install 'llm-sweeps[nf4]'`. Trained weights stay in
-            float32 with both: in bf16 an update of 1e-5 on a weight of 0.02 is below half a step (2^-9 of the weight)
-            and lost, so that low LRs would look worse than they are, and the sweep would choose wrong.
+            float32 with both. In bf16 an update of 1e-5 on a weight of 0.02 is below half a step (2^-9 of the weight),
+            and lost. Low LRs would look worse than they are, and the sweep would choose wrong.
         beta1: AdamW's decay of the first moment.
         beta2: AdamW's decay of the second moment.
         eps: AdamW's epsilon.

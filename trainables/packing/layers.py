@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,6 @@ from torch.nn import functional
 
 from trainables.models.layers.nf4 import Nf4Linear
 from trainables.packing.batches import PackedBatch
-
-Frozen = Callable[[torch.dtype], torch.Tensor]  # gives a frozen weight in a type, (out, in)
 
 
 class Dropout:
@@ -83,7 +81,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias, self.routing = linear.weight, linear.bias, routing
-        self._frozen: Frozen = linear.full if isinstance(linear, Nf4Linear) else linear.weight.to
+        self.linear = linear
         self.down: torch.Tensor | None = None
         self.up: torch.Tensor | None = None
 
@@ -92,8 +90,12 @@ class PackedLinear(nn.Module):
         assert self.down is not None
         rows = self.routing.rows(x.to(self.down.dtype))
         bias = None if self.bias is None else self.bias.to(rows.dtype)
-        out = _Adapted.apply(rows, self._frozen, bias, self.down, self.up, self.routing.dropout_mask(rows))
+        out = _Adapted.apply(rows, self.linear, bias, self.down, self.up, self.routing.dropout_mask(rows))
         return out.view(*x.shape[:-1], self.out_features)
+
+
+def _weight(linear: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
+    return linear.full(dtype) if isinstance(linear, Nf4Linear) else linear.weight.to(dtype)
 
 
 # By hand, because autograd would keep two more results of the output's size and add them separately. `torch.vmap` would
@@ -103,7 +105,7 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        frozen: Frozen,
+        frozen: nn.Linear,
         bias: torch.Tensor | None,
         down: torch.Tensor,
         up: torch.Tensor,
@@ -112,7 +114,7 @@ class _Adapted(torch.autograd.Function):
         slots, features = x.shape[0], x.shape[-1]
         dropped = x if mask is None else x * mask  # (slots, rows, in)
         hidden = torch.bmm(dropped, down.view(slots, -1, features).mT)  # (slots, rows, rank)
-        out = functional.linear(x, frozen(x.dtype), bias)  # (slots, rows, out)
+        out = functional.linear(x, _weight(frozen, x.dtype), bias)  # (slots, rows, out)
         out.baddbmm_(hidden, up.view(slots, out.shape[-1], -1).mT)
         ctx.frozen = frozen
         ctx.save_for_backward(x, down, up, hidden, mask)
@@ -128,7 +130,7 @@ class _Adapted(torch.autograd.Function):
         d_x = None
         # The first layer's input needs no gradient; the frozen W and b never do.
         if ctx.needs_input_grad[0]:
-            d_x = d_out @ ctx.frozen(d_out.dtype)
+            d_x = d_out @ _weight(ctx.frozen, d_out.dtype)
             if mask is None:
                 d_x.baddbmm_(d_hidden, down.view(slots, -1, features))
             else:
