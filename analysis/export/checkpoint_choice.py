@@ -52,6 +52,7 @@ class BaseModel:
     name: str  # the name to load it by elsewhere: a hub id, else the folder
     revision: str | None  # the hub's commit or branch; None for a folder
     trust_remote_code: bool  # whether the sweep's config allows code that comes with the model to run
+    quantized: bool = False  # whether its trials were trained on its weights in 4 bits (`model.quantize`)
 
 
 def choose(board: Leaderboard, trial_id: str | None, step: int | None, trials: Sequence[Trial]) -> Chosen:
@@ -145,6 +146,7 @@ def base_model(sweep: Sweep) -> BaseModel:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(str(path), "must name the base model's folder", repr(error), "restore the file") from error
     name, trust = str(section.get("name") or folder), section.get("trust_remote_code") is True
+    quantized = bool(section.get("quantize"))
     model = ModelConfig(name=name, revision=section.get("revision"), trust_remote_code=trust)
     try:
         folder = resolve_again(model, folder, Path(".cache") / "models")
@@ -154,8 +156,8 @@ def base_model(sweep: Sweep) -> BaseModel:
         raise UserError(f"{path} model_path", "must be the base model's folder", got, remedy) from None
     if folder.parent.name == "snapshots" and re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         # The hub's cache holds each commit in snapshots/COMMIT: the export pins the one that was trained on.
-        return BaseModel(folder, name, folder.name, trust)
-    return BaseModel(folder, str(folder), None, trust)
+        return BaseModel(folder, name, folder.name, trust, quantized)
+    return BaseModel(folder, str(folder), None, trust, quantized)
 
 
 def check_base(sweep: Sweep, base: BaseModel) -> None:

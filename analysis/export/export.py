@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,8 @@ def export(
         to: The folder to write: must not exist, or be empty.
         trial_id: Trial; None for the leaderboard's winner.
         step: Step of the checkpoint; None for the trial's best.
-        merge: Merge a LoRA adapter into the base model, in float32.
+        merge: Merge a LoRA adapter into the base model, in float32. An adapter that was trained on a base in 4 bits is
+            merged into the base's own weights; by how much that changes the held-out losses is in the parity.
         verify: Load the export in a fresh process and compare; a merge is always compared.
         all_items: Compare the losses of all held-out items, in place of `ITEMS_EACH` of each area.
 
@@ -179,7 +180,11 @@ def _copy_all(trained: _Trained, target: Path, *, weights: bool) -> None:
 
 
 def _verified_export(trained: _Trained, partial: Path, merge: bool, each: int | None) -> Parity:
-    """Merges where asked, and compares `partial` with the trained model."""
+    """Merges where asked, and compares `partial` with the trained model.
+
+    A merge into other weights than those of training is compared with the adapter on these, and its losses are held
+    against the recorded ones.
+    """
     from analysis.export.merge import load_trained, merge_into, prompt_ids
     from analysis.export.reload import answer
     from analysis.export.verification import check, request
@@ -187,12 +192,15 @@ def _verified_export(trained: _Trained, partial: Path, merge: bool, each: int | 
     base, trust = trained.base.folder, trained.base.trust_remote_code
     items = heldout_items(trained.sweep, trained.chosen, each)
     asked = request(prompt_ids(base, sample_texts(trained.sweep, trained.chosen), trust=trust), items)
-    model = load_trained(base, trained.folder, adapter=trained.kind == "adapter", trust=trust)
+    quantized = trained.base.quantized and not merge
+    adapter = trained.kind == "adapter"
+    model = load_trained(base, trained.folder, adapter=adapter, trust=trust, quantized=quantized)
     before = answer(model, asked)
     if merge:
         merge_into(model, partial)
     del model  # the fresh process needs the memory
-    return check(partial, asked, before, items, trust=trust)
+    items = replace(items, other_weights=trained.base.quantized and merge)
+    return check(partial, asked, before, items, trust=trust, quantized=quantized)
 
 
 def _copy(source: Path, target: Path, patterns: tuple[str, ...]) -> None:

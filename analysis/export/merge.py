@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from trainables.checkpoints import checkpoint
+from trainables.models.layers.nf4 import quantize
 
 log = getLogger(__name__)
 
@@ -33,7 +34,7 @@ def prompt_ids(base: Path, texts: Sequence[str], *, trust: bool = False) -> list
     return [ids for ids in found if ids.numel() > 0]
 
 
-def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False) -> nn.Module:
+def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False, quantized: bool = False) -> nn.Module:
     """Loads the base model in float32 with a checkpoint's weights, unmerged.
 
     Args:
@@ -41,10 +42,13 @@ def load_trained(base: Path, source: Path, *, adapter: bool, trust: bool = False
         source: Folder of the checkpoint.
         adapter: Whether it holds a LoRA adapter.
         trust: Run code that comes with the model.
+        quantized: Put the base into 4 bits, as it was in training.
     """
     log.info("loading the trained model")
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, trust_remote_code=trust).eval()
+    if quantized:
+        quantize(model, model.device)
     if not adapter:
         checkpoint.load(model, source)
         return model

@@ -23,6 +23,18 @@ ADAPTER = """from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 model = AutoPeftModelForCausalLM.from_pretrained("THIS_FOLDER")"""
+QUANTIZED = """import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, BitsAndBytesConfig
+
+# The adapter was trained on the base model in 4 bits.
+nf4 = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=torch.bfloat16,
+)
+model = AutoPeftModelForCausalLM.from_pretrained("THIS_FOLDER", quantization_config=nf4)"""
 MODEL = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")"""
@@ -138,7 +150,8 @@ def _snippet(sweep: Sweep, kind: str, ends: Sequence[int]) -> str:
     prompt = WRAPPED.format(template=template.partition("{response}")[0].rstrip()) if template else chat
     # An adapter is loaded with the settings of its base model.
     generate = GENERATE.replace("False)", f"False, eos_token_id={list(ends)})", 1) if ends else GENERATE
-    loading = ADAPTER if kind == "adapter" else MODEL
+    quantized = (sweep.config.get("model") or {}).get("quantize")
+    loading = MODEL if kind != "adapter" else QUANTIZED if quantized else ADAPTER
     return f'{loading}\ntokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")\n{prompt}{generate}'
 
 

@@ -1,6 +1,7 @@
 """Loads an exported model as its users will, with plain `transformers`, in a process of its own.
 
-`analysis.export.verification` runs `python -m analysis.export.reload FOLDER REQUEST RESULT [--trust-remote-code]`.
+`analysis.export.verification` runs `python -m analysis.export.reload FOLDER REQUEST RESULT`, with
+`--trust-remote-code` where the model needs it and `--nf4` for an adapter whose base is loaded in 4 bits.
 REQUEST and RESULT are safetensors files: `prompt-K` (tokens,) int64 asks for `logits-K` (tokens, vocabulary) float32.
 `item-K` (tokens,) int64 with `mask-K` (tokens,) bool asks for `nll-K`, the mean loss in nats over the masked tokens.
 """
@@ -13,10 +14,17 @@ from logging import getLogger
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging
 
 log = getLogger(__name__)
+# As `model.quantize: nf4` quantizes.
+NF4 = BitsAndBytesConfig(
+    load_in_4bit=True,
+    bnb_4bit_quant_type="nf4",
+    bnb_4bit_use_double_quant=True,
+    bnb_4bit_compute_dtype=torch.float32,
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -24,8 +32,15 @@ def main(arguments: list[str]) -> None:
     logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trust = "--trust-remote-code" in arguments[3:]
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust)
-    save_file(answer(model.to(device).eval(), load_file(request)), result)
+    more = {"quantization_config": NF4, "device_map": device} if "--nf4" in arguments[3:] else {}
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=trust, **more
+    )
+    for layer in model.modules():
+        # In evaluation bitsandbytes rounds to bf16 on CPUs that are fast in it; compared is in float32.
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            vars(layer)["support_avx512bf16_for_cpu"] = False
+    save_file(answer((model if more else model.to(device)).eval(), load_file(request)), result)
 
 
 @torch.inference_mode()

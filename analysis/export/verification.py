@@ -61,6 +61,7 @@ class Parity:
     precision: str = "fp32"  # precision of the recorded losses
     not_recomputed: str | None = None  # why held-out losses were not recomputed; None where they were
     compared: tuple[int, int] = (0, 0)  # held-out items whose losses were recomputed, and all
+    other_weights: bool = False  # whether an adapter trained on a base in 4 bits is merged into the base's own weights
 
     @property
     def limit(self) -> float:
@@ -78,12 +79,17 @@ class Parity:
         return _largest(means.trained - means.recorded for means in self.heldout.values())
 
     @property
+    def shift(self) -> float:
+        """The exported model's mean held-out loss minus the recorded one, of the area where they differ most."""
+        return max((means.exported - means.recorded for means in self.heldout.values()), key=abs, default=0.0)
+
+    @property
     def holds(self) -> bool:
         """Whether every deviation is within its limit."""
         return (  # a NaN fails: it compares as false
             self.largest_deviation <= self.limit
             and self.heldout_difference <= HELDOUT_LIMIT
-            and self.recorded_difference <= RECORDED_LIMITS[self.precision]
+            and (self.other_weights or self.recorded_difference <= RECORDED_LIMITS[self.precision])
         )
 
     def __str__(self) -> str:
@@ -95,11 +101,13 @@ class Parity:
             logits += f"; {self.compared[0]} of {self.compared[1]} held-out items recomputed"
         if self.not_recomputed:
             return f"{logits}; held-out losses not recomputed: {self.not_recomputed}"
-        return (
+        losses = (
             f"{logits}; held-out losses of {len(self.heldout)} areas differ by at most {self.heldout_difference:.2g} "
-            f"nats/token (limit {HELDOUT_LIMIT:.2g}), and from those that the sweep recorded ({self.precision}) by "
-            f"{self.recorded_difference:.2g} (limit {RECORDED_LIMITS[self.precision]:.2g})"
+            f"nats/token (limit {HELDOUT_LIMIT:.2g}), and from those that the sweep recorded ({self.precision}"
         )
+        if self.other_weights:
+            return f"{losses}, on weights in 4 bits; merged into the weights from before) by {self.shift:+.2g} at most"
+        return f"{losses}) by {self.recorded_difference:.2g} (limit {RECORDED_LIMITS[self.precision]:.2g})"
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class Items:
     precision: str  # precision of the trial; the sweep's `training.precision` where the trial did not record it
     missing: str | None = None  # reason why there are none; None where there are
     each: int | None = None  # items of each area to recompute, taken evenly; None for all
+    other_weights: bool = False  # as in `Parity`
 
 
 def compare_logits(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> Parity:
@@ -141,6 +150,7 @@ def check(
     items: Items,
     *,
     trust: bool = False,
+    quantized: bool = False,
 ) -> Parity:
     """Loads an exported folder in a fresh process and compares.
 
@@ -150,12 +160,13 @@ def check(
         trained: The trained model's answer.
         items: Held-out items with their recorded scores.
         trust: Run code that comes with the model.
+        quantized: Load the base model in 4 bits.
 
     Raises:
         UserError: The folder doesn't load, or the model deviates by more than the limits.
     """
     log.info("loading what was written in a fresh process, to compute the same")
-    exported = _ask(folder, asked, trust)
+    exported = _ask(folder, asked, [*["--trust-remote-code"] * trust, *["--nf4"] * quantized])
     prompts = [name for name in exported if name.startswith("logits-")]
     parity = replace(
         compare_logits([trained[name] for name in prompts], [exported[name] for name in prompts]),
@@ -163,6 +174,7 @@ def check(
         precision=items.precision,
         not_recomputed=items.missing,
         compared=(len(_places(items)), sum(len(found) for found in items.sets.values())),
+        other_weights=items.other_weights,
     )
     if not parity.holds:
         remedy = "export another checkpoint, or without --merge" if parity.heldout or items.missing else "report this"
@@ -193,12 +205,12 @@ def _largest(differences: Iterable[float]) -> float:
     return math.nan if any(math.isnan(size) for size in sizes) else max(sizes, default=0.0)
 
 
-def _ask(folder: Path, request: dict[str, torch.Tensor], trust: bool) -> dict[str, torch.Tensor]:
+def _ask(folder: Path, request: dict[str, torch.Tensor], flags: list[str]) -> dict[str, torch.Tensor]:
     with tempfile.TemporaryDirectory(prefix="reload-") as place:
         asked, answered = Path(place) / "request.safetensors", Path(place) / "result.safetensors"
         save_file(request, asked)
-        command: list[str | Path] = [sys.executable, "-m", "analysis.export.reload", folder.absolute(), asked, answered]
-        command += ["--trust-remote-code"] if trust else []
+        files = [folder.absolute(), asked, answered]
+        command: list[str | Path] = [sys.executable, "-m", "analysis.export.reload", *files, *flags]
         # A process of its own, as a user's: nothing that this one imported or patched can help the folder to load.
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0:

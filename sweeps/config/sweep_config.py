@@ -165,6 +165,7 @@ def check_across(config: SweepConfig) -> list[UserError]:
         *_misplaced_params(config),
         *_bad_seed_points(config),
         *_bad_resources(config),
+        *_trained_in_4_bits(config),
         *_impossible_values(config),
         *_unreachable_enough(config),
         *_unmeasured_metric(config),
@@ -216,6 +217,12 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
         rule = f"must be above the number of settings that are confirmed ({contenders}): each of them may win"
         remedy = f"set it to {contenders + 1} or more, or confirm.budget to 0"
         yield UserError("resources.keep_checkpoints", rule, most, remedy)
+
+
+def _trained_in_4_bits(config: SweepConfig) -> Iterator[UserError]:
+    if config.model.quantize and config.model.method == "full":
+        rule, remedy = "needs a frozen base: model.method=lora", "set it to null, or model.method to lora"
+        yield UserError("model.quantize", rule, f"{config.model.quantize} with full", remedy)
 
 
 def _impossible_values(config: SweepConfig) -> Iterator[UserError]:

@@ -14,6 +14,8 @@ from trainables.config.sections import TrainingConfig
 FORWARD = 2
 BACKWARD = {"full": 4, "lora": 2}
 FP32_BYTES, BF16_BYTES = 4, 2
+# A weight in NF4, in blocks of 64, each with a scale in 8 bits, and of 256 of these a scale in float32.
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 # FLOP/s in training: 35 % (ours, of the published 30 to 50 % for dense models) of the data sheets' dense bf16 peak.
 DEVICES = {"one A100": 0.35 * 312e12, "one H100": 0.35 * 989e12}
@@ -40,16 +42,17 @@ class ModelShape:
     hidden: int = 0  # width of the residual stream
     layers: int = 0
     vocabulary: int = 0
+    in_4_bits: int = 0  # parameters that are kept in NF4
 
     @classmethod
-    def of(cls, parameters: int, trained: int, config: Mapping[str, Any]) -> ModelShape:
+    def of(cls, parameters: int, trained: int, config: Mapping[str, Any], in_4_bits: int = 0) -> ModelShape:
         """Reads the sizes from a `config.json` of transformers."""
         text = config.get("text_config") or config
         found = {
             field: next((text[name] for name in names if isinstance(text.get(name), int)), 0)
             for field, names in _NAMES.items()
         }
-        return cls(parameters, trained, **found)
+        return cls(parameters, trained, **found, in_4_bits=in_4_bits)
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ def _disk(shape: ModelShape, work: Work) -> int:
 def _memory(shape: ModelShape, work: Work, training: TrainingConfig, method: str) -> int | None:
     if not (shape.hidden and shape.layers and shape.vocabulary):
         return None
-    frozen = shape.parameters if method == "lora" else 0
-    weights = frozen * (FP32_BYTES if training.precision == "fp32" else BF16_BYTES)
+    frozen = shape.parameters - shape.in_4_bits if method == "lora" else 0
+    weights = frozen * (FP32_BYTES if training.precision == "fp32" else BF16_BYTES) + int(shape.in_4_bits * NF4_BYTES)
     # Weights, gradients and AdamW's two moments; a full fine-tune also keeps the untouched base for the next trial.
     trained = shape.trained * 4 * FP32_BYTES + (shape.parameters * BF16_BYTES if method == "full" else 0)
     tokens = work.slots * training.batch_size * work.longest_tokens

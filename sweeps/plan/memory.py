@@ -175,7 +175,7 @@ def needed_bytes(request: MemoryRequest) -> int:
     """
     shape = (Path(request.model_path) / "config.json").read_text(encoding="utf-8")
     asked = request.model_dump(exclude={"model_path", "training"}) | {"model": request.model.model_dump(exclude=NAMES)}
-    asked["recomputes"] = request.training.gradient_checkpointing
+    asked |= {"recomputes": request.training.gradient_checkpointing, "optimizer": request.training.optimizer}
     parts = [RECIPE, version("torch"), version("transformers"), version("peft"), shape, asked]
     file = CACHE / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}.json"
     if file.is_file():
@@ -249,6 +249,11 @@ def _remedies(request: MemoryRequest) -> Iterator[tuple[str, MemoryRequest]]:
         if request.slots > 1:
             both = "resources.trials_per_lane=1 training.gradient_checkpointing=true"
             yield both, _with_training(fewer, **frugal)
+    if request.model.method == "lora" and not request.model.quantize:
+        # Where this is the only change that helps, it is worth what it costs: other weights than the model's own.
+        small = _with(request, model=request.model.model_copy(update={"quantize": "nf4"}))
+        yield "model.quantize=nf4", small
+        yield "model.quantize=nf4 training.gradient_checkpointing=true", _with_training(_with(small, slots=1), **frugal)
     if request.model.method == "full":
         adapters = _with(request, model=request.model.model_copy(update={"method": "lora"}))
         yield "model.method=lora, with its space of LRs,", adapters

@@ -16,7 +16,7 @@ from sweeps.plan.findings import Finding
 from sweeps.plan.model_facts import adapters
 from trainables.errors import UserError
 from trainables.models.meta_model import ModelFacts
-from trainables.models.pretrained import cannot_recompute
+from trainables.models.pretrained import bitsandbytes_is_missing, cannot_recompute, nothing_to_quantize
 from trainables.storage.layout import TRAIN_FILE, area_file
 
 WHOLE = 0.99  # of the matrices' weights: routers, which are never adapted, stay below the rest
@@ -38,6 +38,11 @@ class ModelCheck:
         facts, mistakes = self.facts, []
         if self.config.training.gradient_checkpointing and not facts.recomputes:
             mistakes.append(cannot_recompute(facts.kind))
+        if self.config.model.quantize:
+            nothing = None if facts.quantizable else nothing_to_quantize(facts.kind)
+            mistakes += filter(None, [bitsandbytes_is_missing("model.quantize"), nothing])
+        if self.config.training.optimizer == "adamw_8bit":
+            mistakes += filter(None, [bitsandbytes_is_missing("training.optimizer")])
         if self._highest_token >= facts.embeddings:
             rule = "must have an embedding for each token of the data"
             remedy = "name a model whose embeddings fit its tokenizer, or a data.template without its added tokens"
@@ -58,13 +63,17 @@ class ModelCheck:
             yield Finding("more_tokens_than_embeddings", "info", f"{self._sizes}; the data have none of the others")
         for lora, adapter in zip(adapters(self.config), facts.adapters, strict=True):
             if lora.target_modules == "all-linear" and adapter.share < WHOLE:
-                names = [f"{name} ({share:.1%})" for name, share in adapter.left_out.items()]
-                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
                 text = (
                     f"all-linear adapts {adapter.share:.0%} of the weights in the model's matrices; no adapter fits "
-                    f"{', '.join(names[:SHOWN])}{more}; model.method=full trains them too"
+                    f"{_shares(adapter.left_out)}; model.method=full trains them too"
                 )
                 yield Finding("not_adapted", "warning", text)
+        if self.config.model.quantize and (whole := sum(facts.kept_whole.values())) > 1.0 - WHOLE:
+            text = (
+                f"model.quantize={self.config.model.quantize} takes {1.0 - whole:.0%} of the weights in the model's "
+                f"matrices; these stay in training.precision: {_shares(facts.kept_whole)}"
+            )
+            yield Finding("not_quantized", "warning", text)
 
     @cached_property
     def _highest_token(self) -> int:
@@ -95,6 +104,12 @@ class ModelCheck:
                 )
                 found.append(UserError(where, rule, got, f"lower it to {max(1, most - longest)}, {other}"))
         return found
+
+
+def _shares(left_out: dict[str, float]) -> str:
+    names = [f"{name} ({share:.1%})" for name, share in left_out.items()]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def _most(file: Path, column: str) -> int:

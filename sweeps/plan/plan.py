@@ -130,7 +130,8 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     small, epoch, large = _epochs(config, data.train.samples)
     _refuse_impossible_schedules(config, _fewest_steps(config, data.train.samples))
     trained = max((adapter.trained for adapter in facts.adapters), default=facts.parameters)
-    shape = ModelShape.of(facts.parameters, trained, read_json(model_path / "config.json"))
+    in_4_bits = facts.quantizable if config.model.quantize else 0
+    shape = ModelShape.of(facts.parameters, trained, read_json(model_path / "config.json"), in_4_bits)
     warmup = config.space.ends()["warmup_fraction"]
     warmup_steps = round(warmup[0] * large.steps), round(warmup[1] * small.steps)
     plan = Plan(

@@ -43,10 +43,10 @@ def print_plan(config: SweepConfig, plan: Plan, console: Console) -> None:
 
 
 def _what(config: SweepConfig, plan: Plan) -> Iterator[str]:
+    bits = ", on weights in 4 bits" if config.model.quantize else ""
     share = plan.trained_parameters / plan.parameters
-    trained = (
-        "all weights" if config.model.method == "full" else f"LoRA r={config.model.lora.r}, about {share:.1%} of it"
-    )
+    lora = f"LoRA r={config.model.lora.r}, about {share:.1%} of it{bits}"
+    trained = "all weights" if config.model.method == "full" else lora
     yield f"model     {config.model.name}, {plan.parameters / 1e6:.1f}M parameters, training {trained}"
     yield f"training  {set_words(plan.train, 'samples', 'response tokens carry loss')}"
     for name, area in config.heldout.areas.items():

@@ -64,6 +64,9 @@ class ModelConfig(Section):
             GGUF files, and weights in `pytorch_model.bin` alone, are converted once; nothing in a pickle is run.
         method: "lora" trains adapters on a frozen base; "full" trains every weight.
         lora: The adapters' settings; read only when `method` is "lora".
+        quantize: "nf4" keeps the frozen linear layers in 4 bits (QLoRA), about 0.5 bytes a weight in place of 2, and
+            writes each out where it is used. Adapters, embeddings, the output head and experts stay as they are. Needs
+            `pip install 'llm-sweeps[nf4]'`, and `method` "lora". null keeps all weights in `training.precision`.
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Run code that comes with the model; off unless you trust its author.
     """
@@ -71,6 +74,7 @@ class ModelConfig(Section):
     name: str = Field(min_length=1)
     method: Literal["lora", "full"] = "lora"
     lora: LoraConfig = LoraConfig()
+    quantize: Literal["nf4"] | None = None
     revision: str | None = None
     trust_remote_code: bool = False
 
@@ -105,6 +109,11 @@ class TrainingConfig(Section):
         schedule: Shape of the LR schedule; its numbers (peak, warm-up, floor) come from `space`.
         max_grad_norm: Gradients are scaled to this L2 norm at most; 0 means no clipping.
         weight_decay: AdamW's decoupled weight decay; on matrices only, not on biases and norms.
+        optimizer: "adamw" keeps both moments of each weight in float32, 8 bytes. "adamw_8bit" (bitsandbytes) keeps them
+            in 2: for full fine-tuning, where memory is short. Its steps are coarser, docs/performance.md measures by
+            how much; adapters then train one at a time. Needs `pip install 'llm-sweeps[nf4]'`. Trained weights stay in
+            float32 with both. In bf16 an update of 1e-5 on a weight of 0.02 is below half a step (2^-9 of the weight),
+            and lost. Low LRs would look worse than they are, and the sweep would choose wrong.
         beta1: AdamW's decay of the first moment.
         beta2: AdamW's decay of the second moment.
         eps: AdamW's epsilon.
@@ -120,6 +129,7 @@ class TrainingConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     max_grad_norm: float = Field(1.0, ge=0.0)
     weight_decay: float = Field(0.0, ge=0.0)
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     beta2: float = Field(0.999, ge=0.0, lt=1.0)
     eps: float = Field(1e-8, gt=0.0)

@@ -20,6 +20,7 @@ from trainables.errors import UserError
 from trainables.models.adapter.attach import attach_adapter, draw_adapter
 from trainables.models.forward_plan import padding_token
 from trainables.models.forward_probe import choose_plan
+from trainables.models.layers.nf4 import quantize
 from trainables.models.pretrained import (
     CAUSAL,
     NAME_A_DECODER,
@@ -59,20 +60,23 @@ def load_base(
 
     Args:
         path: A folder from `resolve_model`.
-        model: Name and method.
+        model: Name, method and quantization.
         precision: Of the matrix products; "auto" as in `resolve_precision`.
         device: Device of the model.
         gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
 
     Raises:
-        UserError: The folder holds no causal LM that transformers knows, or no tokenizer; or the model can't recompute.
+        UserError: The folder holds no causal LM that transformers knows, or no tokenizer; or the model can't recompute,
+            or be quantized.
     """
     device = torch.device(device)
     precise = resolve_precision(precision, device)
     # Trained weights stay float32 masters: a bf16 weight would swallow updates below 2^-9 of its size.
     frozen_type = torch.bfloat16 if precise == "bf16" and model.method == "lora" else torch.float32
     tokenizer = load_tokenizer(path, model)
-    loaded = _load(path, model, frozen_type, device)
+    loaded = _load(path, model, frozen_type, torch.device("cpu") if model.quantize else device)
+    if model.quantize:
+        quantize(loaded, device)
     if gradient_checkpointing and not loaded.supports_gradient_checkpointing:
         raise cannot_recompute(type(loaded).__name__)
     if is_hub_id(model.name) or Path(model.name).is_dir():

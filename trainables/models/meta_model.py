@@ -47,6 +47,8 @@ class ModelFacts:
     positions: int | None  # the longest sequence that the model was made for; None where nothing limits it
     positions_end: bool  # whether a longer one fails, for positions come from a table
     adapters: list[AdapterFacts]
+    quantizable: int  # weights that `model.quantize` puts into 4 bits
+    kept_whole: dict[str, float]  # shares of the model's matrices that it does not, by name, the largest first
 
 
 def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConfig]) -> ModelFacts:
@@ -63,12 +65,15 @@ def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConf
     import torch
     from transformers import AutoModelForCausalLM
 
+    from trainables.models.adapter.targets import coverage
     from trainables.models.forward_plan import embedded_tokens
+    from trainables.models.layers.nf4 import quantizable
 
     config = causal_config(path, model)
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     positions, positions_end = position_limit(built)
+    in_4_bits = quantizable(built)
     return ModelFacts(
         kind=type(built).__name__,
         recomputes=built.supports_gradient_checkpointing,
@@ -77,6 +82,8 @@ def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConf
         positions=positions,
         positions_end=positions_end,
         adapters=[_adapter(built, lora) for lora in loras],
+        quantizable=sum(layer.get_parameter("weight").numel() for layer in in_4_bits.layers.values()),
+        kept_whole=coverage(built, in_4_bits)[1],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ def causal_config(path: str | Path, model: ModelConfig) -> Any:
         A `transformers.PreTrainedConfig`.
 
     Raises:
-        UserError: transformers knows no causal LM of this kind, or the weights were trained for another task.
+        UserError: transformers knows no causal LM of this kind, the weights were trained for another task, or they
+            come quantized.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
@@ -157,6 +159,12 @@ def causal_config(path: str | Path, model: ModelConfig) -> Any:
     if made_for.endswith(OTHER_TASKS) or not (is_own_code or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING):
         kind = f"{config.model_type} ({made_for})" if made_for else config.model_type
         raise UserError("model.name", CAUSAL, f"{path} of type {kind}", NAME_A_DECODER)
+    if quantization := getattr(config, "quantization_config", None):
+        kind = (
+            quantization.get("quant_method", "by an unnamed method") if isinstance(quantization, dict) else quantization
+        )
+        rule, remedy = "must have weights that are not quantized", "name the model that it was made from"
+        raise UserError("model.name", rule, f"{path} ({kind})", f"{remedy}, and set model.quantize=nf4 to save memory")
     return config
 
 
@@ -164,6 +172,19 @@ def cannot_recompute(kind: str) -> UserError:
     """The error where activations are to be recomputed by a class of models that can't."""
     rule = "must be false for a model that can't recompute"
     return UserError("training.gradient_checkpointing", rule, kind, "set it to false")
+
+
+def bitsandbytes_is_missing(where: str) -> UserError | None:
+    """The error of a setting that needs bitsandbytes where it is not installed; None where it is."""
+    if importlib.util.find_spec("bitsandbytes"):
+        return None
+    return UserError(where, "needs bitsandbytes", "none installed", "run: pip install 'llm-sweeps[nf4]'")
+
+
+def nothing_to_quantize(kind: str) -> UserError:
+    """The error where a model has no weights that could be put into 4 bits."""
+    rule = "needs linear layers outside of experts and the output head"
+    return UserError("model.quantize", rule, f"{kind} without any", "leave it out")
 
 
 def _built(name: str, cache: Path) -> Path:

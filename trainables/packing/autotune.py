@@ -57,7 +57,7 @@ def measure_slots(base: Base, data: TokenizedSet, config: LaneConfig, asked: int
     """
     pack = Pack(base)
     try:
-        if obstacle := pack.obstacle(config.model.lora):
+        if obstacle := pack.obstacle(config.model.lora, config.training):
             return Slots(1, obstacle, {})
         if asked != "auto":
             return Slots(asked, None, {})

@@ -11,10 +11,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.nn import functional
 
-from trainables.config.sections import LoraConfig
+from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.models.base_model import Base
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 from trainables.models.forward_probe import probe_batch
+from trainables.models.layers.nf4 import Nf4Linear
 from trainables.models.token_losses import label_logits
 
 
@@ -26,10 +27,12 @@ class Packable:
         self._of_base: str | None = None
         self._of_layers: dict[str, str | None] = {}
 
-    def obstacle(self, lora: LoraConfig) -> str | None:
+    def obstacle(self, lora: LoraConfig, training: TrainingConfig) -> str | None:
         """The reason why trials with these settings can't be packed, or None; ends the base's current trial."""
         if self._base.method != "lora":
             return "all weights are trained"
+        if training.optimizer != "adamw":
+            return f"training.optimizer={training.optimizer} keeps the moments of one trial"
         if lora.dropout > 0.0 and self._base.gradient_checkpointing:
             return "recomputing would draw another dropout"
         # Each check runs or wraps the model once; the answers don't change, so they are cached by target layers.
@@ -76,6 +79,8 @@ def _special_layer(base: Base, lora: LoraConfig) -> str | None:
 
 
 def _is_linear(layer: nn.Module) -> bool:
+    if isinstance(layer, Nf4Linear):
+        return True
     if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear
     # A subclass of nn.Linear may compute more than W x + b (a scale, a quantization): compare on one input.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trainables.models.layers.nf4 import Nf4Linear
 from trainables.packing.batches import PackedBatch
 
 
@@ -69,6 +70,8 @@ class Routing:
 class PackedLinear(nn.Module):
     """A frozen linear layer with one adapter per slot; shares the weights of the `nn.Linear` that it replaces.
 
+    A weight in 4 bits is written out once for all slots, in the forward and again in the backward pass.
+
     Attributes:
         down: (slots, rank x in): each slot's A, in the type of the products; set for a forward pass.
         up: (slots, out x rank): each slot's B, scaled.
@@ -78,6 +81,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias, self.routing = linear.weight, linear.bias, routing
+        self.linear = linear
         self.down: torch.Tensor | None = None
         self.up: torch.Tensor | None = None
 
@@ -85,9 +89,13 @@ class PackedLinear(nn.Module):
         """W x + b + B A x, with the A and B of each row's slot."""
         assert self.down is not None
         rows = self.routing.rows(x.to(self.down.dtype))
-        weight, bias = self.weight.to(rows.dtype), None if self.bias is None else self.bias.to(rows.dtype)
-        out = _Adapted.apply(rows, weight, bias, self.down, self.up, self.routing.dropout_mask(rows))
+        bias = None if self.bias is None else self.bias.to(rows.dtype)
+        out = _Adapted.apply(rows, self.linear, bias, self.down, self.up, self.routing.dropout_mask(rows))
         return out.view(*x.shape[:-1], self.out_features)
+
+
+def _weight(linear: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
+    return linear.full(dtype) if isinstance(linear, Nf4Linear) else linear.weight.to(dtype)
 
 
 # By hand, because autograd would keep two more results of the output's size and add them separately. `torch.vmap` would
@@ -97,7 +105,7 @@ class _Adapted(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
+        frozen: nn.Linear,
         bias: torch.Tensor | None,
         down: torch.Tensor,
         up: torch.Tensor,
@@ -106,22 +114,23 @@ class _Adapted(torch.autograd.Function):
         slots, features = x.shape[0], x.shape[-1]
         dropped = x if mask is None else x * mask  # (slots, rows, in)
         hidden = torch.bmm(dropped, down.view(slots, -1, features).mT)  # (slots, rows, rank)
-        out = functional.linear(x, weight, bias)  # (slots, rows, out)
-        out.baddbmm_(hidden, up.view(slots, weight.shape[0], -1).mT)
-        ctx.save_for_backward(x, weight, down, up, hidden, mask)
+        out = functional.linear(x, _weight(frozen, x.dtype), bias)  # (slots, rows, out)
+        out.baddbmm_(hidden, up.view(slots, out.shape[-1], -1).mT)
+        ctx.frozen = frozen
+        ctx.save_for_backward(x, down, up, hidden, mask)
         return out
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, down, up, hidden, mask = ctx.saved_tensors
+        x, down, up, hidden, mask = ctx.saved_tensors
         slots, features = x.shape[0], x.shape[-1]
-        d_hidden = torch.bmm(d_out, up.view(slots, weight.shape[0], -1))  # (slots, rows, rank)
+        d_hidden = torch.bmm(d_out, up.view(slots, d_out.shape[-1], -1))  # (slots, rows, rank)
         d_up = torch.bmm(d_out.mT, hidden).flatten(1)  # (slots, out x rank)
         d_down = torch.bmm(d_hidden.mT, x if mask is None else x * mask).flatten(1)
         d_x = None
         # The first layer's input needs no gradient; the frozen W and b never do.
         if ctx.needs_input_grad[0]:
-            d_x = d_out @ weight
+            d_x = d_out @ _weight(ctx.frozen, d_out.dtype)
             if mask is None:
                 d_x.baddbmm_(d_hidden, down.view(slots, -1, features))
             else:

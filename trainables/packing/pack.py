@@ -80,10 +80,10 @@ class Pack:
         self._model, self._packable = PackedModel(base), Packable(base)
         self._stack = AdapterStack()
 
-    def obstacle(self, lora: LoraConfig) -> str | None:
-        """The reason why trials with these adapter settings can't be packed; None if they can."""
+    def obstacle(self, lora: LoraConfig, training: TrainingConfig) -> str | None:
+        """The reason why trials with these settings can't be packed; None if they can."""
         with self._without_layers():
-            return self._packable.obstacle(lora)
+            return self._packable.obstacle(lora, training)
 
     def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> Slot:
         """Add a slot as the last, with exactly the initial adapter that `Base.prepare` draws.
@@ -93,7 +93,7 @@ class Pack:
             ValueError: It adapts other layers than the present slots.
         """
         with self._without_layers():
-            if reason := self._packable.obstacle(lora):
+            if reason := self._packable.obstacle(lora, training):
                 raise UserError("trials_per_lane", "must be 1 for trials that can't be packed", reason, "set it to 1")
             adapter = read_adapter(self._prepared(lora, seed))
             state = AdapterState.fresh(adapter, lora.alpha / lora.r)

@@ -96,7 +96,7 @@ class Loop:
         if self.is_empty:
             # With several slots the pack itself raises, with the reason, for a trial that can't be
             # packed.
-            packs = self.slots > 1 or self._pack.obstacle(trial_run.lora) is None
+            packs = self.slots > 1 or self._pack.obstacle(trial_run.lora, trial_run.training) is None
             self._engine = self._pack if packs else self._single
         trial_run.limit_micro_batches(self._micro_batch_tokens)
         slot: Any = self._engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)

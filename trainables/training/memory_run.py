@@ -30,6 +30,7 @@ from trainables.models import base_model, flat_attention
 from trainables.models.base_model import Base
 from trainables.models.flat_attention import PADDING_FREE, longest_flat
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+from trainables.models.layers import nf4
 from trainables.models.token_losses import token_losses_and_hits
 from trainables.optim.step import BatchLosses, StepPart
 from trainables.optim.workers import SOLO
@@ -84,7 +85,8 @@ def peak_bytes(request: MemoryRequest) -> dict[str, Any]:
     with _no_numbers(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
         base = _base(request)
         pack = Pack(base)
-        engine: Any = pack if pack.obstacle(request.model.lora) is None else SingleTrialEngine(base, SOLO)
+        packs = pack.obstacle(request.model.lora, request.training) is None
+        engine: Any = pack if packs else SingleTrialEngine(base, SOLO)
         slots = [engine.join(request.model.lora, request.training, seed) for seed in range(request.slots)]
         parts = [StepPart([batch], batch.label_tokens, 1e-4) for _ in slots]
         peaks = {}
@@ -113,6 +115,8 @@ def _base(request: MemoryRequest) -> Base:
     with initialization.no_init_weights():
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=remote).eval()
     model.tie_weights()
+    if request.model.quantize:
+        nf4.quantize(model, model.device)
     flat = longest_flat(model)
     if flat:
         model.set_attn_implementation(PADDING_FREE)
@@ -137,6 +141,19 @@ def _answer(model: torch.nn.Module, request: MemoryRequest) -> None:
         inner(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=True, logits_to_keep=1)
 
 
+def _in_4_bits(weight: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """As bitsandbytes keeps a weight: half a byte each, 64 of them with a scale in 8 bits, 256 scales with another."""
+    blocks = -(-weight.numel() // 64)
+    scales = weight.new_empty(blocks, dtype=torch.uint8), weight.new_empty(-(-blocks // 256), dtype=torch.float32)
+    return weight.new_empty(-(-weight.numel() // 2), 1, dtype=torch.uint8), (scales, weight.shape, weight.dtype)
+
+
+def _written_out(packed: torch.Tensor, state: Any) -> torch.Tensor:
+    (scales, _), shape, dtype = state
+    scales_written_out = packed.new_empty(scales.shape, dtype=torch.float32)  # noqa: F841  (they live beside it)
+    return packed.new_empty(shape, dtype=dtype)
+
+
 @contextmanager
 def _no_numbers() -> Iterator[None]:
     """Context in which nothing asks for a tensor's numbers, and attention is the kernel of GPUs."""
@@ -145,6 +162,9 @@ def _no_numbers() -> Iterator[None]:
         (base_model, "_compact", lambda weight: weight.detach().bfloat16()),
         (base_model, "draw_adapter", lambda *_: None),
         (eligibility, "drops_activations", lambda _: False),
+        (nf4, "bitsandbytes_is_missing", lambda _: None),
+        (nf4, "quantized", _in_4_bits),
+        (nf4, "dequantized", _written_out),
         (BatchLosses, "of", lambda batch, sums: BatchLosses(batch.ids, [], sums)),
         # All is on one device; PEFT's moves to it would swap parameters, which fake ones refuse.
         (torch.nn.Module, "_apply", lambda module, *_, **__: module),

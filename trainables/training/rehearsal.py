@@ -101,7 +101,7 @@ def rehearse(
 
     loop, spec = Loop(base, world), TrialSpec(trial_id="rehearsal", seed=0, params={**params, **LR})
     hooks = Hooks(steps=lambda records: None, checkpoint=score, should_stop=lambda: False)
-    loop.set_slots(1 if Pack(base, world).obstacle(lora) else slots)
+    loop.set_slots(1 if Pack(base, world).obstacle(lora, training) else slots)
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
     refusal = None

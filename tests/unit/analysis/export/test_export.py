@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from peft import AutoPeftModelForCausalLM, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -32,6 +33,7 @@ from trainables.data.samples import Sample
 from trainables.data.tokenization import tokenize
 from trainables.errors import UserError
 from trainables.evaluation.heldout import item_losses
+from trainables.models.layers.nf4 import quantize
 
 ROOT = Path(__file__).parents[4]
 IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])
@@ -163,9 +165,23 @@ def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(lo
 @pytest.fixture
 def scored_sweep(lora_sweep, base_folder):
     """`lora_sweep` with tokenized areas, and `t1`'s losses at step 10 as the sweep's own scoring finds them."""
+    return scored(lora_sweep, base_folder, AutoModelForCausalLM.from_pretrained(base_folder))
+
+
+@pytest.fixture
+def nf4_sweep(lora_sweep, base_folder):
+    """As `scored_sweep`, trained on the base model in 4 bits."""
+    config = yaml.safe_load((lora_sweep / "sweep.yaml").read_text())
+    config["model"]["quantize"] = "nf4"
+    (lora_sweep / "sweep.yaml").write_text(yaml.safe_dump(config))
+    model = AutoModelForCausalLM.from_pretrained(base_folder)
+    quantize(model, torch.device("cpu"))
+    return scored(lora_sweep, base_folder, model)
+
+
+def scored(lora_sweep, base_folder, base):
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
-    adapter = str(lora_sweep / "trials/t1/checkpoints/step-10")
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_folder), adapter).eval()
+    model = PeftModel.from_pretrained(base, str(lora_sweep / "trials/t1/checkpoints/step-10")).eval()
     (lora_sweep / "cache").mkdir()
     losses = {}
     for area in ("invoices", "tables"):
@@ -225,6 +241,29 @@ def test_a_stopped_export_leaves_nothing_behind(lora_sweep, tmp_path, signal_num
         assert process.wait(60) == 130
     assert not (tmp_path / "deep").exists()
     assert list(scratch.iterdir()) == []
+
+
+def test_an_adapter_of_a_base_in_4_bits_is_that_of_peft_and_bitsandbytes(nf4_sweep, tmp_path):
+    done = export(nf4_sweep, tmp_path / "out", "t1", 10)
+    assert done.parity.holds
+    assert done.parity.heldout_difference < 1e-5
+    assert done.parity.recorded_difference < 1e-5
+    # The slow sweep runs the card's code: bitsandbytes' kernel for CPUs takes no layer of 32 features.
+    assert "quantization_config=nf4" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_it_is_merged_into_the_weights_from_before_and_says_what_that_changes(nf4_sweep, base_folder, tmp_path):
+    done = export(nf4_sweep, tmp_path / "out", "t1", 10, merge=True)
+    merged, expected = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), trained(nf4_sweep, base_folder)
+    torch.testing.assert_close(merged, expected, atol=1e-4, rtol=1e-4)
+    assert done.parity.holds
+    assert done.parity.heldout_difference < 1e-4
+    shift = max((means.exported - means.recorded for means in done.parity.heldout.values()), key=abs)
+    assert done.parity.shift == shift
+    assert 1e-3 < abs(shift) < 0.5
+    said = f"recorded (auto, on weights in 4 bits; merged into the weights from before) by {shift:+.2g} at most"
+    assert said in str(done.parity)
+    assert said in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("precision", "passes"), [("fp32", False), ("bf16", True), (None, True)])

@@ -17,10 +17,10 @@ RECOMPUTE = "training.gradient_checkpointing=true"
 CARD = "40"  # 36.5 GiB usable
 
 
-def request(method="lora", slots=1, samples=8, **training):
+def request(method="lora", slots=1, samples=8, quantize=None, **training):
     return MemoryRequest(
         model_path="/nowhere",
-        model=ModelConfig(name="some/model", method=method),
+        model=ModelConfig(name="some/model", method=method, quantize=quantize),
         training=TrainingConfig(batch_size=8, **training),
         precision="bf16",
         slots=slots,
@@ -38,9 +38,10 @@ def request(method="lora", slots=1, samples=8, **training):
 def peaks(monkeypatch):
     """Peaks by formula: a fixed part, and one that grows with the samples and slots and shrinks by recomputing."""
 
-    def formula(fixed, each, adapters=None):
+    def formula(fixed, each, adapters=None, in_4_bits=None):
         def needed(asked):
             own = fixed if asked.model.method == "full" or adapters is None else adapters
+            own = in_4_bits if in_4_bits and asked.model.quantize else own
             part = each / 8 if asked.training.gradient_checkpointing else each
             return int((own + asked.slots * asked.samples * part) * GIB)
 
@@ -111,6 +112,19 @@ def test_the_remedy_fits(peaks, asked, fixed, each, adapters, remedy):
     peaks(fixed, each, adapters)
     error = refusal(asked, fit(asked, CARD))
     assert str(error).endswith(f"GiB needed, 36.5 GiB usable; {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "each", "remedy"),
+    [
+        (request(), 8, "set model.quantize=nf4 (28.0 GiB)"),
+        (request(), 32, "set model.quantize=nf4 training.gradient_checkpointing=true (24.0 GiB)"),
+        (request(quantize="nf4"), 32, "set training.gradient_checkpointing=true (24.0 GiB)"),
+    ],
+)
+def test_a_base_in_4_bits_is_offered_where_recomputing_does_not_do(peaks, asked, each, remedy):
+    peaks(60, each, in_4_bits=20)
+    assert str(refusal(asked, fit(asked, CARD))).endswith(f"GiB needed, 36.5 GiB usable; {remedy}")
 
 
 def test_a_sweep_asks_for_its_largest_trial(load):

@@ -94,6 +94,9 @@ FULL = ["model.method=full", "space.peak_lr={low: 0.00001, high: 0.00005}", "spa
             "training.gradient_checkpointing: must be false for a ",
         ),
         ("mixtral", {}, ["space.lora_dropout={low: 0.0, high: 0.1}"], "model.lora.dropout: must be 0 "),
+        ("gpt2", {}, ["model.quantize=nf4"], "model.quantize: needs linear layers outside of experts and the output "),
+        ("llama", {}, [*FULL, "model.quantize=nf4"], "model.quantize: needs a frozen base: model.method=lora, got nf4"),
+        ("llama", {"quantization_config": {"quant_method": "fp8"}}, [], "model.name: must have weights that are not "),
     ],
 )
 def test_what_the_model_cannot_take_is_one_line(plan, kind, special, overrides, line):
@@ -147,7 +150,22 @@ def test_what_is_trained_is_counted_and_what_is_not_adapted_named(plan, kind, ov
     assert (finding or "") in " ".join(found)
 
 
-FACTS = ModelFacts("GPT", 7, True, 3, None, False, [AdapterFacts(2, 0.5, {"x": 0.5})])
+@pytest.mark.parametrize(
+    ("kind", "finding"),
+    [
+        ("llama", None),
+        ("mixtral", "these stay in training.precision: mlp.experts.gate_up_proj ("),
+    ],
+)
+def test_what_stays_whole_is_named(plan, kind, finding):
+    code, shown, planned = plan(kind, "model.quantize=nf4")
+    assert code == 0, shown.err
+    found = [found["message"] for found in planned["findings"] if found["rule"] == "not_quantized"]
+    assert len(found) == (finding is not None)
+    assert (finding or "") in " ".join(found)
+
+
+FACTS = ModelFacts("GPT", 7, True, 3, None, False, [AdapterFacts(2, 0.5, {"x": 0.5})], 5, {"y": 0.2})
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from trainables.models import base_model, forward_probe
 from trainables.models.base_model import Base
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.forward_probe import choose_plan
+from trainables.models.layers.nf4 import quantize, quantized
 from trainables.packing import eligibility
 from trainables.training.loop import Hooks, Loop, TrialRun
 
@@ -88,6 +89,8 @@ def peak(asked):
     training = {"batch_size": asked.samples, "gradient_checkpointing": asked.training.gradient_checkpointing}
     config = lane(asked.model.method, lora, **{**training, "precision": asked.precision})
     bf16 = torch.bfloat16 if asked.precision == "bf16" else None
+    if asked.model.quantize:
+        quantized(torch.ones(64))  # bitsandbytes makes a table of numbers once, which fake tensors have not
     with contextlib.ExitStack() as stack:
         for owner, name, value in (
             (forward_probe, "_agree", lambda *_: True),
@@ -103,6 +106,8 @@ def peak(asked):
             dtype = bf16 if bf16 and asked.model.method == "lora" else torch.float32
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(asked.model_path), dtype=dtype).eval()
         model.tie_weights()
+        if asked.model.quantize:
+            quantize(model, torch.device("cuda:0"))
         choose_plan(model, bf16, 0)
         recomputes = asked.training.gradient_checkpointing
         base = Base(model, None, asked.model.method, asked.precision, gradient_checkpointing=recomputes)

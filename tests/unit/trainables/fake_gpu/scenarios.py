@@ -77,7 +77,7 @@ def run(folder, data, *, method="lora", lora=None, alone=False, padded=False, re
         loop = Loop(base)
         loop.set_slots(1 if method == "full" or alone else 2)
         if alone:
-            loop._pack.obstacle = lambda _: "not wanted"
+            loop._pack.obstacle = lambda *_: "not wanted"
         _watch_steps(stack, traffic, seen)
         runs, states = Runs(data, config, traffic, seen), {}
         for seed in range(loop.slots):

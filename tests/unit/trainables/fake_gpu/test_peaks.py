@@ -22,8 +22,13 @@ SIZES = {
     "qwen3-32b": (Qwen3Config, 151936, 5120, 25600, 64, 64, {**HEADS, "tie_word_embeddings": False}),
     "llama-70b": (LlamaConfig, 128256, 8192, 28672, 80, 64, {**HEADS, "tie_word_embeddings": False}),
 }
+METHODS = {"full": {"method": "full"}, "lora": {}, "nf4": {"quantize": "nf4"}}
 # Model, method, slots, samples x tokens, recomputing.
-QUICK = [("small", "full", 1, 8, 256, False), ("small", "lora", 2, 4, 256, True)]
+QUICK = [
+    ("small", "full", 1, 8, 256, False),
+    ("small", "lora", 2, 4, 256, True),
+    ("small", "nf4", 2, 1, 32, False),  # so short that the weights show
+]
 REAL = [
     ("qwen3-0.6b", "full", 1, 8, 4096, False),
     ("qwen3-0.6b", "lora", 4, 8, 512, False),
@@ -37,6 +42,8 @@ REAL = [
     ("qwen3-32b", "lora", 1, 1, 4096, True),
     ("llama-70b", "lora", 1, 1, 512, True),
     ("llama-70b", "lora", 4, 1, 4096, True),
+    ("llama-8b", "nf4", 1, 8, 512, True),
+    ("llama-70b", "nf4", 1, 1, 4096, True),
 ]
 
 
@@ -46,7 +53,7 @@ def request(folder, size, method, slots, samples, tokens, recompute):
     kind(**sizes, num_hidden_layers=layers, **more).save_pretrained(folder / size)
     return MemoryRequest(
         model_path=str(folder / size),
-        model=ModelConfig(name=size, method=method, lora=LoraConfig(r=32)),
+        model=ModelConfig(name=size, lora=LoraConfig(r=32), **METHODS[method]),
         training=TrainingConfig(gradient_checkpointing=recompute),
         precision="bf16",
         slots=slots,

@@ -126,7 +126,7 @@ def lora_weights(model):
     return {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
 
 
-def run_alone(path, prepared, data, trial, dtype=torch.float64):
+def run_alone(path, prepared, data, trial, dtype=torch.float64, **loading):
     """The trial by `transformers`, `peft` and `torch.optim` alone: padding, all logits.
 
     Its attention is SDPA: the written-out one computes its softmax in single precision.
@@ -134,8 +134,9 @@ def run_alone(path, prepared, data, trial, dtype=torch.float64):
     Args:
         path: The base model's folder.
         prepared: Initial adapter, by PEFT's names.
+        loading: Further arguments of `from_pretrained`.
     """
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa", **loading)
     config = peft.LoraConfig(
         r=trial.rank,
         lora_alpha=trial.alpha,

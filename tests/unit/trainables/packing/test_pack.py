@@ -225,11 +225,13 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
 
 def test_what_cannot_be_packed_is_said(tiny):
     base = load_tiny(tiny)
-    assert Pack(base).obstacle(LoraConfig(dropout=0.1)) is None
-    assert "recomputing" in Pack(load_tiny(tiny, gradient_checkpointing=True)).obstacle(LoraConfig(dropout=0.1))
-    assert Pack(load_tiny(tiny, "full")).obstacle(LoraConfig()) == "all weights are trained"
+    assert Pack(base).obstacle(LoraConfig(dropout=0.1), TrainingConfig()) is None
+    assert "recomputing" in Pack(load_tiny(tiny, gradient_checkpointing=True)).obstacle(
+        LoraConfig(dropout=0.1), TrainingConfig()
+    )
+    assert Pack(load_tiny(tiny, "full")).obstacle(LoraConfig(), TrainingConfig()) == "all weights are trained"
     dropping = Base(small_llama(attention_dropout=0.1), None, "lora", "fp32")
-    assert "of its own" in Pack(dropping).obstacle(LoraConfig())
+    assert "of its own" in Pack(dropping).obstacle(LoraConfig(), TrainingConfig())
     with pytest.raises(UserError, match=r"trials_per_lane: must be 1 .* set it to 1"):
         Pack(dropping).join(LoraConfig(), TrainingConfig(), 0)
 

@@ -43,8 +43,8 @@ def tokenized(folder, tokenizer, count, seed=0):
     return TokenizedSet(path)
 
 
-def load_tiny(path, method="lora", precision="fp32", **settings):
-    model = ModelConfig(name="random:tiny-llama", method=method)
+def load_tiny(path, method="lora", precision="fp32", quantize=None, **settings):
+    model = ModelConfig(name="random:tiny-llama", method=method, quantize=quantize)
     return load_base(path, model, precision, torch.device("cpu"), **settings)
 
 
@@ -132,7 +132,7 @@ def exact_part(record):
 def train_by_peft(base, data, spec, config, hooks):
     """`train` with PEFT's own layers and torch's AdamW: by the engine of trials that can't be packed."""
     loop = Loop(base)
-    loop._pack.obstacle = lambda lora: "not wanted"
+    loop._pack.obstacle = lambda *_: "not wanted"
     outcome = loop.train(TrialRun(data, spec, config, hooks))
     assert not loop._pack.tokens
     return outcome

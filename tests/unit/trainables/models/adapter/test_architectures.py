@@ -67,7 +67,7 @@ def test_one_step_of_lora(kind, loaded, data, tmp_path):
         expected = plain_losses(plain(), batch)
     base = load_base(folder, ModelConfig(name=str(folder)), "fp32", CPU)
     assert (ForwardPlan.of(base.untouched()).longest_flat > 0) == (kind in FLAT.split())
-    assert (Packable(base).obstacle(config.model.lora) is not None) == (kind in ONE_BY_ONE.split())
+    assert (Packable(base).obstacle(config.model.lora, config.training) is not None) == (kind in ONE_BY_ONE.split())
     with torch.no_grad():
         assert (token_losses(base.untouched(), batch) - expected).abs().max() < 1e-5
 
