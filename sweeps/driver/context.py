@@ -77,5 +77,6 @@ def lane_settings(config: SweepConfig, plan: Plan, threads: int, driver_epoch: i
         driver_epoch=driver_epoch,
         hung_after_seconds=None if resources.hung_after_seconds == "auto" else resources.hung_after_seconds,
         metric=config.objective.metric,
+        sharded=resources.shards(config.model.method),
         keep_all_checkpoints=resources.keep_checkpoints == "all",
     )

@@ -51,6 +51,7 @@ class LaneConfig(Section):
         driver_epoch: Number of the driver that started the lane; see `sweeps.ledger`.
         hung_after_seconds: Time without progress that counts as a hang; None for a multiple of the trial's own steps.
         metric: `objective.metric`, by which the best checkpoint of a running trial is kept.
+        sharded: Share the weights out over the lane's workers.
         keep_all_checkpoints: Keep all checkpoints of a running trial, not only the best and the last.
     """
 
@@ -69,4 +70,5 @@ class LaneConfig(Section):
     driver_epoch: int = 0
     hung_after_seconds: float | None = None
     metric: str = "nll"
+    sharded: bool = False
     keep_all_checkpoints: bool = False
