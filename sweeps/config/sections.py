@@ -219,7 +219,7 @@ class ResourcesConfig(Section):
     lanes: Literal["auto"] | int = "auto"
     workers_per_lane: int = Field(1, ge=1)
     trials_per_lane: Literal["auto"] | int = 1
-    shard: Literal["auto"] | bool = "auto"
+    shard: Literal["auto", True, False] = "auto"
     cpus_per_worker: Literal["auto"] | int = "auto"
     max_failures: int = Field(2, ge=0)
     hung_after_seconds: Literal["auto"] | float = "auto"

@@ -118,7 +118,17 @@ class ItemLoss(NamedTuple):
 def item_losses(
     model: nn.Module, items: TokenizedSet, batch_tokens: int, rows: np.ndarray | None = None
 ) -> list[ItemLoss]:
-    """The losses of rows in their order; of all items by default. Batching changes the losses by rounding only."""
+    """Score items by the loss of their responses. Batching changes the losses by rounding only.
+
+    Args:
+        model: The model from `Base.prepare`, in evaluation mode.
+        items: The tokenized items.
+        batch_tokens: Most tokens scored at once; a longer item is a batch of its own.
+        rows: Items to score; None for all.
+
+    Returns:
+        One loss for each row, in the rows' order.
+    """
     rows = np.arange(len(items)) if rows is None else rows
     device = next(model.parameters()).device
     # float64: sums in any order, of any batches, agree beyond the digits that are recorded.
