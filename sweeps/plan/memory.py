@@ -128,6 +128,7 @@ def make_request(config: SweepConfig, plan: Plan) -> MemoryRequest:
         model=config.model.model_copy(update={"lora": lora}),
         training=training,
         precision="fp32" if training.precision == "fp32" else "bf16",  # "auto" is bf16 on all of these cards
+        workers=config.resources.workers_per_lane if config.resources.shards(config.model.method) else 1,
         slots=1 if slots == "auto" else slots,  # a lane that measures takes no more than fit
         samples=samples,
         sample_tokens=max(2, train.longest_tokens),

@@ -17,6 +17,7 @@ class MemoryRequest(Section):
         model: Name, method and adapters.
         training: Batch size, gradient checkpointing and AdamW's settings.
         precision: Of the matrix products on the device.
+        workers: Workers over which the weights are shared out; 1 where each holds all.
         slots: Trials that train side by side.
         samples: Samples in each trial's micro-batch.
         sample_tokens: Tokens of each.
@@ -31,6 +32,7 @@ class MemoryRequest(Section):
     model: ModelConfig
     training: TrainingConfig
     precision: Literal["bf16", "fp32"]
+    workers: int = Field(1, ge=1)
     slots: int = Field(ge=1)
     samples: int = Field(ge=1)
     sample_tokens: int = Field(ge=2)

@@ -30,7 +30,7 @@ from trainables.models.pretrained import (
     resolve_model,
 )
 from trainables.models.progress_bars import no_progress_bars
-from trainables.models.sharding.shards import is_sharded, local, shard
+from trainables.models.sharding.shards import all_workers, is_sharded, local, shard
 
 __all__ = ["Base", "load_base", "load_tokenizer", "resolve_model", "resolve_precision"]
 
@@ -82,7 +82,7 @@ def load_base(
         loaded.name_or_path = model.name  # saved adapters record this; a cache path means nothing elsewhere
     autocast = torch.bfloat16 if precise == "bf16" else None
     if sharded:
-        shard(loaded, device, autocast)
+        shard(loaded, all_workers(device), autocast)
     else:
         nn.Module.to(loaded, device)
     choose_plan(loaded.eval(), autocast, padding_token(loaded, tokenizer, 0))

@@ -20,18 +20,22 @@ from transformers import PreTrainedModel
 from trainables.models.forward_plan import ForwardPlan
 
 
-def shard(model: PreTrainedModel, device: torch.device, autocast: torch.dtype | None) -> None:
-    """Keep this worker's part of every weight, on a device. `torch.distributed` must be initialized.
+def all_workers(device: torch.device) -> DeviceMesh:
+    """The workers of `torch.distributed`, which must be initialized, each with a device of this kind."""
+    workers = dist.group.WORLD
+    assert workers is not None, "torch.distributed is initialized"
+    return DeviceMesh.from_group(workers, device.type)
+
+
+def shard(model: PreTrainedModel, workers: DeviceMesh, autocast: torch.dtype | None) -> None:
+    """Keep this worker's part of every weight, on its device.
 
     Args:
         model: With the same float32 weights on every worker.
-        device: Where the parts go.
+        workers: From `all_workers`.
         autocast: Type in which weights are gathered and used; None for their own. Gradients are summed in float32.
     """
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32) if autocast else None
-    workers = dist.group.WORLD
-    assert workers is not None, "torch.distributed is initialized"
-    mesh = DeviceMesh.from_group(workers, device.type)
     kinds = set(model._no_split_modules or ())  # transformers' name for the class of a decoder layer
     units = [module for module in model.modules() if type(module).__name__ in kinds]
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
@@ -40,7 +44,7 @@ def shard(model: PreTrainedModel, device: torch.device, autocast: torch.dtype | 
         units += ends
     for unit in [*units, model]:
         # The whole model, too: outside a pass `parameters()` then always gives the parts.
-        fully_shard(unit, mesh=mesh, reshard_after_forward=True, mp_policy=policy or MixedPrecisionPolicy())
+        fully_shard(unit, mesh=workers, reshard_after_forward=True, mp_policy=policy or MixedPrecisionPolicy())
 
 
 def is_sharded(model: nn.Module) -> bool:
