@@ -41,3 +41,8 @@ class MemoryRequest(Section):
     prompts: int = Field(ge=0)
     prompt_tokens: int = Field(ge=1)
     answer_tokens: int = Field(ge=1)
+
+    @property
+    def splits(self) -> bool:
+        """Whether micro-batches get smaller where memory runs out; those of sharded trials don't."""
+        return self.training.micro_batch_tokens == "auto" and self.workers == 1
