@@ -40,8 +40,9 @@ def sweep(tmp_path_factory):
 def test_all_trials_are_complete_and_none_was_done_twice(sweep):
     trials = lines(sweep / "trials.jsonl")
     assert [trial["state"] for trial in trials] == ["complete"] * 3
+    assert [trial["went_on_from_step"] for trial in trials] == [None, 6, None]
     for trial in trials:
-        curve = lines(sweep / "trials" / trial["spec"]["trial_id"] / "curve.jsonl")
+        curve = lines(sweep / "trials" / trial["trial_id"] / "curve.jsonl")
         assert [step["step"] for step in curve] == list(range(1, trial["steps"] + 1))
         assert sorted(name for step in curve for name in step["ids"]) == sorted(
             name for step in lines(sweep / "trials/t0001/curve.jsonl") for name in step["ids"]
