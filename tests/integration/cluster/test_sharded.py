@@ -15,6 +15,8 @@ from trainables.models.base_model import load_base
 from trainables.models.sharding.shards import whole
 from trainables.training.loop import Loop, TrialRun, World
 
+pytestmark = pytest.mark.slow
+
 # 17 samples, 4 a step: the last step has 1, and the second worker none.
 FAMILIES = ("llama", "mistral", "gpt-neox", "falcon")
 CASES = {

@@ -20,6 +20,8 @@ from trainables.models.base_model import load_base, load_tokenizer, resolve_mode
 from trainables.optim import sharded as sharded_optimizer
 from trainables.optim.workers import World
 
+pytestmark = pytest.mark.slow
+
 PARAMS = {"peak_lr": 2e-3, "decay_floor": 4e-4}
 
 
