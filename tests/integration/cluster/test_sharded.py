@@ -32,12 +32,12 @@ CASES = {
 }
 
 
-def train(base, world, data, config, resume=None):
+def train(base, world, data, config, resume=None, peak_lr=2e-3):
     """A trial's records, weights at each checkpoint, resume states and outcome."""
     seen, states, weights = Memory(), {}, []
     seen.on_checkpoint = lambda _, model: weights.append([whole(weight).clone() for weight in model.parameters()])
     hooks = seen.hooks(save_state=lambda step, state: states.update({step: {n: t.clone() for n, t in state.items()}}))
-    trial_run = TrialRun(data, trial(peak_lr=2e-3, decay_floor=4e-4), config, hooks, world)
+    trial_run = TrialRun(data, trial(peak_lr=peak_lr, decay_floor=0.2 * peak_lr), config, hooks, world)
     if resume:
         trial_run.resume_from(*resume)
     outcome = Loop(base, world).train(trial_run)
