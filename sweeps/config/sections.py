@@ -210,6 +210,9 @@ class ResourcesConfig(Section):
         workers_per_lane: GPUs (or CPU workers) that one trial is trained on, data-parallel.
         trials_per_lane: Trials trained side by side on one copy of the base model (LoRA), each with its own schedule
             and fate; or "auto": as many as the lane's device is measured to train faster than one after another.
+        shard: Share the weights, gradients and AdamW's moments of a full fine-tune out over `workers_per_lane` (FSDP):
+            each worker then needs memory for its part and for one layer. "auto": wherever several workers share a full
+            fine-tune. Memory that runs out then fails the trial: set `training.micro_batch_tokens` where it does.
         cpus_per_worker: CPUs of each worker, or "auto".
         max_failures: How often a trial is tried again after an error or a lost worker.
         hung_after_seconds: A worker in which no step, scoring batch or write gets done for so long hangs: it is ended,
@@ -223,11 +226,16 @@ class ResourcesConfig(Section):
     lanes: Literal["auto"] | int = "auto"
     workers_per_lane: int = Field(1, ge=1)
     trials_per_lane: Literal["auto"] | int = 1
+    shard: Literal["auto", True, False] = "auto"
     cpus_per_worker: Literal["auto"] | int = "auto"
     max_failures: int = Field(2, ge=0)
     hung_after_seconds: Literal["auto"] | float = "auto"
     keep_checkpoints: Literal["all"] | int = 5
     price_per_device_hour: float | None = Field(None, gt=0)
+
+    def shards(self, method: str) -> bool:
+        """Whether the workers of a lane share out the weights of a trial of this `model.method`."""
+        return self.shard is True or (self.shard == "auto" and method == "full" and self.workers_per_lane > 1)
 
     @field_validator("hung_after_seconds")
     @classmethod

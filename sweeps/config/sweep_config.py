@@ -205,6 +205,14 @@ def _bad_seed_points(config: SweepConfig) -> Iterator[UserError]:
 
 def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
     packed, most = config.resources.trials_per_lane, config.resources.keep_checkpoints
+    if config.resources.shard is True:
+        where, remedy = "resources.shard", "set it to auto"
+        if config.model.method != "full":
+            # Frozen weights are read by layers of ours, which don't gather them.
+            yield UserError(where, "must be auto or false unless model.method=full", config.model.method, remedy)
+        elif config.resources.workers_per_lane == 1:
+            rule = "needs workers to share the weights out over"
+            yield UserError(where, rule, "workers_per_lane=1", f"{remedy}, or raise resources.workers_per_lane")
     if packed != 1 and config.training.gradient_checkpointing and "lora_dropout" in config.space.ends():
         # The recomputed forward pass would draw another dropout mask.
         rule = "must be 1 where activations are recomputed and dropout is searched"

@@ -84,5 +84,6 @@ def lane_settings(
         metric=config.objective.metric,
         statement=config.objective.statement,
         data_sha256=dict(data_sha256 or {}),
+        sharded=resources.shards(config.model.method),
         keep_all_checkpoints=resources.keep_checkpoints == "all",
     )

@@ -25,7 +25,7 @@ from trainables.storage.working_copy import parent_and_name, place_of
 MAY_CHANGE = {
     "search.trials": "upwards",
     "budget": "as you like",
-    "resources": "as you like, `workers_per_lane` aside: it is a factor of the batch",
+    "resources": "as you like, `workers_per_lane` (a factor of the batch) and `shard` (rounding in bf16) aside",
     "heldout.batch_tokens": "as you like",
     "heldout.answer_batch_size": "as you like",
     "objective.statement": "as you like",
@@ -42,7 +42,7 @@ MAY_CHANGE = {
     "data.train": "to another place of the same file",
     "heldout.areas.*.path": "to another place of the same file",
 }
-MUST_STAY = ("resources.workers_per_lane",)  # though it is below one of those
+MUST_STAY = ("resources.workers_per_lane", "resources.shard")  # though they are below one of those
 
 # Keys whose default has changed, and what a sweep did that lacks them.
 BEFORE = {
@@ -52,6 +52,7 @@ BEFORE = {
     "search.trial_scheduler": "evidence",
     "confirm.budget": 0,
     "confirm.looks": "every_round",
+    "resources.shard": False,
     "data.train_on_template_text": True,
 }
 STAYS = "must stay as it was in a resumed sweep"

@@ -207,10 +207,25 @@ def alive_nodes() -> list[dict[str, float]]:
 
 def room_for(nodes: list[dict[str, float]], plan: LanePlan) -> int:
     """Number of lanes of the plan's kind that the nodes hold, the running ones included."""
+    return _lanes_of(_workers_on(nodes, plan), plan.workers)
+
+
+def fits_a_node(nodes: list[dict[str, float]], plan: LanePlan) -> bool:
+    """Whether any node holds a lane of the plan's kind; such lanes don't stretch over several."""
+    return max(_workers_on(nodes, plan), default=0) >= plan.workers
+
+
+def _workers_on(nodes: list[dict[str, float]], plan: LanePlan) -> list[int]:
+    """Number of workers of the plan's kind that each node holds."""
     cpus = [int(node.get("CPU", 0)) // plan.cpus for node in nodes]
-    if not plan.use_gpu:
-        return sum(cpus) // plan.workers
-    return sum(min(int(node.get("GPU", 0)), fits) for node, fits in zip(nodes, cpus, strict=True)) // plan.workers
+    return [
+        min(int(node.get("GPU", 0)), fits) if plan.use_gpu else fits for node, fits in zip(nodes, cpus, strict=True)
+    ]
+
+
+def _lanes_of(held: list[int], workers: int) -> int:
+    # A step is only as fast as the slowest link between a trial's workers: the network is used where there is no other.
+    return sum(each // workers for each in held) or sum(held) // workers
 
 
 def plan_lanes(resources: ResourcesConfig, *, may_grow: bool = False) -> LanePlan:
@@ -239,12 +254,12 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_gro
             "wait until one is up, or raise min_workers of its type",
         )
     if gpus:
-        fits = gpus // workers
+        fits = _lanes_of([int(node.get("GPU", 0)) for node in nodes], workers)
         each = max(1, min(8, cpus // gpus)) if resources.cpus_per_worker == "auto" else resources.cpus_per_worker
         unit = "GPUs"
     else:
         each = _cpus_of_worker([int(node.get("CPU", 0)) for node in nodes], resources)
-        fits = sum(int(node.get("CPU", 0)) // each for node in nodes) // workers
+        fits = _lanes_of([int(node.get("CPU", 0)) // each for node in nodes], workers)
         unit = "CPUs"
     lanes = fits if resources.lanes == "auto" else resources.lanes
     if lanes < 1 or (lanes > fits and not may_grow):

@@ -59,6 +59,7 @@ FRAGMENTED = 0.05
 CACHE = Path(".cache") / "memory"
 NAMES = {"name", "revision"}  # of a model, which do not change its shape
 SIZES = ("lora_r", "batch_size", "gradient_accumulation")  # searched values that memory depends on
+MANY_WORKERS = 8  # as many cards as a node usually has
 RECIPE = 1  # part of the cache's key; count up when a code change alters what a trial needs
 
 
@@ -156,6 +157,7 @@ def make_request(config: SweepConfig, plan: Plan) -> MemoryRequest:
         model=config.model.model_copy(update={"lora": lora}),
         training=training,
         precision="fp32" if training.precision == "fp32" else "bf16",  # "auto" is bf16 on all of these cards
+        workers=config.resources.workers_per_lane if config.resources.shards(config.model.method) else 1,
         slots=1 if slots == "auto" else slots,  # a lane that measures takes no more than fit
         samples=samples,
         sample_tokens=max(2, train.longest_tokens),
@@ -203,7 +205,7 @@ def fit(request: MemoryRequest, device: str, *, margin: bool = True) -> Fit:
     """How a trial fits into a device; smaller micro-batches count where the config leaves their size open."""
     usable, whole = usable_bytes(device, margin=margin), needed_bytes(request)
     samples = request.samples if whole <= usable else 0
-    if not samples and request.training.micro_batch_tokens == "auto" and request.samples > 1:
+    if not samples and request.splits and request.samples > 1:
         one = needed_bytes(_with(request, samples=1))
         if one <= usable:
             # The peak is the highest of several sums that grow with the samples: between two of its points it lies
@@ -240,7 +242,11 @@ def _remedies(request: MemoryRequest) -> Iterator[tuple[str, MemoryRequest]]:
     """Changes of the config that save memory, the one that costs least first."""
     fewer = _with(request, slots=1)
     frugal = {"gradient_checkpointing": True}
-    if request.training.micro_batch_tokens != "auto" and request.samples > 1:
+    each = {"micro_batch_tokens": request.sample_tokens}
+    one_by_one = f"training.micro_batch_tokens={request.sample_tokens}"
+    if request.workers > 1 and request.samples > 1:
+        yield one_by_one, _with_training(_with(request, samples=1), **each)
+    elif not request.splits and request.samples > 1:
         yield "training.micro_batch_tokens=auto", _with_training(request, micro_batch_tokens="auto")
     if request.slots > 1:
         yield "resources.trials_per_lane=1", fewer
@@ -261,10 +267,15 @@ def _remedies(request: MemoryRequest) -> Iterator[tuple[str, MemoryRequest]]:
             "model.method=lora, with its space of LRs, and training.gradient_checkpointing=true",
             _with_training(adapters, **frugal),
         )
+    if request.model.method == "full" and request.workers < MANY_WORKERS:
+        words = f"resources.workers_per_lane={MANY_WORKERS}, a factor of the batch, {one_by_one}"
+        many = _with_training(_with(request, workers=MANY_WORKERS, samples=1), **each)
+        yield words, many
+        yield f"{words} training.gradient_checkpointing=true", _with_training(many, **frugal)
 
 
 def _least(request: MemoryRequest) -> MemoryRequest:
-    return _with(request, samples=1) if request.training.micro_batch_tokens == "auto" else request
+    return _with(request, samples=1) if request.splits else request
 
 
 def _with(request: MemoryRequest, **changes: Any) -> MemoryRequest:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainables.models.progress_bars import no_progress_bars
+from trainables.models.sharding.shards import local, shared_like, whole
 from trainables.storage.sealed_folder import CheckpointError, sealed, verify, write_meta
 
 ADAPTER = "adapter_model.safetensors"
@@ -57,6 +58,12 @@ def weights_of(model: nn.Module) -> Weights:
             model.save_pretrained(str(folder), state_dict=dict(tensors))  # type: ignore[operator]
 
     return Weights(dict(model.state_dict()), write_model)
+
+
+def lend_weights(model: nn.Module) -> None:
+    """Give this worker's parts of a sharded model to the one that copies `weights_of`. Collective with the copy."""
+    for tensor in model.state_dict().values():
+        whole(tensor)
 
 
 def save(model: nn.Module, folder: str | Path, meta: Mapping[str, Any]) -> Path:
@@ -111,10 +118,11 @@ def load(model: nn.Module, folder: str | Path) -> None:
         found: Any = set_peft_model_state_dict(model, weights)
         missing = [name for name in found.missing_keys if "lora_" in name]
     else:
-        found = model.load_state_dict(weights, strict=False)
         state = model.state_dict(keep_vars=True)
+        weights = {name: shared_like(tensor, state.get(name, tensor)) for name, tensor in weights.items()}
+        found = model.load_state_dict(weights, strict=False)
         # Of tied weights transformers saves one name; the others are in place by their shared memory.
-        given = {state[name].data_ptr() for name in weights if name in state}
-        missing = [name for name in found.missing_keys if state[name].data_ptr() not in given]
+        given = {local(state[name]).data_ptr() for name in weights if name in state}
+        missing = [name for name in found.missing_keys if local(state[name]).data_ptr() not in given]
     if wrong := [*missing, *found.unexpected_keys]:
         raise CheckpointError(f"{folder}: its weights are not those of the model, as {wrong[0]} shows")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from trainables.models.sharding.shards import local, whole
+
 Tensors = dict[str, torch.Tensor]
 Layout = tuple[tuple[str, torch.Size, torch.dtype, int], ...]
 
@@ -47,7 +49,7 @@ class Snapshots:
         self._changed = threading.Condition()
 
     def take(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
-        """Copy tensors; blocks while the snapshots in use leave no room."""
+        """Copy tensors; blocks while the snapshots in use leave no room. Of shared tensors the copy is collective."""
         layout = _layout(tensors)
         sizes = {place: shape.numel() * dtype.itemsize for _, shape, dtype, place in layout}
         size = sum(sizes.values())
@@ -86,7 +88,7 @@ def _layout(tensors: Mapping[str, torch.Tensor]) -> Layout:
     places: dict[tuple[int, torch.Size, tuple[int, ...]], int] = {}
     found = []
     for name, tensor in tensors.items():
-        place = places.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), len(places))
+        place = places.setdefault((local(tensor).data_ptr(), tensor.shape, tensor.stride()), len(places))
         found.append((name, tensor.shape, tensor.dtype, place))
     return tuple(found)
 
@@ -102,7 +104,8 @@ def _new(layout: Layout, size: int) -> Snapshot:
 
 def _copied(tensors: Mapping[str, torch.Tensor], snapshot: Snapshot) -> Snapshot:
     for name, tensor in tensors.items():
-        snapshot.tensors[name].copy_(tensor.detach(), non_blocking=True)
+        # Of a sharded model one weight after another is gathered: never all at once.
+        snapshot.tensors[name].copy_(whole(tensor.detach()), non_blocking=True)
     if any(tensor.is_cuda for tensor in tensors.values()):
         # Non-blocking copies: without this the trial's next step could change what is being read.
         torch.cuda.current_stream().synchronize()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,13 @@ class TrainingState:
     meta: dict[str, Any]
 
 
-def save(folder: Path, state: TrainingState) -> None:
+def save(folder: Path, state: TrainingState, stored: Callable[[Path], object] = lambda place: None) -> None:
     """Write a state to the trial's folder of states, then remove the earlier ones.
+
+    Args:
+        folder: The trial's folder of states.
+        state: The state.
+        stored: Called with the state's folder before the earlier ones are removed.
 
     Raises:
         OSError: The disk is full or not writable; the earlier state is still there.
@@ -51,18 +56,33 @@ def save(folder: Path, state: TrainingState) -> None:
     with sealed_folder.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
         sealed_folder.write_meta(partial, {**state.meta, "step": state.step})
+    stored(place)
     for earlier in folder.iterdir():
         if earlier != place:
             shutil.rmtree(earlier)
 
 
-def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
+def load_latest(
+    folder: Path, expected: Mapping[str, Any], agreed: Callable[[set[int]], set[int]] = lambda steps: steps
+) -> TrainingState | None:
     """Load the latest whole state of a trial, if any.
 
     Args:
         folder: The trial's folder of states.
         expected: Values that `meta` must hold; a state with others is another trial's and is not used.
+        agreed: Of the steps of such states, gives those from which all workers can go on.
     """
+    found = _whole_states(folder, expected)
+    steps = agreed(set(found))
+    if not steps:
+        return None
+    place, meta = found[max(steps)]
+    return TrainingState(max(steps), load_file(place / TENSORS), meta)
+
+
+def _whole_states(folder: Path, expected: Mapping[str, Any]) -> dict[int, tuple[Path, dict[str, Any]]]:
+    """Place and `meta` of each state, by its step."""
+    found = {}
     places = folder.glob("step-*") if folder.is_dir() else []
     for place in sorted((p for p in places if p.suffix != ".partial"), key=_step, reverse=True):
         try:
@@ -72,9 +92,10 @@ def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | No
             continue
         meta = sealed_folder.read_meta(place)
         if all(meta.get(name) == value for name, value in expected.items()):
-            return TrainingState(meta["step"], load_file(place / TENSORS), meta)
-        logger.warning("%s was written by another trial or sweep: it is not used", place)
-    return None
+            found[int(meta["step"])] = (place, meta)
+        else:
+            logger.warning("%s was written by another trial or sweep: it is not used", place)
+    return found
 
 
 def _step(place: Path) -> int:

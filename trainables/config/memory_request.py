@@ -17,6 +17,7 @@ class MemoryRequest(Section):
         model: Name, method and adapters.
         training: Batch size, gradient checkpointing and AdamW's settings.
         precision: Of the matrix products on the device.
+        workers: Workers over which the weights are shared out; 1 where each holds all.
         slots: Trials that train side by side.
         samples: Samples in each trial's micro-batch.
         sample_tokens: Tokens of each.
@@ -31,6 +32,7 @@ class MemoryRequest(Section):
     model: ModelConfig
     training: TrainingConfig
     precision: Literal["bf16", "fp32"]
+    workers: int = Field(1, ge=1)
     slots: int = Field(ge=1)
     samples: int = Field(ge=1)
     sample_tokens: int = Field(ge=2)
@@ -39,3 +41,8 @@ class MemoryRequest(Section):
     prompts: int = Field(ge=0)
     prompt_tokens: int = Field(ge=1)
     answer_tokens: int = Field(ge=1)
+
+    @property
+    def splits(self) -> bool:
+        """Whether micro-batches get smaller where memory runs out; those of sharded trials don't."""
+        return self.training.micro_batch_tokens == "auto" and self.workers == 1

@@ -53,6 +53,7 @@ class LaneConfig(Section):
         metric: `objective.metric`, by which the best checkpoint of a running trial is kept.
         statement: `objective.statement`, the notes of the W&B runs.
         data_sha256: Of the training set and the areas by name, for the W&B runs; empty where they are not known.
+        sharded: Share the weights out over the lane's workers.
         keep_all_checkpoints: Keep all checkpoints of a running trial, not only the best and the last.
     """
 
@@ -74,6 +75,7 @@ class LaneConfig(Section):
     metric: str = "nll"
     statement: str = ""
     data_sha256: dict[str, str] = Field(default_factory=dict)
+    sharded: bool = False
     keep_all_checkpoints: bool = False
 
     def with_checkpoint(self, fraction: float) -> LaneConfig:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables.data.dataset import TokenizedSet, to_device
-from trainables.evaluation.heldout import length_batches
+from trainables.evaluation.heldout import length_batches, share_by_length
 from trainables.models.token_losses import item_sums, token_losses
 from trainables.optim.workers import World
 from trainables.reliability import watchdog
@@ -25,10 +25,9 @@ def compute(model: nn.Module, data: TokenizedSet, world: World, batch_tokens: in
     Returns:
         Mean loss of each sample's label tokens by id, in nats a token.
     """
-    # By length, so that a batch needs little padding; strided, so that every worker gets long and short samples.
-    own = np.argsort(data.lengths, kind="stable")[world.rank :: world.size]
+    own = share_by_length(data.lengths, world)
     nll = np.empty(len(data))
-    for rows, values in world.gather(_losses(model, data, own, batch_tokens)):
+    for rows, values in world.together(lambda: _losses(model, data, own, batch_tokens)):
         nll[rows] = values
     return dict(zip(data.ids, nll.tolist(), strict=True))
 

@@ -19,6 +19,7 @@ from trainables.evaluation.objective import ALWAYS_SCORED
 from trainables.evaluation.scorers import ScorerFunction, exact_match, token_f1
 from trainables.models.forward_plan import hugging_face_model
 from trainables.models.token_losses import token_losses_and_hits
+from trainables.optim.workers import SOLO, World
 from trainables.reliability import activity, watchdog
 
 Summary = dict[str, Any]
@@ -60,8 +61,9 @@ def score_area(
     scorers: Mapping[str, ScorerFunction],
     *,
     with_answers: bool,
+    world: World = SOLO,
 ) -> list[ItemScore]:
-    """Score a model on every item of an area.
+    """Score a model on every item of an area. Collective.
 
     The model runs in evaluation mode and comes back in its former mode.
 
@@ -73,20 +75,38 @@ def score_area(
         heldout: The held-out section, with the area's settings and the batch sizes.
         scorers: The area's scorers by name, from `load_scorers`.
         with_answers: Whether greedy answers are generated and scored.
+        world: The workers, who share the items out; all get all scores.
 
     Returns:
         One score for each item, in the set's order.
     """
-    answers: list[Answer | None] = [None] * len(items)
-    with evaluation_mode(model):
-        losses = item_losses(model, items, heldout.batch_tokens)
-        if with_answers:
-            longest = heldout.areas[name].max_new_tokens
-            answers = _answers(model, tokenizer, items, losses, longest, heldout.answer_batch_size)
-    return [
-        _item_score(name, items.item(index), loss, answer, scorers)
-        for index, (loss, answer) in enumerate(zip(losses, answers, strict=True))
-    ]
+    rows = share_by_length(items.lengths, world)
+
+    def own_scores() -> list[ItemScore]:
+        answers: list[Answer | None] = [None] * len(rows)
+        with evaluation_mode(model):
+            losses = item_losses(model, items, heldout.batch_tokens, rows)
+            if with_answers:
+                longest = heldout.areas[name].max_new_tokens
+                answers = _answers(model, tokenizer, items, rows, losses, longest, heldout.answer_batch_size)
+        return [
+            _item_score(name, items.item(index), loss, answer, scorers)
+            for index, loss, answer in zip(rows.tolist(), losses, answers, strict=True)
+        ]
+
+    found: list[ItemScore | None] = [None] * len(items)
+    for rank, scores in enumerate(world.together(own_scores)):
+        for index, score in zip(share_by_length(items.lengths, world, rank), scores, strict=True):
+            found[index] = score
+    return [score for score in found if score is not None]
+
+
+def share_by_length(lengths: np.ndarray, world: World, rank: int | None = None) -> np.ndarray:
+    """A worker's rows of a set, this one's by default, in order of length.
+
+    Strided, so that every worker gets long and short rows.
+    """
+    return np.argsort(lengths, kind="stable")[world.rank if rank is None else rank :: world.size]
 
 
 class ItemLoss(NamedTuple):
@@ -97,8 +117,21 @@ class ItemLoss(NamedTuple):
     is_greedy: bool  # whether each label is the model's most likely token, given the tokens before
 
 
-def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> list[ItemLoss]:
-    """Each item's loss, in the set's order. Batching changes the losses by rounding only."""
+def item_losses(
+    model: nn.Module, items: TokenizedSet, batch_tokens: int, rows: np.ndarray | None = None
+) -> list[ItemLoss]:
+    """Score items by the loss of their responses. Batching changes the losses by rounding only.
+
+    Args:
+        model: The model from `Base.prepare`, in evaluation mode.
+        items: The tokenized items.
+        batch_tokens: Most tokens scored at once; a longer item is a batch of its own.
+        rows: Items to score; None for all.
+
+    Returns:
+        One loss for each row, in the rows' order.
+    """
+    rows = np.arange(len(items)) if rows is None else rows
     device = next(model.parameters()).device
     # float64: sums in any order, of any batches, agree beyond the digits that are recorded.
     sums = torch.zeros(len(items), dtype=torch.float64, device=device)
@@ -107,7 +140,8 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
     done = 0
     with torch.no_grad():
         # By length: a model that needs padding then gets little of it.
-        for indices in length_batches(np.argsort(items.lengths, kind="stable"), items.lengths, batch_tokens):
+        by_length = rows[np.argsort(items.lengths[rows], kind="stable")]
+        for indices in length_batches(by_length, items.lengths, batch_tokens):
             batch = items.batch(indices)
             tokens[indices] = np.bincount(batch.label_item.numpy(), minlength=len(batch))
             nll, hit = token_losses_and_hits(model, batch.to(device))  # (labels,) each
@@ -116,9 +150,9 @@ def item_losses(model: nn.Module, items: TokenizedSet, batch_tokens: int) -> lis
             hits.index_add_(0, item, hit.long())
             watchdog.beat()
             done += len(indices)
-            activity.tell("scoring", done, len(items))
-    counts = zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True)
-    return [ItemLoss(total / count, count, hit == count) for total, count, hit in counts]
+            activity.tell("scoring", done, len(rows))
+    found = list(zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True))
+    return [ItemLoss(total / count, count, hit == count) for total, count, hit in (found[row] for row in rows)]
 
 
 def length_batches(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -155,6 +189,7 @@ def _answers(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     items: TokenizedSet,
+    rows: np.ndarray,
     losses: Sequence[ItemLoss],
     max_new_tokens: int,
     batch_size: int,
@@ -163,9 +198,9 @@ def _answers(
     ends = set(end_tokens(hugging_face_model(model), tokenizer, items.label_ends))
     # Where every token of the response, its end token too, is the likeliest given those before, the response is what
     # greedy decoding would write: one forward pass instead of one per token.
-    answers: list[Answer | None] = [None] * len(items)
+    answers: dict[int, Answer | None] = dict.fromkeys(rows.tolist())
     remaining = []
-    for index, loss in enumerate(losses):
+    for index, loss in zip(rows.tolist(), losses, strict=True):
         if len(items.prompt_ids(index)) == 0:
             continue
         response = items.response_ids(index).tolist()
@@ -185,7 +220,7 @@ def _answers(
         )
         for index, answer in zip(remaining, written, strict=True):
             answers[index] = answer
-    return answers
+    return list(answers.values())
 
 
 def _item_score(

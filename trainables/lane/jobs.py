@@ -13,6 +13,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config.hyperparameters import with_params
 from trainables.evaluation import base_loss_scoring, base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
+from trainables.evaluation.scoring_workers import scoring_workers
 from trainables.lane.messages import Work
 from trainables.lane.trial_job import Report
 from trainables.lane.warm_state import LaneState
@@ -94,7 +95,8 @@ def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
     known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:
         model, batch_tokens = lane_state.base.untouched(), settings.heldout.batch_tokens
-        nll = base_loss_scoring.compute(model, lane_state.data, lane_state.world, batch_tokens)
+        with scoring_workers(model, lane_state.world) as world:
+            nll = base_loss_scoring.compute(model, lane_state.data, world, batch_tokens)
         if rank == 0:
             base_losses.keep(BaseLosses(key, nll), folder, cache)
     if rank == 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from trainables.config.trial_spec import LaneConfig
@@ -128,10 +129,22 @@ class LaneStore:
             push_sealed(self.copy.remote, folder, key)
             shutil.rmtree(folder)
 
-    def upload_state(self, folder: Path) -> None:
-        """Upload a training state, then remove the earlier ones from the store."""
+    def follow(self, trial_id: str) -> None:
+        """Upload for the attempt at a trial that another worker of this lane has begun, with `fetch_trial`."""
+        if self.copy.remote:
+            trial = f"trials/{trial_id}"
+            self._signatures[trial] = Signature(self.epoch, self._signature(trial))
+
+    def upload_state(self, folder: Path, stored: Callable[[], object] = lambda: None) -> None:
+        """Upload a training state, then remove the earlier ones from the store.
+
+        Args:
+            folder: The state.
+            stored: Called before the earlier ones are removed.
+        """
+        self.upload_sealed(folder)
+        stored()
         if remote := self.copy.remote:
-            self.upload_sealed(folder)
             for earlier in _states(remote, self._key(folder.parent)):
                 if earlier != self._key(folder):
                     remote.drop(earlier)

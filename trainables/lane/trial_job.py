@@ -21,8 +21,9 @@ from trainables.evaluation.objective import Measure, objective
 from trainables.lane.area_scores import score_areas
 from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
+from trainables.lane.trial_states import TrialStates
 from trainables.lane.warm_state import LaneState
-from trainables.storage.layout import CHECKPOINTS_FOLDER, STATES_FOLDER, TRIALS_FOLDER, trial_file
+from trainables.storage.layout import CHECKPOINTS_FOLDER, TRIALS_FOLDER, trial_file
 from trainables.tracking.run_facts import best_objective, mean_row, resolved_config
 from trainables.tracking.trackers import Trackers
 from trainables.training.curve_recorder import StepRecord
@@ -70,6 +71,8 @@ class TrialJob:
         self.writes = lane_state.world.rank == 0
         self.folder = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / self.spec.trial_id
         self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=lane_state.settings.driver_epoch)
+        sharded = lane_state.base.is_sharded
+        self.states = TrialStates(self.folder, lane_state.store, lane_state.world, sharded=sharded)
         self.pending = Pending(lane_state.writer)
         self.checkpoints: list[Report] = []
         self.evidence = HeldoutEvidence()
@@ -84,8 +87,8 @@ class TrialJob:
         """Start or resume the trial's files and its W&B run; return the run that the loop trains."""
         settings, store = self.lane_state.settings, self.lane_state.store
         store.fetch_missing(BASELINE_ITEMS)
-        store.fetch_trial(self.spec.trial_id, STATES_FOLDER, writes=self.writes)
-        state = self._last_state()
+        self.states.fetch()
+        state = self.states.last({"spec": self.spec.model_dump()})
         curve, items = self.files.begin(state.step if state else 0)
         if state:
             self._resume(state, curve, items)
@@ -132,6 +135,7 @@ class TrialJob:
         scores = {} if self.retrains else self._scores(step, model)
         self.evaluation_seconds += time.monotonic() - began
         if not self.writes:
+            checkpoint.lend_weights(model)
             return
         areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
         if areas:
@@ -172,18 +176,17 @@ class TrialJob:
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
         """Queue the write of a training state, after that of its checkpoint."""
-        if not self.writes:
+        if not self.states.writes:
             return
         points = list(self.checkpoints)
         meta = {"spec": self.spec.model_dump(), "checkpoints": points, "seconds": self._seconds()}
 
         def write(tensors: training_state.Tensors) -> None:
             self.files.sync()  # a state on disk must not be ahead of its curve
-            training_state.save(self.folder / STATES_FOLDER, TrainingState(step, tensors, meta))
-            self.lane_state.store.upload_state(self.folder / STATES_FOLDER / f"step-{step}")
+            self.states.save(TrainingState(step, tensors, meta))
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             settings = self.lane_state.settings
-            if not self.retrains:
+            if self.writes and not self.retrains:
                 deciding = self.measure.by_step({"checkpoints": points}, settings.heldout.weights)
                 self._drop_all_but(best_and_last(deciding))
 
@@ -200,12 +203,6 @@ class TrialJob:
             return
         key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)
         self.lane_state.store.copy.keep_only(key, {f"step-{step}" for step in steps})
-
-    def _last_state(self) -> TrainingState | None:
-        state = training_state.load_latest(self.folder / STATES_FOLDER, {"spec": self.spec.model_dump()})
-        # Workers on several nodes may see a shared disk at different moments: they resume from one step, or from none.
-        steps = self.lane_state.world.gather(state.step if state else 0)
-        return state if len(set(steps)) == 1 else None
 
     def _resume(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
         self.trial_run.resume_from(state.step, state.tensors, curve)

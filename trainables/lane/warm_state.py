@@ -16,6 +16,7 @@ from trainables.evaluation import base_losses, heldout
 from trainables.evaluation.base_losses import BaseLosses
 from trainables.evaluation.heldout import ItemScore
 from trainables.evaluation.scorers import load_scorers
+from trainables.evaluation.scoring_workers import scoring_workers
 from trainables.lane.store_sync import LaneStore
 from trainables.models.base_model import Base, load_base
 from trainables.optim.workers import World
@@ -84,6 +85,7 @@ class LaneState:
                 settings.training.precision,
                 device,
                 gradient_checkpointing=settings.training.gradient_checkpointing,
+                sharded=settings.sharded,
             ),
             data=TokenizedSet(settings.tokenized),
             areas={name: TokenizedSet(path) for name, path in settings.tokenized_areas.items()},
@@ -93,16 +95,18 @@ class LaneState:
         )
 
     def score(self, model: nn.Module, area: str, *, with_answers: bool) -> list[ItemScore]:
-        """Score every item of an area; `with_answers` also generates and scores answers."""
-        return heldout.score_area(
-            model,
-            self.base.tokenizer,
-            self.areas[area],
-            area,
-            self.settings.heldout,
-            self.scorers[area],
-            with_answers=with_answers,
-        )
+        """Score every item of an area; `with_answers` also generates and scores answers. Collective."""
+        with scoring_workers(model, self.world) as world:
+            return heldout.score_area(
+                model,
+                self.base.tokenizer,
+                self.areas[area],
+                area,
+                self.settings.heldout,
+                self.scorers[area],
+                with_answers=with_answers,
+                world=world,
+            )
 
     def lines(self, area: str, step: int, scores: list[ItemScore]) -> str:
         """Format scores as lines of `heldout.jsonl`; items of one `group` share a context."""

@@ -31,6 +31,7 @@ from trainables.models.pretrained import (
     resolve_model,
 )
 from trainables.models.progress_bars import no_progress_bars
+from trainables.models.sharding.shards import all_workers, is_sharded, local, shard
 
 __all__ = ["Base", "load_base", "load_tokenizer", "resolve_model", "resolve_precision"]
 
@@ -55,6 +56,7 @@ def load_base(
     device: torch.device | str,
     *,
     gradient_checkpointing: bool = False,
+    sharded: bool = False,
 ) -> Base:
     """Load a base model and its tokenizer, and probe which shortcuts its forward pass can take.
 
@@ -64,6 +66,7 @@ def load_base(
         precision: Of the matrix products; "auto" as in `resolve_precision`.
         device: Device of the model.
         gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
+        sharded: Share the weights out over the workers, who call this together; for full fine-tuning.
 
     Raises:
         UserError: The folder holds no causal LM that transformers knows, or no tokenizer; or the model can't recompute,
@@ -81,8 +84,12 @@ def load_base(
         raise cannot_recompute(type(loaded).__name__)
     if is_hub_id(model.name) or Path(model.name).is_dir():
         loaded.name_or_path = model.name  # saved adapters record this; a cache path means nothing elsewhere
-    nn.Module.to(loaded, device).eval()
-    choose_plan(loaded, torch.bfloat16 if precise == "bf16" else None, padding_token(loaded, tokenizer, 0))
+    autocast = torch.bfloat16 if precise == "bf16" else None
+    if sharded:
+        shard(loaded, all_workers(device), autocast)
+    else:
+        nn.Module.to(loaded, device)
+    choose_plan(loaded.eval(), autocast, padding_token(loaded, tokenizer, 0))
     return Base(loaded, tokenizer, model.method, precise, gradient_checkpointing=gradient_checkpointing)
 
 
@@ -140,8 +147,9 @@ class Base:
         self._model = model.requires_grad_(False).eval()
         self.device = next(model.parameters()).device
         self._adapted: peft.PeftModel | None = None
+        self.is_sharded = is_sharded(model)
         self._trained = False
-        self._weights = [(weight, _compact(weight)) for weight in model.parameters()] if method == "full" else []
+        self._weights = [(weight, _compact(local(weight))) for weight in model.parameters()] if method == "full" else []
         self._buffers = [(module, name, buffer, buffer.clone()) for module, name, buffer in _buffers(model)]
         self._counters = [(module, _numbers(module)) for module in {id(m): m for m, *_ in self._buffers}.values()]
 
@@ -187,7 +195,7 @@ class Base:
         if self._trained:
             with torch.no_grad():
                 for weight, pristine in self._weights:
-                    weight.copy_(pristine)
+                    local(weight).copy_(pristine)
                     weight.grad = None
             self._trained = False
         # Rotary embeddings with dynamic scaling replace their tables and store the longest length in an attribute.

@@ -15,6 +15,7 @@ from trainables.data.dataset import Batch, TokenSequence, collate
 from trainables.errors import UserError
 from trainables.models.flat_attention import PADDING_FREE, longest_flat
 from trainables.models.forward_plan import ForwardPlan
+from trainables.models.sharding.shards import is_sharded
 from trainables.models.token_losses import head_logits, label_hidden, label_logits
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,9 @@ def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: in
         else:
             model.set_attn_implementation(own)
             logger.warning("%s trains on padded batches: its logits differ in flat rows", type(model).__name__)
-    if plan.head_at_labels:
+    # A shared head is gathered for each pass, and workers with unequal numbers of labels would make unequal numbers of
+    # passes through it.
+    if plan.head_at_labels and not is_sharded(model):
         if _agree(_logits_of_parts(model, batch, plan), plain, autocast):
             plan = replace(plan, head_in_chunks=True)
         else:

@@ -118,7 +118,7 @@ class Optimizer:
             Scalar on the weights' device: the gradient's total L2 norm before clipping.
         """
         # Stays a tensor on the device: reading the norm would make every step wait for the GPU.
-        grad_norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        grad_norm = self.grad_norm()
         if self.max_grad_norm > 0.0:
             clip_grads_with_norm_(self.weights, self.max_grad_norm, grad_norm)
         for group in self.adamw.param_groups:
@@ -126,6 +126,10 @@ class Optimizer:
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         return grad_norm
+
+    def grad_norm(self) -> torch.Tensor:
+        """The gradient's total L2 norm, a scalar on the weights' device."""
+        return get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
 
     def state(self) -> dict[str, torch.Tensor]:
         """References to the weights and AdamW's two running means, by number; the next step overwrites them."""

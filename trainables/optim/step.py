@@ -17,6 +17,7 @@ class StepPart(NamedTuple):
     micro_batches: Sequence[Batch]  # this worker's, on the host; none if a short last step leaves it without samples
     step_tokens: int  # label tokens of the trial's whole step, over all its micro-batches and workers
     lr: float  # LR of the update
+    fillers: Sequence[Batch] = ()  # as many as other workers have micro-batches more; their losses don't count
 
 
 class Stepped(NamedTuple):

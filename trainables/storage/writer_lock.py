@@ -27,12 +27,13 @@ class Signature:
 
     Args:
         driver_epoch: Number of the driver that sent the attempt.
+        text: What another worker of the same attempt has written; None to begin one.
     """
 
-    def __init__(self, driver_epoch: int) -> None:
+    def __init__(self, driver_epoch: int, text: str | None = None) -> None:
         self.driver_epoch = driver_epoch
         # Random: attempt numbers would not do, for a restarted dispatcher counts a trial's attempts from 1 again.
-        self.text = json.dumps({"driver_epoch": driver_epoch, "attempt": uuid.uuid4().hex}) + "\n"
+        self.text = text or json.dumps({"driver_epoch": driver_epoch, "attempt": uuid.uuid4().hex}) + "\n"
 
     def check_before_signing(self, place: object, found: str) -> None:
         """Raise `OvertakenError` if the signature found at a place is of a newer driver's attempt."""

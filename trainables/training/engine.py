@@ -20,7 +20,7 @@ from trainables.optim.workers import World, dropout_state
 
 
 @dataclass(eq=False)
-class _SingleTrial:
+class SingleTrial:
     """The trial in training."""
 
     model: nn.Module
@@ -35,13 +35,12 @@ class SingleTrialEngine:
 
     def __init__(self, base: Base, world: World) -> None:
         self._base, self._world = base, world
-        self._slot: _SingleTrial | None = None
+        self._slot: SingleTrial | None = None
 
-    def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> _SingleTrial:
+    def join(self, lora: LoraConfig, training: TrainingConfig, seed: int) -> SingleTrial:
         """Prepare the base for a trial; raises as `Base.prepare` does."""
         assert self._slot is None, "one trial at a time"
-        model = self._base.prepare(lora, seed)
-        self._slot = _SingleTrial(model, Gradients(model, self._world), Optimizer(model, training), seed)
+        self._slot = self._prepared(self._base.prepare(lora, seed), training, seed)
         return self._slot
 
     def step(self, parts: Sequence[StepPart]) -> list[Stepped]:
@@ -56,10 +55,7 @@ class SingleTrialEngine:
         # The global generator, which PEFT's dropout layers draw from.
         torch.manual_seed(dropout_state(slot.seed, slot.steps, self._world.rank))
         slot.gradients.clear()  # of a step whose memory ran out
-        losses = []
-        with self._world.all_or_none():
-            for batch in part.micro_batches:
-                losses.append(BatchLosses.of(batch, slot.gradients.add(batch, part.step_tokens)))
+        losses = self._add_gradients(slot, part)
         try:
             slot.gradients.sum_over_workers()
             grad_norm = slot.optimizer.step(part.lr)
@@ -70,8 +66,18 @@ class SingleTrialEngine:
         slot.steps += 1
         return [Stepped(losses, grad_norm)]
 
+    def _prepared(self, model: nn.Module, training: TrainingConfig, seed: int) -> SingleTrial:
+        return SingleTrial(model, Gradients(model, self._world), Optimizer(model, training), seed)
+
+    def _add_gradients(self, slot: SingleTrial, part: StepPart) -> list[BatchLosses]:
+        losses = []
+        with self._world.all_or_none():
+            for batch in part.micro_batches:
+                losses.append(BatchLosses.of(batch, slot.gradients.add(batch, part.step_tokens)))
+        return losses
+
     @contextmanager
-    def model_of(self, slot: _SingleTrial) -> Iterator[nn.Module]:
+    def model_of(self, slot: SingleTrial) -> Iterator[nn.Module]:
         """Context manager: the model in evaluation mode, for scoring or saving."""
         slot.model.eval()
         try:
@@ -79,16 +85,16 @@ class SingleTrialEngine:
         finally:
             slot.model.train()
 
-    def leave(self, slot: _SingleTrial) -> None:
+    def leave(self, slot: SingleTrial) -> None:
         """Restore the base."""
         assert slot is self._slot
         self._slot = None
         self._base.restore()
 
-    def state(self, slot: _SingleTrial) -> dict[str, torch.Tensor]:
+    def state(self, slot: SingleTrial) -> dict[str, torch.Tensor]:
         """The trained weights and their optimizer state; read them before the next step."""
         return slot.optimizer.state()
 
-    def load(self, slot: _SingleTrial, state: dict[str, torch.Tensor], steps: int) -> None:
+    def load(self, slot: SingleTrial, state: dict[str, torch.Tensor], steps: int) -> None:
         slot.optimizer.load(state, steps)
         slot.steps = steps

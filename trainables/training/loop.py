@@ -19,6 +19,7 @@ from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, SuspendedTrial
 from trainables.reliability import watchdog
 from trainables.training.engine import SingleTrialEngine
+from trainables.training.sharded_engine import engine_of_one
 from trainables.training.trial_run import Hooks, Outcome, State, TrialRun
 
 __all__ = ["Ended", "Hooks", "Loop", "Outcome", "TrialRun"]
@@ -57,7 +58,7 @@ class Loop:
         self._micro_batch_tokens: int | None = None
         self._base, self._world = base, world
         self._pack = Pack(base, world)
-        self._single = SingleTrialEngine(base, world)
+        self._single = engine_of_one(base, world)
         self._engine: Engine = self._pack
         self._running: list[tuple[TrialRun, Any]] = []
         self._suspended: list[tuple[TrialRun, SuspendedTrial]] = []
@@ -148,7 +149,7 @@ class Loop:
         """Drop all trials after an error of the step itself, and restore the base."""
         self._running, self._suspended = [], []
         self._pack.close()
-        self._single = SingleTrialEngine(self._base, self._world)
+        self._single = engine_of_one(self._base, self._world)
         self._base.restore()
 
     def _steps(self) -> dict[Any, Stepped]:

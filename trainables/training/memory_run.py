@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.distributed.device_mesh import DeviceMesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, initialization
@@ -31,12 +34,13 @@ from trainables.models.base_model import Base
 from trainables.models.flat_attention import PADDING_FREE, longest_flat
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 from trainables.models.layers import nf4
+from trainables.models.sharding.shards import all_workers, local, shard
 from trainables.models.token_losses import token_losses_and_hits
 from trainables.optim.step import BatchLosses, StepPart
-from trainables.optim.workers import SOLO
+from trainables.optim.workers import SOLO, World
 from trainables.packing import eligibility
 from trainables.packing.pack import Pack
-from trainables.training.engine import SingleTrialEngine
+from trainables.training.sharded_engine import engine_of_one
 
 
 class LiveMemory(TorchDispatchMode):
@@ -50,27 +54,34 @@ class LiveMemory(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._live: dict[int, Any] = {}
+        self._live: dict[int, tuple[Any, int]] = {}  # reference to each storage, and its bytes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
+        for leaf in map(local, tree_leaves(result)):
             if isinstance(leaf, FakeTensor):
                 self._add(leaf.untyped_storage())
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+        key = storage._cdata
         if key in self._live:
             return
 
         def freed(_: Any) -> None:
-            del self._live[key]
-            self.now -= size
+            self.now -= self._live.pop(key)[1]
 
-        self._live[key] = weakref.ref(storage, freed)
-        self.now += size
-        self.peak = max(self.peak, self.now)
+        self._live[key] = (weakref.ref(storage, freed), 0)
+        self.resized(storage)
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage that has changed its size: FSDP frees gathered weights so."""
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._live:
+            reference, before = self._live[key]
+            self._live[key] = (reference, size)
+            self.now += size - before
+            self.peak = max(self.peak, self.now)
 
 
 def peak_bytes(request: MemoryRequest) -> dict[str, Any]:
@@ -82,11 +93,12 @@ def peak_bytes(request: MemoryRequest) -> dict[str, Any]:
     batch = _batch(request.samples, request.sample_tokens, request.label_share)
     scored_items = max(1, request.scored_tokens // request.sample_tokens)
     scored = _batch(scored_items, request.sample_tokens, request.label_share)
-    with _no_numbers(), FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
-        base = _base(request)
+    memory = LiveMemory()
+    with _no_numbers(memory), _workers(request) as (world, mesh), FakeTensorMode(allow_non_fake_inputs=True), memory:
+        base = _base(request, mesh)
         pack = Pack(base)
         packs = pack.obstacle(request.model.lora, request.training) is None
-        engine: Any = pack if packs else SingleTrialEngine(base, SOLO)
+        engine: Any = pack if packs else engine_of_one(base, world)
         slots = [engine.join(request.model.lora, request.training, seed) for seed in range(request.slots)]
         parts = [StepPart([batch], batch.label_tokens, 1e-4) for _ in slots]
         peaks = {}
@@ -107,7 +119,27 @@ def peak_bytes(request: MemoryRequest) -> dict[str, Any]:
     return {"parameters": parameters, "peak_bytes": peaks}
 
 
-def _base(request: MemoryRequest) -> Base:
+class _OneOfMany(World):
+    """A worker whose fellows are not there."""
+
+    def __post_init__(self) -> None:
+        pass  # no groups to talk in
+
+
+@contextmanager
+def _workers(request: MemoryRequest) -> Iterator[tuple[World, DeviceMesh | None]]:
+    """The workers over which weights are shared out; collectives between them do nothing."""
+    if request.workers == 1:
+        yield SOLO, None
+        return
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=request.workers)
+    try:
+        yield _OneOfMany(0, request.workers), all_workers(torch.device("cpu"))
+    finally:
+        dist.destroy_process_group()
+
+
+def _base(request: MemoryRequest, mesh: DeviceMesh | None) -> Base:
     remote = request.model.trust_remote_code
     config = AutoConfig.from_pretrained(request.model_path, trust_remote_code=remote)
     bf16 = request.precision == "bf16"
@@ -120,7 +152,9 @@ def _base(request: MemoryRequest) -> Base:
     flat = longest_flat(model)
     if flat:
         model.set_attn_implementation(PADDING_FREE)
-    ForwardPlan(flat, True, torch.bfloat16 if bf16 else None, head_in_chunks=True).attach(model)
+    ForwardPlan(flat, True, torch.bfloat16 if bf16 else None, head_in_chunks=mesh is None).attach(model)
+    if mesh is not None:
+        shard(model, mesh, torch.bfloat16 if bf16 else None)
     recomputes = request.training.gradient_checkpointing
     return Base(model, None, request.model.method, request.precision, gradient_checkpointing=recomputes)
 
@@ -155,8 +189,15 @@ def _written_out(packed: torch.Tensor, state: Any) -> torch.Tensor:
 
 
 @contextmanager
-def _no_numbers() -> Iterator[None]:
+def _no_numbers(memory: LiveMemory) -> Iterator[None]:
     """Context in which nothing asks for a tensor's numbers, and attention is the kernel of GPUs."""
+    own_resize = torch.UntypedStorage.resize_
+
+    def counted_resize(storage: torch.UntypedStorage, size: int) -> Any:
+        result = own_resize(storage, size)
+        memory.resized(storage)
+        return result
+
     replaced: list[tuple[Any, str, Any]] = [
         (flat_attention, "_has_varlen_kernel", lambda _: True),
         (base_model, "_compact", lambda weight: weight.detach().bfloat16()),
@@ -166,6 +207,7 @@ def _no_numbers() -> Iterator[None]:
         (nf4, "quantized", _in_4_bits),
         (nf4, "dequantized", _written_out),
         (BatchLosses, "of", lambda batch, sums: BatchLosses(batch.ids, [], sums)),
+        (torch.UntypedStorage, "resize_", counted_resize),
         # All is on one device; PEFT's moves to it would swap parameters, which fake ones refuse.
         (torch.nn.Module, "_apply", lambda module, *_, **__: module),
     ]

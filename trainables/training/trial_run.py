@@ -202,10 +202,16 @@ class TrialRun:
         indices = step_indices(self._order, self.step, self.epoch.samples_per_step)
         # Of all workers' samples: each divides its summed loss by the same number.
         tokens = sum(int(np.count_nonzero(self._data.label_mask(i))) for i in indices)
-        world = self.world
-        own = split_for_worker(indices, world.rank, world.size, self.training.batch_size)
-        own = split_by_tokens(own, self._data.lengths, self.micro_batch_tokens)
-        return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step))
+        shares = [self._share(indices, rank) for rank in range(self.world.size)]
+        own = shares[self.world.rank]
+        lacking = max(len(share) for share in shares) - len(own)
+        fillers = [self._data.batch(indices[:1])] * lacking if lacking else []
+        return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step), fillers)
+
+    def _share(self, indices: np.ndarray, rank: int) -> list[list[int]]:
+        """A worker's micro-batches of a step."""
+        batches = split_for_worker(indices, rank, self.world.size, self.training.batch_size)
+        return split_by_tokens(batches, self._data.lengths, self.micro_batch_tokens)
 
     def record_step(self, stepped: Stepped) -> None:
         """Record a step's result; at a report point, report the curve."""

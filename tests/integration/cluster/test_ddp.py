@@ -1,14 +1,11 @@
 """Two workers with a batch of b each train as one worker with a batch of 2b does."""
 
-import pickle
-import time
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from tests.integration.cluster.gloo_workers import on_two_workers
 from tests.unit.trainables.training.helpers import Memory, exact_part, lane, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet
@@ -16,9 +13,6 @@ from trainables.models.base_model import load_base, load_tokenizer, resolve_mode
 from trainables.optim import optimizer
 from trainables.packing import model as packed_model
 from trainables.training.loop import Loop, TrialRun, World
-
-WORKERS = 2
-SECONDS = 240
 
 CASES = {
     # 19 samples, 4 a step: the last step has 3, shared 2 and 1.
@@ -83,31 +77,16 @@ def limit_memory(patched, tokens):
     return refused
 
 
-def worker(rank, path, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORKERS)
-    results = train_all(World(rank, WORKERS), 2, path, folder)
-    Path(folder, f"rank-{rank}.pickle").write_bytes(pickle.dumps(results))
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
     path = resolve_model(ModelConfig(name="random:tiny-llama"), folder / "cache")
     for samples in {case["samples"] for case in CASES.values()}:
         tokenized(folder, load_tokenizer(path), samples)
-    context = mp.spawn(worker, args=(path, str(folder)), nprocs=WORKERS, join=False)
-    try:
-        alone = train_all(World(), 2 * WORKERS, path, folder)
-        deadline = time.monotonic() + SECONDS
-        while not (finished := context.join(timeout=5, grace_period=5)) and time.monotonic() < deadline:
-            pass
-    finally:
-        for process in context.processes:
-            process.kill()
-    assert finished, f"the workers did not finish within {SECONDS} seconds"
-    return alone, [pickle.loads(Path(folder, f"rank-{rank}.pickle").read_bytes()) for rank in range(WORKERS)]
+    workers, alone = on_two_workers(
+        folder, train_all, 2, path, folder, meanwhile=lambda: train_all(World(), 4, path, folder)
+    )
+    return alone, workers
 
 
 @pytest.mark.parametrize("name", CURVES)

@@ -108,6 +108,14 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
             "resources.trials_per_lane: must be 1 where several workers share a trial, got auto",
         ),
         (
+            "resources={workers_per_lane: 2, shard: true}",
+            "resources.shard: must be auto or false unless model.method=full, got lora; set it to auto",
+        ),
+        (
+            "resources={workers_per_lane: 2, shard: sometimes}",
+            "resources.shard: must be 'auto', True or False, got sometimes; known are False, True, auto",
+        ),
+        (
             "name=../elsewhere",
             "name: must be letters, digits, `.`, `_` and `-`, a letter or digit first, got ../elsewhere",
         ),

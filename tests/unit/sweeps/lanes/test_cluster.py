@@ -4,12 +4,13 @@ import pytest
 import ray
 
 from sweeps.config.sections import ResourcesConfig
-from sweeps.lanes.cluster import LanePlan, connected, divide, room_for, waiting_words
+from sweeps.lanes.cluster import LanePlan, connected, divide, fits_a_node, room_for, waiting_words
 from trainables.errors import UserError
 
 LAPTOP = [{"CPU": 2.0}]
 BOX = [{"CPU": 64.0, "GPU": 8.0}]
 TWO_NODES = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}]
+UNEQUAL = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ TWO_NODES = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}]
         (BOX, {"workers_per_lane": 4}, LanePlan(2, 4, True, 8)),
         (BOX, {"lanes": 3, "cpus_per_worker": 2}, LanePlan(3, 1, True, 2)),
         (TWO_NODES, {"workers_per_lane": 8}, LanePlan(1, 8, True, 4)),
+        (TWO_NODES, {"workers_per_lane": 3}, LanePlan(2, 3, True, 4)),
+        (UNEQUAL, {"workers_per_lane": 3}, LanePlan(1, 3, True, 4)),  # 6 GPUs, but no second lane within a node
     ],
 )
 def test_divides_the_cluster(nodes, asked, plan):
@@ -57,12 +60,27 @@ def test_lanes_may_be_asked_for_that_an_autoscaler_has_to_make_room_for():
         ([{"CPU": 0.0}, *LAPTOP], LanePlan(1, 1, False, 2), 1),
         (LAPTOP * 3, LanePlan(1, 2, False, 2), 1),  # two workers a lane: the third node waits for a fourth
         ([{"CPU": 8.0}, *BOX], LanePlan(8, 1, True, 8), 8),
+        (UNEQUAL, LanePlan(1, 3, True, 4), 1),
         (TWO_NODES, LanePlan(1, 1, True, 8), 4),  # 16 CPUs a node hold two workers of 8
         ([], LanePlan(1, 1, True, 8), 0),
     ],
 )
 def test_counts_the_lanes_that_nodes_hold(nodes, plan, lanes):
     assert room_for(nodes, plan) == lanes
+
+
+@pytest.mark.parametrize(
+    ("nodes", "plan", "fits"),
+    [
+        (UNEQUAL, LanePlan(1, 4, True, 4), True),
+        (UNEQUAL, LanePlan(1, 4, True, 5), False),
+        (UNEQUAL, LanePlan(1, 6, True, 4), False),
+        (LAPTOP, LanePlan(1, 2, False, 1), True),
+        ([], LanePlan(1, 1, False, 1), False),
+    ],
+)
+def test_a_lane_stays_within_a_node_that_holds_it(nodes, plan, fits):
+    assert fits_a_node(nodes, plan) == fits
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,16 @@ from trainables.models.tiny_llama import build_tiny_llama
 
 RECOMPUTE = "training.gradient_checkpointing=true"
 CARD = "40"  # 36.5 GiB usable
+SHARED_OUT = "resources.workers_per_lane=8, a factor of the batch, training.micro_batch_tokens=2048"
 
 
-def request(method="lora", slots=1, samples=8, quantize=None, **training):
+def request(method="lora", slots=1, samples=8, quantize=None, workers=1, **training):
     return MemoryRequest(
         model_path="/nowhere",
         model=ModelConfig(name="some/model", method=method, quantize=quantize),
         training=TrainingConfig(batch_size=8, **training),
         precision="bf16",
+        workers=workers,
         slots=slots,
         samples=samples,
         sample_tokens=2048,
@@ -42,6 +44,7 @@ def peaks(monkeypatch):
         def needed(asked):
             own = fixed if asked.model.method == "full" or adapters is None else adapters
             own = in_4_bits if in_4_bits and asked.model.quantize else own
+            own /= asked.workers
             part = each / 8 if asked.training.gradient_checkpointing else each
             return int((own + asked.slots * asked.samples * part) * GIB)
 
@@ -104,6 +107,8 @@ def test_as_many_samples_as_fit(peaks, fixed, each, slots, samples):
         (request(slots=4), 34, 16, None, f"set resources.trials_per_lane=1 {RECOMPUTE} (36.0 GiB)"),
         (request(micro_batch_tokens=16384), 30, 3, None, "set training.micro_batch_tokens=auto (33.0 GiB)"),
         (request("full"), 134, 2, 16, "set model.method=lora, with its space of LRs, (18.0 GiB)"),
+        (request("full"), 134, 2, 40, f"set {SHARED_OUT} (18.8 GiB)"),
+        (request("full", workers=8), 80, 8, 80, "set training.micro_batch_tokens=2048 (18.0 GiB)"),
         (request(), 61, 8, None, f"name a card with more memory, such as a100-80gb, and set {RECOMPUTE} (62.0 GiB)"),
         (request(gradient_checkpointing=True), 131, 8, None, "no card that is known here holds it (132.0 GiB)"),
     ],
@@ -141,6 +146,22 @@ def test_a_sweep_asks_for_its_largest_trial(load):
     assert asked.label_share == pytest.approx(1 / 3)
     small = make_request(load("training.micro_batch_tokens=700", "resources.trials_per_lane=auto"), plan)
     assert (small.samples, small.slots) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "workers"),
+    [
+        (["model.method=full", "resources.workers_per_lane=4"], 4),
+        (["model.method=full", "resources={workers_per_lane: 4, shard: false}"], 1),
+        (["resources.workers_per_lane=4"], 1),
+    ],
+)
+def test_a_sweep_asks_for_a_part_where_its_workers_share_the_weights_out(load, overrides, workers):
+    from sweeps.plan.datasets import SetPlan
+
+    train = SetPlan("train.jsonl", 90, 9000, 3000, 300, {})
+    plan = SimpleNamespace(model_path="/model", train=train, areas={"home": train})
+    assert make_request(load(*overrides), plan).workers == workers
 
 
 def test_a_peak_is_measured_once_and_grows_as_it_must(tmp_path, monkeypatch):

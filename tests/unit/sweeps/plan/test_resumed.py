@@ -119,6 +119,7 @@ def test_paths_are_absolute_from_the_first_start_and_a_resume_elsewhere_finds_th
         ("weight_decay: 0.0", "weight_decay: 0.3", ["training.weight_decay: must stay"]),
         ("seed: 0", "seed: 1", ["seed: must stay"]),
         ("workers_per_lane: 1", "workers_per_lane: 2", ["resources.workers_per_lane: must stay"]),
+        ("shard: auto", "shard: false", ["resources.shard: must stay"]),
         ("train.jsonl", "gone.jsonl", ["data.train: must name the file that the sweep began with"]),
         ("home.jsonl", "train.jsonl", ["heldout.areas.home.path: must hold what it held when the sweep began"]),
         ("limit: null", "limit: 3", ["data.limit: must stay", "heldout.areas.home.limit: must stay"]),

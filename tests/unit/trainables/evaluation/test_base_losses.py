@@ -32,8 +32,8 @@ class Share(World):
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "gathered", gathered)
 
-    def gather(self, value):
-        self.gathered.append(value)
+    def together(self, part):
+        self.gathered.append(part())
         return self.gathered
 
 

@@ -90,3 +90,24 @@ def test_an_older_drivers_lane_does_not_begin_a_trial_of_a_newer_one(lane, tmp_p
 def test_a_checkpoint_that_is_not_there_is_an_error(lane):
     with pytest.raises(DamagedError, match="there is no COMPLETE"):
         lane.fetch_sealed(f"{TRIAL}/checkpoints/step-8")
+
+
+def test_another_worker_of_the_lane_uploads_its_part_of_a_state_until_the_attempt_is_overtaken(lane, tmp_path):
+    other = LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), epoch=1)
+    other.fetch_trial("t0001", "state/rank-1-of-2", writes=False)
+    other.follow("t0001")
+    for step in (8, 16):
+        folder = other.copy.folder / TRIAL / "state/rank-1-of-2" / f"step-{step}"
+        with checkpoint.sealed(folder) as partial:
+            (partial / "meta.json").write_text(json.dumps({"step": step}))
+        seen = []
+        other.upload_state(folder, lambda seen=seen: seen.extend(parts(lane)))
+        assert sorted(seen) == {8: ["step-8"], 16: ["step-16", "step-8"]}[step], "the earlier one is there until then"
+    assert parts(lane) == ["step-16"]
+    lane.fetch_trial("t0001", "state/rank-0-of-2", writes=True)
+    with pytest.raises(OvertakenError):
+        other.upload_state(folder)
+
+
+def parts(lane):
+    return sorted({key.split("/")[4] for key in lane.copy.remote.listed(f"{TRIAL}/state/rank-1-of-2")})

@@ -1,0 +1,1 @@
+"""Weights that are shared out over the workers of a trial."""
