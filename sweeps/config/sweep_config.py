@@ -213,6 +213,10 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
         elif config.resources.workers_per_lane == 1:
             rule = "needs workers to share the weights out over"
             yield UserError(where, rule, "workers_per_lane=1", f"{remedy}, or raise resources.workers_per_lane")
+    if config.training.optimizer == "adamw_8bit" and config.resources.shards(config.model.method):
+        # Its blocks of 256 values would end at a worker's share: not what one worker computes.
+        rule, remedy = "must be adamw where workers share the weights out", "set it, or resources.shard=false"
+        yield UserError("training.optimizer", rule, "adamw_8bit", remedy)
     if packed != 1 and config.training.gradient_checkpointing and "lora_dropout" in config.space.ends():
         # The recomputed forward pass would draw another dropout mask.
         rule = "must be 1 where activations are recomputed and dropout is searched"

@@ -131,6 +131,13 @@ def test_a_mistake_is_one_clear_line(small, override, line):
     assert "\n" not in str(caught.value)
 
 
+def test_moments_in_8_bits_are_not_shared_out(small):
+    overrides = ["model.method=full", "training.optimizer=adamw_8bit", "resources.workers_per_lane=2"]
+    with pytest.raises(UserErrors, match=r"training.optimizer: must be adamw where workers share the weights out"):
+        load_config(small, overrides)
+    assert load_config(small, [*overrides, "resources.shard=false"]).training.optimizer == "adamw_8bit"
+
+
 def test_all_mistakes_are_reported_in_one_go(small):
     wrong = ["serch=1", "model.lora.r=0", "space.peak_lr={low: 3, high: 2}", "training.eps=0", "name=''"]
     with pytest.raises(UserErrors) as caught:
