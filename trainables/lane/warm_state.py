@@ -84,6 +84,7 @@ class LaneState:
                 settings.training.precision,
                 device,
                 gradient_checkpointing=settings.training.gradient_checkpointing,
+                compiles=settings.training.compile,
             ),
             data=TokenizedSet(settings.tokenized),
             areas={name: TokenizedSet(path) for name, path in settings.tokenized_areas.items()},
