@@ -217,6 +217,10 @@ def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
         # Its blocks of 256 values would end at a worker's share: not what one worker computes.
         rule, remedy = "must be adamw where workers share the weights out", "set it, or resources.shard=false"
         yield UserError("training.optimizer", rule, "adamw_8bit", remedy)
+    if config.training.compile and config.resources.shards(config.model.method):
+        # Not tried: layers that gather their weights in hooks.
+        rule, remedy = "must be false where workers share the weights out", "set it, or resources.shard=false"
+        yield UserError("training.compile", rule, True, remedy)
     if packed != 1 and config.training.gradient_checkpointing and "lora_dropout" in config.space.ends():
         # The recomputed forward pass would draw another dropout mask.
         rule = "must be 1 where activations are recomputed and dropout is searched"

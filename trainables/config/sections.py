@@ -119,6 +119,8 @@ class TrainingConfig(Section):
         eps: AdamW's epsilon.
         precision: "bf16" (autocast; frozen weights in bf16), "fp32", or "auto": bf16 where the device has it.
         gradient_checkpointing: Recompute activations in the backward pass: less memory, more time.
+        compile: Compile each decoder layer (`torch.compile`). The losses stay the same up to rounding; whether it is
+            faster depends on the card, and no figures are claimed here. CPUs need a C++ compiler.
         micro_batch_tokens: Tokens of a batch that go through the model at once; the loss does not depend on it. "auto"
             takes whole batches, and halves them where the device's memory runs out; a number is a limit from the start.
         checkpoints_at: Fractions of the epoch at which a checkpoint is written and scored; the last is 1.0, the end.
@@ -135,6 +137,7 @@ class TrainingConfig(Section):
     eps: float = Field(1e-8, gt=0.0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False
+    compile: bool = False
     micro_batch_tokens: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     checkpoints_at: list[Annotated[float, Field(gt=0.0, le=1.0)]] = [0.5, 1.0]
 

@@ -86,6 +86,7 @@ class LaneState:
                 device,
                 gradient_checkpointing=settings.training.gradient_checkpointing,
                 sharded=settings.sharded,
+                compiles=settings.training.compile,
             ),
             data=TokenizedSet(settings.tokenized),
             areas={name: TokenizedSet(path) for name, path in settings.tokenized_areas.items()},

@@ -20,6 +20,7 @@ from trainables.errors import UserError
 from trainables.models.adapter.attach import attach_adapter, draw_adapter
 from trainables.models.forward_plan import padding_token
 from trainables.models.forward_probe import choose_plan
+from trainables.models.layers.compiled import compile_layers
 from trainables.models.layers.nf4 import quantize
 from trainables.models.pretrained import (
     CAUSAL,
@@ -57,6 +58,7 @@ def load_base(
     *,
     gradient_checkpointing: bool = False,
     sharded: bool = False,
+    compiles: bool = False,
 ) -> Base:
     """Load a base model and its tokenizer, and probe which shortcuts its forward pass can take.
 
@@ -67,10 +69,11 @@ def load_base(
         device: Device of the model.
         gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
         sharded: Share the weights out over the workers, who call this together; for full fine-tuning.
+        compiles: Compile each decoder layer.
 
     Raises:
         UserError: The folder holds no causal LM that transformers knows, or no tokenizer; or the model can't recompute,
-            or be quantized.
+            be quantized or be compiled.
     """
     device = torch.device(device)
     precise = resolve_precision(precision, device)
@@ -90,6 +93,8 @@ def load_base(
     else:
         nn.Module.to(loaded, device)
     choose_plan(loaded.eval(), autocast, padding_token(loaded, tokenizer, 0))
+    if compiles:
+        compile_layers(loaded, device)
     return Base(loaded, tokenizer, model.method, precise, gradient_checkpointing=gradient_checkpointing)
 
 

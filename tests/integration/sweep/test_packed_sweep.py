@@ -1,10 +1,13 @@
 """A sweep whose lane trains several trials side by side: the same files and curves, ordinary trials for Optuna."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
+from analysis.export.export import export
 from sweeps.ledger.ledger import Ledger
 from tests.integration.conftest import run_sweep
 
@@ -57,3 +60,40 @@ def test_a_trial_is_charged_for_its_share_of_the_lane(done):
     trials = lines(done[0] / "trials.jsonl")
     assert any(t["cost"]["device_seconds"] < 0.75 * t["cost"]["wall_seconds"] for t in trials)
     assert all(t["cost"]["device_seconds"] <= t["cost"]["wall_seconds"] for t in trials)
+
+
+@pytest.fixture(scope="module")
+def in_4_bits(tmp_path_factory):
+    storage = tmp_path_factory.mktemp("nf4")
+    nf4 = ["model.quantize=nf4", "search.trials=3", f"search.seed_points={POINTS[:3]}", "training.precision=fp32"]
+    result = run_sweep("conf/smoke.yaml", f"storage_path={storage}", "resources.trials_per_lane=2", *OVERRIDES, *nf4)
+    assert result.returncode == 0, result.stderr
+    assert "on weights in 4 bits" in result.stdout
+    return storage / "smoke"
+
+
+@pytest.mark.slow
+def test_trials_on_a_base_in_4_bits_train_side_by_side_and_are_exported(in_4_bits, tmp_path):
+    trials = lines(in_4_bits / "trials.jsonl")
+    assert [trial["state"] for trial in trials] == ["complete"] * 3
+    events, _ = Ledger(in_4_bits).read()
+    (slots,) = [event for event in events if event["event"] == "slots"]
+    assert (slots["slots"], slots["obstacle"]) == (2, None)
+    adapter, merged = export(in_4_bits, tmp_path / "adapter"), export(in_4_bits, tmp_path / "merged", merge=True)
+    print(f"adapter: {adapter.parity}\nmerged: {merged.parity}")
+    assert adapter.parity.recorded_difference < 1e-4, "PEFT and bitsandbytes find what the sweep recorded"
+    assert merged.parity.heldout_difference < 1e-4
+    assert 0.0 < abs(merged.parity.shift) < 0.1, "other weights than those of training"
+    code = (tmp_path / "adapter/README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = code.replace("THIS_FOLDER", str(tmp_path / "adapter"))
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_a_sweep_in_4_bits_goes_on_and_stays_in_4_bits(in_4_bits):
+    again = run_sweep("--resume", str(in_4_bits), "search.trials=4")
+    assert again.returncode == 0, again.stderr
+    assert len(lines(in_4_bits / "trials.jsonl")) == 4
+    changed = run_sweep("--resume", str(in_4_bits), "model.quantize=null")
+    assert changed.returncode == 2
+    assert "model.quantize: must stay as it was in a resumed sweep, got None after 'nf4'" in changed.stderr

@@ -131,11 +131,18 @@ def test_a_mistake_is_one_clear_line(small, override, line):
     assert "\n" not in str(caught.value)
 
 
-def test_moments_in_8_bits_are_not_shared_out(small):
-    overrides = ["model.method=full", "training.optimizer=adamw_8bit", "resources.workers_per_lane=2"]
-    with pytest.raises(UserErrors, match=r"training.optimizer: must be adamw where workers share the weights out"):
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("training.optimizer=adamw_8bit", "training.optimizer: must be adamw where workers share the weights out"),
+        ("training.compile=true", "training.compile: must be false where workers share the weights out"),
+    ],
+)
+def test_what_was_not_tried_with_shared_weights_is_refused(small, override, rule):
+    overrides = ["model.method=full", override, "resources.workers_per_lane=2"]
+    with pytest.raises(UserErrors, match=rule):
         load_config(small, overrides)
-    assert load_config(small, [*overrides, "resources.shard=false"]).training.optimizer == "adamw_8bit"
+    load_config(small, [*overrides, "resources.shard=false"])
 
 
 def test_all_mistakes_are_reported_in_one_go(small):
