@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo serve-demo demo-model install test test-unit test-sweeps test-slow chaos gpu check docs format
+.PHONY: help demo serve-demo demo-model install test test-unit test-sweeps test-clusters test-slow chaos gpu check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -32,16 +32,21 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-sweeps test-unit
+	$(MAKE) --no-print-directory -j3 --output-sync=target test-sweeps test-clusters test-unit
 
-# Side by side, for two cores, one thread each: all that starts Ray, one cluster at a time, and all that does not.
+# Side by side, for two cores, one thread each: whole sweeps, all else that starts Ray, and all that does not.
 WITHOUT_RAY := tests/integration/wandb $(addprefix tests/integration/docs/,test_report_browser.py test_push.py)
+SWEEPS := tests/integration/sweep $(wildcard tests/integration/test_*.py) tests/integration/docs/test_notebook.py
+NOT_SLOW = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
 
 test-unit: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/unit $(WITHOUT_RAY)
+	$(NOT_SLOW) tests/unit $(WITHOUT_RAY)
 
 test-sweeps: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" tests/integration tests/chaos $(addprefix --ignore=,$(WITHOUT_RAY))
+	$(NOT_SLOW) $(SWEEPS)
+
+test-clusters: $(INSTALLED)
+	$(NOT_SLOW) tests/integration tests/chaos $(addprefix --ignore=,$(SWEEPS) $(WITHOUT_RAY))
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
 	$(BIN)/python -m pytest -m slow

@@ -34,7 +34,7 @@ KEYS = {
     **dict.fromkeys(("gradient_clip_val", "grad_clip", "clip_grad_norm"), "write training.max_grad_norm"),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), "write training.beta1, beta2 or eps"),
     **dict.fromkeys(("bf16", "fp16", "tf32"), "write training.precision"),
-    **dict.fromkeys(("optimizer", "optim"), "leave it out; its numbers are under training"),
+    **dict.fromkeys(("optimizer", "optim"), "write training.optimizer: adamw or adamw_8bit"),
     **dict.fromkeys(("lora_r", "rank", "lora_rank"), "write model.lora.r, or space.lora_r to search it"),
     **dict.fromkeys(("lora_alpha", "lora_dropout"), "write model.lora.alpha or dropout"),
     **dict.fromkeys(("lora_target_modules", "lora_target"), "write model.lora.target_modules"),
@@ -63,7 +63,7 @@ KEYS = {
 RULES = {
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "n_epochs", "max_epochs"), ONE_EPOCH),
     **dict.fromkeys(("max_steps", "num_steps", "total_steps"), ONE_EPOCH),
-    **dict.fromkeys(("optimizer", "optim"), "the optimizer is AdamW, always"),
+    **dict.fromkeys(("optimizer", "optim"), "the optimizer is AdamW"),
 }
 
 # Search-space names by the section of the key that fixes them.

@@ -272,7 +272,7 @@ def test_text_in_brackets_is_shown_as_it_is(write_sweep):
     ("arguments", "message"),
     [
         (["/nowhere/sweep"], r"error: /nowhere/sweep: must be the folder of a sweep, got no such folder; .+"),
-        ([], r"error: arguments: .*DIR, got no arguments; see python -m analysis\.rank --help"),
+        ([], r"error: arguments: must have DIR \(.+\), got none; usage: python -m analysis\.rank DIR"),
         (["x", "--jsn"], r"error: arguments: unrecognized arguments: --jsn, got x --jsn; see .+ --help"),
     ],
 )
