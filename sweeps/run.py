@@ -11,20 +11,18 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from analysis.cli import DONE, Parser, run
-from analysis.terminal import guarded_streams, lost_streams, show_plainly
+from analysis.terminal import guarded_streams, show_plainly
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
 from sweeps.driver.storage_errors import reported_in_one_line
 from sweeps.folder.driver_lock import one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
-from sweeps.folder.manifest import Manifest, precisions
-from sweeps.folder.origin import Origin, completed
+from sweeps.folder.origin import Origin
 from sweeps.folder.sweep_folder import claim_folder, draft_folder, scratch_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
 from sweeps.notify import webhook
@@ -34,18 +32,13 @@ from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import lost_sets, restored, unchanged
 from sweeps.plan.screen import print_plan
 from trainables.errors import UserError, UserErrors
-from trainables.redaction import redact
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import SWEEP_FILE
 from trainables.storage.object_store import is_url
 
-AUTO = "auto"
-
 # Modules that import Ray are imported where they are used: `--plan` and user errors do without, in a second or two.
-if TYPE_CHECKING:
-    from sweeps.driver.context import Sweep
-    from sweeps.lanes.cluster import LanePlan
-    from sweeps.lanes.lanes import Lanes
+
+AUTO = "auto"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -184,6 +177,7 @@ def run_sweep(
     """
     from sweeps.driver.recovery import open_sweep
     from sweeps.lanes import cluster
+    from sweeps.phases.conduct import conduct
     from sweeps.phases.rehearsal import hold_against_cluster
 
     config, began = with_absolute_paths(config), began or {}
@@ -212,87 +206,6 @@ def run_sweep(
         state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
         store.publish_top_files()
     return finish(config, store, state, sweep.budget.spent_hours(), console)
-
-
-def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) -> str:
-    """Starts the lanes and searches on them; records start and end in the ledger and the manifest.
-
-    Args:
-        sweep: This start of the sweep.
-        lane_plan: Its lanes.
-        grows: Whether lanes are added for nodes that join.
-        resumed: Whether the sweep has been started before.
-
-    Returns:
-        How the sweep ended: as returned by `search`, or `failed`.
-    """
-    from sweeps.driver.context import lane_settings
-    from sweeps.folder.identity import identify
-    from sweeps.lanes import cluster, lanes
-
-    config, plan, ledger = sweep.config, sweep.plan, sweep.ledger
-    state, identity = "failed", identify(config, ledger)
-    origin = completed(sweep.began, config, plan.model_path)
-    described = {**identity, "data_forms": plan.data_forms}
-    with Manifest.opened(config, plan.model_path, cluster.hardware(), described, origin, resumed=resumed) as manifest:
-        started = {**identity, "origin": origin, "config": config.model_dump(mode="json"), "resumed": resumed}
-        ledger.append("sweep_started", name=config.name, lanes=lane_plan.lanes, **started)
-        sweep.store.publish_top_files()
-        try:
-            settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch, origin["data_sha256"])
-            with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
-                state = search(sweep, running)
-        except KeyboardInterrupt:
-            state = "interrupted"
-            raise
-        except lanes.LanesFailedError as error:
-            print(f"error: {redact(str(error))}", file=sys.stderr)
-        finally:  # also after an error that ends the program: a resumed sweep reads the cost so far from here
-            for stream, why in lost_streams().items():
-                ledger.append("console_lost", stream=stream, why=why)
-            ledger.append("sweep_ended", state=state, device_hours=sweep.budget.spent_hours())
-            manifest.state, manifest.fields["precision"] = state, precisions(ledger)
-    return state
-
-
-def search(sweep: Sweep, running: Lanes) -> str:
-    """Tries the longest batch and scores the base model, then searches, confirms the winner, and scores sealed areas.
-
-    Returns:
-        How the sweep ended: `complete`, `interrupted`, `not_needed` or `budget_spent`.
-    """
-    from sweeps.driver.supervisor import supervised
-    from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
-    from sweeps.phases.confirm import confirm_winner
-    from sweeps.phases.packing import choose_slots
-    from sweeps.phases.rehearsal import rehearse
-    from sweeps.phases.retrain import retrain_winner
-    from sweeps.phases.sealed_areas import open_sealed
-    from sweeps.phases.search import search_trials
-    from sweeps.phases.subsets import train_on_subsets
-
-    with supervised(sweep, running) as supervisor:
-        rehearse(sweep, supervisor)
-        baseline = score_baseline(sweep, supervisor)
-        if baseline is not None:
-            sweep.ledger.append("baseline", areas=baseline)
-            if is_enough(sweep, baseline):
-                return "not_needed"
-            sweep.budget.search_begins()
-            score_base_losses(supervisor)
-            choose_slots(sweep, supervisor)
-            search_trials(sweep, supervisor, baseline)
-            if not supervisor.cut_short:
-                confirm_winner(sweep, supervisor, baseline)
-            if not supervisor.cut_short:
-                train_on_subsets(sweep, supervisor, baseline)
-            if not supervisor.cut_short:
-                retrain_winner(sweep, supervisor, baseline)
-            if not supervisor.cut_short:
-                open_sealed(sweep, supervisor, again=sweep.open_sealed_again)
-    if not supervisor.cut_short:
-        return "complete"
-    return "interrupted" if sweep.interrupt.is_set() else "budget_spent"
 
 
 def show_plan(config: SweepConfig, plan: Plan, options: argparse.Namespace, console: Console) -> None:
