@@ -41,7 +41,9 @@ def test_packed_trials_have_the_same_curves(tiny, samples, compiled_calls, quant
     found = run_packed(Pack(load_tiny(tiny, quantize=quantize, compiles=True)), samples(6), trials)
     assert compiled_calls()
     for t in trials:
-        assert max(gaps(found[t], whole[t]).values()) <= 1e-4
+        apart = gaps(found[t], whole[t])
+        # AdamW's first steps move a weight by the LR whatever the size of its gradient: weights may differ by more.
+        assert max(apart["losses"], apart["norms"]) <= 1e-5
 
 
 def test_without_a_compiler_it_is_one_line(tiny, monkeypatch):
