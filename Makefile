@@ -37,7 +37,8 @@ test: check ## What CI runs: style, types, import contracts, tests
 # Side by side, for two cores, one thread each: whole sweeps, all else that starts Ray, and all that does not.
 WITHOUT_RAY := tests/integration/wandb $(addprefix tests/integration/docs/,test_report_browser.py test_push.py)
 SWEEPS := tests/integration/sweep $(wildcard tests/integration/test_*.py) tests/integration/docs/test_notebook.py
-NOT_SLOW = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+# Ray runs workers at low priority: beside the other tests they would wait for these.
+NOT_SLOW = OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m "not slow"
 
 test-unit: $(INSTALLED)
 	$(NOT_SLOW) tests/unit $(WITHOUT_RAY)
