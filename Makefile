@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo serve-demo demo-model install test test-unit test-sweeps test-clusters test-slow chaos gpu check docs format
+.PHONY: help demo serve-demo demo-model install test test-sweeps test-clusters test-packages test-trainables test-slow chaos gpu check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -32,16 +32,19 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/lint-imports
 
 test: check ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j3 --output-sync=target test-sweeps test-clusters test-unit
+	$(MAKE) --no-print-directory -j3 --output-sync=target test-sweeps test-clusters test-packages test-trainables
 
-# Side by side, for two cores, one thread each: whole sweeps, all else that starts Ray, and all that does not.
+# Three at a time, for two cores, one thread each: whole sweeps, all else that starts Ray, and in two parts what does not.
 WITHOUT_RAY := tests/integration/wandb $(addprefix tests/integration/docs/,test_report_browser.py test_push.py)
 SWEEPS := tests/integration/sweep $(wildcard tests/integration/test_*.py) tests/integration/docs/test_notebook.py
 # Ray runs workers at low priority: beside the other tests they would wait for these.
 NOT_SLOW = OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m "not slow"
 
-test-unit: $(INSTALLED)
-	$(NOT_SLOW) tests/unit $(WITHOUT_RAY)
+test-packages: $(INSTALLED)
+	$(NOT_SLOW) tests/unit $(WITHOUT_RAY) --ignore=tests/unit/trainables
+
+test-trainables: $(INSTALLED)
+	$(NOT_SLOW) tests/unit/trainables
 
 test-sweeps: $(INSTALLED)
 	$(NOT_SLOW) $(SWEEPS)

@@ -26,7 +26,8 @@ from trainables.tracking.run_facts import area_row, mean_row
 OPEN_SECONDS = 20.0
 UPLOAD_SECONDS = 600.0  # for one artifact; what takes longer stays on disk, for `wandb sync`
 
-IDENTITIES = {"sweep-summary": "summary"}  # of runs by job type, where earlier versions had another
+SUMMARY = "sweep-summary"  # job type of the sweep's run
+IDENTITIES = {SUMMARY: "summary"}  # of runs by job type, where earlier versions had another
 ANSWER_COLUMNS = (
     *("area", "id", "prompt", "expected", "base answer", "best answer"),
     *("outcome", "base loss", "best loss", "best answer cut"),
@@ -76,11 +77,13 @@ def alert(config: WandbConfig, folder: Path, sweep: str, news: News) -> str | No
         wandb_client.set_up()
         if wandb_client.resolve_mode(config.mode) != "online":
             return None
-        more = {"name": f"{sweep}-summary", "job_type": "sweep-summary"}
+        more = {"name": _run_name(sweep, SUMMARY), "job_type": SUMMARY}
         with TemporaryDirectory() as apart:
             # A queued sweep has no folder yet, and must find none when it starts.
             place = folder if folder.is_dir() else Path(apart)
-            run, why = wandb_client.open_run(config, sweep, "summary", place, OPEN_SECONDS, lambda: None, **more)
+            run, why = wandb_client.open_run(
+                config, sweep, IDENTITIES[SUMMARY], place, OPEN_SECONDS, lambda: None, **more
+            )
             try:
                 if not why:
                     run.alert(title=f"{sweep}: {news['event']}"[:63], text=news["text"])
@@ -100,7 +103,7 @@ def _write(
             means = mean_row(sweep.baseline, sweep.weights, sweep.measure)
             run.config.update({"model": (sweep.config.get("model") or {}).get("name"), "kind": "base-model"})
             run.log({**area_row(0, sweep.baseline, None), **means})
-    with _opened(config, news, folder, "sweep-summary", lost) as run:
+    with _opened(config, news, folder, SUMMARY, lost) as run:
         run.summary.update({"sweep": news})
         if config.artifacts.report and board and (table := answers(folder, board)):
             run.log({"heldout/answers": table})
@@ -113,11 +116,14 @@ def _write(
             run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])  # W&B takes 64 characters
 
 
+def _run_name(sweep: str, job_type: str) -> str:
+    return f"{sweep} · {job_type.replace('-', ' ')}"
+
+
 @contextmanager
 def _opened(config: WandbConfig, news: News, folder: Path, job_type: str, lost: Callable[[str], None]) -> Iterator[Any]:
     """One of the sweep's own runs, closed at the end of the block."""
-    name = f"{news['sweep']} · {job_type.replace('-', ' ')}"
-    identity = IDENTITIES.get(job_type, job_type)
+    name, identity = _run_name(news["sweep"], job_type), IDENTITIES.get(job_type, job_type)
     about = {"name": name, "job_type": job_type, "notes": news["objective"] or None}
     run, why_offline = wandb_client.open_run(
         config, news["sweep"], identity, folder, OPEN_SECONDS, lambda: lost("an upload failed for good"), **about
@@ -128,7 +134,7 @@ def _opened(config: WandbConfig, news: News, folder: Path, job_type: str, lost: 
     try:
         yield run
     finally:
-        run.finish(exit_code=int(job_type == "sweep-summary" and news["state"] == "failed"))
+        run.finish(exit_code=int(job_type == SUMMARY and news["state"] == "failed"))
 
 
 def answers(folder: Path, board: Leaderboard) -> Any:

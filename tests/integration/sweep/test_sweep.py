@@ -146,7 +146,7 @@ def test_the_ledger_and_manifest_tell_the_same_story(smoke, trials):
 
 def test_offline_runs_of_wandb_lie_beside(smoke):
     folder, done = smoke
-    assert len(list((folder / "wandb").glob("offline-run-*"))) == 3 + 1  # of the trials, and of the sweep
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 3 + 2  # of the trials, the base model and the sweep
     assert "wandb" not in done.stdout + done.stderr
 
 
