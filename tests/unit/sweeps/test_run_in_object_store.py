@@ -10,6 +10,7 @@ from analysis.cli import INTERRUPTED, NO_COMPLETE_TRIAL, WRONG_INPUT
 from sweeps import run
 from sweeps.lanes import cluster, lanes
 from sweeps.ledger.ledger import Ledger
+from sweeps.phases import conduct
 from trainables.storage.checksums import sha256_of
 from trainables.storage.object_store import Remote
 from trainables.storage.working_copy import copy_folder, join_ledger
@@ -33,7 +34,7 @@ def command(monkeypatch):
                 sweep.ledger.append("baseline", areas=AREAS)
             return state
 
-        monkeypatch.setattr(run, "search", search)
+        monkeypatch.setattr(conduct, "search", search)
         return run.main([*map(str, arguments)])
 
     return command
