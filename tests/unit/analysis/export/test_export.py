@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from analysis.cli import NoWinnerError
+from analysis.export import reload, verification
 from analysis.export.__main__ import main
 from analysis.export.checkpoint_choice import base_model, choose
 from analysis.export.export import export, heldout_items
@@ -37,6 +39,24 @@ from trainables.models.layers.nf4 import quantize
 
 ROOT = Path(__file__).parents[4]
 IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])
+
+
+# These see whether a fresh process loads what was written. Elsewhere starting one would cost five seconds a test.
+IN_A_FRESH_PROCESS = ("fresh_process", "deviates", "stopped", "4_bits", "weights_from_before", "the_command_says")
+
+
+@pytest.fixture(autouse=True)
+def reloaded_here(request, monkeypatch):
+    """Loads an export in this process, in the tests that are not named above."""
+    if any(part in request.node.name for part in IN_A_FRESH_PROCESS):
+        return
+
+    def run(command, **_):
+        assert command[1:3] == ["-m", "analysis.export.reload"]
+        reload.main([*map(str, command[3:])])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(verification, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture(scope="module")
