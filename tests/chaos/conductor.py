@@ -125,7 +125,7 @@ class Conductor:
             f"name={SWEEP}", f"storage_path={self.place}", f"data.limit={4 * STEPS}",
             f"training.checkpoints_at={[step / STEPS for step in CHECKPOINTS]}",
             f"search.trials={self.act.trials}", "search.trial_scheduler=none", "search.sampler=random",
-            "resources.cpus_per_worker=1", "resources.max_failures=99",
+            "confirm.budget=0", "resources.cpus_per_worker=1", "resources.max_failures=99",
             f"wandb.mode={self.act.wandb}",
             f"resources.keep_checkpoints={self.act.keep}", f"resources.trials_per_lane={self.act.slots}",
             *([f"resources.lanes={self.act.lanes}"] if self.act.nodes < 2 else []),
