@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def tied(self) -> bool:
-        """Whether the two can't be told apart."""
+        """Whether the interval of the difference holds zero."""
         return not (self.low > ROUNDING or self.high < -ROUNDING)
 
     @property

@@ -185,6 +185,11 @@ def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:g} to {ends[1]:g}" if ends[0] != ends[1] else f"{ends[0]:g}"
 
 
+def tracking_mistakes(config: SweepConfig) -> list[UserError]:
+    """Returns what keeps W&B or MLflow from taking the runs."""
+    return [*missing_key(config), *missing_mlflow(config), *refused_variables(config)]
+
+
 def missing_key(config: SweepConfig) -> list[UserError]:
     """Returns an error where runs must be online and W&B knows no key for that."""
     if config.wandb.mode != "online":
@@ -232,3 +237,12 @@ def tracking_findings(config: SweepConfig) -> Iterator[Finding]:
         if os.environ.get(name):
             text = f"{name} is set: it is not used, for each trial has a run of its own"
             yield Finding("wandb_environment", "info", text)
+
+
+def warm_start_mistakes(config: SweepConfig) -> list[UserError]:
+    """Returns which earlier sweeps the search can't learn from, and why."""
+    if not config.search.warm_start:
+        return []
+    from sweeps.search.warm_start import check_warm_start  # imports Optuna, which no other plan needs
+
+    return check_warm_start(config)

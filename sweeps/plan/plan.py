@@ -25,14 +25,13 @@ from sweeps.plan.findings import (
     distinct_findings,
     epoch_findings,
     metric_findings,
-    missing_key,
-    missing_mlflow,
     objective_findings,
-    refused_variables,
     space_findings,
     template_findings,
     tracking_findings,
+    tracking_mistakes,
     unexplained,
+    warm_start_mistakes,
 )
 from sweeps.plan.lr_bounds import Bounds, recommended_point
 from sweeps.plan.lr_scale import centre, factor, followed_bounds
@@ -154,16 +153,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         shown=data.shown,
         tags=data.tags,
         recommended=asdict(followed_bounds(config, facts.parameters)),
-        failures=[
-            *unexplained(config, facts.parameters),
-            *check_parent(config),
-            *missing_key(config),
-            *missing_mlflow(config),
-            *refused_variables(config),
-            *_warm_start_mistakes(config),
-            *data.audit.failures(),
-            *check.mistakes(),
-        ],
+        failures=_failures(check),
     )
     plan.findings += [
         *_findings_before_the_model(config, data),
@@ -175,6 +165,19 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
     if not is_url(config.storage_path):
         _refuse_full_disk(plan, draft)
     return plan
+
+
+def _failures(check: ModelCheck) -> list[UserError]:
+    """All mistakes that keep the sweep from starting."""
+    config, parameters = check.config, check.facts.parameters
+    return [
+        *unexplained(config, parameters),
+        *check_parent(config),
+        *tracking_mistakes(config),
+        *warm_start_mistakes(config),
+        *check.data.audit.failures(),
+        *check.mistakes(),
+    ]
 
 
 def _findings_before_the_model(config: SweepConfig, data: Prepared) -> list[Finding]:
@@ -207,14 +210,6 @@ def cpu_flops() -> float:
         matrix @ matrix
         seconds.append(time.perf_counter() - started)
     return float(2 * CPU_PROBE_SIZE**3 / min(seconds))
-
-
-def _warm_start_mistakes(config: SweepConfig) -> list[UserError]:
-    if not config.search.warm_start:
-        return []
-    from sweeps.search.warm_start import check_warm_start  # imports Optuna, which no other plan needs
-
-    return check_warm_start(config)
 
 
 def _work(config: SweepConfig, data: Prepared, epoch: Epoch) -> Work:

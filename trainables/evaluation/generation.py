@@ -80,7 +80,7 @@ def greedy_answers(
                 text = answer_text(tokenizer, tokens, ends, marks[index] if marks else None)
                 answers[index] = Answer(text, cut=set(ends).isdisjoint(tokens))
             watchdog.beat()
-            activity.tell("answering", len(prompts) - sum(map(len, waiting)), len(prompts))
+            activity.report("answering", len(prompts) - sum(map(len, waiting)), len(prompts))
     return answers
 
 

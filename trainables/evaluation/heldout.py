@@ -150,7 +150,7 @@ def item_losses(
             hits.index_add_(0, item, hit.long())
             watchdog.beat()
             done += len(indices)
-            activity.tell("scoring", done, len(rows))
+            activity.report("scoring", done, len(rows))
     found = list(zip(sums.tolist(), tokens.tolist(), hits.tolist(), strict=True))
     return [ItemLoss(total / count, count, hit == count) for total, count, hit in (found[row] for row in rows)]
 

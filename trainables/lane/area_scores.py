@@ -10,7 +10,7 @@ from torch import nn
 
 from trainables.evaluation.heldout import ItemScore
 from trainables.lane.warm_state import LaneState
-from trainables.reliability.activity import Doing, heard_by
+from trainables.reliability.activity import Doing, reported_to
 
 EVERY_SECONDS = 0.5  # the live view looks twice a second
 
@@ -40,7 +40,7 @@ def score_areas(
             report({"doing": doing, "share": (before + share * items) / sum(areas.values())})
 
     for area, items in areas.items():
-        with heard_by(listen):
+        with reported_to(listen):
             found[area] = lane_state.score(model, area, with_answers=with_answers)
         before += items
     return found

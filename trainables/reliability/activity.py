@@ -1,6 +1,6 @@
-"""What a long job is at, beside its steps: the code that scores or answers tells, and a lane reports it.
+"""How far scoring and answering have come. The code that does them reports it; a lane passes it on to the live view.
 
-As with the watchdog's beats, who computes need not know who listens.
+As with the watchdog's beats, scoring code need not know the lane.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ Listener = Callable[[Doing, float], None]
 _listener: ContextVar[Listener | None] = ContextVar("activity", default=None)
 
 
-def tell(doing: Doing, done: int, total: int) -> None:
-    """Tell whoever listens in this thread how many of the items at hand are scored or answered."""
+def report(doing: Doing, done: int, total: int) -> None:
+    """Reports how many items of a batch of work are done, to the function of this thread's `reported_to` block."""
     listener = _listener.get()
     if listener is not None and total:
         listener(doing, done / total)
 
 
 @contextmanager
-def heard_by(listener: Listener) -> Iterator[None]:
-    """Have a function called with what is done and the share of it, 0 to 1, within the block."""
+def reported_to(listener: Listener) -> Iterator[None]:
+    """Within the block each report calls a function with what is done and the share of it, 0 to 1."""
     token = _listener.set(listener)
     try:
         yield

@@ -170,7 +170,7 @@ def test_an_answer_that_the_losses_tell_is_the_one_that_generate_gives(parrot, t
 
     monkeypatch.setattr("trainables.evaluation.heldout.greedy_answers", remember)
     heard = []
-    with activity.heard_by(lambda doing, share: heard.append((doing, share))):
+    with activity.reported_to(lambda doing, share: heard.append((doing, share))):
         scores = score(model, tokenizer, items, with_answers=True)
     assert (heard[0][0], heard[-1]) == ("scoring", ("answering", 1.0))
     assert ("scoring", 1.0) in heard
