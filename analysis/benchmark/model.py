@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trainables.config.data_sections import DataConfig, HeldoutConfig
 from trainables.storage.checksums import sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from trainables.config.data_sections import DataConfig
 
 # Of a model's folder: what its scores depend on. A README or a license may change.
 SCORED_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -26,8 +25,8 @@ class Loaded(NamedTuple):
     model: nn.Module
     tokenizer: Any
     data: DataConfig  # how its samples are rendered
-    batch_tokens: int  # as `heldout.batch_tokens`
-    answer_batch_size: int  # as `heldout.answer_batch_size`
+    batch_tokens: int = HeldoutConfig.model_fields["batch_tokens"].default
+    answer_batch_size: int = HeldoutConfig.model_fields["answer_batch_size"].default
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,9 @@ class Model:
         identity: Where it is, in a text. What is there may change: then its key does.
         key: Hash of all that its scores depend on.
         load: Loads it.
-        facts: What is stored of it beside the scores, JSON values: `precision`; of a checkpoint also `sweep`,
-            `sweep_id`, `place`, `started` (of the sweep), `trial_id`, `step`, `params`, and `learnt_heldout`, whether
-            it was trained on its sweep's held-out items.
+        facts: What is stored of it beside the scores, JSON values: `precision`; of a checkpoint also `quantize`,
+            `sweep`, `sweep_id`, `place`, `started` (of the sweep), `trial_id`, `step`, `params`, and
+            `learnt_heldout`, whether it was trained on its sweep's held-out items.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""Models of no sweep: a folder (an export's, too), a hub id, a GGUF file."""
+"""Models of no sweep: a folder (an export's, too) or a hub id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.benchmark.model import Loaded, Model, file_hashes, short_hash
 from analysis.records.json_files import read_json
-from trainables.config.data_sections import DataConfig, HeldoutConfig
+from trainables.config.data_sections import DataConfig
 from trainables.config.sections import ModelConfig
 from trainables.errors import UserError
 from trainables.models.pretrained import is_hub_id, load_tokenizer, resolve_model
@@ -82,8 +82,7 @@ def _load(folder: Path, config: ModelConfig, adapter: Path | None, precision: An
         if (adapter / "tokenizer_config.json").is_file():
             tokenizer = load_tokenizer(adapter, config)
     data = DataConfig(train="-", template=template)
-    sizes = HeldoutConfig.model_fields
-    return Loaded(model, tokenizer, data, sizes["batch_tokens"].default, sizes["answer_batch_size"].default)
+    return Loaded(model, tokenizer, data)
 
 
 def _device() -> str:

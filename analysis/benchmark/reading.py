@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from analysis.benchmark.results import BITS, Key, Results, Scored, usual_metric, value_of
 from analysis.benchmark.storage import Files
 from analysis.cli import nearest
+from analysis.stats import bootstrap
 from trainables.data.samples import Sample
 from trainables.errors import UserError
 from trainables.evaluation.objective import NLL
@@ -100,14 +103,10 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def _mean(results: Results, model: Scored, metric: str) -> float | None:
-    values = {key: value_of(model.items[key], metric) for key in results.keys}
-    total = 0.0
-    for area, weight in zip(results.design.areas, results.design.weights, strict=True):
-        own = [value for key, value in values.items() if key[0] == area]
-        if any(value is None for value in own):
-            return None
-        total += float(weight) * sum(value for value in own if value is not None) / len(own)
-    return total
+    values = [value_of(model.items[key], metric) for key in results.keys]
+    if None in values:
+        return None
+    return float(bootstrap.objective(results.design, np.array(values, float)[:, None])[0])
 
 
 def history(results: Results) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Array
 from analysis.stats.multiple_comparisons import pair_tail
-from analysis.stats.rare_disagreement import cluster_parts, few_disagree, rare_error
+from analysis.stats.rare_disagreement import rare_mean_error
 from analysis.stats.seed_variance import critical_value
 from trainables.evaluation.objective import LABELS, NLL
 
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def tied(self) -> bool:
-        """Whether the interval of the difference holds zero."""
+        """Whether the interval reaches to within `ROUNDING` of zero, or is unknown."""
         return not (self.low > ROUNDING or self.high < -ROUNDING)
 
     @property
@@ -131,9 +131,8 @@ class Results:
         differences = self.values[:, one] - self.values[:, other]
         value = float(bootstrap.objective(self.design, differences[:, None])[0])
         error = float(np.std(self._draws.objective(differences[:, None]), ddof=1))
-        if not self.lower:
-            parts, sizes = cluster_parts(self.design, differences)
-            error = rare_error(parts, sizes) if few_disagree(parts) else error
+        if not self.lower and (rare := rare_mean_error(self.design, differences)) is not None:
+            error = rare
         df = sum(clusters - 1 for clusters in self.design.clusters)
         reach = critical_value(pair_tail(len(self.ranked)), df) * error if df else math.nan
         return Comparison(value, value - reach, value + reach)

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.benchmark.model import Loaded, Model, file_hashes, short_hash
 from analysis.cli import NoWinnerError
 from analysis.export.checkpoint_choice import Chosen, base_model, check_base, checkpoint_folder, choose
-from analysis.export.sweep_models import SweepModels
+from analysis.export.sweep_models import SweepModels, data_config
 from analysis.rank.leaderboard import leaderboard
 from analysis.records.json_files import read_json
 from analysis.records.locate import place_of
@@ -21,6 +21,7 @@ from trainables.storage.layout import CACHE_FOLDER, CHAT_TEMPLATE_FILE, MANIFEST
 from trainables.storage.sealed_folder import META, CheckpointError, verify
 
 ALL, BASE = "all", "base"  # in place of a trial or a step
+SIZES = ("batch_tokens", "answer_batch_size")  # of the section `heldout`
 RENDERING = ("template", "template_args", "train_on_template_text")  # of the section `data`
 
 
@@ -91,8 +92,8 @@ class SweepCheckpoints:
             check_base(sweep, base)
             self._base = file_hashes(base.folder)
         own = sweep.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE
-        data = sweep.config.get("data") or {}
-        rendering = {name: data[name] for name in RENDERING if data.get(name)}
+        data, quantize = data_config(sweep), (sweep.config.get("model") or {}).get("quantize")
+        rendering = {name: getattr(data, name) for name in RENDERING}
         rendering |= {"chat_template": sha256_of(own)} if own.is_file() else {}
         weights = self._weights(chosen) if chosen else {}
         place = place_of(sweep.folder)
@@ -105,10 +106,11 @@ class SweepCheckpoints:
             "step": step,
             "params": dict(chosen.row["params"]) if chosen else {},
             "precision": precision,
+            "quantize": quantize,
             "learnt_heldout": bool(chosen and chosen.retrained),
         }
         label = f"{sweep.name}:{trial_id}:{step}" if chosen else f"{sweep.name}:{BASE}"
-        key = short_hash([self._base, weights, rendering, precision])
+        key = short_hash([self._base, weights, rendering, precision, quantize])
         return Model(label, f"{place}:{trial_id}:{step}", key, partial(self._load, chosen, precision), facts)
 
     def _weights(self, chosen: Chosen) -> dict[str, str]:
@@ -136,11 +138,9 @@ class SweepCheckpoints:
             self._loaded = precision, SweepModels(self.sweep, precision)
         models = self._loaded[1]
         heldout = self.sweep.config.get("heldout") or {}
-        sizes = {name: int(heldout[name]) for name in ("batch_tokens", "answer_batch_size") if heldout.get(name)}
+        sizes = {name: int(heldout[name]) for name in SIZES if heldout.get(name)}
         model = models.trained(chosen) if chosen else models.base.untouched()
-        return Loaded(
-            model, models.base.tokenizer, models.data, **{"batch_tokens": 4096, "answer_batch_size": 32} | sizes
-        )
+        return Loaded(model, models.base.tokenizer, models.data, **sizes)
 
 
 def _number(step: str | None) -> int | None:

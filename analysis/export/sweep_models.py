@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from trainables.config.data_sections import DataConfig
 
 
+def data_config(sweep: Sweep) -> DataConfig:
+    """The config's data section, with what a sweep did that lacks a key."""
+    from trainables.config.data_sections import DataConfig
+
+    # Sweeps that lack the key, of version 0.1, learnt what the template writes before an answer.
+    return DataConfig.model_validate({"train_on_template_text": True, **(sweep.config.get("data") or {})})
+
+
 class SweepModels:
     """The base model of a sweep with the sweep's chat template, and its checkpoints.
 
@@ -32,7 +40,6 @@ class SweepModels:
     def __init__(self, sweep: Sweep, precision: str | None = None) -> None:
         import torch
 
-        from trainables.config.data_sections import DataConfig
         from trainables.config.sections import ModelConfig, TrainingConfig
         from trainables.models.base_model import load_base
 
@@ -40,9 +47,7 @@ class SweepModels:
         self._model = ModelConfig.model_validate(sweep.config.get("model") or {})
         training = dict(sweep.config.get("training") or {})
         self._training = TrainingConfig.model_validate(training | ({"precision": precision} if precision else {}))
-        # Sweeps that lack the key, of version 0.1, learnt what the template writes before an answer.
-        data = {"train_on_template_text": True, **(sweep.config.get("data") or {})}
-        self.data: DataConfig = DataConfig.model_validate(data)
+        self.data = data_config(sweep)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.base = load_base(base_model(sweep).folder, self._model, self._training.precision, device)
         template = sweep.folder / CACHE_FOLDER / CHAT_TEMPLATE_FILE

@@ -14,7 +14,7 @@ from analysis.output.leaderboard import CheckpointName, Figures, Interval
 from analysis.rank.candidates import Candidate, Scores, area_summary, as_interval, decision_values, finite
 from analysis.stats import bootstrap
 from analysis.stats.bootstrap import Array
-from analysis.stats.rare_disagreement import cluster_parts, few_disagree, rare_error
+from analysis.stats.rare_disagreement import rare_mean_error
 from analysis.stats.seed_variance import critical_value
 from trainables.evaluation.objective import Measure
 
@@ -57,8 +57,7 @@ class ScoreMatrix:
         """
         if not self.measure.higher_is_better or not np.all(np.isfinite(differences)):
             return None
-        parts, sizes = cluster_parts(self.design, differences)
-        return rare_error(parts, sizes) if few_disagree(parts) else None
+        return rare_mean_error(self.design, differences)
 
     def interval(self, differences: Array, resampled: Array) -> Interval | None:
         """The 95 % interval over items of the mean of (items,) differences, given its (resamples,)."""

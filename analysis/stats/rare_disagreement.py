@@ -46,6 +46,12 @@ def rare_error(parts: Array, sizes: Array) -> float:
     return math.sqrt(float(parts @ parts) + 2 * float(np.mean(sizes**2)))
 
 
+def rare_mean_error(design: Design, differences: Array) -> float | None:
+    """Standard error of the mean of (items,) differences; None where so many disagree that the bootstrap holds."""
+    parts, sizes = cluster_parts(design, differences)
+    return rare_error(parts, sizes) if few_disagree(parts) else None
+
+
 def sign_flip_p(parts: Array) -> float:
     """Exact two-sided p-value of the sum of `parts`, over all flips of their signs.
 

@@ -15,6 +15,7 @@ from benchmarks.confirm.recorded_luck import RecordedLuck
 from sweeps.config import pausing
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.lr_bounds import Bounds, recommended_point
+from sweeps.search.going_on import choose
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions
 
@@ -125,7 +126,7 @@ class _Replay:
                 study.tell(asked, whole.final)
         settings = {whole.end.trial_id: {"peak_lr": 10**whole.end.decades} for whole in wholes}
         finished = [one["peak_lr"] for name, one in settings.items() if name not in paused]
-        going_on = set(pausing.choose(paused, settings, finished, TRIALS)) if paused else set()
+        going_on = set(choose(paused, settings, finished, TRIALS)) if paused else set()
         left = paused.keys() - going_on
         trials = [replace(one.end, losses=None) if one.end.trial_id in left else one.end for one in wholes]
         return trials, 1 - len(left) * (1 - pausing.PAUSE_AT) / TRIALS

@@ -14,6 +14,7 @@ from benchmarks.diagnostics.recorded import read, samples_of
 from benchmarks.recording.curves import PARAMS, Curves
 from sweeps.config import pausing
 from sweeps.pruning.trial_curve import TrialCurve, read_curve
+from sweeps.search.going_on import choose
 from trainables.data.epoch import checkpoint_steps, report_points
 from trainables.diagnostics import Finding
 
@@ -103,8 +104,9 @@ def replay(trials: Sequence[Recorded], lanes: int, rule: Rule, pauses: bool = Fa
     if paused:
         scores = {f"{place:04d}": trials[place].score_at_pause for place in paused}
         settings = {f"{place:04d}": trials[place].params for place in paused}
-        finished_lrs = [trials[int(trial.trial_id)].params["peak_lr"] for trial in course.finished]
-        going_on = [int(name) for name in pausing.choose(scores, settings, finished_lrs, number)]
+        peak_lrs = {trial.stages[-1].trial_id: trial.params["peak_lr"] for trial in trials}
+        finished_lrs = [peak_lrs[trial.trial_id] for trial in course.finished]
+        going_on = [int(name) for name in choose(scores, settings, finished_lrs, number)]
         course.train([Part(place, ends[place], len(trials[place].stages)) for place in going_on])
     finals = [trial.objective for trial in course.finished if trial.objective is not None]
     return Sweep(tuple(course.executed), tuple(course.stopped), min(finals, default=math.inf), course.intervals)

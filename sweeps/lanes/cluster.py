@@ -206,13 +206,13 @@ def alive_nodes() -> list[dict[str, float]]:
 
 
 def room_for(nodes: list[dict[str, float]], plan: LanePlan) -> int:
-    """Number of lanes of the plan's kind that the nodes hold, the running ones included."""
+    """Number of lanes of the plan's kind that the nodes hold; lanes over several nodes only where no node holds one."""
     return _lanes_of(_workers_on(nodes, plan), plan.workers)
 
 
-def fits_a_node(nodes: list[dict[str, float]], plan: LanePlan) -> bool:
-    """Whether any node holds a lane of the plan's kind; such lanes don't stretch over several."""
-    return max(_workers_on(nodes, plan), default=0) >= plan.workers
+def stay_within_nodes(nodes: list[dict[str, float]], plan: LanePlan) -> bool:
+    """Whether the nodes hold all lanes of the plan, each on one node."""
+    return sum(each // plan.workers for each in _workers_on(nodes, plan)) >= plan.lanes
 
 
 def _workers_on(nodes: list[dict[str, float]], plan: LanePlan) -> list[int]:
@@ -254,13 +254,15 @@ def divide(nodes: list[dict[str, float]], resources: ResourcesConfig, *, may_gro
             "wait until one is up, or raise min_workers of its type",
         )
     if gpus:
-        fits = _lanes_of([int(node.get("GPU", 0)) for node in nodes], workers)
+        held = [int(node.get("GPU", 0)) for node in nodes]
         each = max(1, min(8, cpus // gpus)) if resources.cpus_per_worker == "auto" else resources.cpus_per_worker
         unit = "GPUs"
     else:
         each = _cpus_of_worker([int(node.get("CPU", 0)) for node in nodes], resources)
-        fits = _lanes_of([int(node.get("CPU", 0)) // each for node in nodes], workers)
+        held = [int(node.get("CPU", 0)) // each for node in nodes]
         unit = "CPUs"
+    # A number that is asked for may need lanes that stretch over nodes.
+    fits = _lanes_of(held, workers) if resources.lanes == "auto" else sum(held) // workers
     lanes = fits if resources.lanes == "auto" else resources.lanes
     if lanes < 1 or (lanes > fits and not may_grow):
         have = gpus if gpus else cpus

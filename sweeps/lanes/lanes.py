@@ -23,7 +23,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweeps.lanes.cluster import NAMESPACE, LanePlan, alive_nodes, fits_a_node, room_for
+from sweeps.lanes.cluster import NAMESPACE, LanePlan, alive_nodes, room_for, stay_within_nodes
 from sweeps.lanes.dispatcher_actor import DispatcherActor
 from sweeps.lanes.worker_failures import LostWorkers
 from trainables.config.trial_spec import LaneConfig
@@ -223,7 +223,7 @@ def _trainer(lanes: Lanes, lane: str, name: str) -> TorchTrainer:
             use_gpu=plan.use_gpu,
             resources_per_worker={"CPU": plan.cpus, **({"GPU": 1} if plan.use_gpu else {})},
             # Asked at each start: nodes may have come meanwhile.
-            placement_strategy="STRICT_PACK" if fits_a_node(alive_nodes(), plan) else "PACK",
+            placement_strategy="STRICT_PACK" if stay_within_nodes(alive_nodes(), plan) else "PACK",
         ),
         run_config=RunConfig(
             name=name,

@@ -19,10 +19,9 @@ def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
     asked = sweep.config.resources.trials_per_lane
     if asked == 1:
         return
-    known = last(sweep.ledger.read()[0], "slots")
-    if known and known["asked"] == asked:
-        supervisor.slots = known["slots"]
-        supervisor.say(f"{_many(known['slots'])} on each worker, as at the sweep's start")
+    if known := known_slots(sweep):
+        supervisor.slots = known
+        supervisor.say(f"{_many(known)} on each worker, as at the sweep's start")
         return
     # A lane decides for a fixed number, too: whether a model can be packed shows only once it is loaded.
     ends = supervisor.run_jobs({"slots": {"do": "slots", "asked": asked}})
@@ -32,6 +31,12 @@ def choose_slots(sweep: Sweep, supervisor: Supervisor) -> None:
     supervisor.slots = settled["slots"]
     sweep.ledger.append("slots", asked=asked, **{name: settled[name] for name in ("slots", "obstacle", "speed_up")})
     supervisor.say(words(asked, settled))
+
+
+def known_slots(sweep: Sweep) -> int | None:
+    """Trials side by side that an earlier start has found for the same request; None where there is none."""
+    known = last(sweep.ledger.read()[0], "slots")
+    return known["slots"] if known and known["asked"] == sweep.config.resources.trials_per_lane else None
 
 
 def words(asked: int | str, settled: JobEnd) -> str:

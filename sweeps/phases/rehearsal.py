@@ -9,6 +9,7 @@ from rich.console import Console
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.driver.context import Sweep
 from sweeps.driver.supervisor import Supervisor
+from sweeps.phases.packing import known_slots
 from sweeps.plan.memory import CONTEXT_BYTES, GIB, SIZES, hold_against, make_request, remedy, smallest_card
 from sweeps.plan.plan import Plan
 from sweeps.plan.screen import device_words
@@ -53,11 +54,11 @@ def rehearse(sweep: Sweep, supervisor: Supervisor) -> None:
     # On CPUs memory that runs out ends the process, and the machine has more of it than its GPUs.
     if not supervisor.lanes.plan.use_gpu:
         return
-    config = sweep.config
-    asked = config.resources.trials_per_lane
+    config, asked = sweep.config, sweep.config.resources.trials_per_lane
+    slots = known_slots(sweep) or (1 if asked == "auto" else asked)
     params = {name: ends[1] for name, ends in config.space.ends().items() if name in SIZES}
     ends = supervisor.run_jobs(
-        {"rehearsal": {"do": "rehearsal", "params": params, "slots": 1 if asked == "auto" else asked}},
+        {"rehearsal": {"do": "rehearsal", "params": params, "slots": slots}},
         failure=lambda _: "the longest batch could not be tried",
     )
     if ends is None:
@@ -75,11 +76,13 @@ def rehearse(sweep: Sweep, supervisor: Supervisor) -> None:
 def refusal(sweep: Sweep, found: JobEnd) -> UserError:
     """The error of a sweep of which no trial fits, with a remedy that the forecast says does."""
     rule = f"a sample of {found['longest_tokens']} tokens must fit into the memory of {found['device']}"
+    got = f"{found['refusal']}".partition(": ")[0]
+    if sweep.past.ended or sweep.past.paused:  # what would save memory may not change any more
+        return UserError("training", rule, got, "resume the sweep on a card with more memory")
     try:
         help_ = remedy(make_request(sweep.config, sweep.plan), (found["memory_bytes"] or 0) - CONTEXT_BYTES)
     except UserError:  # the model's code does not run without data
         help_ = "set training.gradient_checkpointing=true, or lower data.max_tokens"
-    got = f"{found['refusal']}".partition(": ")[0]
     return UserError("training", rule, got, f"{help_}, and give the sweep another name: nothing is trained yet")
 
 

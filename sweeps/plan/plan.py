@@ -163,7 +163,7 @@ def make_plan(config: SweepConfig, draft: Path) -> Plan:
         *distinct_findings(config, data.train.samples),
     ]
     if not is_url(config.storage_path):
-        _refuse_full_disk(plan, draft)
+        _refuse_full_disk(plan, config)
     return plan
 
 
@@ -283,8 +283,10 @@ def _seed_points(config: SweepConfig) -> list[Params]:
     return [point | {name: beside[name] for name in searched if name in beside}]
 
 
-def _refuse_full_disk(plan: Plan, draft: Path) -> None:
-    free = shutil.disk_usage(draft).free
+def _refuse_full_disk(plan: Plan, config: SweepConfig) -> None:
+    # Where the folder will be: a plan may be made on another disk, and the storage path may have to be made yet.
+    place = config.folder.absolute()
+    free = shutil.disk_usage(next(one for one in (place, *place.parents) if one.exists())).free
     if plan.forecast.disk_bytes > free:
         raise UserError(
             "storage_path",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sweeps.config.pausing import PAUSE_AT, choose, predicted_final
+from sweeps.config.pausing import PAUSE_AT, predicted_final
 from sweeps.ledger.history import Past
 from sweeps.ledger.trial_record import TrialRecord, spec_of
+from sweeps.search.going_on import choose
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import objectives_by_step
 

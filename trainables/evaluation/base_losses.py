@@ -65,11 +65,12 @@ class BaseLosses:
         return cls((table.schema.metadata or {}).get(b"key", b"").decode(), nll)
 
 
-def losses_key(model_path: str | Path, tokenized: str | Path, precision: str) -> str:
-    """Hash of everything that determines the losses: config, weights, tokenized samples and precision."""
+def losses_key(model_path: str | Path, tokenized: str | Path, precision: str, quantize: str | None = None) -> str:
+    """Hash of everything that determines the losses: config, weights, tokenized samples, precision, quantization."""
     folder = Path(model_path)
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-    parts = [RECIPE, precision, sha256_of(Path(tokenized))]
+    # Named where there is one: losses that were kept before stay of use.
+    parts = [RECIPE, precision, sha256_of(Path(tokenized)), *([quantize] if quantize else [])]
     parts += [f"{path.name} {sha256_of(path)}" for path in (folder / "config.json", *weights)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -50,8 +50,8 @@ def run_job(lane_state: LaneState, work: Work) -> Report:
 
 def rehearse_longest(lane_state: LaneState, params: dict[str, float], slots: int) -> Report:
     """Train a batch of the longest sample once."""
-    state = lane_state
-    found = rehearse(state.base, state.data, state.areas, state.settings, params, slots, state.world)
+    base, data, areas, world = lane_state.base, lane_state.data, lane_state.areas, lane_state.world
+    found = rehearse(base, data, areas, lane_state.settings, params, slots, world)
     lane_state.recover()
     return {"state": "complete", **asdict(found)}
 
@@ -90,7 +90,8 @@ def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
     """
     settings, folder, rank = lane_state.settings, Path(lane_state.settings.output_dir), lane_state.world.rank
     lane_state.store.fetch_missing(base_losses.FILE)
-    key = "" if rank else base_losses.losses_key(settings.model_path, settings.tokenized, lane_state.base.precision)
+    of = settings.model_path, settings.tokenized, lane_state.base.precision, settings.model.quantize
+    key = "" if rank else base_losses.losses_key(*of)
     # Rank 0 decides for all: other nodes may see another cache, and all must take part in the computation or none.
     known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
     if not known:

@@ -85,8 +85,10 @@ class MlflowRun:
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Writes values as tags: texts as they are, others as JSON."""
-        for name, value in values.items():
-            self._client.set_tag(self.run_id, name, value if isinstance(value, str) else json.dumps(value))
+        from mlflow.entities import RunTag
+
+        texts = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in values.items())
+        self._client.log_batch(self.run_id, tags=[RunTag(name, text) for name, text in texts])
 
     def finish(self, exit_code: int) -> None:
         """Sends what is left and ends the run, as failed unless the code is 0."""
@@ -112,6 +114,8 @@ def open_run(section: MlflowConfig, sweep: str, about: Mapping[str, Any], identi
     Raises:
         Exception: Any error of MLflow.
     """
+    from mlflow.entities import Param
+
     client = _client(str(section.tracking_uri))
     experiment = _experiment(client, section.experiment)
     found = client.search_runs([experiment], f"tags.`{IDENTITY}` = '{identity}'", max_results=1)
@@ -122,9 +126,8 @@ def open_run(section: MlflowConfig, sweep: str, about: Mapping[str, Any], identi
     if about["notes"]:
         tags[NOTES] = about["notes"]
     run_id = client.create_run(experiment, tags=tags, run_name=about["name"]).info.run_id
-    for name, value in about["config"].items():
-        if value is not None:
-            client.log_param(run_id, name, value)
+    known = {name: str(value) for name, value in about["config"].items() if value is not None}
+    client.log_batch(run_id, params=[Param(name, text) for name, text in known.items()])
     return MlflowRun(client, run_id)
 
 

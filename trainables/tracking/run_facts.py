@@ -46,8 +46,7 @@ def resolved_config(
     adapter = {"lora": lora.model_dump()} if model.method == "lora" else {}
     return {
         "model": model.name,
-        "revision": model.revision,
-        "method": model.method,
+        **model.model_dump(exclude={"name", "lora"}),
         **adapter,
         "training": used.model_dump(),
         "data_sha256": dict(data_sha256),

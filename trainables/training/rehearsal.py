@@ -17,6 +17,7 @@ from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
 from trainables.data.dataset import Batch, TokenizedSet, collate
 from trainables.evaluation.heldout import item_losses
+from trainables.evaluation.scoring_workers import scoring_workers
 from trainables.models.base_model import Base
 from trainables.optim.workers import World
 from trainables.packing.pack import Pack
@@ -33,7 +34,7 @@ class Rehearsal:
     Attributes:
         device: The device's name.
         memory_bytes: Its memory; None on CPUs.
-        peak_bytes: Most of it in use, as the allocator counts; None on CPUs.
+        peak_bytes: The most that the allocator held of it, its cache included; None on CPUs.
         longest_tokens: Tokens of the longest sample.
         samples: Samples of a whole batch.
         slots: Trials side by side that fit.
@@ -97,7 +98,8 @@ def rehearse(
     items: Any = Repeated(longest, max(1, tokens // int(longest.lengths.max())))
 
     def score(_: int, model: nn.Module) -> None:
-        item_losses(model, items, tokens)
+        with scoring_workers(model, world):
+            item_losses(model, items, tokens)
 
     loop, spec = Loop(base, world), TrialSpec(trial_id="rehearsal", seed=0, params={**params, **LR})
     hooks = Hooks(steps=lambda records: None, checkpoint=score, should_stop=lambda: False)
@@ -109,7 +111,8 @@ def rehearse(
     try:
         _train(loop, runs)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_memory(error) or (world.size > 1 and not isinstance(error, torch.OutOfMemoryError)):
+        alone = base.is_sharded or (world.size > 1 and not isinstance(error, torch.OutOfMemoryError))
+        if alone or not _is_memory(error):
             raise  # of one worker alone: the others wait for it, and the lane must end
         refusal = str(error)
     limits = [run.micro_batch_tokens for run in runs if run.micro_batch_tokens is not None]

@@ -1,4 +1,4 @@
-"""Cost of each trial, by state."""
+"""What the sweep cost: by trial and state, in money, and when each trial ran."""
 
 from __future__ import annotations
 

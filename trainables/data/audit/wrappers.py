@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 from trainables.data.audit.normalization import UNSPACED, UNSPACED_WORD
 
@@ -51,11 +51,19 @@ class Wrappers:
     def span(self, prompt: str) -> tuple[int, int]:
         """Start and end of what stands inside, in characters: the whole prompt where nothing would be left."""
         start, end = 0, len(prompt)
-        if self.before and (found := _pattern(self.before, CLOSING).match(prompt)):
+        if self.before and (found := self._start.match(prompt)):
             start = found.end()
-        if self.after and (found := _pattern(_backwards(self.after), SPACE).match(prompt[::-1])):
+        if self.after and (found := self._backward_end.match(prompt[::-1])):
             end -= found.end()
         return (start, end) if UNSPACED_WORD.search(prompt[start:end]) else (0, len(prompt))
+
+    @cached_property
+    def _start(self) -> re.Pattern[str]:
+        return _pattern(self.before, CLOSING)
+
+    @cached_property
+    def _backward_end(self) -> re.Pattern[str]:
+        return _pattern(_backwards(self.after), SPACE)
 
     def to_json(self) -> dict[str, list[str]]:
         """The words found, each wrapper as one text."""
@@ -125,7 +133,6 @@ def _backwards(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return tuple(tuple(word[::-1] for word in words[::-1]) for words in paths)
 
 
-@lru_cache(maxsize=8)
 def _pattern(paths: tuple[Path, ...], behind: str) -> re.Pattern[str]:
     """Matches any of the wrappers at the start of a text, with the characters behind it that are its own."""
     return re.compile(rf"\W*(?:{'|'.join(map(_joined, paths))}){behind}*", re.IGNORECASE)

@@ -4,7 +4,7 @@ import pytest
 import ray
 
 from sweeps.config.sections import ResourcesConfig
-from sweeps.lanes.cluster import LanePlan, connected, divide, fits_a_node, room_for, waiting_words
+from sweeps.lanes.cluster import LanePlan, connected, divide, room_for, stay_within_nodes, waiting_words
 from trainables.errors import UserError
 
 LAPTOP = [{"CPU": 2.0}]
@@ -27,6 +27,7 @@ UNEQUAL = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 8.0, "GPU": 2.0}]
         (TWO_NODES, {"workers_per_lane": 8}, LanePlan(1, 8, True, 4)),
         (TWO_NODES, {"workers_per_lane": 3}, LanePlan(2, 3, True, 4)),
         (UNEQUAL, {"workers_per_lane": 3}, LanePlan(1, 3, True, 4)),  # 6 GPUs, but no second lane within a node
+        (UNEQUAL, {"workers_per_lane": 3, "lanes": 2}, LanePlan(2, 3, True, 4)),  # asked for: it stretches over both
     ],
 )
 def test_divides_the_cluster(nodes, asked, plan):
@@ -75,12 +76,14 @@ def test_counts_the_lanes_that_nodes_hold(nodes, plan, lanes):
         (UNEQUAL, LanePlan(1, 4, True, 4), True),
         (UNEQUAL, LanePlan(1, 4, True, 5), False),
         (UNEQUAL, LanePlan(1, 6, True, 4), False),
+        (UNEQUAL, LanePlan(1, 3, True, 4), True),
+        (UNEQUAL, LanePlan(2, 3, True, 4), False),
         (LAPTOP, LanePlan(1, 2, False, 1), True),
         ([], LanePlan(1, 1, False, 1), False),
     ],
 )
-def test_a_lane_stays_within_a_node_that_holds_it(nodes, plan, fits):
-    assert fits_a_node(nodes, plan) == fits
+def test_lanes_stay_within_nodes_where_these_hold_all(nodes, plan, fits):
+    assert stay_within_nodes(nodes, plan) == fits
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from sweeps.ledger.history import Past
 from sweeps.phases import rehearsal
 from sweeps.phases.rehearsal import hold_against_cluster, rehearse, words
 from sweeps.plan.memory import GIB, Fit
@@ -50,10 +51,10 @@ class Supervisor:
 
 @pytest.fixture
 def sweep(load):
-    events = []
-    ledger = SimpleNamespace(append=lambda kind, **fields: events.append((kind, fields)))
+    events, before = [], []
+    ledger = SimpleNamespace(append=lambda kind, **fields: events.append((kind, fields)), read=lambda: (before, 0))
     config = load("space.batch_size={low: 4, high: 16}", "resources.trials_per_lane=auto")
-    return SimpleNamespace(config=config, plan=None, ledger=ledger, events=events)
+    return SimpleNamespace(config=config, plan=None, ledger=ledger, events=events, before=before, past=Past())
 
 
 def test_a_lane_with_a_gpu_tries_the_largest_trial(sweep):
@@ -63,6 +64,15 @@ def test_a_lane_with_a_gpu_tries_the_largest_trial(sweep):
     assert supervisor.said == [words(found())]
     ((kind, fields),) = sweep.events
     assert (kind, fields["peak_bytes"], fields["refusal"]) == ("rehearsed", 11 * GIB, None)
+
+
+def test_a_resumed_sweep_tries_the_slots_that_its_start_has_found_and_names_no_key_that_must_stay(sweep):
+    sweep.before.append({"event": "slots", "asked": "auto", "slots": 4})
+    sweep.past = Past(ended=[{"trial_id": "t0001"}])
+    supervisor = Supervisor(found(refusal="out of memory: x"))
+    with pytest.raises(UserError, match=r"got out of memory; resume the sweep on a card with more memory$"):
+        rehearse(sweep, supervisor)
+    assert supervisor.jobs[0]["rehearsal"]["slots"] == 4
 
 
 def test_cpus_are_not_asked(sweep):

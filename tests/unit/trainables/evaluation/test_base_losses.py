@@ -91,6 +91,7 @@ def test_the_key_changes_with_all_that_the_losses_depend_on(tiny, data, tmp_path
     key = losses_key(model, data.paths[0], "fp32")
     assert losses_key(tiny, data.paths[0], "fp32") == key
     keys = {key, losses_key(model, data.paths[0], "bf16"), losses_key(model, model / "config.json", "fp32")}
+    keys.add(losses_key(model, data.paths[0], "fp32", "nf4"))
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
     keys.add(losses_key(model, data.paths[0], "fp32"))
@@ -98,7 +99,7 @@ def test_the_key_changes_with_all_that_the_losses_depend_on(tiny, data, tmp_path
         file.seek(-1, os.SEEK_END)
         file.write(b"\x7f")
     keys.add(losses_key(model, data.paths[0], "fp32"))
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_a_trial_records_them_beside_its_own_and_trains_to_the_same_bits(base, data):
