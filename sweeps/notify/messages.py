@@ -60,6 +60,7 @@ class Messenger:
         self._config, self._warn = config, warn
         self._queue: queue.SimpleQueue[News | None] = queue.SimpleQueue()
         self._told: set[str] = set()
+        self._closed = threading.Event()
         self._thread = threading.Thread(target=self._send_all, daemon=True, name="messenger")
 
     def __enter__(self) -> Messenger:
@@ -68,7 +69,8 @@ class Messenger:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS)  # what is not sent by then is left
+        self._thread.join(CLOSE_SECONDS)
+        self._closed.set()  # what is not sent by now is left: the sweep's end opens the run that alerts are of
 
     def tell(self, event: NewsEvent, text: str, once: str = "", **more: Any) -> None:
         """Sends news of an event, if the config asks for such.
@@ -104,7 +106,7 @@ class Messenger:
 
     def _send_all(self) -> None:
         warned: set[str] = set()
-        while (news := self._queue.get()) is not None:
+        while (news := self._queue.get()) is not None and not self._closed.is_set():
             try:
                 failures = send(self._config, news)
             except Exception as error:  # noqa: BLE001 - no news may end the sweep

@@ -64,6 +64,8 @@ def record_end(config: WandbConfig, folder: Path, news: News, board: Leaderboard
 def alert(config: WandbConfig, folder: Path, sweep: str, news: News) -> str | None:
     """Sends an alert of the sweep's run, which the end goes on with; nothing where W&B is offline.
 
+    A sweep without a folder, one that waits in a queue, has no run yet: its alert is of a run of its own.
+
     Args:
         config: The sweep's W&B section.
         folder: The sweep's folder.
@@ -77,13 +79,12 @@ def alert(config: WandbConfig, folder: Path, sweep: str, news: News) -> str | No
         wandb_client.set_up()
         if wandb_client.resolve_mode(config.mode) != "online":
             return None
-        more = {"name": _run_name(sweep, SUMMARY), "job_type": SUMMARY}
+        job_type = SUMMARY if folder.is_dir() else "queued"
+        identity, more = IDENTITIES.get(job_type, job_type), {"name": _run_name(sweep, job_type), "job_type": job_type}
         with TemporaryDirectory() as apart:
             # A queued sweep has no folder yet, and must find none when it starts.
             place = folder if folder.is_dir() else Path(apart)
-            run, why = wandb_client.open_run(
-                config, sweep, IDENTITIES[SUMMARY], place, OPEN_SECONDS, lambda: None, **more
-            )
+            run, why = wandb_client.open_run(config, sweep, identity, place, OPEN_SECONDS, lambda: None, **more)
             try:
                 if not why:
                     run.alert(title=f"{sweep}: {news['event']}"[:63], text=news["text"])
@@ -98,12 +99,15 @@ def _write(
     config: WandbConfig, folder: Path, news: News, board: Leaderboard | None, lost: Callable[[str], None]
 ) -> None:
     sweep = read_sweep(folder)
+    offline: dict[str, str] = {}  # why runs are offline, by their folders
     if sweep.baseline:
-        with _opened(config, news, folder, "base-model", lost) as run:
+        with _opened(config, news, folder, "base-model", offline, lost) as run:
             means = mean_row(sweep.baseline, sweep.weights, sweep.measure)
             run.config.update({"model": (sweep.config.get("model") or {}).get("name"), "kind": "base-model"})
-            run.log({**area_row(0, sweep.baseline, None), **means})
-    with _opened(config, news, folder, SUMMARY, lost) as run:
+            # An earlier end of the sweep has written the row: one that is logged again stands twice.
+            if not run.resumed and len([*(folder / "wandb").glob(f"*-{run.id}")]) == 1:
+                run.log({**area_row(0, sweep.baseline, None), **means})
+    with _opened(config, news, folder, SUMMARY, offline, lost) as run:
         run.summary.update({"sweep": news})
         if config.artifacts.report and board and (table := answers(folder, board)):
             run.log({"heldout/answers": table})
@@ -114,6 +118,9 @@ def _write(
                 logged.wait(int(UPLOAD_SECONDS))
         if config.alert:
             run.alert(title=f"{news['sweep']}: {news['state']}"[:63], text=news["text"])  # W&B takes 64 characters
+    if offline:
+        why, sync = next(iter(offline.values())), f"wandb sync {shlex.join(offline)}"
+        lost(f"it is written offline, for it could not be opened online: {why}; upload it: {sync}")
 
 
 def _run_name(sweep: str, job_type: str) -> str:
@@ -121,7 +128,14 @@ def _run_name(sweep: str, job_type: str) -> str:
 
 
 @contextmanager
-def _opened(config: WandbConfig, news: News, folder: Path, job_type: str, lost: Callable[[str], None]) -> Iterator[Any]:
+def _opened(
+    config: WandbConfig,
+    news: News,
+    folder: Path,
+    job_type: str,
+    offline: dict[str, str],
+    lost: Callable[[str], None],
+) -> Iterator[Any]:
     """One of the sweep's own runs, closed at the end of the block."""
     name, identity = _run_name(news["sweep"], job_type), IDENTITIES.get(job_type, job_type)
     about = {"name": name, "job_type": job_type, "notes": news["objective"] or None}
@@ -129,8 +143,7 @@ def _opened(config: WandbConfig, news: News, folder: Path, job_type: str, lost: 
         config, news["sweep"], identity, folder, OPEN_SECONDS, lambda: lost("an upload failed for good"), **about
     )
     if why_offline:
-        sync = f"wandb sync {shlex.quote(str(run.sync_dir))}"
-        lost(f"it is written offline, for it could not be opened online: {why_offline}; upload it: {sync}")
+        offline[str(run.sync_dir)] = why_offline
     try:
         yield run
     finally:

@@ -136,10 +136,11 @@ def submit_to_slurm(given: argparse.Namespace) -> int:
     if given.dry_run:
         print(text, end="")
         return DONE
+    config = load_config(given.what, given.rest)
     for line in forecast_lines(planned(given.what, given.rest), asked):
         print(line)
     print(hand_over(["sbatch"], text, "--slurm", "run this on a login node, or write the file with --dry-run"), end="")
-    _tell_queued(load_config(given.what, given.rest))
+    _tell_queued(config)
     return DONE
 
 

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def test_offline_they_wait_for_a_sync(sweep):
     runs = (sweep / "wandb").glob("offline-run-*")
     with WandbServer() as server:
         for run in runs:
-            sync(server, run)
+            sync(server, Path(run))
         check(server, sweep)
     assert server.kept.alerts == []  # nobody asked for one
 
@@ -156,6 +157,14 @@ def test_nothing_is_kept_where_it_is_switched_off(sweep):
         assert server.kept.artifacts == {}
 
 
+def test_a_sweep_that_ends_again_logs_the_base_models_scores_once(sweep):
+    with WandbServer() as server:
+        for _ in range(2):
+            assert tell(sweep, "wandb.mode=online", "wandb.artifacts=false", url=server.url) == []
+        (base,) = [run for run in server.runs.values() if run.upserts[0]["jobType"] == "base-model"]
+        assert len(base.rows("objective")) == 1
+
+
 @pytest.mark.parametrize("behaviour", ["refuse", "hang"])
 def test_with_a_server_that_breaks_the_run_waits_for_a_sync(sweep, behaviour):
     with WandbServer() as server:
@@ -163,10 +172,11 @@ def test_with_a_server_that_breaks_the_run_waits_for_a_sync(sweep, behaviour):
         (line,) = tell(sweep, "wandb.mode=online", url=server.url, seconds=2.0)
     assert line.startswith("warning: W&B lacks the sweep's summary run, or a part of it: it is written offline, for")
     runs = list((sweep / "wandb").glob("offline-run-*"))
-    assert line.rpartition("upload it: wandb sync ")[2] in map(str, runs)
+    named = shlex.split(line.rpartition("upload it: wandb sync ")[2])
+    assert set(named) == set(map(str, runs))
     with WandbServer() as server:
-        for run in runs:
-            sync(server, run)
+        for run in named:
+            sync(server, Path(run))
         check(server, sweep)
 
 
