@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -148,20 +147,20 @@ class Client:
         return dict(self._ask("POST", f"{_place(sweep_id)}/{what}", {}))
 
     def _ask(self, method: str, path: str, body: Any = None, params: dict[str, str] | None = None) -> Any:
-        # A request may be repeated: one that reads changes nothing, a sent sweep has an id, and the others are refused
-        # in the state that the first has made.
+        # Only a request that reads, or has the sender's id, may be repeated once the service may have got it.
+        repeats = method == "GET" or "client_id" in (body or {})
         for left in reversed(range(TRIES)):
             try:
                 answer = self._http.request(method, path, json=body, params=params)
                 break
             except httpx.TransportError as error:
-                if not left:
+                if not left or not (repeats or isinstance(error, httpx.ConnectError)):
                     got = f"{type(error).__name__}: {error}"
                     raise UserError(str(self._http.base_url), "must be a service", got, "start it") from None
                 time.sleep(BETWEEN_SECONDS)
         try:
             found = answer.json()
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or no UTF-8
             got = f"status {answer.status_code}"
             raise UserError(str(self._http.base_url), "must be a service", got, "correct the address") from None
         if answer.is_success:

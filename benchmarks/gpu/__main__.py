@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.project import PROJECT_ROOT
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,7 +36,6 @@ NAMED = (*NEEDED, "numpy", "tokenizers", "safetensors", "triton", "bitsandbytes"
 SERVICE = ("ray", "omegaconf", "optuna")  # what a sweep needs beyond `NEEDED`, and of what it shows
 PARTS = ("checks", "speed", "memory", "stalls", "ranks", "more", "sweep")
 METHODS: tuple[Method, ...] = ("lora", "full")
-PROJECT = Path(__file__).resolve().parents[2]
 LEAST_SECONDS = 20.0  # a part is not begun with less left
 
 
@@ -187,7 +188,9 @@ class Run:
             overrides = [f"storage_path={folder}", "name=gpu", "search.trials=2"]
             command = [sys.executable, "-m", "sweeps.run", "conf/smoke.yaml", *overrides]
             seconds = max(1.0, self.budget.left)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, cwd=PROJECT)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=seconds, check=False, cwd=PROJECT_ROOT
+            )
             return {"exit_code": done.returncode, "held": done.returncode == 0}
 
         self.check("a sweep through Ray", act)

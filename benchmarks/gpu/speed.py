@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,10 +120,3 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def timed(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `act` returns, with its seconds."""
-    started = time.monotonic()
-    found = act()
-    return {**found, "seconds": round(time.monotonic() - started, 1)}

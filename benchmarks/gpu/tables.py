@@ -27,7 +27,7 @@ def _checks(checks: dict[str, dict[str, Any]]) -> str:
     words = {True: "holds", False: "FAILS", None: "left out"}
     rows = []
     for name, found in checks.items():
-        figures = ", ".join(f"{key} {_number(value)}" for key, value in found.items() if key not in ("held", "seconds"))
+        figures = ", ".join(f"{key} {_number(value)}" for key, value in found.items() if key != "held")
         rows.append([name, words[found["held"]], figures])
     return _table(["check", "", "figures"], rows)
 

@@ -22,7 +22,6 @@ from trainables.models.base_model import Base, resolve_precision
 from trainables.models.forward_probe import choose_plan
 from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, StepPart
-from trainables.training.curve_recorder import StepRecord
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 SHAPES: dict[str, dict[str, Any]] = {  # of Qwen2.5; heads of 64 and 128
@@ -112,15 +111,15 @@ class Setting:
         first = self.pace.warm_up_steps * self.pace.batch_size
         return int(self.samples.lengths[epoch_order(len(self.samples), seed)[first:]].sum())
 
-    def solo(self, clock: Clock, seed: int = 0, records: list[StepRecord] | None = None) -> int:
+    def solo(self, clock: Clock) -> int:
         """Trains one trial by `trainables.training.loop`; returns the tokens of its timed steps."""
         hooks = Hooks(
-            steps=lambda steps: None if records is None else records.extend(steps),
+            steps=lambda steps: None,
             checkpoint=lambda step, model: clock.stop(),
             should_stop=clock.step_begins,
         )
-        self.loop.train(self.trial_run(seed, self.lr, hooks))
-        return self.timed_tokens(seed)
+        self.loop.train(self.trial_run(0, self.lr, hooks))
+        return self.timed_tokens(0)
 
     def side_by_side(self, trials: int, slots: int) -> None:
         """Trains trials of different LRs through the loop, `slots` at a time."""
@@ -137,23 +136,22 @@ class Setting:
         spec = TrialSpec(trial_id="trial", seed=seed, params=params)
         return TrialRun(self.samples, spec, self.config, hooks, world)  # type: ignore[arg-type]
 
-    def packed(self, slots: int, *, own_orders: bool = False) -> Callable[[Clock], int]:
-        """A side with `slots` trials in one pack, of different LRs and, if asked, different orders."""
+    def packed(self, slots: int) -> Callable[[Clock], int]:
+        """A side with `slots` trials in one pack, of different LRs and one order."""
 
         def run(clock: Clock) -> int:
             pack = Pack(self.base)
-            seeds = [slot if own_orders else 0 for slot in range(slots)]
             try:
-                for seed in seeds:
-                    pack.join(LORA, self.training, seed)
+                for _ in range(slots):
+                    pack.join(LORA, self.training, 0)
                 for step in range(self.pace.warm_up_steps + self.pace.steps):
                     clock.step_begins()
-                    pack.step([self.part(seed, step, self.lr / (slot + 1)) for slot, seed in enumerate(seeds)])
+                    pack.step([self.part(0, step, self.lr / (slot + 1)) for slot in range(slots)])
                 clock.stop()
             finally:
                 pack.close()
             clock.waste = 1 - pack.tokens / pack.rows  # rows without a token of a sample are padding
-            return sum(self.timed_tokens(seed) for seed in seeds)
+            return slots * self.timed_tokens(0)
 
         return run
 

@@ -1,9 +1,9 @@
 """The experiment service under load: users who watch a running sweep, and requests at a fixed rate, on the loopback.
 
-Each user holds an event stream open. Requests are sent at their time, whether or not earlier ones were answered, so a
-slow service is not spared. A request in five is the health check, which is the measure: it needs no token and reads
-nothing. Accepted: no error, the service's memory flat, and the slowest routes' 99th percentile at most ten times the
-health check's in the same run.
+Each user holds an event stream open; the sweep stands still meanwhile. Requests are sent at their time, whether or not
+earlier ones were answered, so a slow service is not spared. A request in five is the health check, which is the
+measure: it needs no token and reads nothing. Accepted: no error, the service's memory flat, and the slowest routes'
+99th percentile at most ten times the health check's in the same run.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Load:
     def __init__(self, url: str, tokens: dict[str, str], seed: int) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.errors: list[str] = []
-        self.events = 0
+        self.told: list[int] = []  # events of each user's stream
         self._rng = random.Random(seed)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
         self._clients = [
@@ -71,7 +71,8 @@ class Load:
 
     async def run(self, rate: float, seconds: float) -> None:
         """Sends `rate` requests a second for some seconds, beside one open event stream a user."""
-        watching = [asyncio.create_task(self._watch(client)) for client in self._clients]
+        self.told = [0] * len(self._clients)
+        watching = [asyncio.create_task(self._watch(user)) for user in range(len(self._clients))]
         begun, sent = time.monotonic(), []
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, begun + number / rate - time.monotonic()))
@@ -96,11 +97,11 @@ class Load:
         if status != 200:
             self.errors.append(f"{path}: status {status}")
 
-    async def _watch(self, client: httpx.AsyncClient) -> None:
-        async with client.stream("GET", f"{ONE}/events", timeout=None) as stream:
+    async def _watch(self, user: int) -> None:
+        async with self._clients[user].stream("GET", f"{ONE}/events", timeout=None) as stream:
             stream.raise_for_status()
             async for line in stream.aiter_lines():
-                self.events += line.startswith("data: ")
+                self.told[user] += line.startswith("data: ")
 
 
 async def measured(process: psutil.Process, load: Load, rate: float, seconds: float) -> list[float]:
@@ -119,7 +120,7 @@ def summary(load: Load, memory: list[float]) -> dict[str, Any]:
     everything = np.concatenate([seconds for path, seconds in load.seconds.items() if path != HEALTH])
     return {
         "requests": sum(map(len, load.seconds.values())),
-        "events": load.events,
+        "events": sum(load.told),
         "errors": load.errors[:20],
         "p50_ms": {path: round(1e3 * float(np.median(seconds)), 2) for path, seconds in sorted(load.seconds.items())},
         "p99_ms": {path: round(1e3 * tail, 2) for path, tail in tails.items()},

@@ -168,19 +168,18 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
         view.row(name)
         entry = submissions.queue.get(name)
         # One that has not begun has no folder yet.
-        path = submissions.sent(name) if entry and entry.name == name else view.file(name, SWEEP_FILE)
+        path = submissions.queue.config(entry) if entry and entry.name == name else view.file(name, SWEEP_FILE)
         overrides = [f"name={cloned.name}", *cloned.overrides]
         own = entry is not None and entry.user == user
         if not own:
-            overrides.insert(0, "notify.webhook=null")
+            overrides.insert(0, f"{WEBHOOK}=null")
         text = path.read_text(encoding="utf-8")
+        config = submissions.config(user, text, overrides)
         if cloned.plan_only:
-            config = submissions.config(user, text, overrides)
             reply = submissions.plan(config)
             response.status_code = 200
         else:
             reply = send(user, cloned.client_id, text, overrides, response)
-            config = load_config(submissions.sent(reply["id"]))
         before, after = (one.model_dump(mode="json") for one in (load_config(path), config))
         changes = {key: [old, new] for key, old, new in differences(before, after)}
         if not own and WEBHOOK in changes:  # the owner's address, which may be a secret

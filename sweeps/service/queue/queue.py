@@ -84,8 +84,19 @@ class Queue:
                 raise ConflictError(name, "must be unfinished", entry.outcome, "send a sweep of its own")
             return self.record("queued", entry.name, cut_off=0)
 
+    def known(self, name: str) -> Entry:
+        """The entry of a name.
+
+        Raises:
+            ConflictError: There is none: another request has just deleted it.
+        """
+        entry = self.entries.get(fold(name))
+        if entry is None:
+            raise ConflictError(name, "must be in the queue", "a deleted sweep", "see GET /queue")
+        return entry
+
     def _in(self, name: str, *states: str) -> Entry:
-        entry = self.entries[fold(name)]
+        entry = self.known(name)
         if entry.state not in states:
             got = " ".join(filter(None, (entry.state, entry.outcome)))
             raise ConflictError(name, f"must be {' or '.join(states)}", got, "see GET /queue")

@@ -30,10 +30,10 @@ class Removal:
         """Deletes a sweep that does not run. What it has used still counts against its user.
 
         Raises:
-            ConflictError: It runs.
+            ConflictError: It runs, or has just been deleted.
         """
         with self.queue.lock:
-            entry = self.queue.entries[entry.place]
+            entry = self.queue.known(entry.name)
             if entry.state == RUNNING:
                 raise ConflictError(entry.name, "must not be running", "a running sweep", "stop it first")
             self._take_away(entry)

@@ -116,10 +116,6 @@ class Submissions:
                 _check_quota(self.users.user(user).hours_a_month, reply["forecast_hours"])
                 return reply, self._queue(user, client_id, config, reply), True
 
-    def sent(self, name: str) -> Path:
-        """The config of a sweep that was sent, as it runs."""
-        return self.queue.config(self.queue.entries[fold(name)])
-
     @contextmanager
     def _among_few(self) -> Iterator[None]:
         if not self._sending.acquire(blocking=False):

@@ -27,8 +27,9 @@ def drop_trial(folder: Path, entry: Entry, trial_id: str, user: str) -> None:
     if entry.state != RUNNING:
         raise ConflictError(entry.name, "must be running", entry.outcome or entry.state, "resume it first")
     ended, _ = read_json_lines(folder / TRIALS_FILE)
-    state = next((trial["state"] for _, trial in ended if trial["trial_id"] == trial_id), None)
-    if state:
+    # The last line of a trial counts; a failed one is trained again under its id.
+    state = {trial["trial_id"]: trial["state"] for _, trial in ended}.get(trial_id)
+    if state and state != "failed":
         raise ConflictError(trial_id, "must be running", state, "see the leaderboard")
     specs = [event["spec"] for event in Ledger(folder).read()[0] if event["event"] == "trial_submitted"]
     kind = next((spec["kind"] for spec in specs if spec["trial_id"] == trial_id), "none")

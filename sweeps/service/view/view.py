@@ -102,7 +102,7 @@ class View:
         """How each trial that has a folder has ended; "" for one that has not."""
         try:
             lines, _ = read_json_lines(self.file(name, TRIALS_FILE))
-        except UnknownError:
+        except UserError:  # there is none yet, or a line of it is damaged
             lines = []
         ended = {str(trial.get("trial_id")): str(trial.get("state")) for _, trial in lines}
         return {trial: ended.get(trial, "") for trial in self.trials(name) if trial != BASELINE_TRIAL}
@@ -189,6 +189,8 @@ class View:
                 if row["state"] not in ("queued", "running", "paused", "planned"):
                     return
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
+        except UnknownError:  # the sweep was deleted meanwhile
+            return
         finally:
             self._streams[user] -= 1
 

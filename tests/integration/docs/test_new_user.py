@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import find_chromium
 from tests.integration.docs.new_user import (
     answers,
     clone,
@@ -19,7 +20,6 @@ from tests.integration.docs.new_user import (
     read_report,
     shell,
 )
-from tests.integration.docs.test_report_browser import find_chromium
 
 SECTIONS = (
     "Outcome",

@@ -1,8 +1,6 @@
 """`make serve-demo`: two users queue a sweep each, one is stopped and resumed from the page, and the index has both."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 
@@ -11,12 +9,13 @@ import pytest
 
 from analysis.index import read_index
 from sweeps.client import Client
+from tests.browser import find_chromium
 from tests.integration.conftest import HUNG_SECONDS, ROOT, environment
 from tests.integration.service.test_service import Service
 
 pytestmark = pytest.mark.slow
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM = find_chromium()
 OVERRIDES = ["search.trials=3", "wandb.mode=disabled", "model.method=full"]
 
 

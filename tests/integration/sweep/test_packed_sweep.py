@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections import Counter
 
+import optuna
 import pytest
 
 from analysis.export.export import export
 from sweeps.ledger.ledger import Ledger
+from sweeps.search.study import open_storage
 from tests.integration.conftest import run_sweep
 
 POINTS = [{"peak_lr": lr, "warmup_fraction": 0.05, "decay_floor": 7e-4} for lr in (2e-3, 4e-3, 6e-3, 9e-3)]
@@ -91,9 +93,14 @@ def test_trials_on_a_base_in_4_bits_train_side_by_side_and_are_exported(in_4_bit
 
 @pytest.mark.slow
 def test_a_sweep_in_4_bits_goes_on_and_stays_in_4_bits(in_4_bits):
+    before = lines(in_4_bits / "trials.jsonl")
     again = run_sweep("--resume", str(in_4_bits), "search.trials=4")
     assert again.returncode == 0, again.stderr
-    assert len(lines(in_4_bits / "trials.jsonl")) == 4
+    now = lines(in_4_bits / "trials.jsonl")
+    assert now[:3] == before
+    assert [trial["trial_id"] for trial in now] == ["t0001", "t0002", "t0003", "t0004"]
+    study = optuna.load_study(study_name="smoke", storage=open_storage(in_4_bits))
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
     changed = run_sweep("--resume", str(in_4_bits), "model.quantize=null")
     assert changed.returncode == 2
     assert "model.quantize: must stay as it was in a resumed sweep, got None after 'nf4'" in changed.stderr

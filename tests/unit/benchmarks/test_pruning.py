@@ -73,7 +73,8 @@ def test_the_rule_is_asked_at_every_report_but_the_last_and_given_what_is_known_
 def test_paused_trials_wait_for_the_last_and_the_best_go_on():
     # Eight trials, of which four are trained to the end: the first, and the best three where they paused.
     early = [5.0, 1.0, 9.0, 3.0, 2.0, 9.0, 9.0]
-    trials = [recorded(0, 1.5), *(recorded(k, 7.0 - k, points=[one] * REPORTS) for k, one in enumerate(early, 1))]
+    # Their ids are those of the recording, not their places in the sweep.
+    trials = [recorded(10, 1.5), *(recorded(10 + k, 7.0 - k, points=[one] * REPORTS) for k, one in enumerate(early, 1))]
     for lanes, intervals in ((1, 4 + 7 + 3 * 3), (8, 4 + 3)):
         found = replay(trials, lanes, never_stop(), pauses=True)
         assert found == Sweep((40, 10, 40, 10, 40, 40, 10, 10), (False,) * 8, 1.5)

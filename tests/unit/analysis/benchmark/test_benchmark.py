@@ -5,10 +5,12 @@ import math
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -17,6 +19,7 @@ from analysis.benchmark.__main__ import main
 from analysis.benchmark.fixed_areas import FixedAreas, read_areas
 from analysis.benchmark.model import Model
 from analysis.benchmark.storage import Files, latest
+from analysis.benchmark.sweep_checkpoints import SweepCheckpoints
 from analysis.export import export
 from analysis.export.sweep_models import SweepModels
 from analysis.rank.leaderboard import leaderboard
@@ -208,6 +211,17 @@ def fixed(tmp_path):
     return files, scoring.fix(files, areas), areas
 
 
+@pytest.mark.parametrize("change", [{"model": {"quantize": "nf4"}}, {"data": {"train_on_template_text": False}}])
+def test_the_key_names_all_that_the_scores_depend_on(sweep, change):
+    (before,) = SweepCheckpoints(sweep).models("base", None)
+    config = yaml.safe_load((sweep / "sweep.yaml").read_text())
+    for section, values in change.items():
+        config[section] = {**(config.get(section) or {}), **values}
+    (sweep / "sweep.yaml").write_text(yaml.safe_dump(config))
+    (after,) = SweepCheckpoints(sweep).models("base", None)
+    assert before.key != after.key
+
+
 def counted(monkeypatch, fail_on=None, wait=None):
     asked = []
 
@@ -243,11 +257,18 @@ def test_of_two_writers_one_waits_and_nothing_is_scored_twice(fixed, monkeypatch
     threads = [
         threading.Thread(target=scoring._score, args=(files, name, areas, model, lambda _: None)) for _ in range(2)
     ]
-    for thread in threads:
-        thread.start()
+    threads[0].start()
+    deadline = time.monotonic() + 20
+    while not asked and time.monotonic() < deadline:
+        time.sleep(0.01)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive()
+    assert asked == ["a"], "the other waits"
     second.set()
     for thread in threads:
         thread.join(20)
+    assert [thread.is_alive() for thread in threads] == [False, False]
     assert sorted(asked) == ["a", "b"]
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from sweeps.folder.dropped_trials import asked_to_drop
 from sweeps.ledger.ledger import Ledger
+from tests.browser import find_chromium, serious
 from tests.unit.sweeps.service.conftest import SMOKE, listening, sent
 
 pytestmark = pytest.mark.slow
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM = find_chromium()
 PATIENCE_MS = 60_000
-AXE = os.environ.get("AXE")  # axe.min.js of `npm pack axe-core`: contrast, labels, roles
 SHOTS = os.environ.get("SHOTS")  # a folder for screenshots
 
 
@@ -96,10 +96,7 @@ def test_the_pages_fit_and_read_well_on_any_screen_and_a_trial_is_dropped(servic
                     page.get_by_text("the end of live").wait_for()
                 wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 faults += [f"{path} at {width}: {wide} px too wide"] if wide > 0 else []
-                if AXE:
-                    page.add_script_tag(path=AXE)
-                    found = page.evaluate("axe.run().then(found => found.violations)")
-                    faults += [f"{path} at {width}, {scheme}: {one['id']}: {one['nodes'][0]['html']}" for one in found]
+                faults += [f"{path} at {width}, {scheme}: {one}" for one in serious(page)]
                 if SHOTS:
                     name = f"{path.strip('/').replace('/', '-') or 'list'}-{width}-{scheme}.png"
                     page.screenshot(path=os.path.join(SHOTS, name), full_page=True)
