@@ -66,7 +66,14 @@ class BaseLosses:
 
 
 def losses_key(model_path: str | Path, tokenized: str | Path, precision: str, quantize: str | None = None) -> str:
-    """Hash of everything that determines the losses: config, weights, tokenized samples, precision, quantization."""
+    """Hash of everything that determines the losses.
+
+    Args:
+        model_path: Folder of the base model, with its config and weights.
+        tokenized: File of the tokenized samples.
+        precision: Of the computation: "fp32" or "bf16".
+        quantize: How the weights are kept: "nf4"; None for as they are.
+    """
     folder = Path(model_path)
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
     # Named where there is one: losses that were kept before stay of use.

@@ -42,7 +42,8 @@ class ItemResult:
         group: Its cluster for resampling.
         nll: Mean loss of the learnt tokens, nats a token.
         tokens: Number of learnt tokens, end tokens included.
-        bytes: UTF-8 bytes of the text that these tokens write, without end tokens: the same for all tokenizers.
+        bytes: UTF-8 bytes of the text that these tokens write, without end tokens. An answer's are the same for
+            all tokenizers; of plain text the first token is none where the tokenizer begins with no token of its own.
         answer: The greedy answer; None for plain text, and then so are the scores.
         exact_match: 0 or 1.
         token_f1: 0 to 1.

@@ -80,7 +80,8 @@ def load_base(
     # Trained weights stay float32 masters: a bf16 weight would swallow updates below 2^-9 of its size.
     frozen_type = torch.bfloat16 if precise == "bf16" and model.method == "lora" else torch.float32
     tokenizer = load_tokenizer(path, model)
-    loaded = _load(path, model, frozen_type, torch.device("cpu") if model.quantize else device)
+    # What is made smaller on its way to the device may not fit there whole.
+    loaded = _load(path, model, frozen_type, torch.device("cpu") if model.quantize or sharded else device)
     if model.quantize:
         quantize(loaded, device)
     if gradient_checkpointing and not loaded.supports_gradient_checkpointing:
