@@ -2,6 +2,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Without bytecode, half the time: Python compiles a module when it is first imported, and most never are.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: help demo serve-demo demo-model install test test-sweeps test-clusters test-packages test-trainables test-slow chaos gpu check docs format
 
@@ -12,8 +14,8 @@ install: $(INSTALLED) ## Make .venv with the exact tested versions
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) torch==2.13.0
+	$(PIP_INSTALL) -e '.[dev]'
 	touch $@
 
 demo-model: $(INSTALLED) ## Fetch SmolLM2-135M-Instruct (90 MB)
@@ -31,8 +33,8 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j3 --output-sync=target test-sweeps test-clusters test-packages test-trainables
+test: $(INSTALLED) ## What CI runs: style, types, import contracts, tests
+	$(MAKE) --no-print-directory -j3 --output-sync=target check test-sweeps test-clusters test-packages test-trainables
 
 # Three at a time, for two cores, one thread each: whole sweeps, all else that starts Ray, and in two parts what does not.
 WITHOUT_RAY := tests/integration/wandb $(addprefix tests/integration/docs/,test_report_browser.py test_push.py)

@@ -46,10 +46,11 @@ ray_step=$!
 if [ -z "$code" ] && [ -z "$ends$canceled" ]; then
   "$PYTHON" -m sweeps.run "${SWEEP[@]}" --resume auto --address "$HEAD:$GCS_PORT" &
   driver=$!
-  while kill -0 "$driver" 2>/dev/null; do
-    wait "$driver"
-    code=$?
-  done
+  # A signal ends `wait` before the driver ends. Once it has ended, `wait` tells its exit code as often as it is asked.
+  wait "$driver"
+  while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done
+  wait "$driver"
+  code=$?
 fi
 
 # By the step's own id: `ray stop` would end the neighbors' Ray too. The sweep is on disk, so nothing needs an orderly end.
