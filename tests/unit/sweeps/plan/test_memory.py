@@ -164,19 +164,19 @@ def test_a_sweep_asks_for_a_part_where_its_workers_share_the_weights_out(load, o
     assert make_request(load(*overrides), plan).workers == workers
 
 
-def test_a_peak_is_measured_once_and_grows_as_it_must(tmp_path, monkeypatch):
+def test_a_peak_is_measured_once(tmp_path, monkeypatch):
     """The tiny model, by a process of its own."""
     monkeypatch.chdir(tmp_path)
     build_tiny_llama(tmp_path / "model")
     small = {"sample_tokens": 64, "scored_tokens": 64, "prompts": 0}
     asked = request("full").model_copy(update={"model_path": str(tmp_path / "model"), **small})
-    one = needed_bytes(asked.model_copy(update={"samples": 1}))
     whole = needed_bytes(asked)
-    assert one < whole < 40 << 20
+    weights = (tmp_path / "model/model.safetensors").stat().st_size
+    assert 4 * weights < whole < 40 << 20  # weights, gradients, two moments, and activations
     (tmp_path / "model/model.safetensors").unlink()  # only the shape is read
     monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("it is cached"))
     assert needed_bytes(asked) == whole
-    assert len(list((tmp_path / memory.CACHE).iterdir())) == 2
+    assert len(list((tmp_path / memory.CACHE).iterdir())) == 1
 
 
 def test_a_model_whose_code_does_not_run_is_an_error_of_one_line(tmp_path, monkeypatch):
