@@ -337,6 +337,7 @@ def test_a_plan_is_not_made_from_other_or_missing_data(place):
 @pytest.mark.usefixtures("place")
 def test_a_job_of_a_sweep_that_has_begun_is_held_against_its_start():
     """As of `sweeps.submit --slurm` after `scancel`."""
-    assert planned("own.yaml", ["model.name=model"]).train.samples == 8
+    as_before, other = ["model.name=model"], ["model.name=model", "training.batch_size=2"]
+    assert planned(load_config("own.yaml", as_before), "own.yaml", as_before).train.samples == 8
     with pytest.raises(UserErrors, match=r"^training\.batch_size: must stay"):
-        planned("own.yaml", ["model.name=model", "training.batch_size=2"])
+        planned(load_config("own.yaml", other), "own.yaml", other)
