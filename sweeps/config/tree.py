@@ -168,8 +168,7 @@ def _put(here: Any, place: Place, value: Any, section: type[Section] | None) -> 
     if isinstance(before, dict) or isinstance(value, dict):
         before, value = _spelled_out(before, section), _spelled_out(value, section)
     if before and value == {}:
-        remedy = f"name the keys that change; {dotted(place)}=null is the defaults"
-        raise UserError(dotted(place), "an empty mapping changes nothing", "{}", remedy)
+        raise UserError(dotted(place), "an empty mapping changes nothing", "{}", "name the keys that change")
     here[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
 
 
