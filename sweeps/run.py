@@ -20,7 +20,7 @@ from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.driver.interrupt import Interrupt
 from sweeps.driver.storage_errors import reported_in_one_line
-from sweeps.folder.driver_lock import one_driver
+from sweeps.folder.driver_lock import LEASE_SECONDS, one_driver
 from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.origin import Origin
 from sweeps.folder.sweep_folder import claim_folder, draft_folder, scratch_folder
@@ -184,7 +184,7 @@ def run_sweep(
     store, home = SweepStore.of_driver(config.place), draft or config.folder
     home.mkdir(parents=True, exist_ok=True)
     with (
-        one_driver(home),
+        one_driver(home, LEASE_SECONDS),
         one_driver_in_store(store.remote),
         Interrupt() as interrupt,
         reported_in_one_line(config.folder, interrupt),

@@ -68,7 +68,10 @@ def lower_first(text: str) -> str:
 
 def _line(place: Place, details: list[ErrorDetails], root: type[Section], written: str | None) -> UserError:
     where = dotted(place) or "config"
-    detail = next((one for first in _FIRST for one in details if one["type"] == first), details[0])
+    of_kind = {one["type"]: one for one in reversed(details)}
+    # Of `auto` or a number, 0 is a number that is too low, and no misspelled auto.
+    other = next((kind for kind in of_kind if kind not in _WANTED and kind != "literal_error"), details[0]["type"])
+    detail = next((of_kind[first] for first in _FIRST if first in of_kind), of_kind[other])
     value, context, kind = detail["input"], detail.get("ctx", {}), detail["type"]
     if kind == "rule":
         return UserError(where, context["rule"], context["got"], context["remedy"])
@@ -198,7 +201,7 @@ def _number(text: str) -> float | None:
 def _place(location: tuple[int | str, ...]) -> Place:
     # Pydantic adds tags for the alternatives of a union, and for a mapping's key.
     tags = {"Range", "Choices", "float", "int", "str", "[key]"}
-    prefixes = ("literal[", "list[", "dict[", "function-")
+    prefixes = ("literal[", "list[", "dict[", "function-", "constrained-")
     return tuple(part for part in location if part not in tags and not str(part).startswith(prefixes))
 
 

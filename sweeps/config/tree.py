@@ -23,6 +23,8 @@ from trainables.storage.layout import SWEEP_FILE
 
 Tree = dict[str, Any]
 HELPER = "x-"  # top-level keys that begin so are read by nobody: a place for anchors, as in Compose files
+PART = r"\[([^\[\]]+)\]|([^.\[\]]+)"
+KEY = re.compile(rf"(?:{PART})(?:\.?\[[^\[\]]+\]|\.[^.\[\]]+)*")
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
@@ -109,9 +111,9 @@ def _text_of(path: str | Path) -> str:
 
 def _override(tree: Tree, item: str, root: type[Section], written: Written) -> None:
     key, equals, text = item.partition("=")
-    place: Place = tuple(a or b for a, b in re.findall(r"\[([^\[\]]*)\]|([^.\[\]]+)", key.strip()))
-    if not equals or not place:
+    if not equals or not KEY.fullmatch(key.strip()):
         raise UserError("arguments", "an override must be key=value", item, "write for instance search.trials=8")
+    place: Place = tuple(a or b for a, b in re.findall(PART, key.strip()))
     value, node = _override_value(place, text, root)
     written.parts.append((place, node))
     here: Any = tree
@@ -165,6 +167,8 @@ def _put(here: Any, place: Place, value: Any, section: type[Section] | None) -> 
     before = here[key] if isinstance(here, list) else here.get(key)
     if isinstance(before, dict) or isinstance(value, dict):
         before, value = _spelled_out(before, section), _spelled_out(value, section)
+    if before and value == {}:
+        raise UserError(dotted(place), "an empty mapping changes nothing", "{}", "name the keys that change")
     here[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
 
 

@@ -28,11 +28,14 @@ logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 20.0
 STALE_SECONDS = 120.0  # without renewal, until another driver may take the lock: six renewals, so a few may fail
+LOOK_EVERY_SECONDS = 2.0  # ours: at a lock that may have lost its holder
 
 
 @contextmanager
 def one_driver_in_store(remote: Remote | None) -> Iterator[None]:
     """Holds the sweep's lock while the block runs. Does nothing for a sweep in a plain folder.
+
+    A lock of another machine is watched first, for its holder may be gone: until it is renewed or stale.
 
     Raises:
         UserError: Another driver holds it.
@@ -58,16 +61,27 @@ def _take(remote: Remote, me: dict[str, Any]) -> Version:
     content = _content(me, 0)
     if created := remote.create(LOCK_FILE, content):
         return created
-    found = remote.read(LOCK_FILE)
-    if found and not _may_be_taken(remote, found):
-        holder = json.loads(found.data)
-        got = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-        remedy = f"wait for its end, or stop it; if it was killed, wait {STALE_SECONDS:.0f} seconds"
-        raise UserError(remote.url, "must have one driver at a time", got, remedy)
+    found = _abandoned(remote)
     taken = remote.replace(LOCK_FILE, content, found.version) if found else remote.create(LOCK_FILE, content)
     if not taken:
         raise UserError(remote.url, "must have one driver at a time", "another that began just now", "wait for its end")
     return taken
+
+
+def _abandoned(remote: Remote) -> Found | None:
+    """Returns the lock once it may be taken; None if there is none any more."""
+    # A job that Slurm or KubeRay runs again after its node was lost meets the lock of its own driver, which is gone.
+    watched: Version | None = None
+    while (found := remote.read(LOCK_FILE)) and not _may_be_taken(remote, found):
+        holder = json.loads(found.data)
+        got = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        if holder["machine"] == _machine() or watched not in (None, found.version):
+            raise UserError(remote.url, "must have one driver at a time", got, "wait for its end, or stop it")
+        if watched is None:
+            logger.warning("%s is locked by %s: waiting for a sign of life, %g s", remote.url, got, STALE_SECONDS)
+        watched = found.version
+        time.sleep(LOOK_EVERY_SECONDS)
+    return found
 
 
 def _may_be_taken(remote: Remote, found: Found) -> bool:

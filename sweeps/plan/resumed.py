@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from sweeps.folder.origin import ANOTHER, Origin, changed, data_files, recorded,
 from sweeps.folder.resume import first_config, resumed_config
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
-from sweeps.plan.datasets import SetPlan, prepare_data
+from sweeps.plan.datasets import Prepared, SetPlan, prepare_data
 from sweeps.plan.plan import MODELS_CACHE, Plan, make_plan
 from trainables.data.sources import HUB_ID
 from trainables.errors import UserError, UserErrors
@@ -118,7 +118,7 @@ def lost_sets(config: SweepConfig, folder: Path, plan: Plan, began: Origin) -> l
         began: What the sweep began with.
     """
     files, hashes = tokenized_files(config, folder), began.get("tokenized_sha256", {})
-    planned = dict(zip(files, [plan.train, *plan.areas.values()], strict=True))
+    planned = _by_set(files, config, plan)
     return [name for name, path in files.items() if not _is_whole(path, hashes.get(name), planned[name])]
 
 
@@ -147,8 +147,7 @@ def restore_tokens(config: SweepConfig, folder: Path, plan: Plan, began: Origin,
     (folder / CACHE_FOLDER).mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".cache.", dir=folder) as draft:
         made = prepare_data(config, load_tokenizer(plan.model_path, config.model), Path(draft))
-        counted = dict(zip(files, [made.train, *made.areas.values()], strict=True))
-        planned = dict(zip(files, [plan.train, *plan.areas.values()], strict=True))
+        counted, planned = _by_set(files, config, made), _by_set(files, config, plan)
         wrong = [
             _other_tokens(name, path)
             for name, path in files.items()
@@ -159,6 +158,11 @@ def restore_tokens(config: SweepConfig, folder: Path, plan: Plan, began: Origin,
         for name in lost:
             os.replace(Path(draft) / files[name].name, files[name])
     return True
+
+
+def _by_set(files: Iterable[str], config: SweepConfig, plan: Plan | Prepared) -> dict[str, SetPlan]:
+    # The user may have put the areas in another order since the plan was made.
+    return dict(zip(files, [plan.train, *(plan.areas[name] for name in config.heldout.areas)], strict=True))
 
 
 def _refuse_missing_sources(config: SweepConfig, folder: Path, lost: list[str]) -> None:

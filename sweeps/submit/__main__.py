@@ -122,6 +122,9 @@ def submit(given: argparse.Namespace) -> int:
 
 def submit_to_slurm(given: argparse.Namespace) -> int:
     """Writes the batch file and hands it to Slurm, unless it is only to be shown."""
+    config = load_config(given.what, given.rest)
+    if not Path(given.what).is_file():
+        raise UserError("--slurm", "must be given a file, which is read twice", given.what, "save the config as a file")
     asked = Allocation(
         nodes=given.nodes or 1,
         gpus_per_node=given.gpus_per_node,
@@ -132,12 +135,11 @@ def submit_to_slurm(given: argparse.Namespace) -> int:
         account=given.account,
         more=tuple(given.sbatch),
     )
-    text = batch_file(given.what, given.rest, asked)
+    text = batch_file(config, Path(given.what).read_text(encoding="utf-8-sig"), given.rest, asked)
     if given.dry_run:
         print(text, end="")
         return DONE
-    config = load_config(given.what, given.rest)
-    for line in forecast_lines(planned(given.what, given.rest), asked):
+    for line in forecast_lines(planned(config, given.what, given.rest), asked):
         print(line)
     print(hand_over(["sbatch"], text, "--slurm", "run this on a login node, or write the file with --dry-run"), end="")
     _tell_queued(config)
@@ -149,13 +151,12 @@ def _tell_queued(config: SweepConfig) -> None:
         print(f"warning: {failure}", file=sys.stderr)
 
 
-def planned(config_path: str, overrides: list[str]) -> Plan:
-    """The sweep's pre-flight, made here, before hours are waited for in a queue.
+def planned(config: SweepConfig, config_path: str, overrides: list[str]) -> Plan:
+    """The pre-flight of the config's sweep, made here, before hours are waited for in a queue.
 
     Raises:
         UserError, UserErrors: The sweep could not start, or could not go on.
     """
-    config = load_config(config_path, overrides)
     before = SweepStore.of_reader(config.place)
     if before.is_taken():  # as after scancel: the job resumes it
         before.fetch_top_files()
@@ -169,10 +170,11 @@ def planned(config_path: str, overrides: list[str]) -> Plan:
 
 def submit_to_kuberay(given: argparse.Namespace) -> int:
     """Writes the RayJob and applies it, unless it is only to be shown."""
-    text = ray_job(given.what, given.rest, given)
+    config = load_config(given.what, given.rest)
+    text = ray_job(config, given)
     if not given.dry_run:
         text = hand_over(["kubectl", "apply", "-f", "-"], text, "--kuberay", "install it, or use --dry-run")
-        _tell_queued(load_config(given.what, given.rest))
+        _tell_queued(config)
     print(text, end="")
     return DONE
 

@@ -22,7 +22,7 @@ def hand_over(command: list[str], text: str, option: str, if_missing: str) -> st
     """
     if shutil.which(command[0]) is None:
         raise UserError(option, f"needs {command[0]} on this machine", "none on the PATH", if_missing)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         remedy = "change what is asked for, or check your rights; --dry-run shows the file"
         raise UserError(option, f"{command[0]} must accept the job", " ".join(done.stderr.split()), remedy)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
+from sweeps.config.sweep_config import SweepConfig, dump_config
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
@@ -17,18 +17,16 @@ CONFIG_MOUNT = "/etc/llm-sweeps"
 RETRIES = 3  # ours: a lost head, or a node pool that was taken away, and not a loop for ever
 
 
-def ray_job(config: str, overrides: list[str], given: argparse.Namespace) -> str:
+def ray_job(sweep: SweepConfig, given: argparse.Namespace) -> str:
     """Writes the two documents as YAML, by the fields of KubeRay's `ray.io/v1`.
 
     Args:
-        config: The sweep's YAML file.
-        overrides: `key=value` texts.
+        sweep: The sweep.
         given: `image`, `claim`, `namespace`, `nodes`, `gpus_per_node` and `cpus_per_task` of the command line.
 
     Raises:
-        UserError, UserErrors: The config is wrong, there is no image, or nothing that all pods share.
+        UserError: There is no image, or nothing that all pods share.
     """
-    sweep = load_config(config, overrides)
     if not given.image:
         raise UserError("--image", "must name an image with Ray and this project", "none", "build one, push it")
     if not is_url(sweep.storage_path) and not given.claim:

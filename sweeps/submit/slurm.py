@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from sweeps.config.sweep_config import load_config
+from sweeps.config.sweep_config import SweepConfig
 from sweeps.plan.plan import Plan
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
@@ -45,18 +45,18 @@ class Allocation:
     more: tuple[str, ...] = ()
 
 
-def batch_file(config: str, overrides: list[str], asked: Allocation) -> str:
+def batch_file(sweep: SweepConfig, text: str, overrides: list[str], asked: Allocation) -> str:
     """Writes the batch file.
 
     Args:
-        config: The sweep's YAML file.
-        overrides: `key=value` texts.
+        sweep: The sweep.
+        text: Its YAML file, which the job takes along: a queue may take days, and the user edits the file meanwhile.
+        overrides: `key=value` texts on top of it.
         asked: What is asked of Slurm.
 
     Raises:
-        UserError, UserErrors: The config is wrong, its folder is not absolute, or the time limit leaves no time.
+        UserError: The sweep's folder is not absolute, or the time limit leaves no time.
     """
-    sweep = load_config(config, overrides)
     if not is_url(sweep.storage_path) and not Path(sweep.storage_path).is_absolute():
         remedy = "name a folder that all nodes share, such as /shared/sweeps, or an object store"
         raise UserError("storage_path", "must be absolute for a Slurm job", sweep.storage_path, remedy)
@@ -64,13 +64,13 @@ def batch_file(config: str, overrides: list[str], asked: Allocation) -> str:
     if seconds is not None and seconds <= asked.grace:
         remedy = "ask for more time, or set --grace lower"
         raise UserError("--time", f"must be longer than --grace, {asked.grace} s", asked.time, remedy)
-    arguments = shlex.join([str(Path(config).absolute()), *overrides])
     # Slurm reads these lines without a shell: a log's name can't be quoted, so it stays in the folder of submission.
     head = [f"#SBATCH --{option}" for option in _options(sweep.name, asked)]
     variables = [
         f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
         f"PYTHON={shlex.quote(sys.executable)}",
-        f"SWEEP=({arguments})",
+        f"CONFIG={shlex.quote(text)}",
+        f"OVERRIDES=({shlex.join(overrides)})",
         f"PLACE={shlex.quote(sweep.place)}",
         f"HISTORY={shlex.quote(sweep.name)}-$SLURM_JOB_ID.jsonl",
     ]

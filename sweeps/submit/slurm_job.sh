@@ -44,13 +44,15 @@ ray_step=$!
 
 "$PYTHON" -m sweeps.submit.await_head "$HEAD:$GCS_PORT" "$SLURM_JOB_NUM_NODES" || code=$?
 if [ -z "$code" ] && [ -z "$ends$canceled" ]; then
-  "$PYTHON" -m sweeps.run "${SWEEP[@]}" --resume auto --address "$HEAD:$GCS_PORT" &
+  config=$(mktemp /tmp/sweep-XXXXXX.yaml) && printf '%s' "$CONFIG" >"$config"
+  "$PYTHON" -m sweeps.run "$config" "${OVERRIDES[@]}" --resume auto --address "$HEAD:$GCS_PORT" &
   driver=$!
   # A signal ends `wait` before the driver ends. Once it has ended, `wait` tells its exit code as often as it is asked.
   wait "$driver"
   while kill -0 "$driver" 2>/dev/null; do wait "$driver"; done
   wait "$driver"
   code=$?
+  rm -f "$config"
 fi
 
 # By the step's own id: `ray stop` would end the neighbors' Ray too. The sweep is on disk, so nothing needs an orderly end.

@@ -11,6 +11,7 @@ import importlib
 import math
 import numbers
 import string
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -165,16 +166,25 @@ def reference_errors(items: Iterable[Item], scorers: dict[str, ScorerFunction]) 
 
     Returns:
         One error for each item and scorer that cannot be scored (a reference without a number, an item without options,
-        a user's function that returns no number).
+        a user's function that returns no number), and one for each user's function that raises.
     """
-    errors = []
+    errors, raised = list[UserError](), dict[str, UserError]()
     for item in items:
-        for score in scorers.values():
+        for name, score in scorers.items():
             try:
                 score(item.response, item)
             except UserError as error:
                 errors.append(error)
-    return errors
+            except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+                got = f"{_raised(error)} for item {item.id}"
+                raised.setdefault(name, UserError(name, "must score every reference", got, "correct the function"))
+    return [*errors, *raised.values()]
+
+
+def _raised(error: BaseException) -> str:
+    """Type, text and place of an exception in the user's code."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} ({error}) in {last.filename}:{last.lineno}"
 
 
 def _load(name: str, argument: Any, where: str) -> ScorerFunction:
@@ -204,6 +214,8 @@ def _users_own(name: str, where: str) -> ScorerFunction:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise UserError(where, f"{name} must be importable ({error})", name, "check the name and PYTHONPATH") from error
+    except (Exception, SystemExit) as error:  # the module's own code may raise anything, and a script may end
+        raise UserError(where, f"{name} must be importable", _raised(error), "correct the module") from error
     if not callable(function):
         raise UserError(where, f"{name} must be a function", type(function).__name__, "name a function")
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.integration.cluster.gloo_workers import on_two_workers
-from tests.train_trial import train_trial
+from tests.train_trial import attempt
 from tests.unit.trainables.training.helpers import lane, tokenized, trial
 from trainables.checkpoints.checkpoint import verify
 from trainables.config.sections import ModelConfig
@@ -23,10 +23,6 @@ from trainables.optim.workers import World
 pytestmark = pytest.mark.slow
 
 PARAMS = {"peak_lr": 2e-3, "decay_floor": 4e-4}
-
-
-class Killed(BaseException):
-    """What ends a worker: no `except Exception` sees it."""
 
 
 def lane_state_of(world, folder, path, batch_size, precision="fp32"):
@@ -46,21 +42,9 @@ def lane_state_of(world, folder, path, batch_size, precision="fp32"):
 
 
 def train(lane_state, name, killed_after=None):
-    asked, reports = [], []
-
-    def should_stop():
-        asked.append(1)
-        if killed_after is not None and len(asked) > killed_after:
-            raise Killed
-        return False
-
     spec = trial(**PARAMS).model_dump() | {"trial_id": name}
-    try:
-        end = train_trial(lane_state, {"do": "trial", "spec": spec, "baseline": {}}, reports.append, should_stop)
-    except Killed:
-        lane_state.recover()
-        return None
-    return {name: end[name] for name in ("state", "steps", "went_on_from_step", "checkpoints")}
+    end = attempt(lane_state, {"do": "trial", "spec": spec, "baseline": {}}, killed_after=killed_after)
+    return end and {key: end[key] for key in ("state", "steps", "went_on_from_step", "checkpoints")}
 
 
 def work(world, folder, path, batch_size):

@@ -1,5 +1,6 @@
 """Every mistake of a config is one line that says where, which rule, what was found and what to do."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,7 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
         ),
         ("search.seed_points=[{peak_lr: 3.0}]", "search.seed_points[0].peak_lr: must lie in 5e-05 to 0.001, got 3"),
         ("search.seed_points=[{peek_lr: 3.0}]", "search.seed_points[0].peek_lr: must be in the space"),
+        ("training.micro_batch_tokens=0", "training.micro_batch_tokens: input should be greater than or equal to 1"),
         ("training.batch_size=eight", "training.batch_size: must be a whole number, got 'eight'; give a number"),
         ("training.batch_size=true", "training.batch_size: must be a whole number, got true; give a number"),
         ("training.checkpoints_at=[0.5]", "training.checkpoints_at: must be ascending fractions that end with 1.0"),
@@ -201,8 +203,11 @@ def test_a_file_that_is_no_config_is_said_to_be_none(small, text, message):
 def test_a_missing_file_and_a_bare_override_are_said(small, tmp_path):
     with pytest.raises(UserError, match="must be a readable file, got No such file"):
         load_config(tmp_path / "none.yaml")
-    with pytest.raises(UserError, match="an override must be key=value, got trials"):
-        load_config(small, ["trials"])
+    for override in ("trials", "heldout.areas..limit=4", ".name=x", "name.=x", "heldout.areas[]=x", "name]=x", "=x"):
+        with pytest.raises(UserError, match=f"an override must be key=value, got {re.escape(override)}"):
+            load_config(small, [override])
+    with pytest.raises(UserError, match=r"space.peak_lr: an empty mapping changes nothing, got \{\}; name the keys"):
+        load_config(small, ["space.peak_lr={}"])
 
 
 @pytest.mark.parametrize(

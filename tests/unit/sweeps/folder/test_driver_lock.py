@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from sweeps.folder import driver_lock
 from sweeps.folder.driver_lock import one_driver
 from trainables.errors import UserError
 from trainables.storage.layout import LOCK_FILE
@@ -45,6 +47,20 @@ def test_a_second_driver_is_refused_until_the_first_is_killed_though_its_child_l
     started = time.monotonic()
     with one_driver(tmp_path):
         assert time.monotonic() - started < 5
+
+
+def test_the_lock_of_another_machine_is_waited_for(holder, tmp_path, monkeypatch, caplog):
+    """A network file system keeps the locks of a machine that was lost for a while."""
+    process, _ = holder
+    monkeypatch.setattr(driver_lock, "LOOK_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(driver_lock.socket, "gethostname", lambda: "another")
+    with pytest.raises(UserError, match=f"got process {process.pid} on "), one_driver(tmp_path, 0.2):
+        pass
+    assert caplog.text.count("waiting up to 0.2 s") == 1
+    ends = threading.Timer(0.3, process.kill)
+    ends.start()
+    with one_driver(tmp_path, 60.0):
+        ends.join()
 
 
 def test_the_lock_follows_a_folder_that_is_renamed_and_one_that_cannot_be_locked_is_a_users_error(tmp_path):

@@ -1,5 +1,6 @@
 """One driver at a time in an object store: who holds the lock, who may take it, and who learns that it is lost."""
 
+import itertools
 import json
 import logging
 import subprocess
@@ -43,14 +44,14 @@ def test_a_second_driver_is_refused_in_one_line_and_the_next_is_not(remote):
 @pytest.mark.parametrize(
     ("lock", "stale_seconds", "is_taken"),
     [
-        ({}, 120.0, False),
         ({}, -1.0, True),
+        ({}, 1.5, True),
         ({"released": True}, 120.0, True),
         ({"machine": "this", "pid": "ended"}, 120.0, True),
         ({"machine": "this", "pid": "alive"}, 120.0, False),
         ({"machine": "far 2", "pid": "ended"}, 120.0, False),
     ],
-    ids=["fresh", "stale", "released", "killed here", "alive here", "a process id of another machine"],
+    ids=["stale", "soon stale", "released", "killed here", "alive here", "renewed on another machine"],
 )
 def test_a_lock_is_taken_when_its_holder_is_gone(remote, monkeypatch, lock, stale_seconds, is_taken):
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
@@ -60,6 +61,16 @@ def test_a_lock_is_taken_when_its_holder_is_gone(remote, monkeypatch, lock, stal
         named["machine"] = driver_lock_in_store._machine()
     held_by(remote, **named)
     monkeypatch.setattr(driver_lock_in_store, "STALE_SECONDS", stale_seconds)
+    monkeypatch.setattr(driver_lock_in_store, "LOOK_EVERY_SECONDS", 0.1)
+    beats, may_be_taken = itertools.count(4), driver_lock_in_store._may_be_taken
+
+    def and_it_is_renewed(*arguments):
+        may = may_be_taken(*arguments)
+        held_by(remote, **named, beat=next(beats))
+        return may
+
+    if not is_taken:
+        monkeypatch.setattr(driver_lock_in_store, "_may_be_taken", and_it_is_renewed)
     if is_taken:
         with one_driver_in_store(remote):
             assert holder(remote)["token"] != "other"

@@ -14,16 +14,18 @@ from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, dump_config, load_config
 from sweeps.folder.manifest import Manifest
 from sweeps.folder.origin import completed, recorded
-from sweeps.folder.resume import MAY_CHANGE
+from sweeps.folder.resume import MAY_CHANGE, resumed_config
 from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.ledger.ledger import Ledger
-from sweeps.plan.plan import make_plan
+from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import lost_sets, restore_tokens, restored, unchanged
 from sweeps.rebuild.__main__ import config_of
 from sweeps.submit.__main__ import planned
 from tests.unit.sweeps.helpers import SMALL
 from trainables.errors import UserError, UserErrors
+
+OLD = Path(__file__).parents[3] / "data" / "sweep_of_0_1"
 
 
 def sample(number):
@@ -334,9 +336,19 @@ def test_a_plan_is_not_made_from_other_or_missing_data(place):
     assert "train.jsonl" in line
 
 
+def test_areas_in_another_order_have_the_same_tokens(tmp_path):
+    folder = shutil.copytree(OLD, tmp_path / "cut")  # without hashes of tokens: their counts tell
+    config = resumed_config(folder, None, [])
+    areas = dict(reversed(config.heldout.areas.items()))
+    turned = config.model_copy(update={"heldout": config.heldout.model_copy(update={"areas": areas})})
+    assert list(turned.heldout.areas) == ["invoices", "tables"]
+    assert lost_sets(turned, folder, Plan.read(folder), {}) == []
+
+
 @pytest.mark.usefixtures("place")
 def test_a_job_of_a_sweep_that_has_begun_is_held_against_its_start():
     """As of `sweeps.submit --slurm` after `scancel`."""
-    assert planned("own.yaml", ["model.name=model"]).train.samples == 8
+    as_before, other = ["model.name=model"], ["model.name=model", "training.batch_size=2"]
+    assert planned(load_config("own.yaml", as_before), "own.yaml", as_before).train.samples == 8
     with pytest.raises(UserErrors, match=r"^training\.batch_size: must stay"):
-        planned("own.yaml", ["model.name=model", "training.batch_size=2"])
+        planned(load_config("own.yaml", other), "own.yaml", other)

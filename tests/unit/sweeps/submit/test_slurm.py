@@ -1,10 +1,13 @@
 """The batch file: what it asks of Slurm, that it is whole, and when a job goes back to the queue."""
 
+import os
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from sweeps.config.sweep_config import load_config
 from sweeps.submit.__main__ import main
 from sweeps.submit.allocations import goes_on
 from sweeps.submit.allocations import main as ended
@@ -16,8 +19,10 @@ ROOT = __file__.partition("/tests/")[0]
 def test_a_batch_file_asks_for_what_was_asked_and_is_a_whole_script(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     asked = Allocation(nodes=4, gpus_per_node=8, time="12:00:00", partition="gpu", account="a1", more=("qos=long",))
-    text = batch_file("conf/smoke.yaml", [f"storage_path={tmp_path}/a b", "name=its"], asked)
+    overrides = [f"storage_path={tmp_path}/a b", "name=its"]
+    text = batch_file(load_config("conf/smoke.yaml", overrides), "it's: '$HOME `ls`'\n#SBATCH --no\n", overrides, asked)
     options = [line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert options.pop() == "no"  # Slurm reads them up to the first command
     assert options[1:] == [
         "nodes=4", "ntasks-per-node=1", "gpus-per-node=8", "time=12:00:00", "partition=gpu", "account=a1",
         "signal=B:USR1@300", "requeue", "open-mode=append", "output=its-%j.log", "qos=long",
@@ -25,11 +30,12 @@ def test_a_batch_file_asks_for_what_was_asked_and_is_a_whole_script(monkeypatch,
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False).stderr == ""
     head = text.partition("driver=")[0]
     shown = subprocess.run(
-        ["bash", "-c", f'SLURM_JOB_ID=7\n{head}\nprintf "%s\\n" "${{SWEEP[@]}}" "$PLACE" "$HISTORY"'],
+        ["bash", "-c", f'SLURM_JOB_ID=7\n{head}\nprintf "%s\\n" "$CONFIG" "${{OVERRIDES[@]}}" "$PLACE" "$HISTORY"'],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert shown.splitlines() == [
-        f"{ROOT}/conf/smoke.yaml", f"storage_path={tmp_path}/a b", "name=its", f"{tmp_path}/a b/its", "its-7.jsonl",
+        "it's: '$HOME `ls`'", "#SBATCH --no", "",
+        f"storage_path={tmp_path}/a b", "name=its", f"{tmp_path}/a b/its", "its-7.jsonl",
     ]  # fmt: skip
 
 
@@ -46,6 +52,7 @@ def test_time_limits_are_read_as_slurm_reads_them(text, seconds):
     [
         (["--time", "5"], "--time: must be longer than --grace, 300 s, got 5; "),
         (["--time", "soon"], "--time: must be one of Slurm's forms, got soon; "),
+        (["--time", "5-"], "--time: must be one of Slurm's forms, got 5-; "),
         (["storage_path=here"], "storage_path: must be absolute for a Slurm job, got here; "),
     ],
 )
@@ -56,6 +63,17 @@ def test_what_cannot_work_is_one_line(monkeypatch, capsys, tmp_path, arguments, 
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"error: {line}")
+
+
+def test_a_config_that_is_gone_once_it_is_read_is_refused(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(ROOT)
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cp", "conf/smoke.yaml", tmp_path / "pipe"]):
+        assert main([str(tmp_path / "pipe"), f"storage_path={tmp_path}", "--slurm", "--dry-run"]) == 2
+    line = (
+        f"error: --slurm: must be given a file, which is read twice, got {tmp_path}/pipe; save the config as a file\n"
+    )
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize(
@@ -102,7 +120,8 @@ PYTHON = """#!/bin/bash
 trap : TERM  # as a driver that ends in order
 case "$*" in
 *await_head*) exit "$HEAD_CODE" ;;
-*sweeps.run*) [ -z "$SIGNAL" ] || { kill -s "$SIGNAL" $PPID; sleep 0.2; }; exit "$CODE" ;;
+*sweeps.run*) cp "$3" "${0%/*}/config"; echo "$3" >"${0%/*}/lay"
+[ -z "$SIGNAL" ] || { kill -s "$SIGNAL" $PPID; sleep 0.2; }; exit "$CODE" ;;
 *allocations*) exit "$IDLE" ;;
 *) echo 1 2 3 ;;
 esac
@@ -127,7 +146,8 @@ esac
 )
 def test_what_becomes_of_the_job(monkeypatch, tmp_path, driver, requeued):
     monkeypatch.chdir(ROOT)
-    text = batch_file("conf/smoke.yaml", [f"storage_path={tmp_path}"], Allocation())
+    overrides = [f"storage_path={tmp_path}"]
+    text = batch_file(load_config("conf/smoke.yaml", overrides), "name: it's", overrides, Allocation())
     programs = {"srun": "", "scancel": "", "scontrol": f"echo $* > {tmp_path}/asked", "python": PYTHON}
     for name, body in programs.items():
         (tmp_path / name).write_text(body if body == PYTHON else f"#!/bin/bash\n{body}\n")
@@ -140,6 +160,9 @@ def test_what_becomes_of_the_job(monkeypatch, tmp_path, driver, requeued):
     given = {"CODE": "0", "SIGNAL": "", "IDLE": "0", "HEAD_CODE": "0", **driver}
     done = subprocess.run(["bash", str(tmp_path / "job")], env={**own, **given}, capture_output=True, check=False)
     assert (tmp_path / "asked").exists() is requeued, done.stderr
+    if "HEAD_CODE" not in driver:
+        assert (tmp_path / "config").read_text() == "name: it's"
+        assert not Path((tmp_path / "lay").read_text().strip()).exists()
     if requeued:
         assert (tmp_path / "asked").read_text() == "requeue 7\n"
     elif "HEAD_CODE" not in driver:

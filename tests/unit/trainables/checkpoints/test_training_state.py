@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.object_store_helpers import in_memory
-from tests.train_trial import train_trial
+from tests.train_trial import Killed, train_trial
+from tests.train_trial import attempt as attempt_at_trial
 from tests.unit.trainables.lane.helpers import base, lane_state_in
 from tests.unit.trainables.training.helpers import Memory, lane, trial
 from trainables.checkpoints import checkpoint, training_state
@@ -17,10 +18,6 @@ from trainables.storage.sealed_folder import pull_sealed
 from trainables.training.loop import Loop, TrialRun
 
 CHECKPOINTS_AT = [0.3, 0.6, 1.0]
-
-
-class Killed(BaseException):
-    """What ends a worker: no `except Exception` sees it."""
 
 
 def as_lines(records):
@@ -108,20 +105,9 @@ def lane_state(tiny, data, tmp_path):
 
 def attempt(lane_state, name, killed_after=None, pause_at=None):
     """Trains a trial; `killed_after` so many steps the worker is gone, and a fresh one takes over the lane_state."""
-    asked, reports = [], []
-
-    def should_stop():
-        asked.append(1)
-        if killed_after is not None and len(asked) > killed_after:
-            raise Killed
-        return False
-
+    reports = []
     work = {"do": "trial", "spec": trial().model_dump() | {"trial_id": name}, "baseline": {}, "pause_at": pause_at}
-    try:
-        return train_trial(lane_state, work, reports.append, should_stop), reports
-    except Killed:
-        lane_state.recover()
-        return None, reports
+    return attempt_at_trial(lane_state, work, reports.append, killed_after), reports
 
 
 def test_an_interrupted_trial_keeps_its_present_step(lane_state):

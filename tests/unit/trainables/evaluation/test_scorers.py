@@ -2,6 +2,7 @@
 
 import re
 import string
+import sys
 from collections import Counter
 
 import pytest
@@ -171,9 +172,11 @@ def own_scorers(tmp_path, monkeypatch) -> None:
     (tmp_path / "own_scorers_of_a_test.py").write_text(
         "def length(answer, item):\n    return len(answer) / len(item.response)\n\n"
         "def nothing(answer, item):\n    return None\n\n"
-        "def not_a_number(answer, item):\n    return float('nan')\n"
+        "def not_a_number(answer, item):\n    return float('nan')\n\n"
+        "def raises(answer, item):\n    return {}['x']\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_scorers_of_a_test", raising=False)
 
 
 @pytest.mark.usefixtures("own_scorers")
@@ -182,6 +185,22 @@ def test_the_users_own_function_must_give_a_number() -> None:
     for name in ("nothing", "not_a_number"):
         with pytest.raises(UserError, match=rf"own_scorers_of_a_test:{name}: must return a finite number.*item i1"):
             score(f"own_scorers_of_a_test:{name}", "ab", "abcd")
+
+
+@pytest.mark.usefixtures("own_scorers")
+def test_what_the_users_own_code_raises_is_one_line(tmp_path) -> None:
+    items = [Item(name, "?", "7") for name in ("a", "b")]
+    (error,) = reference_errors(items, load_scorers(["own_scorers_of_a_test:raises"]))
+    place = tmp_path / "own_scorers_of_a_test.py"
+    assert str(error) == (
+        "own_scorers_of_a_test:raises: must score every reference, got KeyError ('x') in "
+        f"{place}:{len(place.read_text().splitlines())} for item a; correct the function"
+    )
+    (tmp_path / "a_script_of_a_test.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(
+        UserError, match=r"scorers: a_script_of_a_test:f must be importable, got SystemExit \(0\) in .*:2"
+    ):
+        load_scorers(["a_script_of_a_test:f"])
 
 
 def test_reference_errors_name_each_item_that_cannot_be_scored() -> None:
