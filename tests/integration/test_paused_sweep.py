@@ -164,16 +164,15 @@ def test_64_paused_trials_hold_no_actor_and_no_memory_that_grows_with_them(tmp_p
     small = [f"heldout.areas.{area}.limit=4" for area in ("tables", "invoices")]
     sizes = ["data.limit=32", "resources.trials_per_lane=2", f"search.trials={trials}", "heldout.answers_at=[]", *small]
     points = ["training.checkpoints_at=[0.25,1.0]", "confirm.budget=0", "search.sampler=random"]
-    process = subprocess.Popen(
-        command("conf/smoke.yaml", f"storage_path={tmp_path}", *sizes, *points),
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    log = (tmp_path / "log").open("w")
+    arguments = ("conf/smoke.yaml", f"storage_path={tmp_path}", *sizes, *points)
+    process = subprocess.Popen(command(*arguments), env=environment(), stdout=log, stderr=log)
     samples = []  # paused so far, live actors of Tune, resident MB of the driver, of the actors
     while process.poll() is None:
         paused = len(events(tmp_path / "smoke", "trial_paused"))
         samples.append((paused, *live(psutil.Process(process.pid))))
         time.sleep(0.5)
-    assert process.returncode == 0
+    assert process.returncode == 0, (tmp_path / "log").read_text()
     (lanes,) = (event["lanes"] for event in events(tmp_path / "smoke", "sweep_started"))
     (slots,) = (event["slots"] for event in events(tmp_path / "smoke", "slots"))
     seen = np.array(samples)
