@@ -12,14 +12,17 @@ from analysis.rank.score_matrix import ScoreMatrix
 from analysis.rank.settings import SettingTable
 from analysis.stats.bootstrap import LEVEL, Array
 from analysis.stats.multiple_comparisons import pair_tail, planned_rounds, round_tail
-from analysis.stats.seed_variance import STATED_DF, critical_value, standard_error
+from analysis.stats.seed_variance import STATED_DF, JointError
 
 # Degrees of freedom from which replicates of some settings speak for those without any. With the one that 2 x 2
 # replicates leave, 13 to 26 % of sweeps of 4 equal settings called one worse: such a spread is often far too low, and
 # beside it the items' many degrees of freedom hide that. Ours, as many as a stated sd counts for.
 LEAST_DF = STATED_DF
+# From which replicates decide between their own settings where the posterior may claim, too. With one the quantile of t
+# is 12.7, and 2 x 2 replicates alone tell no likely difference. Ours.
+LEAST_DF_BETWEEN = 2
 
-Error = tuple[float, float]  # a standard error and its degrees of freedom
+Spread = tuple[float, float]  # a standard error over seeds and its degrees of freedom
 
 
 def setting_figures(table: SettingTable, winner: int, base_objective: float | None) -> list[SettingFigures]:
@@ -34,12 +37,13 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
         For each setting `objective` (its mean over replicates, else its search trial's), and `posterior` and
         `posterior_sd` by all trials together (None where they are too few). `gain` and `gain_interval` of the objective
         (where only the posterior knows the luck of seeds: of the posterior) as they would be with other items and
-        seeds, and its number of `seeds`. `behind` the winner is taken from replicates where both have some, else from
+        seeds, and its number of `seeds`. `behind` the winner is taken from replicates where both have enough, else from
         the posterior, else from the two search trials. `behind_interval` holds for all replicated settings at once, and
         for all others at once; `separated`: whether it lies above 0.
-        `behind_se`, over items and seeds, and `behind_df` are of a single difference; `behind_se_items` covers items
-        only. An interval is None where an area has a single cluster, the seeds' spread is unknown, or replicates are
-        tested after a later round.
+        `behind_se`, over items and seeds, and `behind_df` (Satterthwaite's) are of a single difference;
+        `behind_se_items` covers items only. An interval counts items and seeds by the degrees of freedom of each. It is
+        None where an area has a single cluster, the seeds' spread is unknown, or replicates are tested after a later
+        round.
     """
     matrix, rule = table.matrix, table.rule
     totals = matrix.objectives()
@@ -70,15 +74,15 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
                 "behind": behind,
                 "behind_interval": interval,
                 "behind_se_items": finite(float(np.std(resampled @ contrast, ddof=1))),
-                "behind_se": error[0] if error else None,
-                "behind_df": finite(error[1]) if error else None,
+                "behind_se": error.total if error else None,
+                "behind_df": finite(error.df) if error else None,
                 "separated": interval is not None and interval[0] > 0,
             }
         )
     return found
 
 
-def _own_seeds(table: SettingTable, setting: int) -> Error | None:
+def _own_seeds(table: SettingTable, setting: int) -> Spread | None:
     # A setting's own figure bears the whole spread between seeds: no shared seed takes any of it out.
     sd, weights = table.seed_sd, table.means[setting]
     if _by_posterior(table, setting, setting):
@@ -88,8 +92,10 @@ def _own_seeds(table: SettingTable, setting: int) -> Error | None:
 
 
 def _by_posterior(table: SettingTable, setting: int, other: int) -> bool:
-    """Whether the posterior says how two settings differ: replicates go first, and one seed can't tell its own luck."""
-    return table.posterior is not None and table.posterior.claims and not table.confirmed(setting, other)
+    """Whether the posterior says how two settings differ: it knows the luck of seeds, and replicates are too few."""
+    if table.posterior is None or not table.posterior.claims:
+        return False
+    return not table.confirmed(setting, other) or table.seed_sd.residual_df < LEAST_DF_BETWEEN
 
 
 def _estimate(table: SettingTable, setting: int) -> Array:
@@ -97,7 +103,7 @@ def _estimate(table: SettingTable, setting: int) -> Array:
     return table.rule.weights[setting] if _by_posterior(table, setting, setting) else table.means[setting]
 
 
-def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Array) -> Error | None:
+def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Array) -> Spread | None:
     sd, size = table.seed_sd, float(np.linalg.norm(contrast))
     if _by_posterior(table, setting, winner):
         assert table.posterior
@@ -109,7 +115,7 @@ def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Arra
 
 def _tail(table: SettingTable, setting: int, winner: int) -> float:
     stated, seeds = table.separation, table.seeds
-    if not table.confirmed(setting, winner):
+    if _by_posterior(table, setting, winner) or not table.confirmed(setting, winner):
         return pair_tail(len(table.settings), stated.alpha)
     rounds = planned_rounds(table.begun, stated.rounds, stated.budget)
     # Of two contenders the one whose replicates did not fail shows how many rounds were trained.
@@ -119,25 +125,25 @@ def _tail(table: SettingTable, setting: int, winner: int) -> float:
 
 def _contrast(table: SettingTable, setting: int, winner: int) -> Array:
     """(trials,) coefficients of the trials' objectives in the difference of a setting to the winner."""
-    if table.confirmed(setting, winner):
-        return table.means[setting] - table.means[winner]
     if _by_posterior(table, setting, winner):
         return table.rule.weights[setting] - table.rule.weights[winner]
+    if table.confirmed(setting, winner):
+        return table.means[setting] - table.means[winner]
     # Search trials share the sweep's seed. The winner was picked by its own; the simultaneous intervals pay for that.
     own = np.array([[trial == table.settings[k] for trial in table.trials] for k in (setting, winner)])
     return own[0].astype(float) - own[1]
 
 
-def _error(matrix: ScoreMatrix, resampled: Array, differences: Array, seeds: Error | None) -> Error | None:
+def _error(matrix: ScoreMatrix, resampled: Array, differences: Array, seeds: Spread | None) -> JointError | None:
     """Joint error of items (from their resamples, or their differences) and seeds; None where either is unknown."""
     rare = matrix.rare_error(differences)
     items = float(np.std(resampled, ddof=1)) if rare is None else rare
     item_df = sum(clusters - 1 for clusters in matrix.design.clusters)
-    return standard_error(items, item_df, *seeds) if seeds and math.isfinite(items) else None
+    return JointError(items, item_df, *seeds) if seeds and math.isfinite(items) else None
 
 
-def _interval(value: float, error: Error | None, tail: float) -> Interval | None:
+def _interval(value: float, error: JointError | None, tail: float) -> Interval | None:
     if error is None or tail == 0:
         return None
-    reach = critical_value(tail, error[1]) * error[0]
+    reach = error.reach(tail)
     return [value - reach, value + reach]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.stats import bootstrap
-from analysis.stats.seed_variance import critical_value, standard_error
+from analysis.stats.seed_variance import JointError
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def difference(first: Winner, second: Winner, weights: Mapping[str, float]) -> D
     if math.isfinite(items) and first.seed_sd is not None and second.seed_sd is not None:
         item_df = sum(clusters - 1 for clusters in design.clusters)
         seeds = math.hypot(first.seed_sd, second.seed_sd)
-        # Both spreads get the lower of the two degrees of freedom: wider, if anything, than Satterthwaite's.
-        error, df = standard_error(items, item_df, seeds, min(first.seed_df, second.seed_df))
-        reach = critical_value((1 - bootstrap.LEVEL) / 2, df) * error
+        # Both spreads get the lower of the two degrees of freedom: too wide, if anything.
+        error = JointError(items, item_df, seeds, min(first.seed_df, second.seed_df))
+        reach = error.reach((1 - bootstrap.LEVEL) / 2)
         low, high = value - reach, value + reach
     return Difference(value, low, high, dict(zip(design.areas, means.tolist(), strict=True)), len(keys))

@@ -10,7 +10,7 @@ import optuna
 from scipy.interpolate import PchipInterpolator
 
 from analysis.output.leaderboard import Leaderboard
-from benchmarks.confirm.posed_sweep import PosedTrial, called_worse, rank
+from benchmarks.confirm.posed_sweep import ROUNDS, PosedTrial, called_worse, rank
 from benchmarks.confirm.recorded_luck import RecordedLuck
 from sweeps.config import pausing
 from sweeps.config.sweep_config import SweepConfig
@@ -19,7 +19,7 @@ from sweeps.search.going_on import choose
 from sweeps.search.samplers import make_sampler
 from sweeps.search.search_space import distributions
 
-TRIALS, SEEDS, ROUNDS = 12, 4, 2
+TRIALS, SEEDS = 12, 4
 WAYS = ("paused", "not paused", "one seed, lowest score")
 Contenders = Callable[[Leaderboard], tuple[str, ...]]
 

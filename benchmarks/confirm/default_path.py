@@ -6,10 +6,12 @@ Settings of known worth are posed as a finished sweep (`benchmarks.confirm.posed
 
 - null: 2, 4 and 16 equal settings over the recorded LRs, under four seeds in rotation and under one; how many sweeps
   have a setting that is called worse.
-- beside_confirmed: the same with 2 x 2 replicates of two contenders, which the product chooses; any setting called
-  worse, the never-replicated ones included.
+- beside_confirmed: under four seeds and with 2 x 2 replicates of two contenders, which the product chooses; any setting
+  called worse, the never-replicated ones included.
 - power: 16 settings on a parabola of 20 sd a squared decade; settings called different from the best at true gaps of
   1.5 to 2.5 and 3 to 5 sd, against an oracle that knows each LR's sd (normal quantiles, the same pairs corrected for).
+- planted: a sweep like the demo's, five settings under four seeds in rotation, one of them better than each other by 4
+  sd: how often it is named, and how often by at least four of five sweeps. A sweep of five trials claims nothing.
 - combination: 12 trials by the product's sampler on the recorded worth, seeds in rotation, pausing, 2 x 2 replicates:
   steps, replicates left out; regret of the named setting; false claims. Beside it the same trials without pausing, and
   12 trials under one seed named by the lowest score. The evidence rule, which would save further steps, is left out.
@@ -20,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from scipy.stats import norm
 from analysis.output.leaderboard import Leaderboard
 from benchmarks.common import machine, parser, print_result, say
 from benchmarks.confirm import combination
-from benchmarks.confirm.posed_sweep import PosedTrial, called_worse, rank
+from benchmarks.confirm.posed_sweep import ROUNDS, World, called_worse
 from benchmarks.confirm.recorded_luck import RecordedLuck
 from benchmarks.intervals import bootstrap, clustered, proportion, ratio_of_means
 from benchmarks.recording.curves import DATA
@@ -43,8 +44,9 @@ SETTINGS, ITEMS, ROTATED = (2, 4, 16), (64, 240), (4, 1)
 ALPHA = 0.05
 CURVATURE = 20.0  # sd a squared decade
 GAPS = {"2 sd": (1.5, 2.5), "4 sd": (3.0, 5.0)}
-CONTENDERS, BUDGET = 2, 4  # 2 x 2 replicates
-MOST_FALSE, MOST_FALSE_UPPER, LEAST_POWER = 0.05, 0.08, 1 / 3  # targets
+CONTENDERS = 2
+DEMO_SETTINGS, PLANTED_SDS = 5, 4.0
+MOST_FALSE, MOST_FALSE_UPPER, LEAST_POWER, LEAST_NAMED = 0.05, 0.08, 1 / 3, 0.8  # targets
 
 
 def main() -> None:
@@ -70,35 +72,6 @@ def parse() -> argparse.Namespace:
     return command.parse_args()
 
 
-class World:
-    """One posed sweep: LRs, seeds and items drawn at random, and what each setting is worth."""
-
-    def __init__(self, luck: RecordedLuck, settings: int, items: int, seeds: int, number: int) -> None:
-        draw = np.random.default_rng([settings, items, seeds, number])
-        low, high = luck.decades[0], luck.decades[-1]
-        # One setting in each of as many equal parts of the LRs' range, in random order.
-        share = (draw.permutation(settings) + draw.uniform(size=settings)) / settings
-        self.luck, self.decades = luck, low + (high - low) * share
-        self.seeds = [luck.new_seed(draw) for _ in range(seeds + BUDGET // CONTENDERS)]
-        self.rotation = seeds
-        self.items = luck.items(draw, items)
-        self.common = luck.worth[:, -1].mean(axis=0)
-        self.worth = np.zeros(settings)  # nats a token above the items' common losses
-
-    def trial(self, setting: int, seed: int, replicate: bool = False) -> PosedTrial:
-        """A trial of a setting under one of the seeds; replicates have those after the rotation."""
-        decades, name = float(self.decades[setting]), f"t{setting + 1:04d}"
-        losses = self.common + self.worth[setting] + self.luck.luck_of(decades, self.seeds[seed])
-        label = f"{name}-s{seed}" if replicate else name
-        return PosedTrial(label, decades, seed, losses[self.items], name if replicate else None)
-
-    def search(self) -> list[PosedTrial]:
-        return [self.trial(setting, setting % self.rotation) for setting in range(len(self.decades))]
-
-    def rank(self, trials: Sequence[PosedTrial]) -> Leaderboard:
-        return rank(trials, self.luck.area_of[self.items], self.luck.base[self.items])
-
-
 def null(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
     """Share of sweeps of equal settings with any called worse."""
     found = {}
@@ -116,13 +89,13 @@ def null(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
 def beside_confirmed(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
     """The same where the product's contenders are replicated."""
     found = {}
-    for settings in SETTINGS[1:]:
+    for settings in SETTINGS:
         for items in ITEMS:
             false = 0
             for number in range(sweeps):
                 world = World(luck, settings, items, ROTATED[0], number)
                 trials = world.search()
-                rounds = range(world.rotation, world.rotation + BUDGET // CONTENDERS)
+                rounds = range(world.rotation, world.rotation + ROUNDS)
                 trials += [
                     world.trial(int(name[1:]) - 1, seed, replicate=True)
                     for name in contenders(world.rank(trials))
@@ -138,7 +111,7 @@ def contenders(board: Leaderboard) -> tuple[str, ...]:
     ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
     tied = {pair["trial_id"] for pair in board["tied"]}
     peaks = {row["trial_id"]: row["params"]["peak_lr"] for row in board["rows"]}
-    return choose_contenders(ranked, tied, CONTENDERS, BUDGET, None, peaks)
+    return choose_contenders(ranked, tied, CONTENDERS, CONTENDERS * ROUNDS, None, peaks)
 
 
 def power(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
@@ -189,6 +162,25 @@ def _share_over_share(found: np.ndarray, of: np.ndarray, oracles: np.ndarray, it
         return np.nan_to_num(_share(found, of, axis) / _share(oracles, its, axis), posinf=1e9)
 
 
+def planted(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
+    """How often a setting that is better than every other by the gap is named, in sweeps like the demo's."""
+    named, claimed = np.zeros(sweeps, bool), 0
+    for number in range(sweeps):
+        world = World(luck, DEMO_SETTINGS, ITEMS[-1], ROTATED[0], number)
+        best, sds = number % DEMO_SETTINGS, np.array([luck.sd(x) for x in world.decades])
+        world.worth = PLANTED_SDS * np.sqrt(0.5 * (sds**2 + sds[best] ** 2))
+        world.worth[best] = 0.0
+        board = world.rank(world.search())
+        named[number] = board["winner_setting"] == f"t{best + 1:04d}"
+        claimed += bool(called_worse(board))
+    fives = named[: sweeps // 5 * 5].reshape(-1, 5).sum(axis=1)
+    return {
+        "named": proportion(int(named.sum()), sweeps),
+        "at_least_four_of_five": proportion(int((fives >= 4).sum()), len(fives)),
+        "sweeps_that_claim": proportion(claimed, sweeps),
+    }
+
+
 def combined(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
     """The default combination, and what it is compared with."""
     runs = [combination.compare(luck, number, contenders) for number in range(sweeps)]
@@ -207,7 +199,13 @@ def combined(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
     }
 
 
-PARTS = {"null": null, "beside_confirmed": beside_confirmed, "power": power, "combination": combined}
+PARTS = {
+    "null": null,
+    "beside_confirmed": beside_confirmed,
+    "power": power,
+    "planted": planted,
+    "combination": combined,
+}
 
 
 def met(found: dict[str, Any]) -> dict[str, bool]:
@@ -220,6 +218,8 @@ def met(found: dict[str, Any]) -> dict[str, bool]:
     }
     if "power" in found:
         result["power"] = all(found["power"][gap]["over_the_oracle"]["ratio"] >= LEAST_POWER for gap in GAPS)
+    if "planted" in found:
+        result["planted"] = found["planted"]["named"]["value"] >= LEAST_NAMED
     if "combination" in found:
         lost = found["combination"]["false_claims"]["paused"]
         result["combination"] = bool(lost["value"] <= MOST_FALSE and lost["interval"][1] <= MOST_FALSE_UPPER)

@@ -13,8 +13,10 @@ import numpy as np
 
 from analysis.output.leaderboard import Leaderboard
 from analysis.rank.leaderboard import leaderboard
+from benchmarks.confirm.recorded_luck import RecordedLuck
 
 STEPS, TOKENS = 32, 4
+ROUNDS = 2  # of replicates
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,35 @@ def rank(trials: Sequence[PosedTrial], areas: np.ndarray, base: np.ndarray) -> L
             lines.append(json.dumps(_record(trial)))
         (folder / "trials.jsonl").write_text("\n".join(lines) + "\n")
         return leaderboard(folder)
+
+
+class World:
+    """One posed sweep: LRs, seeds and items drawn at random, and what each setting is worth."""
+
+    def __init__(self, luck: RecordedLuck, settings: int, items: int, seeds: int, number: int) -> None:
+        draw = np.random.default_rng([settings, items, seeds, number])
+        low, high = luck.decades[0], luck.decades[-1]
+        # One setting in each of as many equal parts of the LRs' range, in random order.
+        share = (draw.permutation(settings) + draw.uniform(size=settings)) / settings
+        self.luck, self.decades = luck, low + (high - low) * share
+        self.seeds = [luck.new_seed(draw) for _ in range(seeds + ROUNDS)]
+        self.rotation = seeds
+        self.items = luck.items(draw, items)
+        self.common = luck.worth[:, -1].mean(axis=0)
+        self.worth = np.zeros(settings)  # nats a token above the items' common losses
+
+    def trial(self, setting: int, seed: int, replicate: bool = False) -> PosedTrial:
+        """A trial of a setting under one of the seeds; replicates have those after the rotation."""
+        decades, name = float(self.decades[setting]), f"t{setting + 1:04d}"
+        losses = self.common + self.worth[setting] + self.luck.luck_of(decades, self.seeds[seed])
+        label = f"{name}-s{seed}" if replicate else name
+        return PosedTrial(label, decades, seed, losses[self.items], name if replicate else None)
+
+    def search(self) -> list[PosedTrial]:
+        return [self.trial(setting, setting % self.rotation) for setting in range(len(self.decades))]
+
+    def rank(self, trials: Sequence[PosedTrial]) -> Leaderboard:
+        return rank(trials, self.luck.area_of[self.items], self.luck.base[self.items])
 
 
 def _memory() -> str | None:

@@ -88,8 +88,10 @@ def parse() -> argparse.Namespace:
     command.add_argument("--part", choices=list(PARTS), default="judging", help="which recordings")
     command.add_argument("--recordings", type=Path, nargs="+", help="other recorded curves, instead of a part's")
     command.add_argument("--level", type=float, default=LEVEL, help="of our rule")
-    command.add_argument("--alone", action="store_true", help="only our rule, without ASHA and the median rule")
-    command.add_argument("--short", action="store_true", help=f"only sweeps of {SHORT} trials")
+    command.add_argument("--alone", action="store_true", help="only ours, none of the other ways to stop trials")
+    command.add_argument("--short", action="store_true", help="only short sweeps, not all trials of a regime")
+    command.add_argument("--trials", type=int, default=SHORT, help="of a short sweep")
+    command.add_argument("--lanes", type=int, nargs="+", default=LANES, help="trials at once")
     return command.parse_args()
 
 
@@ -104,16 +106,17 @@ def source(name: str, dealt: list[Deck], options: argparse.Namespace) -> dict[st
         for deck in dealt
     }
     usable = [deck for deck in dealt if len(deck.trials) >= LEAST_TRIALS]
+    short = options.trials
     kinds: dict[str, tuple[list[Deck], int | None]] = {
         "all of a regime": ([] if options.short else usable, None),
-        f"{SHORT} of a regime": ([deck for deck in usable if len(deck.trials) > SHORT], SHORT),
-        f"{SHORT} of all": ([deck for deck in together(usable) if len(deck.trials) > SHORT], SHORT),
+        f"{short} of a regime": ([deck for deck in usable if len(deck.trials) > short], short),
+        f"{short} of all": ([deck for deck in together(usable) if len(deck.trials) > short], short),
     }
     for kind, (chosen, size) in kinds.items():
         cases = [case for deck in chosen for case in drawn(deck, size, options.orders)]
         if cases:
             result[kind] = {}
-            for lanes in LANES:
+            for lanes in options.lanes:
                 found = result[kind][f"{lanes} lanes"] = judged(cases, lanes, options)
                 say(f"{name}: {kind}, {lanes} lanes, {len(cases)} orders: {in_words(found['ours'])}")
     return result
@@ -132,7 +135,8 @@ def drawn(deck: Deck, size: int | None, orders: int) -> list[Case]:
 def judged(cases: Sequence[Case], lanes: int, options: argparse.Namespace) -> dict[str, Any]:
     """Replays all ways on the same orders."""
     sweeps, result = dict[str, list[Sweep]](), dict[str, Any]()
-    for name, (seeds, pauses, by_evidence) in WAYS.items():
+    ways = {name: WAYS[name] for name in ("none", "ours")} if options.alone else WAYS
+    for name, (seeds, pauses, by_evidence) in ways.items():
         rule = partial(evidence, options.level) if by_evidence else never_stop
         sweeps[name] = run(rotated(cases, seeds), lanes, rule, pauses)
         result[name] = figures(cases, sweeps[name], pauses, sweeps["none"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.confirm.combination import TRIALS, WAYS, compare
-from benchmarks.confirm.default_path import RECORDINGS, World, contenders, told_apart
-from benchmarks.confirm.posed_sweep import called_worse
+from benchmarks.confirm.default_path import RECORDINGS, contenders, planted, told_apart
+from benchmarks.confirm.posed_sweep import World, called_worse
 from benchmarks.confirm.recorded_luck import RecordedLuck
 
 
@@ -43,6 +43,12 @@ def test_what_is_far_worse_is_called_worse_and_equals_are_not(luck):
 def test_gaps_are_counted_in_sds_of_both_settings():
     worth, sds = np.array([0.0, 2.0, 4.0, 9.0]), np.ones(4)
     assert told_apart(worth, sds, 0, {2, 3}) == [[0, 1], [1, 1]]
+
+
+def test_a_planted_gap_is_named_and_nothing_is_claimed_by_five_trials(luck):
+    found = planted(luck, 5)
+    assert found["named"]["found"] >= 4
+    assert (found["at_least_four_of_five"]["found"], found["sweeps_that_claim"]["found"]) == (1, 0)
 
 
 def test_a_paused_sweep_trains_five_of_twelve_to_the_end(luck):

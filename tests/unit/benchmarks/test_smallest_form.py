@@ -49,7 +49,7 @@ def test_the_default_path(run):
     for name in ("curves_tiny", "seeds_135m"):
         assert {cell["of"] for part in ("null", "beside_confirmed") for cell in result[name][part].values()} == {1}
         assert result[name]["power"]["4 sd"].keys() == {"told_apart", "by_the_oracle", "over_the_oracle"}
-        assert result[name]["met"].keys() == {"null", "beside_confirmed", "power", "combination"}
+        assert result[name]["met"].keys() == {"null", "beside_confirmed", "power", "planted", "combination"}
 
 
 @pytest.mark.slow

@@ -112,19 +112,25 @@ def test_without_a_model_the_lowest_score_is_named(tmp_path, kept, params):
     assert {row["setting"]["posterior"] for row in board["rows"]} == {None}
 
 
-def test_replicates_count_with_all_trials_and_decide_between_their_settings(tmp_path):
-    scores = np.concatenate([CURVE, CURVE[[4, 4, 5, 5]] + [0.02, 0.021, -0.02, -0.021]])
+@pytest.mark.parametrize(("rounds", "decides"), [(2, "posterior"), (3, "objective")])
+def test_replicates_count_with_all_trials_and_enough_decide_between_their_settings(tmp_path, rounds, decides):
+    """Two rounds of two leave one degree of freedom, three leave two."""
+    luck = [0.02, 0.021, 0.0205][:rounds]
+    contenders = [4] * rounds + [5] * rounds
+    scores = np.concatenate([CURVE, CURVE[contenders] + [*luck, *(-x for x in luck)]])
     kinds = {
-        number: {"kind": "replicate", "replicate_of": setting}
-        for number, setting in zip((10, 11, 12, 13), ("t0005", "t0005", "t0006", "t0006"), strict=True)
+        number: {"kind": "replicate", "replicate_of": f"t{setting + 1:04d}"}
+        for number, setting in enumerate(contenders, 10)
     }
-    board = sweep(
-        tmp_path / "s", scores, [*ROTATED, 4, 5, 4, 5], np.concatenate([PEAKS, PEAKS[[4, 4, 5, 5]]]), None, kinds
-    )
-    assert board["separation"]["model"]["trials"] == 13
+    seeds = [*ROTATED, *range(4, 4 + rounds), *range(4, 4 + rounds)]
+    board = sweep(tmp_path / "s", scores, seeds, np.concatenate([PEAKS, PEAKS[contenders]]), None, kinds)
+    assert board["separation"]["model"]["trials"] == 9 + 2 * rounds
     rows = {row["trial_id"]: row["setting"] for row in board["rows"]}
-    assert (rows["t0005"]["seeds"], rows["t0005"]["objective"]) == (2, pytest.approx(CURVE[4] + 0.0205, abs=1e-6))
+    assert (rows["t0005"]["seeds"], rows["t0005"]["objective"]) == (rounds, pytest.approx(CURVE[4] + 0.0205, abs=1e-6))
     assert board["separation"]["seed_sd_source"] == "replicates"
+    named, other = sorted(("t0005", "t0006"), key=lambda name: rows[name]["posterior"])
+    assert board["winner_setting"] == named
+    assert rows[other]["behind"] == pytest.approx(rows[other][decides] - rows[named][decides])
 
 
 @pytest.mark.parametrize(

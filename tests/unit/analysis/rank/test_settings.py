@@ -11,7 +11,7 @@ from analysis.rank.settings import make_setting_table
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Bootstrap, percentile_interval
 from analysis.stats.multiple_comparisons import Separation
-from analysis.stats.seed_variance import STATED_DF, critical_value
+from analysis.stats.seed_variance import STATED_DF, JointError, critical_value
 from sweeps.confirm.replicates import Replicate, fit_replicates
 from sweeps.confirm.rounds import Rules, State, verdict
 from tests.unit.analysis.conftest import halves, matrix_of
@@ -104,8 +104,9 @@ def test_intervals_honour_what_the_config_says_of_confirmation(stated, seeds, ta
     if tail is None:
         assert (figures["behind_interval"], figures["separated"]) == (None, False)
         return
-    df = math.inf if figures["behind_df"] is None else figures["behind_df"]
-    reach = critical_value(tail, df) * figures["behind_se"]
+    items, seed_df = figures["behind_se_items"], found.seed_sd.residual_df if seeds else found.seed_sd.single_df
+    spread = math.sqrt(figures["behind_se"] ** 2 - items**2)
+    reach = JointError(items, ITEMS - 2, spread, seed_df).reach(tail)
     assert figures["behind_interval"] == pytest.approx([figures["behind"] - reach, figures["behind"] + reach])
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from analysis.stats.seed_variance import (
     STATED_DF,
+    JointError,
     arrange,
     critical_value,
-    standard_error,
 )
 from sweeps.confirm.replicates import Replicate, fit_replicates
 
@@ -138,14 +138,28 @@ def test_search_trials_are_compared_by_what_was_measured_or_stated(cells, stated
 
 def test_joint_error_follows_welch_and_critical_values_are_those_of_t():
     x, y = np.random.default_rng(3).normal(size=12), 3 * np.random.default_rng(4).normal(size=5)
-    error, df = standard_error(x.std(ddof=1) / math.sqrt(12), 11, y.std(ddof=1) / math.sqrt(5), 4)
+    error = JointError(x.std(ddof=1) / math.sqrt(12), 11, y.std(ddof=1) / math.sqrt(5), 4)
     reference = scipy.stats.ttest_ind(x, y, equal_var=False)
-    assert (x.mean() - y.mean()) / error == pytest.approx(reference.statistic)
-    assert df == pytest.approx(reference.df)
-    assert standard_error(3.0, 10, 4.0, math.inf) == (pytest.approx(5.0), pytest.approx(625 / 8.1))
-    assert standard_error(0.0, 10, 0.0, math.inf) == (0.0, math.inf)
+    assert (x.mean() - y.mean()) / error.total == pytest.approx(reference.statistic)
+    assert error.df == pytest.approx(reference.df)
+    assert JointError(3.0, 10, 4.0, math.inf).df == pytest.approx(625 / 8.1)
+    assert JointError(0.0, 10, 0.0, math.inf).df == math.inf
+    assert JointError(0.3, 10, 0.0, 1).reach(0.025) == pytest.approx(0.3 * scipy.stats.t.ppf(0.975, 10))
     assert critical_value(0.025, math.inf) == pytest.approx(1.959964)
     assert critical_value(0.003, 6) == pytest.approx(scipy.stats.t.ppf(0.997, 6))
+
+
+@pytest.mark.parametrize("seeds_over_items", [0.0, 0.3, 1.0, 5.0, 100.0])
+@pytest.mark.parametrize("seed_df", [1, 2, 8])
+def test_an_interval_over_items_and_seeds_misses_no_more_often_than_it_says(seeds_over_items, seed_df):
+    draw, sims, tail, item_df = np.random.default_rng([seed_df, round(10 * seeds_over_items)]), 100_000, 0.025, 200
+    differences = draw.normal(0, math.hypot(1, seeds_over_items), sims)
+    items = np.sqrt(draw.chisquare(item_df, sims) / item_df)
+    seeds = seeds_over_items * np.sqrt(draw.chisquare(seed_df, sims) / seed_df)
+    item_part, seed_part = (JointError(*parts).reach(tail) for parts in ((1, item_df, 0, 1), (0, 1, 1, seed_df)))
+    missed = np.mean(np.abs(differences) > np.hypot(item_part * items, seed_part * seeds))
+    assert missed <= 2 * tail + 0.0025  # 3.6 standard errors of the simulation
+    assert JointError(2.0, item_df, 3.0, seed_df).reach(tail) == pytest.approx(np.hypot(2 * item_part, 3 * seed_part))
 
 
 def test_lengths_that_differ_are_refused():
