@@ -210,9 +210,10 @@ class ResourcesConfig(Section):
         workers_per_lane: GPUs (or CPU workers) that one trial is trained on, data-parallel.
         trials_per_lane: Trials trained side by side on one copy of the base model (LoRA), each with its own schedule
             and fate; or "auto": as many as the lane's device is measured to train faster than one after another.
-        shard: Share the weights, gradients and AdamW's moments of a full fine-tune out over `workers_per_lane` (FSDP):
-            each worker then needs memory for its part and for one layer. "auto": wherever several workers share a full
-            fine-tune. Memory that runs out then fails the trial: set `training.micro_batch_tokens` where it does.
+        shard: Share the weights out over `workers_per_lane` (FSDP), and of a full fine-tune the gradients and AdamW's
+            moments too: each worker then needs memory for its part and for one layer. "auto": wherever several workers
+            share a full fine-tune; true: the frozen weights under adapters too, for a base too large for one device.
+            Memory that runs out then fails the trial: set `training.micro_batch_tokens` where it does.
         cpus_per_worker: CPUs of each worker, or "auto".
         max_failures: How often a trial is tried again after an error or a lost worker.
         hung_after_seconds: A worker in which no step, scoring batch or write gets done for so long hangs: it is ended,

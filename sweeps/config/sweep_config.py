@@ -205,14 +205,16 @@ def _bad_seed_points(config: SweepConfig) -> Iterator[UserError]:
 
 def _bad_resources(config: SweepConfig) -> Iterator[UserError]:
     packed, most = config.resources.trials_per_lane, config.resources.keep_checkpoints
-    if config.resources.shard is True:
-        where, remedy = "resources.shard", "set it to auto"
-        if config.model.method != "full":
-            # Frozen weights are read by layers of ours, which don't gather them.
-            yield UserError(where, "must be auto or false unless model.method=full", config.model.method, remedy)
-        elif config.resources.workers_per_lane == 1:
-            rule = "needs workers to share the weights out over"
-            yield UserError(where, rule, "workers_per_lane=1", f"{remedy}, or raise resources.workers_per_lane")
+    if config.resources.shard is True and config.resources.workers_per_lane == 1:
+        rule, remedy = (
+            "needs workers to share the weights out over",
+            "set it to auto, or raise resources.workers_per_lane",
+        )
+        yield UserError("resources.shard", rule, "workers_per_lane=1", remedy)
+    if config.resources.shard is True and config.model.quantize:
+        # A layer in 4 bits is written out from blocks of 64 values, which would end at a worker's share.
+        rule, remedy = "must be auto or false where the base is quantized", "set it to auto, or model.quantize=null"
+        yield UserError("resources.shard", rule, f"model.quantize={config.model.quantize}", remedy)
     if config.training.optimizer == "adamw_8bit" and config.resources.shards(config.model.method):
         # Its blocks of 256 values would end at a worker's share: not what one worker computes.
         rule, remedy = "must be adamw where workers share the weights out", "set it, or resources.shard=false"

@@ -146,9 +146,9 @@ class Dispatcher:
         self._topics.notify(WORK)
         return 0 if self.stopping else incarnation
 
-    async def lost(self, lane: str) -> int:
+    async def lost(self, lane: str, said: str = "") -> int:
         """Gives up a lane whose worker or controller died; see `JobQueue.lose`."""
-        return self.queue.lose(lane)
+        return self.queue.lose(lane, said)
 
     async def leave(self, lane: str, incarnation: int) -> None:
         """Lets a lane go, because its node goes or the sweep ends; its jobs are queued again."""

@@ -112,13 +112,21 @@ class JobQueue:
             known = self._renew(name, incarnation)
         return None if known.lost or known.incarnation > incarnation else known
 
-    def lose(self, name: str) -> int:
-        """Gives up a lane that died and queues its jobs again; returns its incarnation, 0 if it had not come up."""
+    def lose(self, name: str, said: str = "") -> int:
+        """Gives up a lane that died and queues its jobs again.
+
+        Args:
+            name: The lane.
+            said: What its workers raised; empty where that is not known.
+
+        Returns:
+            Its incarnation, 0 if it had not come up.
+        """
         known = self.lanes.get(name)
         if known is None:
             return 0
         known.lost = True
-        self._queue_again(name)
+        self._queue_again(name, said)
         return known.incarnation
 
     def lease_next(self, lane: Lane, seq: int) -> None:
@@ -187,12 +195,12 @@ class JobQueue:
         self._queue_again(name)
         return self.lanes[name]
 
-    def _queue_again(self, lane: str) -> None:
+    def _queue_again(self, lane: str, said: str = "") -> None:
         held = [job for job in self.jobs.values() if job.lane == lane and job.state == "running"]
         for job in held:
             # One loss may be the machine's fault; repeated ones may come from one trial that takes all memory, say.
             job.exclusive |= len(held) > 1 and bool(job.errors)
-            why = "killed or crashed, or its node went; most often memory ran out: dmesg shows it"
+            why = said or "killed or crashed, or its node went; most often memory ran out: dmesg shows it"
             self.try_again(job, f"lost: the worker of {lane} ended: {why}")
 
     def touch(self, job: Job) -> None:

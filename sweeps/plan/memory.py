@@ -267,9 +267,10 @@ def _remedies(request: MemoryRequest) -> Iterator[tuple[str, MemoryRequest]]:
             "model.method=lora, with its space of LRs, and training.gradient_checkpointing=true",
             _with_training(adapters, **frugal),
         )
-    if request.model.method == "full" and request.workers < MANY_WORKERS:
-        words = f"resources.workers_per_lane={MANY_WORKERS}, a factor of the batch, {one_by_one}"
-        many = _with_training(_with(request, workers=MANY_WORKERS, samples=1), **each)
+    if request.workers < MANY_WORKERS and not request.model.quantize:
+        shared = "" if request.model.method == "full" else "resources.shard=true "
+        words = f"{shared}resources.workers_per_lane={MANY_WORKERS}, a factor of the batch, {one_by_one}"
+        many = _with_training(_with(request, workers=MANY_WORKERS, slots=1, samples=1), **each)
         yield words, many
         yield f"{words} training.gradient_checkpointing=true", _with_training(many, **frugal)
 

@@ -24,16 +24,19 @@ class Writer:
         self._snapshots = Snapshots(most_bytes)
         self._thread = ThreadPoolExecutor(1, "writer")
 
-    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write) -> Future[None]:
-        """Copy tensors to the host and queue a write of the copies.
+    def reserve(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
+        """Room for a copy on the host; blocks for earlier writes where there is none. Raises as `Snapshots.reserve`."""
+        return self._snapshots.reserve(tensors)
 
-        Blocks for the copy, and for earlier writes if there is no room for another copy.
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write, room: Snapshot | None = None) -> Future[None]:
+        """Copy tensors to the host and queue a write of the copies.
 
         Args:
             tensors: They may change as soon as this returns.
             write: Called on the writer's thread; the copies are reused after it returns.
+            room: From `reserve`, for these tensors; None to reserve it here.
         """
-        snapshot = self._snapshots.take(tensors)
+        snapshot = self._snapshots.take(tensors, room)
         return self._thread.submit(self._write, snapshot, write)
 
     def close(self) -> None:
@@ -64,10 +67,14 @@ class Pending:
         """Whether every write has ended, well or not."""
         return all(future.done() for future in self._open)
 
-    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write) -> None:
-        """Submit a write as `Writer.submit` does; raises the error of an earlier write."""
+    def reserve(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
+        """Room for `submit`; raises the error of an earlier write. With it, `submit` copies and fails no more."""
         self.check()
-        self._open.append(self._writer.submit(tensors, write))
+        return self._writer.reserve(tensors)
+
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write, room: Snapshot | None = None) -> None:
+        """Submit a write as `Writer.submit` does; without `room`, raises as `reserve`."""
+        self._open.append(self._writer.submit(tensors, write, room or self.reserve(tensors)))
 
     def check(self) -> None:
         """Raise the error of a write that has failed by now."""

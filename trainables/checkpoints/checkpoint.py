@@ -62,7 +62,7 @@ def weights_of(model: nn.Module) -> Weights:
 
 def lend_weights(model: nn.Module) -> None:
     """Give this worker's parts of a sharded model to the one that copies `weights_of`. Collective with the copy."""
-    for tensor in model.state_dict().values():
+    for tensor in weights_of(model).tensors.values():
         whole(tensor)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -48,8 +49,12 @@ class Snapshots:
         self._used, self._free = 0, list[Snapshot]()
         self._changed = threading.Condition()
 
-    def take(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
-        """Copy tensors; blocks while the snapshots in use leave no room. Of shared tensors the copy is collective."""
+    def reserve(self, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
+        """Room for a copy of these tensors; blocks while the snapshots in use leave none.
+
+        Raises:
+            RuntimeError: The host has too little memory.
+        """
         layout = _layout(tensors)
         sizes = {place: shape.numel() * dtype.itemsize for _, shape, dtype, place in layout}
         size = sum(sizes.values())
@@ -57,8 +62,25 @@ class Snapshots:
             self._changed.wait_for(lambda: self._used == 0 or self._used + size <= self.most_bytes)
             self._used += size
             snapshot = self._fitting(layout, size)
+        with self._freed_on_error(size):
+            return snapshot or _new(layout, size)
+
+    def take(self, tensors: Mapping[str, torch.Tensor], room: Snapshot | None = None) -> Snapshot:
+        """Copy tensors; collective for those that workers share out.
+
+        Args:
+            tensors: The tensors.
+            room: From `reserve`, for these tensors; None to reserve it here.
+        """
+        snapshot = room or self.reserve(tensors)
+        with self._freed_on_error(snapshot.size_bytes):
+            _copy(tensors, snapshot)
+        return snapshot
+
+    @contextmanager
+    def _freed_on_error(self, size: int) -> Iterator[None]:
         try:
-            return _copied(tensors, snapshot or _new(layout, size))
+            yield
         except BaseException:  # the room would else be lost, and a later call would wait for ever
             with self._changed:
                 self._used -= size
@@ -102,11 +124,10 @@ def _new(layout: Layout, size: int) -> Snapshot:
     return Snapshot(layout, {name: memory[place] for name, _, _, place in layout}, size)
 
 
-def _copied(tensors: Mapping[str, torch.Tensor], snapshot: Snapshot) -> Snapshot:
+def _copy(tensors: Mapping[str, torch.Tensor], snapshot: Snapshot) -> None:
     for name, tensor in tensors.items():
         # Of a sharded model one weight after another is gathered: never all at once.
         snapshot.tensors[name].copy_(whole(tensor.detach()), non_blocking=True)
     if any(tensor.is_cuda for tensor in tensors.values()):
         # Non-blocking copies: without this the trial's next step could change what is being read.
         torch.cuda.current_stream().synchronize()
-    return snapshot

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,47 +41,54 @@ class TrainingState:
     meta: dict[str, Any]
 
 
-def save(folder: Path, state: TrainingState, stored: Callable[[Path], object] = lambda place: None) -> None:
+def save(folder: Path, state: TrainingState) -> None:
     """Write a state to the trial's folder of states, then remove the earlier ones.
 
     Args:
         folder: The trial's folder of states.
         state: The state.
-        stored: Called with the state's folder before the earlier ones are removed.
 
     Raises:
         OSError: The disk is full or not writable; the earlier state is still there.
     """
+    drop_earlier(write(folder, state))
+
+
+def write(folder: Path, state: TrainingState) -> Path:
+    """Write a state beside the earlier ones and return its folder; raises as `save` does."""
     place = folder / f"step-{state.step}"
     with sealed_folder.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
         sealed_folder.write_meta(partial, {**state.meta, "step": state.step})
-    stored(place)
-    for earlier in folder.iterdir():
+    return place
+
+
+def drop_earlier(place: Path) -> None:
+    """Remove the states beside this one."""
+    for earlier in place.parent.iterdir():
         if earlier != place:
             shutil.rmtree(earlier)
 
 
-def load_latest(
-    folder: Path, expected: Mapping[str, Any], agreed: Callable[[set[int]], set[int]] = lambda steps: steps
-) -> TrainingState | None:
+def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
     """Load the latest whole state of a trial, if any.
 
     Args:
         folder: The trial's folder of states.
         expected: Values that `meta` must hold; a state with others is another trial's and is not used.
-        agreed: Of the steps of such states, gives those from which all workers can go on.
     """
-    found = _whole_states(folder, expected)
-    steps = agreed(set(found))
-    if not steps:
-        return None
-    place, meta = found[max(steps)]
-    return TrainingState(max(steps), load_file(place / TENSORS), meta)
+    found = whole_states(folder, expected)
+    return load(found[max(found)]) if found else None
 
 
-def _whole_states(folder: Path, expected: Mapping[str, Any]) -> dict[int, tuple[Path, dict[str, Any]]]:
-    """Place and `meta` of each state, by its step."""
+def load(place: Path) -> TrainingState:
+    """Load a state of `whole_states`."""
+    meta = sealed_folder.read_meta(place)
+    return TrainingState(int(meta["step"]), load_file(place / TENSORS), meta)
+
+
+def whole_states(folder: Path, expected: Mapping[str, Any]) -> dict[int, Path]:
+    """The folder of each whole state of a trial, by its step; arguments as for `load_latest`."""
     found = {}
     places = folder.glob("step-*") if folder.is_dir() else []
     for place in sorted((p for p in places if p.suffix != ".partial"), key=_step, reverse=True):
@@ -92,7 +99,7 @@ def _whole_states(folder: Path, expected: Mapping[str, Any]) -> dict[int, tuple[
             continue
         meta = sealed_folder.read_meta(place)
         if all(meta.get(name) == value for name, value in expected.items()):
-            found[int(meta["step"])] = (place, meta)
+            found[int(meta["step"])] = place
         else:
             logger.warning("%s was written by another trial or sweep: it is not used", place)
     return found

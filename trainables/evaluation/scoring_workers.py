@@ -25,7 +25,12 @@ def scoring_workers(model: nn.Module, world: World) -> Iterator[World]:
     if not is_sharded(model):
         yield world
     elif world.any(gathered_bytes(model) + SCORING_BYTES > _free_bytes(next(model.parameters()).device)):
-        yield SOLO
+        try:
+            yield SOLO
+        except torch.OutOfMemoryError as error:
+            # The others wait within a pass: no batch can be tried again, and the lane must end.
+            rule = "memory ran out on a worker while all score in step"
+            raise RuntimeError(f"{rule}: lower heldout.batch_tokens, or set more workers") from error
     else:
         with gathered(model):
             yield world

@@ -75,8 +75,9 @@ def score_sealed(lane_state: LaneState, area: str, trial: dict[str, Any] | None)
     else:
         _, lora = with_params(lane_state.settings.training, lane_state.settings.model.lora, trial["params"])
         model, step = lane_state.base.prepare(lora, seed=0), trial["step"]
-        lane_state.store.fetch_sealed(trial["path"])
-        checkpoint.load(model, Path(lane_state.settings.output_dir) / trial["path"])
+        with lane_state.world.all_or_none():
+            lane_state.store.fetch_sealed(trial["path"])
+            checkpoint.load(model, Path(lane_state.settings.output_dir) / trial["path"])
         scores = lane_state.score(model, area, with_answers=True)
         lane_state.base.restore()
     lines = lane_state.lines(area, step, scores)
@@ -89,11 +90,15 @@ def score_base_losses(lane_state: LaneState, cache: Path | None) -> Report:
     The losses go to `cache/base_losses.arrow` in the sweep's folder, and to the folder `cache` that sweeps share.
     """
     settings, folder, rank = lane_state.settings, Path(lane_state.settings.output_dir), lane_state.world.rank
-    lane_state.store.fetch_missing(base_losses.FILE)
     of = settings.model_path, settings.tokenized, lane_state.base.precision, settings.model.quantize
-    key = "" if rank else base_losses.losses_key(*of)
+
+    def look() -> tuple[str, bool]:
+        lane_state.store.fetch_missing(base_losses.FILE)
+        key = "" if rank else base_losses.losses_key(*of)
+        return key, rank == 0 and base_losses.provide(folder, cache, key) is not None
+
     # Rank 0 decides for all: other nodes may see another cache, and all must take part in the computation or none.
-    known = lane_state.world.any(rank == 0 and base_losses.provide(folder, cache, key) is not None)
+    key, known = lane_state.world.together(look)[0]
     if not known:
         model, batch_tokens = lane_state.base.untouched(), settings.heldout.batch_tokens
         with scoring_workers(model, lane_state.world) as world:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from trainables.config.trial_spec import LaneConfig
 from trainables.models.pretrained import resolve_model
-from trainables.storage.layout import CURVE_FILE, ITEMS_FILE, WANDB_ID, WRITER_FILE, trial_file
+from trainables.storage.layout import CHECKPOINTS_FOLDER, CURVE_FILE, ITEMS_FILE, WANDB_ID, WRITER_FILE, trial_file
 from trainables.storage.object_store import Remote, StoreError
 from trainables.storage.sealed_folder import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.storage.working_copy import WorkingCopy, copy_folder, driver_epochs
@@ -70,13 +70,14 @@ class LaneStore:
         if self.copy.remote and not pull_sealed(self.copy.remote, key, self.copy.folder / key):
             raise DamagedError(f"{self.copy.remote.url}/{key}: there is no {COMPLETE}: it was not written to its end")
 
-    def fetch_trial(self, trial_id: str, states: str, *, writes: bool) -> None:
+    def fetch_trial(self, trial_id: str, states: str, *, writes: bool, all_states: bool = False) -> None:
         """Replace a trial's folder by what the store has of it: its curve, its items and its latest whole state.
 
         Args:
             trial_id: The trial.
             states: Name of the folder of its states.
             writes: Whether this worker uploads; then earlier attempts no longer may.
+            all_states: Fetch the states before the latest, too: other workers may lack their parts of that one.
 
         Raises:
             OvertakenError: A newer driver's attempt has begun.
@@ -92,7 +93,7 @@ class LaneStore:
         self.copy.fetch(f"{trial}/{CURVE_FILE}", f"{trial}/{ITEMS_FILE}")
         for key in _states(remote, f"{trial}/{states}"):
             try:
-                if pull_sealed(remote, key, self.copy.folder / key):
+                if pull_sealed(remote, key, self.copy.folder / key) and not all_states:
                     return
             except DamagedError as error:
                 logger.warning("%s: the trial goes on from an earlier step", error)
@@ -135,15 +136,13 @@ class LaneStore:
             trial = f"trials/{trial_id}"
             self._signatures[trial] = Signature(self.epoch, self._signature(trial))
 
-    def upload_state(self, folder: Path, stored: Callable[[], object] = lambda: None) -> None:
-        """Upload a training state, then remove the earlier ones from the store.
+    def keep_checkpoints(self, trial_id: str, steps: Collection[int]) -> None:
+        """Remove a running trial's other checkpoints, here and in the store."""
+        key = trial_file(trial_id, CHECKPOINTS_FOLDER)
+        self.copy.keep_only(key, {f"step-{step}" for step in steps})
 
-        Args:
-            folder: The state.
-            stored: Called before the earlier ones are removed.
-        """
-        self.upload_sealed(folder)
-        stored()
+    def drop_earlier(self, folder: Path) -> None:
+        """Remove from the store the training states before an uploaded one."""
         if remote := self.copy.remote:
             for earlier in _states(remote, self._key(folder.parent)):
                 if earlier != self._key(folder):

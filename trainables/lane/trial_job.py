@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from trainables.lane.messages import Areas, Work
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.trial_states import TrialStates
 from trainables.lane.warm_state import LaneState
-from trainables.storage.layout import CHECKPOINTS_FOLDER, TRIALS_FOLDER, trial_file
+from trainables.storage.layout import CHECKPOINTS_FOLDER, TRIALS_FOLDER
 from trainables.tracking.run_facts import best_objective, mean_row, resolved_config
 from trainables.tracking.trackers import Trackers
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.trial_run import Hooks, Outcome, TrialRun
 
 Report = dict[str, Any]
+Scores = dict[str, list[heldout.ItemScore]]
 
 
 class TrialJob:
@@ -71,7 +72,7 @@ class TrialJob:
         self.writes = lane_state.world.rank == 0
         self.folder = Path(lane_state.settings.output_dir) / TRIALS_FOLDER / self.spec.trial_id
         self.files = TrialFiles(self.folder, writes=self.writes, driver_epoch=lane_state.settings.driver_epoch)
-        sharded = lane_state.base.is_sharded
+        sharded = lane_state.base.is_sharded and lane_state.base.method == "full"  # adapters are whole on each worker
         self.states = TrialStates(self.folder, lane_state.store, lane_state.world, sharded=sharded)
         self.pending = Pending(lane_state.writer)
         self.checkpoints: list[Report] = []
@@ -85,20 +86,26 @@ class TrialJob:
 
     def begin(self) -> TrialRun:
         """Start or resume the trial's files and its W&B run; return the run that the loop trains."""
-        settings, store = self.lane_state.settings, self.lane_state.store
-        store.fetch_missing(BASELINE_ITEMS)
-        self.states.fetch()
+        world = self.lane_state.world
+        with world.all_or_none():
+            self.lane_state.store.fetch_missing(BASELINE_ITEMS)
+            self.states.fetch()
         state = self.states.last({"spec": self.spec.model_dump()})
-        curve, items = self.files.begin(state.step if state else 0)
-        if state:
-            self._resume(state, curve, items)
-        if self.writes:
-            self.tracker = Trackers(settings)
-            about = resolved_config(settings.model, settings.training, self.spec.params, settings.data_sha256)
-            self.tracker.start(self.spec, {**about, "steps": self.steps}, self.measure, settings.statement)
-            if not state and self.baseline:
-                self.tracker.areas(0, self.baseline, None, self._means(self.baseline))
+        with world.all_or_none():
+            curve, items = self.files.begin(state.step if state else 0)
+            if state:
+                self._resume(state, curve, items)
+            if self.writes:
+                self._track(resumed=state is not None)
         return self.trial_run
+
+    def _track(self, *, resumed: bool) -> None:
+        settings = self.lane_state.settings
+        self.tracker = Trackers(settings)
+        about = resolved_config(settings.model, settings.training, self.spec.params, settings.data_sha256)
+        self.tracker.start(self.spec, {**about, "steps": self.steps}, self.measure, settings.statement)
+        if not resumed and self.baseline:
+            self.tracker.areas(0, self.baseline, None, self._means(self.baseline))
 
     def end(self, outcome: Outcome) -> Report:
         """The trial's end, for `trials.jsonl`; it may be reported once `pending` is settled."""
@@ -116,10 +123,10 @@ class TrialJob:
 
     def on_steps(self, records: list[StepRecord]) -> None:
         """Write the curve and report progress, at every flush of the loop."""
+        self.pending.check()
         if not self.writes:
             return
         last = records[-1]
-        self.pending.check()
         self.files.add_steps(records)
         self.lane_state.store.upload_trial(self.spec.trial_id)
         if self.tracker:
@@ -134,21 +141,16 @@ class TrialJob:
         began = time.monotonic()
         scores = {} if self.retrains else self._scores(step, model)
         self.evaluation_seconds += time.monotonic() - began
-        if not self.writes:
-            checkpoint.lend_weights(model)
-            return
         areas = {area: heldout.summarize(area_scores) for area, area_scores in scores.items()}
-        if areas:
-            self.evidence.add(step, scores)
-            self.files.add_items(self.lane_state.lines(area, step, found) for area, found in scores.items())
-        self._write_checkpoint(step, model, areas)
-        if areas:
-            self._report_scores(step, areas)
+        self._write_checkpoint(step, model, areas, scores)
+        with self.lane_state.world.all_or_none():
+            if self.writes and areas:
+                self._report_scores(step, areas)
 
     def _means(self, areas: Areas) -> dict[str, float]:
         return mean_row(areas, self.lane_state.settings.heldout.weights, self.measure)
 
-    def _scores(self, step: int, model: nn.Module) -> dict[str, list[heldout.ItemScore]]:
+    def _scores(self, step: int, model: nn.Module) -> Scores:
         answers_at = set(self.lane_state.settings.heldout.answers_at)
         with_answers = "all" in answers_at or ("last" in answers_at and step == self.steps)
         return score_areas(self.lane_state, model, with_answers=with_answers, report=self._report_activity)
@@ -157,14 +159,24 @@ class TrialJob:
         if self.shown:  # a worker that does not write has reported no step
             self.report({**self.shown, **now})
 
-    def _write_checkpoint(self, step: int, model: nn.Module, areas: Areas) -> None:
-        value = objective(areas, self.lane_state.settings.heldout.weights) if areas else None
+    def _write_checkpoint(self, step: int, model: nn.Module, areas: Areas, scores: Scores) -> None:
+        """Queue the write of a checkpoint, after its items."""
+        saved, room = checkpoint.weights_of(model), None
+        with self.lane_state.world.all_or_none():
+            if self.writes:
+                if areas:
+                    self.evidence.add(step, scores)
+                    self.files.add_items(self.lane_state.lines(area, step, found) for area, found in scores.items())
+                self.lane_state.store.upload_trial(self.spec.trial_id)
+                # At most one checkpoint is being written: a worker that is killed loses less than two intervals.
+                self.pending.settle()
+                room = self.pending.reserve(saved.tensors)
+        if not self.writes:
+            checkpoint.lend_weights(model)
+            return
         path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
-        self.lane_state.store.upload_trial(self.spec.trial_id)
-        saved = checkpoint.weights_of(model)
-        # At most one checkpoint is being written: a worker that is killed loses less than two intervals.
-        self.pending.settle()
-        self.pending.submit(saved.tensors, lambda tensors: self._save(saved, tensors, path, step))
+        self.pending.submit(saved.tensors, lambda tensors: self._save(saved, tensors, path, step), room)
+        value = objective(areas, self.lane_state.settings.heldout.weights) if areas else None
         relative = str(path.relative_to(self.lane_state.settings.output_dir))
         self.checkpoints.append({"step": step, "path": relative, "areas": areas, "objective": value})
 
@@ -176,7 +188,10 @@ class TrialJob:
 
     def on_kept(self, step: int, learnt: dict[str, torch.Tensor]) -> None:
         """Queue the write of a training state, after that of its checkpoint."""
-        if not self.states.writes:
+        # All workers or none queue one: of a sharded state their writers wait for each other.
+        with self.lane_state.world.all_or_none():
+            room = self.pending.reserve(learnt) if self.states.writes else None
+        if room is None:
             return
         points = list(self.checkpoints)
         meta = {"spec": self.spec.model_dump(), "checkpoints": points, "seconds": self._seconds()}
@@ -186,23 +201,16 @@ class TrialJob:
             self.states.save(TrainingState(step, tensors, meta))
             # Only now: a trial that resumes from an earlier state needs the checkpoint that was best by then.
             settings = self.lane_state.settings
-            if self.writes and not self.retrains:
+            if self.writes and not self.retrains and not settings.keep_all_checkpoints:
                 deciding = self.measure.by_step({"checkpoints": points}, settings.heldout.weights)
-                self._drop_all_but(best_and_last(deciding))
+                self.lane_state.store.keep_checkpoints(self.spec.trial_id, best_and_last(deciding))
 
-        self.pending.submit(learnt, write)
+        self.pending.submit(learnt, write, room)
 
     def _save(self, saved: checkpoint.Weights, tensors: checkpoint.Tensors, path: Path, step: int) -> None:
         meta = {"trial_id": self.spec.trial_id, "step": step, "params": self.spec.params}
         checkpoint.save_weights(saved, tensors, path, meta)
         self.lane_state.store.upload_sealed(path)
-
-    def _drop_all_but(self, steps: Collection[int]) -> None:
-        # Of a running trial; those of ended trials are removed by `sweeps.driver.checkpoint_cleanup`.
-        if self.lane_state.settings.keep_all_checkpoints:
-            return
-        key = trial_file(self.spec.trial_id, CHECKPOINTS_FOLDER)
-        self.lane_state.store.copy.keep_only(key, {f"step-{step}" for step in steps})
 
     def _resume(self, state: TrainingState, curve: list[Report], items: list[Report]) -> None:
         self.trial_run.resume_from(state.step, state.tensors, curve)

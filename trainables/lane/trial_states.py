@@ -9,7 +9,7 @@ from typing import Any
 from trainables.checkpoints import training_state
 from trainables.checkpoints.training_state import TrainingState
 from trainables.lane.store_sync import LaneStore
-from trainables.optim.workers import World
+from trainables.optim.workers import SOLO, World
 from trainables.storage.layout import STATES_FOLDER
 
 
@@ -33,7 +33,7 @@ class TrialStates:
 
     def fetch(self) -> None:
         """Replace the trial's folder by what the store has of it; raises as `LaneStore.fetch_trial` does."""
-        self._store.fetch_trial(self._trial.name, self._name, writes=self._world.rank == 0)
+        self._store.fetch_trial(self._trial.name, self._name, writes=self._world.rank == 0, all_states=self._sharded)
 
     def last(self, expected: Mapping[str, Any]) -> TrainingState | None:
         """Load the latest state that all workers have, whole. Collective.
@@ -41,18 +41,25 @@ class TrialStates:
         Args:
             expected: Values that its `meta` must hold.
         """
+        places = self._trial / self._name
         # Workers write their parts, or see a shared disk, at different moments.
-        found = training_state.load_latest(
-            self._trial / self._name, expected, lambda steps: set.intersection(*self._world.gather(steps))
-        )
-        if self.writes and self._world.rank > 0:
-            self._store.follow(self._trial.name)  # rank 0 has signed: it has answered above
-        return found
+        found = self._world.together(lambda: training_state.whole_states(places, expected))
+        steps = set.intersection(*map(set, found))
+        with self._world.all_or_none():
+            state = training_state.load(found[self._world.rank][max(steps)]) if steps else None
+            if self.writes and self._world.rank > 0:
+                self._store.follow(self._trial.name)  # rank 0 has signed: it has answered above
+        return state
 
     def save(self, state: TrainingState) -> None:
-        """Write a state, then remove the earlier ones, on the writer's thread. Collective if sharded."""
-        training_state.save(self._trial / self._name, state, self._keep)
+        """Write a state, then remove the earlier ones, on the writer's thread. Collective if sharded.
 
-    def _keep(self, place: Path) -> None:
+        Raises:
+            Exception: As `World.all_or_none`, if sharded; the earlier state is still there, on all workers.
+        """
         # An earlier state is of use until all workers have their parts of this one.
-        self._store.upload_state(place, self._world.writers_meet if self._sharded else lambda: None)
+        with (self._world if self._sharded else SOLO).all_or_none(writers=True):
+            place = training_state.write(self._trial / self._name, state)
+            self._store.upload_sealed(place)
+        training_state.drop_earlier(place)
+        self._store.drop_earlier(place)

@@ -128,8 +128,9 @@ class LaneState:
         All workers call this together and get the same answer.
         """
         if self._base_losses is None:
-            self.store.fetch_missing(base_losses.FILE)
-            found = BaseLosses.read(Path(self.settings.output_dir) / base_losses.FILE)
+            with self.world.all_or_none():
+                self.store.fetch_missing(base_losses.FILE)
+                found = BaseLosses.read(Path(self.settings.output_dir) / base_losses.FILE)
             if self.world.any(found is None):
                 return None
             self._base_losses = found

@@ -20,7 +20,7 @@ from trainables.lane.jobs import run_job
 from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_job import Report, TrialJob
 from trainables.lane.warm_state import LaneState
-from trainables.optim.workers import World
+from trainables.optim.workers import SOLO, World
 from trainables.reliability.preemption import Preemption
 from trainables.reliability.watchdog import Watchdog
 from trainables.tracking.wandb_run import close_service
@@ -158,8 +158,11 @@ class SideBySide:
         for closing in [closing for closing in self._closing if wait or closing.job.pending.is_done]:
             self._closing.remove(closing)
             lease, job, end, shared = closing
+            # A trial that has failed on this worker alone has left the others in its last pass.
+            world = SOLO if isinstance(end, Exception) else self.lane_state.world
             try:
-                job.pending.settle()
+                with world.all_or_none():
+                    job.pending.settle()
             except Exception as error:  # noqa: BLE001 - goes to the dispatcher, with the trial
                 end = end if isinstance(end, Exception) else error
             if isinstance(end, Exception):

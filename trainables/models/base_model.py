@@ -68,7 +68,7 @@ def load_base(
         precision: Of the matrix products; "auto" as in `resolve_precision`.
         device: Device of the model.
         gradient_checkpointing: Recompute activations in the backward pass instead of keeping them.
-        sharded: Share the weights out over the workers, who call this together; for full fine-tuning.
+        sharded: Share the weights out over the workers, who call this together.
         compiles: Compile each decoder layer.
 
     Raises:
@@ -90,7 +90,8 @@ def load_base(
         loaded.name_or_path = model.name  # saved adapters record this; a cache path means nothing elsewhere
     autocast = torch.bfloat16 if precise == "bf16" else None
     if sharded:
-        shard(loaded, all_workers(device), autocast)
+        # Frozen weights have the type of the products already.
+        shard(loaded, all_workers(device), autocast if model.method == "full" else None)
     else:
         nn.Module.to(loaded, device)
     choose_plan(loaded.eval(), autocast, padding_token(loaded, tokenizer, 0))

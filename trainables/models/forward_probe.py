@@ -15,7 +15,7 @@ from trainables.data.dataset import Batch, TokenSequence, collate
 from trainables.errors import UserError
 from trainables.models.flat_attention import PADDING_FREE, longest_flat
 from trainables.models.forward_plan import ForwardPlan
-from trainables.models.sharding.shards import is_sharded
+from trainables.models.sharding.shards import is_sharded, whole_head
 from trainables.models.token_losses import head_logits, label_hidden, label_logits
 
 logger = logging.getLogger(__name__)
@@ -59,9 +59,7 @@ def choose_plan(model: PreTrainedModel, autocast: torch.dtype | None, pad_id: in
         else:
             model.set_attn_implementation(own)
             logger.warning("%s trains on padded batches: its logits differ in flat rows", type(model).__name__)
-    # A shared head is gathered for each pass, and workers with unequal numbers of labels would make unequal numbers of
-    # passes through it.
-    if plan.head_at_labels and not is_sharded(model):
+    if plan.head_at_labels:
         if _agree(_logits_of_parts(model, batch, plan), plain, autocast):
             plan = replace(plan, head_in_chunks=True)
         else:
@@ -129,8 +127,9 @@ def _next_logits(
 def _logits_of_parts(model: PreTrainedModel, batch: Batch, plan: ForwardPlan) -> torch.Tensor | None:
     if model.base_model is model:
         return None
+    weights = whole_head(model) if is_sharded(model) else []
     with torch.no_grad(), plan.autocasting(batch.input_ids.device):
-        return head_logits(model, label_hidden(model, batch, plan))
+        return head_logits(model, label_hidden(model, batch, plan), weights)
 
 
 def _agree(found: torch.Tensor | None, plain: torch.Tensor, autocast: torch.dtype | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from trainables.data.dataset import Batch, pad
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
+from trainables.models.sharding.shards import is_sharded, whole_head
 
 # Most logits at once, ours. One costs up to 12 bytes in training: 2 in 16 bits, 4 as a log-probability, and their
 # gradients. So a chunk costs 1.6 GB, and has 883 labels of a vocabulary of 152k, enough for a large matrix product.
@@ -53,26 +55,43 @@ def item_sums(losses: torch.Tensor, batch: Batch) -> torch.Tensor:
 def label_logits(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Tensor:
     """The logits that predict each label: (L, vocabulary)."""
     inputs, places = _inputs(batch, plan)
+    # The model inside a PEFT model: its layers carry the adapters, and the calls of it gather weights that are shared.
+    model = hugging_face_model(model)
     if not plan.head_at_labels:
         return model(**inputs, use_cache=False).logits.flatten(0, 1).index_select(0, places)
 
-    def labels_only(_: nn.Module, hidden: tuple[torch.Tensor]) -> torch.Tensor:
-        return hidden[0].flatten(0, 1).index_select(0, places)[None]  # (1, L, hidden)
-
     # A hook on the output head keeps the model's own forward, with any cap or scale on the logits after the head.
-    with hugging_face_model(model).get_output_embeddings().register_forward_pre_hook(labels_only):
+    pick = _AtLabels(places)
+    with model.get_output_embeddings().register_forward_pre_hook(lambda _, hidden: pick(*hidden)):
         return model(**inputs, use_cache=False).logits[0]
 
 
 def label_hidden(model: nn.Module, batch: Batch, plan: ForwardPlan) -> torch.Tensor:
     """The last hidden states that predict each label: (L, hidden)."""
     inputs, places = _inputs(batch, plan)
-    hidden = hugging_face_model(model).base_model(**inputs, use_cache=False).last_hidden_state
+    whole = hugging_face_model(model)
+    if is_sharded(model):
+        # A call of the whole model, which gathers what belongs to no layer, with the picking in place of the head.
+        head = whole.get_output_embeddings()
+        whole.set_output_embeddings(_AtLabels(places))
+        try:
+            return whole(**inputs, use_cache=False).logits[0]
+        finally:
+            whole.set_output_embeddings(head)
+    hidden = whole.base_model(**inputs, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1).index_select(0, places)
 
 
-def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    """The logits of last hidden states (L, hidden), with any cap or scale that the model applies: (L, vocabulary)."""
+def head_logits(model: nn.Module, hidden: torch.Tensor, weights: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    """The logits of last hidden states (L, hidden), with any cap or scale that the model applies: (L, vocabulary).
+
+    Args:
+        model: The model.
+        hidden: From `label_hidden`.
+        weights: From `whole_head`, of a model that workers share out: then without cap and scale.
+    """
+    if weights:
+        return functional.linear(hidden, *weights)
     # The model's own forward with a body that gives these states: what comes after the head differs by family.
     whole = hugging_face_model(model)
     body, given = whole.base_model, _BodyOutput(last_hidden_state=hidden[None])
@@ -81,6 +100,17 @@ def head_logits(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         return whole(inputs_embeds=hidden[None], use_cache=False).logits[0]
     finally:
         del vars(body)["forward"]
+
+
+class _AtLabels(nn.Module):
+    """Picks the hidden states at labels, in place of an output head."""
+
+    def __init__(self, places: torch.Tensor) -> None:
+        super().__init__()
+        self._places = places
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.flatten(0, 1)[None].index_select(1, self._places)  # (1, L, hidden), of its own memory
 
 
 class _BodyOutput(BaseModelOutputWithPast):
@@ -95,13 +125,17 @@ def _results(model: nn.Module, batch: Batch, *, with_hits: bool) -> LabelResults
     plan = ForwardPlan.of(model)
     with plan.autocasting(batch.input_ids.device):
         size = max(1, CHUNK_LOGITS // hugging_face_model(model).config.get_text_config().vocab_size)
-        if not plan.head_in_chunks or batch.label_tokens <= size:
+        # Of a shared head always, for gathering it is collective and workers have unequal numbers of labels.
+        apart = plan.head_in_chunks and (batch.label_tokens > size or is_sharded(model))
+        if not apart:
             return _read(label_logits(model, batch, plan), batch.labels, with_hits=with_hits)
 
-        def of_chunk(hidden: torch.Tensor, labels: torch.Tensor) -> LabelResults:
-            return _read(head_logits(model, hidden), labels, with_hits=with_hits)
+        def of_chunk(hidden: torch.Tensor, labels: torch.Tensor, *weights: torch.Tensor) -> LabelResults:
+            return _read(head_logits(model, hidden, weights), labels, with_hits=with_hits)
 
-        chunks = zip(label_hidden(model, batch, plan).split(size), batch.labels.split(size), strict=True)
+        hidden = label_hidden(model, batch, plan)
+        weights = whole_head(hugging_face_model(model)) if is_sharded(model) else []
+        chunks = [(*chunk, *weights) for chunk in zip(hidden.split(size), batch.labels.split(size), strict=True)]
         # The backward pass computes a chunk's logits again: those of all chunks are never there at once.
         if torch.is_grad_enabled():
             found = [

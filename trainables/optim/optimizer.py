@@ -33,24 +33,27 @@ class Gradients:
         world: The workers.
     """
 
+    _scale = 1  # of the gradient
+
     def __init__(self, model: nn.Module, world: World) -> None:
         self.device = next(model.parameters()).device
         self._model, self._world = model, world
         self._weights = [weight for weight in model.parameters() if weight.requires_grad]
 
-    def add(self, batch: Batch, step_tokens: int) -> torch.Tensor:
+    def add(self, batch: Batch, step_tokens: int, weight: float = 1.0) -> torch.Tensor:
         """Add a batch's part of the gradient of the step's mean loss.
 
         Args:
             batch: A micro-batch.
             step_tokens: Label tokens of the whole step, over all micro-batches and workers.
+            weight: 0 for a batch that only takes part because other workers have one more.
 
         Returns:
             (items,) float64, on the model's device: each item's summed loss in nats.
         """
         batch = batch.to(self.device)
         nll = token_losses(self._model, batch)  # (labels,)
-        (nll.sum() * (1.0 / step_tokens)).backward()
+        (nll.sum() * (weight * self._scale / step_tokens)).backward()
         return item_sums(nll, batch)
 
     def sum_over_workers(self) -> None:

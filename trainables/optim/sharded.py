@@ -7,9 +7,7 @@ import torch.distributed as dist
 from torch import nn
 
 from trainables.config.sections import TrainingConfig
-from trainables.data.dataset import Batch
 from trainables.models.sharding.shards import local
-from trainables.models.token_losses import item_sums, token_losses
 from trainables.optim.optimizer import Gradients, Optimizer
 from trainables.optim.workers import World
 
@@ -23,21 +21,9 @@ class ShardedGradients(Gradients):
 
     def __init__(self, model: nn.Module, world: World) -> None:
         super().__init__(model, world)
-        self.parts = nn.ParameterList([nn.Parameter(local(weight)) for weight in self._weights])
-
-    def add(self, batch: Batch, step_tokens: int, weight: float = 1.0) -> torch.Tensor:
-        """Add a batch's part of the gradient of the step's mean loss, and sum it over the workers.
-
-        Args:
-            batch: A micro-batch.
-            step_tokens: As for `Gradients`.
-            weight: 0 for a batch that only takes part because other workers have one more.
-        """
-        batch = batch.to(self.device)
-        nll = token_losses(self._model, batch)  # (labels,)
         # The workers' gradients are averaged (Rajbhandari et al. 2020, as torch does it); their sum is wanted.
-        (nll.sum() * (weight * self._world.size / step_tokens)).backward()
-        return item_sums(nll, batch)
+        self._scale = world.size
+        self.parts = nn.ParameterList([nn.Parameter(local(weight)) for weight in self._weights])
 
     def sum_over_workers(self) -> None:
         """Hand the sums, which the backward passes have made, to the parts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -38,3 +39,21 @@ class BatchLosses(NamedTuple):
     def of(cls, batch: Batch, sums: torch.Tensor) -> BatchLosses:
         # Counted on the batch while it is on the host: counting on the GPU would wait for it.
         return cls(batch.ids, np.bincount(batch.label_item.numpy(), minlength=len(batch)).tolist(), sums)
+
+
+@contextmanager
+def memory_ends_the_trial(parts: Sequence[StepPart]) -> Iterator[None]:
+    """Context of passes that are collective.
+
+    Raises:
+        RuntimeError: Memory ran out. The other workers wait within a pass for this one's part, so that no vote can be
+            taken and no smaller step tried.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        most = max((batch.tokens for part in parts for batch in part.micro_batches), default=0)
+        rule = f"memory ran out on a worker of a sharded trial, with micro-batches of up to {most} tokens"
+        raise RuntimeError(
+            f"{rule}: set training.micro_batch_tokens to {max(1, most // 2)}, or more workers"
+        ) from error

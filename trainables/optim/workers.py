@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from trainables.errors import DISK_FULL, os_error
+
+# A worker's vote at the end of a block; the highest counts.
+FINE, RAN_OUT, FAILED = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,37 @@ class World:
 
     def highest(self, vote: int) -> int:
         """The highest of the workers' numbers. Collective."""
-        if self.size == 1:
-            return vote
-        votes = torch.tensor(vote)
-        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=self._control)
-        return int(votes)
+        return self._highest(vote, self._control)
 
     @contextmanager
-    def all_or_none(self) -> Iterator[None]:
-        """Context in which memory that runs out on one worker has run out on all. Collective at its end.
+    def all_or_none(self, *, writers: bool = False) -> Iterator[None]:
+        """Context that fails on all workers where it fails on one. Collective at its end; nothing within may be.
+
+        Args:
+            writers: Whether the threads that write files meet here, not those that train.
 
         Raises:
-            torch.OutOfMemoryError: Memory ran out on this worker or another.
+            torch.OutOfMemoryError: Memory ran out on this worker or another, and nothing else went wrong.
+            Exception: What went wrong on this worker, or else a RuntimeError that names the first of the others.
         """
-        ran_out = False
+        ran_out, error = False, None
         try:
             yield
         except torch.OutOfMemoryError:
             if self.size == 1:
                 raise
             ran_out = True
+        except Exception as raised:
+            if self.size == 1:
+                raise
+            error = raised
         # Outside the handler, whose traceback keeps the failed step's tensors alive.
-        if self.any(ran_out):
+        group = self._writers if writers else self._control
+        worst = self._highest(FAILED if error else RAN_OUT if ran_out else FINE, group)
+        if worst == FAILED:
+            error = error or (torch.OutOfMemoryError("memory ran out") if ran_out else None)
+            _raise_first(error, self._gather(_Failure.of(error), group))
+        if worst == RAN_OUT:
             raise torch.OutOfMemoryError("memory ran out on a worker of this trial")
 
     def together(self, part: Callable[[], Any]) -> list[Any]:
@@ -77,25 +91,50 @@ class World:
             value, error = part(), None
         except Exception as raised:  # noqa: BLE001 - raised below, on all workers
             value, error = None, raised
-        found = self.gather((value, None if error is None else f"{type(error).__name__}: {error}"))
-        if error is not None:
-            raise error
-        if others := [f"worker {rank}: {text}" for rank, (_, text) in enumerate(found) if text is not None]:
-            raise RuntimeError(others[0])
+        found = self._gather((value, _Failure.of(error)), self._control)
+        _raise_first(error, [failure for _, failure in found])
         return [value for value, _ in found]
-
-    def writers_meet(self) -> None:
-        """Wait until the writing threads of all workers are here. Collective among them."""
-        if self.size > 1:
-            dist.barrier(group=self._writers)
 
     def gather(self, value: Any) -> list[Any]:
         """Every worker's value, by rank. Collective."""
         if self.size == 1:
             return [value]
+        return self._gather(value, self._control)
+
+    def _highest(self, vote: int, group: dist.ProcessGroup | None) -> int:
+        if self.size == 1:
+            return vote
+        votes = torch.tensor(vote)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=group)
+        return int(votes)
+
+    def _gather(self, value: Any, group: dist.ProcessGroup | None) -> list[Any]:
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value, group=self._control)
+        dist.all_gather_object(values, value, group=group)
         return values
+
+
+class _Failure(NamedTuple):
+    """An error as other workers learn of it."""
+
+    line: str
+    disk_full: OSError | None  # behind it: no fault of the trial's
+
+    @classmethod
+    def of(cls, error: Exception | None) -> _Failure | None:
+        if error is None:
+            return None
+        full = os_error(error, DISK_FULL)
+        return cls(f"{type(error).__name__}: {error}", full and OSError(full.errno, full.strerror, full.filename))
+
+
+def _raise_first(error: Exception | None, failures: list[_Failure | None]) -> None:
+    """Raise this worker's error, or one that names the first of the other workers that has one."""
+    if error is not None:
+        raise error
+    for rank, failure in enumerate(failures):
+        if failure is not None:
+            raise RuntimeError(f"worker {rank}: {failure.line}") from failure.disk_full
 
 
 SOLO = World()

@@ -16,6 +16,7 @@ from trainables.models.base_model import Base
 from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 from trainables.models.forward_probe import probe_batch
 from trainables.models.layers.nf4 import Nf4Linear
+from trainables.models.sharding.shards import whole
 from trainables.models.token_losses import label_logits
 
 
@@ -84,7 +85,11 @@ def _is_linear(layer: nn.Module) -> bool:
     if type(layer) is nn.Linear or not isinstance(layer, nn.Linear):
         return type(layer) is nn.Linear
     # A subclass of nn.Linear may compute more than W x + b (a scale, a quantization): compare on one input.
-    x = torch.linspace(-1.0, 1.0, layer.in_features).to(layer.weight)[None]  # (1, in): some take no vector
+    weights = {
+        name: whole(weight) for name, weight in layer.named_parameters()
+    }  # outside a pass they may be shared out
+    x = torch.linspace(-1.0, 1.0, layer.in_features).to(weights["weight"])[None]  # (1, in): some take no vector
     with torch.no_grad():
-        found, expected = layer(x), functional.linear(x, layer.weight, layer.bias)
+        found = torch.func.functional_call(layer, weights, (x,))
+        expected = functional.linear(x, weights["weight"], weights.get("bias"))
     return isinstance(found, torch.Tensor) and torch.allclose(found, expected, rtol=1e-2, atol=1e-4)

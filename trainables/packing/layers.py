@@ -80,16 +80,21 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear, routing: Routing) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias, self.routing = linear.weight, linear.bias, routing
-        self.linear = linear
+        # The layer, not its weights: where workers share them out, they are whole during a pass alone.
+        self.linear, self.routing = linear, routing
         self.down: torch.Tensor | None = None
         self.up: torch.Tensor | None = None
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen weight, of which some models read the type."""
+        return self.linear.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """W x + b + B A x, with the A and B of each row's slot."""
         assert self.down is not None
         rows = self.routing.rows(x.to(self.down.dtype))
-        bias = None if self.bias is None else self.bias.to(rows.dtype)
+        bias = None if self.linear.bias is None else self.linear.bias.to(rows.dtype)
         out = _Adapted.apply(rows, self.linear, bias, self.down, self.up, self.routing.dropout_mask(rows))
         return out.view(*x.shape[:-1], self.out_features)
 

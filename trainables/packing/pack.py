@@ -27,7 +27,7 @@ from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.data.dataset import Batch
 from trainables.errors import UserError
 from trainables.models.base_model import Base
-from trainables.optim.step import BatchLosses, StepPart, Stepped
+from trainables.optim.step import BatchLosses, StepPart, Stepped, memory_ends_the_trial
 from trainables.optim.workers import SOLO, World, dropout_state
 from trainables.packing.adamw import SlotUpdate
 from trainables.packing.adapters import AdapterStack, AdapterState
@@ -123,7 +123,7 @@ class Pack:
         """
         assert len(parts) == len(self.slots) > 0
         losses: list[list[BatchLosses]] = [[] for _ in parts]
-        with self._world.all_or_none():
+        with memory_ends_the_trial(parts) if self._base.is_sharded else self._world.all_or_none():
             work = self._stack.working_copy(self._model.plan.autocast)
             # (slots, P), fp32: micro-batches add up without rounding to bf16.
             gradient = torch.zeros_like(self._stack.weights)
@@ -141,6 +141,9 @@ class Pack:
                 for place, batch, batch_sums, row in zip(present, batches, sums, found, strict=True):
                     losses[place].append(BatchLosses.of(batch, batch_sums))
                     gradient[place] += row
+            for part in parts:
+                for filler in part.fillers:  # of a sharded base, with one slot
+                    self._micro_step([filler], [part.step_tokens], work, dropouts)
         # Sums over workers are right, not means: label weights count the tokens of all workers.
         if self._world.size > 1:
             dist.all_reduce(gradient)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.models.base_model import Base
 from trainables.optim.step import StepPart, Stepped
 from trainables.optim.workers import SOLO, World
@@ -77,6 +78,10 @@ class Loop:
         """Packed rows computed so far, with padding and fillers, and how many of them held a sample's token."""
         return self._pack.rows, self._pack.tokens
 
+    def obstacle(self, lora: LoraConfig, training: TrainingConfig) -> str | None:
+        """The reason why trials with these settings can't be packed; None if they can."""
+        return self._pack.obstacle(lora, training)
+
     def set_slots(self, slots: int) -> None:
         """Set the number of trials at a time, up to the limit that memory has shown.
 
@@ -97,9 +102,10 @@ class Loop:
         if self.is_empty:
             # With several slots the pack itself raises, with the reason, for a trial that can't be
             # packed.
-            packs = self.slots > 1 or self._pack.obstacle(trial_run.lora, trial_run.training) is None
+            packs = self.slots > 1 or self.obstacle(trial_run.lora, trial_run.training) is None
             self._engine = self._pack if packs else self._single
         trial_run.limit_micro_batches(self._micro_batch_tokens)
+        trial_run.keeps_step = self._base.is_sharded
         slot: Any = self._engine.join(trial_run.lora, trial_run.training, trial_run.spec.seed)
         if trial_run.resume_state is not None:
             self._engine.load(slot, trial_run.resume_state, trial_run.step)
@@ -154,7 +160,8 @@ class Loop:
 
     def _steps(self) -> dict[Any, Stepped]:
         """Results by slot; empty if memory ran out, and the next try needs less."""
-        parts = [trial_run.next_step() for trial_run, _ in self._running]
+        with self._world.all_or_none():
+            parts = [trial_run.next_step() for trial_run, _ in self._running]
         try:
             steps = self._engine.step(parts)
             watchdog.step_done()

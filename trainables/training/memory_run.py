@@ -96,7 +96,7 @@ def peak_bytes(request: MemoryRequest) -> dict[str, Any]:
     memory = LiveMemory()
     with _no_numbers(memory), _workers(request) as (world, mesh), FakeTensorMode(allow_non_fake_inputs=True), memory:
         base = _base(request, mesh)
-        pack = Pack(base)
+        pack = Pack(base, world)
         packs = pack.obstacle(request.model.lora, request.training) is None
         engine: Any = pack if packs else engine_of_one(base, world)
         slots = [engine.join(request.model.lora, request.training, seed) for seed in range(request.slots)]
@@ -152,9 +152,9 @@ def _base(request: MemoryRequest, mesh: DeviceMesh | None) -> Base:
     flat = longest_flat(model)
     if flat:
         model.set_attn_implementation(PADDING_FREE)
-    ForwardPlan(flat, True, torch.bfloat16 if bf16 else None, head_in_chunks=mesh is None).attach(model)
+    ForwardPlan(flat, True, torch.bfloat16 if bf16 else None, head_in_chunks=True).attach(model)
     if mesh is not None:
-        shard(model, mesh, torch.bfloat16 if bf16 else None)
+        shard(model, mesh, torch.bfloat16 if bf16 and request.model.method == "full" else None)
     recomputes = request.training.gradient_checkpointing
     return Base(model, None, request.model.method, request.precision, gradient_checkpointing=recomputes)
 

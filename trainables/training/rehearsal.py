@@ -20,7 +20,6 @@ from trainables.evaluation.heldout import item_losses
 from trainables.evaluation.scoring_workers import scoring_workers
 from trainables.models.base_model import Base
 from trainables.optim.workers import World
-from trainables.packing.pack import Pack
 from trainables.training.loop import Hooks, Loop, TrialRun
 
 STEPS = 2  # AdamW's moments are there from the second on
@@ -98,12 +97,12 @@ def rehearse(
     items: Any = Repeated(longest, max(1, tokens // int(longest.lengths.max())))
 
     def score(_: int, model: nn.Module) -> None:
-        with scoring_workers(model, world):
+        with scoring_workers(model, world) as sharing, sharing.all_or_none():
             item_losses(model, items, tokens)
 
     loop, spec = Loop(base, world), TrialSpec(trial_id="rehearsal", seed=0, params={**params, **LR})
     hooks = Hooks(steps=lambda records: None, checkpoint=score, should_stop=lambda: False)
-    loop.set_slots(1 if Pack(base, world).obstacle(lora, training) else slots)
+    loop.set_slots(1 if loop.obstacle(lora, training) else slots)
     if base.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(base.device)
     refusal = None
@@ -111,7 +110,7 @@ def rehearse(
     try:
         _train(loop, runs)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        alone = base.is_sharded or (world.size > 1 and not isinstance(error, torch.OutOfMemoryError))
+        alone = world.size > 1 and not isinstance(error, torch.OutOfMemoryError)
         if alone or not _is_memory(error):
             raise  # of one worker alone: the others wait for it, and the lane must end
         refusal = str(error)
@@ -123,7 +122,7 @@ def rehearse(
         samples=training.batch_size,
         slots=loop.slots,
         micro_batch_tokens=min(limits, default=None),
-        refusal=next(filter(None, world.gather(refusal)), None),  # of scoring, memory may run out on one worker
+        refusal=refusal,
     )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
-from trainables.data.dataset import TokenizedSet
+from trainables.data.dataset import Batch, TokenizedSet
 from trainables.data.epoch import (
     checkpoint_steps,
     epoch_order,
@@ -107,6 +107,7 @@ class TrialRun:
         micro_batch_tokens: Most tokens of a micro-batch; None while whole batches fit.
         resume_state: State to load before the first step; None for a fresh start.
         saved_at: Step of the last saved resume state; 0 for the start.
+        keeps_step: Whether each worker runs as many micro-batches as the others, because every pass is collective.
 
     Raises:
         UserError: The LR schedule does not fit the params or the number of steps.
@@ -130,6 +131,7 @@ class TrialRun:
         self.worker_seconds = 0.0
         self.resume_state: dict[str, torch.Tensor] | None = None
         self.saved_at = 0
+        self.keeps_step = False
         asked = self.training.micro_batch_tokens
         self.micro_batch_tokens = self._asked_tokens = None if asked == "auto" else asked
         self._data = data
@@ -202,11 +204,14 @@ class TrialRun:
         indices = step_indices(self._order, self.step, self.epoch.samples_per_step)
         # Of all workers' samples: each divides its summed loss by the same number.
         tokens = sum(int(np.count_nonzero(self._data.label_mask(i))) for i in indices)
-        shares = [self._share(indices, rank) for rank in range(self.world.size)]
-        own = shares[self.world.rank]
-        lacking = max(len(share) for share in shares) - len(own)
-        fillers = [self._data.batch(indices[:1])] * lacking if lacking else []
+        own = self._share(indices, self.world.rank)
+        fillers = self._fillers(indices, len(own)) if self.keeps_step else []
         return StepPart([self._data.batch(part) for part in own], tokens, self._schedule.lr(self.step), fillers)
+
+    def _fillers(self, indices: np.ndarray, own: int) -> list[Batch]:
+        """As many batches as other workers have micro-batches more than this one's `own`."""
+        most = max(len(self._share(indices, rank)) for rank in range(self.world.size))
+        return [self._data.batch(indices[:1])] * (most - own) if most > own else []
 
     def _share(self, indices: np.ndarray, rank: int) -> list[list[int]]:
         """A worker's micro-batches of a step."""
@@ -223,7 +228,8 @@ class TrialRun:
     def report(self) -> None:
         """Hand the steps since the last report to the hooks. The trial waits for its device here."""
         if records := self._curve.flush():
-            self.hooks.steps(records)
+            with self.world.all_or_none():
+                self.hooks.steps(records)
 
     def _checkpoint_to_pause_at(self, fraction: float) -> int | None:
         steps = self.epoch.steps

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, distribute_tensor
 from transformers import PreTrainedModel
 
-from trainables.models.forward_plan import ForwardPlan
+from trainables.models.forward_plan import ForwardPlan, hugging_face_model
 
 
 def all_workers(device: torch.device) -> DeviceMesh:
@@ -31,7 +32,7 @@ def shard(model: PreTrainedModel, workers: DeviceMesh, autocast: torch.dtype | N
     """Keep this worker's part of every weight, on its device.
 
     Args:
-        model: With the same float32 weights on every worker.
+        model: With the same weights on every worker: float32 ones that are trained, or frozen ones.
         workers: From `all_workers`.
         autocast: Type in which weights are gathered and used; None for their own. Gradients are summed in float32.
     """
@@ -48,7 +49,8 @@ def shard(model: PreTrainedModel, workers: DeviceMesh, autocast: torch.dtype | N
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return isinstance(model, FSDPModule)
+    """Whether a model, or the one that carries an adapter, is shared out."""
+    return isinstance(hugging_face_model(model), FSDPModule)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
@@ -61,6 +63,30 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A shared tensor from all workers' parts; any other as it is. Collective."""
     with torch.no_grad():
         return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+class _Whole(torch.autograd.Function):
+    """`whole` with a gradient: of a trained weight the workers' gradients are averaged, as those of a pass are."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: DTensor) -> torch.Tensor:
+        ctx.mesh, ctx.placements = weight.device_mesh, weight.placements
+        return whole(weight.detach())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        parts = DTensor.from_local(gradient, ctx.mesh, [Partial()], run_check=False)
+        return parts.redistribute(placements=ctx.placements) / ctx.mesh.size()
+
+
+def whole_head(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Weight and bias of a shared model's output head, gathered for one pass; a list of one where it has no bias.
+
+    Collective with their backward pass, unless the model is `gathered`.
+    """
+    head = model.get_output_embeddings()
+    weights = [weight for weight in (head.weight, getattr(head, "bias", None)) if weight is not None]
+    return [_Whole.apply(weight) if isinstance(weight, DTensor) else weight for weight in weights]
 
 
 def shared_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

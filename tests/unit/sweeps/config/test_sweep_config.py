@@ -110,8 +110,8 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
             "resources.trials_per_lane: must be 1 where several workers share a trial, got auto",
         ),
         (
-            "resources={workers_per_lane: 2, shard: true}",
-            "resources.shard: must be auto or false unless model.method=full, got lora; set it to auto",
+            "resources={shard: true}",
+            "resources.shard: needs workers to share the weights out over, got workers_per_lane=1; set it to auto, or",
         ),
         (
             "resources={workers_per_lane: 2, shard: sometimes}",

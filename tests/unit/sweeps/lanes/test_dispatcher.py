@@ -177,7 +177,9 @@ async def test_a_lost_lanes_jobs_are_queued_at_once_and_it_is_not_heard_any_more
     await submit(dispatcher, "one")
     incarnation = await again(dispatcher)
     await lease(dispatcher, incarnation=incarnation)
-    assert await dispatcher.lost("a") == incarnation
+    assert await dispatcher.lost("a", "worker 1: RuntimeError: memory ran out") == incarnation
+    (told,) = dispatcher.queue.jobs["one"].errors
+    assert told == "lost: the worker of a ended: worker 1: RuntimeError: memory ran out"
     assert await lease(dispatcher, "b") == {"do": "work", "job_id": "one", "attempt": 2}
     assert not await dispatcher.post("a", incarnation, "one", 1, end())
     assert await lease(dispatcher, incarnation=incarnation, seq=1) == STOP

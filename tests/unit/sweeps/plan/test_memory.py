@@ -15,6 +15,7 @@ from trainables.models.tiny_llama import build_tiny_llama
 
 RECOMPUTE = "training.gradient_checkpointing=true"
 CARD = "40"  # 36.5 GiB usable
+LARGER, RECOMPUTED = "a card with more memory, such as a100-80gb", {"gradient_checkpointing": True}
 SHARED_OUT = "resources.workers_per_lane=8, a factor of the batch, training.micro_batch_tokens=2048"
 
 
@@ -109,8 +110,10 @@ def test_as_many_samples_as_fit(peaks, fixed, each, slots, samples):
         (request("full"), 134, 2, 16, "set model.method=lora, with its space of LRs, (18.0 GiB)"),
         (request("full"), 134, 2, 40, f"set {SHARED_OUT} (18.8 GiB)"),
         (request("full", workers=8), 80, 8, 80, "set training.micro_batch_tokens=2048 (18.0 GiB)"),
-        (request(), 61, 8, None, f"name a card with more memory, such as a100-80gb, and set {RECOMPUTE} (62.0 GiB)"),
-        (request(gradient_checkpointing=True), 131, 8, None, "no card that is known here holds it (132.0 GiB)"),
+        (request(), 61, 8, None, f"set resources.shard=true {SHARED_OUT} (15.6 GiB)"),
+        (request(slots=4), 200, 64, None, f"set resources.shard=true {SHARED_OUT} {RECOMPUTE} (33.0 GiB)"),
+        (request(quantize="nf4"), 61, 8, None, f"name {LARGER}, and set {RECOMPUTE} (62.0 GiB)"),
+        (request(quantize="nf4", **RECOMPUTED), 131, 8, None, "no card that is known here holds it (132.0 GiB)"),
     ],
 )  # fmt: skip
 def test_the_remedy_fits(peaks, asked, fixed, each, adapters, remedy):
@@ -153,6 +156,7 @@ def test_a_sweep_asks_for_its_largest_trial(load):
     [
         (["model.method=full", "resources.workers_per_lane=4"], 4),
         (["model.method=full", "resources={workers_per_lane: 4, shard: false}"], 1),
+        (["resources={workers_per_lane: 4, shard: true}"], 4),
         (["resources.workers_per_lane=4"], 1),
     ],
 )

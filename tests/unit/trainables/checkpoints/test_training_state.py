@@ -49,22 +49,17 @@ def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropou
     assert outcome.findings == uninterrupted.findings
 
 
-def test_the_earlier_state_stays_until_all_workers_have_the_next(tmp_path):
-    def save(step, stored):
-        training_state.save(tmp_path, TrainingState(step, {"weight.0": torch.full((2,), step)}, {}), stored)
-
-    def killed(place):
-        assert place.name == "step-7"
-        raise Killed
-
-    save(3, lambda place: None)
-    with pytest.raises(Killed):
-        save(7, killed)
-    # Another worker may have both, or the earlier one alone.
-    for others, step in (({3, 7}, 7), ({3}, 3)):
-        found = training_state.load_latest(tmp_path, {}, others.intersection)
-        assert (found.step, found.tensors["weight.0"].tolist()) == (step, [step, step])
-    assert training_state.load_latest(tmp_path, {}, {5}.intersection) is None
+def test_the_earlier_state_stays_until_it_is_dropped(tmp_path):
+    """Other workers may not have their parts of the next one yet."""
+    for step in (3, 7):
+        place = training_state.write(tmp_path, TrainingState(step, {"weight.0": torch.full((2,), step)}, {}))
+    found = training_state.whole_states(tmp_path, {})
+    assert {step: training_state.load(path).tensors["weight.0"].tolist() for step, path in found.items()} == {
+        3: [3, 3],
+        7: [7, 7],
+    }
+    training_state.drop_earlier(place)
+    assert list(training_state.whole_states(tmp_path, {})) == [7]
 
 
 def test_it_goes_on_beside_others(tiny, data):

@@ -111,13 +111,31 @@ def fake_gpu():
 
 def _replacements(traffic):
     class OnlyStream:
+        device = torch.device("cuda:0")
+
+        def __init__(self, *_, **__):
+            pass
+
         def synchronize(self):
             traffic._wait()
+
+        def wait_stream(self, stream):
+            pass
+
+        wait_event = record_event = record = wait = wait_stream
+
+    class Event(OnlyStream):
+        def record(self, stream=None):
+            pass
 
     yield torch.cuda, "is_available", lambda: True
     yield torch.cuda, "is_bf16_supported", lambda including_emulation=True: True
     yield torch.cuda, "get_device_capability", lambda device=None: (9, 0)
     yield torch.cuda, "current_stream", lambda device=None: OnlyStream()
+    yield torch.cuda, "Stream", OnlyStream
+    yield torch.cuda, "Event", Event
+    yield torch.cuda, "stream", lambda stream: contextlib.nullcontext()
+    yield torch.cuda, "current_device", lambda: 0
     yield torch.cuda, "empty_cache", lambda: None
     yield torch.cuda, "mem_get_info", lambda device=None: (2**36, 2**36)
     yield torch.cuda.amp.common, "amp_definitely_not_available", lambda: False

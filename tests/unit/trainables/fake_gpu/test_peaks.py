@@ -23,11 +23,13 @@ SIZES = {
     "llama-70b": (LlamaConfig, 128256, 8192, 28672, 80, 64, {**HEADS, "tie_word_embeddings": False}),
 }
 METHODS = {"full": {"method": "full"}, "lora": {}, "nf4": {"quantize": "nf4"}}
-# Model, method, slots, samples x tokens, recomputing.
+# Model, method, slots, samples x tokens, recomputing, workers that share the weights out.
 QUICK = [
     ("small", "full", 1, 8, 256, False),
     ("small", "lora", 2, 4, 256, True),
     ("small", "nf4", 2, 1, 32, False),  # so short that the weights show
+    ("small", "full", 1, 2, 64, False, 4),
+    ("small", "lora", 1, 2, 64, True, 4),
 ]
 REAL = [
     ("qwen3-0.6b", "full", 1, 8, 4096, False),
@@ -44,10 +46,14 @@ REAL = [
     ("llama-70b", "lora", 4, 1, 4096, True),
     ("llama-8b", "nf4", 1, 8, 512, True),
     ("llama-70b", "nf4", 1, 1, 4096, True),
+    ("llama-8b", "full", 1, 8, 512, False, 8),
+    ("llama-8b", "full", 1, 8, 4096, True, 8),
+    ("llama-70b", "lora", 1, 8, 512, True, 8),
+    ("llama-70b", "lora", 1, 1, 4096, True, 8),
 ]
 
 
-def request(folder, size, method, slots, samples, tokens, recompute):
+def request(folder, size, method, slots, samples, tokens, recompute, workers=1):
     kind, vocabulary, hidden, inner, layers, heads, more = SIZES[size]
     sizes = {"vocab_size": vocabulary, "hidden_size": hidden, "intermediate_size": inner, "num_attention_heads": heads}
     kind(**sizes, num_hidden_layers=layers, **more).save_pretrained(folder / size)
@@ -56,6 +62,7 @@ def request(folder, size, method, slots, samples, tokens, recompute):
         model=ModelConfig(name=size, lora=LoraConfig(r=32), **METHODS[method]),
         training=TrainingConfig(gradient_checkpointing=recompute),
         precision="bf16",
+        workers=workers,
         slots=slots,
         samples=samples,
         sample_tokens=tokens,

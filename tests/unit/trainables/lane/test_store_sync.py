@@ -36,7 +36,8 @@ def states(lane):
 def test_a_state_that_is_in_the_store_takes_the_place_of_the_one_before(lane):
     for step in (8, 16):
         folder = state(lane, step)
-        lane.upload_state(folder)
+        lane.upload_sealed(folder)
+        lane.drop_earlier(folder)
         assert not folder.exists(), "it lies in the store, and need not lie here"
     assert states(lane) == ["step-16"]
 
@@ -74,7 +75,7 @@ def test_an_attempt_that_was_overtaken_uploads_nothing(lane, tmp_path, epoch):
     lane.upload_trial("t0001")
     LaneStore(WorkingCopy(tmp_path / "other", lane.copy.remote), epoch).fetch_trial("t0001", "state", writes=True)
     curve.write_text("of the one before\n")
-    for upload in (lambda: lane.upload_trial("t0001"), lambda: lane.upload_state(state(lane, 8))):
+    for upload in (lambda: lane.upload_trial("t0001"), lambda: lane.upload_sealed(state(lane, 8))):
         with pytest.raises(OvertakenError):
             upload()
     assert lane.copy.remote.get(f"{TRIAL}/curve.jsonl") == b"1\n"
@@ -100,13 +101,17 @@ def test_another_worker_of_the_lane_uploads_its_part_of_a_state_until_the_attemp
         folder = other.copy.folder / TRIAL / "state/rank-1-of-2" / f"step-{step}"
         with checkpoint.sealed(folder) as partial:
             (partial / "meta.json").write_text(json.dumps({"step": step}))
-        seen = []
-        other.upload_state(folder, lambda seen=seen: seen.extend(parts(lane)))
-        assert sorted(seen) == {8: ["step-8"], 16: ["step-16", "step-8"]}[step], "the earlier one is there until then"
+        other.upload_sealed(folder)
+    assert parts(lane) == ["step-16", "step-8"]
+    # The first worker may lack its part of the later one.
+    again = LaneStore(WorkingCopy(tmp_path / "again", lane.copy.remote), epoch=1)
+    again.fetch_trial("t0001", "state/rank-1-of-2", writes=False, all_states=True)
+    assert sorted(path.name for path in (again.copy.folder / TRIAL).glob("state/*/step-*")) == ["step-16", "step-8"]
+    other.drop_earlier(folder)
     assert parts(lane) == ["step-16"]
     lane.fetch_trial("t0001", "state/rank-0-of-2", writes=True)
     with pytest.raises(OvertakenError):
-        other.upload_state(folder)
+        other.upload_sealed(folder)
 
 
 def parts(lane):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.integration.cluster.gloo_workers import on_two_workers
-from tests.integration.cluster.test_sharded import train
+from tests.integration.cluster.sharded.test_curves import train
 from tests.unit.trainables.training.helpers import exact_part, lane, tokenized
 from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet

@@ -11,16 +11,19 @@ from tests.unit.trainables.models.helpers import save_family
 from tests.unit.trainables.training.helpers import Memory, exact_part, lane, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet
+from trainables.models import token_losses
 from trainables.models.base_model import load_base
-from trainables.models.sharding.shards import whole
+from trainables.models.sharding.shards import local, whole
 from trainables.training.loop import Loop, TrialRun, World
 
 pytestmark = pytest.mark.slow
 
+WHOLE = token_losses.CHUNK_LOGITS
 # 17 samples, 4 a step: the last step has 1, and the second worker none.
 FAMILIES = ("llama", "mistral", "gpt-neox", "falcon")
 CASES = {
     **{family: {"family": family} for family in FAMILIES},
+    **{f"{family}, lora": {"family": family, "method": "lora"} for family in FAMILIES},
     # 8 a step in 2 micro-batches each, and again in parts of at most 60 tokens: other numbers of them on each worker.
     "micro-batches": {
         "family": "llama",
@@ -28,6 +31,18 @@ CASES = {
         "micro_batch_tokens": 60,
         "gradient_checkpointing": True,
     },
+    "micro-batches, lora": {
+        "family": "llama",
+        "method": "lora",
+        "gradient_accumulation": 2,
+        "micro_batch_tokens": 60,
+        "gradient_checkpointing": True,
+    },
+    "alone, lora": {"family": "llama", "method": "lora", "micro_batch_tokens": 60, "optimizer": "adamw_8bit"},
+    # The head on 5 labels at a time, of which the workers have unequal numbers.
+    "chunks": {"family": "gpt-neox", "chunk": 5},
+    "chunks, recomputing": {"family": "mistral", "chunk": 5, "gradient_checkpointing": True},
+    "chunks, lora": {"family": "llama", "method": "lora", "chunk": 5},
     "clipped": {"family": "gpt-neox", "max_grad_norm": 0.05, "weight_decay": 0.1},
 }
 
@@ -35,7 +50,9 @@ CASES = {
 def train(base, world, data, config, resume=None, peak_lr=2e-3):
     """A trial's records, weights at each checkpoint, resume states and outcome."""
     seen, states, weights = Memory(), {}, []
-    seen.on_checkpoint = lambda _, model: weights.append([whole(weight).clone() for weight in model.parameters()])
+    seen.on_checkpoint = lambda _, model: weights.append(
+        [whole(weight.detach()).clone() for weight in model.parameters() if weight.requires_grad]
+    )
     hooks = seen.hooks(save_state=lambda step, state: states.update({step: {n: t.clone() for n, t in state.items()}}))
     trial_run = TrialRun(data, trial(peak_lr=peak_lr, decay_floor=0.2 * peak_lr), config, hooks, world)
     if resume:
@@ -48,18 +65,22 @@ def train_all(world, batch_size, folder):
     results, data = {}, TokenizedSet(Path(folder) / "sums-17-0.arrow")
     for name, case in CASES.items():
         case = dict(case)
-        path = Path(folder) / case.pop("family")
-        config = lane("full", batch_size=batch_size, **case)
+        path, method = Path(folder) / case.pop("family"), case.pop("method", "full")
+        chunk = case.pop("chunk", None)
+        config = lane(method, batch_size=batch_size, **case)
         base = load_base(
             path,
-            ModelConfig(name=str(path), method="full"),
+            ModelConfig(name=str(path), method=method),
             "fp32",
             "cpu",
             gradient_checkpointing=config.training.gradient_checkpointing,
             sharded=world.size > 1,
         )
+        vocabulary = base.untouched().config.vocab_size
+        token_losses.CHUNK_LOGITS = chunk * vocabulary if chunk else WHOLE
         found = results[name] = train(base, world, data, config)
-        found["parts"] = sum(part.numel() for _, part in base._weights), sum(w.numel() for w, _ in base._weights)
+        weights = list(base.untouched().parameters())
+        found["parts"] = sum(local(weight).numel() for weight in weights), sum(weight.numel() for weight in weights)
         if world.size > 1:
             found["again"] = train(base, world, data, config)["records"]
             ((step, state),) = found["states"].items()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.integration.cluster.gloo_workers import on_two_workers
@@ -25,12 +26,12 @@ pytestmark = pytest.mark.slow
 PARAMS = {"peak_lr": 2e-3, "decay_floor": 4e-4}
 
 
-def lane_state_of(world, folder, path, batch_size, precision="fp32"):
-    settings = lane("full", batch_size=batch_size, checkpoints_at=[0.3, 0.6, 1.0], precision=precision)
+def lane_state_of(world, folder, path, batch_size, precision="fp32", method="full"):
+    settings = lane(method, batch_size=batch_size, checkpoints_at=[0.3, 0.6, 1.0], precision=precision)
     heldout = settings.heldout.model_copy(update={"answers_at": ["base", "last"], "batch_tokens": 128})
     data = TokenizedSet(folder / "sums-43-0.arrow")
     places = {
-        "output_dir": str(folder / f"{precision}-of-{world.size}"),
+        "output_dir": str(folder / f"{precision if method == 'full' else method}-of-{world.size}"),
         "model_path": str(path),
         "tokenized": data.paths[0],
         "heldout": heldout,
@@ -64,6 +65,12 @@ def work(world, folder, path, batch_size):
             found["sealed in lockstep"] = run_job(lane_state, sealed)["lines"]
         train(lane_state, "killed", killed_after=8)
         found["killed"] = train(lane_state, "killed")
+    adapted = lane_state_of(world, folder, path, batch_size, method="lora")
+    found["adapted"] = train(adapted, "whole")
+    world.gather(None)
+    found["adapted, sealed"] = run_job(adapted, sealed)["lines"]
+    train(adapted, "killed", killed_after=8)
+    found["adapted, killed"] = train(adapted, "killed")
     rough = lane_state_of(world, folder, path, batch_size, "bf16")
     found["bf16"] = train(rough, "rough")
     if world.size > 1:
@@ -155,6 +162,23 @@ def test_a_killed_trial_goes_on_to_the_bit_from_each_workers_own_state(results):
     assert {path.relative_to(states).as_posix() for path in states.glob("*/*")} == {
         f"rank-{rank}-of-2/step-7" for rank in (0, 1)
     }
+
+
+def test_adapters_on_a_shared_base_are_scored_saved_and_resumed_as_on_one_worker(results):
+    folder, alone, workers = results
+    same_scores(lines(folder, "whole/heldout.jsonl", "lora"), lines(folder, "whole/heldout.jsonl", "lora", workers=1))
+    ours, theirs = (folder / f"lora-of-{size}/trials/whole/checkpoints/step-11" for size in (2, 1))
+    assert verify(ours).keys() == verify(theirs).keys() >= {"adapter_model.safetensors", "adapter_config.json"}
+    mine, others = (load_file(place / "adapter_model.safetensors") for place in (ours, theirs))
+    assert mine.keys() == others.keys()
+    for name, tensor in mine.items():
+        torch.testing.assert_close(tensor, others[name], atol=2e-5, rtol=0)
+    for name in ("curve.jsonl", "heldout.jsonl"):
+        assert lines(folder, f"killed/{name}", "lora") == lines(folder, f"whole/{name}", "lora")
+    for found in (*workers, alone):
+        last = [line for line in lines(folder, "whole/heldout.jsonl", "lora") if line["step"] == 11]
+        same_scores([json.loads(line) for line in found["adapted, sealed"].splitlines()], last)
+        assert found["adapted, killed"]["went_on_from_step"] == 7
 
 
 def test_in_bf16_the_curve_is_near_that_of_one_worker(results):
