@@ -25,9 +25,7 @@ from sweeps.phases.subsets import train_on_subsets
 from trainables.redaction import redact
 
 
-def conduct(
-    sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool, share: LaneShare | None = None
-) -> str:
+def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool, share: LaneShare | None = None) -> str:
     """Starts the lanes and searches on them; records start and end in the ledger and the manifest.
 
     Args:

@@ -55,7 +55,7 @@ class Lease:
         return self._stop.is_set()
 
     def is_interrupted(self) -> bool:
-        """Whether it has told so because the sweep was interrupted, or gives the lane back: a trial is resumed later."""
+        """Whether it has told so because the sweep was interrupted or gives the lane back: a trial is resumed later."""
         return self._stop.is_set() and self._why in (INTERRUPTED, RELEASED)
 
     def report(self, message: Report) -> None:

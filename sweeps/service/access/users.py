@@ -41,6 +41,7 @@ class User(_Strict):
         may_run_code: Whether configs may name `package.module:function` scorers and set `trust_remote_code`.
         share: Part of the machine that is due to the user, against the others' shares.
         hours_a_month: Device-hours that the user's sweeps may cost in 30 days; null for no quota.
+        scheduler_queue: With `--scheduler`: Slurm's account or Kueue's local queue of the user's sweeps.
     """
 
     token: str
@@ -48,6 +49,7 @@ class User(_Strict):
     may_run_code: bool = False
     share: float = Field(1.0, gt=0, allow_inf_nan=False)
     hours_a_month: float | None = Field(None, ge=0, allow_inf_nan=False)
+    scheduler_queue: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 
     @property
     def part(self) -> Part:

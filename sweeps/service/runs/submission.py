@@ -20,7 +20,7 @@ from sweeps.service.access.checks import checked_config
 from sweeps.service.access.users import Users
 from sweeps.service.queue.entries import Entry, fold
 from sweeps.service.queue.queue import ConflictError, Queue
-from sweeps.service.runs.runner import Command, sweeps_run
+from sweeps.service.runs.processes import Command, sweeps_run
 from trainables.errors import UserError, UserErrors, WordedError
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE

@@ -151,6 +151,7 @@ class View:
             due = parts.get(entry.user, Part())
             row |= {"forecast_hours": entry.forecast_hours, "used_hours": used.get(entry.user, 0.0), "share": due.share}
             waits = f"the end of {', '.join(ahead)}" if entry.state == QUEUED and ahead else None
+            waits = self.queue.waits_for.get(entry.name) if entry.state == RUNNING else waits
             waits = "to be resumed" if entry.state == PAUSED else full.get(entry.name) or waits
             shown.append({**row, "waits_for": waits})
             if entry.state == QUEUED and not full[entry.name]:
