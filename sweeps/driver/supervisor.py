@@ -45,7 +45,7 @@ class Supervisor(threading.Thread):
         recorder: Recorder,
         progress: Progress,
         pruner: Pruner | None,
-        messenger: Messenger | None = None,
+        messenger: Messenger,
     ) -> None:
         super().__init__(daemon=True, name="supervisor")
         self.sweep, self.lanes, self.recorder = sweep, lanes, recorder
@@ -87,12 +87,10 @@ class Supervisor(threading.Thread):
             self._wait_said = now
             words = waiting_words(self.lanes.plan)
             self.say(words)
-            if self._messenger:
-                self._messenger.tell("waiting", words)
+            self._messenger.tell("waiting", words)
 
     def _tell_news(self) -> None:
-        if self._messenger:
-            self._messenger.look(self.sweep.budget.spent_hours(), list(self.recorder.records.values()))
+        self._messenger.look(self.sweep.budget.spent_hours(), list(self.recorder.records.values()))
 
     def _refuse_repeated_failures(self) -> None:
         ended = [(record["state"], record["error"]) for record in list(self.recorder.records.values())[-IN_A_ROW:]]
