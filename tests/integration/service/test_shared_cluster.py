@@ -78,9 +78,9 @@ def slow_model(tmp_path):
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=192, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4
     )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "store" / ".model")
+    tokenizer.save_pretrained(tmp_path / "store" / ".model")
+    return tmp_path / "store" / ".model"
 
 
 def serve(storage, nodes, headers=None):
@@ -122,7 +122,6 @@ def all_steps_once(storage, name):
 
 def test_two_sweeps_share_a_cluster_and_are_found_by_a_service_that_was_killed(tmp_path, nodes, slow_model):
     storage = tmp_path / "store"
-    storage.mkdir()
     setting = [f"model.name={slow_model}", *SETTING]
     service = serve(storage, nodes)
     try:
@@ -158,7 +157,6 @@ def test_two_sweeps_share_a_cluster_and_are_found_by_a_service_that_was_killed(t
 
 def test_a_sweep_whose_head_was_lost_is_sent_again_and_resumes(tmp_path, nodes, slow_model):
     storage = tmp_path / "store"
-    storage.mkdir()
     service = serve(storage, nodes)
     try:
         send(service, "first", f"model.name={slow_model}", *SETTING, "search.trials=2")
