@@ -35,10 +35,12 @@ class Attempts(Protocol):
     """Attempts at sweeps, each known by its entry and number: one that a service began is found by a later service.
 
     Attributes:
+        where: Names the place in the log.
         keeps_order: Whether the place orders what waits, by its own quotas and shares: all sweeps are handed over.
         look_every_seconds: How often the place may be asked.
     """
 
+    where: str
     keeps_order: bool
     look_every_seconds: float
 

@@ -35,6 +35,7 @@ class ClusterJobs:
         address: The cluster's dashboard.
     """
 
+    where = "ray"
     keeps_order = False
     look_every_seconds = LOOK_EVERY_SECONDS
 

@@ -40,6 +40,7 @@ class Processes:
         command: Makes the command line of a sweep.
     """
 
+    where = "processes"
     keeps_order = False
     look_every_seconds = LOOK_EVERY_SECONDS
 

@@ -68,8 +68,14 @@ class Runner:
 
     def step(self) -> None:
         """Notes the ends of running sweeps, tells them to stop where that was asked, and starts the next ones."""
+        began = self._running()
+        for entry in began:
+            if entry.where != self._attempts.where:
+                remedy = "start it with the same --address or --scheduler until that has ended"
+                got = f"{entry.name}, which runs by {entry.where}"
+                raise UserError("the service", f"starts sweeps by {self._attempts.where}", got, remedy)
         # Without the lock: a cluster may be slow to answer, and requests must not wait for it.
-        seen = self._attempts.look(self._running())
+        seen = self._attempts.look(began)
         with self.queue.lock:
             for entry in self._running():
                 if entry.name in seen:
@@ -97,7 +103,8 @@ class Runner:
             error = f"error: name: the sweep's folder must not exist yet, got {folder}; send it under another name"
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
             return
-        entry = self.queue.record("starting", entry.name, attempt=entry.attempt + 1, before=self._stamp(entry))
+        about = {"attempt": entry.attempt + 1, "before": self._stamp(entry), "where": self._attempts.where}
+        entry = self.queue.record("starting", entry.name, **about)
         more = self._broker.arguments(entry) if self._broker else []
         try:
             self._attempts.begin(entry, config, folder if begun else None, more)

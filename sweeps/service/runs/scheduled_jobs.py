@@ -36,6 +36,7 @@ class Scheduled:
         queue_of: A user's account in Slurm, or queue in Kueue; None for the command line's.
     """
 
+    where: str
     keeps_order = True
     look_every_seconds = LOOK_EVERY_SECONDS
 
@@ -66,6 +67,8 @@ class Scheduled:
 
 class SlurmJobs(Scheduled):
     """Attempts at sweeps, each a batch job, which requeues itself until its sweep is finished."""
+
+    where = "slurm"
 
     def begin(self, entry: Entry, config: Path, resume: Path | None, more: list[str]) -> None:
         """Hands a batch file to `sbatch`, which resumes a sweep that has begun; see `Attempts`."""
@@ -100,6 +103,8 @@ class SlurmJobs(Scheduled):
 
 class KueueJobs(Scheduled):
     """Attempts at sweeps, each a suspended RayJob, which Kueue lets go."""
+
+    where = "kueue"
 
     def begin(self, entry: Entry, config: Path, resume: Path | None, more: list[str]) -> None:
         """Applies the RayJob, which resumes a sweep that has begun; see `Attempts`."""

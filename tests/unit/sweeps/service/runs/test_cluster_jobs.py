@@ -14,6 +14,7 @@ from sweeps.service.queue.queue import SERVICE_FOLDER, Queue
 from sweeps.service.runs import cluster_jobs
 from sweeps.service.runs.attempts import UnreachableError
 from sweeps.service.runs.cluster_jobs import ClusterJobs
+from sweeps.service.runs.processes import Processes
 from sweeps.service.runs.runner import Runner
 from sweeps.service.runs.sharing import Broker
 from sweeps.submit.job_package import CONFIG_FILE
@@ -140,7 +141,7 @@ def test_after_the_head_was_lost_the_sweep_is_sent_again_and_resumes_three_times
 def test_a_job_that_its_service_never_sent_is_sent(cluster, tmp_path):
     queue, _ = opened(tmp_path)
     send(queue, tmp_path, "first")
-    queue.record("starting", "first", attempt=1, before=0)
+    queue.record("starting", "first", attempt=1, before=0, where="ray")
     queue, runner = opened(tmp_path)
     runner.step()
     assert [name.split("-")[:3] for name in cluster.jobs] == [["sweep", "1", "2"]]
@@ -166,3 +167,14 @@ def test_a_stopped_job_is_told_once_and_a_refused_one_says_why(cluster, tmp_path
     runner.step()
     assert (queue.get("second").outcome, queue.get("second").error) == (
         "refused", "error: data.train: must be a file, got x; mend it")  # fmt: skip
+
+
+def test_a_service_that_is_started_without_its_cluster_leaves_the_clusters_sweeps_alone(cluster, tmp_path):
+    queue, runner = opened(tmp_path)
+    send(queue, tmp_path, "first", "second")
+    runner.step()
+    queue = Queue(tmp_path / SERVICE_FOLDER)
+    with pytest.raises(UserError, match=r"starts sweeps by processes, got first, which runs by ray; start it with"):
+        Runner(queue, tmp_path, Processes(queue.folder)).step()
+    assert [entry.state for entry in queue.entries.values()] == [RUNNING, "queued"]
+    assert len(cluster.sent) == 1

@@ -156,7 +156,7 @@ def test_a_job_is_found_again_by_a_later_service_and_its_end_is_read_from_the_ma
 def test_a_service_that_was_killed_before_sbatch_hands_the_sweep_over_once(cluster, tmp_path):
     service = Service(tmp_path)
     service.send("first")
-    service.queue.record("starting", "first", attempt=1, before=0)
+    service.queue.record("starting", "first", attempt=1, before=0, where="slurm")
     service.again()
     service.runner.step()
     service.runner.step()
