@@ -25,6 +25,7 @@ from sweeps.folder.driver_lock_in_store import one_driver_in_store
 from sweeps.folder.origin import Origin
 from sweeps.folder.sweep_folder import claim_folder, draft_folder, scratch_folder
 from sweeps.folder.sweep_store import SweepStore, publish_plan
+from sweeps.lanes.lane_share import LaneShare
 from sweeps.notify import webhook
 from sweeps.phases.finish import finish
 from sweeps.plan.memory import hold_against
@@ -83,6 +84,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--other-versions", action="store_true", help="resume with other releases of torch, transformers or peft"
     )
     parser.add_argument("--address", help="a running Ray cluster; without it a local one is started")
+    # The service's own: where it says how many lanes the sweep may hold.
+    parser.add_argument("--lane-share", type=lambda stem: LaneShare(Path(stem)), help=argparse.SUPPRESS)
     options = parser.parse_intermixed_args(arguments)
     # With --resume no config is needed, and the first override is taken for it.
     if options.resume and options.config and "=" in options.config and not Path(options.config).exists():
@@ -168,7 +171,7 @@ def run_sweep(
         config: The sweep.
         plan: Its pre-flight.
         draft: The folder to claim for a new sweep; None for a resumed one.
-        options: The command line: `address` and `open_sealed_again` are read.
+        options: The command line: `address`, `lane_share` and `open_sealed_again` are read.
         console: Where to print.
         began: What a resumed sweep began with.
 
@@ -194,7 +197,8 @@ def run_sweep(
         interrupt.arm()  # again: Ray has replaced the handlers
         joined = options.address is not None  # nodes may join such a cluster; a local one stays as it is
         lane_plan = cluster.plan_lanes(config.resources, may_grow=joined)
-        console.print(lane_plan.words(), highlight=False)
+        shared = " at most, shared with other sweeps" if options.lane_share else ""
+        console.print(f"{lane_plan.words()}{shared}", highlight=False)
         if lane_plan.use_gpu:
             hold_against_cluster(config, plan, cluster.hardware()["accelerators"], console)
         write_whole(home / SWEEP_FILE, dump_config(config))
@@ -203,7 +207,8 @@ def run_sweep(
             claim_folder(draft, store)
         sweep = open_sweep(config, plan, store, interrupt, console)
         sweep = replace(sweep, open_sealed_again=options.open_sealed_again, began=began)
-        state = conduct(sweep, lane_plan, grows=joined and config.resources.lanes == "auto", resumed=draft is None)
+        grows = joined and config.resources.lanes == "auto"
+        state = conduct(sweep, lane_plan, grows=grows, resumed=draft is None, share=options.lane_share)
         store.publish_top_files()
     return finish(config, store, state, sweep.budget.spent_hours(), console)
 

@@ -14,6 +14,8 @@ from analysis.cli import Parser
 from sweeps.folder.driver_lock import one_driver
 from sweeps.service.access.users import Users
 from sweeps.service.queue.queue import SERVICE_FOLDER
+from sweeps.service.runs.attempts import Attempts
+from sweeps.submit.options import add_job_options
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
@@ -25,6 +27,7 @@ EXAMPLE = """example:
 exit codes: 0 done, 2 wrong arguments or files, 130 interrupted; running sweeps go on and are found again"""
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+SCHEDULERS = ("slurm", "kueue")
 EVERYWHERE = ("0.0.0.0", "::")
 STREAMS_END_SECONDS = 2  # for open event streams, when the service ends
 
@@ -33,17 +36,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     parser = Parser("python -m sweeps.serve", "Serves the sweeps of a storage path; runs those sent to it.", EXAMPLE)
     parser.add_argument("storage", metavar="STORAGE", help="the folder that sweeps lie in, and go to")
-    parser.add_argument("--address", help="a running Ray cluster that sweeps use; without it each starts a local one")
+    parser.add_argument("--address", help="a Ray cluster that sweeps share: its dashboard (http://…), or auto")
     parser.add_argument("--port", type=int, default=8700, help="0 for any that is free")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--name", action="append", default=[], help="another name by which the service may be called")
     parser.add_argument("--add-user", metavar="NAME", help="add a user, print the token once, and end")
     parser.add_argument("--role", choices=("reader", "user", "admin"), default="user", help="of the added user")
     parser.add_argument("--may-run-code", action="store_true", help="let the added user send scorers and remote code")
+    parser.add_argument("--scheduler", choices=SCHEDULERS, help="leave order, quotas and shares to it")
+    add_job_options(parser)
     return parser.run(_serve, arguments)
 
 
 def _serve(given: Namespace) -> None:
+    if given.address and given.scheduler:
+        rule, remedy = "a scheduler's jobs bring their own cluster", "leave one of them out"
+        raise UserError("--address, --scheduler", rule, f"{given.address}, {given.scheduler}", remedy)
     if is_url(given.storage):
         raise UserError("STORAGE", "must be a folder of this machine", given.storage, "name one")
     storage = Path(given.storage).expanduser().resolve()
@@ -68,13 +76,16 @@ def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None
 
     from sweeps.service.api.app import make_app
     from sweeps.service.queue.queue import Queue
-    from sweeps.service.runs.runner import Runner, sweeps_run
+    from sweeps.service.runs.runner import Runner
+    from sweeps.service.runs.sharing import Broker
 
     bound = _bound(given.host, given.port)
     queue = Queue(folder)
     hosts = {name.lower() for name in (*LOOPBACK, *given.name, given.host) if name not in EVERYWHERE}
     app = make_app(storage, queue, users, hosts)
-    runner = Runner(queue, storage, partial(sweeps_run, address=given.address), users.parts)
+    queue.scheduler = {"slurm": "Slurm", "kueue": "Kueue"}.get(given.scheduler, "")
+    broker = Broker(folder) if given.address else None
+    runner = Runner(queue, storage, _attempts(given, folder, users), users.parts, broker)
     working = threading.Thread(target=runner.run, name="queue")
     working.start()
     print(f"{storage} on http://{given.host}:{bound.getsockname()[1]}", flush=True)
@@ -90,6 +101,25 @@ def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None
     finally:
         runner.end()
         working.join()
+
+
+def _attempts(given: Namespace, folder: Path, users: Users) -> Attempts:
+    """Where sweeps run."""
+    if given.scheduler:
+        from sweeps.service.runs.scheduled_jobs import KueueJobs, SlurmJobs
+
+        def queue_of(name: str) -> str | None:
+            return users.user(name).scheduler_queue
+
+        slurm = given.scheduler == "slurm"
+        return SlurmJobs(folder, given, queue_of) if slurm else KueueJobs(folder, given, queue_of)
+    if given.address and "://" in given.address:
+        from sweeps.service.runs.cluster_jobs import ClusterJobs
+
+        return ClusterJobs(folder, given.address)
+    from sweeps.service.runs.processes import Processes, sweeps_run
+
+    return Processes(folder, partial(sweeps_run, address=given.address))
 
 
 def _bound(host: str, port: int) -> socket.socket:

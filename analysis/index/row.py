@@ -43,6 +43,10 @@ class _Data(BaseModel):
     train: str = ""
 
 
+class _Resources(BaseModel):
+    price_per_device_hour: Number | None = None
+
+
 class _Parent(BaseModel):
     name: str | None = None
     id: str | None = None
@@ -57,6 +61,7 @@ class _Config(BaseModel):
     model: _Named = _Named()
     data: _Data = _Data()
     parent: str | None = None
+    resources: _Resources = _Resources()
 
 
 class _Manifest(BaseModel):
@@ -115,7 +120,8 @@ def make_row(name: str, files: Mapping[str, bytes]) -> Row:
         JSON values: `name`, `state`, `id`, `parent` (text), `model`, `data`, `objective` (the statement), `metric`,
         `started`, `ended`, `winner` (`trial_id`, `step`), `peak_lr`, `score` (in the metric), `gain` and
         `gain_interval` (over the base model, corrected for selection, in the metric's unit), `tied` (settings),
-        `trials`, `device_seconds`, `verdict` (five words at most) and `problem` (why a row is `damaged`).
+        `trials`, `device_seconds`, `price` (of a device-hour), `verdict` (five words at most) and `problem` (why a row
+        is `damaged`).
     """
     try:
         return _row(name, files)
@@ -134,6 +140,7 @@ def _damaged(name: str, problem: str) -> Row:
         "tied": 0,
         "trials": 0,
         "device_seconds": 0.0,
+        "price": None,
         "verdict": "its files can't be read",
         "problem": problem,
     }
@@ -173,6 +180,7 @@ def _row(name: str, files: Mapping[str, bytes]) -> Row:
         "tied": len(board.tied),
         "trials": len(costs),
         "device_seconds": round(sum(costs), 1),
+        "price": config.resources.price_per_device_hour,
         "verdict": _verdict(state, board, gain),
         "problem": None,
     }

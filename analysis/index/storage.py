@@ -17,7 +17,7 @@ from trainables.storage.layout import LOCK_FILE, PLAN_FILE
 from trainables.storage.object_store import Remote, is_url
 
 CACHE_FILE = ".index.json"
-VERSION = 1  # of a row: rows that another version has kept are made again
+VERSION = 2  # of a row: rows that another version has kept are made again
 
 Stamps = dict[str, Any]  # by file, what changes when the file does; JSON values
 

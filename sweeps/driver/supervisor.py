@@ -14,6 +14,7 @@ from sweeps.driver.recorder import Recorder
 from sweeps.driver.repeated_failures import IN_A_ROW, common_cause
 from sweeps.folder.dropped_trials import asked_to_drop
 from sweeps.lanes.cluster import waiting_words
+from sweeps.lanes.lane_share import lanes_needed
 from sweeps.lanes.lanes import Lanes, LanesFailedError
 from sweeps.ledger.trial_record import Areas
 from sweeps.notify.messages import Messenger
@@ -34,6 +35,7 @@ class Supervisor(threading.Thread):
         pruner: Stops trials not worth their remaining steps; None for another trial scheduler.
         cut_short: Whether the sweep was told to end before its work was done.
         slots: Trials that each lane trains side by side; see `choose_slots`.
+        to_come: Trials that the search may propose still; None before that is known.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class Supervisor(threading.Thread):
         recorder: Recorder,
         progress: Progress,
         pruner: Pruner | None,
-        messenger: Messenger | None = None,
+        messenger: Messenger,
     ) -> None:
         super().__init__(daemon=True, name="supervisor")
         self.sweep, self.lanes, self.recorder = sweep, lanes, recorder
@@ -51,6 +53,7 @@ class Supervisor(threading.Thread):
         self.failure: BaseException | None = None
         self.cut_short = False
         self.slots = 1
+        self.to_come: Callable[[], int | None] = lambda: None
         self._finishing = threading.Event()
         self._wait_said = time.monotonic()
         self._dropped: set[str] = set()
@@ -60,6 +63,7 @@ class Supervisor(threading.Thread):
             while not self._finishing.wait(CHECK_EVERY_SECONDS):
                 status = self.lanes.status()
                 self.sweep.budget.hold(self.lanes.up * self.lanes.plan.workers)
+                self._say_needs(status)
                 self._say_if_waiting()
                 self.progress.show(status)
                 self._prune(status)
@@ -71,6 +75,10 @@ class Supervisor(threading.Thread):
         except BaseException as error:  # noqa: BLE001 - raised again in the driver's thread, by `check`
             self.failure = error
 
+    def _say_needs(self, status: Status) -> None:
+        to_come = self.to_come()
+        self.lanes.needed = None if to_come is None else lanes_needed(status["jobs"].values(), to_come, self.slots)
+
     def _say_if_waiting(self) -> None:
         now = time.monotonic()
         if self.lanes.up:
@@ -79,12 +87,10 @@ class Supervisor(threading.Thread):
             self._wait_said = now
             words = waiting_words(self.lanes.plan)
             self.say(words)
-            if self._messenger:
-                self._messenger.tell("waiting", words)
+            self._messenger.tell("waiting", words)
 
     def _tell_news(self) -> None:
-        if self._messenger:
-            self._messenger.look(self.sweep.budget.spent_hours(), list(self.recorder.records.values()))
+        self._messenger.look(self.sweep.budget.spent_hours(), list(self.recorder.records.values()))
 
     def _refuse_repeated_failures(self) -> None:
         ended = [(record["state"], record["error"]) for record in list(self.recorder.records.values())[-IN_A_ROW:]]

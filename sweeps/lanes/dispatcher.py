@@ -14,6 +14,7 @@ from typing import Any
 from sweeps.lanes.job_queue import Job, JobQueue
 from sweeps.lanes.wait_topics import LONGEST_WAIT_SECONDS, WaitTopics
 from trainables.lane.messages import (
+    RELEASED,
     AreasReport,
     DiskFull,
     EndedJob,
@@ -49,6 +50,7 @@ class Dispatcher:
         self.interrupted = False
         self.disk_full: DiskFull | None = None  # where and why; nothing is leased then, and the driver ends the sweep
         self.stopping = False
+        self.released: set[str] = set()  # lanes that the sweep gives back
         self._born = time.time_ns()
         # After a restart nothing is leased before the driver's `recall`, which says what is done already, nor before
         # lanes had a moment to claim the jobs that they hold.
@@ -142,9 +144,20 @@ class Dispatcher:
 
     async def join(self, lane: str, start: str) -> int:
         """Registers a lane that is up; see `JobQueue.join`. Returns 0 where the lane should end before it loads."""
+        if lane in self.released:
+            self.queue.lose(lane)
+            return 0
         incarnation = self.queue.join(lane, start)
         self._topics.notify(WORK)
         return 0 if self.stopping else incarnation
+
+    async def release(self, lanes: list[str]) -> None:
+        """Tells lanes to hand their trials back at the present step, and to end. It may be repeated."""
+        self.released.update(lanes)
+        for job in list(self.queue.jobs.values()):
+            if job.lane in self.released and job.state == "running":
+                self._topics.notify(job.job_id)
+        self._topics.notify(WORK)
 
     async def lost(self, lane: str, said: str = "") -> int:
         """Gives up a lane whose worker or controller died; see `JobQueue.lose`."""
@@ -160,7 +173,7 @@ class Dispatcher:
 
         def answer() -> Leased | NotLeased | None:
             known = self.queue.heard(lane, incarnation)
-            if self.stopping or known is None:
+            if self.stopping or known is None or lane in self.released:
                 return {"do": "stop"}
             may_lease = self._recalled and not self.disk_full and time.monotonic() >= self._no_lease_before
             if may_lease and seq not in known.leases:
@@ -218,7 +231,9 @@ class Dispatcher:
 
         def answer() -> str | None:
             job = self.queue.held(lane, incarnation, job_id, attempt)
-            return LOST if job is None else job.cancelled
+            if job is None:
+                return LOST
+            return job.cancelled or (RELEASED if lane in self.released else None)
 
         return await self._topics.wait_for(job_id, answer, timeout_seconds) or ""
 

@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeps.lanes.cluster import NAMESPACE, LanePlan, alive_nodes, room_for, stay_within_nodes
 from sweeps.lanes.dispatcher_actor import DispatcherActor
+from sweeps.lanes.lane_share import LaneNeeds, LaneShare
 from sweeps.lanes.worker_failures import LostWorkers
 from trainables.config.trial_spec import LaneConfig
 from trainables.lane.messages import EndedJob, NoticeReport, Status, Work
@@ -37,6 +38,7 @@ IDLE_INCARNATIONS_ALLOWED = 3
 STOP_SECONDS = 30.0
 POLL_SECONDS = 5.0
 LOOK_FOR_NODES_SECONDS = 3.0
+LOOK_FOR_SHARE_SECONDS = 1.0
 
 
 class LanesFailedError(RuntimeError):
@@ -53,11 +55,14 @@ class Lanes:
     plan: LanePlan
     settings: LaneConfig
     grows: bool  # whether a node that joins gets lanes
+    share: LaneShare | None = None  # of a cluster that several sweeps share
+    needed: int | None = None  # lanes for which there is work, as the supervisor last saw it; None for all
     threads: list[threading.Thread] = field(default_factory=list)  # one for each lane, in `TorchTrainer.fit()`
     errors: list[str] = field(default_factory=list)  # of lanes whose run failed
     _submitted: dict[str, Work] = field(default_factory=dict)
     _cancelled: dict[str, str] = field(default_factory=dict)
     _over: dict[str, EndedJob] = field(default_factory=dict)
+    _released: set[str] = field(default_factory=set)  # lanes given back, or about to be
     _stopping: threading.Event = field(default_factory=threading.Event)
     _status: Status = field(
         default_factory=lambda: Status(jobs={}, lanes={}, notices=[], born=0, changes=0, disk_full=None)
@@ -80,13 +85,37 @@ class Lanes:
         self.threads.append(thread)
         thread.start()
 
-    def grow(self) -> None:
-        """Starts lanes on nodes that join, until the sweep ends."""
-        while not self._stopping.wait(LOOK_FOR_NODES_SECONDS):
-            if sum(thread.is_alive() for thread in self.threads) > self.up:
-                continue  # a lane that lost its node still runs and waits: a node that joins is for that lane
-            for _ in range(room_for(alive_nodes(), self.plan) - len(self.threads)):
+    def follow(self) -> None:
+        """Starts lanes on nodes that join, and holds no more than the sweep's share, until the sweep ends."""
+        while not self._stopping.wait(LOOK_FOR_SHARE_SECONDS if self.share else LOOK_FOR_NODES_SECONDS):
+            room = room_for(alive_nodes(), self.plan)
+            self._hold(room if self.grows else self.plan.lanes, room)
+
+    def _hold(self, most: int, room: int) -> None:
+        """Starts or gives back lanes; `room` is what the whole cluster holds of their kind."""
+        held = [thread for thread in self.threads if thread.name not in self._released]
+        if self.share:
+            needed = most if self.needed is None else min(most, self.needed)
+            self.share.tell(LaneNeeds(room, needed))
+            most = min(most, self.share.target)
+            self._give_back([thread.name for thread in held], len(held) - most)
+        # A lane that lost its node still runs and waits: a node that joins is for that lane.
+        lanes = self._status["lanes"]
+        up = sum(thread.name in lanes and lanes[thread.name]["up"] for thread in held)
+        if sum(thread.is_alive() for thread in held) <= up:
+            for _ in range(most - len(held)):
                 self.start_lane()
+
+    def _give_back(self, held: list[str], number: int) -> None:
+        if number > 0:
+            lanes, jobs = self._status["lanes"], self._status["jobs"].values()
+            busy = {job["lane"] for job in jobs if job["state"] == "running"}
+            # Those first that have not come up, then the idle ones: they lose no time.
+            held.sort(key=lambda lane: (lane in lanes and lanes[lane]["up"], lane in busy))
+            self._released.update(held[:number])
+        # Again until they have ended: a dispatcher that was restarted has forgotten it.
+        if leaving := [each.name for each in self.threads if each.name in self._released and each.is_alive()]:
+            self.call("release", leaving)
 
     def submit(self, job_id: str, work: Work) -> None:
         """Queues a job of the driver's own, and again after a restart of the dispatcher."""
@@ -151,7 +180,9 @@ class Lanes:
 
 
 @contextmanager
-def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: bool = False) -> Iterator[Lanes]:
+def running(
+    plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: bool = False, share: LaneShare | None = None
+) -> Iterator[Lanes]:
     """Starts the dispatcher and every lane, and ends them on exit; `Lanes.check` raises where lanes can't come up.
 
     Args:
@@ -159,6 +190,7 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: b
         settings: For every lane.
         max_failures: How often the dispatcher tries a job again.
         grows: Whether nodes that join the cluster get lanes.
+        share: Says how many lanes the sweep may hold; None for as many as planned.
     """
     name = f"dispatcher-{uuid.uuid4().hex[:12]}"
     # On the driver's node: others may leave. It restarts and repeats calls without limit; every call allows that.
@@ -172,11 +204,11 @@ def running(plan: LanePlan, settings: LaneConfig, max_failures: int, *, grows: b
         scheduling_strategy=head,
     )
     with tempfile.TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
-        lanes = Lanes(actor.remote(max_failures), name, Path(scratch), plan, settings, grows)
-        for _ in range(plan.lanes):
+        lanes = Lanes(actor.remote(max_failures), name, Path(scratch), plan, settings, grows, share)
+        for _ in range(min(plan.lanes, share.target) if share else plan.lanes):
             lanes.start_lane()
-        if grows:
-            threading.Thread(target=lanes.grow, daemon=True, name="grow").start()
+        if grows or share:
+            threading.Thread(target=lanes.follow, daemon=True, name="follow").start()
         try:
             yield lanes
         finally:
@@ -191,12 +223,14 @@ def _serve(lanes: Lanes, lane: str) -> None:
     for run in itertools.count():
         try:
             _trainer(lanes, lane, f"{lane}-{run}").fit()
-            if lanes._stopping.is_set():
+            if lanes._stopping.is_set() or lane in lanes._released:
                 return
         except ray.exceptions.RayActorError as error:
             if lanes._stopping.is_set():
                 return
             lost = lanes.call("lost", lane)
+            if lane in lanes._released:
+                return
             in_a_row, lost_before = (in_a_row + 1 if lost == lost_before else 1), lost
             logger.warning("%s is started again: its controller was lost (%s)", lane, str(error).splitlines()[0])
             if in_a_row >= IDLE_INCARNATIONS_ALLOWED:

@@ -19,10 +19,23 @@ CLOSE_SECONDS = 2 * webhook.TIMEOUT_SECONDS
 News = dict[str, Any]
 
 
-def news_of_event(config: SweepConfig, event: NewsEvent, text: str, **more: Any) -> News:
-    """What is posted of an event, as JSON values without credentials: `text`, `event`, `sweep`, `folder`, and more."""
+def news_of_event(config: SweepConfig, event: NewsEvent, text: str, state: str = "", **more: Any) -> News:
+    """What is posted of an event, as JSON values without credentials.
+
+    Args:
+        config: The sweep.
+        event: The event.
+        text: Sentences.
+        state: How the sweep has ended, if it has.
+        more: Further keys.
+
+    Returns:
+        `text` (one paragraph), `event`, `sweep`, `folder`, `state` if there is one, and more.
+    """
+    subject = f"{config.name} ({state})" if state else config.name
+    more |= {"state": state} if state else {}
     # Many chat tools show the key `text` of what is posted to their webhook.
-    told = {"text": f"{config.name}: {text} {config.place}", "event": event, "sweep": config.name}
+    told = {"text": f"{subject}: {text} {config.place}", "event": event, "sweep": config.name}
     return dict(redact_all({**told, "folder": config.place, **more}))
 
 
@@ -81,10 +94,12 @@ class Messenger:
             once: What tells this from other news of the same event: the same is told once.
             more: Keys to post, with JSON values.
         """
-        key = f"{event} {once}"
-        if event in self._config.notify.events and key not in self._told:
-            self._told.add(key)
+        if self._is_news(event, once):
+            self._told.add(f"{event} {once}")
             self._queue.put(news_of_event(self._config, event, text, **more))
+
+    def _is_news(self, event: NewsEvent, once: str) -> bool:
+        return event in self._config.notify.events and f"{event} {once}" not in self._told
 
     def look(self, spent_hours: float, records: Iterable[Mapping[str, Any]]) -> None:
         """Tells of a budget that is almost spent, and of findings of severity error.
@@ -99,9 +114,9 @@ class Messenger:
             self.tell("budget", text, device_hours=round(spent_hours, 4), cap=cap)
         for record in records:
             for finding in record["findings"]:
-                if finding["severity"] == "error":
+                once = f"{record['trial_id']} {finding['rule']}"
+                if finding["severity"] == "error" and self._is_news("finding", once):
                     text = f"{record['trial_id']}: {finding['rule']} at step {finding['step']}. {finding['advice']}"
-                    once = f"{record['trial_id']} {finding['rule']}"
                     self.tell("finding", text, once, trial_id=record["trial_id"], finding=dict(finding))
 
     def _send_all(self) -> None:

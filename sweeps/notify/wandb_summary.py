@@ -13,7 +13,7 @@ from typing import Any
 from analysis.export.checkpoint_choice import checkpoint_folder, choose
 from analysis.output.leaderboard import Leaderboard
 from analysis.records.lineage import plain_name
-from analysis.records.sweep import read_sweep
+from analysis.records.sweep import Sweep, read_sweep
 from analysis.report.elements.material import read_material
 from analysis.report.sections.items import read_pairs, texts_of
 from trainables.config.sections import WandbArtifactsConfig, WandbConfig
@@ -111,7 +111,7 @@ def _write(
         run.summary.update({"sweep": news})
         if config.artifacts.report and board and (table := answers(folder, board)):
             run.log({"heldout/answers": table})
-        for artifact, aliases in _artifacts(config.artifacts, folder, news, board):
+        for artifact, aliases in _artifacts(config.artifacts, sweep, news, board):
             logged = run.log_artifact(artifact, aliases=aliases)
             if not run.offline:
                 # Raises if the upload failed; `finish` would not.
@@ -167,18 +167,17 @@ def answers(folder: Path, board: Leaderboard) -> Any:
 
 
 def _artifacts(
-    wanted: WandbArtifactsConfig, folder: Path, news: News, board: Leaderboard | None
+    wanted: WandbArtifactsConfig, sweep: Sweep, news: News, board: Leaderboard | None
 ) -> list[tuple[Any, list[str]]]:
     """Each artifact with its aliases, `latest` aside."""
     import wandb
 
-    found = []
+    found, folder = [], sweep.folder
     hashes, name = _data_hashes(folder), plain_name(news["sweep"])  # W&B takes no other characters
     if wanted.checkpoint and board and board["winner"]:
         metadata = {"objective": news["objective"], "winner": board["winner"], "gain": news["gain"]}
         model = wandb.Artifact(f"{name}-model", "model", metadata={**metadata, "data_sha256": hashes})
         # Checkpoints never change, so W&B need not copy them before the upload.
-        sweep = read_sweep(folder)
         checkpoint = checkpoint_folder(sweep, choose(board, None, None, sweep.trials))
         model.add_dir(str(checkpoint), policy="immutable")
         found.append((model, ["best"]))

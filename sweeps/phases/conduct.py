@@ -12,6 +12,7 @@ from sweeps.folder.manifest import Manifest, precisions
 from sweeps.folder.origin import completed
 from sweeps.lanes import cluster, lanes
 from sweeps.lanes.cluster import LanePlan
+from sweeps.lanes.lane_share import LaneShare
 from sweeps.lanes.lanes import Lanes
 from sweeps.phases.baseline import is_enough, score_base_losses, score_baseline
 from sweeps.phases.confirm import confirm_winner
@@ -24,7 +25,7 @@ from sweeps.phases.subsets import train_on_subsets
 from trainables.redaction import redact
 
 
-def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) -> str:
+def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool, share: LaneShare | None = None) -> str:
     """Starts the lanes and searches on them; records start and end in the ledger and the manifest.
 
     Args:
@@ -32,6 +33,7 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         lane_plan: Its lanes.
         grows: Whether lanes are added for nodes that join.
         resumed: Whether the sweep has been started before.
+        share: Says how many of the lanes the sweep may hold; None for all.
 
     Returns:
         How the sweep ended: as returned by `search`, or `failed`.
@@ -46,7 +48,8 @@ def conduct(sweep: Sweep, lane_plan: LanePlan, *, grows: bool, resumed: bool) ->
         sweep.store.publish_top_files()
         try:
             settings = lane_settings(config, plan, lane_plan.cpus, ledger.epoch, origin["data_sha256"])
-            with lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows) as running:
+            most = config.resources.max_failures
+            with lanes.running(lane_plan, settings, most, grows=grows, share=share) as running:
                 state = search(sweep, running)
         except KeyboardInterrupt:
             state = "interrupted"

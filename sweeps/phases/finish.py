@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from analysis.report import write_report
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify import webhook
-from trainables.redaction import redact_all
+from sweeps.notify.messages import News, news_of_event
 from trainables.storage.layout import TRIALS_FILE
 
 ENDS = {
@@ -26,9 +25,6 @@ ENDS = {
     "interrupted": "Interrupted",
     "failed": "Failed",
 }
-
-
-News = dict[str, Any]
 
 
 def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: float, console: Console) -> int:
@@ -91,20 +87,17 @@ def news_of(config: SweepConfig, state: str, board: Leaderboard | None, device_h
     verdict = board["verdict"] if board else "No trial has finished."
     gain = board.get("winner_gain") if board else None
     price = config.resources.price_per_device_hour
-    news = {
-        "event": "ended",
-        "sweep": config.name,
-        "state": state,
-        "objective": config.objective.statement,
-        "verdict": verdict,
-        "winner": board["winner"] if board else None,
-        "gain": {"value": gain and gain["corrected"], "interval": gain and gain["corrected_interval"]},
-        "cost": {"device_hours": round(device_hours, 4), **({} if price is None else {"money": price * device_hours})},
-        "folder": config.place,
-    }
-    # Many chat tools show the key `text` of what is posted to their webhook.
-    text = f"{config.name} ({state}): {verdict} Cost: {cost_words(device_hours, price)}. {config.place}"
-    return dict(redact_all({"text": text, **news}))
+    return news_of_event(
+        config,
+        "ended",
+        f"{verdict} Cost: {cost_words(device_hours, price)}.",
+        state,
+        objective=config.objective.statement,
+        verdict=verdict,
+        winner=board["winner"] if board else None,
+        gain={"value": gain and gain["corrected"], "interval": gain and gain["corrected_interval"]},
+        cost={"device_hours": round(device_hours, 4), **({} if price is None else {"money": price * device_hours})},
+    )
 
 
 def tell(config: SweepConfig, news: News, board: Leaderboard | None, console: Console) -> None:

@@ -44,6 +44,7 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None
     """
     trials = sweep.config.search.trials - len(sweep.past.searched)
     if trials <= 0:
+        supervisor.to_come = lambda: 0
         return
     planned = sweep.config.search.trials
     each = epochs_to_train(planned) / planned if sweep.config.trials_pause else 1.0
@@ -55,10 +56,12 @@ def search_trials(sweep: Sweep, supervisor: Supervisor, baseline: Areas) -> None
         sweep.ledger.append("space_is_small", settings=distinct, left=trials)
         supervisor.say(f"{words}; {trials or 'none'} {'is' if trials == 1 else 'are'} left to train")
     supervisor.expect(trials, trials * each)
+    supervisor.to_come = lambda: search.to_come
     try:
         if trials > 0:
             make_tuner(sweep.config, supervisor, search, trials).fit()
     finally:
+        supervisor.to_come = lambda: 0  # what comes later is submitted at once
         # Tune returns before a cancelled trial's lane has finished; its end must be recorded before the ranking.
         supervisor.lanes.drain()
         supervisor.recorder.collect()

@@ -98,6 +98,7 @@ class SweepSearch(NeverRestored, OptunaSearch):
         new = config.search.trials - submitted + len(self.unfinished)
         self.left = new if beginning.left is None else beginning.left
         self.paused = beginning.paused
+        self.to_come: int | None = None  # trials, and rests of paused ones, that may be proposed still, at most
         self._specs: dict[str, TrialSpec] = {}  # by Tune's id of the trial
         self._first_parts: set[str] = set()  # Tune's ids of new trials in a search whose trials pause
         self._points: defaultdict[str, dict[float, float]] = defaultdict(dict)  # objective by fraction of the epoch
@@ -133,6 +134,13 @@ class SweepSearch(NeverRestored, OptunaSearch):
 
         None while every slot has a trial, or while a trial runs that may pause among the best; "FINISHED" at the end.
         """
+        proposed = self._propose(trial_id)
+        may_go_on = self.paused.specs or self._first_parts - self._completed_trials
+        rests = trials_to_finish(self.next_number - 1) if may_go_on else len(self.paused.going_on)
+        self.to_come = self.remaining + rests
+        return proposed
+
+    def _propose(self, trial_id: str) -> Any:
         running = len(self._specs) - len(self._completed_trials)
         # Never None while nothing runs: Tune would take that for the end of the search.
         if self.launch.room and running >= max(1, self.launch.room()):

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import secrets
 import shlex
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
 from sweeps.config.sweep_config import SweepConfig, load_config
@@ -31,29 +25,16 @@ from sweeps.plan.resumed import unchanged
 from sweeps.submit.hand_over import hand_over
 from sweeps.submit.job_package import CONFIG_FILE, pack
 from sweeps.submit.kuberay import ray_job
-from sweeps.submit.slurm import Allocation, batch_file, forecast_lines
+from sweeps.submit.options import add_job_options, allocation
+from sweeps.submit.ray_jobs import LOOK_EVERY_SECONDS, STOP_WAIT_SECONDS, connected, ended, start, words
+from sweeps.submit.slurm import batch_file, forecast_lines
 from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-STOP_WAIT_SECONDS = 180  # for a stopped job: lanes finish their step, the recorder its lines. Ray's default is 3.
-AGENT_WAIT_SECONDS = 120.0
-LOOK_EVERY_SECONDS = 1.0
 ACTIONS = ("list", "status", "stop")
-JOB_OPTIONS = (
-    ("nodes", int, "nodes that the job asks for (1)"),
-    ("gpus-per-node", int, "GPUs of each"),
-    ("cpus-per-task", int, "CPUs of each"),
-    ("time", str, "Slurm's time limit: 30, 12:00:00 or 2-00"),
-    ("grace", int, "seconds before it at which the sweep begins to end in order (300)"),
-    ("partition", str, "Slurm's partition"),
-    ("account", str, "Slurm's account"),
-    ("image", str, "container image with Python 3.11, Ray and this project"),
-    ("claim", str, "ReadWriteMany volume claim, mounted at the storage path"),
-    ("namespace", str, "Kubernetes' namespace (default)"),
-)
 EXAMPLE = """example:
   python -m sweeps.submit conf/lora_sweep.yaml search.trials=32 --address http://127.0.0.1:8265
   python -m sweeps.submit list --address http://127.0.0.1:8265
@@ -74,11 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     to.add_argument("--kuberay", action="store_true", help="as a RayJob of KubeRay")
     parser.add_argument("--no-wait", action="store_true", help="with --address: return when the job is submitted")
     parser.add_argument("--dry-run", action="store_true", help="print the batch file or RayJob, and submit nothing")
-    for name, kind, text in JOB_OPTIONS:
-        parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument(
-        "--sbatch", action="append", default=[], metavar="OPTION", help="another option of sbatch, such as qos=long"
-    )
+    add_job_options(parser)
     given = parser.parse_intermixed_args(arguments)
     if given.what in ("status", "stop") and len(given.rest) != 1:
         parser.error(f"{given.what} needs the ID of one job")
@@ -103,7 +80,7 @@ def act(given: argparse.Namespace) -> int:
             print(words(client.get_job_info(given.rest[0])))
         else:
             client.stop_job(given.rest[0])
-            print(words(_ended(client, given.rest[0], STOP_WAIT_SECONDS)))
+            print(words(ended(client, given.rest[0], STOP_WAIT_SECONDS)))
     return DONE
 
 
@@ -114,7 +91,8 @@ def submit(given: argparse.Namespace) -> int:
         for name in pack(config, Path(folder)):
             print(f"sending {name}")
         with connected(given.address) as client:
-            job_id = _start(client, config.name, folder)
+            command = f"python -m sweeps.run {CONFIG_FILE} --address auto"
+            job_id = start(client, command, f"{config.name}-{secrets.token_hex(3)}", folder, config.name)
     print(f"job {job_id}: its files will lie in {config.place} on the cluster", flush=True)
     _tell_queued(config)
     return DONE if given.no_wait else follow(given.address, job_id)
@@ -125,16 +103,7 @@ def submit_to_slurm(given: argparse.Namespace) -> int:
     config = load_config(given.what, given.rest)
     if not Path(given.what).is_file():
         raise UserError("--slurm", "must be given a file, which is read twice", given.what, "save the config as a file")
-    asked = Allocation(
-        nodes=given.nodes or 1,
-        gpus_per_node=given.gpus_per_node,
-        cpus_per_task=given.cpus_per_task,
-        time=given.time,
-        grace=Allocation.grace if given.grace is None else given.grace,
-        partition=given.partition,
-        account=given.account,
-        more=tuple(given.sbatch),
-    )
+    asked = allocation(given)
     text = batch_file(config, Path(given.what).read_text(encoding="utf-8-sig"), given.rest, asked)
     if given.dry_run:
         print(text, end="")
@@ -188,96 +157,14 @@ def follow(address: str, job_id: str) -> int:
             stop = f"python -m sweeps.submit stop {job_id} --address {shlex.quote(redact(address))}"
             print(f"\nthe job goes on; to stop it: {stop}")
             return INTERRUPTED
-        job = _ended(client, job_id, LOOK_EVERY_SECONDS * 10)
+        job = ended(client, job_id, LOOK_EVERY_SECONDS * 10)
         print(words(job))
         return NO_COMPLETE_TRIAL if job.driver_exit_code is None else int(job.driver_exit_code)
-
-
-@contextmanager
-def connected(address: str) -> Iterator[JobSubmissionClient]:
-    """Yields a client of the cluster's Ray Jobs, with this machine's token.
-
-    Raises:
-        UserError: The cluster does not answer, refuses the token, or knows no such job.
-    """
-    # Without it Ray's client sends no token.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
-    warn_if_open(address)
-    try:
-        yield JobSubmissionClient(address)
-    except (AuthenticationError, RuntimeError, ConnectionError, ValueError) as error:
-        text = " ".join(str(error).split())
-        denied = isinstance(error, AuthenticationError) or any(word in text for word in ("401", "403", "Unauth"))
-        remedy = "put the cluster's token into ~/.ray/auth_token (`ray get-auth-token` on the head prints it)"
-        rule = "the cluster must accept this machine's token" if denied else "the cluster's Ray Jobs must do as asked"
-        raise UserError("--address", rule, text[:300], remedy if denied else "check the address and the ID") from None
-
-
-def warn_if_open(address: str) -> None:
-    """Warns on stderr where a cluster answers without a token: anyone who reaches it can run code there.
-
-    Raises:
-        UserError: No dashboard answers.
-    """
-    try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/api/jobs/", timeout=10) as answer:
-            is_open = answer.status == 200
-    except urllib.error.HTTPError as error:
-        is_open = False
-        error.close()
-    except (OSError, ValueError) as error:
-        remedy = "check the address; `ray dashboard cluster.yaml` opens a tunnel to it"
-        raise UserError("--address", "a Ray dashboard must answer there", f"{address}: {error}", remedy) from None
-    if is_open:
-        print(
-            f"warning: {redact(address)} answers without a token: anyone who reaches it can run code there; start the "
-            "cluster with RAY_AUTH_MODE=token",
-            file=sys.stderr,
-        )
-
-
-def _start(client: JobSubmissionClient, name: str, folder: str) -> str:
-    # On a cluster that has just come up, Ray Jobs is ready a little later than its dashboard.
-    deadline = time.monotonic() + AGENT_WAIT_SECONDS
-    while True:
-        try:
-            return client.submit_job(
-                entrypoint=f"python -m sweeps.run {CONFIG_FILE} --address auto",
-                submission_id=f"{name}-{secrets.token_hex(3)}",
-                runtime_env={
-                    "working_dir": folder,
-                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_SECONDS), "PYTHONUNBUFFERED": "1"},
-                },
-                metadata={"sweep": name},
-            )
-        except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(LOOK_EVERY_SECONDS)
 
 
 async def _show(client: JobSubmissionClient, job_id: str) -> None:
     async for lines in client.tail_job_logs(job_id):
         print(lines, end="", flush=True)
-
-
-def _ended(client: JobSubmissionClient, job_id: str, wait_seconds: float) -> Any:
-    deadline = time.monotonic() + wait_seconds
-    while not (job := client.get_job_info(job_id)).status.is_terminal() and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY_SECONDS)
-    return job
-
-
-def words(job: Any) -> str:
-    """One line on a job for the user."""
-    # Ray's times are milliseconds since 1970.
-    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.start_time / 1000)) if job.start_time else "not yet"
-    code = "" if job.driver_exit_code is None else f", exit code {job.driver_exit_code}"
-    sweep = (job.metadata or {}).get("sweep", "no sweep")
-    return f"{job.submission_id}  {str(job.status.value).lower()}{code}  {sweep}  started {began}"
 
 
 if __name__ == "__main__":

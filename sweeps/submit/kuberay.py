@@ -14,15 +14,18 @@ from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
 CONFIG_MOUNT = "/etc/llm-sweeps"
+QUEUE, PRIORITY_CLASS = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class"
 RETRIES = 3  # ours: a lost head, or a node pool that was taken away, and not a loop for ever
 
 
-def ray_job(sweep: SweepConfig, given: argparse.Namespace) -> str:
+def ray_job(sweep: SweepConfig, given: argparse.Namespace, job_name: str | None = None) -> str:
     """Writes the two documents as YAML, by the fields of KubeRay's `ray.io/v1`.
 
     Args:
         sweep: The sweep.
-        given: `image`, `claim`, `namespace`, `nodes`, `gpus_per_node` and `cpus_per_task` of the command line.
+        given: `image`, `claim`, `namespace`, `nodes`, `gpus_per_node`, `cpus_per_task`, `queue` and `priority_class`
+            of the command line.
+        job_name: Of the RayJob; made of the sweep's where it is None.
 
     Raises:
         UserError: There is no image, or nothing that all pods share.
@@ -32,15 +35,21 @@ def ray_job(sweep: SweepConfig, given: argparse.Namespace) -> str:
     if not is_url(sweep.storage_path) and not given.claim:
         remedy = "name a volume claim of kind ReadWriteMany with --claim, or an object store as storage_path"
         raise UserError("storage_path", "must be shared by all pods", sweep.storage_path, remedy)
-    name = _dns_name(sweep.name)
-    metadata = {"name": name, "namespace": given.namespace or "default"}
+    name = dns_name(job_name or sweep.name)
+    metadata: dict[str, Any] = {"name": name, "namespace": given.namespace or "default"}
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {**metadata, "name": f"{name}-config"},
         "data": {"sweep.yaml": dump_config(sweep)},
     }
-    job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": _job(sweep, name, given)}
+    if given.priority_class and not given.queue:
+        raise UserError("--priority-class", "needs Kueue's queue", given.priority_class, "name it with --queue")
+    # Kueue takes what carries its label, and lets a suspended job go when its queue has room.
+    labels = {QUEUE: given.queue, PRIORITY_CLASS: given.priority_class}
+    kueue = {"labels": {label: value for label, value in labels.items() if value}} if given.queue else {}
+    spec = {**_job(sweep, name, given), **({"suspend": True} if given.queue else {})}
+    job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {**metadata, **kueue}, "spec": spec}
     return yaml.safe_dump_all([config_map, job], sort_keys=False, allow_unicode=True)
 
 
@@ -93,7 +102,8 @@ def _limits(given: argparse.Namespace) -> dict[str, Any]:
     return {name: number for name, number in asked.items() if number}
 
 
-def _dns_name(name: str) -> str:
+def dns_name(name: str) -> str:
+    """A name that Kubernetes takes, made of another."""
     # Kubernetes takes lower-case letters, digits and dashes; KubeRay adds to the name, so it stays under 47 characters.
     made = re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:40].strip("-")
     return made or "sweep"

@@ -33,6 +33,8 @@ class Allocation:
         grace: Seconds before the time limit at which the sweep is told to end in order.
         partition, account: Slurm's.
         more: Further options as of `sbatch`, without the dashes in front (`qos=long`).
+        name: Of the job, and of its files; the sweep's where it is None.
+        folder: Where the job runs, and its files lie; the current one where it is None.
     """
 
     nodes: int = 1
@@ -43,6 +45,8 @@ class Allocation:
     partition: str | None = None
     account: str | None = None
     more: tuple[str, ...] = ()
+    name: str | None = None
+    folder: Path | None = None
 
 
 def batch_file(sweep: SweepConfig, text: str, overrides: list[str], asked: Allocation) -> str:
@@ -65,14 +69,15 @@ def batch_file(sweep: SweepConfig, text: str, overrides: list[str], asked: Alloc
         remedy = "ask for more time, or set --grace lower"
         raise UserError("--time", f"must be longer than --grace, {asked.grace} s", asked.time, remedy)
     # Slurm reads these lines without a shell: a log's name can't be quoted, so it stays in the folder of submission.
-    head = [f"#SBATCH --{option}" for option in _options(sweep.name, asked)]
+    name = asked.name or sweep.name
+    head = [f"#SBATCH --{option}" for option in _options(name, asked)]
     variables = [
-        f"cd {shlex.quote(str(Path.cwd()))} || exit 2",
+        f"cd {shlex.quote(str(asked.folder or Path.cwd()))} || exit 2",
         f"PYTHON={shlex.quote(sys.executable)}",
         f"CONFIG={shlex.quote(text)}",
         f"OVERRIDES=({shlex.join(overrides)})",
         f"PLACE={shlex.quote(sweep.place)}",
-        f"HISTORY={shlex.quote(sweep.name)}-$SLURM_JOB_ID.jsonl",
+        f"HISTORY={shlex.quote(name)}-$SLURM_JOB_ID.jsonl",
     ]
     return "\n".join(["#!/bin/bash", *head, *variables]) + "\n" + BODY.read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
 from trainables.errors import DISK_FULL, os_error
-from trainables.lane.messages import Leased, NotLeased, Work
+from trainables.lane.messages import RELEASED, Leased, NotLeased, Work
 from trainables.lane.trial_job import Report
 from trainables.reliability import fault_injection
 
@@ -55,8 +55,8 @@ class Lease:
         return self._stop.is_set()
 
     def is_interrupted(self) -> bool:
-        """Whether it has told so because the sweep was interrupted: a trial is resumed later."""
-        return self._stop.is_set() and self._why == INTERRUPTED
+        """Whether it has told so because the sweep was interrupted or gives the lane back: a trial is resumed later."""
+        return self._stop.is_set() and self._why in (INTERRUPTED, RELEASED)
 
     def report(self, message: Report) -> None:
         """Send a report."""

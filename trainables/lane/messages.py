@@ -11,6 +11,8 @@ from trainables.diagnostics.finding import Finding
 
 Areas = dict[str, dict[str, Any]]
 
+RELEASED = "released"  # why a lane drops a job that another lane goes on with: the sweep gives this lane back
+
 
 class Work(TypedDict, total=False):
     """A job's instructions for a lane; `trainables.lane.jobs.run_job` and `TrialJob` say what each `do` reads."""

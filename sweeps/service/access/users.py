@@ -41,6 +41,7 @@ class User(_Strict):
         may_run_code: Whether configs may name `package.module:function` scorers and set `trust_remote_code`.
         share: Part of the machine that is due to the user, against the others' shares.
         hours_a_month: Device-hours that the user's sweeps may cost in 30 days; null for no quota.
+        scheduler_queue: With `--scheduler`: Slurm's account or Kueue's local queue of the user's sweeps.
     """
 
     token: str
@@ -48,6 +49,7 @@ class User(_Strict):
     may_run_code: bool = False
     share: float = Field(1.0, gt=0, allow_inf_nan=False)
     hours_a_month: float | None = Field(None, ge=0, allow_inf_nan=False)
+    scheduler_queue: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 
     @property
     def part(self) -> Part:
@@ -97,20 +99,23 @@ class Users:
             UserError: It can't be read, or holds something else.
         """
         with self._lock:
-            try:
-                stamp = self.path.stat().st_mtime_ns
-                if stamp != self._stamp:
-                    self._file = UsersFile.model_validate(load_bounded(self.path.read_bytes()))
-                    self._stamp, self._known = stamp, {}
-            except FileNotFoundError:
-                return UsersFile()
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, (USERS_FILE, *first["loc"])))
-                raise UserError(where, first["msg"], str(first["input"])[:60], "mend the file") from None
-            except ValueError as error:
-                raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
-            return self._file
+            return self._read()
+
+    def _read(self) -> UsersFile:
+        try:
+            stamp = self.path.stat().st_mtime_ns
+            if stamp != self._stamp:
+                self._file = UsersFile.model_validate(load_bounded(self.path.read_bytes()))
+                self._stamp, self._known = stamp, {}
+        except FileNotFoundError:
+            return UsersFile()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (USERS_FILE, *first["loc"])))
+            raise UserError(where, first["msg"], str(first["input"])[:60], "mend the file") from None
+        except ValueError as error:
+            raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
+        return self._file
 
     def parts(self) -> dict[str, Part]:
         """What is due to each user."""
@@ -158,14 +163,16 @@ class Users:
 
     def who(self, token: str) -> str | None:
         """The name of the user with this token; None for a wrong one."""
-        users = self.read().users
+        with self._lock:
+            users, stamp = self._read().users, self._stamp
         name = token.partition(".")[0]
         # A name that is unknown takes as long as a wrong token.
         stored = users[name].token if name in users else hashed("")
         if not matches(token, stored) or name not in users:
             return None
         with self._lock:
-            if len(self._known) < REMEMBERED:
+            # Not where the file has changed since: the token may have been revoked while it was hashed.
+            if stamp == self._stamp and len(self._known) < REMEMBERED:
                 self._known[_key(token)] = name
         return name
 

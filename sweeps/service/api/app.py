@@ -22,8 +22,8 @@ from sweeps.service.api.requests import Cloned, Priority, Sent
 from sweeps.service.page.page import add_pages
 from sweeps.service.queue.entries import Entry
 from sweeps.service.queue.queue import ConflictError, Queue
+from sweeps.service.runs.processes import Command, sweeps_run
 from sweeps.service.runs.removal import Removal
-from sweeps.service.runs.runner import Command, sweeps_run
 from sweeps.service.runs.submission import BusyError, Submissions
 from sweeps.service.runs.trials import drop_trial
 from sweeps.service.view.view import UnknownError, View
@@ -224,6 +224,9 @@ def _add_changes(app: FastAPI, view: View, queue: Queue, users: Users, removal: 
     @app.post("/queue/{name}/priority")
     def priority(name: str, given: Annotated[Priority, Body()], user: Asking) -> dict[str, Any]:
         entry = own(name, user)
+        if queue.scheduler:
+            rule, remedy = f"must be given by {queue.scheduler}, which orders the queue", "change it there"
+            raise ConflictError("priority", rule, str(given.priority), remedy)
         if given.priority > 0 and users.user(user).role != "admin":
             raise ForbiddenError("priority", "must be 0 or below for a user", str(given.priority), "ask an admin")
         entry = queue.record("priority", entry.name, priority=given.priority, user=user)

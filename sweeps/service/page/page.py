@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from analysis.output.formats import UNKNOWN, nats, number, with_interval
+from analysis.output.formats import UNKNOWN, cost_words, nats, number, with_interval
 from sweeps.service.access.guard import COOKIE, LOGIN
 from sweeps.service.access.users import Users
 from sweeps.service.view.view import View
@@ -25,7 +25,13 @@ def add_pages(app: FastAPI, view: View, users: Users) -> None:
     pages = Environment(
         loader=PackageLoader("sweeps.service.page"), autoescape=select_autoescape(), undefined=StrictUndefined
     )
-    pages.globals |= {"nats": nats, "number": number, "with_interval": with_interval, "unknown": UNKNOWN}
+    pages.globals |= {
+        "nats": nats,
+        "number": number,
+        "cost_words": cost_words,
+        "with_interval": with_interval,
+        "unknown": UNKNOWN,
+    }
 
     def page(name: str, **values: object) -> HTMLResponse:
         return HTMLResponse(pages.get_template(name).render(**values))

@@ -29,6 +29,7 @@ class Entry:
     attempt: int = 0  # starts so far
     cut_off: int = 0  # of these, had begun and ended together with the machine
     before: int = 0  # time stamp of the manifest before the latest attempt; 0 where there was none
+    where: str = ""  # the latest attempt began: "processes", "ray", "slurm" or "kueue"
     asked: str = ""  # "stop" or "pause" while a running sweep is to end
     signalled: bool = False  # whether its process was told
     device_seconds: float = 0.0  # when it last ended
@@ -67,8 +68,9 @@ def apply(entries: Entries, event: Mapping[str, Any]) -> None:
     if kind == "priority":
         entry = replace(entry, priority=event["priority"])
     elif kind == "starting":
-        attempt, before = event["attempt"], event["before"]
-        entry = replace(entry, state=RUNNING, attempt=attempt, before=before, asked="", signalled=False, error="")
+        # Logs of earlier versions do not say where: they knew processes alone.
+        told = {"attempt": event["attempt"], "before": event["before"], "where": event.get("where", "processes")}
+        entry = replace(entry, state=RUNNING, asked="", signalled=False, error="", **told)
     elif kind == "asked":
         entry = replace(entry, asked=event["what"])
     elif kind == "signalled":

@@ -30,6 +30,8 @@ class Queue:
         self.lock = threading.RLock()  # hold it to decide on what `entries` say
         self.entries: Entries = {}
         self.changes = 0  # events recorded by this service
+        self.scheduler = ""  # Slurm or Kueue, where one orders the queue
+        self.waits_for: dict[str, str] = {}  # what sweeps that were handed to a scheduler wait for there, by name
         self._ledger = Ledger.of_new_driver(folder)
         for event in self._ledger.read()[0]:
             apply(self.entries, event)

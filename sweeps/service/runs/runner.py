@@ -1,25 +1,17 @@
-"""Runs the queue's sweeps on this machine, one after another, each as a process of its own that outlives the service.
+"""Runs the queue's sweeps: begins them, notes their ends, and tells them to stop.
 
-An attempt at a sweep is in the log before its process begins. The service locks the attempt's file, and the process
-inherits the lock: a service that starts later knows by it whether the process lives. What an attempt came to is read
-from the sweep's manifest.
+An attempt at a sweep is in the log before it begins, and has its name from there, by which a service that starts later
+finds it. What an attempt came to is read from the sweep's manifest.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
@@ -28,19 +20,11 @@ from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
 from sweeps.service.queue.queue import Queue
 from sweeps.service.queue.shares import Parts, runnable
+from sweeps.service.runs.attempts import Attempts, Seen, UnreachableError
+from sweeps.service.runs.sharing import Broker
 from trainables.errors import UserError, UserErrors
 from trainables.redaction import redact
 from trainables.storage.layout import MANIFEST_FILE, SWEEP_FILE, TRIALS_FILE
-
-LOOK_EVERY_SECONDS = 0.5
-TAIL_BYTES = 20_000  # of a sweep's output, in which its error lines stand
-
-Command = Callable[[list[str]], list[str]]  # arguments of `sweeps.run` → the whole command line
-
-
-def sweeps_run(arguments: list[str], address: str | None = None) -> list[str]:
-    """The command line of `python -m sweeps.run`, on the Ray cluster at an address if one is given."""
-    return [sys.executable, "-m", "sweeps.run", *arguments, *(["--address", address] if address else [])]
 
 
 class Runner:
@@ -49,27 +33,27 @@ class Runner:
     Args:
         queue: The queue.
         storage: Folder of the sweeps.
-        command: Makes the command line of a sweep.
+        attempts: Where they run.
         parts: Reads what is due to each user.
+        broker: Shares a cluster among sweeps that run at once; None where they run one after another.
     """
 
     def __init__(
         self,
         queue: Queue,
         storage: Path,
-        command: Command = sweeps_run,
+        attempts: Attempts,
         parts: Callable[[], Parts] = dict,
+        broker: Broker | None = None,
     ) -> None:
         self.queue, self.storage = queue, storage
-        self._command, self._parts = command, parts
-        self._process: subprocess.Popen[bytes] | None = None  # of the running sweep, if this service started it
+        self._attempts, self._parts, self._broker = attempts, parts, broker
         self._ended = threading.Event()
-        (queue.folder / "attempts").mkdir(exist_ok=True)
 
-    def run(self, look_every_seconds: float = LOOK_EVERY_SECONDS) -> None:
+    def run(self, look_every_seconds: float | None = None) -> None:
         """Works through the queue until `end` is called. Running sweeps go on."""
         said = ""
-        while not self._ended.wait(look_every_seconds):
+        while not self._ended.wait(look_every_seconds or self._attempts.look_every_seconds):
             try:
                 self.step()
                 said = ""
@@ -83,17 +67,34 @@ class Runner:
         self._ended.set()
 
     def step(self) -> None:
-        """Notes the end of the running sweep, tells it to stop where that was asked, or starts the next one."""
+        """Notes the ends of running sweeps, tells them to stop where that was asked, and starts the next ones."""
+        began = self._running()
+        for entry in began:
+            if entry.where != self._attempts.where:
+                remedy = "start it with the same --address or --scheduler until that has ended"
+                got = f"{entry.name}, which runs by {entry.where}"
+                raise UserError("the service", f"starts sweeps by {self._attempts.where}", got, remedy)
+        # Without the lock: a cluster may be slow to answer, and requests must not wait for it.
+        seen = self._attempts.look(began)
         with self.queue.lock:
-            running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
-            for entry in running:
-                self._watch(entry)
-            if not running and (waiting := runnable(self.queue.entries, self._parts(), time.time())):
+            for entry in self._running():
+                if entry.name in seen:
+                    self._watch(entry, seen[entry.name])
+            self.queue.waits_for = {name: one.waits_for for name, one in seen.items() if one.waits_for}
+            if self._attempts.keeps_order:
+                for entry in runnable(self.queue.entries, {}, time.time()):
+                    self._start(entry)
+                return
+            running = self._running()
+            has_room = self._broker.has_room(running) if self._broker else not running
+            if has_room and (waiting := runnable(self.queue.entries, self._parts(), time.time())):
                 self._start(waiting[0])
+            if self._broker:
+                self._broker.share(self._running(), self._parts())
 
-    def file(self, entry: Entry, ending: str) -> Path:
-        """A file of the latest attempt at a sweep: its `lock`, or its `log`, the process's output."""
-        return self.queue.folder / "attempts" / f"{entry.key}-{entry.attempt}.{ending}"
+    def _running(self) -> list[Entry]:
+        with self.queue.lock:
+            return [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
 
     def _start(self, entry: Entry) -> None:
         folder, config = self.storage / entry.name, self.queue.config(entry)
@@ -102,57 +103,30 @@ class Runner:
             error = f"error: name: the sweep's folder must not exist yet, got {folder}; send it under another name"
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
             return
-        arguments = ["--resume", str(folder)] if begun else [str(config)]
-        entry = self.queue.record("starting", entry.name, attempt=entry.attempt + 1, before=self._stamp(entry))
-        # A kill before this line leaves an attempt without a lock: it has not begun.
-        with self.file(entry, "lock").open("w") as lock, self.file(entry, "log").open("wb") as log:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sweeps.service.runs.attempt", str(lock.fileno()), *self._command(arguments)],
-                pass_fds=[lock.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the service's terminal is not for the sweep
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
+        about = {"attempt": entry.attempt + 1, "before": self._stamp(entry), "where": self._attempts.where}
+        entry = self.queue.record("starting", entry.name, **about)
+        more = self._broker.arguments(entry) if self._broker else []
+        try:
+            self._attempts.begin(entry, config, folder if begun else None, more)
+        except UnreachableError:
+            raise  # it has not begun, which the next look finds
+        except (UserError, UserErrors) as error:
+            lines, cost = "\n".join(f"error: {line}" for line in str(error).splitlines()), entry.device_seconds
+            self.queue.record("ended", entry.name, outcome="refused", error=lines, device_seconds=cost)
 
-    def _watch(self, entry: Entry) -> None:
-        if self._process is not None:
-            self._process.poll()  # reaps it
-        if not self._lives(entry):
-            self._note_end(entry, self._process.wait() if self._process is not None else None)
-            self._process = None  # only now: on a full disk the end is noted later
-        elif entry.asked and not entry.signalled and (holder := self._holder(entry)):
-            os.kill(holder["pid"], signal.SIGTERM)
+    def _watch(self, entry: Entry, seen: Seen) -> None:
+        if not seen.lives:
+            self._note_end(entry, seen.code)
+        elif entry.asked and not entry.signalled and self._attempts.tell_to_stop(entry):
             # A kill between these lines sends the signal twice: the sweep then ends at once, and can be resumed.
             self.queue.record("signalled", entry.name)
 
-    def _lives(self, entry: Entry) -> bool:
-        try:
-            with self.file(entry, "lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            # Held. A process of the sweep that outlived its driver might hold it, too.
-            holder = self._holder(entry)
-            return holder is None or _is_running(holder)
-        return False
-
-    def _holder(self, entry: Entry) -> dict[str, Any] | None:
-        try:
-            holder = json.loads(self.file(entry, "lock").read_text())
-            return {"pid": int(holder["pid"]), "created": float(holder["created"])}
-        except (ValueError, KeyError, TypeError):  # not signed yet
-            return None
-
     def _note_end(self, entry: Entry, code: int | None) -> None:
-        """Writes what an attempt came to; `code` is its exit code, None where an earlier service started it."""
+        """Writes what an attempt came to; `code` is None where it ended with its machine, or never began."""
         manifest, cost = self._manifest(entry)
         began = self._stamp(entry) != entry.before and is_of(entry, self.storage, self.queue)
         state = manifest.get("state") if began and manifest.get("ended") else ""
-        errors = self._errors(entry)
+        errors = self._attempts.errors(entry)
         if state == "interrupted" or (entry.asked and not state):
             if entry.asked == "pause":
                 self.queue.record("paused", entry.name, device_seconds=cost)
@@ -180,15 +154,6 @@ class Runner:
         row = make_row(entry.name, files)
         return row, row["device_seconds"]
 
-    def _errors(self, entry: Entry) -> str:
-        try:
-            with self.file(entry, "log").open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
-                lines = log.read().decode("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            return ""
-        return "\n".join(line for line in lines if line.startswith("error: "))
-
 
 def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
     """Whether a sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
@@ -204,11 +169,3 @@ def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
 def _as_begun(path: Path) -> SweepConfig:
     # A sweep writes its paths down as absolute ones.
     return with_absolute_paths(load_config(path))
-
-
-def _is_running(holder: Mapping[str, Any]) -> bool:
-    try:
-        process = psutil.Process(holder["pid"])
-        return abs(process.create_time() - holder["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

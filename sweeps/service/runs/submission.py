@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from sweeps.service.access.checks import checked_config
 from sweeps.service.access.users import Users
 from sweeps.service.queue.entries import Entry, fold
 from sweeps.service.queue.queue import ConflictError, Queue
-from sweeps.service.runs.runner import Command, sweeps_run
+from sweeps.service.runs.processes import Command, sweeps_run
 from trainables.errors import UserError, UserErrors, WordedError
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE
@@ -114,7 +115,23 @@ class Submissions:
                 self._refuse_taken(config.name)
                 reply = self.plan(config)
                 _check_quota(self.users.user(user).hours_a_month, reply["forecast_hours"])
-                return reply, self._queue(user, client_id, config, reply), True
+                entry = self._queue(user, client_id, config, reply)
+        if "queued" in config.notify.events:
+            self._tell_queued(entry)
+        return reply, entry, True
+
+    def _tell_queued(self, entry: Entry) -> None:
+        # Neither the reply waits for a server, nor does its library run in the service.
+        command = [
+            sys.executable,
+            "-m",
+            "sweeps.notify",
+            str(self.queue.config(entry)),
+            "queued",
+            "it is in the queue.",
+        ]
+        telling = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        threading.Thread(target=telling.wait, daemon=True).start()
 
     @contextmanager
     def _among_few(self) -> Iterator[None]:

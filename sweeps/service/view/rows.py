@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.index import read_index
 from analysis.index.row import make_row
+from analysis.output.formats import cost_words
 from sweeps.service.queue.entries import ENDED, REMOVED, Entry, fold
 from sweeps.service.queue.queue import Queue
 
@@ -36,7 +37,10 @@ class Rows:
         self._joined: dict[str, Row] = {}
 
     def by_name(self) -> dict[str, Row]:
-        """All rows, newest first, with `user`, `queue`, `error` and `forecast_hours` of those sent here."""
+        """All rows, newest first, with costs in words.
+
+        Those of sweeps that were sent here have `user`, `queue`, `error` and `forecast_hours`.
+        """
         self._refresh()
         with self._joining:
             # The rows change with the index, or with an event of the queue; the queue's own are never late.
@@ -74,7 +78,7 @@ class Rows:
         left = [entry for entry in entries.values() if entry.state != REMOVED]
         left.sort(key=lambda entry: -entry.number)
         waiting = [{**make_row(one.name, {}), "state": one.outcome, **_of_queue(one)} for one in left]
-        return {row["name"]: row for row in [*waiting, *shown]}
+        return {row["name"]: _with_costs(row) for row in [*waiting, *shown]}
 
 
 def _of_queue(entry: Entry | None) -> Row:
@@ -85,3 +89,9 @@ def _of_queue(entry: Entry | None) -> Row:
     now = {} if entry.state == ENDED else {"state": entry.state}
     told = {"user": entry.user, "queue": state, "error": entry.error or None, "forecast_hours": entry.forecast_hours}
     return {**told, **now}
+
+
+def _with_costs(row: Row) -> Row:
+    price, forecast = row.get("price"), row["forecast_hours"]
+    cost = cost_words(row["device_seconds"] / 3600, price)
+    return {**row, "cost": cost, "forecast_cost": None if forecast is None else cost_words(forecast, price)}

@@ -7,23 +7,24 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 
-from analysis.records.json_files import read_json, read_json_lines
+from analysis.records.json_files import read_json
 from sweeps.service.queue.entries import PAUSED, QUEUED, RUNNING
 from sweeps.service.queue.queue import Queue
 from sweeps.service.queue.shares import Part, Parts, in_order, over_quota, usage
 from sweeps.service.runs.submission import BusyError
 from sweeps.service.view.rows import Row, Rows
+from sweeps.service.view.trials import Kept, Made, read_curve, read_ends, read_trained_again
 from trainables.errors import UserError
 from trainables.storage.layout import (
     BASELINE_TRIAL,
     CURVE_FILE,
     LEADERBOARD_FILE,
+    LEDGER_FILE,
     REPORT_FILE,
     TRIALS_FILE,
     TRIALS_FOLDER,
@@ -33,10 +34,7 @@ from trainables.storage.layout import (
 LOOK_EVERY_SECONDS = 1.0
 QUIET_SECONDS = 15.0  # after which a stream says that it lives
 STREAMS_A_USER = 20
-CURVE_KEYS = ("step", "lr", "loss", "base_loss", "grad_norm", "clipped", "tokens")  # without the samples' ids
-
 MOST_LIVE = 100  # sweeps whose last look is kept
-CURVES_KEPT = 64  # in memory: all who watch a sweep ask for the same
 
 
 class UnknownError(UserError):
@@ -56,6 +54,7 @@ class View:
         self._rows = Rows(storage, queue)
         self._live_now: dict[str, tuple[float, Row]] = {}
         self._streams = Counter[str]()
+        self._curves, self._ends, self._again = Kept(read_curve), Kept(read_ends), Kept(read_trained_again)
 
     def rows(self) -> list[Row]:
         """The rows of all sweeps, newest first; see `Rows`."""
@@ -98,14 +97,19 @@ class View:
         folder = self.storage / self.row(name)["name"] / TRIALS_FOLDER
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
-    def trial_states(self, name: str) -> dict[str, str]:
-        """How each trial that has a folder has ended; "" for one that has not."""
+    def trial_states(self, row: Row, trials: list[str]) -> dict[str, str]:
+        """How each of a sweep's trials has ended; "" for one that has not, or that is trained again."""
+        ended = self._of_file(row["name"], TRIALS_FILE, self._ends) or {}
+        if row["state"] == "running" and "failed" in ended.values():
+            again = self._of_file(row["name"], LEDGER_FILE, self._again) or set()
+            ended = {trial: state for trial, state in ended.items() if trial not in again}
+        return {trial: ended.get(trial, "") for trial in trials if trial != BASELINE_TRIAL}
+
+    def _of_file(self, name: str, file: str, kept: Kept[Made]) -> Made | None:
         try:
-            lines, _ = read_json_lines(self.file(name, TRIALS_FILE))
-        except UserError:  # there is none yet, or a line of it is damaged
-            lines = []
-        ended = {str(trial.get("trial_id")): str(trial.get("state")) for _, trial in lines}
-        return {trial: ended.get(trial, "") for trial in self.trials(name) if trial != BASELINE_TRIAL}
+            return kept.of(self.file(name, file))
+        except (UnknownError, FileNotFoundError):  # there is none yet
+            return None
 
     def trial(self, name: str, trial: str) -> str:
         """A trial's id, as it is there.
@@ -124,12 +128,7 @@ class View:
             UnknownError: There is no such sweep or trial.
         """
         trial = self.trial(name, trial)
-        try:
-            path = self.file(name, trial_file(trial, CURVE_FILE))
-        except UnknownError:
-            return []
-        status = path.stat()
-        return _curve(path, status.st_mtime_ns, status.st_size)
+        return self._of_file(name, trial_file(trial, CURVE_FILE), self._curves) or []
 
     def waiting(self, parts: Parts) -> list[Row]:
         """The queue, the next sweep first after the running one, with what each waits for.
@@ -151,6 +150,7 @@ class View:
             due = parts.get(entry.user, Part())
             row |= {"forecast_hours": entry.forecast_hours, "used_hours": used.get(entry.user, 0.0), "share": due.share}
             waits = f"the end of {', '.join(ahead)}" if entry.state == QUEUED and ahead else None
+            waits = self.queue.waits_for.get(entry.name) if entry.state == RUNNING else waits
             waits = "to be resumed" if entry.state == PAUSED else full.get(entry.name) or waits
             shown.append({**row, "waits_for": waits})
             if entry.state == QUEUED and not full[entry.name]:
@@ -203,16 +203,9 @@ class View:
         return row
 
     def _look(self, name: str) -> Row:
-        row = self.row(name)
+        row, trials, sizes = self.row(name), self.trials(name), {}
         folder = self.storage / row["name"] / TRIALS_FOLDER
-        sizes = {}
-        for trial in self.trials(name):
+        for trial in trials:
             curve = folder / trial / CURVE_FILE
             sizes[trial] = curve.stat().st_size if curve.is_file() else 0
-        return {**row, "curve_bytes": sizes, "trial_states": self.trial_states(name)}
-
-
-@lru_cache(CURVES_KEPT)
-def _curve(path: Path, _changed_ns: int, _bytes: int) -> list[dict[str, Any]]:
-    lines, _ = read_json_lines(path)
-    return [{key: line.get(key) for key in CURVE_KEYS} for _, line in lines]
+        return {**row, "curve_bytes": sizes, "trial_states": self.trial_states(row, trials)}

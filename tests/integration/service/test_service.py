@@ -19,9 +19,10 @@ OVERRIDES = ["search.trials=2", "wandb.mode=disabled", "model.method=full"]
 class Service:
     """The command, and a client with the admin's token."""
 
-    def __init__(self, storage, headers=None):
-        command = [sys.executable, "-m", "sweeps.serve", str(storage), "--port", "0"]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    def __init__(self, storage, headers=None, *options, **variables):
+        command = [sys.executable, "-m", "sweeps.serve", str(storage), "--port", "0", *options]
+        env = environment(**variables)
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
         lines = []
         while not lines or "http://" not in lines[-1]:
             lines.append(self.process.stdout.readline())

@@ -101,7 +101,7 @@ function liveSweep(box) {
       const row = JSON.parse(event.data);
       at("state").textContent = row.queue || row.state;
       at("trials").textContent = row.trials;
-      at("cost").textContent = (row.device_seconds / 3600).toFixed(3);
+      at("cost").textContent = row.cost;
       at("verdict").textContent = row.verdict;
       const known = JSON.stringify([row.trial_states, row.state]);
       if (known !== listed) listTrials(row.trial_states);  // a button must not vanish under a pointer

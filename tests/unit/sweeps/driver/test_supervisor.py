@@ -17,6 +17,7 @@ from sweeps.ledger.history import Past
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.trial_record import StoppedTrials
 
+SILENT = SimpleNamespace(tell=lambda *_, **__: None, look=lambda *_: None)
 JOBS = {"baseline:home": {"do": "baseline"}, "baseline:away": {"do": "baseline"}}
 
 
@@ -36,7 +37,7 @@ def supervisor(*states, stop=False):
     calls = []
     lanes = SimpleNamespace(submit=lambda job_id, _work: calls.append(job_id), call=calls.append)
     flags = {"interrupt": SimpleNamespace(is_set=lambda: stop), "budget": SimpleNamespace(is_spent=lambda: False)}
-    return Supervisor(SimpleNamespace(**flags), lanes, Recorder(*states), None, None), calls
+    return Supervisor(SimpleNamespace(**flags), lanes, Recorder(*states), None, None, SILENT), calls
 
 
 def test_all_ends_are_returned_and_counted_meanwhile_and_a_failed_job_is_an_error_at_once():
@@ -65,7 +66,7 @@ def test_a_dropped_trial_of_the_search_is_cancelled_once_with_a_finding(tmp_path
         console=SimpleNamespace(print=lambda *_, **__: None),
     )
     specs = {name: SimpleNamespace(kind="replicate" if name == "b" else "search") for name in "abcd"}
-    watch = Supervisor(sweep, lanes, Recorder(), SimpleNamespace(specs=specs), None)
+    watch = Supervisor(sweep, lanes, Recorder(), SimpleNamespace(specs=specs), None, SILENT)
     jobs = {name: {"job_id": name, "state": "running", "step": 3, "points": [], "attempt": 1} for name in "abcd"}
     jobs["c"]["step"] = None  # it has not begun: it is dropped once it has
     for _ in range(2):
@@ -96,7 +97,7 @@ def test_waiting_for_a_lane_costs_nothing_and_is_said(tmp_path, monkeypatch):
     console = SimpleNamespace(print=lambda text, **_: said.append(text))
     sweep = SimpleNamespace(budget=budget, store=store, console=console)
     quiet = SimpleNamespace(show=lambda status: None, check=lambda: None, records={})
-    watch = Supervisor(sweep, lanes, quiet, quiet, None)
+    watch = Supervisor(sweep, lanes, quiet, quiet, None, SILENT)
 
     def look(seconds, up):
         now[0] += seconds

@@ -271,3 +271,37 @@ async def test_a_full_disk_fails_no_job_and_stops_the_leasing(held):
     status = await held.status()
     assert (status["jobs"]["one"]["state"], status["disk_full"]) == ("queued", full)
     assert await lease(held, seq=1) == WAIT
+
+
+async def test_a_lane_that_is_given_back_hands_its_trial_on_and_gets_no_more(dispatcher):
+    await submit(dispatcher, "one", "two")
+    incarnation = await again(dispatcher, "a")
+    assert (await lease(dispatcher, "a", incarnation))["job_id"] == "one"
+    watching = asyncio.create_task(dispatcher.watch("a", incarnation, "one", 1, 30.0))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await dispatcher.release(["a"])
+    assert await asyncio.wait_for(watching, 5) == "released"
+    await dispatcher.post("a", incarnation, "one", 1, end("preempted", steps=3))
+    assert await lease(dispatcher, "a", incarnation, seq=1) == STOP
+    await dispatcher.leave("a", incarnation)
+    job = dispatcher.queue.jobs["one"]
+    assert (job.state, job.attempt, job.preempted, job.errors) == ("queued", 2, 1, [])
+    assert (await lease(dispatcher, "b"))["job_id"] == "one"
+    assert (await dispatcher.status())["lanes"]["a"]["up"] is False
+
+
+async def test_a_lane_that_is_given_back_before_it_came_up_ends_at_once(dispatcher):
+    await dispatcher.release(["a"])
+    assert await again(dispatcher, "a") == 0
+    assert (await dispatcher.status())["lanes"] == {}
+
+
+async def test_a_job_that_was_leased_and_never_reached_its_lane_goes_to_another(dispatcher):
+    await submit(dispatcher, "one")
+    incarnation = await again(dispatcher, "a")
+    await lease(dispatcher, "a", incarnation)
+    await dispatcher.release(["a"])
+    assert await lease(dispatcher, "a", incarnation) == STOP
+    await dispatcher.leave("a", incarnation)
+    assert (await lease(dispatcher, "b"))["job_id"] == "one"

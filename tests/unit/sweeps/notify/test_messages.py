@@ -8,7 +8,9 @@ import pytest
 
 from analysis.output.formats import cost_words
 from sweeps.config.sections import BudgetConfig, NotifyConfig
+from sweeps.config.sweep_config import dump_config
 from sweeps.notify import messages, wandb_summary
+from sweeps.notify.__main__ import main as tell
 from sweeps.notify.messages import Messenger, tell_now
 from tests.unit.sweeps.notify.test_webhook import server
 from trainables.config.sections import WandbConfig
@@ -103,6 +105,31 @@ def test_an_alert_of_wandb_is_sent_where_it_is_online(monkeypatch, tmp_path):
     assert tell_now(config(["queued"], mode="offline", **asked), "queued", "x") == []
     assert tell_now(config(["ended"], mode="online", **asked), "queued", "x") == []
     assert len(alerts) == 2
+
+
+def test_a_process_of_its_own_tells_news_and_says_what_went_wrong(load, tmp_path, capsys):
+    with server() as (url, got):
+        path = tmp_path / "sent.yaml"
+        path.write_text(dump_config(load(f"notify.webhook={url}", "notify.events=[queued]", "wandb.mode=disabled")))
+        assert tell(str(path), "queued", "it is in the queue.") == 0
+        assert tell(str(path), "started", "nobody asked.") == 0
+    ((_, _, body),) = got
+    assert (body["event"], body["text"]) == ("queued", "smoke: it is in the queue. outputs/smoke")
+    assert tell(str(path), "queued", "it is in the queue.") == 1
+    assert capsys.readouterr().err.startswith("warning: notify.webhook got no message: http://127.0.0.1/")
+
+
+def test_a_finding_that_was_told_is_not_put_into_words_again(monkeypatch):
+    class Once(dict):
+        """Its advice can be read once."""
+
+        def __getitem__(self, key):
+            return self.pop(key) if key == "advice" else super().__getitem__(key)
+
+    (finding,) = record()["findings"]
+    found = {"trial_id": "t1", "findings": [Once(finding)]}
+    sent = told(monkeypatch, ALL, lambda messenger: [messenger.look(0.0, [found]) for _ in range(2)])
+    assert len(sent) == 1
 
 
 @pytest.mark.parametrize(

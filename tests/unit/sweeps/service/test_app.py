@@ -5,11 +5,13 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from starlette.testclient import TestClient
 
 from sweeps.service.access import guard
+from sweeps.service.runs import submission
 from sweeps.service.view import rows, view
 from tests.unit.sweeps.service.conftest import URL, files, sent
 
@@ -215,3 +217,21 @@ def test_a_sweep_of_the_command_line_is_only_looked_at(service):
 def test_users_yaml_is_for_its_owner_alone(tokens):
     assert os.stat(tokens[0]).st_mode & 0o077 == 0
     assert not any(token in Path(tokens[0]).read_text() for token in tokens[1].values())
+
+
+def test_news_of_a_queued_sweep_are_told_by_a_process_of_their_own_and_once(service, monkeypatch):
+    told = []
+    plain = submission.subprocess.Popen
+
+    def begun(command, **options):
+        if "sweeps.notify" not in command:
+            return plain(command, **options)
+        told.append(command[1:])
+        return SimpleNamespace(wait=lambda: 0)
+
+    monkeypatch.setattr(submission.subprocess, "Popen", begun)
+    ada = service.client("ada")
+    for name, events in (("first", "[queued]"), ("second", "[ended]"), ("first", "[queued]")):
+        assert ada.post("/sweeps", json=sent(name, f"notify.events={events}", client_id=name)).status_code in (200, 201)
+    ((_, module, config, event, _),) = told
+    assert (module, event, config) == ("sweeps.notify", "queued", str(service.queue.config(service.queue.get("first"))))

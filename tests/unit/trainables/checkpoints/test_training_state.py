@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.object_store_helpers import in_memory
-from tests.train_trial import Killed, train_trial
 from tests.train_trial import attempt as attempt_at_trial
+from tests.train_trial import train_trial
 from tests.unit.trainables.lane.helpers import base, lane_state_in
 from tests.unit.trainables.training.helpers import Memory, lane, trial
 from trainables.checkpoints import checkpoint, training_state

@@ -16,7 +16,8 @@ import pytest
 from sweeps.run import parse
 from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, RUNNING
 from sweeps.service.queue.queue import SERVICE_FOLDER, ConflictError, Queue
-from sweeps.service.runs.runner import Runner, sweeps_run
+from sweeps.service.runs.processes import Processes, sweeps_run
+from sweeps.service.runs.runner import Runner
 from trainables.errors import UserError
 from trainables.reliability import fault_injection
 from trainables.reliability.fault_injection import Kill
@@ -34,7 +35,7 @@ def opened(storage):
     folder = storage / SERVICE_FOLDER
     (folder / "sent").mkdir(parents=True, exist_ok=True)
     queue = Queue(folder)
-    return queue, Runner(queue, storage, fake_run)
+    return queue, Runner(queue, storage, Processes(folder, fake_run))
 
 
 def send(queue, storage, name, objective="complete", user="ada", priority=0):
@@ -140,7 +141,7 @@ def test_a_sweep_that_outlives_the_service_is_found_again_and_can_be_stopped(ser
         later.step()
     assert (again.get("long").state, runs(tmp_path)) == (RUNNING, ["long began"])
     again.stop("long")
-    work(again, later, until=lambda _: (runner._process.poll(), again.get("long").state == ENDED)[1])
+    work(again, later, until=lambda _: (runner._attempts.own["long"].poll(), again.get("long").state == ENDED)[1])
     assert (again.get("long").outcome, runs(tmp_path)) == ("stopped", ["long began"])
 
 
@@ -148,8 +149,8 @@ def test_a_sweep_that_died_with_its_machine_is_continued(service, tmp_path):
     queue, runner = service
     send(queue, tmp_path, "one", "slow")
     work(queue, runner, until=lambda _: is_running(queue, "one"))
-    os.kill(runner._process.pid, signal.SIGKILL)
-    runner._process.wait()
+    os.kill(runner._attempts.own["one"].pid, signal.SIGKILL)
+    runner._attempts.own["one"].wait()
     again, later = opened(tmp_path)
     work(again, later)
     assert (again.get("one").outcome, runs(tmp_path)) == ("complete", ["one began", "one resumed"])
