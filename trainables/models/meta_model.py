@@ -103,17 +103,24 @@ def answer() -> None:
 
 
 def _adapter(model: Any, lora: LoraConfig) -> AdapterFacts:
+    from trainables.models.adapter.targets import chosen_targets, coverage
+
+    targets = chosen_targets(model, lora)
+    trained = targets.adapter_weights(lora.r)
+    return AdapterFacts(_attached(model, lora) if trained is None else trained, *coverage(model, targets))
+
+
+def _attached(model: Any, lora: LoraConfig) -> int:
+    """Weights of an adapter as PEFT attaches it."""
     import torch
 
     from trainables.models.adapter.attach import attach_adapter
-    from trainables.models.adapter.targets import chosen_targets, coverage
 
-    share, left_out = coverage(model, chosen_targets(model, lora))
     with torch.device("meta"):  # adapters of hundreds of experts have billions of weights
         adapted = attach_adapter(model, lora)
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     adapted.unload()
-    return AdapterFacts(trained, share, left_out)
+    return trained
 
 
 def position_limit(model: Any) -> tuple[int | None, bool]:

@@ -81,6 +81,16 @@ def test_weights_and_embeddings_are_counted(tmp_path):
     assert facts.adapters[0].share < facts.adapters[1].share == 1.0
 
 
+@pytest.mark.parametrize(("kind", "targets"), [("llama", "all-linear"), ("gpt2", "all-linear"), ("phi3", ["o_proj"])])
+def test_of_plain_layers_peft_need_not_be_asked(tmp_path, monkeypatch, kind, targets):
+    lora = LoraConfig(r=3, target_modules=targets)
+    adapted = attach_adapter(AutoModelForCausalLM.from_config(config_of(kind, 50)), lora)
+    config_of(kind, 50).save_pretrained(tmp_path)
+    monkeypatch.setattr(attach, "attach_adapter", None)
+    (facts,) = facts_of(tmp_path, lora).adapters
+    assert facts.trained == sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad) > 0
+
+
 def test_adapters_take_no_memory(tmp_path, monkeypatch):
     """Those of DeepSeek-V3 have 7.7e9 weights at rank 16."""
     config_of("mixtral", 50).save_pretrained(tmp_path)
