@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
-from trainables.models.pretrained import causal_config
+from trainables.models.pretrained import broken_config, causal_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,8 +70,11 @@ def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConf
     from trainables.models.layers.nf4 import quantizable
 
     config = causal_config(path, model)
-    with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    try:
+        with torch.device("meta"):
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
+        raise broken_config(path, error) from error
     positions, positions_end = position_limit(built)
     in_4_bits = quantizable(built)
     return ModelFacts(

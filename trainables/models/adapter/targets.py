@@ -41,7 +41,11 @@ class Targets:
 
     def adapter_weights(self, rank: int) -> int | None:
         """Weights of an adapter: A (rank, in) and B (out, rank) a layer; None where only PEFT tells, or may refuse."""
-        if self.tensors or any(type(layer) not in (nn.Linear, Conv1D) for layer in self.layers.values()):
+        if (
+            self.tensors
+            or not self.layers
+            or any(type(layer) not in (nn.Linear, Conv1D) for layer in self.layers.values())
+        ):
             return None
         return rank * sum(sum(layer.get_parameter("weight").shape) for layer in self.layers.values())
 

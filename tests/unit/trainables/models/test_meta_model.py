@@ -42,6 +42,29 @@ def test_what_is_no_causal_lm_is_one_line(tmp_path, config, said):
 
 
 @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_attention_heads": 3}, "ValueError: The hidden size .* is not a multiple of"),
+        ({"hidden_size": "64"}, "TypeError: Field 'hidden_size' expected int"),
+        ({"max_position_embeddings": 2048.0}, "TypeError: Field 'max_position_embeddings' expected int"),
+        ({"dtype": "float99"}, "AttributeError: module 'torch' has no attribute 'float99'"),
+        ({"hidden_act": "magic"}, "KeyError: 'magic'"),
+        ({"rope_parameters": {"rope_type": "magic", "rope_theta": 1e4}}, "KeyError: 'magic'"),
+    ],
+)
+def test_a_config_that_no_model_can_be_built_by_is_one_line(tmp_path, change, said):
+    (tmp_path / "config.json").write_text(json.dumps({**config_of("llama", 50).to_dict(), **change}))
+    with pytest.raises(UserError, match=f"model.name: must have a config.json that .*{said}.*; correct it"):
+        facts_of(tmp_path)
+
+
+def test_a_model_without_layers_has_nothing_to_adapt(tmp_path):
+    config_of("llama", 50, num_hidden_layers=0).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"model\.lora\.target_modules: must be layers that PEFT can adapt"):
+        facts_of(tmp_path, LoraConfig())
+
+
+@pytest.mark.parametrize(
     ("kind", "special", "positions", "fails"),
     [
         ("gpt2", {"n_positions": 40}, 40, True),
