@@ -80,13 +80,13 @@ def fit_settings(settings: Sequence[Mapping[str, float | str]], scores: Array) -
     """Fits the model to trials by their hyper-parameters.
 
     Args:
-        settings: (trials) hyper-parameters by search-space name.
-        scores: (trials,) objectives, nats a token.
+        settings: (rows) hyper-parameters by search-space name: the trials', and any others to be predicted.
+        scores: (trials,) objectives of the first rows, nats a token.
 
     Returns:
         None as `fit` does, and where more than the LR schedule differs between the trials, or an LR is not above 0.
     """
-    if len(settings) < LEAST_TRIALS:
+    if len(scores) < LEAST_TRIALS:
         return None
     varied = {name for one in settings for name in one if any(other.get(name) != one[name] for other in settings)}
     peaks = [float(one.get("peak_lr", 0)) for one in settings]
@@ -101,19 +101,20 @@ def fit(decades: Array, others: Array, scores: Array) -> ObjectiveModel | None:
     """Fits the model.
 
     Args:
-        decades: (trials,) log10 of each trial's peak LR.
-        others: (trials, hyper-parameters) the others, each scaled to 0 to 1.
-        scores: (trials,) objectives, nats a token; replicates are trials of equal settings.
+        decades: (rows,) log10 of each row's peak LR.
+        others: (rows, hyper-parameters) the others, each scaled to 0 to 1.
+        scores: (trials,) objectives of the first rows, nats a token; replicates are trials of equal settings. Rows
+            beyond them are predicted.
 
     Returns:
         None with fewer trials than `LEAST_TRIALS` or fewer LRs than `LEAST_LRS`, or where all scores are equal.
     """
     trials = len(scores)
-    if trials < LEAST_TRIALS or len(np.unique(decades)) < LEAST_LRS or np.ptp(scores) == 0:
+    if trials < LEAST_TRIALS or len(np.unique(decades[:trials])) < LEAST_LRS or np.ptp(scores) == 0:
         return None
     distances = np.abs(decades[:, None] - decades)
     squares = ((others[:, None, :] - others) ** 2).sum(axis=-1)
-    shared, centered = OTHERS_SHARE * np.exp(-0.5 * squares), decades - decades.mean()
+    shared, centered = OTHERS_SHARE * np.exp(-0.5 * squares), decades - decades[:trials].mean()
     fits = [
         _fit_one(
             (1 - OTHERS_SHARE) * matern52(distances / length) + shared, ratio * 10 ** (2 * growth * centered), scores
@@ -148,9 +149,9 @@ class _Fit:
 
 
 def _fit_one(kernel: Array, noise: Array, scores: Array) -> _Fit:
-    """The posterior for one point of the grid; `kernel` and `noise` in units of the scale s²."""
+    """The posterior for one point of the grid; `kernel` (rows, rows) and `noise` (rows,) in units of the scale s²."""
     trials = len(scores)
-    factor = linalg.cho_factor(kernel + np.diag(noise), lower=True)
+    factor = linalg.cho_factor(kernel[:trials, :trials] + np.diag(noise[:trials]), lower=True)
     ones = np.ones(trials)
     inverse = linalg.cho_solve(factor, np.eye(trials))
     precision = float(ones @ inverse @ ones)
@@ -160,8 +161,8 @@ def _fit_one(kernel: Array, noise: Array, scores: Array) -> _Fit:
     scale = squares / (trials - 1)
     log_determinant = 2 * float(np.log(np.diag(factor[0])).sum())
     log_likelihood = -0.5 * (log_determinant + math.log(precision) + (trials - 1) * math.log(squares))
-    gain = kernel @ inverse
-    weights = np.outer(ones, mean) + gain @ (np.eye(trials) - np.outer(ones, mean))
-    lack = ones - gain @ ones
-    covariance = scale * (kernel - gain @ kernel + np.outer(lack, lack) / precision)
+    gain = kernel[:, :trials] @ inverse
+    weights = mean + gain @ (np.eye(trials) - np.outer(ones, mean))
+    lack = 1.0 - gain @ ones
+    covariance = scale * (kernel - gain @ kernel[:trials] + np.outer(lack, lack) / precision)
     return _Fit(log_likelihood, weights, covariance, scale * noise)
