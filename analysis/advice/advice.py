@@ -50,13 +50,13 @@ def advise(seen: SweepEvidence) -> list[Advice]:
     if not seen.settings:
         return [*_nothing_ranked(seen)]
     ends, ties = [*_at_an_end(seen)], [*_ties(seen)]
-    # A flat surface asks for fewer trials, not for more.
-    little = [] if any(one.rule == "flat" for one in ties) else [*too_little(seen)]
+    # A flat surface asks for fewer trials, not for more, and has no end to look beyond.
+    flat = any(one.rule == "flat" for one in ties)
     return [
         *_too_high(seen),
-        *(ends or _outermost(seen)),
+        *(ends or ([] if flat else _outermost(seen))),
         *cut_answers(seen),
-        *little,
+        *([] if flat else too_little(seen)),
         *ties,
         *_data(seen),
         *_areas(seen),

@@ -91,6 +91,7 @@ class Model(TypedDict):
     df: int
     seed_sd: float  # of one score of the named setting, nats a token
     claims: bool  # whether differences may be claimed from it
+    curve: NotRequired[list[tuple[float, float, float]]]  # LR, posterior mean and its sd, over the LRs that were tried
 
 
 class SeparationMethod(TypedDict):

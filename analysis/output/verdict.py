@@ -88,7 +88,8 @@ def _sureness(board: Leaderboard) -> Line:
         return Line(label, text, value="tie", notes=(text.removeprefix("tie "),))
     others = len([row for row in board["rows"] if row["rank"]]) - 1
     other = "the other setting" if others == 1 else f"the other {others} settings"
-    return Line(label, f"significantly better than {other} ({_scope(board)})")
+    text = f"significantly better than {other} ({_scope(board)})"
+    return Line(label, text, value="significant", notes=(text.removeprefix("significantly "),))
 
 
 def _scope(board: Leaderboard) -> str:
@@ -125,8 +126,9 @@ def _recommended(board: Leaderboard) -> Iterator[Line]:
         return
     measure, label = measure_of(board), "Recommended LR"
     name, enough = trial_name(board, found["trial_id"]), f"{found['worthwhile']:g} {measure.unit}"
-    low, high = found["lead_interval"] or (None, None)
-    lead = f"{found['lead']:.2g}" + ("" if low is None else f" (95 % CI {low:.2g} to {high:.2g})")
+    digits, interval = digits_for(found["lead"]), found["lead_interval"]
+    ends = [signed(end, digits).lstrip("+") for end in interval or ()]
+    lead = f"{found['lead']:.2g}" + (f" (95 % CI {' to '.join(ends)})" if ends else "")
     value, text = {
         "best": ("not beaten", f"nothing beat it, {name}, in {tried} trials"),
         "enough": ("enough", f"{name} is enough: the best is ahead by {lead}, at most {enough}"),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from analysis.records.sweep import Trial
 from analysis.stats.bootstrap import Array
-from analysis.stats.objective_model import ObjectiveModel, fit_settings
+from analysis.stats.objective_model import MODELED, ObjectiveModel, fit_settings
 
 # Distinct seeds among the search trials for differences to be claimed. Replays of 16 equal settings with recorded luck:
 # one or more called worse in 10 to 18 % of sweeps under one seed, 1 to 5 % under two, 0 to 2.5 % under four. Ours.
 LEAST_SEEDS = 3
+CURVE_POINTS = 41  # of the posterior over the LR, for pictures; ours
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Posterior:
     Attributes:
         weights: (settings, trials); `weights @ trials' figures` are the posterior means.
         model: The model; a row a setting.
+        curve: (LR, posterior mean, its sd) from the lowest to the highest LR tried, at the mean of warm-up and floor.
         trials: Trials behind it.
         seeds: Distinct seeds among the search trials.
     """
 
     weights: Array
     model: ObjectiveModel
+    curve: list[tuple[float, float, float]]
     trials: int
     seeds: int
 
@@ -59,10 +63,23 @@ def posterior_of(
     """
     used = [index for index, setting in enumerate(setting_of) if setting >= 0]
     params = [by_id[trials[index]].params for index in used]
-    model = fit_settings(params, figures[used])
-    if model is None:
+    grid = _grid(params)
+    every = fit_settings([*params, *grid], figures[used])
+    if every is None:
         return None
-    model = model.of([used.index(list(trials).index(name)) for name in settings])
+    of_grid = range(len(used), len(used) + len(grid))
+    curve = [(point["peak_lr"], float(every.mean[k]), every.sd(k)) for point, k in zip(grid, of_grid, strict=True)]
+    model = every.of([used.index(list(trials).index(name)) for name in settings])
     weights = np.zeros((len(settings), len(trials)))
     weights[:, used] = model.weights
-    return Posterior(weights, model, len(used), len({by_id[name].seed for name in settings}))
+    return Posterior(weights, model, curve, len(used), len({by_id[name].seed for name in settings}))
+
+
+def _grid(params: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Settings over the LRs that were tried, alike in everything else."""
+    peaks = [float(one.get("peak_lr", 0.0)) for one in params]
+    if not peaks or min(peaks) <= 0.0:
+        return []
+    means = {name: float(np.mean([one[name] for one in params])) for name in MODELED if name in params[0]}
+    middle = {**params[0], **means}
+    return [{**middle, "peak_lr": float(peak)} for peak in np.geomspace(min(peaks), max(peaks), CURVE_POINTS)]

@@ -159,6 +159,7 @@ def _separation(table: SettingTable, winner: int) -> SeparationMethod:
             "df": posterior.model.df,
             "seed_sd": float(posterior.model.noise_sd[winner]),
             "claims": posterior.claims,
+            "curve": posterior.curve,
         }
     return {
         "level": 1 - table.separation.alpha,

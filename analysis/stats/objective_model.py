@@ -79,13 +79,13 @@ def fit_settings(settings: Sequence[Mapping[str, float | str]], scores: Array) -
     """Fits the model to trials by their hyper-parameters.
 
     Args:
-        settings: (trials) hyper-parameters by search-space name.
-        scores: (trials,) objectives, nats a token.
+        settings: (rows) hyper-parameters by search-space name: the trials', and any others to be predicted.
+        scores: (trials,) objectives of the first rows, nats a token.
 
     Returns:
         None as `fit` does, and where more than the LR schedule differs between the trials, or an LR is not above 0.
     """
-    if len(settings) < LEAST_TRIALS:
+    if len(scores) < LEAST_TRIALS:
         return None
     varied = {name for one in settings for name in one if any(other.get(name) != one[name] for other in settings)}
     peaks = [float(one.get("peak_lr", 0)) for one in settings]
@@ -100,20 +100,21 @@ def fit(decades: Array, others: Array, scores: Array) -> ObjectiveModel | None:
     """Fits the model.
 
     Args:
-        decades: (trials,) log10 of each trial's peak LR.
-        others: (trials, hyper-parameters) the others, each scaled to 0 to 1.
-        scores: (trials,) objectives, nats a token; replicates are trials of equal settings.
+        decades: (rows,) log10 of each row's peak LR.
+        others: (rows, hyper-parameters) the others, each scaled to 0 to 1.
+        scores: (trials,) objectives of the first rows, nats a token; replicates are trials of equal settings. Rows
+            beyond them are predicted.
 
     Returns:
         None with fewer trials than `LEAST_TRIALS` or fewer LRs than `LEAST_LRS`, or where all scores are equal.
     """
     trials = len(scores)
-    if trials < LEAST_TRIALS or len(np.unique(decades)) < LEAST_LRS or np.ptp(scores) == 0:
+    if trials < LEAST_TRIALS or len(np.unique(decades[:trials])) < LEAST_LRS or np.ptp(scores) == 0:
         return None
     distances = np.abs(decades[:, None] - decades)
     squares = ((others[:, None, :] - others) ** 2).sum(axis=-1)
-    shared, centered = OTHERS_SHARE * np.exp(-0.5 * squares), decades - decades.mean()
-    # (noises, trials) variances in units of the scale, for all lengths alike
+    shared, centered = OTHERS_SHARE * np.exp(-0.5 * squares), decades - decades[:trials].mean()
+    # (noises, rows) variances in units of the scale, for all lengths alike
     noises = np.array(
         [ratio * 10 ** (2 * growth * centered) for ratio, growth in itertools.product(NOISE_RATIOS, GROWTHS)]
     )
@@ -140,15 +141,15 @@ def _fit_length(kernel: Array, noises: Array, scores: Array) -> tuple[Array, Arr
     """The posterior for one length and all noises of the grid, at once because a loop over them takes 20 times as long.
 
     Args:
-        kernel: (trials, trials) in units of the scale s².
-        noises: (noises, trials) variances in that unit.
-        scores: (trials,) objectives.
+        kernel: (rows, rows) in units of the scale s².
+        noises: (noises, rows) variances in that unit.
+        scores: (trials,) objectives of the first rows.
 
     Returns:
         For each noise: restricted log likelihood but for a constant, weights, covariance, variances of the noise.
     """
     trials = len(scores)
-    total = kernel + noises[:, :, None] * np.eye(trials)
+    total = kernel[:trials, :trials] + noises[:, :trials, None] * np.eye(trials)
     inverse = np.linalg.inv(total)
     sums = inverse.sum(axis=2)
     precision = sums.sum(axis=1)
@@ -158,9 +159,9 @@ def _fit_length(kernel: Array, noises: Array, scores: Array) -> tuple[Array, Arr
     scale = squares / (trials - 1)
     log_determinant = np.linalg.slogdet(total).logabsdet
     logs = -0.5 * (log_determinant + np.log(precision) + (trials - 1) * np.log(squares))
-    gain = kernel @ inverse
+    gain = kernel[:, :trials] @ inverse
     lack = 1 - gain.sum(axis=2)
     weights = gain + lack[:, :, None] * mean[:, None, :]
     missing = lack[:, :, None] * lack[:, None, :] / precision[:, None, None]
-    covariance = scale[:, None, None] * (kernel - gain @ kernel + missing)
+    covariance = scale[:, None, None] * (kernel - gain @ kernel[:trials] + missing)
     return logs, weights, covariance, scale[:, None] * noises

@@ -10,8 +10,6 @@ from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL
 from analysis.output.end_screen import print_end
 from analysis.output.formats import cost_words
 from analysis.output.leaderboard import Leaderboard as Leaderboard
-from analysis.rank.leaderboard import write_leaderboard
-from analysis.report import write_report
 from sweeps.config.sweep_config import SweepConfig
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify import webhook
@@ -37,7 +35,10 @@ def finish(config: SweepConfig, store: SweepStore, state: str, device_hours: flo
         device_hours: Its cost.
         console: Where to print.
     """
-    from sweeps.search.study import mark_study  # imports Optuna, which a plan does without
+    # These import Optuna and scikit-learn, which a plan does without.
+    from analysis.rank.leaderboard import write_leaderboard
+    from analysis.report import write_report
+    from sweeps.search.study import mark_study
 
     folder, place = config.folder, config.place
     pasted = shlex.quote(place)  # in commands, which users paste into a shell

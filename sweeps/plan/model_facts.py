@@ -21,7 +21,8 @@ from trainables.errors import UserError
 from trainables.models.meta_model import RULES, AdapterFacts, ModelFacts, inspect_model
 from trainables.storage.atomic import write_whole
 
-CHILD = "from trainables.models.meta_model import answer; answer()"
+# Imports make a million objects that stay: without the garbage collector they take a seventh less time.
+CHILD = "import gc; gc.disable(); from trainables.models.meta_model import answer; answer()"
 
 
 def adapters(config: SweepConfig) -> list[LoraConfig]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from trainables.config.data_sections import FieldNames
-from trainables.data.defects import Defect, reason
+from trainables.data.defects import Defect, excerpt, reason
 from trainables.data.forms.form_keys import DEFAULTS, columns_fit, mapping
 from trainables.data.json_lines import MAX_LINE_BYTES, UTF8_MARK, Record, opened, refuse_other_formats
 from trainables.errors import UserError
@@ -90,8 +90,9 @@ def check_columns(path: str, names: Iterable[str], fields: FieldNames, form: str
     if not has_id:
         rule = f"must have the column {fields.id}"
     got = ", ".join(columns) or "none"
-    if len(columns) == 1 and ";" in columns[0]:
-        raise UserError(path, "must be separated by commas", got, "save it again as CSV with commas, or as JSON Lines")
+    if len(columns) == 1 and (other := re.search(r"[;|\t]", columns[0])):
+        remedy = "name it .tsv" if other[0] == "\t" else "save it again as CSV with commas, or as JSON Lines"
+        raise UserError(path, "must be separated by commas", excerpt(got), remedy)
     remedy = "map the names in data.fields or rename the columns"
     if has_id and (hint := mapping(columns, fields)):
         remedy = f"map the names, such as {hint}"

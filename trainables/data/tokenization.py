@@ -8,9 +8,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ import pyarrow as pa
 from trainables.data.defects import reason
 from trainables.data.samples import Sample
 from trainables.data.template.chat_template import ChatTemplate
-from trainables.data.template.rendering import Rendering, Tokenizer, unfit
+from trainables.data.template.rendering import Rendering, Tokenizer, template_tokens, text_notes, unfit
 from trainables.data.template.token_labels import labeled_tokens, text_windows
 from trainables.data.template.wrapper import render_text, render_wrapper
 from trainables.errors import UserError
@@ -186,6 +188,14 @@ class Renderer:
         """
         if sample.text is not None:
             return render_text(sample)
+        rendering = self._render(sample)
+        return replace(rendering, notes=(*rendering.notes, *text_notes(sample, rendering.text, self._template_tokens)))
+
+    @cached_property
+    def _template_tokens(self) -> re.Pattern[str]:
+        return template_tokens(self._tokenizer)
+
+    def _render(self, sample: Sample) -> Rendering:
         if self._template is not None:
             return render_wrapper(sample, self._tokenizer, self._template)
         if self._chat is None:  # only now: plain texts need no chat template

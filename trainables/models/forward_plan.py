@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -50,4 +49,6 @@ def embedded_tokens(model: PreTrainedModel) -> int:
 
 def hugging_face_model(model: nn.Module) -> PreTrainedModel:
     """The `transformers` model inside a PEFT model (its layers carry the adapters), or the model itself."""
+    from peft import PeftModel  # takes a second, which a plan does without where it can
+
     return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)

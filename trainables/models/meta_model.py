@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.config.sections import LoraConfig, ModelConfig
 from trainables.errors import UserError
-from trainables.models.pretrained import causal_config
+from trainables.models.pretrained import broken_config, causal_config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,8 +70,11 @@ def inspect_model(path: str | Path, model: ModelConfig, loras: Sequence[LoraConf
     from trainables.models.layers.nf4 import quantizable
 
     config = causal_config(path, model)
-    with torch.device("meta"):
-        built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    try:
+        with torch.device("meta"):
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
+        raise broken_config(path, error) from error
     positions, positions_end = position_limit(built)
     in_4_bits = quantizable(built)
     return ModelFacts(
@@ -103,17 +106,24 @@ def answer() -> None:
 
 
 def _adapter(model: Any, lora: LoraConfig) -> AdapterFacts:
+    from trainables.models.adapter.targets import chosen_targets, coverage
+
+    targets = chosen_targets(model, lora)
+    trained = targets.adapter_weights(lora.r)
+    return AdapterFacts(_attached(model, lora) if trained is None else trained, *coverage(model, targets))
+
+
+def _attached(model: Any, lora: LoraConfig) -> int:
+    """Weights of an adapter as PEFT attaches it."""
     import torch
 
     from trainables.models.adapter.attach import attach_adapter
-    from trainables.models.adapter.targets import chosen_targets, coverage
 
-    share, left_out = coverage(model, chosen_targets(model, lora))
     with torch.device("meta"):  # adapters of hundreds of experts have billions of weights
         adapted = attach_adapter(model, lora)
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     adapted.unload()
-    return AdapterFacts(trained, share, left_out)
+    return trained
 
 
 def position_limit(model: Any) -> tuple[int | None, bool]:

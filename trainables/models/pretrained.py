@@ -148,12 +148,15 @@ def causal_config(path: str | Path, model: ModelConfig) -> Any:
         UserError: transformers knows no causal LM of this kind, the weights were trained for another task, or they
             come quantized.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
     except (ValueError, KeyError, OSError, ImportError) as error:
         raise UserError("model.name", CAUSAL, f"{path} ({_brief(error)})", NAME_A_DECODER) from error
+    except (StrictDataclassError, TypeError, AttributeError) as error:
+        raise broken_config(path, error) from error
     is_own_code = model.trust_remote_code and "AutoModelForCausalLM" in getattr(config, "auto_map", {})
     made_for = (config.architectures or [""])[0]
     if made_for.endswith(OTHER_TASKS) or not (is_own_code or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING):
@@ -166,6 +169,15 @@ def causal_config(path: str | Path, model: ModelConfig) -> Any:
         rule, remedy = "must have weights that are not quantized", "name the model that it was made from"
         raise UserError("model.name", rule, f"{path} ({kind})", f"{remedy}, and set model.quantize=nf4 to save memory")
     return config
+
+
+def broken_config(path: str | Path, error: Exception) -> UserError:
+    """The error where no model can be built by a configuration."""
+    # The cause says the rule, the error around it only which check it broke.
+    cause = error.__cause__ or error
+    said = f"{type(cause).__name__}: {_brief(cause)}"
+    remedy = "correct it, or fetch the model again"
+    return UserError("model.name", "must have a config.json that a model can be built by", f"{path} ({said})", remedy)
 
 
 def cannot_recompute(kind: str) -> UserError:
@@ -233,5 +245,5 @@ def _fetched(model: ModelConfig, files: list[str]) -> Path:
         raise UserError("model.name", rule, f"{wanted} ({_brief(error)})", remedy) from error
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,6 +12,7 @@ from analysis.advice.evidence import Span
 from analysis.advice.observe import searched
 from analysis.output.board_figures import first_upper
 from analysis.output.formats import PARAM_LABELS, labeled, measure_of, rate, scored
+from analysis.output.leaderboard import Leaderboard
 from analysis.output.leaderboard_table import setting_of
 from analysis.report.elements.blocks import Chart, Grid, Section, Text
 from analysis.report.elements.material import Material, Row
@@ -55,9 +56,8 @@ def first_chart(material: Material) -> list[Chart]:
             x=0, xref="paper", y=measure.turned(base), text=text, showarrow=False, xanchor="left", yshift=9
         )
         # Under all marks: the intervals of the scores, and the fit.
-        figure.add_traces([_intervals(rows, base, measure), *_fit(rows, measure)])
-    known = any(setting_of(row).get("posterior") is not None for row in rows)
-    fit = " Line and band: the model's fit, ± 1 SD." if known else ""
+        figure.add_traces([_intervals(rows, base, measure), *_fit(board, measure)])
+    fit = " Line and band: the model's fit, ± 1 SD." if _curve(board) else ""
     label = f"{first_upper(measure.label)} against peak LR. Star: best; bars: 95 % CI; dashed: base model.{fit}"
     return [Chart("loss-by-lr", label, figure, 320)]
 
@@ -78,15 +78,15 @@ def _intervals(rows: list[Row], base: float, measure: Measure) -> go.Scatter:
     )
 
 
-def _fit(rows: list[Row], measure: Measure) -> list[go.Scatter]:
-    """The posterior mean of the settings and its band, by peak LR; nothing where no model was fitted."""
-    known: list[tuple[float, float, float]] = []
-    for row in rows:
-        mean = setting_of(row).get("posterior")
-        if mean is not None:
-            sd = setting_of(row).get("posterior_sd") or 0.0
-            known.append((row["params"]["peak_lr"], measure.turned(mean), sd))
-    known.sort()
+def _curve(board: Leaderboard) -> list[tuple[float, float, float]]:
+    separation = board["separation"]
+    model = separation.get("model") if separation else None
+    return model.get("curve", []) if model else []
+
+
+def _fit(board: Leaderboard, measure: Measure) -> list[go.Scatter]:
+    """The posterior mean over the peak LR and its band; nothing where no model was fitted."""
+    known = [(lr, measure.turned(mean), sd) for lr, mean, sd in _curve(board)]
     if not known:
         return []
     x = [lr for lr, _, _ in known]

@@ -27,6 +27,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from rich.console import Console
+from analysis.rank.leaderboard import write_leaderboard
 from sweeps.notify import wandb_summary
 from sweeps.config.sweep_config import load_config
 from sweeps.notify.messages import tell_now
@@ -37,7 +38,7 @@ wandb_summary.OPEN_SECONDS = wandb_summary.UPLOAD_SECONDS = seconds
 config = load_config(folder / "sweep.yaml", [f"storage_path={folder.parent}", *sys.argv[3:]])
 for failure in tell_now(config, "started", "running."):
     print(failure)
-board = finish.write_leaderboard(folder)
+board = write_leaderboard(folder)
 finish.tell(config, finish.news_of(config, "complete", board, 0.5), board, Console(soft_wrap=True))
 """
 

@@ -114,8 +114,13 @@ def mapping(held: Collection[str], fields: FieldNames) -> str:
             if asked:
                 return f"data.fields.prompt={asked} data.fields.response={chosen}"
             return f"data.fields.messages={chosen}"
-    asked = next((key for key in (fields.prompt, *PROMPT_LIKE) if key in held), None)
-    answer = next((key for key in (fields.response, *RESPONSE_LIKE) if key in held and key != asked), None)
+    asked = _called(held, (fields.prompt, *PROMPT_LIKE))
+    answer = _called([key for key in held if key != asked], (fields.response, *RESPONSE_LIKE))
     if asked and answer:
         return f"data.fields.prompt={asked} data.fields.response={answer}"
     return ""
+
+
+def _called(held: Collection[str], names: Collection[str]) -> str | None:
+    """The key of the first name that there is, in upper or lower case."""
+    return next((key for name in names for key in held if key.lower() == name.lower()), None)

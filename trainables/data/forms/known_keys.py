@@ -83,5 +83,28 @@ MEANINGS = {
     **dict.fromkeys(("chat_template_kwargs",), "arguments of the chat template"),
 }
 
-PROMPT_LIKE = ("question", "query", "input", "instruction", "problem", "user", "human", "source", "article", "context")
-RESPONSE_LIKE = ("answer", "output", "completion", "target", "solution", "summary", "assistant", "answers", "reply")
+PROMPT_LIKE = (
+    "question",
+    "query",
+    "input",
+    "inputs",
+    "instruction",
+    "problem",
+    "user",
+    "human",
+    "source",
+    "article",
+    "context",
+)
+RESPONSE_LIKE = (
+    "answer",
+    "output",
+    "completion",
+    "target",
+    "targets",
+    "solution",
+    "summary",
+    "assistant",
+    "answers",
+    "reply",
+)

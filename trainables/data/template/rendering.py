@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,12 @@ NOTES = {
     "data.train_on_template_text",
     "thought_opened": "the generation prompt ends in {what}, but the sample's answer begins without a thought: set "
     "data.template_args where the template reads a switch such as enable_thinking, or give reasoning",
+    "special_token_in_text": "a text of the data holds {what}, which the tokenizer reads as a token of the template: "
+    "take it out where it is left from another rendering",
+    "name_left_out": "the template shows no {what} of messages",
 }
+# Such tokens belong into the texts of some data: thoughts and calls that are written out.
+MEANT_IN_TEXTS = re.compile("think|reason|tool|call|func", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,22 @@ class Rendering:
         ends = [0, *(end for span in self.labels for end in span), len(self.text)]
         parts = [(self.text[a:b], i % 2 == 1) for i, (a, b) in enumerate(itertools.pairwise(ends))]
         return [part for part in parts if part[0]]
+
+
+def template_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
+    """Finds the special tokens that belong to templates, not to the texts of data."""
+    tokens = [token for token in tokenizer.all_special_tokens if not MEANT_IN_TEXTS.search(token)]
+    return re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+
+def text_notes(sample: Sample, rendered: str, tokens: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """Yields notes on texts that hold tokens of a template, and on speakers' names that are not rendered."""
+    found = {token for message in sample.messages for token in tokens.findall(message.get("content") or "")}
+    yield from (("special_token_in_text", excerpt(token)) for token in sorted(found))
+    # What a tool is called stands in the call; few templates repeat it.
+    names = [message.get("name") for message in sample.messages if message["role"] != "tool"]
+    if any(isinstance(name, str) and name not in rendered for name in names):
+        yield "name_left_out", "name"
 
 
 def unfit(sample: Sample, rule: str, got: object, remedy: str | None = None) -> UserError:

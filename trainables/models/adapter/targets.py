@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import peft
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from trainables.config.sections import LoraConfig
 from trainables.errors import UserError
+
+if TYPE_CHECKING:
+    import peft
 
 WHERE = "model.lora.target_modules"
 
@@ -36,6 +39,16 @@ class Targets:
         """The names of the frozen matrices as parameters."""
         return {f"{name}.weight" for name in self.layers} | self.tensors.keys()
 
+    def adapter_weights(self, rank: int) -> int | None:
+        """Weights of an adapter: A (rank, in) and B (out, rank) a layer; None where only PEFT tells, or may refuse."""
+        if (
+            self.tensors
+            or not self.layers
+            or any(type(layer) not in (nn.Linear, Conv1D) for layer in self.layers.values())
+        ):
+            return None
+        return rank * sum(sum(layer.get_parameter("weight").shape) for layer in self.layers.values())
+
 
 def adapter_config(model: PreTrainedModel, lora: LoraConfig) -> peft.LoraConfig:
     """PEFT's settings for an adapter on `chosen_targets`.
@@ -43,6 +56,8 @@ def adapter_config(model: PreTrainedModel, lora: LoraConfig) -> peft.LoraConfig:
     Raises:
         UserError: As `chosen_targets`; or dropout is asked for where PEFT can't apply it.
     """
+    import peft  # takes a second, which a plan does without where it can
+
     targets = chosen_targets(model, lora)
     has_experts = bool(adaptable(model).tensors)
     weights = [f"{name}.weight" for name in targets.layers if has_experts and _last(name) in TAKEN_FOR_EXPERTS]

@@ -68,6 +68,11 @@ def test_a_lucky_trial_off_the_curve_is_not_named(tmp_path):
     figures = [row["setting"]["posterior"] for row in board["rows"]]
     assert figures == sorted(figures)
     assert all(row["setting"]["posterior_sd"] > 0 for row in board["rows"])
+    curve = board["separation"]["model"]["curve"]
+    assert (curve[0][0], curve[-1][0]) == pytest.approx((PEAKS[0], PEAKS[-1]))
+    for number in (0, 4, 8):  # every fifth point is an LR that was tried
+        (setting,) = (row["setting"] for row in board["rows"] if row["params"]["peak_lr"] == PEAKS[number])
+        assert curve[5 * number][1:] == pytest.approx([setting["posterior"], setting["posterior_sd"]])
     table = list(csv.DictReader(io.StringIO(as_csv(board))))
     assert [float(line["setting_posterior"]) for line in table] == figures
     assert all(float(line["setting_posterior_sd"]) > 0 for line in table)

@@ -312,13 +312,12 @@ def test_the_loss_over_the_lr_has_intervals_the_base_model_and_the_models_fit(ma
 
 
 def test_where_a_model_names_the_best_its_fit_is_drawn_with_a_band(material):
-    rows = [
-        {**row, "setting": {**row["setting"], "posterior": 1.0 + k / 10, "posterior_sd": 0.1}}
-        for k, row in enumerate(material.ranked)
-    ]
-    low, high, mean = space._fit(rows, Measure())
-    assert list(mean.x) == sorted(mean.x)
-    assert [b - a for a, b in zip(low.y, high.y, strict=True)] == pytest.approx([0.2] * len(rows))
+    curve = [[1e-4, 1.2, 0.1], [3e-4, 1.0, 0.1], [1e-3, 1.1, 0.1]]
+    board = {**material.board, "separation": {**material.board["separation"], "model": {"curve": curve}}}
+    low, high, mean = space._fit(board, Measure())
+    assert (list(mean.x), list(mean.y)) == ([1e-4, 3e-4, 1e-3], [1.2, 1.0, 1.1])
+    assert [b - a for a, b in zip(low.y, high.y, strict=True)] == pytest.approx([0.2] * 3)
+    assert "the model's fit" in space.first_chart(dataclasses.replace(material, board=board))[0].label
 
 
 def test_eval_curves_begin_at_the_base_model(material):

@@ -47,6 +47,20 @@ def test_the_posterior_is_that_of_the_joint_normal_distribution(monkeypatch, len
     assert model.df == 5
 
 
+def test_rows_without_a_score_are_predicted_and_change_nothing_else():
+    decades, others, draw = setting()
+    scores = draw.normal(1.0, 0.1, 9)
+    alone = fit(decades, others, scores)
+    # The same row again, one between two others, and one far off, of which little is known.
+    more = np.array([decades[4], (decades[3] + decades[4]) / 2, decades[8] + 3.0])
+    model = fit(np.append(decades, more), np.vstack([others, others[4], others[4], others[4]]), scores)
+    assert model.mean[:9] == pytest.approx(alone.mean)
+    assert model.covariance[:9, :9] == pytest.approx(alone.covariance)
+    assert (model.mean[9], model.sd(9)) == pytest.approx((alone.mean[4], alone.sd(4)))
+    assert model.weights[9:] @ scores == pytest.approx(model.mean[9:])
+    assert model.sd(11) > 1.5 * model.sd(10)
+
+
 def test_points_of_the_grid_count_by_their_restricted_likelihood(monkeypatch):
     decades, others, draw = setting()
     scores = draw.normal(1.0, 0.1, 9)

@@ -125,6 +125,11 @@ def test_what_no_config_can_do_is_said(evidence, rule):
     assert not advice.changes
 
 
+def test_where_all_are_tied_over_the_range_the_best_one_asks_for_no_higher_lr():
+    flat = seen(1.1e-3, 1.6e-4, 3e-4, 7e-4, tied=(1.6e-4, 3e-4, 7e-4))
+    assert [one.rule for one in advise(flat)] == ["flat"]
+
+
 @pytest.mark.parametrize(
     ("cut", "decides", "expected"),
     [

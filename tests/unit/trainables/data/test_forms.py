@@ -289,6 +289,8 @@ REFUSED = [
     ("wrong_type", {"instruction": "p", "input": 3, "output": "r"}, "input that is a number"),
     ("missing_field", chat(CHAT[0], {"role": "assistant"}), "no messages[1].content"),
     ("missing_field", {"question": "p", "answer": "r"}, "data.fields.prompt=question data.fields.response=answer"),
+    ("missing_field", {"Question": "p", "Answer": "r"}, "data.fields.prompt=Question data.fields.response=Answer"),
+    ("missing_field", {"inputs": "p", "targets": "r"}, "data.fields.prompt=inputs data.fields.response=targets"),
     ("missing_field", {"prompt": "p", "chosen": "a", "rejected": "b"}, "data.fields.response=chosen"),
     ("missing_field", {"chosen_messages": CHAT}, "data.fields.messages=chosen_messages"),
     ("missing_field", {"data": [PAIR]}, "keys 'data' (try jq -c '.data[]' FILE > NEW.jsonl)"),

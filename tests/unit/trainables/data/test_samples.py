@@ -197,7 +197,8 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
         ("data.jsonl", GOOD + b"\r" + GOOD + b"\r", "lines must end with a line feed, got carriage returns alone"),
         ("data.json", GOOD.decode().encode("utf-16"), "got UTF-16"),
         ("data.csv", b"id,prompt\n1,p\n", "must have the columns of a known form"),
-        ("data.csv", b"prompt;response\np;r\n", "must be separated by commas, got prompt;response"),
+        ("data.csv", b"prompt;response\np;r\n", "must be separated by commas, got 'prompt;response'"),
+        ("data.csv", b"prompt\tresponse\np\tr\n", "must be separated by commas, got 'prompt\\tresponse'; name it .tsv"),
         ("data.csv", b"prompt,response,prompt\n", "each once, got prompt, response, prompt"),
         ("data.csv", b'"', "must begin with a row of column names, got unexpected end of data"),
         (

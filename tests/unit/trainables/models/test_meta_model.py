@@ -42,6 +42,29 @@ def test_what_is_no_causal_lm_is_one_line(tmp_path, config, said):
 
 
 @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_attention_heads": 3}, "ValueError: The hidden size .* is not a multiple of"),
+        ({"hidden_size": "64"}, "TypeError: Field 'hidden_size' expected int"),
+        ({"max_position_embeddings": 2048.0}, "TypeError: Field 'max_position_embeddings' expected int"),
+        ({"dtype": "float99"}, "AttributeError: module 'torch' has no attribute 'float99'"),
+        ({"hidden_act": "magic"}, "KeyError: 'magic'"),
+        ({"rope_parameters": {"rope_type": "magic", "rope_theta": 1e4}}, "KeyError: 'magic'"),
+    ],
+)
+def test_a_config_that_no_model_can_be_built_by_is_one_line(tmp_path, change, said):
+    (tmp_path / "config.json").write_text(json.dumps({**config_of("llama", 50).to_dict(), **change}))
+    with pytest.raises(UserError, match=f"model.name: must have a config.json that .*{said}.*; correct it"):
+        facts_of(tmp_path)
+
+
+def test_a_model_without_layers_has_nothing_to_adapt(tmp_path):
+    config_of("llama", 50, num_hidden_layers=0).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"model\.lora\.target_modules: must be layers that PEFT can adapt"):
+        facts_of(tmp_path, LoraConfig())
+
+
+@pytest.mark.parametrize(
     ("kind", "special", "positions", "fails"),
     [
         ("gpt2", {"n_positions": 40}, 40, True),
@@ -79,6 +102,16 @@ def test_weights_and_embeddings_are_counted(tmp_path):
     assert (facts.parameters, facts.embeddings) == (sum(weight.numel() for weight in model.parameters()), 50)
     assert facts.adapters[0].trained == 2 * 2 * (32 + 32), "two layers, each of rank 2 from 32 to 4 heads of 8"
     assert facts.adapters[0].share < facts.adapters[1].share == 1.0
+
+
+@pytest.mark.parametrize(("kind", "targets"), [("llama", "all-linear"), ("gpt2", "all-linear"), ("phi3", ["o_proj"])])
+def test_of_plain_layers_peft_need_not_be_asked(tmp_path, monkeypatch, kind, targets):
+    lora = LoraConfig(r=3, target_modules=targets)
+    adapted = attach_adapter(AutoModelForCausalLM.from_config(config_of(kind, 50)), lora)
+    config_of(kind, 50).save_pretrained(tmp_path)
+    monkeypatch.setattr(attach, "attach_adapter", None)
+    (facts,) = facts_of(tmp_path, lora).adapters
+    assert facts.trained == sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad) > 0
 
 
 def test_adapters_take_no_memory(tmp_path, monkeypatch):
