@@ -163,6 +163,7 @@ def table_columns(board: Leaderboard, rows: list[LeaderboardRow]) -> list[Ranked
     varied = [name for name in params if len({str(row["params"].get(name)) for row in rows}) > 1]
     gaps = [_gap(row) for row in rows]
     label = "loss" if not measure.higher_is_better else measure.label
+    expected_words = f"expected {label}, which orders the rows"
     found = [
         Ranked(Column("#", ["–", *(f"{row['rank']}{'=' if row['tied'] else ''}" for row in rows)], words=True)),
         Ranked(Column("peak LR", ["base", *(rate(row["params"].get("peak_lr")) for row in rows)])),
@@ -172,7 +173,7 @@ def table_columns(board: Leaderboard, rows: list[LeaderboardRow]) -> list[Ranked
         found.append(_spare(PARAM_LABELS.get(name, name), ["", *cells], 40 + place))
     found += [
         Ranked(Column(label, [scored(board, base["objective"]), *own])),
-        *([_spare(f"expected\n{label}", ["", *expected], 20)] if expected else []),
+        *([_spare(f"expected\n{label}", ["", *expected], 20, expected_words)] if expected else []),
         Ranked(Column(_two_lines(VS_BEST), ["", *(short for short, _ in gaps)])),
     ]
     if any(interval for _, interval in gaps):

@@ -148,7 +148,7 @@ def seed_source(separation: SeparationMethod) -> str:
     sources = {
         # only in boards of version 0.1.0
         "prior": "assumed by version 0.1.0, not measured",
-        "config": "by the config",
+        "config": "as the config states",
         "rotation": f"from {model['trials']} trials under {model['seeds']} seeds" if model else "",
         "replicates": f"from replicates, {separation['seed_sd_df'] or 0:.0f} degrees of freedom",
     }

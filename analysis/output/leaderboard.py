@@ -123,10 +123,10 @@ class Recommended(TypedDict):
     """Whether anything beat the recommended setting; a lead is better above 0, in the metric's unit."""
 
     trial_id: str  # the search trial that tried it
-    lead: float  # of the named setting over it
+    lead: float | None  # of the named setting over it; None where it diverged
     lead_interval: Interval | None
     worthwhile: float
-    outcome: str  # "best", "enough", "beaten" or "unknown"; see `analysis.stats.worthwhile`
+    outcome: str  # "diverged", or as of `analysis.stats.worthwhile`: "best", "enough", "beaten", "unknown"
 
 
 class About(TypedDict):

@@ -62,9 +62,13 @@ def _best(board: Leaderboard) -> Line:
     place = f"{pair['trial_id']}, step {pair['step']}"
     if "peak_lr" not in params:
         return Line(name, f"{setting_words(params)} ({place})" if params else place)
-    words = setting_words(params)
-    first, _, rest = words.partition(", ")
-    return Line(name, f"{words} ({place})", value=first, notes=(rest, place))
+    first, *rest = setting_words(params).split(", ")
+    separation = board.get("separation")
+    # Where seeds were not measured, nothing is said of ties.
+    known = not separation or separation["seed_sd_source"] != "unknown"
+    tied = sum(bool(row["tied"]) for row in board["rows"]) if known else 0
+    notes = [*([f"one of {1 + tied} that tie"] if tied else []), ", ".join(rest)]
+    return Line(name, f"{', '.join([first, *filter(None, notes)])} ({place})", value=first, notes=(*notes, place))
 
 
 def _sureness(board: Leaderboard) -> Line:
@@ -82,14 +86,19 @@ def _sureness(board: Leaderboard) -> Line:
         unknown = "seeds not measured (confirm.budget measures them)"
         return Line(label, f"{place}; {unknown}", value=f"{best(board)} of {1 + len(tied)}", notes=(unknown,))
     if tied:
-        figures = _figures(tied[0])
-        gap = "" if figures["behind"] is None else f": the difference, {abs(figures['behind']):.3g}, is not significant"
-        text = f"tie with {names(tied)}{gap} ({_scope(board)})"
+        no = "the difference is not" if len(tied) == 1 else "no difference is"
+        text = f"tie with {names(tied)}: {no} significant ({_scope(board)})"
         return Line(label, text, value="tie", notes=(text.removeprefix("tie "),))
     others = len([row for row in board["rows"] if row["rank"]]) - 1
     other = "the other setting" if others == 1 else f"the other {others} settings"
-    text = f"significantly better than {other} ({_scope(board)})"
+    text = f"significantly better than {other} ({_scope(board)}){_at_the_edge(board)}"
     return Line(label, text, value="significant", notes=(text.removeprefix("significantly "),))
+
+
+def _at_the_edge(board: Leaderboard) -> str:
+    """A comparison says nothing of what was not tried."""
+    edge = any(one["rule"] in ("at_an_end", "outermost") for one in board.get("advice") or ())
+    return "; it lies at the edge of what was tried, a better one may lie beyond" if edge else ""
 
 
 def _scope(board: Leaderboard) -> str:
@@ -124,8 +133,11 @@ def _recommended(board: Leaderboard) -> Iterator[Line]:
     tried = sum(bool(row["rank"]) for row in board["rows"])
     if not found or (found["outcome"] == "best" and tried < 2):
         return
-    measure, label = measure_of(board), "Recommended LR"
+    measure, label = measure_of(board), "Rule of thumb"
     name, enough = trial_name(board, found["trial_id"]), f"{found['worthwhile']:g} {measure.unit}"
+    if found["lead"] is None:
+        yield Line(label, f"{name} diverged", value="diverged", notes=(name,))
+        return
     digits, interval = digits_for(found["lead"]), found["lead_interval"]
     ends = [signed(end, digits).lstrip("+") for end in interval or ()]
     lead = f"{found['lead']:.2g}" + (f" (95 % CI {' to '.join(ends)})" if ends else "")
@@ -155,7 +167,7 @@ def _rails(board: Leaderboard) -> Iterator[Line]:
     elif deltas:
         shown = [f"{area} {_moved(board, deltas[area])}" for area in sorted(deltas, key=lambda area: -deltas[area])]
         many = len(shown) > SHOWN_AREAS
-        text = f"none in {len(shown)} areas (closest: {shown[0]})" if many else f"none: {', '.join(shown)}"
+        text = f"none in {len(shown)} areas (least gain: {shown[0]})" if many else f"none: {', '.join(shown)}"
         yield Line(label, text, value="none", notes=(text.removeprefix("none").lstrip(": "),))
 
 
@@ -205,8 +217,3 @@ def names(rows: list[LeaderboardRow]) -> str:
 def _replicated(row: LeaderboardRow) -> bool:
     setting = row.get("setting")
     return bool(setting and setting["replicated"])
-
-
-def _figures(row: LeaderboardRow) -> Mapping[str, Any]:
-    # Boards of the first versions have no settings, only the checkpoint's own difference.
-    return row.get("setting") or row

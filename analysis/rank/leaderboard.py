@@ -84,8 +84,8 @@ def leaderboard(folder: str | Path) -> Leaderboard:
     )
     plan = read_json(whole.folder / PLAN_FILE)
     board["about"] = about(whole, plan)
-    board["verdict"] = verdict(board)
     board["advice"] = [asdict(one) for one in advise(observe(whole, board, plan))]
+    board["verdict"] = verdict(board)
     return board
 
 

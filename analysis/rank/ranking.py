@@ -135,8 +135,16 @@ def _intervals(checkpoints: int, gain: WinnerGain | None) -> Figures:
 
 
 def _recommended(sweep: Sweep, rows: list[LeaderboardRow]) -> Recommended | None:
-    row = next((row for row in rows if row["rank"] and row["trial_id"] == sweep.recommended_trial), None)
-    if row is None or row["setting"] is None:
+    row = next((row for row in rows if row["trial_id"] == sweep.recommended_trial), None)
+    if row and row["state"] == "diverged":
+        return {
+            "trial_id": row["trial_id"],
+            "lead": None,
+            "lead_interval": None,
+            "worthwhile": sweep.worthwhile,
+            "outcome": "diverged",
+        }
+    if row is None or not row["rank"] or row["setting"] is None:
         return None
     found, interval = row["setting"], row["setting"]["behind_interval"]
     return {

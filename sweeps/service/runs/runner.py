@@ -71,7 +71,7 @@ class Runner:
         began = self._running()
         for entry in began:
             if entry.where != self._attempts.where:
-                remedy = "start it with the same --address or --scheduler until that has ended"
+                remedy = "start it with the same --address or --scheduler until it is finished"
                 got = f"{entry.name}, which runs by {entry.where}"
                 raise UserError("the service", f"starts sweeps by {self._attempts.where}", got, remedy)
         # Without the lock: a cluster may be slow to answer, and requests must not wait for it.

@@ -10,6 +10,7 @@ from analysis.rank.__main__ import main as rank
 from analysis.report.__main__ import main as report
 from analysis.suspects.__main__ import main as suspects
 from tests.unit.analysis.conftest import FakeTrial
+from trainables.errors import UserError
 from trainables.evaluation.scorers import load_scorers
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ def sweep(write_sweep, tmp_path, monkeypatch):
 def test_no_command_imports_a_scorer_and_the_sweep_itself_would(sweep, command):
     command([str(sweep)])
     assert "imported_by_a_reader" not in sys.modules
-    with pytest.raises(AssertionError, match="a reader ran"):
+    with pytest.raises(UserError, match="a reader ran"):
         load_scorers([SCORER])
 
 

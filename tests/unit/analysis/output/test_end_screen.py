@@ -11,7 +11,7 @@ from analysis.output.end_screen import Ranked, duration, fitting, print_end
 from analysis.output.formats import change, labeled, rate, setting_words, share, signed
 from analysis.output.leaderboard_notes import lines_below
 from analysis.output.leaderboard_table import Column
-from analysis.output.verdict import summary, verdict
+from analysis.output.verdict import _recommended, _sureness, summary, verdict
 from analysis.rank.leaderboard import leaderboard
 from tests.unit.analysis.conftest import FakeTrial, end_screen, rewrite
 
@@ -119,6 +119,22 @@ def test_trials_that_diverged_or_failed_are_named_with_their_lr_and_reason(write
     assert "3 trials: 1 completed, 1 diverged, 1 failed" in shown
     assert "Diverged: t2 · 2.0e-3." in shown
     assert "t3 · 1.0e-4 failed: ValueError: no memory" in shown
+
+
+def test_a_winner_at_the_edge_is_better_than_the_others_alone():
+    row = {"rank": 1, "tied": False, "params": {"peak_lr": 5e-5}, "setting": {"replicated": False}}
+    separation = {"comparisons": 1, "seed_sd_source": "config", "seed_sd": 0.012, "seed_sd_df": None}
+    board = {"rows": [row, {**row, "rank": 2}], "separation": separation}
+    inside, edge = (_sureness({**board, "advice": [{"rule": rule}]}).text for rule in ("resize", "at_an_end"))
+    assert inside == "significantly better than the other setting (items and seed SD 0.012 as the config states)"
+    assert edge == f"{inside}; it lies at the edge of what was tried, a better one may lie beyond"
+
+
+def test_a_rule_of_thumb_that_diverged_is_said():
+    found = {"trial_id": "t1", "lead": None, "lead_interval": None, "worthwhile": 0.01, "outcome": "diverged"}
+    board = {"rows": [{"trial_id": "t1", "rank": None, "params": {"peak_lr": 3e-4}}], "recommended": found}
+    (line,) = _recommended(board)
+    assert (line.label, line.text, line.value) == ("Rule of thumb", "t1 · 3.0e-4 diverged", "diverged")
 
 
 @pytest.mark.parametrize(

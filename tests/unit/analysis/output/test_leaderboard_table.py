@@ -39,7 +39,8 @@ OLD = {
 
 def test_a_board_of_the_first_version_is_still_summed_up_and_shown():
     sentence = verdict(OLD)
-    start = "Best learning rate: 1.0e-3 (t1, step 10). Held-out loss: 1.50 → 1.00 (−0.50, 95 % CI −0.60 to −0.40)."
+    start = "Best learning rate: 1.0e-3, one of 2 that tie (t1, step 10). "
+    start += "Held-out loss: 1.50 → 1.00 (−0.50, 95 % CI −0.60 to −0.40)."
     assert sentence.startswith(start)
     assert sentence.endswith(" How sure: tie with t2 · 1.0e-3 (items only, seeds not covered yet).")
     shown = printed({**OLD, "verdict": sentence})

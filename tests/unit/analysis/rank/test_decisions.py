@@ -27,7 +27,7 @@ def test_replicates_decide_and_the_winner_is_the_lowest_checkpoint_of_the_winnin
     assert board["winner_gain"]["plain"] == pytest.approx(0.61, abs=0.01)
     assert board["separation"]["seed_sd_source"] == "replicates"
     assert board["separation"]["seed_sd_df"] == 1
-    assert board["verdict"].startswith("Best learning rate: 3.0e-4, warm-up 5.0 % (t2-s2, step 10).")
+    assert board["verdict"].startswith("Best learning rate: 3.0e-4, one of 3 that tie, warm-up 5.0 % (t2-s2, step 10).")
     assert (
         " How sure: tie with t1 · 3.0e-4 over new seeds: no significant difference, either is fine (items"
         in board["verdict"]
@@ -52,8 +52,8 @@ def test_a_stated_seed_variance_decides_between_tie_and_winner(write_sweep):
     assert (
         "How sure: lowest held-out loss of 2; seeds not measured (confirm.budget measures them)." in unknown["verdict"]
     )
-    assert "How sure: tie with t2 · 3.0e-4: the difference, 0.0" in unsure["verdict"]
-    assert "seed SD 0.030 by the config" in unsure["verdict"]
+    assert "How sure: tie with t2 · 3.0e-4: the difference is not significant" in unsure["verdict"]
+    assert "seed SD 0.030 as the config states" in unsure["verdict"]
     assert "How sure: significantly better than the other setting (items and seed SD 0.010" in sure["verdict"]
 
 

@@ -75,7 +75,7 @@ def test_trials_within_the_noise_are_tied_and_a_clear_loser_is_not(write_sweep):
     low, high = board["rows"][1]["behind_interval"]
     assert low <= 0 <= high
     assert "How sure: tie with " in board["verdict"]
-    assert "items and seed SD 0.012 by the config" in board["verdict"]
+    assert "items and seed SD 0.012 as the config states" in board["verdict"]
 
 
 @pytest.mark.parametrize(("invoices", "tables", "winner"), [(3.0, 1.0, "t1"), (1.0, 3.0, "t2")])

@@ -155,4 +155,4 @@ def test_the_verdict_says_whether_the_recommended_setting_was_enough(tmp_path, f
     board = sweep(tmp_path / "s", scores[order], seeds, PEAKS[order])
     assert board["recommended"]["outcome"] == outcome
     assert board["recommended"]["worthwhile"] == 0.01
-    assert sentence in board["verdict"].partition("Recommended LR: ")[2]
+    assert sentence in board["verdict"].partition("Rule of thumb: ")[2]
