@@ -213,7 +213,8 @@ class ResourcesConfig(Section):
         shard: Share the weights out over `workers_per_lane` (FSDP), and of a full fine-tune the gradients and AdamW's
             moments too: each worker then needs memory for its part and for one layer. "auto": wherever several workers
             share a full fine-tune; true: the frozen weights under adapters too, for a base too large for one device.
-            Memory that runs out then fails the trial: set `training.micro_batch_tokens` where it does.
+            Memory that runs out then ends the lane, which starts again with micro-batches of half the tokens; each time
+            counts as a failure of the trial.
         cpus_per_worker: CPUs of each worker, or "auto".
         max_failures: How often a trial is tried again after an error or a lost worker.
         hung_after_seconds: A worker in which no step, scoring batch or write gets done for so long hangs: it is ended,

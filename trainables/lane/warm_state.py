@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from trainables.evaluation.scorers import load_scorers
 from trainables.evaluation.scoring_workers import scoring_workers
 from trainables.lane.store_sync import LaneStore
 from trainables.models.base_model import Base, load_base
+from trainables.optim.step import PassRanOutError
 from trainables.optim.workers import World
 from trainables.reliability.preemption import Preemption
 from trainables.storage.json_numbers import json_line
 from trainables.storage.working_copy import WorkingCopy
+from trainables.training import found_limit
 from trainables.training.loop import Loop
+
+logger = logging.getLogger(__name__)
 
 
 class LaneState:
@@ -76,6 +81,10 @@ class LaneState:
             store: As for the constructor.
             preemption: As for the constructor.
         """
+        store = store or LaneStore(WorkingCopy(Path(settings.output_dir)))
+        with world.all_or_none():
+            store.copy.fetch(found_limit.FILE)
+        settings = found_limit.with_found(settings, world)
         return cls(
             settings=settings,
             world=world,
@@ -135,6 +144,13 @@ class LaneState:
                 return None
             self._base_losses = found
         return self._base_losses
+
+    def learn_from(self, error: Exception) -> None:
+        """Keep, for the lane's next start, the smaller micro-batches that an error asks for."""
+        if isinstance(error, PassRanOutError) and error.half:
+            found_limit.keep(Path(self.settings.output_dir), error.half)
+            self.store.upload(found_limit.FILE)
+            logger.warning("memory ran out: micro-batches have at most %d tokens from the next start on", error.half)
 
     def recover(self) -> None:
         """Drop all trials and free memory after a job that failed."""

@@ -67,6 +67,7 @@ def serve(lane_state: LaneState, job_source: JobSource, lease: Lease) -> None:
     try:
         lease.end(run_job(lane_state, lease.work))
     except Exception as error:
+        lane_state.learn_from(error)
         lease.fail(error)
         # The other workers wait in a collective: the error must end them all, and Ray Train starts the lane again.
         if lane_state.world.size > 1:
@@ -149,6 +150,7 @@ class SideBySide:
     def _all_fail(self, error: Exception) -> None:
         # A step failed: if several trials shared it, none of them is known to be the cause.
         jobs, self._jobs = list(self._jobs.values()), {}
+        self.lane_state.learn_from(error)
         self.lane_state.recover()
         self._closing += [Closing(lease, job, error, shared=len(jobs) > 1) for lease, job in jobs]
 

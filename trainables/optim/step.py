@@ -41,19 +41,40 @@ class BatchLosses(NamedTuple):
         return cls(batch.ids, np.bincount(batch.label_item.numpy(), minlength=len(batch)).tolist(), sums)
 
 
+class PassRanOutError(RuntimeError):
+    """Memory ran out on a worker within a pass that is collective, so that the lane must end.
+
+    Args:
+        line: What the user is told.
+        half: Tokens of micro-batches to try next; None where each was of one sample.
+    """
+
+    def __init__(self, line: str, half: int | None) -> None:
+        super().__init__(line, half)  # both: Ray pickles an error by its arguments
+        self.half = half
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 @contextmanager
 def memory_ends_the_trial(parts: Sequence[StepPart]) -> Iterator[None]:
     """Context of passes that are collective.
 
     Raises:
-        RuntimeError: Memory ran out. The other workers wait within a pass for this one's part, so that no vote can be
-            taken and no smaller step tried.
+        PassRanOutError: Memory ran out. The other workers wait within a pass for this one's part, so that no vote can
+            be taken and no smaller step tried at once.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
-        most = max((batch.tokens for part in parts for batch in part.micro_batches), default=0)
+        batches = [batch for part in parts for batch in part.micro_batches]
+        most = max((batch.tokens for batch in batches), default=0)
+        several = max((batch.tokens for batch in batches if len(batch) > 1), default=0)
         rule = f"memory ran out on a worker of a sharded trial, with micro-batches of up to {most} tokens"
-        raise RuntimeError(
-            f"{rule}: set training.micro_batch_tokens to {max(1, most // 2)}, or more workers"
-        ) from error
+        if several:
+            half = max(1, several // 2)
+            remedy = f"set training.micro_batch_tokens to {half}, or more workers"
+            raise PassRanOutError(f"{rule}: {remedy}", half) from error
+        remedy = "set training.gradient_checkpointing=true or more workers, or lower data.max_tokens"
+        raise PassRanOutError(f"{rule}, a sample each: {remedy}", None) from error

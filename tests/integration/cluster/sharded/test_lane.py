@@ -18,8 +18,11 @@ from trainables.evaluation import scoring_workers
 from trainables.lane.jobs import run_job
 from trainables.lane.warm_state import LaneState
 from trainables.models.base_model import load_base, load_tokenizer, resolve_model
-from trainables.optim import sharded as sharded_optimizer
+from trainables.optim import optimizer
+from trainables.optim.step import PassRanOutError
 from trainables.optim.workers import World
+from trainables.packing import model as packed_model
+from trainables.training import found_limit
 
 pytestmark = pytest.mark.slow
 
@@ -74,8 +77,34 @@ def work(world, folder, path, batch_size):
     rough = lane_state_of(world, folder, path, batch_size, "bf16")
     found["bf16"] = train(rough, "rough")
     if world.size > 1:
-        found["out of memory"] = out_of_memory(lane_state)
+        found["halved"] = halved(lane_state)
+        found["out of memory"] = [out_of_memory(lane_state), out_of_memory(adapted)]
     return found
+
+
+def halved(lane_state):
+    """A trial that runs out of memory once, behind its first state: its line and half, and the lane's next start."""
+    own, calls = optimizer.token_losses, []
+
+    def limited(model, batch):
+        calls.append(1)
+        if len(calls) == 9:
+            raise torch.OutOfMemoryError("planted")
+        return own(model, batch)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(optimizer, "token_losses", limited)
+        with pytest.raises(PassRanOutError) as caught:
+            train(lane_state, "halved")
+        lane_state.learn_from(caught.value)
+        lane_state.recover()
+        lane_state.world.gather(None)
+        settings = found_limit.with_found(lane_state.settings, lane_state.world)
+        again = LaneState(
+            settings, lane_state.world, lane_state.base, lane_state.data, lane_state.areas, lane_state.scorers
+        )
+        tokens = settings.training.micro_batch_tokens
+        return str(caught.value), caught.value.half, tokens, train(again, "halved")
 
 
 def out_of_memory(lane_state):
@@ -83,7 +112,8 @@ def out_of_memory(lane_state):
         raise torch.OutOfMemoryError("planted")
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sharded_optimizer, "token_losses", planted)
+        for module in (optimizer, packed_model):
+            patched.setattr(module, "token_losses", planted)
         try:
             train(lane_state, "large")
         except RuntimeError as error:
@@ -190,7 +220,19 @@ def test_in_bf16_the_curve_is_near_that_of_one_worker(results):
     assert config["dtype"] == "float32"
 
 
+def test_where_memory_runs_out_the_next_start_goes_on_with_half_of_the_tokens(results):
+    folder, _, workers = results
+    lines_told, halves, tokens, ends = zip(*(found["halved"] for found in workers), strict=True)
+    assert set(tokens) == {min(halves)}, "both take the lower"
+    for line, half, end in zip(lines_told, halves, ends, strict=True):
+        assert f"set training.micro_batch_tokens to {half}," in line
+        assert (end["state"], end["went_on_from_step"]) == ("complete", 7)
+    for ours, whole in zip(lines(folder, "halved/curve.jsonl"), lines(folder, "whole/curve.jsonl"), strict=True):
+        assert ours["ids"] == whole["ids"]
+        assert ours["loss"] == pytest.approx(whole["loss"], abs=1e-5)
+
+
 def test_memory_that_runs_out_is_told_with_a_remedy(results):
     _, _, workers = results
     for found in workers:
-        assert "set training.micro_batch_tokens to" in found["out of memory"]
+        assert all("set training.micro_batch_tokens to" in line for line in found["out of memory"])

@@ -119,14 +119,19 @@ def _replacements(traffic):
         def synchronize(self):
             traffic._wait()
 
-        def wait_stream(self, stream):
+        def wait_stream(self, _):
             pass
 
-        wait_event = record_event = record = wait = wait_stream
+        wait_event = wait_stream
+
+        def record_event(self, _=None):
+            return Event()
 
     class Event(OnlyStream):
-        def record(self, stream=None):
+        def record(self, _=None):
             pass
+
+        wait = record
 
     yield torch.cuda, "is_available", lambda: True
     yield torch.cuda, "is_bf16_supported", lambda including_emulation=True: True
