@@ -92,7 +92,7 @@ head -64 conf/data/demo/train.jsonl > own/own.jsonl
 head -12 conf/data/demo/heldout/tables.jsonl > own/heldout/tables.jsonl
 head -12 conf/data/demo/heldout/invoices.jsonl > own/heldout/invoices.jsonl
 """
-# `init` writes a config for a model of billions of weights. Of the tiny one a token is a byte, and a trial takes seconds.
+# `init` writes for models of billions of weights. Of the tiny one a token is a byte, and a trial takes seconds.
 SMALL = "search.trials=6 training.batch_size=4 data.max_tokens=1024 " + " ".join(
     f"heldout.areas.{area}.max_new_tokens=8" for area in ("tables", "invoices")
 )
