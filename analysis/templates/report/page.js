@@ -21,14 +21,30 @@
     return set;
   }
 
+  // Sets what a flat key such as "annotations[0].font.color" names.
+  function put(into, key, value) {
+    const parts = key.split(/[.[\]]+/), last = parts.pop();
+    parts.reduce((at, part) => at[part] || (at[part] = {}), into)[last] = value;
+  }
+
+  // Plotly takes as long to load as the rest of the page: it is text until the first chart is drawn.
+  function loadPlotly() {
+    const source = document.getElementById("plotly");
+    if (!source) return;
+    const script = document.createElement("script");
+    script.textContent = source.textContent;
+    source.replaceWith(script);
+  }
+
   function draw(chart) {
     if (chart.dataset.drawn) return;
+    loadPlotly();
     chart.dataset.drawn = "yes";
     const figure = JSON.parse(document.getElementById(chart.id + "-data").textContent);
     const layout = Object.assign({ xaxis: {}, yaxis: {} }, figure.layout);
     layout.height = chart.clientHeight;
+    for (const [key, colour] of Object.entries(colours(layout))) put(layout, key, colour);
     Plotly.newPlot(chart, figure.data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
-    Plotly.relayout(chart, colours(layout));
   }
 
   function recolour() {
@@ -95,7 +111,8 @@
   const near = new IntersectionObserver(function (seen) {
     for (const one of seen) if (one.isIntersecting) { near.unobserve(one.target); draw(one.target); }
   }, { rootMargin: "200px" });
-  charts.forEach((chart) => near.observe(chart));
+  // After the first frame: until then the page answers to nothing.
+  requestAnimationFrame(() => setTimeout(() => charts.forEach((chart) => near.observe(chart))));
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
   addEventListener("beforeprint", function () {

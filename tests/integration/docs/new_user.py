@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -41,15 +43,11 @@ def clone(to: Path) -> Path:
 
 
 def shell(line: str, folder: Path, seconds: int = 240, **more: str) -> str:
-    """Runs a command as it is printed, with this environment's Python; returns what it printed.
-
-    The clone's packages are imported, not those that this environment has installed in place.
-    """
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    """Runs a command as it is printed, with the clone's Python if it has one; returns what it printed."""
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
-        env=environment(PATH=path, PYTHONPATH=str(folder), **more),
+        env=environment(**_of_clone(folder), **more),
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -58,6 +56,34 @@ def shell(line: str, folder: Path, seconds: int = 240, **more: str) -> str:
     )
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def interrupted(line: str, folder: Path, when: Path, seconds: int = 240) -> str:
+    """Runs a command until the file `when` is there, and presses Ctrl-C; returns what it printed."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {line}"],
+        cwd=folder,
+        env=environment(**_of_clone(folder)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as running:
+        deadline = time.monotonic() + seconds
+        while not when.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGINT)
+        printed, _ = running.communicate(timeout=seconds)
+    assert running.returncode == 130, printed
+    return printed
+
+
+def _of_clone(folder: Path) -> dict[str, str]:
+    # Without a .venv in it, the clone's packages are imported, not those that this environment has installed in place.
+    own = folder / ".venv" / "bin"
+    path = f"{own if own.is_dir() else os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "PYTHONPATH": str(folder)}
 
 
 def printed_path(printed: str, label: str) -> str:

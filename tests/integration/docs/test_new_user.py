@@ -5,7 +5,10 @@ The tutorial's commands, which `make test` runs, go the same way but for the clo
 
 import json
 import os
+import re
+import shlex
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tests.browser import find_chromium
 from tests.integration.docs.new_user import (
     answers,
     clone,
+    interrupted,
     open_report,
     printed_command,
     printed_path,
@@ -80,3 +84,58 @@ def test_a_new_users_path_with_make_demo(tmp_path):
     scored, prompts, best = walk(folder, printed, "{prompt}\nAnswer:")
     generated = answers(tmp_path, best, prompts, 12)
     assert generated == [item["answer"] for item in scored], "the exported model answers as the sweep scored it"
+
+
+OWN_DATA = """
+mkdir -p own/heldout
+head -64 conf/data/demo/train.jsonl > own/own.jsonl
+head -12 conf/data/demo/heldout/tables.jsonl > own/heldout/tables.jsonl
+head -12 conf/data/demo/heldout/invoices.jsonl > own/heldout/invoices.jsonl
+"""
+# `init` writes for models of billions of weights. Of the tiny one a token is a byte, and a trial takes seconds.
+SMALL = "search.trials=6 training.batch_size=4 data.max_tokens=1024 " + " ".join(
+    f"heldout.areas.{area}.max_new_tokens=8" for area in ("tables", "invoices")
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_a_new_users_whole_path_in_one_go(tmp_path):
+    """Own data through every command, Ctrl-C and resume among them; prints what each step took.
+
+    With `NEW_USER_INSTALLS=1` it begins with `make demo` in the clone, which installs.
+    """
+    folder, begun = clone(tmp_path / "clone"), time.monotonic()
+
+    def step(line, seconds=900):
+        started = time.monotonic()
+        printed = shell(line, folder, seconds)
+        print(f"{time.monotonic() - started:6.1f} s  {line.strip().splitlines()[0]}")
+        return printed
+
+    if os.environ.get("NEW_USER_INSTALLS"):
+        step("make demo", 3600)
+    step(OWN_DATA)
+    heldout = "own/heldout/tables.jsonl own/heldout/invoices.jsonl"
+    written = step(f"llm-sweeps init own/own.jsonl --heldout {heldout} --model random:tiny-llama --to own.yaml")
+    assert "python -m sweeps.run own.yaml --plan" in written
+    assert "⟦" in step(f"llm-sweeps plan own.yaml {SMALL}"), "a sample as the model sees it"
+
+    sweep = folder / "outputs" / "own"
+    stopped = interrupted(f"llm-sweeps run own.yaml {SMALL}", folder, sweep / "trials.jsonl", 900)
+    before = (sweep / "trials.jsonl").read_text()
+    (resume,) = re.findall(r"^continue it: (.+)$", stopped, flags=re.MULTILINE)
+    scored, prompts, best = walk(folder, step(resume), "{prompt}")
+    trials = [json.loads(line) for line in (sweep / "trials.jsonl").open()]
+    assert (sweep / "trials.jsonl").read_text().startswith(before)
+    assert sorted(trial["trial_id"] for trial in trials) == [f"t{number:04d}" for number in range(1, 7)]
+
+    winner = json.loads((sweep / "leaderboard.json").read_text())["winner"]["trial_id"]
+    assert winner in step("llm-sweeps rank outputs/own")
+    assert "report.html" in step("llm-sweeps report outputs/own")
+    step("llm-sweeps suggest outputs/own --to next.yaml")
+    step("llm-sweeps plan next.yaml")
+    said = step(f"echo {shlex.quote(prompts[0])} | llm-sweeps chat outputs/own --max-new-tokens 4")
+    assert re.search(rf"^base model: .*\n{winner} · .*: ", said, flags=re.MULTILINE)
+    assert len(answers(tmp_path, best, prompts, 8)) == len(scored) == ITEMS
+    print(f"{time.monotonic() - begun:6.1f} s  in all")
