@@ -21,13 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
+from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, run
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.folder.sweep_folder import draft_folder
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify.messages import tell_now
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import unchanged
+from sweeps.submit.arguments import ACTIONS, parse
 from sweeps.submit.hand_over import hand_over
 from sweeps.submit.job_package import CONFIG_FILE, pack
 from sweeps.submit.kuberay import ray_job
@@ -41,47 +42,10 @@ if TYPE_CHECKING:
 STOP_WAIT_SECONDS = 180  # for a stopped job: lanes finish their step, the recorder its lines. Ray's default is 3.
 AGENT_WAIT_SECONDS = 120.0
 LOOK_EVERY_SECONDS = 1.0
-ACTIONS = ("list", "status", "stop")
-JOB_OPTIONS = (
-    ("nodes", int, "nodes that the job asks for (1)"),
-    ("gpus-per-node", int, "GPUs of each"),
-    ("cpus-per-task", int, "CPUs of each"),
-    ("time", str, "Slurm's time limit: 30, 12:00:00 or 2-00"),
-    ("grace", int, "seconds before it at which the sweep begins to end in order (300)"),
-    ("partition", str, "Slurm's partition"),
-    ("account", str, "Slurm's account"),
-    ("image", str, "container image with Python 3.11, Ray and this project"),
-    ("claim", str, "ReadWriteMany volume claim, mounted at the storage path"),
-    ("namespace", str, "Kubernetes' namespace (default)"),
-)
-EXAMPLE = """example:
-  python -m sweeps.submit conf/lora_sweep.yaml search.trials=32 --address http://127.0.0.1:8265
-  python -m sweeps.submit list --address http://127.0.0.1:8265
-  python -m sweeps.submit stop ID --address http://127.0.0.1:8265
-  python -m sweeps.submit my.yaml storage_path=/shared --slurm --nodes 2 --gpus-per-node 4 --time 8:00:00
-  python -m sweeps.submit my.yaml storage_path=/mnt/shared --kuberay --image IMAGE --claim shared --dry-run
-
-exit codes: those of the sweep; with --no-wait 0 once it is submitted; 2 wrong arguments, or no such cluster or job"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser("python -m sweeps.submit", "Runs a sweep as a job of a Ray cluster, Slurm or Kubernetes.", EXAMPLE)
-    parser.add_argument("what", metavar="CONFIG", help="a YAML file to submit; or list, status or stop")
-    parser.add_argument("rest", nargs="*", metavar="key=value", help="replaces a value of the config; or the job's ID")
-    to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--address", metavar="URL", help="the dashboard of a Ray cluster that is up")
-    to.add_argument("--slurm", action="store_true", help="as a Slurm job, requeued until the sweep is finished")
-    to.add_argument("--kuberay", action="store_true", help="as a RayJob of KubeRay")
-    parser.add_argument("--no-wait", action="store_true", help="with --address: return when the job is submitted")
-    parser.add_argument("--dry-run", action="store_true", help="print the batch file or RayJob, and submit nothing")
-    for name, kind, text in JOB_OPTIONS:
-        parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument(
-        "--sbatch", action="append", default=[], metavar="OPTION", help="another option of sbatch, such as qos=long"
-    )
-    given = parser.parse_intermixed_args(arguments)
-    if given.what in ("status", "stop") and len(given.rest) != 1:
-        parser.error(f"{given.what} needs the ID of one job")
+    given = parse(arguments)
     return run(lambda: act(given))
 
 
