@@ -15,7 +15,7 @@ from sweeps.folder.driver_lock import one_driver
 from sweeps.service.access.users import Users
 from sweeps.service.queue.queue import SERVICE_FOLDER
 from sweeps.service.runs.attempts import Attempts
-from sweeps.submit.options import add_job_options
+from sweeps.submit.options import KUBERAY, SLURM, add_job_options, unread
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
@@ -52,6 +52,8 @@ def _serve(given: Namespace) -> None:
     if given.address and given.scheduler:
         rule, remedy = "a scheduler's jobs bring their own cluster", "leave one of them out"
         raise UserError("--address, --scheduler", rule, f"{given.address}, {given.scheduler}", remedy)
+    for option in unread(given, {"slurm": SLURM, "kueue": KUBERAY}.get(given.scheduler)):
+        raise UserError(option, "must be read by what starts the sweeps", given.scheduler or "no scheduler", "omit it")
     if is_url(given.storage):
         raise UserError("STORAGE", "must be a folder of this machine", given.storage, "name one")
     storage = Path(given.storage).expanduser().resolve()

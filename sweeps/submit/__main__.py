@@ -15,17 +15,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, Parser, run
+from analysis.cli import DONE, INTERRUPTED, NO_COMPLETE_TRIAL, run
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.folder.sweep_folder import draft_folder
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.notify.messages import tell_now
 from sweeps.plan.plan import Plan, make_plan
 from sweeps.plan.resumed import unchanged
+from sweeps.submit.arguments import ACTIONS, parse
 from sweeps.submit.hand_over import hand_over
 from sweeps.submit.job_package import CONFIG_FILE, pack
 from sweeps.submit.kuberay import ray_job
-from sweeps.submit.options import add_job_options, allocation
+from sweeps.submit.options import allocation
 from sweeps.submit.ray_jobs import LOOK_EVERY_SECONDS, STOP_WAIT_SECONDS, connected, ended, start, words
 from sweeps.submit.slurm import batch_file, forecast_lines
 from trainables.errors import UserError, UserErrors
@@ -34,31 +35,9 @@ from trainables.redaction import redact
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-ACTIONS = ("list", "status", "stop")
-EXAMPLE = """example:
-  python -m sweeps.submit conf/lora_sweep.yaml search.trials=32 --address http://127.0.0.1:8265
-  python -m sweeps.submit list --address http://127.0.0.1:8265
-  python -m sweeps.submit stop ID --address http://127.0.0.1:8265
-  python -m sweeps.submit my.yaml storage_path=/shared --slurm --nodes 2 --gpus-per-node 4 --time 8:00:00
-  python -m sweeps.submit my.yaml storage_path=/mnt/shared --kuberay --image IMAGE --claim shared --dry-run
-
-exit codes: those of the sweep; with --no-wait 0 once it is submitted; 2 wrong arguments, or no such cluster or job"""
-
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser("python -m sweeps.submit", "Runs a sweep as a job of a Ray cluster, Slurm or Kubernetes.", EXAMPLE)
-    parser.add_argument("what", metavar="CONFIG", help="a YAML file to submit; or list, status or stop")
-    parser.add_argument("rest", nargs="*", metavar="key=value", help="replaces a value of the config; or the job's ID")
-    to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--address", metavar="URL", help="the dashboard of a Ray cluster that is up")
-    to.add_argument("--slurm", action="store_true", help="as a Slurm job, requeued until the sweep is finished")
-    to.add_argument("--kuberay", action="store_true", help="as a RayJob of KubeRay")
-    parser.add_argument("--no-wait", action="store_true", help="with --address: return when the job is submitted")
-    parser.add_argument("--dry-run", action="store_true", help="print the batch file or RayJob, and submit nothing")
-    add_job_options(parser)
-    given = parser.parse_intermixed_args(arguments)
-    if given.what in ("status", "stop") and len(given.rest) != 1:
-        parser.error(f"{given.what} needs the ID of one job")
+    given = parse(arguments)
     return run(lambda: act(given))
 
 

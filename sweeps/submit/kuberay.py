@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -35,6 +36,9 @@ def ray_job(sweep: SweepConfig, given: argparse.Namespace, job_name: str | None 
     if not is_url(sweep.storage_path) and not given.claim:
         remedy = "name a volume claim of kind ReadWriteMany with --claim, or an object store as storage_path"
         raise UserError("storage_path", "must be shared by all pods", sweep.storage_path, remedy)
+    if not is_url(sweep.storage_path) and not Path(sweep.storage_path).is_absolute():
+        remedy = "name the folder at which the claim is mounted in each pod, such as /mnt/shared"
+        raise UserError("storage_path", "must be absolute for a RayJob", sweep.storage_path, remedy)
     name = dns_name(job_name or sweep.name)
     metadata: dict[str, Any] = {"name": name, "namespace": given.namespace or "default"}
     config_map = {

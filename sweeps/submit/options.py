@@ -1,4 +1,4 @@
-"""What a job asks of Slurm or Kubernetes, as options of the command line."""
+"""What a job asks of Slurm or Kubernetes, as options of the command line, and where each of them may stand."""
 
 from __future__ import annotations
 
@@ -6,29 +6,68 @@ import argparse
 
 from sweeps.submit.slurm import Allocation
 
+SLURM, KUBERAY = "--slurm", "--kuberay"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
+def _word(text: str) -> str:
+    # Slurm reads a batch file's options without a shell: a space or a new line would end this one.
+    if not text or any(c.isspace() for c in text):
+        raise argparse.ArgumentTypeError(f"must be one word, got {text!r}")
+    return text
+
+
+def _sbatch_option(text: str) -> str:
+    option = text.strip().removeprefix("--")
+    if not option or not option.isprintable():
+        raise argparse.ArgumentTypeError(f"must be an option of sbatch, such as qos=long, got {text!r}")
+    return option
+
+
+# Name, type, where it may stand, and what it is.
 JOB_OPTIONS = (
-    ("nodes", int, "nodes that the job asks for (1)"),
-    ("gpus-per-node", int, "GPUs of each"),
-    ("cpus-per-task", int, "CPUs of each"),
-    ("time", str, "Slurm's time limit: 30, 12:00:00 or 2-00"),
-    ("grace", int, "seconds before it at which the sweep begins to end in order (300)"),
-    ("partition", str, "Slurm's partition"),
-    ("account", str, "Slurm's account"),
-    ("image", str, "container image with Python 3.11, Ray and this project"),
-    ("claim", str, "ReadWriteMany volume claim, mounted at the storage path"),
-    ("namespace", str, "Kubernetes' namespace (default)"),
-    ("queue", str, "Kueue's local queue, which then starts the job; without it the job starts at once"),
-    ("priority-class", str, "Kueue's workload priority class"),
+    ("nodes", _positive, (SLURM, KUBERAY), "nodes that the job asks for (1)"),
+    ("gpus-per-node", _positive, (SLURM, KUBERAY), "GPUs of each"),
+    ("cpus-per-task", _positive, (SLURM, KUBERAY), "CPUs of each"),
+    ("time", str, (SLURM,), "Slurm's time limit: 30, 12:00:00 or 2-00"),
+    ("grace", _positive, (SLURM,), "seconds before it at which the sweep begins to end in order (300)"),
+    ("partition", _word, (SLURM,), "Slurm's partition"),
+    ("account", _word, (SLURM,), "Slurm's account"),
+    ("image", _word, (KUBERAY,), "container image with Python 3.11, Ray and this project"),
+    ("claim", _word, (KUBERAY,), "ReadWriteMany volume claim, mounted at the storage path"),
+    ("namespace", _word, (KUBERAY,), "Kubernetes' namespace (default)"),
+    ("queue", _word, (KUBERAY,), "Kueue's local queue, which then starts the job; without it the job starts at once"),
+    ("priority-class", _word, (KUBERAY,), "Kueue's workload priority class"),
 )
+SBATCH = ("sbatch", _sbatch_option, (SLURM,), "another option of sbatch, such as qos=long")
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options to a command."""
-    for name, kind, text in JOB_OPTIONS:
+    for name, kind, _, text in JOB_OPTIONS:
         parser.add_argument(f"--{name}", type=kind, help=text)
-    parser.add_argument(
-        "--sbatch", action="append", default=[], metavar="OPTION", help="another option of sbatch, such as qos=long"
-    )
+    name, kind, _, text = SBATCH
+    parser.add_argument(f"--{name}", type=kind, action="append", default=[], metavar="OPTION", help=text)
+
+
+def unread(given: argparse.Namespace, target: str | None) -> dict[str, tuple[str, ...]]:
+    """The options that were given and that a target does not read, each with the targets that do.
+
+    Args:
+        given: The parsed command line.
+        target: `SLURM`, `KUBERAY`, or None for neither.
+    """
+    places = {name: where for name, _, where, _ in (*JOB_OPTIONS, SBATCH)}
+    return {
+        f"--{name}": where
+        for name, where in places.items()
+        if getattr(given, name.replace("-", "_")) and target not in where
+    }
 
 
 def allocation(given: argparse.Namespace) -> Allocation:

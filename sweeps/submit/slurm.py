@@ -94,7 +94,9 @@ def time_limit_seconds(text: str) -> int:
         plain = [int(part) for part in text.split(":")]  # a single number is minutes
         days, (hours, minutes, seconds) = 0, plain if len(plain) == 3 else [0, *plain, 0][:3]
     else:
-        raise UserError("--time", "must be one of Slurm's forms", text, "write for instance 30, 12:00:00 or 2-00")
+        raise UserError(
+            "--time", "must be a time in one of Slurm's forms", text, "write for instance 30, 12:00:00 or 2-00"
+        )
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 

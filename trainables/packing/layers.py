@@ -90,6 +90,11 @@ class PackedLinear(nn.Module):
         """The frozen weight, of which some models read the type."""
         return self.linear.weight
 
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The frozen bias, which Mamba reads."""
+        return self.linear.bias
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """W x + b + B A x, with the A and B of each row's slot."""
         assert self.down is not None

@@ -25,7 +25,7 @@ def command(monkeypatch):
     monkeypatch.setattr(cluster, "connected", lambda _address: contextlib.nullcontext())
     monkeypatch.setattr(cluster, "plan_lanes", lambda _resources, may_grow: plan)
     monkeypatch.setattr(cluster, "hardware", dict)
-    monkeypatch.setattr(lanes, "running", lambda *_, grows: contextlib.nullcontext())
+    monkeypatch.setattr(lanes, "running", lambda *_, **__: contextlib.nullcontext())
 
     def command(*arguments, state):
         def search(sweep, _running):

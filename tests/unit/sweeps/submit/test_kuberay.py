@@ -68,6 +68,10 @@ def test_it_resumes_from_the_config_that_it_carries_and_every_pod_sees_the_stora
     [
         (["--claim", "pool"], "error: --image: must name an image with Ray and this project, got none; "),
         (["--image", "me/it:1"], "error: storage_path: must be shared by all pods, got /mnt/shared; "),
+        (
+            ["storage_path=mnt", "--image", "me/it:1", "--claim", "pool"],
+            "error: storage_path: must be absolute for a RayJob, got mnt; ",
+        ),
     ],
 )
 def test_what_is_missing_is_one_line(monkeypatch, capsys, arguments, line):

@@ -51,8 +51,8 @@ def test_time_limits_are_read_as_slurm_reads_them(text, seconds):
     ("arguments", "line"),
     [
         (["--time", "5"], "--time: must be longer than --grace, 300 s, got 5; "),
-        (["--time", "soon"], "--time: must be one of Slurm's forms, got soon; "),
-        (["--time", "5-"], "--time: must be one of Slurm's forms, got 5-; "),
+        (["--time", "soon"], "--time: must be a time in one of Slurm's forms, got soon; "),
+        (["--time", "5-"], "--time: must be a time in one of Slurm's forms, got 5-; "),
         (["storage_path=here"], "storage_path: must be absolute for a Slurm job, got here; "),
     ],
 )
@@ -63,6 +63,32 @@ def test_what_cannot_work_is_one_line(monkeypatch, capsys, tmp_path, arguments, 
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith(f"error: {line}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nodes", "0"], "--nodes: must be a whole number of 1 or more, got '0'"),
+        (["--grace=-5"], "--grace: must be a whole number of 1 or more, got '-5'"),
+        (["--partition", "a\nb"], "--partition: must be one word, got 'a\\nb'"),
+        (["--account", ""], "--account: must be one word, got ''"),
+        (["--sbatch", "qos=long\n#SBATCH --x"], "--sbatch: must be an option of sbatch, such as qos=long, got 'qos"),
+        (["--claim", "pool"], "--claim is for --kuberay alone"),
+        (["--no-wait"], "--no-wait is for --address alone"),
+    ],
+)
+def test_an_option_that_would_be_read_as_something_else_is_refused(capsys, tmp_path, arguments, words):
+    with pytest.raises(SystemExit, match="2"):
+        main(["conf/smoke.yaml", f"storage_path={tmp_path}", "--slurm", "--dry-run", *arguments])
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_an_option_of_sbatch_may_have_its_dashes(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(ROOT)
+    assert main(["conf/smoke.yaml", f"storage_path={tmp_path}", "--slurm", "--dry-run", "--sbatch=--qos=long"]) == 0
+    assert "#SBATCH --qos=long\n" in capsys.readouterr().out
 
 
 def test_a_config_that_is_gone_once_it_is_read_is_refused(monkeypatch, capsys, tmp_path):

@@ -119,7 +119,7 @@ def _replacements(traffic):
         def synchronize(self):
             traffic._wait()
 
-        def wait_stream(self, _):
+        def wait_stream(self, *_):
             pass
 
         wait_event = wait_stream

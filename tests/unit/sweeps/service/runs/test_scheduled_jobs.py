@@ -72,7 +72,7 @@ def cluster(tmp_path, monkeypatch):
 
 
 def given(**options):
-    names = [name.replace("-", "_") for name, _, _ in JOB_OPTIONS]
+    names = [name.replace("-", "_") for name, *_ in JOB_OPTIONS]
     return Namespace(**{**dict.fromkeys(names), "sbatch": [], **options})
 
 
