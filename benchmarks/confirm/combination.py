@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
 from scipy.interpolate import PchipInterpolator
 
-from analysis.output.leaderboard import Leaderboard
-from benchmarks.confirm.posed_sweep import ROUNDS, PosedTrial, called_worse, rank
+from benchmarks.confirm.posed_sweep import ROUNDS, Board, PosedTrial, rank
 from benchmarks.confirm.recorded_luck import RecordedLuck
 from sweeps.config import pausing
 from sweeps.config.sweep_config import SweepConfig
@@ -21,7 +20,7 @@ from sweeps.search.search_space import distributions
 
 TRIALS, SEEDS = 12, 4
 WAYS = ("paused", "not paused", "one seed, lowest score")
-Contenders = Callable[[Leaderboard], tuple[str, ...]]
+Contenders = Callable[[Board, Mapping[str, float]], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -90,16 +89,17 @@ class _Replay:
             named = min(complete, key=self._final).trial_id
         else:
             origin = {trial.trial_id: trial for trial in trials}
+            peak_lrs = {name: 10**trial.decades for name, trial in origin.items()}
             trials += [
                 self._trial(f"{name}-s{seed}", origin[name].decades, seed, name)
-                for name in self.confirms(board)
+                for name in self.confirms(board, peak_lrs)
                 for seed in range(SEEDS, SEEDS + ROUNDS)
             ]
             board = self._rank(trials)
-            named = str(board["winner_setting"])
+            named = board.named
         truth = {trial.trial_id: float(self.curve(trial.decades)) for trial in trials}
-        worse = called_worse(board)
-        false = any(truth[name] <= truth[str(board["winner_setting"])] for name in worse)
+        worse = board.worse
+        false = any(truth[name] <= truth[board.named] for name in worse)
         lowest = float(self.curve(np.linspace(self.luck.decades[0], self.luck.decades[-1], 2001)).min())
         return Outcome(executed, truth[named] - lowest, len(worse), false)
 
@@ -146,5 +146,5 @@ class _Replay:
         assert trial.losses is not None
         return self.luck.objective(trial.losses)
 
-    def _rank(self, trials: list[PosedTrial]) -> Leaderboard:
+    def _rank(self, trials: list[PosedTrial]) -> Board:
         return rank(trials, self.luck.area_of, self.luck.base)

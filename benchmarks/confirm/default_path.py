@@ -1,8 +1,9 @@
 """What does the leaderboard of a default sweep claim, and is it true? Sweeps with known truth and recorded luck.
 
-Settings of known worth are posed as a finished sweep (`benchmarks.confirm.posed_sweep`) and ranked by the product's own
-`leaderboard()`. Luck is that of recorded seeds (`benchmarks.confirm.recorded_luck`): the tiny model, 8 LRs x 8 seeds x
-64 items, and the 135M model on the demo's data, 4 LRs x 4 seeds x 240 items. Intervals are at 95 %.
+Settings of known worth are posed as a finished sweep and ranked by the product's own setting table, as `leaderboard()`
+does (`benchmarks.confirm.posed_sweep`). Luck is that of recorded seeds (`benchmarks.confirm.recorded_luck`): the tiny
+model, 8 LRs x 8 seeds x 64 items, and the 135M model on the demo's data, 4 LRs x 4 seeds x 240 items. Intervals are at
+95 %.
 
 - null: 2, 4 and 16 equal settings over the recorded LRs, under four seeds in rotation and under one; how many sweeps
   have a setting that is called worse.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,9 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from scipy.stats import norm
 
-from analysis.output.leaderboard import Leaderboard
 from benchmarks.common import machine, parser, print_result, say
 from benchmarks.confirm import combination
-from benchmarks.confirm.posed_sweep import ROUNDS, World, called_worse
+from benchmarks.confirm.posed_sweep import CONTENDERS, ROUNDS, Board, World
 from benchmarks.confirm.recorded_luck import RecordedLuck
 from benchmarks.intervals import bootstrap, clustered, proportion, ratio_of_means
 from benchmarks.recording.curves import DATA
@@ -44,7 +45,6 @@ SETTINGS, ITEMS, ROTATED = (2, 4, 16), (64, 240), (4, 1)
 ALPHA = 0.05
 CURVATURE = 20.0  # sd a squared decade
 GAPS = {"2 sd": (1.5, 2.5), "4 sd": (3.0, 5.0)}
-CONTENDERS = 2
 DEMO_SETTINGS, PLANTED_SDS = 5, 4.0
 MOST_FALSE, MOST_FALSE_UPPER, LEAST_POWER, LEAST_NAMED = 0.05, 0.08, 1 / 3, 0.8  # targets
 
@@ -58,7 +58,8 @@ def main() -> None:
         luck = RecordedLuck.read(path)
         found = result[path.stem] = {"seed_sd": {f"{10**x:.3g}": round(luck.sd(x), 4) for x in luck.decades.tolist()}}
         for part in options.parts:
-            found[part] = PARTS[part](luck, options.sweeps)
+            equal = {"settings": options.settings} if part in EQUAL else {}
+            found[part] = PARTS[part](luck, options.sweeps, **equal)
             say(f"{path.stem}: {part} {json.dumps(found[part])}")
         found["met"] = met(found)
     print_result(result)
@@ -68,50 +69,49 @@ def parse() -> argparse.Namespace:
     command = parser("confirm.default_path", "What a default sweep claims, on settings of known worth.", "--sweeps 50")
     command.add_argument("--sweeps", type=int, default=200, help="of each kind")
     command.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    command.add_argument("--settings", nargs="+", type=int, default=SETTINGS, help=f"of {' and '.join(EQUAL)}")
     command.add_argument("--recordings", nargs="+", type=Path, default=RECORDINGS)
     return command.parse_args()
 
 
-def null(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
+def null(luck: RecordedLuck, sweeps: int, settings: Sequence[int] = SETTINGS) -> dict[str, Any]:
     """Share of sweeps of equal settings with any called worse."""
     found = {}
-    for settings in SETTINGS:
+    for number_of in settings:
         for items in ITEMS:
             for seeds in ROTATED:
                 false = 0
                 for number in range(sweeps):
-                    world = World(luck, settings, items, seeds, number)
-                    false += bool(called_worse(world.rank(world.search())))
-                found[f"{settings} settings, {items} items, {seeds} seeds"] = proportion(false, sweeps)
+                    world = World(luck, number_of, items, seeds, number)
+                    false += bool(world.rank(world.search()).worse)
+                found[f"{number_of} settings, {items} items, {seeds} seeds"] = proportion(false, sweeps)
     return found
 
 
-def beside_confirmed(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
+def beside_confirmed(luck: RecordedLuck, sweeps: int, settings: Sequence[int] = SETTINGS) -> dict[str, Any]:
     """The same where the product's contenders are replicated."""
     found = {}
-    for settings in SETTINGS:
+    for number_of in settings:
         for items in ITEMS:
             false = 0
             for number in range(sweeps):
-                world = World(luck, settings, items, ROTATED[0], number)
+                world = World(luck, number_of, items, ROTATED[0], number)
                 trials = world.search()
                 rounds = range(world.rotation, world.rotation + ROUNDS)
                 trials += [
                     world.trial(int(name[1:]) - 1, seed, replicate=True)
-                    for name in contenders(world.rank(trials))
+                    for name in contenders(world.rank(trials), world.peak_lrs)
                     for seed in rounds
                 ]
-                false += bool(called_worse(world.rank(trials)))
-            found[f"{settings} settings, {items} items"] = proportion(false, sweeps)
+                false += bool(world.rank(trials).worse)
+            found[f"{number_of} settings, {items} items"] = proportion(false, sweeps)
     return found
 
 
-def contenders(board: Leaderboard) -> tuple[str, ...]:
+def contenders(board: Board, peak_lrs: Mapping[str, float]) -> tuple[str, ...]:
     """The settings that the product would replicate."""
-    ranked = [row["trial_id"] for row in board["rows"] if row["rank"]]
-    tied = {pair["trial_id"] for pair in board["tied"]}
-    peaks = {row["trial_id"]: row["params"]["peak_lr"] for row in board["rows"]}
-    return choose_contenders(ranked, tied, CONTENDERS, CONTENDERS * ROUNDS, None, peaks)
+    tied = set(board.ranked) - {board.named, *board.worse}
+    return choose_contenders(board.ranked, tied, CONTENDERS, CONTENDERS * ROUNDS, None, peak_lrs)
 
 
 def power(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def power(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
         world.worth = CURVATURE * float(np.exp(np.log(sds).mean())) * (world.decades - best) ** 2
         trials = world.search()
         board = world.rank(trials)
-        named, worse = int(str(board["winner_setting"])[1:]) - 1, {int(name[1:]) - 1 for name in called_worse(board)}
+        named, worse = int(board.named[1:]) - 1, {int(name[1:]) - 1 for name in board.worse}
         ours[number] = told_apart(world.worth, sds, named, worse)
         wrong += any(world.worth[k] <= world.worth[named] for k in worse)
         scores = np.array([luck.objective(trial.losses, world.items) for trial in trials if trial.losses is not None])
@@ -171,8 +171,8 @@ def planted(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
         world.worth = PLANTED_SDS * np.sqrt(0.5 * (sds**2 + sds[best] ** 2))
         world.worth[best] = 0.0
         board = world.rank(world.search())
-        named[number] = board["winner_setting"] == f"t{best + 1:04d}"
-        claimed += bool(called_worse(board))
+        named[number] = board.named == f"t{best + 1:04d}"
+        claimed += bool(board.worse)
     fives = named[: sweeps // 5 * 5].reshape(-1, 5).sum(axis=1)
     return {
         "named": proportion(int(named.sum()), sweeps),
@@ -199,7 +199,8 @@ def combined(luck: RecordedLuck, sweeps: int) -> dict[str, Any]:
     }
 
 
-PARTS = {
+EQUAL = ("null", "beside_confirmed")
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "null": null,
     "beside_confirmed": beside_confirmed,
     "power": power,

@@ -1,11 +1,14 @@
 """The posed sweeps of `benchmarks.confirm.default_path`: luck as recorded, claims as the leaderboard makes them."""
 
+import json
+
 import numpy as np
 import pytest
 
+from analysis.rank.leaderboard import leaderboard
 from benchmarks.confirm.combination import TRIALS, WAYS, compare
 from benchmarks.confirm.default_path import RECORDINGS, contenders, planted, told_apart
-from benchmarks.confirm.posed_sweep import World, called_worse
+from benchmarks.confirm.posed_sweep import ROUNDS, STEPS, World
 from benchmarks.confirm.recorded_luck import RecordedLuck
 
 
@@ -32,12 +35,61 @@ def test_between_lrs_worth_lies_between(luck):
 
 def test_what_is_far_worse_is_called_worse_and_equals_are_not(luck):
     world = World(luck, 16, 64, 4, 0)
-    assert called_worse(world.rank(world.search())) == []
+    assert world.rank(world.search()).worse == ()
     worst = int(np.argmax(world.decades))
     world.worth = 100.0 * (world.decades - world.decades.min()) ** 2
     board = world.rank(world.search())
-    assert f"t{worst + 1:04d}" in called_worse(board)
-    assert len(set(contenders(board))) == 2
+    assert f"t{worst + 1:04d}" in board.worse
+    assert len(set(contenders(board, world.peak_lrs))) == 2
+
+
+def write_items(folder, name, step, losses, areas):
+    file = folder / "trials" / name / "heldout.jsonl"
+    file.parent.mkdir(parents=True)
+    items = [
+        {"step": step, "area": f"area{area}", "id": str(k), "nll": loss, "tokens": 4}
+        for k, (loss, area) in enumerate(zip(losses.tolist(), areas.tolist(), strict=True))
+    ]
+    file.write_text("".join(json.dumps(item) + "\n" for item in items))
+
+
+@pytest.mark.parametrize(("settings", "steep"), [(4, 0.0), (7, 0.0), (7, 2.0)])
+def test_a_posed_sweep_is_ranked_as_the_leaderboard_ranks_its_folder(luck, tmp_path, settings, steep):
+    world = World(luck, settings, 64, 4, 1)
+    world.worth = steep * np.abs(world.decades - world.decades.min())
+    trials = world.search()
+    trials += [
+        world.trial(int(name[1:]) - 1, 4 + seed, replicate=True)
+        for name in contenders(world.rank(trials), world.peak_lrs)
+        for seed in range(ROUNDS)
+    ]
+    areas, base = luck.area_of[world.items], luck.base[world.items]
+    names = [f"area{area}" for area in np.unique(areas)]
+    heldout = {"areas": {name: {"path": name} for name in names}}
+    search = {"search": {"trials": 12}, "confirm": {"budget": "auto", "looks": "auto"}}
+    (tmp_path / "sweep.yaml").write_text(json.dumps({"name": "s", "objective": "s", "heldout": heldout, **search}))
+    (tmp_path / "baseline.json").write_text(json.dumps({"areas": {name: {"nll": 3.0} for name in names}}))
+    write_items(tmp_path, "baseline", 0, base, areas)
+    for trial in trials:
+        write_items(tmp_path, trial.trial_id, STEPS, trial.losses, areas)
+    ended = [
+        {
+            "trial_id": trial.trial_id,
+            "state": "complete",
+            "kind": "replicate" if trial.replicate_of else "search",
+            "replicate_of": trial.replicate_of,
+            "seed": trial.seed,
+            "params": {"peak_lr": 10**trial.decades},
+            "checkpoints": [{"step": STEPS, "path": None}],
+        }
+        for trial in trials
+    ]
+    (tmp_path / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in ended))
+    board, posed = leaderboard(tmp_path), world.rank(trials)
+    assert posed.named == board["winner_setting"]
+    assert list(posed.ranked) == [row["trial_id"] for row in board["rows"]]
+    assert sorted(posed.worse) == sorted(row["trial_id"] for row in board["rows"] if row["setting"]["separated"])
+    assert bool(posed.worse) == (steep > 0)
 
 
 def test_gaps_are_counted_in_sds_of_both_settings():
