@@ -86,13 +86,23 @@ def run(command: Callable[[], int]) -> int:
         return DONE
     except OSError as error:
         rule, remedy = "must be readable and writable", "check the path, its permissions and the free space"
-        got = error.strerror or f"{type(error).__name__}: {error}"
-        print(f"error: {UserError(str(error.filename or 'files'), rule, got, remedy)}", file=sys.stderr)
+        got, where = error.strerror or f"{type(error).__name__}: {error}", error.filename or "files"
+        if error.filename is None and _current_folder_is_gone():
+            where, rule, got, remedy = "the current folder", "must be there", "one that was removed", "cd to another"
+        print(f"error: {UserError(str(where), rule, got, remedy)}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would show a traceback from Python's own exit
         print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _current_folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def local_path(text: str, option: str) -> Path:

@@ -17,6 +17,7 @@ read -r GCS_PORT DASHBOARD_PORT CLIENT_PORT <<<"$(free_ports 3)"
 RAY_AUTH_TOKEN=$("$PYTHON" -c 'import secrets; print(secrets.token_hex(32))')
 HEAD=$("$PYTHON" -c 'import ray; print(ray.util.get_node_ip_address())')
 export GCS_PORT DASHBOARD_PORT CLIENT_PORT RAY_AUTH_TOKEN HEAD
+export SLURM_EXPORT_ENV=ALL # `sbatch --export=NONE`, which some sites set for all, would keep these from the steps
 
 # Runs on each node, as a step: what it starts is ended with the step, and no neighbor's Ray is touched.
 node_script='

@@ -1,8 +1,10 @@
 """What is wrong with a command line is one line: what is missing, what it is for, and how the command is called."""
 
+import os
+
 import pytest
 
-from analysis.cli import Parser
+from analysis.cli import Parser, run
 
 NEEDED = "DIR (the sweep's folder)"
 CASES = {
@@ -24,3 +26,11 @@ def test_an_argument_that_is_missing_or_wrong_is_one_line(given, line, monkeypat
     with pytest.raises(SystemExit, match="2"):
         parser.run(lambda _: 0, given.split())
     assert capsys.readouterr().err == f"error: arguments: {line}\n"
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert run(os.getcwd) == 2
+    line = "error: the current folder: must be there, got one that was removed; cd to another\n"
+    assert capsys.readouterr().err == line
