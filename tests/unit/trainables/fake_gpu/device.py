@@ -137,6 +137,7 @@ def _replacements(traffic):
     yield torch.cuda, "is_bf16_supported", lambda including_emulation=True: True
     yield torch.cuda, "get_device_capability", lambda device=None: (9, 0)
     yield torch.cuda, "current_stream", lambda device=None: OnlyStream()
+    yield torch.accelerator, "current_stream", lambda device=None: OnlyStream()
     yield torch.cuda, "Stream", OnlyStream
     yield torch.cuda, "Event", Event
     yield torch.cuda, "stream", lambda stream: contextlib.nullcontext()
