@@ -127,6 +127,9 @@ def _replacements(traffic):
         def record_event(self, _=None):
             return Event()
 
+        def is_capturing(self):
+            return False
+
     class Event(OnlyStream):
         def record(self, _=None):
             pass
