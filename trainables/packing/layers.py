@@ -92,14 +92,14 @@ class PackedLinear(nn.Module):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The frozen bias, which Mamba reads."""
+        """The frozen bias; None where there is none."""
         return self.linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """W x + b + B A x, with the A and B of each row's slot."""
         assert self.down is not None
         rows = self.routing.rows(x.to(self.down.dtype))
-        bias = None if self.linear.bias is None else self.linear.bias.to(rows.dtype)
+        bias = None if self.bias is None else self.bias.to(rows.dtype)
         out = _Adapted.apply(rows, self.linear, bias, self.down, self.up, self.routing.dropout_mask(rows))
         return out.view(*x.shape[:-1], self.out_features)
 
