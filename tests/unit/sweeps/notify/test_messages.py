@@ -114,7 +114,7 @@ def test_a_process_of_its_own_tells_news_and_says_what_went_wrong(load, tmp_path
         assert tell(str(path), "queued", "it is in the queue.") == 0
         assert tell(str(path), "started", "nobody asked.") == 0
     ((_, _, body),) = got
-    assert (body["event"], body["text"]) == ("queued", "smoke: it is in the queue. outputs/smoke")
+    assert (body["event"], body["text"]) == ("queued", f"small: it is in the queue. {tmp_path}/small")
     assert tell(str(path), "queued", "it is in the queue.") == 1
     assert capsys.readouterr().err.startswith("warning: notify.webhook got no message: http://127.0.0.1/")
 
