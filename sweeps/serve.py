@@ -29,6 +29,7 @@ exit codes: 0 done, 2 wrong arguments or files, 130 interrupted; running sweeps 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 SCHEDULERS = ("slurm", "kueue")
 EVERYWHERE = ("0.0.0.0", "::")
+KEEP_ALIVE_SECONDS = 65  # longer than clients keep an idle connection: one that both end at once loses a request
 STREAMS_END_SECONDS = 2  # for open event streams, when the service ends
 
 
@@ -97,7 +98,7 @@ def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None
         # No access log: its lines would hold what users write into addresses.
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=STREAMS_END_SECONDS,
+            timeout_graceful_shutdown=STREAMS_END_SECONDS, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[bound])
     finally:

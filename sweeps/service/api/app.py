@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
@@ -24,7 +26,7 @@ from sweeps.service.queue.entries import Entry
 from sweeps.service.queue.queue import ConflictError, Queue
 from sweeps.service.runs.processes import Command, sweeps_run
 from sweeps.service.runs.removal import Removal
-from sweeps.service.runs.submission import BusyError, Submissions
+from sweeps.service.runs.submission import SENT_AT_ONCE, BusyError, Submissions
 from sweeps.service.runs.trials import drop_trial
 from sweeps.service.view.view import UnknownError, View
 from trainables.errors import UserError, UserErrors
@@ -38,6 +40,7 @@ REPORT_POLICY = (
     "img-src data: blob:; font-src data:; frame-ancestors 'none'"
 )
 WEBHOOK = "notify.webhook"
+READING_AT_ONCE = 8  # threads
 
 
 class ForbiddenError(UserError):
@@ -72,7 +75,9 @@ def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command
         hosts: Names by which it may be called.
         command: Makes the command line of a plan.
     """
-    app = FastAPI(title="llm-sweeps", docs_url=None, redoc_url=None, default_response_class=Lines)
+    app = FastAPI(
+        title="llm-sweeps", docs_url=None, redoc_url=None, default_response_class=Lines, lifespan=_with_few_threads
+    )
     view, submissions = View(storage, queue), Submissions(queue, storage, users, command)
     _add_errors(app)
     _add_reading(app, view, users)
@@ -80,6 +85,14 @@ def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command
     _add_changes(app, view, queue, users, Removal(queue, storage))
     add_pages(app, view, users)
     return Guard(app, users, hosts, queue.folder)
+
+
+@asynccontextmanager
+async def _with_few_threads(_: FastAPI) -> AsyncIterator[None]:
+    # Those that plan wait for minutes. More of the others answer no faster, as one thread of Python runs at a time, and
+    # the allocator keeps memory for each.
+    to_thread.current_default_thread_limiter().total_tokens = SENT_AT_ONCE + READING_AT_ONCE
+    yield
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -157,7 +170,7 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
 
     @app.post("/plan")
     def plan(sent: Sent, user: Asking) -> dict[str, Any]:
-        return submissions.plan(submissions.config(user, sent.config, sent.overrides))
+        return submissions.preview(submissions.config(user, sent.config, sent.overrides))
 
     @app.post("/sweeps", status_code=201)
     def post(sent: Sent, user: Asking, response: Response) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
         text = path.read_text(encoding="utf-8")
         config = submissions.config(user, text, overrides)
         if cloned.plan_only:
-            reply = submissions.plan(config)
+            reply = submissions.preview(config)
             response.status_code = 200
         else:
             reply = send(user, cloned.client_id, text, overrides, response)

@@ -71,7 +71,7 @@ class Runner:
         began = self._running()
         for entry in began:
             if entry.where != self._attempts.where:
-                remedy = "start it with the same --address or --scheduler until it is finished"
+                remedy = "start it with the same --address or --scheduler until that sweep is over"
                 got = f"{entry.name}, which runs by {entry.where}"
                 raise UserError("the service", f"starts sweeps by {self._attempts.where}", got, remedy)
         # Without the lock: a cluster may be slow to answer, and requests must not wait for it.
@@ -81,30 +81,37 @@ class Runner:
                 if entry.name in seen:
                     self._watch(entry, seen[entry.name])
             self.queue.waits_for = {name: one.waits_for for name, one in seen.items() if one.waits_for}
-            if self._attempts.keeps_order:
-                for entry in runnable(self.queue.entries, {}, time.time()):
-                    self._start(entry)
-                return
-            running = self._running()
-            has_room = self._broker.has_room(running) if self._broker else not running
-            if has_room and (waiting := runnable(self.queue.entries, self._parts(), time.time())):
-                self._start(waiting[0])
-            if self._broker:
-                self._broker.share(self._running(), self._parts())
+            starting = [started for entry in self._next() if (started := self._start(entry))]
+        for entry, begun in starting:  # again without the lock
+            self._begin(entry, begun)
+        if self._broker:
+            self._broker.share(self._running(), self._parts())
+
+    def _next(self) -> list[Entry]:
+        """The queued sweeps that may begin now."""
+        if self._attempts.keeps_order:
+            return runnable(self.queue.entries, {}, time.time())
+        running = self._running()
+        has_room = self._broker.has_room(running) if self._broker else not running
+        return runnable(self.queue.entries, self._parts(), time.time())[:1] if has_room else []
 
     def _running(self) -> list[Entry]:
         with self.queue.lock:
             return [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
 
-    def _start(self, entry: Entry) -> None:
-        folder, config = self.storage / entry.name, self.queue.config(entry)
+    def _start(self, entry: Entry) -> tuple[Entry, bool] | None:
+        """Writes that an attempt begins; the entry, and whether it is to be resumed. None where it may not begin."""
+        folder = self.storage / entry.name
         begun = (folder / SWEEP_FILE).exists()
         if begun and not is_of(entry, self.storage, self.queue):
             error = f"error: name: the sweep's folder must not exist yet, got {folder}; send it under another name"
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
-            return
+            return None
         about = {"attempt": entry.attempt + 1, "before": self._stamp(entry), "where": self._attempts.where}
-        entry = self.queue.record("starting", entry.name, **about)
+        return self.queue.record("starting", entry.name, **about), begun
+
+    def _begin(self, entry: Entry, begun: bool) -> None:
+        folder, config = self.storage / entry.name, self.queue.config(entry)
         more = self._broker.arguments(entry) if self._broker else []
         try:
             self._attempts.begin(entry, config, folder if begun else None, more)

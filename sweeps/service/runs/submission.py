@@ -90,6 +90,16 @@ class Submissions:
             "notes": [f"storage_path: the sweep will lie in {self.storage / config.name}"],
         }
 
+    def preview(self, config: SweepConfig) -> Reply:
+        """The plan of a sweep that is not sent; see `plan`.
+
+        Raises:
+            UserErrors: The sweep can't start.
+            BusyError: Too many are being planned.
+        """
+        with self._among_few():
+            return self.plan(config)
+
     def send(self, user: str, client_id: str, text: str, overrides: list[str]) -> tuple[Reply, Entry, bool]:
         """Plans and queues a sweep, unless this user has sent one under this id.
 
