@@ -79,7 +79,7 @@ def _export(given: Namespace) -> None:
     with stopped_alike(), opened(given.folder) as folder:
         done = export(folder, to, given.trial, given.step, given.merge, not given.unverified, given.all_items)
     print(f"{done.kind} of {done.trial_id} at step {done.step}: {done.folder}")
-    print(f"verified, reloaded in a fresh process: {done.parity}" if done.parity else "not verified, as asked")
+    print(f"verified: reloaded with transformers, {done.parity}" if done.parity else "not verified, as asked")
     if given.push:
         print(f"pushed: {push(done.folder, given.push)}")
 

@@ -93,21 +93,22 @@ class Parity:
         )
 
     def __str__(self) -> str:
+        within = "equal" if self.largest_deviation <= self.limit else "differ"
         logits = (
-            f"logits deviate by at most {self.largest_deviation:.2g} (limit {self.limit:.2g}) over {self.positions} "
-            f"positions; the top-1 token agrees at {100 * self.same_top:.1f} %"
+            f"logits {'identical' if self.largest_deviation == 0 else within} (max diff {self.largest_deviation:.2g}, "
+            f"limit {self.limit:.2g}, {self.positions} positions), top-1 token agrees {100 * self.same_top:.4g} %"
         )
-        if self.compared[0] < self.compared[1]:
-            logits += f"; {self.compared[0]} of {self.compared[1]} held-out items recomputed"
         if self.not_recomputed:
-            return f"{logits}; held-out losses not recomputed: {self.not_recomputed}"
+            return f"{logits}; held-out losses not compared: {self.not_recomputed}"
+        items = f" on {self.compared[0]} of {self.compared[1]} items" if self.compared[0] < self.compared[1] else ""
         losses = (
-            f"{logits}; held-out losses of {len(self.heldout)} areas differ by at most {self.heldout_difference:.2g} "
-            f"nats/token (limit {HELDOUT_LIMIT:.2g}), and from those that the sweep recorded ({self.precision}"
+            f"{logits}; held-out losses{items}: max diff {self.heldout_difference:.2g} nats/token (limit "
+            f"{HELDOUT_LIMIT:.2g})"
         )
         if self.other_weights:
-            return f"{losses}, on weights in 4 bits; merged into the weights from before) by {self.shift:+.2g} at most"
-        return f"{losses}) by {self.recorded_difference:.2g} (limit {RECORDED_LIMITS[self.precision]:.2g})"
+            return f"{losses}, {self.shift:+.2g} at most to the sweep's ({self.precision}, before the merge, in 4 bits)"
+        limit = RECORDED_LIMITS[self.precision]
+        return f"{losses}, {self.recorded_difference:.2g} to the sweep's ({self.precision}, limit {limit:.2g})"
 
 
 @dataclass(frozen=True)

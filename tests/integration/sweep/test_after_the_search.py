@@ -126,7 +126,7 @@ def test_the_winner_is_trained_again_on_what_chose_it_and_exported(confirmed, tm
         capture_output=True, text=True, timeout=HUNG_SECONDS, check=False,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    assert "reloaded in a fresh process" in made.stdout
+    assert "verified: reloaded with transformers, logits " in made.stdout
     assert "sealed areas below alone judge it" in (tmp_path / "out" / "README.md").read_text()
 
 

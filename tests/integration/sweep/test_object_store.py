@@ -136,7 +136,7 @@ def test_it_is_ranked_and_exported_by_its_url(resumed, store, tmp_path):
     exported = run("analysis.export", remote.url, "--to", tmp_path / "best", **third)
     assert exported.returncode == 0, exported.stderr
     assert (tmp_path / "best" / "adapter_model.safetensors").is_file()
-    assert "reloaded in a fresh process" in exported.stdout
+    assert "verified: reloaded with transformers, logits " in exported.stdout
     for module, rest in (("analysis.show", ["t0001"]), ("analysis.suspects", []), ("sweeps.rebuild", [])):
         done = run(module, remote.url, *rest, **third)
         assert done.returncode == 0, done.stderr

@@ -177,7 +177,7 @@ def test_a_merge_that_deviates_is_refused_with_the_figures_and_leaves_nothing(lo
         return merged
 
     monkeypatch.setattr(PeftModel, "merge_and_unload", merge_and_spoil, raising=False)
-    deviates = r"must equal the trained one, got logits deviate by at most [\d.e-]+ \(limit 0\.000\d+\)"
+    deviates = r"must equal the trained one, got logits differ \(max diff [\d.e-]+, limit 0\.000\d+, "
     refused(f"the reloaded model {deviates}", lora_sweep, tmp_path / "out", merge=True)
     assert not list(tmp_path.glob(".out*"))
 
@@ -241,7 +241,7 @@ def test_some_items_are_recomputed_and_all_where_asked(scored_sweep, tmp_path, m
     monkeypatch.setitem(export.__globals__, "ITEMS_EACH", 3)
     parity = export(scored_sweep, tmp_path / "out", "t1", 10, all_items=all_items).parity
     assert parity.compared == compared
-    assert ("6 of 10 held-out items recomputed" in str(parity)) is not all_items
+    assert ("held-out losses on 6 of 10 items: max diff " in str(parity)) is not all_items
     assert parity.recorded_difference < 1e-4
 
 
@@ -488,7 +488,7 @@ def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     ] * 5
     assert f"merged of t1 at step 10: {tmp_path / 'out'}" in out
     compared = (
-        r"verified, reloaded in a fresh process: logits deviate by at most \S+ \(limit 0\.\d+\) over \d+ positions"
+        r"verified: reloaded with transformers, logits (identical|equal) \(max diff \S+, limit 0\.\d+, \d+ positions\)"
     )
     assert re.search(compared, out)
     assert main([str(lora_sweep), "--to", str(tmp_path / "plain"), "--no-verify"]) == 0
