@@ -34,7 +34,7 @@ check: $(INSTALLED) ## Style, types, import contracts
 	$(BIN)/lint-imports
 
 test: $(INSTALLED) ## What CI runs: style, types, import contracts, tests
-	$(MAKE) --no-print-directory -j3 --output-sync=target check test-sweeps test-clusters test-packages test-trainables
+	$(MAKE) --no-print-directory -j3 --output-sync=target test-packages test-sweeps test-clusters test-trainables check
 
 # Three at a time, for two cores, one thread each: whole sweeps, all else that starts Ray, and in two parts what does not.
 WITHOUT_RAY := tests/integration/wandb $(addprefix tests/integration/docs/,test_report_browser.py test_push.py)

@@ -24,6 +24,7 @@ WITHOUT_A_PARSER = (
     "sweeps.submit.allocations",
     "sweeps.config.reference",
     "sweeps.service.runs.attempt",
+    "sweeps.notify",
     "analysis.export.reload",
 )
 
