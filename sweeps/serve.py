@@ -132,6 +132,7 @@ def _bound(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen()  # before the address is printed: who reads it may ask at once, and waits
     except (OSError, OverflowError) as error:
         if bound is not None:
             bound.close()

@@ -281,7 +281,7 @@ def test_it_is_merged_into_the_weights_from_before_and_says_what_that_changes(nf
     shift = max((means.exported - means.recorded for means in done.parity.heldout.values()), key=abs)
     assert done.parity.shift == shift
     assert 1e-3 < abs(shift) < 0.5
-    said = f"recorded (auto, on weights in 4 bits; merged into the weights from before) by {shift:+.2g} at most"
+    said = f"{shift:+.2g} at most to the sweep's (auto, before the merge, in 4 bits)"
     assert said in str(done.parity)
     assert said in (tmp_path / "out" / "README.md").read_text()
 
@@ -309,7 +309,7 @@ def test_held_out_losses_that_are_not_what_was_recorded_are_refused(scored_sweep
         file.write("training: {precision: fp32}\n")
     items = scored_sweep / "trials/t1/heldout.jsonl"
     edit_lines(items, lambda item: item.update(nll=item["nll"] + 0.01 * (item["area"] == "tables")))
-    message = r"that the sweep recorded \(fp32\) by 0\.01 \(limit 0\.0001\)"
+    message = r"0\.01 to the sweep's \(fp32, limit 0\.0001\)"
     refused(message, scored_sweep, tmp_path / "out", "t1", 10)
 
 
