@@ -59,8 +59,31 @@ def rank(trials: Sequence[PosedTrial], areas: np.ndarray, base: np.ndarray) -> B
     complete = [(trial.trial_id, trial.losses) for trial in trials if trial.losses is not None]
     complete.sort(key=lambda trial: trial[0])
     nll, draws = np.stack([losses for _, losses in complete], axis=1), _draws(tuple(areas.tolist()))
-    matrix = ScoreMatrix(
-        candidates=tuple(Candidate(name, STEPS, None, {}, {}) for name, _ in complete),
+    matrix = matrix_of_losses([(name, STEPS) for name, _ in complete], nll, base, draws)
+    table = make_setting_table([_as_read(trial) for trial in trials], matrix, DEFAULT, [])
+    assert table
+    winner = int(table.rule.best_settings(matrix.objectives()[None, :])[0])
+    figures = setting_figures(table, winner, None)
+    names = dict(zip(table.settings, figures, strict=True))
+    tiers = {name: table.tier(k) for k, name in enumerate(table.settings)}
+    worth = "objective" if table.posterior is None else "posterior"
+    ranked = sorted(names, key=lambda name: (tiers[name], names[name][worth], name))
+    return Board(table.settings[winner], tuple(ranked), tuple(name for name in names if names[name]["separated"]))
+
+
+def matrix_of_losses(
+    checkpoints: Sequence[tuple[str, int]], nll: np.ndarray, base: np.ndarray, draws: Bootstrap
+) -> ScoreMatrix:
+    """A score matrix of losses alone.
+
+    Args:
+        checkpoints: Trial and step of each column.
+        nll: (items, checkpoints) losses.
+        base: (items,) losses of the base model.
+        draws: Of the same items.
+    """
+    return ScoreMatrix(
+        candidates=tuple(Candidate(trial, step, None, {}, {}) for trial, step in checkpoints),
         keys=tuple((draws.design.areas[area], str(k)) for k, area in enumerate(draws.design.area_of)),
         nll=nll,
         base_nll=base,
@@ -71,15 +94,6 @@ def rank(trials: Sequence[PosedTrial], areas: np.ndarray, base: np.ndarray) -> B
         resampled=draws.objective(nll),
         measure=Measure(),
     )
-    table = make_setting_table([_as_read(trial) for trial in trials], matrix, DEFAULT, [])
-    assert table
-    winner = int(table.rule.best_settings(matrix.objectives()[None, :])[0])
-    figures = setting_figures(table, winner, None)
-    names = dict(zip(table.settings, figures, strict=True))
-    tiers = {name: table.tier(k) for k, name in enumerate(table.settings)}
-    worth = "objective" if table.posterior is None else "posterior"
-    ranked = sorted(names, key=lambda name: (tiers[name], names[name][worth], name))
-    return Board(table.settings[winner], tuple(ranked), tuple(name for name in names if names[name]["separated"]))
 
 
 @functools.cache

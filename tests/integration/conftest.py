@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trainables.models.tiny_llama import byte_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 HUNG_SECONDS = 800  # no statement on speed: on a loaded machine a sweep of one minute took five
@@ -31,6 +34,18 @@ def run_sweep(*arguments, **more):
         stdin=subprocess.DEVNULL,
         check=False,
     )
+
+
+def random_llama(folder, hidden, inner, layers, heads=4):
+    """Saves random weights of a size at which a step takes longer than a message; returns the folder."""
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,21 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.unit.trainables.training.helpers import tokenized
+from trainables.config.sections import ModelConfig
+from trainables.models.base_model import load_tokenizer, resolve_model
 from trainables.optim.workers import World
 
 WORKERS = 2
 SECONDS = 240
+
+
+def tiny_model_and_sets(folder):
+    """The path of the random tiny Llama, with a training and a held-out set of its tokens in the folder."""
+    path = resolve_model(ModelConfig(name="random:tiny-llama"), folder / "cache")
+    for samples, seed in ((43, 0), (9, 1)):
+        tokenized(folder, load_tokenizer(path), samples, seed)
+    return path
 
 
 def on_two_workers(folder, function, *args, meanwhile=lambda: None):

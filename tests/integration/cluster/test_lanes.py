@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweeps.config.sweep_config import load_config
 from sweeps.driver.context import lane_settings
@@ -16,7 +15,7 @@ from sweeps.folder.sweep_folder import claim_folder, draft_folder
 from sweeps.folder.sweep_store import SweepStore
 from sweeps.lanes import cluster, lanes
 from sweeps.plan.plan import make_plan
-from trainables.models.tiny_llama import byte_tokenizer
+from tests.integration.conftest import random_llama
 from trainables.storage.working_copy import WorkingCopy
 
 SPEC = {"trial_id": "t0001", "seed": 3, "params": {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}}
@@ -30,14 +29,7 @@ def ray_cluster():
 
 @pytest.fixture
 def slow_model(tmp_path):
-    """Random weights of a size at which a step takes much longer than a message."""
-    tokenizer = byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=384, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=6
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return random_llama(tmp_path / "model", 384, 1024, 6, 6)
 
 
 def start(tmp_path, *overrides, grows=False):

@@ -7,11 +7,10 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from sweeps.lanes import cluster
 from tests.integration.cluster.test_lanes import end_of, start, submit, wait_for
-from trainables.models.tiny_llama import byte_tokenizer
+from tests.integration.conftest import random_llama
 
 TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200
 PARAMS = {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}
@@ -30,13 +29,7 @@ def nodes():
 
 @pytest.fixture
 def slow_model(tmp_path):
-    tokenizer = byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return random_llama(tmp_path / "model", 256, 512, 4)
 
 
 def drain(node, seconds):

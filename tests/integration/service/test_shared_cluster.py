@@ -11,11 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.integration.conftest import ROOT, environment
+from tests.integration.conftest import ROOT, environment, random_llama
 from tests.integration.service.test_service import Service
-from trainables.models.tiny_llama import byte_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -74,13 +72,7 @@ def nodes():
 
 @pytest.fixture
 def slow_model(tmp_path):
-    tokenizer = byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "store" / ".model")
-    tokenizer.save_pretrained(tmp_path / "store" / ".model")
-    return tmp_path / "store" / ".model"
+    return random_llama(tmp_path / "store" / ".model", 192, 384, 3)
 
 
 def serve(storage, nodes, headers=None):

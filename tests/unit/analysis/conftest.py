@@ -18,11 +18,10 @@ from rich.console import Console
 
 from analysis.output.end_screen import print_end
 from analysis.output.leaderboard_table import print_board
-from analysis.rank.candidates import Candidate
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.stats.bootstrap import Bootstrap, Design, make_design
+from benchmarks.confirm.posed_sweep import matrix_of_losses
 from trainables.data.tokenization import SCHEMA
-from trainables.evaluation.objective import Measure
 
 
 @dataclass
@@ -163,18 +162,7 @@ def matrix_of(losses: Mapping[str, np.ndarray], base: np.ndarray, draws: Bootstr
         draws = Bootstrap(halves(len(base)), 400)
     nll = np.hstack([losses[trial] for trial in sorted(losses)])
     steps = [(trial, step) for trial in sorted(losses) for step in range(losses[trial].shape[1])]
-    return ScoreMatrix(
-        candidates=tuple(Candidate(trial, step, None, {}, {}) for trial, step in steps),
-        keys=tuple((draws.design.areas[area], str(i)) for i, area in enumerate(draws.design.area_of)),
-        nll=nll,
-        base_nll=base,
-        tokens=np.ones(len(base)),
-        draws=draws,
-        values=nll,
-        base_values=base,
-        resampled=draws.objective(nll),
-        measure=Measure(),
-    )
+    return matrix_of_losses(steps, nll, base, draws)
 
 
 def halves(items: int) -> Design:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.cluster.gloo_workers import on_two_workers
+from tests.integration.cluster.gloo_workers import on_two_workers, tiny_model_and_sets
 from tests.unit.trainables.lane.helpers import JobSource, Lease, curve
-from tests.unit.trainables.training.helpers import lane, tokenized
+from tests.unit.trainables.training.helpers import lane
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.host_snapshots import Snapshots
-from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.errors import DISK_FULL, os_error
 from trainables.evaluation import heldout
@@ -21,7 +20,7 @@ from trainables.lane.store_sync import LaneStore
 from trainables.lane.trial_files import TrialFiles
 from trainables.lane.warm_state import LaneState
 from trainables.lane.worker import SideBySide
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.models.base_model import load_base
 from trainables.optim import optimizer
 from trainables.packing import model as packed_model
 from trainables.storage.working_copy import WorkingCopy
@@ -146,16 +145,14 @@ def all_cases(world, folder, path):
         found[method, "rehearsal, memory"] = rehearse(lane_state, torch.OutOfMemoryError("planted"))
         found[method, "after"] = run(lane_state, "after")
         # The attempt at a trial whose state failed on one worker goes on from the step that both have.
-        found[method, "again"] = run(lane_state, f"t{list(CASES).index('the last checkpoint' + chr(39) + 's write')}")
+        found[method, "again"] = run(lane_state, "t" + str(list(CASES).index("the last checkpoint's write")))
     return found
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("failures")
-    path = resolve_model(ModelConfig(name="random:tiny-llama"), folder / "cache")
-    for samples, seed in ((43, 0), (9, 1)):
-        tokenized(folder, load_tokenizer(path), samples, seed)
+    path = tiny_model_and_sets(folder)
     workers, _ = on_two_workers(folder, all_cases, folder, path)
     return folder, workers
 

@@ -8,16 +8,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from tests.integration.cluster.gloo_workers import on_two_workers
+from tests.integration.cluster.gloo_workers import on_two_workers, tiny_model_and_sets
 from tests.train_trial import attempt
-from tests.unit.trainables.training.helpers import lane, tokenized, trial
+from tests.unit.trainables.training.helpers import lane, trial
 from trainables.checkpoints.checkpoint import verify
-from trainables.config.sections import ModelConfig
 from trainables.data.dataset import TokenizedSet
 from trainables.evaluation import scoring_workers
 from trainables.lane.jobs import run_job
 from trainables.lane.warm_state import LaneState
-from trainables.models.base_model import load_base, load_tokenizer, resolve_model
+from trainables.models.base_model import load_base
 from trainables.optim import optimizer
 from trainables.optim.step import PassRanOutError
 from trainables.optim.workers import World
@@ -123,9 +122,7 @@ def out_of_memory(lane_state):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharded-lane")
-    path = resolve_model(ModelConfig(name="random:tiny-llama"), folder / "cache")
-    for samples, seed in ((43, 0), (9, 1)):
-        tokenized(folder, load_tokenizer(path), samples, seed)
+    path = tiny_model_and_sets(folder)
     workers, alone = on_two_workers(folder, work, folder, path, 2, meanwhile=lambda: work(World(), folder, path, 4))
     return folder, alone, workers
 

@@ -127,6 +127,20 @@ class Equal(TokenizedSet):
         return TokenSequence(f"s{i}", np.zeros(self.tokens, np.int32), self.mask)
 
 
+def built(asked, bf16, memory):
+    """The model on the fake GPU, in 4 bits or shared out where that is asked."""
+    with torch.device("cuda:0"), initialization.no_init_weights():
+        dtype = bf16 if bf16 and asked.model.method == "lora" else torch.float32
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(asked.model_path), dtype=dtype).eval()
+    model.tie_weights()
+    if asked.model.quantize:
+        quantize(model, torch.device("cuda:0"))
+    if asked.workers > 1:
+        shard(model, all_workers(torch.device("cuda")), bf16 if asked.model.method == "full" else None)
+        memory.peak = 0  # no worker has had all weights on its device
+    return model
+
+
 def peak(asked):
     """Bytes on the device at most, over a trial."""
     data = Equal(2 * asked.samples * asked.workers, asked.sample_tokens, asked.label_share)
@@ -151,15 +165,7 @@ def peak(asked):
         memory = stack.enter_context(DeviceMemory())
         stack.callback(setattr, torch.UntypedStorage, "resize_", torch.UntypedStorage.resize_)
         torch.UntypedStorage.resize_ = memory.resizing(torch.UntypedStorage.resize_)
-        with torch.device("cuda:0"), initialization.no_init_weights():
-            dtype = bf16 if bf16 and asked.model.method == "lora" else torch.float32
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(asked.model_path), dtype=dtype).eval()
-        model.tie_weights()
-        if asked.model.quantize:
-            quantize(model, torch.device("cuda:0"))
-        if asked.workers > 1:
-            shard(model, all_workers(torch.device("cuda")), bf16 if asked.model.method == "full" else None)
-            memory.peak = 0  # no worker has had all weights on its device
+        model = built(asked, bf16, memory)
         choose_plan(model, bf16, 0)
         recomputes = asked.training.gradient_checkpointing
         base = Base(model, None, asked.model.method, asked.precision, gradient_checkpointing=recomputes)
