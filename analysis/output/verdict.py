@@ -107,13 +107,16 @@ def _scope(board: Leaderboard) -> str:
 
 
 def _confirmed(board: Leaderboard, tied: list[LeaderboardRow]) -> str:
-    # Replicates decide; ties with settings that were never replicated are said after them.
+    # Between replicated settings; ties with settings that were never replicated are said after them.
+    separation = board.get("separation")
+    by_model = separation is not None and separation["seed_sd_source"] == "rotation"
+    by = "by all trials together" if by_model else "over new seeds"
     rows, single = [row for row in board["rows"][1:] if _replicated(row)], [row for row in tied if not _replicated(row)]
     equal = [row for row in tied if _replicated(row)]
     if equal:
-        text = f"tie with {names(equal)} over new seeds: no significant difference, either is fine"
+        text = f"tie with {names(equal)} {by}: no significant difference, either is fine"
     elif rows:
-        text = f"significantly better than {names(rows)} over new seeds"
+        text = f"significantly better than {names(rows)} {by}{_at_the_edge(board)}"
     else:
         text = "the only setting that was trained with more seeds"
     more = f"; not trained with more seeds, and not significantly worse: {names(single)}" if single else ""

@@ -80,6 +80,11 @@ def _grid(params: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     peaks = [float(one.get("peak_lr", 0.0)) for one in params]
     if not peaks or min(peaks) <= 0.0:
         return []
-    means = {name: float(np.mean([one[name] for one in params])) for name in MODELED if name in params[0]}
-    middle = {**params[0], **means}
+    middle = {**params[0], **{name: _middle(params, name) for name in MODELED if name in params[0]}}
     return [{**middle, "peak_lr": float(peak)} for peak in np.geomspace(min(peaks), max(peaks), CURVE_POINTS)]
+
+
+def _middle(params: Sequence[Mapping[str, Any]], name: str) -> float:
+    values = [float(one.get(name, 0.0)) for one in params]
+    # The mean of equal values may differ from them by rounding, and the model would scale that difference to 1.
+    return values[0] if min(values) == max(values) else float(np.mean(values))

@@ -13,7 +13,7 @@ from analysis.rank import sensitivity
 from analysis.rank.candidates import Base, Candidate, finite
 from analysis.rank.rows import make_rows, ordered, pair, unranked_place
 from analysis.rank.score_matrix import ScoreMatrix, checkpoint_figures
-from analysis.rank.setting_figures import setting_figures
+from analysis.rank.setting_figures import model_decides, setting_figures
 from analysis.rank.settings import SettingTable
 from analysis.records.sweep import Sweep
 from analysis.stats import bootstrap
@@ -158,7 +158,6 @@ def _recommended(sweep: Sweep, rows: list[LeaderboardRow]) -> Recommended | None
 
 def _separation(table: SettingTable, winner: int) -> SeparationMethod:
     sd, posterior = table.seed_sd, table.posterior
-    by_rotation = sd.source == "unknown" and posterior is not None and posterior.claims
     model: Model | None = None
     if posterior:
         model = {
@@ -171,13 +170,13 @@ def _separation(table: SettingTable, winner: int) -> SeparationMethod:
         }
     return {
         "level": 1 - table.separation.alpha,
-        "method": "t-intervals over items and seeds, by replicates of both settings or else by a model of all trials; "
-        "Bonferroni over pairs of settings, and over rounds of replicates",
+        "method": "t-intervals over items and seeds, by replicates of both settings, or by a model of all trials where "
+        "these are none or leave less than two degrees of freedom; Bonferroni over pairs of settings, and over rounds",
         "comparisons": len(table.settings) - 1,
         "seed_sd": sd.single,
         "seed_sd_unblocked": sd.total,
         "seed_sd_single": sd.single,
-        "seed_sd_source": "rotation" if by_rotation else sd.source,
+        "seed_sd_source": "rotation" if model_decides(table) else sd.source,
         "seed_sd_df": None if sd.single is None else finite(sd.single_df),
         "seed_sd_unblocked_df": None if sd.total is None else finite(sd.total_df),
         "blocked_by_seed": table.blocked,

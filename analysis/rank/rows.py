@@ -73,15 +73,19 @@ def _row(trial: Trial, candidates: list[Candidate], figures: Mapping[tuple[str, 
 def ordered(rows: list[LeaderboardRow], table: SettingTable, means: list[SettingFigures]) -> list[LeaderboardRow]:
     """The settings' rows with their ranks, by tier and figure (in `means`); then the rest."""
     by_id = {row["trial_id"]: row for row in rows}
-    # Equals go by id (settings are sorted), so that the order of trials can't matter.
-    order = sorted(range(len(means)), key=lambda k: (table.tier(k), _figure(means[k]), k))
     ranked = []
-    for rank, k in enumerate(order, start=1):
+    for rank, k in enumerate(order_of(table, means), start=1):
         row = by_id.pop(table.settings[k])
         row["rank"], row["setting"] = rank, means[k]
         row["tied"] = rank > 1 and not means[k]["separated"]
         ranked.append(row)
     return ranked + sorted(by_id.values(), key=unranked_place)
+
+
+def order_of(table: SettingTable, means: list[SettingFigures]) -> list[int]:
+    """The settings' indices, best first, by tier and figure."""
+    # Equals go by id (settings are sorted), so that the order of trials can't matter.
+    return sorted(range(len(means)), key=lambda k: (table.tier(k), _figure(means[k]), k))
 
 
 def _figure(setting: SettingFigures) -> float:

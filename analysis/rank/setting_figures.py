@@ -37,8 +37,9 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
         For each setting `objective` (its mean over replicates, else its search trial's), and `posterior` and
         `posterior_sd` by all trials together (None where they are too few). `gain` and `gain_interval` of the objective
         (where only the posterior knows the luck of seeds: of the posterior) as they would be with other items and
-        seeds, and its number of `seeds`. `behind` the winner is taken from replicates where both have enough, else from
-        the posterior, else from the two search trials. `behind_interval` holds for all replicated settings at once, and
+        seeds, and its number of `seeds`. `behind` the winner is taken from replicates where both have enough, unless
+        they leave fewer than `LEAST_DF_BETWEEN` and the posterior may claim; else from the posterior, else from the two
+        search trials. `behind_interval` holds for all replicated settings at once, and
         for all others at once; `separated`: whether it lies above 0.
         `behind_se`, over items and seeds, and `behind_df` (Satterthwaite's) are of a single difference;
         `behind_se_items` covers items only. An interval counts items and seeds by the degrees of freedom of each. It is
@@ -85,7 +86,7 @@ def setting_figures(table: SettingTable, winner: int, base_objective: float | No
 def _own_seeds(table: SettingTable, setting: int) -> Spread | None:
     # A setting's own figure bears the whole spread between seeds: no shared seed takes any of it out.
     sd, weights = table.seed_sd, table.means[setting]
-    if _by_posterior(table, setting, setting):
+    if _is_expected(table, setting):
         assert table.posterior
         return table.posterior.model.sd(setting), table.posterior.model.df
     return None if sd.total is None else (sd.total * float(np.linalg.norm(weights)), sd.total_df)
@@ -93,14 +94,26 @@ def _own_seeds(table: SettingTable, setting: int) -> Spread | None:
 
 def _by_posterior(table: SettingTable, setting: int, other: int) -> bool:
     """Whether the posterior says how two settings differ: it knows the luck of seeds, and replicates are too few."""
-    if table.posterior is None or not table.posterior.claims:
-        return False
-    return not table.confirmed(setting, other) or table.seed_sd.residual_df < LEAST_DF_BETWEEN
+    return model_decides(table) or (_claims(table) and not table.confirmed(setting, other))
+
+
+def model_decides(table: SettingTable) -> bool:
+    """Whether the posterior decides between the replicated settings, too: their replicates leave too few df."""
+    return _claims(table) and table.seed_sd.residual_df < LEAST_DF_BETWEEN
+
+
+def _is_expected(table: SettingTable, setting: int) -> bool:
+    """Whether a setting's own figure is the posterior's: its seeds were not measured, and the posterior knows them."""
+    return _claims(table) and not table.confirmed(setting, setting)
+
+
+def _claims(table: SettingTable) -> bool:
+    return table.posterior is not None and table.posterior.claims
 
 
 def _estimate(table: SettingTable, setting: int) -> Array:
     """(trials,) coefficients of the trials' objectives in a setting's own figure."""
-    return table.rule.weights[setting] if _by_posterior(table, setting, setting) else table.means[setting]
+    return table.rule.weights[setting] if _is_expected(table, setting) else table.means[setting]
 
 
 def _shared_seeds(table: SettingTable, setting: int, winner: int, contrast: Array) -> Spread | None:

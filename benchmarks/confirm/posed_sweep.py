@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.rank.candidates import Candidate
+from analysis.rank.rows import order_of
 from analysis.rank.score_matrix import ScoreMatrix
 from analysis.rank.setting_figures import setting_figures
 from analysis.rank.settings import make_setting_table
@@ -64,11 +65,9 @@ def rank(trials: Sequence[PosedTrial], areas: np.ndarray, base: np.ndarray) -> B
     assert table
     winner = int(table.rule.best_settings(matrix.objectives()[None, :])[0])
     figures = setting_figures(table, winner, None)
-    names = dict(zip(table.settings, figures, strict=True))
-    tiers = {name: table.tier(k) for k, name in enumerate(table.settings)}
-    worth = "objective" if table.posterior is None else "posterior"
-    ranked = sorted(names, key=lambda name: (tiers[name], names[name][worth], name))
-    return Board(table.settings[winner], tuple(ranked), tuple(name for name in names if names[name]["separated"]))
+    worse = [name for name, figure in zip(table.settings, figures, strict=True) if figure["separated"]]
+    ranked = [table.settings[k] for k in order_of(table, figures)]
+    return Board(table.settings[winner], tuple(ranked), tuple(worse))
 
 
 def matrix_of_losses(

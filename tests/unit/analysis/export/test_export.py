@@ -41,14 +41,10 @@ ROOT = Path(__file__).parents[4]
 IDS = torch.tensor([[5, 9, 200, 31, 7, 7, 64]])
 
 
-# These see whether a fresh process loads what was written. Elsewhere starting one would cost five seconds a test.
-IN_A_FRESH_PROCESS = ("fresh_process", "stopped", "the_command_says")
-
-
 @pytest.fixture(autouse=True)
 def reloaded_here(request, monkeypatch):
-    """Loads an export in this process, in the tests that are not named above."""
-    if any(part in request.node.name for part in IN_A_FRESH_PROCESS):
+    """Loads an export in this process: a fresh one costs five seconds, and three tests see what it does."""
+    if request.node.get_closest_marker("fresh_process"):
         return
 
     def run(command, **_):
@@ -224,6 +220,7 @@ def scored(lora_sweep, base_folder, base):
     return lora_sweep
 
 
+@pytest.mark.fresh_process
 @pytest.mark.parametrize("merge", [False, True])
 def test_held_out_losses_are_recomputed_in_a_fresh_process(scored_sweep, tmp_path, merge):
     done = export(scored_sweep, tmp_path / "out", "t1", 10, merge=merge)
@@ -245,6 +242,7 @@ def test_some_items_are_recomputed_and_all_where_asked(scored_sweep, tmp_path, m
     assert parity.recorded_difference < 1e-4
 
 
+@pytest.mark.fresh_process
 @pytest.mark.parametrize("signal_number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stopped_export_leaves_nothing_behind(lora_sweep, tmp_path, signal_number):
     arguments = [sys.executable, "-m", "analysis.export", str(lora_sweep), "--to", str(tmp_path / "deep" / "out")]
@@ -479,6 +477,7 @@ def test_no_winner_is_exit_code_3_and_errors_are_one_line(write_sweep, tmp_path,
     assert all(re.fullmatch(r"error: .+: .+, got .+; .+", line) for line in lines)
 
 
+@pytest.mark.fresh_process
 def test_the_command_says_what_it_wrote(lora_sweep, tmp_path, capsys):
     assert main([str(lora_sweep), "--to", str(tmp_path / "out"), "--merge"]) == 0
     out, err = capsys.readouterr()

@@ -57,6 +57,15 @@ CURVE = 1.0 + 0.25 * (np.log10(PEAKS) - np.log10(1e-3)) ** 2
 ROTATED = [0, 1, 2, 3, 0, 1, 2, 3, 0]
 
 
+@pytest.mark.parametrize("trials", range(6, 16))
+def test_the_curve_goes_through_the_trials_where_all_else_is_fixed(tmp_path, trials):
+    peaks = np.geomspace(1e-4, 1e-2, trials)
+    board = sweep(tmp_path / "s", 1.0 + 0.3 * np.log10(peaks / 1e-3) ** 2, [k % 4 for k in range(trials)], peaks)
+    curve = board["separation"]["model"]["curve"]
+    (setting,) = (row["setting"] for row in board["rows"] if row["params"]["peak_lr"] == peaks[0])
+    assert curve[0][1:] == pytest.approx([setting["posterior"], setting["posterior_sd"]], rel=1e-6)
+
+
 def test_a_lucky_trial_off_the_curve_is_not_named(tmp_path):
     scores = CURVE.copy()
     scores[6] -= 0.25 * 0.5**2 + 0.01  # 0.5 decades above the best LR, lowest by luck
@@ -132,7 +141,11 @@ def test_replicates_count_with_all_trials_and_enough_decide_between_their_settin
     assert board["separation"]["model"]["trials"] == 9 + 2 * rounds
     rows = {row["trial_id"]: row["setting"] for row in board["rows"]}
     assert (rows["t0005"]["seeds"], rows["t0005"]["objective"]) == (rounds, pytest.approx(CURVE[4] + 0.0205, abs=1e-6))
-    assert board["separation"]["seed_sd_source"] == "replicates"
+    # The gain is always that of the replicates, as the verdict says.
+    assert rows["t0005"]["gain"] == pytest.approx(board["baseline"]["objective"] - rows["t0005"]["objective"])
+    source, words = {2: ("rotation", "by all trials together"), 3: ("replicates", "over new seeds")}[rounds]
+    assert board["separation"]["seed_sd_source"] == source
+    assert words in board["verdict"].partition("How sure: ")[2].partition(" Over seeds")[0]
     named, other = sorted(("t0005", "t0006"), key=lambda name: rows[name]["posterior"])
     assert board["winner_setting"] == named
     assert rows[other]["behind"] == pytest.approx(rows[other][decides] - rows[named][decides])
