@@ -156,6 +156,32 @@ def test_a_sweep_that_died_with_its_machine_is_continued(service, tmp_path):
     assert (again.get("one").outcome, runs(tmp_path)) == ("complete", ["one began", "one resumed"])
 
 
+def test_requests_are_answered_while_the_place_of_a_sweep_is_asked(service, tmp_path, monkeypatch):
+    queue, runner = service
+    answered = []
+
+    def among_requests(name):
+        asked = getattr(runner._attempts, name)
+
+        def slow(entry):
+            request = threading.Thread(target=lambda: answered.append((name, queue.sent_as("ada", "one").name)))
+            request.start()
+            request.join(PATIENCE_SECONDS / 10)
+            return asked(entry)
+
+        monkeypatch.setattr(runner._attempts, name, slow)
+
+    among_requests("tell_to_stop")
+    among_requests("errors")
+    send(queue, tmp_path, "one", "slow")
+    work(queue, runner, until=lambda _: is_running(queue, "one"))
+    queue.stop("one")
+    record = queue.record
+    monkeypatch.setattr(queue, "record", lambda kind, name, **more: (answered.append(kind), record(kind, name, **more)))
+    work(queue, runner)
+    assert answered == [("tell_to_stop", "one"), "signalled", ("errors", "one"), "ended"]
+
+
 def test_the_queue_outlives_a_full_disk_and_a_damaged_users_file(service, tmp_path, monkeypatch, capsys):
     queue, runner = service
     send(queue, tmp_path, "one")
