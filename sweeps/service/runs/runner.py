@@ -50,10 +50,10 @@ class Runner:
         self._attempts, self._parts, self._broker = attempts, parts, broker
         self._ended = threading.Event()
 
-    def run(self, look_every_seconds: float | None = None) -> None:
+    def run(self) -> None:
         """Works through the queue until `end` is called. Running sweeps go on."""
         said = ""
-        while not self._ended.wait(look_every_seconds or self._attempts.look_every_seconds):
+        while not self._ended.wait(self._attempts.look_every_seconds):
             try:
                 self.step()
                 said = ""
