@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.plan.plan import Plan
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
+
+if TYPE_CHECKING:
+    from sweeps.plan.plan import Plan
 
 BODY = files("sweeps.submit").joinpath("slurm_job.sh")
 # Slurm's forms of a time limit (sbatch(1), --time).
