@@ -49,6 +49,7 @@ class Runner:
         self.queue, self.storage = queue, storage
         self._attempts, self._parts, self._broker = attempts, parts, broker
         self._ended = threading.Event()
+        queue.shares_cluster = broker is not None
 
     def run(self) -> None:
         """Works through the queue until `end` is called. Running sweeps go on."""
