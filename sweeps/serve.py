@@ -15,7 +15,8 @@ from sweeps.folder.driver_lock import one_driver
 from sweeps.service.access.users import Users
 from sweeps.service.queue.queue import SERVICE_FOLDER
 from sweeps.service.runs.attempts import Attempts
-from sweeps.submit.options import KUBERAY, SLURM, add_job_options, unread
+from sweeps.submit.options import KUBERAY, SLURM, add_job_options, allocation, unread
+from sweeps.submit.slurm import refuse_short_time
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
 
@@ -58,6 +59,7 @@ def _serve(given: Namespace) -> None:
     if is_url(given.storage):
         raise UserError("STORAGE", "must be a folder of this machine", given.storage, "name one")
     storage = Path(given.storage).expanduser().resolve()
+    _refuse_no_job(given, storage)
     folder = storage / SERVICE_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # configs and hashes of tokens are nobody else's
@@ -72,6 +74,16 @@ def _serve(given: Namespace) -> None:
             print(f"the admin's token, shown this once: {token}")
             print(f"configs may name files below {', '.join(map(str, roots))}: see {users.path}", flush=True)
         _listen(given, storage, folder, users)
+
+
+def _refuse_no_job(given: Namespace, storage: Path) -> None:
+    # At the start: later each sweep that is sent would be refused for it.
+    if given.scheduler == "slurm":
+        refuse_short_time(allocation(given))
+    elif given.scheduler == "kueue":
+        from sweeps.submit.kuberay import refuse_missing  # with YAML and the config, which `--help` does without
+
+        refuse_missing(str(storage), given)
 
 
 def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None:

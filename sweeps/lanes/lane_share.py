@@ -59,13 +59,18 @@ class LaneShare:
     def target(self) -> int:
         """Lanes that the sweep may hold, 1 or more."""
         # What was said last holds where the file can't be read: the service may be gone, or its disk for a moment.
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            self._target = max(1, int(json.loads(self._target_file.read_text(encoding="utf-8"))["lanes"]))
+        if (allowed := self._allowed()) is not None:
+            self._target = max(1, allowed)
         return self._target
+
+    def _allowed(self) -> int | None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return int(json.loads(self._target_file.read_text(encoding="utf-8"))["lanes"])
+        return None
 
     def allow(self, lanes: int) -> None:
         """Says how many lanes the sweep may hold; for the service."""
-        if not self._target_file.exists() or lanes != self.target:
+        if self._allowed() != lanes:
             write_whole(self._target_file, json.dumps({"lanes": lanes}))
 
     @property

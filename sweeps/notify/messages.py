@@ -94,12 +94,9 @@ class Messenger:
             once: What tells this from other news of the same event: the same is told once.
             more: Keys to post, with JSON values.
         """
-        if self._is_news(event, once):
+        if event in self._config.notify.events and f"{event} {once}" not in self._told:
             self._told.add(f"{event} {once}")
             self._queue.put(news_of_event(self._config, event, text, **more))
-
-    def _is_news(self, event: NewsEvent, once: str) -> bool:
-        return event in self._config.notify.events and f"{event} {once}" not in self._told
 
     def look(self, spent_hours: float, records: Iterable[Mapping[str, Any]]) -> None:
         """Tells of a budget that is almost spent, and of findings of severity error.
@@ -115,7 +112,7 @@ class Messenger:
         for record in records:
             for finding in record["findings"]:
                 once = f"{record['trial_id']} {finding['rule']}"
-                if finding["severity"] == "error" and self._is_news("finding", once):
+                if finding["severity"] == "error":
                     text = f"{record['trial_id']}: {finding['rule']} at step {finding['step']}. {finding['advice']}"
                     self.tell("finding", text, once, trial_id=record["trial_id"], finding=dict(finding))
 

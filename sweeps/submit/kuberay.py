@@ -31,11 +31,7 @@ def ray_job(sweep: SweepConfig, given: argparse.Namespace, job_name: str | None 
     Raises:
         UserError: There is no image, or nothing that all pods share.
     """
-    if not given.image:
-        raise UserError("--image", "must name an image with Ray and this project", "none", "build one, push it")
-    if not is_url(sweep.storage_path) and not given.claim:
-        remedy = "name a volume claim of kind ReadWriteMany with --claim, or an object store as storage_path"
-        raise UserError("storage_path", "must be shared by all pods", sweep.storage_path, remedy)
+    refuse_missing(sweep.storage_path, given)
     if not is_url(sweep.storage_path) and not Path(sweep.storage_path).is_absolute():
         remedy = "name the folder at which the claim is mounted in each pod, such as /mnt/shared"
         raise UserError("storage_path", "must be absolute for a RayJob", sweep.storage_path, remedy)
@@ -55,6 +51,19 @@ def ray_job(sweep: SweepConfig, given: argparse.Namespace, job_name: str | None 
     spec = {**_job(sweep, name, given), **({"suspend": True} if given.queue else {})}
     job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {**metadata, **kueue}, "spec": spec}
     return yaml.safe_dump_all([config_map, job], sort_keys=False, allow_unicode=True)
+
+
+def refuse_missing(storage_path: str, given: argparse.Namespace) -> None:
+    """Refuses options without which no sweep of a storage can be a RayJob.
+
+    Raises:
+        UserError: There is no image, or nothing that all pods share.
+    """
+    if not given.image:
+        raise UserError("--image", "must name an image with Ray and this project", "none", "build one, push it")
+    if not is_url(storage_path) and not given.claim:
+        remedy = "name a volume claim of kind ReadWriteMany with --claim, or an object store as storage_path"
+        raise UserError("storage_path", "must be shared by all pods", storage_path, remedy)
 
 
 def _job(sweep: SweepConfig, name: str, given: argparse.Namespace) -> dict[str, Any]:

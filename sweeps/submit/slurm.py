@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeps.config.sweep_config import SweepConfig
-from sweeps.plan.plan import Plan
 from trainables.errors import UserError
 from trainables.storage.object_store import is_url
+
+if TYPE_CHECKING:
+    from sweeps.plan.plan import Plan
 
 BODY = files("sweeps.submit").joinpath("slurm_job.sh")
 # Slurm's forms of a time limit (sbatch(1), --time).
@@ -64,10 +67,7 @@ def batch_file(sweep: SweepConfig, text: str, overrides: list[str], asked: Alloc
     if not is_url(sweep.storage_path) and not Path(sweep.storage_path).is_absolute():
         remedy = "name a folder that all nodes share, such as /shared/sweeps, or an object store"
         raise UserError("storage_path", "must be absolute for a Slurm job", sweep.storage_path, remedy)
-    seconds = time_limit_seconds(asked.time) if asked.time else None
-    if seconds is not None and seconds <= asked.grace:
-        remedy = "ask for more time, or set --grace lower"
-        raise UserError("--time", f"must be longer than --grace, {asked.grace} s", asked.time, remedy)
+    refuse_short_time(asked)
     # Slurm reads these lines without a shell: a log's name can't be quoted, so it stays in the folder of submission.
     name = asked.name or sweep.name
     head = [f"#SBATCH --{option}" for option in _options(name, asked)]
@@ -80,6 +80,18 @@ def batch_file(sweep: SweepConfig, text: str, overrides: list[str], asked: Alloc
         f"HISTORY={shlex.quote(name)}-$SLURM_JOB_ID.jsonl",
     ]
     return "\n".join(["#!/bin/bash", *head, *variables]) + "\n" + BODY.read_text(encoding="utf-8")
+
+
+def refuse_short_time(asked: Allocation) -> None:
+    """Refuses a time limit that Slurm can't read, or that leaves no time.
+
+    Raises:
+        UserError: It is such.
+    """
+    seconds = time_limit_seconds(asked.time) if asked.time else None
+    if seconds is not None and seconds <= asked.grace:
+        remedy = "ask for more time, or set --grace lower"
+        raise UserError("--time", f"must be longer than --grace, {asked.grace} s", asked.time, remedy)
 
 
 def time_limit_seconds(text: str) -> int:

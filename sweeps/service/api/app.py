@@ -162,11 +162,13 @@ def _add_reading(app: FastAPI, view: View, users: Users) -> None:
 
 
 def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
-    def send(user: str, client_id: str | None, text: str, overrides: list[str], response: Response) -> dict[str, Any]:
+    def send(
+        user: str, client_id: str | None, text: str, overrides: list[str], response: Response
+    ) -> tuple[dict[str, Any], Entry]:
         sent_as = client_id or secrets.token_hex(16)
         reply, entry, new = submissions.send(user, sent_as, text, overrides)
         response.status_code = 201 if new else 200
-        return {"id": entry.name, "state": entry.outcome or entry.state, **reply}
+        return {"id": entry.name, "state": entry.outcome or entry.state, **reply}, entry
 
     @app.post("/plan")
     def plan(sent: Sent, user: Asking) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
 
     @app.post("/sweeps", status_code=201)
     def post(sent: Sent, user: Asking, response: Response) -> dict[str, Any]:
-        return send(user, sent.client_id, sent.config, sent.overrides, response)
+        return send(user, sent.client_id, sent.config, sent.overrides, response)[0]
 
     @app.post("/sweeps/{name}/clone", status_code=201)
     def clone(name: str, cloned: Cloned, user: Asking, response: Response) -> dict[str, Any]:
@@ -187,12 +189,13 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
         if not own:
             overrides.insert(0, f"{WEBHOOK}=null")
         text = path.read_text(encoding="utf-8")
-        config = submissions.config(user, text, overrides)
         if cloned.plan_only:
+            config = submissions.config(user, text, overrides)
             reply = submissions.preview(config)
             response.status_code = 200
         else:
-            reply = send(user, cloned.client_id, text, overrides, response)
+            reply, queued = send(user, cloned.client_id, text, overrides, response)
+            config = load_config(submissions.queue.config(queued))
         before, after = (one.model_dump(mode="json") for one in (load_config(path), config))
         changes = {key: [old, new] for key, old, new in differences(before, after)}
         if not own and WEBHOOK in changes:  # the owner's address, which may be a secret

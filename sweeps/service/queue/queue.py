@@ -31,6 +31,7 @@ class Queue:
         self.entries: Entries = {}
         self.changes = 0  # events recorded by this service
         self.scheduler = ""  # Slurm or Kueue, where one orders the queue
+        self.shares_cluster = False  # whether several sweeps run at once on a cluster
         self.waits_for: dict[str, str] = {}  # what sweeps that were handed to a scheduler wait for there, by name
         self._ledger = Ledger.of_new_driver(folder)
         for event in self._ledger.read()[0]:

@@ -10,8 +10,6 @@ from typing import NamedTuple, Protocol
 from sweeps.service.queue.entries import Entry
 from trainables.errors import UserError
 
-ENDS_WITH_MACHINE = None  # exit code of an attempt that ended with its machine, or never began
-
 
 class Seen(NamedTuple):
     """An attempt, as it is now.

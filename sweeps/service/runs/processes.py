@@ -46,7 +46,7 @@ class Processes:
 
     def __init__(self, folder: Path, command: Command = sweeps_run) -> None:
         self._folder, self._command = folder / "attempts", command
-        self.own: dict[str, subprocess.Popen[bytes]] = {}  # those that this service started, by sweep
+        self.own: dict[str, subprocess.Popen[bytes]] = {}  # those that this service started, by attempt
         self._folder.mkdir(exist_ok=True)
 
     def begin(self, entry: Entry, config: Path, resume: Path | None, more: list[str]) -> None:
@@ -55,7 +55,7 @@ class Processes:
         # A kill before this line leaves an attempt without a lock: it has not begun.
         with self._file(entry, "lock").open("w") as lock, self._file(entry, "log").open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.own[entry.name] = subprocess.Popen(
+            self.own[job_id(entry)] = subprocess.Popen(
                 [sys.executable, "-m", "sweeps.service.runs.attempt", str(lock.fileno()), *self._command(arguments)],
                 pass_fds=[lock.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -67,10 +67,12 @@ class Processes:
 
     def look(self, entries: Iterable[Entry]) -> dict[str, Seen]:
         """Those whose file is locked live; see `Attempts`."""
-        return {entry.name: self._look(entry) for entry in entries}
+        asked = {job_id(entry): entry for entry in entries}
+        self.own = {attempt: process for attempt, process in self.own.items() if attempt in asked}
+        return {entry.name: self._look(entry) for entry in asked.values()}
 
     def _look(self, entry: Entry) -> Seen:
-        process = self.own.get(entry.name)
+        process = self.own.get(job_id(entry))
         if process is not None:
             process.poll()  # reaps it
         if self._lives(entry):

@@ -49,11 +49,12 @@ class Runner:
         self.queue, self.storage = queue, storage
         self._attempts, self._parts, self._broker = attempts, parts, broker
         self._ended = threading.Event()
+        queue.shares_cluster = broker is not None
 
-    def run(self, look_every_seconds: float | None = None) -> None:
+    def run(self) -> None:
         """Works through the queue until `end` is called. Running sweeps go on."""
         said = ""
-        while not self._ended.wait(look_every_seconds or self._attempts.look_every_seconds):
+        while not self._ended.wait(self._attempts.look_every_seconds):
             try:
                 self.step()
                 said = ""
@@ -76,10 +77,9 @@ class Runner:
                 raise UserError("the service", f"starts sweeps by {self._attempts.where}", got, remedy)
         # Without the lock: a cluster may be slow to answer, and requests must not wait for it.
         seen = self._attempts.look(began)
+        for entry in began:
+            self._watch(entry, seen[entry.name])
         with self.queue.lock:
-            for entry in self._running():
-                if entry.name in seen:
-                    self._watch(entry, seen[entry.name])
             self.queue.waits_for = {name: one.waits_for for name, one in seen.items() if one.waits_for}
             starting = [started for entry in self._next() if (started := self._start(entry))]
         for entry, begun in starting:  # again without the lock
@@ -122,18 +122,22 @@ class Runner:
             self.queue.record("ended", entry.name, outcome="refused", error=lines, device_seconds=cost)
 
     def _watch(self, entry: Entry, seen: Seen) -> None:
-        if not seen.lives:
-            self._note_end(entry, seen.code)
-        elif entry.asked and not entry.signalled and self._attempts.tell_to_stop(entry):
-            # A kill between these lines sends the signal twice: the sweep then ends at once, and can be resumed.
-            self.queue.record("signalled", entry.name)
+        # Both may ask a cluster, so the lock comes after them.
+        errors = "" if seen.lives else self._attempts.errors(entry)
+        told = seen.lives and entry.asked and not entry.signalled and self._attempts.tell_to_stop(entry)
+        with self.queue.lock:
+            if told:
+                # A kill before this line sends the signal twice: the sweep then ends at once, and can be resumed.
+                self.queue.record("signalled", entry.name)
+            elif not seen.lives:
+                # Known anew: a request may have asked it to end meanwhile.
+                self._note_end(self.queue.known(entry.name), seen.code, errors)
 
-    def _note_end(self, entry: Entry, code: int | None) -> None:
+    def _note_end(self, entry: Entry, code: int | None, errors: str) -> None:
         """Writes what an attempt came to; `code` is None where it ended with its machine, or never began."""
         manifest, cost = self._manifest(entry)
         began = self._stamp(entry) != entry.before and is_of(entry, self.storage, self.queue)
         state = manifest.get("state") if began and manifest.get("ended") else ""
-        errors = self._attempts.errors(entry)
         if state == "interrupted" or (entry.asked and not state):
             if entry.asked == "pause":
                 self.queue.record("paused", entry.name, device_seconds=cost)

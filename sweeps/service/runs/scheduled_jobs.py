@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from sweeps.config.sweep_config import dump_config, load_config
 from sweeps.service.queue.entries import Entry
 from sweeps.service.runs.attempts import Seen, UnreachableError, error_lines, unique_id
 from sweeps.service.runs.processes import tail
-from sweeps.submit.hand_over import hand_over
+from sweeps.submit.hand_over import ANSWER_SECONDS, SilentError, hand_over
 from sweeps.submit.kuberay import dns_name, ray_job
 from sweeps.submit.options import allocation
 from sweeps.submit.slurm import batch_file
@@ -22,12 +23,12 @@ from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
 
 LOOK_EVERY_SECONDS = 10.0  # a controller serves many
-ANSWER_SECONDS = 60.0
+REFUSED = "ask the service's admin to change its options or your queue"
 GONE = 1  # exit code of a job that a scheduler no longer knows: what it came to is in its sweep's manifest
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")  # of `status.jobStatus` of a RayJob
 
 
-class Scheduled:
+class Scheduled(ABC):
     """What both share; see `Attempts`.
 
     Args:
@@ -43,6 +44,25 @@ class Scheduled:
     def __init__(self, folder: Path, given: Namespace, queue_of: Callable[[str], str | None]) -> None:
         self._service, self._folder, self._given, self._queue_of = folder, folder / "attempts", given, queue_of
         self._folder.mkdir(exist_ok=True)
+
+    def begin(self, entry: Entry, config: Path, resume: Path | None, more: list[str]) -> None:
+        """Hands the job over, which resumes a sweep that has begun; see `Attempts`."""
+        try:
+            said = self._hand_over(entry, config)
+        except SilentError as error:
+            raise UnreachableError(error.where, error.rule, error.got, error.remedy) from None
+        except UserError as error:
+            # A controller that is down, or that has taken the job and lost its answer, has refused nothing.
+            if not self.look([entry])[entry.name].lives:
+                raise
+            said = str(error)
+        write_whole(self._handed(entry), said)
+
+    @abstractmethod
+    def _hand_over(self, entry: Entry, config: Path) -> str: ...
+
+    @abstractmethod
+    def look(self, entries: Iterable[Entry]) -> dict[str, Seen]: ...
 
     def _id(self, entry: Entry) -> str:
         return unique_id(entry, self._service)
@@ -64,13 +84,11 @@ class SlurmJobs(Scheduled):
 
     where = "slurm"
 
-    def begin(self, entry: Entry, config: Path, resume: Path | None, more: list[str]) -> None:
-        """Hands a batch file to `sbatch`, which resumes a sweep that has begun; see `Attempts`."""
+    def _hand_over(self, entry: Entry, config: Path) -> str:
         asked = replace(allocation(self._asked_for(entry, "account")), name=self._id(entry), folder=self._folder)
         sweep = with_absolute_paths(load_config(config))  # a job runs in another folder
         text = batch_file(sweep, dump_config(sweep), [], asked)
-        said = hand_over(["sbatch"], text, "--scheduler", "start the service on a login node", self._folder)
-        write_whole(self._handed(entry), said)
+        return hand_over(["sbatch"], text, "--scheduler", "start the service on a login node", self._folder, REFUSED)
 
     def look(self, entries: Iterable[Entry]) -> dict[str, Seen]:
         """Those that `squeue` lists live; see `Attempts`."""
@@ -101,14 +119,12 @@ class KueueJobs(Scheduled):
 
     where = "kueue"
 
-    def begin(self, entry: Entry, config: Path, resume: Path | None, more: list[str]) -> None:
-        """Applies the RayJob, which resumes a sweep that has begun; see `Attempts`."""
+    def _hand_over(self, entry: Entry, config: Path) -> str:
         given = self._asked_for(entry, "queue")
         if not given.queue:
             raise UserError("--queue", "must name Kueue's local queue", "none", f"or set it for {entry.user}")
         text = ray_job(with_absolute_paths(load_config(config)), given, self._id(entry))
-        said = hand_over(["kubectl", "apply", "-f", "-"], text, "--scheduler", "install it")
-        write_whole(self._handed(entry), said)
+        return hand_over(["kubectl", "apply", "-f", "-"], text, "--scheduler", "install it", remedy=REFUSED)
 
     def look(self, entries: Iterable[Entry]) -> dict[str, Seen]:
         """Those whose RayJob has not ended live; see `Attempts`."""

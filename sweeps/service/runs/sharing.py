@@ -12,7 +12,6 @@ from pathlib import Path
 from sweeps.lanes.lane_share import LaneNeeds, LaneShare
 from sweeps.service.queue.entries import Entry
 from sweeps.service.queue.shares import Part, Parts
-from sweeps.service.runs.attempts import job_id
 
 SWEEPS_AT_ONCE = 8  # ours: each has a driver on the head
 ROUNDING = 1e-9  # of parts of a cluster that together are a whole one
@@ -58,7 +57,6 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "lanes"
         self._folder.mkdir(exist_ok=True)
-        self._shares: dict[str, LaneShare] = {}
 
     def arguments(self, entry: Entry) -> list[str]:
         """What `sweeps.run` is told of an attempt that begins now, with one lane."""
@@ -72,7 +70,6 @@ class Broker:
     def share(self, running: list[Entry], parts: Parts) -> None:
         """Sets the targets of the sweeps that run; a user's part is shared among the user's sweeps."""
         shares = {entry: self._of(entry) for entry in sorted(running, key=lambda entry: entry.number)}
-        self._shares = {job_id(entry): share for entry, share in shares.items()}
         # One that is still being planned takes no lane from the others: it has told no needs.
         needs = {entry.name: told for entry, share in shares.items() if (told := share.needs)}
         users = Counter(entry.user for entry in running)
@@ -82,8 +79,7 @@ class Broker:
             share.allow(given.get(entry.name, 1))
 
     def _of(self, entry: Entry) -> LaneShare:
-        known = self._shares.get(job_id(entry))
-        return known or LaneShare(self._stem(entry))
+        return LaneShare(self._stem(entry))
 
     def _stem(self, entry: Entry) -> Path:
         # By numbers alone: a cluster's shell reads it.

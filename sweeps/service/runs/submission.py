@@ -124,7 +124,8 @@ class Submissions:
             with self._by_name[hash(fold(config.name)) % TURNS]:
                 self._refuse_taken(config.name)
                 reply = self.plan(config)
-                _check_quota(self.users.user(user).hours_a_month, reply["forecast_hours"])
+                if not self.queue.scheduler:  # which has quotas of its own
+                    _check_quota(self.users.user(user).hours_a_month, reply["forecast_hours"])
                 entry = self._queue(user, client_id, config, reply)
         if "queued" in config.notify.events:
             self._tell_queued(entry)

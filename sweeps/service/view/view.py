@@ -131,12 +131,14 @@ class View:
         return self._of_file(name, trial_file(trial, CURVE_FILE), self._curves) or []
 
     def waiting(self, parts: Parts) -> list[Row]:
-        """The queue, the next sweep first after the running one, with what each waits for.
+        """The queue, the next sweep first after the running ones, with what each waits for.
 
         Returns:
             Rows with `id`, `user`, `state`, `priority`, `forecast_hours`, `used_hours` (the user's, each counted half
-            after a week), `share` and `waits_for`.
+            after a week), `share` and `waits_for`: the end of the sweeps before it, room on a cluster that several
+            share, or what a scheduler says. With a scheduler, no share and no quota of the service counts.
         """
+        parts = {} if self.queue.scheduler else parts
         now = time.time()
         with self.queue.lock:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
@@ -149,13 +151,20 @@ class View:
             row = {"id": entry.name, "user": entry.user, "state": entry.state, "priority": entry.priority}
             due = parts.get(entry.user, Part())
             row |= {"forecast_hours": entry.forecast_hours, "used_hours": used.get(entry.user, 0.0), "share": due.share}
-            waits = f"the end of {', '.join(ahead)}" if entry.state == QUEUED and ahead else None
+            waits = self._turn(ahead) if entry.state == QUEUED else None
             waits = self.queue.waits_for.get(entry.name) if entry.state == RUNNING else waits
             waits = "to be resumed" if entry.state == PAUSED else full.get(entry.name) or waits
             shown.append({**row, "waits_for": waits})
             if entry.state == QUEUED and not full[entry.name]:
                 ahead.append(entry.name)
         return shown
+
+    def _turn(self, ahead: list[str]) -> str | None:
+        if self.queue.scheduler:
+            return f"its handing over to {self.queue.scheduler}"
+        if self.queue.shares_cluster:
+            return "room on the cluster" if ahead else None
+        return f"the end of {', '.join(ahead)}" if ahead else None
 
     async def events(self, user: str, name: str) -> AsyncIterator[str]:
         """Server-sent events of a sweep, until it has ended: its row, its trials and steps, whenever they change.

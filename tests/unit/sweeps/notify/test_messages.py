@@ -119,19 +119,6 @@ def test_a_process_of_its_own_tells_news_and_says_what_went_wrong(load, tmp_path
     assert capsys.readouterr().err.startswith("warning: notify.webhook got no message: http://127.0.0.1/")
 
 
-def test_a_finding_that_was_told_is_not_put_into_words_again(monkeypatch):
-    class Once(dict):
-        """Its advice can be read once."""
-
-        def __getitem__(self, key):
-            return self.pop(key) if key == "advice" else super().__getitem__(key)
-
-    (finding,) = record()["findings"]
-    found = {"trial_id": "t1", "findings": [Once(finding)]}
-    sent = told(monkeypatch, ALL, lambda messenger: [messenger.look(0.0, [found]) for _ in range(2)])
-    assert len(sent) == 1
-
-
 @pytest.mark.parametrize(
     ("hours", "price", "words"),
     [

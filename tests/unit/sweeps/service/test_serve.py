@@ -56,6 +56,10 @@ MISTAKES = {
     "no port": ["{storage}", "--port", "70000"],
     "another machine's address": ["{storage}", "--host", "192.0.2.1"],
     "a file": ["{file}"],
+    "Kueue without an image": ["{storage}", "--scheduler", "kueue", "--claim", "pool"],
+    "Kueue without a volume": ["{storage}", "--scheduler", "kueue", "--image", "me/it:1"],
+    "no time of Slurm's": ["{storage}", "--scheduler", "slurm", "--time", "soon"],
+    "less time than the grace": ["{storage}", "--scheduler", "slurm", "--time", "4"],
 }
 
 

@@ -16,6 +16,7 @@ import pytest
 from sweeps.run import parse
 from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, RUNNING
 from sweeps.service.queue.queue import SERVICE_FOLDER, ConflictError, Queue
+from sweeps.service.runs.attempts import Seen
 from sweeps.service.runs.processes import Processes, sweeps_run
 from sweeps.service.runs.runner import Runner
 from trainables.errors import UserError
@@ -141,19 +142,58 @@ def test_a_sweep_that_outlives_the_service_is_found_again_and_can_be_stopped(ser
         later.step()
     assert (again.get("long").state, runs(tmp_path)) == (RUNNING, ["long began"])
     again.stop("long")
-    work(again, later, until=lambda _: (runner._attempts.own["long"].poll(), again.get("long").state == ENDED)[1])
+    work(again, later, until=lambda _: (runner._attempts.own["long-1-1"].poll(), again.get("long").state == ENDED)[1])
     assert (again.get("long").outcome, runs(tmp_path)) == ("stopped", ["long began"])
+
+
+def test_the_exit_code_of_an_earlier_attempt_is_not_taken_for_that_of_the_present_one(service, tmp_path):
+    queue, runner = service
+    send(queue, tmp_path, "one")
+    runner.step()
+    attempts, first = runner._attempts, queue.get("one")
+    while (seen := attempts.look([first])["one"]).lives:
+        time.sleep(0.01)
+    assert seen.code == 0
+    # The service was killed before the second attempt began.
+    assert attempts.look([replace(first, attempt=2)])["one"] == Seen(lives=False, code=None)
+    assert attempts.own == {}
 
 
 def test_a_sweep_that_died_with_its_machine_is_continued(service, tmp_path):
     queue, runner = service
     send(queue, tmp_path, "one", "slow")
     work(queue, runner, until=lambda _: is_running(queue, "one"))
-    os.kill(runner._attempts.own["one"].pid, signal.SIGKILL)
-    runner._attempts.own["one"].wait()
+    os.kill(runner._attempts.own["one-1-1"].pid, signal.SIGKILL)
+    runner._attempts.own["one-1-1"].wait()
     again, later = opened(tmp_path)
     work(again, later)
     assert (again.get("one").outcome, runs(tmp_path)) == ("complete", ["one began", "one resumed"])
+
+
+def test_requests_are_answered_while_the_place_of_a_sweep_is_asked(service, tmp_path, monkeypatch):
+    queue, runner = service
+    answered = []
+
+    def among_requests(name):
+        asked = getattr(runner._attempts, name)
+
+        def slow(entry):
+            request = threading.Thread(target=lambda: answered.append((name, queue.sent_as("ada", "one").name)))
+            request.start()
+            request.join(PATIENCE_SECONDS / 10)
+            return asked(entry)
+
+        monkeypatch.setattr(runner._attempts, name, slow)
+
+    among_requests("tell_to_stop")
+    among_requests("errors")
+    send(queue, tmp_path, "one", "slow")
+    work(queue, runner, until=lambda _: is_running(queue, "one"))
+    queue.stop("one")
+    record = queue.record
+    monkeypatch.setattr(queue, "record", lambda kind, name, **more: (answered.append(kind), record(kind, name, **more)))
+    work(queue, runner)
+    assert answered == [("tell_to_stop", "one"), "signalled", ("errors", "one"), "ended"]
 
 
 def test_the_queue_outlives_a_full_disk_and_a_damaged_users_file(service, tmp_path, monkeypatch, capsys):
@@ -161,7 +201,8 @@ def test_the_queue_outlives_a_full_disk_and_a_damaged_users_file(service, tmp_pa
     send(queue, tmp_path, "one")
     faults = [OSError(28, "No space left on device"), UserError("users.yaml", "must be YAML", "x", "mend the file")]
     monkeypatch.setattr(runner, "_parts", lambda: (_ for _ in ()).throw(faults.pop()) if faults else {})
-    thread = threading.Thread(target=runner.run, args=(0.01,))
+    monkeypatch.setattr(runner._attempts, "look_every_seconds", 0.01)
+    thread = threading.Thread(target=runner.run)
     thread.start()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while queue.get("one").state != ENDED and time.monotonic() < deadline:

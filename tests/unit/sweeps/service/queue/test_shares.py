@@ -140,11 +140,17 @@ def test_a_sweeps_forecast_is_this_machines_within_its_cap(hours, cap, forecast)
     assert forecast_hours({"device_hours": hours}, cap) == forecast
 
 
-def test_a_sweep_that_no_month_can_hold_is_refused_and_the_queue_says_what_a_quota_holds_back(service):
+@pytest.fixture
+def ten_hours(service):
+    """Ada's quota."""
     path = service.folder / "users.yaml"
     tree = yaml.safe_load(path.read_text())
     tree["users"]["ada"]["hours_a_month"] = 10.0
     path.write_text(yaml.safe_dump(tree))
+
+
+@pytest.mark.usefixtures("ten_hours")
+def test_a_sweep_that_no_month_can_hold_is_refused_and_the_queue_says_what_a_quota_holds_back(service):
     ada, bob = service.client("ada"), service.client("bob")
     assert "for the forecast is unknown" in ada.post("/sweeps", json=sent("one")).text
     assert "within your quota of 10" in ada.post("/sweeps", json=sent("one", "budget.device_hours=11")).text
@@ -158,3 +164,13 @@ def test_a_sweep_that_no_month_can_hold_is_refused_and_the_queue_says_what_a_quo
         "two": "ada's quota: 6 of 10 device-hours in 30 days, this one needs 6",
         "three": "the end of one",
     }
+
+
+@pytest.mark.usefixtures("ten_hours")
+def test_with_a_scheduler_no_quota_of_the_service_counts(service):
+    service.queue.scheduler = "Slurm"
+    ada = service.client("ada")
+    for name, *overrides in (("one",), ("two", "budget.device_hours=11")):
+        assert ada.post("/sweeps", json=sent(name, *overrides)).status_code == 201
+    rows = ada.get("/queue").json()
+    assert [one["waits_for"] for one in rows] == ["its handing over to Slurm"] * 2

@@ -24,11 +24,17 @@ SLURM = {
     "sbatch": """
 text = sys.stdin.read()
 name = next(line.split("=", 1)[1] for line in text.splitlines() if line.startswith("#SBATCH --job-name="))
+if (here / "hangs").exists():
+    time.sleep(60)
+if (here / "down").exists():
+    sys.exit("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)")
 if (here / "refuses").exists():
     sys.exit("sbatch: error: invalid partition specified: gone")
 (here / f"{name}.sh").write_text(text)
 with (here / "jobs").open("a") as jobs:
     print(f"{name}|PENDING|Priority", file=jobs)
+if (here / "loses").exists():
+    sys.exit("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
 print("Submitted batch job 7")
 """,
     "squeue": """
@@ -46,6 +52,8 @@ lines = (here / "jobs").read_text().splitlines()
 """,
     # RayJobs are files NAME.json, as `kubectl get` shows them.
     "kubectl": """
+if (here / "down").exists():
+    sys.exit("The connection to the server was refused")
 if sys.argv[1] == "apply":
     job = list(yaml.safe_load_all(sys.stdin))[1]
     (here / f"{job['metadata']['name']}.json").write_text(json.dumps({**job, "status": {}}))
@@ -63,7 +71,7 @@ def cluster(tmp_path, monkeypatch):
     here = tmp_path / "cluster"
     here.mkdir()
     for name, body in SLURM.items():
-        head = f"#!{sys.executable}\nimport json, pathlib, sys\n{'import yaml' * (name == 'kubectl')}\n"
+        head = f"#!{sys.executable}\nimport json, pathlib, sys, time\n{'import yaml' * (name == 'kubectl')}\n"
         (here / name).write_text(f"{head}here = pathlib.Path({str(here)!r})\n{body}")
         (here / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
@@ -203,6 +211,45 @@ def test_what_slurm_refuses_ends_with_its_words_and_a_silent_controller_changes_
     with pytest.raises(UnreachableError, match="squeue must answer, got slurm_load_jobs error"):
         service.runner.step()
     assert service.state("second") == (RUNNING, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "fault"),
+    [
+        (SlurmJobs, {}, "down"),
+        (SlurmJobs, {}, "hangs"),
+        (KueueJobs, {"image": "me/it:1", "claim": "pool", "queue": "team"}, "down"),
+    ],
+)
+def test_a_controller_that_is_down_as_a_sweep_begins_has_refused_nothing(
+    cluster, tmp_path, monkeypatch, kind, options, fault
+):
+    service = Service(tmp_path, kind, **options)
+    (cluster / fault).touch()
+    service.send("first")
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.submit.hand_over.ANSWER_SECONDS", 0.5 if fault == "hangs" else 60)
+        with pytest.raises(UnreachableError, match="must answer"):
+            service.runner.step()
+    assert service.state("first") == (RUNNING, "")
+    (cluster / fault).unlink()
+    service.runner.step()
+    service.runner.step()
+    assert (service.state("first"), service.queue.get("first").attempt) == ((RUNNING, ""), 2)
+    assert service.queue.waits_for
+
+
+def test_a_job_whose_answer_was_lost_is_not_sent_again(cluster, tmp_path):
+    service = Service(tmp_path)
+    (cluster / "loses").touch()
+    service.send("first")
+    service.runner.step()
+    service.runner.step()
+    ((_, state, _),) = jobs(cluster)
+    assert (state, service.state("first"), service.queue.get("first").attempt) == ("PENDING", (RUNNING, ""), 1)
+    jobs(cluster, lambda _: "")
+    service.runner.step()
+    assert service.state("first") == (ENDED, "failed")  # as one that was handed over
 
 
 KUEUE = {  # what Kueue reads of a RayJob: https://kueue.sigs.k8s.io/docs/tasks/run/rayjobs/

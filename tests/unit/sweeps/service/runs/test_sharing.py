@@ -79,7 +79,21 @@ def test_targets_are_written_by_users_shares_and_a_sweep_that_is_planned_takes_n
     later = Broker(tmp_path)  # a service that starts again goes by the same files
     later.share(sweeps[1:], {"bob": Part(2.0)})
     assert [share.target for share in shares] == [4, 4, 4]
-    assert json.loads((tmp_path / "lanes" / "3-1.target.json").read_text()) == {"lanes": 4}
+    file = tmp_path / "lanes" / "3-1.target.json"
+    assert json.loads(file.read_text()) == {"lanes": 4}
+    written = file.stat().st_ino
+    later.share(sweeps[1:], {"bob": Part(2.0)})
+    assert file.stat().st_ino == written  # what stands there is not written again
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"lanes": 0}', '{"lanes": null}', "[]"])
+def test_a_damaged_target_is_written_anew(tmp_path, damage):
+    broker, one = Broker(tmp_path), entry(1)
+    broker.arguments(one)
+    file = tmp_path / "lanes" / "1-1.target.json"
+    file.write_text(damage)
+    broker.share([one], {})
+    assert json.loads(file.read_text()) == {"lanes": 1}
 
 
 @pytest.mark.parametrize(

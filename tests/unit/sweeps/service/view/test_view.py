@@ -49,10 +49,28 @@ def test_a_failed_trial_that_is_trained_again_has_not_ended(service, events, sta
         about = {"trial_id": "t0002", "state": "failed", "kind": "search"}
         ledger.append(event, **{"spec" if event == "trial_submitted" else "trial": about})
     view = View(service.storage, service.queue)
-    shown = {**view._look("old"), "trial_ids": view.trials("old")}
+    shown = view._look("old")
     assert shown["trial_states"]["t0002"] == state
     assert shown["trial_states"]["t0001"] == "complete"
     assert set(shown["trial_states"]) == set(shown["curve_bytes"]) - {"baseline"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "waits"),
+    [
+        ({"shares_cluster": True}, [None, "room on the cluster", "room on the cluster"]),
+        ({"scheduler": "Slurm"}, ["its handing over to Slurm"] * 3),
+    ],
+)
+def test_no_sweep_waits_for_the_end_of_another_where_several_run_at_once(service, setting, waits):
+    for name, value in setting.items():
+        setattr(service.queue, name, value)
+    ada = service.client("ada")
+    for name in ("one", "two", "three"):
+        ada.post("/sweeps", json=sent(name))
+    assert [one["waits_for"] for one in ada.get("/queue").json()] == waits
+    service.queue.record("starting", "one", attempt=1, before=0)
+    assert [one["waits_for"] for one in ada.get("/queue").json()] == [None, *waits[1:]]
 
 
 def test_a_look_reads_trials_once_until_they_change(service, monkeypatch):
