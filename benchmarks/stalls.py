@@ -34,7 +34,7 @@ def epoch(loop: Loop, data: Any, config: Any, writer: Writer, side: str, folder:
     stalled, pending = [0.0], Pending(writer)
 
     def write(tensors: checkpoint.Tensors, act: Callable[[checkpoint.Tensors], object]) -> None:
-        pending.submit(tensors, act)
+        pending.submit(tensors, act, pending.reserve(tensors))
         if side == "between":
             pending.settle()
 

@@ -62,7 +62,8 @@ def journal(place):
 def state(place):
     pending = Pending(Writer())
     tensors = {"rows": torch.arange(50_000.0)}
-    pending.submit(tensors, lambda copy: save(place / "state", TrainingState(7, copy, {})))
+    room = pending.reserve(tensors)
+    pending.submit(tensors, lambda copy: save(place / "state", TrainingState(7, copy, {})), room)
     pending.settle()
     found = load_latest(place / "state", {})
     return found.step, found.tensors["rows"].tolist()
