@@ -11,10 +11,14 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from trainables.checkpoints import checkpoint, training_state
+from trainables.checkpoints import checkpoint
 from trainables.checkpoints.async_writer import Pending, Writer
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.trial_spec import TrialSpec
+from trainables.lane.store_sync import LaneStore
+from trainables.lane.trial_states import TrialStates
+from trainables.optim.workers import SOLO
+from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Loop
 from trainables.training.trial_run import Hooks, TrialRun
 
@@ -32,9 +36,10 @@ class Epoch(NamedTuple):
 def epoch(loop: Loop, data: Any, config: Any, writer: Writer, side: str, folder: Path) -> Epoch:
     """Trains a trial on one of `SIDES`; what it writes is removed."""
     stalled, pending = [0.0], Pending(writer)
+    states = TrialStates(folder, LaneStore(WorkingCopy(folder)), SOLO, sharded=False)
 
     def write(tensors: checkpoint.Tensors, act: Callable[[checkpoint.Tensors], object]) -> None:
-        pending.submit(tensors, act)
+        pending.submit(tensors, act, pending.reserve(tensors))
         if side == "between":
             pending.settle()
 
@@ -52,8 +57,7 @@ def epoch(loop: Loop, data: Any, config: Any, writer: Writer, side: str, folder:
         timed(act)
 
     def on_kept(step: int, learnt: checkpoint.Tensors) -> None:
-        states = folder / "state"
-        timed(lambda: write(learnt, lambda t: training_state.save(states, TrainingState(step, t, {}))))
+        timed(lambda: write(learnt, lambda tensors: states.save(TrainingState(step, tensors, {}))))
 
     hooks = Hooks(lambda records: None, on_checkpoint, lambda: False, on_kept)
     started = time.perf_counter()

@@ -163,7 +163,11 @@ def _check_references(sources: Sequence[Source], samples: Sequence[list[Sample]]
             rule, remedy = f"must ask in every row where {metric} decides", "set objective.metric: nll"
             errors.append(UserError(source.read.where, rule, got, remedy))
         items = (Item(sample.id, sample.prompt, without_thought(sample.response), sample.meta) for sample in asked)
-        errors.extend(reference_errors(items, scorers))
+        # A function of the user's may fail on all items in one way: one line for it.
+        lines: dict[tuple[str, str], UserError] = {}
+        for line in reference_errors(items, scorers):
+            lines.setdefault((line.where, line.rule), line)
+        errors.extend(lines.values())
     if errors:
         raise UserErrors(errors)
 

@@ -28,13 +28,13 @@ class Writer:
         """Room for a copy on the host; blocks for earlier writes where there is none. Raises as `Snapshots.reserve`."""
         return self._snapshots.reserve(tensors)
 
-    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write, room: Snapshot | None = None) -> Future[None]:
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write, room: Snapshot) -> Future[None]:
         """Copy tensors to the host and queue a write of the copies.
 
         Args:
             tensors: They may change as soon as this returns.
             write: Called on the writer's thread; the copies are reused after it returns.
-            room: From `reserve`, for these tensors; None to reserve it here.
+            room: From `reserve`, for these tensors.
         """
         snapshot = self._snapshots.take(tensors, room)
         return self._thread.submit(self._write, snapshot, write)
@@ -72,9 +72,9 @@ class Pending:
         self.check()
         return self._writer.reserve(tensors)
 
-    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write, room: Snapshot | None = None) -> None:
-        """Submit a write as `Writer.submit` does; without `room`, raises as `reserve`."""
-        self._open.append(self._writer.submit(tensors, write, room or self.reserve(tensors)))
+    def submit(self, tensors: Mapping[str, torch.Tensor], write: Write, room: Snapshot) -> None:
+        """Submit a write as `Writer.submit` does."""
+        self._open.append(self._writer.submit(tensors, write, room))
 
     def check(self) -> None:
         """Raise the error of a write that has failed by now."""

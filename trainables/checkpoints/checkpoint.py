@@ -60,9 +60,9 @@ def weights_of(model: nn.Module) -> Weights:
     return Weights(dict(model.state_dict()), write_model)
 
 
-def lend_weights(model: nn.Module) -> None:
-    """Give this worker's parts of a sharded model to the one that copies `weights_of`. Collective with the copy."""
-    for tensor in weights_of(model).tensors.values():
+def lend_weights(tensors: Tensors) -> None:
+    """Give this worker's parts of shared tensors, of `weights_of`, to the one that copies them. Collective with it."""
+    for tensor in tensors.values():
         whole(tensor)
 
 

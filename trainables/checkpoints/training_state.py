@@ -41,21 +41,16 @@ class TrainingState:
     meta: dict[str, Any]
 
 
-def save(folder: Path, state: TrainingState) -> None:
-    """Write a state to the trial's folder of states, then remove the earlier ones.
+def write(folder: Path, state: TrainingState) -> Path:
+    """Write a state beside the earlier ones and return its folder.
 
     Args:
         folder: The trial's folder of states.
         state: The state.
 
     Raises:
-        OSError: The disk is full or not writable; the earlier state is still there.
+        OSError: The disk is full or not writable.
     """
-    drop_earlier(write(folder, state))
-
-
-def write(folder: Path, state: TrainingState) -> Path:
-    """Write a state beside the earlier ones and return its folder; raises as `save` does."""
     place = folder / f"step-{state.step}"
     with sealed_folder.sealed(place) as partial:
         save_file({name: tensor.contiguous() for name, tensor in state.tensors.items()}, partial / TENSORS)
@@ -70,17 +65,6 @@ def drop_earlier(place: Path) -> None:
             shutil.rmtree(earlier)
 
 
-def load_latest(folder: Path, expected: Mapping[str, Any]) -> TrainingState | None:
-    """Load the latest whole state of a trial, if any.
-
-    Args:
-        folder: The trial's folder of states.
-        expected: Values that `meta` must hold; a state with others is another trial's and is not used.
-    """
-    found = whole_states(folder, expected)
-    return load(found[max(found)]) if found else None
-
-
 def load(place: Path) -> TrainingState:
     """Load a state of `whole_states`."""
     meta = sealed_folder.read_meta(place)
@@ -88,7 +72,12 @@ def load(place: Path) -> TrainingState:
 
 
 def whole_states(folder: Path, expected: Mapping[str, Any]) -> dict[int, Path]:
-    """The folder of each whole state of a trial, by its step; arguments as for `load_latest`."""
+    """The folder of each whole state of a trial, by its step.
+
+    Args:
+        folder: The trial's folder of states.
+        expected: Values that `meta` must hold; a state with others is another trial's and is not used.
+    """
     found = {}
     places = folder.glob("step-*") if folder.is_dir() else []
     for place in sorted((p for p in places if p.suffix != ".partial"), key=_step, reverse=True):

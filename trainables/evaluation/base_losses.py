@@ -22,7 +22,7 @@ from trainables.storage.checksums import sha256_of
 logger = logging.getLogger(__name__)
 
 FILE = "cache/base_losses.arrow"  # in the sweep's folder
-RECIPE = "base-losses-1"  # part of the key; count up when a code change alters the losses
+RECIPE = "base-losses-2"  # part of the key; count up when a code change alters the losses
 
 SCHEMA = pa.schema([("id", pa.string()), ("nll", pa.float64())])
 
@@ -76,8 +76,7 @@ def losses_key(model_path: str | Path, tokenized: str | Path, precision: str, qu
     """
     folder = Path(model_path)
     weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-    # Named where there is one: losses that were kept before stay of use.
-    parts = [RECIPE, precision, sha256_of(Path(tokenized)), *([quantize] if quantize else [])]
+    parts = [RECIPE, precision, str(quantize), sha256_of(Path(tokenized))]
     parts += [f"{path.name} {sha256_of(path)}" for path in (folder / "config.json", *weights)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

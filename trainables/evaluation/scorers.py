@@ -166,19 +166,16 @@ def reference_errors(items: Iterable[Item], scorers: dict[str, ScorerFunction]) 
 
     Returns:
         One error for each item and scorer that cannot be scored (a reference without a number, an item without options,
-        a user's function that returns no number), and one for each user's function that raises.
+        a user's function that raises or returns no number).
     """
-    errors, raised = list[UserError](), dict[str, UserError]()
+    errors = []
     for item in items:
-        for name, score in scorers.items():
+        for score in scorers.values():
             try:
                 score(item.response, item)
             except UserError as error:
                 errors.append(error)
-            except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-                got = f"{_raised(error)} for item {item.id}"
-                raised.setdefault(name, UserError(name, "must score every reference", got, "correct the function"))
-    return [*errors, *raised.values()]
+    return errors
 
 
 def _raised(error: BaseException) -> str:
@@ -208,7 +205,7 @@ def _load(name: str, argument: Any, where: str) -> ScorerFunction:
 
 
 def _users_own(name: str, where: str) -> ScorerFunction:
-    """The function named by `package.module:function`, wrapped in a check of its results."""
+    """The function named by `package.module:function`; what it raises or returns amiss is a `UserError`."""
     module_name, _, function_name = name.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
@@ -220,7 +217,11 @@ def _users_own(name: str, where: str) -> ScorerFunction:
         raise UserError(where, f"{name} must be a function", type(function).__name__, "name a function")
 
     def score(answer: str, item: Item) -> float:
-        value = function(answer, item)
+        try:
+            value = function(answer, item)
+        except Exception as error:
+            got = f"{_raised(error)} for item {item.id}"
+            raise UserError(name, "must score every answer", got, "correct the function") from error
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise UserError(
                 name, "must return a finite number", f"{value!r} for item {item.id}", "correct the function"

@@ -17,6 +17,7 @@ from trainables.storage.object_store import Remote, StoreError
 from trainables.storage.sealed_folder import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.storage.working_copy import WorkingCopy, copy_folder, driver_epochs
 from trainables.storage.writer_lock import Signature
+from trainables.training import found_limit
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class LaneStore:
         before, here = Path(settings.output_dir), copy.folder
         paths = [settings.tokenized, *settings.tokenized_areas.values()]
         copy.fetch(*(Path(path).relative_to(before).as_posix() for path in paths))
-        copy.fetch(WANDB_ID)
+        copy.fetch(WANDB_ID, found_limit.FILE)
         moved = {
             "output_dir": str(here),
             "tokenized": str(here / Path(settings.tokenized).relative_to(before)),

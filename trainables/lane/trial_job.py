@@ -171,8 +171,8 @@ class TrialJob:
                 # At most one checkpoint is being written: a worker that is killed loses less than two intervals.
                 self.pending.settle()
                 room = self.pending.reserve(saved.tensors)
-        if not self.writes:
-            checkpoint.lend_weights(model)
+        if room is None:
+            checkpoint.lend_weights(saved.tensors)
             return
         path = self.folder / CHECKPOINTS_FOLDER / f"step-{step}"
         self.pending.submit(saved.tensors, lambda tensors: self._save(saved, tensors, path, step), room)

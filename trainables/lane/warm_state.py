@@ -24,6 +24,7 @@ from trainables.optim.step import PassRanOutError
 from trainables.optim.workers import World
 from trainables.reliability.preemption import Preemption
 from trainables.storage.json_numbers import json_line
+from trainables.storage.object_store import StoreError
 from trainables.storage.working_copy import WorkingCopy
 from trainables.training import found_limit
 from trainables.training.loop import Loop
@@ -81,9 +82,6 @@ class LaneState:
             store: As for the constructor.
             preemption: As for the constructor.
         """
-        store = store or LaneStore(WorkingCopy(Path(settings.output_dir)))
-        with world.all_or_none():
-            store.copy.fetch(found_limit.FILE)
         settings = found_limit.with_found(settings, world)
         return cls(
             settings=settings,
@@ -146,10 +144,15 @@ class LaneState:
         return self._base_losses
 
     def learn_from(self, error: Exception) -> None:
-        """Keep, for the lane's next start, the smaller micro-batches that an error asks for."""
-        if isinstance(error, PassRanOutError) and error.half:
+        """Keep, for the lane's next start, the smaller micro-batches that an error asks for; raises nothing."""
+        if not isinstance(error, PassRanOutError) or not error.half:
+            return
+        try:
             found_limit.keep(Path(self.settings.output_dir), error.half)
             self.store.upload(found_limit.FILE)
+        except (OSError, StoreError) as unwritten:  # must not replace the error, which has the remedy
+            logger.warning("the size of micro-batches that may fit could not be kept: %s", unwritten)
+        else:
             logger.warning("memory ran out: micro-batches have at most %d tokens from the next start on", error.half)
 
     def recover(self) -> None:

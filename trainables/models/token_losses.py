@@ -136,8 +136,8 @@ def _results(model: nn.Module, batch: Batch, *, with_hits: bool) -> LabelResults
         hidden = label_hidden(model, batch, plan)
         weights = whole_head(hugging_face_model(model)) if is_sharded(model) else []
         chunks = [(*chunk, *weights) for chunk in zip(hidden.split(size), batch.labels.split(size), strict=True)]
-        # The backward pass computes a chunk's logits again: those of all chunks are never there at once.
-        if torch.is_grad_enabled():
+        # The backward pass computes each of several chunks' logits again: those of all are never there at once.
+        if torch.is_grad_enabled() and len(chunks) > 1:
             found = [
                 checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False)  # a head drops nothing
                 for chunk in chunks

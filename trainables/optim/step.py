@@ -57,6 +57,22 @@ class PassRanOutError(RuntimeError):
         return str(self.args[0])
 
 
+# Of trials of which a sample alone needs more memory than there is.
+REMEDY_OF_ONE_SAMPLE = "set training.gradient_checkpointing=true, or lower data.max_tokens"
+
+
+def largest_micro_batches(parts: Sequence[StepPart]) -> tuple[int, int]:
+    """Tokens of a step's largest micro-batch, and of its largest of several samples: half of that is the next try.
+
+    Returns:
+        Each 0 where there is no such micro-batch.
+    """
+    batches = [batch for part in parts for batch in part.micro_batches]
+    several = [batch for batch in batches if len(batch) > 1]
+    largest, to_halve = (max((batch.tokens for batch in some), default=0) for some in (batches, several))
+    return largest, to_halve
+
+
 @contextmanager
 def memory_ends_the_trial(parts: Sequence[StepPart]) -> Iterator[None]:
     """Context of passes that are collective.
@@ -68,13 +84,9 @@ def memory_ends_the_trial(parts: Sequence[StepPart]) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        batches = [batch for part in parts for batch in part.micro_batches]
-        most = max((batch.tokens for batch in batches), default=0)
-        several = max((batch.tokens for batch in batches if len(batch) > 1), default=0)
-        rule = f"memory ran out on a worker of a sharded trial, with micro-batches of up to {most} tokens"
-        if several:
-            half = max(1, several // 2)
+        largest, to_halve = largest_micro_batches(parts)
+        rule = f"memory ran out on a worker of a sharded trial, with micro-batches of up to {largest} tokens"
+        if half := to_halve // 2:
             remedy = f"set training.micro_batch_tokens to {half}, or more workers"
             raise PassRanOutError(f"{rule}: {remedy}", half) from error
-        remedy = "set training.gradient_checkpointing=true or more workers, or lower data.max_tokens"
-        raise PassRanOutError(f"{rule}, a sample each: {remedy}", None) from error
+        raise PassRanOutError(f"{rule}, a sample each: {REMEDY_OF_ONE_SAMPLE}, or use more workers", None) from error

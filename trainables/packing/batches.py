@@ -23,7 +23,6 @@ class PackedBatch:
     shape: tuple[int, int]  # rows of each slot as (sequences, tokens); a flat row counts as one sequence
     own: tuple[tuple[int, int], ...]  # for each slot the part of `shape` that it fills on its own
     items: tuple[slice, ...]  # for each slot its own sequences in `batch`
-    tokens: int  # tokens of all slots' own sequences
 
     @property
     def slots(self) -> int:
@@ -55,7 +54,7 @@ def pack_batches(batches: Sequence[Batch], longest_flat: int, pad_id: int) -> Pa
         items.append(slice(place, place + len(batch)))
         place += len(batch) + len(missing)
         parts += [batch, *([_filler(missing, pad_id)] if missing else [])]
-    return PackedBatch(_end_to_end(parts), (height, width), own, tuple(items), sum(batch.tokens for batch in batches))
+    return PackedBatch(_end_to_end(parts), (height, width), own, tuple(items))
 
 
 def _pieces(total: int, longest: int) -> list[int]:

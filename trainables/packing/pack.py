@@ -132,6 +132,7 @@ class Pack:
                 # Slots accumulate over different numbers of micro-batches; those that are done sit out.
                 present = [place for place, part in enumerate(parts) if number < len(part.micro_batches)]
                 batches = [parts[place].micro_batches[number] for place in present]
+                self.tokens += sum(batch.tokens for batch in batches)
                 sums, found = self._micro_step(
                     batches,
                     [parts[place].step_tokens for place in present],
@@ -198,7 +199,6 @@ class Pack:
         # (labels,): 1 / tokens of the slot's step, so that each slot's weighted sum is the mean loss of its step.
         label_weights = torch.from_numpy(np.repeat(1.0 / np.array(step_tokens, np.float64), counts))
         self.rows += packed.slots * packed.rows
-        self.tokens += packed.tokens
         return self._model.run(packed, self._stack.layout, adapters, dropouts, label_weights)
 
     def _dropouts(self) -> list[Dropout]:

@@ -15,7 +15,7 @@ import torch
 
 from trainables.config.sections import LoraConfig, TrainingConfig
 from trainables.models.base_model import Base
-from trainables.optim.step import StepPart, Stepped
+from trainables.optim.step import REMEDY_OF_ONE_SAMPLE, StepPart, Stepped, largest_micro_batches
 from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, SuspendedTrial
 from trainables.reliability import watchdog
@@ -224,24 +224,20 @@ class Loop:
 
     def _use_less_memory(self, parts: list[StepPart]) -> None:
         """Halve the micro-batches; where each is of one sample already, train fewer trials at a time. Collective."""
-        batches = [batch for part in parts for batch in part.micro_batches]
         # Of all workers: each must split its samples by the same rule.
-        largest = self._world.highest(max((batch.tokens for batch in batches if len(batch) > 1), default=0))
+        largest, to_halve = map(self._world.highest, largest_micro_batches(parts))
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # blocks of other sizes, which are of no use to smaller micro-batches
-        if largest:
-            self._micro_batch_tokens = largest // 2
+        if half := to_halve // 2:
+            self._micro_batch_tokens = half
             for trial_run, _ in self._running:
                 trial_run.limit_micro_batches(self._micro_batch_tokens)
-            logger.warning("memory ran out: micro-batches have at most %d tokens from here on", largest // 2)
+            logger.warning("memory ran out: micro-batches have at most %d tokens from here on", half)
         elif len(self._running) > 1:
             self._halve()
         else:
-            longest = self._world.highest(max((batch.tokens for batch in batches), default=0))
-            raise torch.OutOfMemoryError(
-                f"a sample of {longest} tokens alone does not fit into the device's memory: set "
-                "training.gradient_checkpointing=true, or lower data.max_tokens"
-            )
+            rule = f"a sample of {largest} tokens alone does not fit into the device's memory"
+            raise torch.OutOfMemoryError(f"{rule}: {REMEDY_OF_ONE_SAMPLE}")
 
     def _halve(self) -> None:
         """Suspend the later half of the trials; they resume from the same step when others have ended."""

@@ -66,7 +66,12 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Whole(torch.autograd.Function):
-    """`whole` with a gradient: of a trained weight the workers' gradients are averaged, as those of a pass are."""
+    """`whole` with a gradient: of a trained weight the workers' gradients are averaged, as those of a pass are.
+
+    The weight stays in the type that its worker keeps, float32 where it is trained, though layers are gathered in 16
+    bits: autograd adds up the gradients of several chunks in the type of the gathered weight, and in 16 bits each sum
+    would be rounded. Gathering in float32 sends twice the bytes, of the model's largest matrix alone.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: DTensor) -> torch.Tensor:

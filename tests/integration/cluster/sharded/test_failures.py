@@ -47,11 +47,15 @@ CASES = {
     "the report of scores": (Lease, "report_of_areas", 0, 0),
     "a state's write": (training_state, "write", 0, 0),
     "the second worker's part of a state": (training_state, "write", 1, 0),
+    "the second worker's part of a later state": (training_state, "write", 1, 1),
     "a pass": (None, "token_losses", 1, 2),
 }
 # The second worker writes no state of adapters; a failed pass of shared weights ends its process (below).
-NOT = {("lora", "the second worker's part of a state"), ("full", "a pass")}
+PARTS = ("the second worker's part of a state", "the second worker's part of a later state")
+NOT = {*(("lora", case) for case in PARTS), ("full", "a pass")}
 RUNS = [(method, case) for method in METHODS for case in CASES if (method, case) not in NOT]
+# A trial that is tried again, and which of its checkpoints is the last with a state that both workers have.
+AGAIN = {"full": (PARTS[1], 0), "lora": ("the last checkpoint's write", 1)}
 
 
 class TellingLease(Lease):
@@ -109,7 +113,12 @@ def run(lane_state, name):
         full = os_error(error, DISK_FULL) is not None
         told = f"{type(lease.error).__name__}: {lease.error}"
         return {"line": told, "full": full, "seconds": time.monotonic() - began}
-    return {"state": lease.ended["state"], "seconds": time.monotonic() - began}
+    steps = [point["step"] for point in lease.ended["checkpoints"]]
+    return {"state": lease.ended["state"], "went_on_from_step": lease.ended["went_on_from_step"], "steps": steps}
+
+
+def name_of(case):
+    return f"t{list(CASES).index(case)}"
 
 
 def rehearse(lane_state, error):
@@ -132,20 +141,19 @@ def all_cases(world, folder, path):
     for method in METHODS:
         lane_state = lane_state_of(world, folder, path, method)
         found[method, "before"] = run(lane_state, "before")
-        for number, case in enumerate(CASES):
+        for case in CASES:
             if (method, case) in NOT:
                 continue
             owner, name, rank, calls = CASES[case]
             owners = [owner] if owner else [optimizer, packed_model]
             with pytest.MonkeyPatch.context() as patched:
                 fail_after(patched, world, owners, name, rank, calls)
-                found[method, case] = run(lane_state, f"t{number}")
+                found[method, case] = run(lane_state, name_of(case))
             world.gather(None)
         found[method, "rehearsal"] = rehearse(lane_state, FULL)
         found[method, "rehearsal, memory"] = rehearse(lane_state, torch.OutOfMemoryError("planted"))
         found[method, "after"] = run(lane_state, "after")
-        # The attempt at a trial whose state failed on one worker goes on from the step that both have.
-        found[method, "again"] = run(lane_state, "t" + str(list(CASES).index("the last checkpoint's write")))
+        found[method, "again"] = run(lane_state, name_of(AGAIN[method][0]))
     return found
 
 
@@ -178,11 +186,14 @@ def test_a_rehearsal_fails_on_both_and_memory_is_a_refusal_on_both(results, meth
 @pytest.mark.parametrize("method", METHODS)
 def test_the_workers_train_on_as_before(results, method):
     folder, workers = results
+    # The last step of which both have a state, not a later one of which one worker has its part.
+    went_on_from = workers[0][method, "before"]["steps"][AGAIN[method][1]]  # rank 0 alone lists checkpoints
     for worker in workers:
         for name in ("before", "after", "again"):
             assert worker[method, name]["state"] == "complete"
+            assert worker[method, name]["went_on_from_step"] == (went_on_from if name == "again" else None)
     lane_state = type("Settings", (), {"settings": type("Folder", (), {"output_dir": folder / method})})
     before = curve(lane_state, "before")
     assert len(before) == 11
     assert curve(lane_state, "after") == before
-    assert curve(lane_state, "t9") == before
+    assert curve(lane_state, name_of(AGAIN[method][0])) == before

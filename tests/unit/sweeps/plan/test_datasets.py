@@ -7,7 +7,7 @@ import pytest
 from sweeps.plan.datasets import prepare_data
 from tests.unit.trainables.data.template import helpers
 from tests.unit.trainables.data.template.helpers import tokenizer_with
-from trainables.errors import UserError
+from trainables.errors import UserError, UserErrors
 
 QUESTIONS = [
     {"id": f"q{k}", "prompt": f"How many legs have {k} herons?", "response": f"{2 * k} legs"} for k in range(4)
@@ -48,6 +48,18 @@ def test_what_a_template_does_to_samples_is_said_once(prepared, template, overri
     assert len(said) == (finding is not None)
     assert [shown.id for shown in found.shown] == ["q0", "q1"]
     assert found.shown[1].parts[1][0].endswith("2 legs<|stop|>")
+
+
+def test_a_function_of_the_users_that_fails_on_all_items_is_one_line(prepared, tmp_path, monkeypatch):
+    (tmp_path / "scorers_of_a_plan.py").write_text("def fails(answer, item):\n    raise KeyError(item.id)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    held = tmp_path / "more.jsonl"
+    held.write_text("".join(json.dumps(row | {"id": f"h{k}"}) + "\n" for k, row in enumerate(QUESTIONS)))
+    area = {"path": str(held), "scorers": ["scorers_of_a_plan:fails"]}
+    with pytest.raises(UserErrors) as caught:
+        prepared(helpers.PLAIN, f"heldout.areas={json.dumps({'more': area})}")
+    (line,) = str(caught.value).splitlines()
+    assert "scorers_of_a_plan:fails: must score every answer, got KeyError ('h0') in" in line
 
 
 def test_a_chat_template_of_the_users_is_used_and_kept(prepared, tmp_path):

@@ -18,7 +18,8 @@ def test_it_writes_in_order_what_stood_there_when_it_was_asked():
     weights = tensors(0.0)
     for step in range(4):
         weights["a"].fill_(step)
-        writer.submit(weights, lambda copy: (held.wait(), written.append(copy["a"].tolist())))
+        room = writer.reserve(weights)
+        writer.submit(weights, lambda copy: (held.wait(), written.append(copy["a"].tolist())), room)
     weights["a"].fill_(-1)
     held.set()
     writer.close()
@@ -68,11 +69,11 @@ def test_buffers_of_other_layouts_make_room():
 def test_an_error_is_not_lost_and_does_not_end_the_writer():
     writer = Writer()
     failing, other = Pending(writer), Pending(writer)
-    failing.submit(tensors(1.0), lambda copy: 1 / 0)
-    other.submit(tensors(1.0), lambda copy: None)
+    for pending, write in ((failing, lambda copy: 1 / 0), (other, lambda copy: None)):
+        pending.submit(tensors(1.0), write, pending.reserve(tensors(1.0)))
     other.settle()
     with pytest.raises(ZeroDivisionError):
-        failing.submit(tensors(1.0), lambda copy: None)
+        failing.reserve(tensors(1.0))
     with pytest.raises(ZeroDivisionError):
         failing.settle()  # it stays one: the trial has failed
     assert failing.is_done

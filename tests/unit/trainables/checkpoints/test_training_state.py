@@ -9,7 +9,7 @@ import torch
 from tests.object_store_helpers import in_memory
 from tests.train_trial import attempt as attempt_at_trial
 from tests.train_trial import train_trial
-from tests.unit.trainables.lane.helpers import base, lane_state_in
+from tests.unit.trainables.lane.helpers import base, lane_state_in, states_in
 from tests.unit.trainables.training.helpers import Memory, lane, trial
 from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.training_state import TrainingState
@@ -28,13 +28,13 @@ def as_lines(records):
 def test_the_rest_of_the_curve_is_the_same_to_the_bit(tiny, data, method, dropout, tmp_path):
     """Also after a way over the disk, in a fresh base, and with another trial served in between."""
     config = lane(method, lora={"r": 4, "alpha": 8.0, "dropout": dropout}, checkpoints_at=[0.3, 0.6, 1.0])
-    whole = Memory()
+    whole, states = Memory(), states_in(tmp_path)
 
     def keep(step, learnt):
-        training_state.save(tmp_path / "state", TrainingState(step, learnt, {"spec": "this"}))
+        states.save(TrainingState(step, learnt, {"spec": "this"}))
 
     uninterrupted = Loop(base(tiny, method)).train(TrialRun(data, trial(), config, whole.hooks(save_state=keep)))
-    state = training_state.load_latest(tmp_path / "state", {"spec": "this"})
+    state = states.last({"spec": "this"})
     assert state.step == 7  # of 11; the one after step 3 went when this was whole, and none is kept at the end
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-7"]
 
@@ -215,5 +215,5 @@ def test_a_state_that_is_damaged_or_of_another_trial_is_not_used(lane_state, cap
     assert contents(lane_state, "killed") == contents(lane_state, "whole")
 
     attempt(lane_state, "other", killed_after=4)
-    assert training_state.load_latest(folder_of(lane_state, "other"), {"spec": trial().model_dump()}) is None
+    assert not training_state.whole_states(folder_of(lane_state, "other"), {"spec": trial().model_dump()})
     assert "was written by another trial" in caplog.text

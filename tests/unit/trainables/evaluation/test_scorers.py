@@ -190,12 +190,13 @@ def test_the_users_own_function_must_give_a_number() -> None:
 @pytest.mark.usefixtures("own_scorers")
 def test_what_the_users_own_code_raises_is_one_line(tmp_path) -> None:
     items = [Item(name, "?", "7") for name in ("a", "b")]
-    (error,) = reference_errors(items, load_scorers(["own_scorers_of_a_test:raises"]))
+    errors = reference_errors(items, load_scorers(["own_scorers_of_a_test:raises"]))
     place = tmp_path / "own_scorers_of_a_test.py"
-    assert str(error) == (
-        "own_scorers_of_a_test:raises: must score every reference, got KeyError ('x') in "
-        f"{place}:{len(place.read_text().splitlines())} for item a; correct the function"
-    )
+    assert [str(error) for error in errors] == [
+        "own_scorers_of_a_test:raises: must score every answer, got KeyError ('x') in "
+        f"{place}:{len(place.read_text().splitlines())} for item {name}; correct the function"
+        for name in ("a", "b")
+    ]
     (tmp_path / "a_script_of_a_test.py").write_text("import sys\nsys.exit(0)\n")
     with pytest.raises(
         UserError, match=r"scorers: a_script_of_a_test:f must be importable, got SystemExit \(0\) in .*:2"

@@ -8,6 +8,7 @@ import torch
 from tests.unit.trainables.training.helpers import lane, tokenized, trial
 from trainables.config.sections import ModelConfig
 from trainables.lane.store_sync import LaneStore
+from trainables.lane.trial_states import TrialStates
 from trainables.lane.warm_state import LaneState
 from trainables.models.base_model import load_base, load_tokenizer
 from trainables.optim.workers import SOLO
@@ -36,6 +37,11 @@ def lane_state_in(folder, tiny, data, items=8, remote=None, **training):
 def curve(lane_state, name):
     path = Path(lane_state.settings.output_dir) / "trials" / name / "curve.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def states_in(folder):
+    """A trial's states in a folder, as a lane of one worker keeps them."""
+    return TrialStates(folder, LaneStore(WorkingCopy(folder)), SOLO, sharded=False)
 
 
 class Lease:

@@ -9,7 +9,10 @@ import pytest
 from tests.unit.trainables.lane.helpers import JobSource, Lease, curve, lane_state_in
 from trainables.checkpoints import checkpoint
 from trainables.lane.worker import SideBySide, serve
+from trainables.optim.step import PassRanOutError
 from trainables.packing.pack import Pack
+from trainables.storage.object_store import StoreError
+from trainables.training import found_limit
 
 
 @pytest.fixture
@@ -109,6 +112,22 @@ def test_an_error_of_the_step_itself_fails_all_and_the_lane_serves_on(lane_state
     again = Lease("a", 2)
     SideBySide(lane_state, JobSource()).run(again)
     assert again.ended["state"] == "complete"
+
+
+@pytest.mark.parametrize("full", [OSError(errno.ENOSPC, "no room"), StoreError("s3://b", "must answer", "503", "wait")])
+def test_a_limit_that_cannot_be_kept_replaces_no_error(lane_state, monkeypatch, caplog, full):
+    def failing(*_):
+        raise full
+
+    def out_of_memory(*_):
+        raise PassRanOutError("memory ran out", 64)
+
+    monkeypatch.setattr(found_limit, "keep", failing)
+    monkeypatch.setattr(Pack, "step", out_of_memory)
+    leases = [Lease("a", 2), Lease("b", 2)]
+    serve(lane_state, JobSource(leases[1]), leases[0])
+    assert [str(lease.error) for lease in leases] == ["memory ran out"] * 2
+    assert f"could not be kept: {full}" in caplog.text
 
 
 def test_an_end_is_told_when_all_is_written_and_an_error_of_the_writer_fails_its_trial_alone(lane_state, monkeypatch):

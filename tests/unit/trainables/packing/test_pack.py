@@ -223,6 +223,18 @@ def test_workers_add_up_their_gradients(tiny, data, monkeypatch):
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
 
 
+def test_a_filler_is_computed_and_counts_for_nothing(tiny, data):
+    packs, fillers = [Pack(load_tiny(tiny)) for _ in range(2)], [data.batch([0, 1])]
+    for pack, more in zip(packs, ([], fillers), strict=True):
+        ((slot, one),) = join_all(pack, TRIALS[:1]).items()
+        part = part_of(one, slot, data)
+        pack.step([part._replace(fillers=more)])
+    plain, filled = packs
+    assert plain.tokens == filled.tokens == sum(batch.tokens for batch in part.micro_batches)
+    assert filled.rows - plain.rows >= fillers[0].tokens
+    assert same(adapter(filled, filled.slots[0]), adapter(plain, plain.slots[0]))
+
+
 def test_what_cannot_be_packed_is_said(tiny):
     base = load_tiny(tiny)
     assert Pack(base).obstacle(LoraConfig(dropout=0.1), TrainingConfig()) is None

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.trainables.lane.helpers import JobSource, Lease, base, curve, lane_state_in
+from tests.unit.trainables.lane.helpers import JobSource, Lease, base, curve, lane_state_in, states_in
 from tests.unit.trainables.training.helpers import Memory, lane, trial
-from trainables.checkpoints import training_state
+from trainables.checkpoints.training_state import TrainingState
 from trainables.lane.worker import serve
 from trainables.reliability.preemption import ASK_EVERY_SECONDS, Preemption
 from trainables.training.loop import Loop
@@ -56,18 +56,18 @@ def test_the_curve_is_whole_whatever_the_step(tiny, data, method, steps, kept, t
     config = lane(method, lora={"r": 4, "alpha": 8.0, "dropout": 0.3}, checkpoints_at=[0.3, 1.0])
     whole, first, rest = Memory(), Memory(), Memory()
     expected = train(Loop(base(tiny, method)), TrialRun(data, trial(), config, whole.hooks()))
-    written = []
+    states, written = states_in(tmp_path), []
 
     def keep(step, learnt):
         written.append(step)
-        training_state.save(tmp_path / "state", training_state.TrainingState(step, learnt, {}))
+        states.save(TrainingState(step, learnt, {}))
 
     hooks = first.hooks(save_state=keep, preemption=Notice(steps))
     left = train(Loop(base(tiny, method)), TrialRun(data, trial(), config, hooks))
     assert (left.state, left.steps) == ("preempted", steps)
     assert len(written) == len(set(written)), "nothing is kept twice"
 
-    state = training_state.load_latest(tmp_path / "state", {})
+    state = states.last({})
     assert (state.step if state else None) == kept
     trial_run = TrialRun(data, trial(), config, rest.hooks())
     if state:

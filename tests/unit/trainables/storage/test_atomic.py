@@ -9,9 +9,9 @@ import torch
 
 from sweeps.ledger.ledger import Ledger
 from sweeps.search.study import StudyJournal
-from trainables.checkpoints import checkpoint
+from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending, Writer
-from trainables.checkpoints.training_state import TrainingState, load_latest, save
+from trainables.checkpoints.training_state import TrainingState
 from trainables.errors import DISK_FULL, os_error
 from trainables.storage.atomic import append_whole, write_whole
 
@@ -62,9 +62,10 @@ def journal(place):
 def state(place):
     pending = Pending(Writer())
     tensors = {"rows": torch.arange(50_000.0)}
-    pending.submit(tensors, lambda copy: save(place / "state", TrainingState(7, copy, {})))
+    room = pending.reserve(tensors)
+    pending.submit(tensors, lambda copy: training_state.write(place / "state", TrainingState(7, copy, {})), room)
     pending.settle()
-    found = load_latest(place / "state", {})
+    found = training_state.load(training_state.whole_states(place / "state", {})[7])
     return found.step, found.tensors["rows"].tolist()
 
 
