@@ -11,14 +11,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from trainables.checkpoints import checkpoint
+from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending, Writer
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.trial_spec import TrialSpec
-from trainables.lane.store_sync import LaneStore
-from trainables.lane.trial_states import TrialStates
-from trainables.optim.workers import SOLO
-from trainables.storage.working_copy import WorkingCopy
 from trainables.training.loop import Loop
 from trainables.training.trial_run import Hooks, TrialRun
 
@@ -36,7 +32,6 @@ class Epoch(NamedTuple):
 def epoch(loop: Loop, data: Any, config: Any, writer: Writer, side: str, folder: Path) -> Epoch:
     """Trains a trial on one of `SIDES`; what it writes is removed."""
     stalled, pending = [0.0], Pending(writer)
-    states = TrialStates(folder, LaneStore(WorkingCopy(folder)), SOLO, sharded=False)
 
     def write(tensors: checkpoint.Tensors, act: Callable[[checkpoint.Tensors], object]) -> None:
         pending.submit(tensors, act, pending.reserve(tensors))
@@ -56,8 +51,12 @@ def epoch(loop: Loop, data: Any, config: Any, writer: Writer, side: str, folder:
 
         timed(act)
 
+    # Not by `lane.trial_states`: it needs the client of object stores, which a machine for `make gpu` may lack.
+    def keep(state: TrainingState) -> None:
+        training_state.drop_earlier(training_state.write(folder / "state", state))
+
     def on_kept(step: int, learnt: checkpoint.Tensors) -> None:
-        timed(lambda: write(learnt, lambda tensors: states.save(TrainingState(step, tensors, {}))))
+        timed(lambda: write(learnt, lambda tensors: keep(TrainingState(step, tensors, {}))))
 
     hooks = Hooks(lambda records: None, on_checkpoint, lambda: False, on_kept)
     started = time.perf_counter()
