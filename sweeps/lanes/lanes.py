@@ -32,8 +32,6 @@ from trainables.lane.messages import EndedJob, NoticeReport, Status, Work
 
 logger = logging.getLogger(__name__)
 
-NOTHING_YET: Status = {"jobs": {}, "lanes": {}, "notices": [], "born": 0, "changes": 0, "disk_full": None}
-
 IDLE_INCARNATIONS_ALLOWED = 3
 STOP_SECONDS = 30.0
 POLL_SECONDS = 5.0

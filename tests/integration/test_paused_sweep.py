@@ -1,16 +1,24 @@
-"""Real sweeps of trials that pause, killed twice and resumed, and in packs: their numbers are an unpaused sweep's."""
+"""Real sweeps of trials that pause: killed twice, in packs, on several workers, in an object store, 64 of them.
+
+Their numbers are those of an unpaused sweep.
+"""
 
 import json
 import signal
 import subprocess
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from sweeps.config.pausing import PAUSE_AT, trials_to_finish
 from sweeps.ledger.ledger import Ledger
 from tests.integration.conftest import command, environment, run_sweep
 from tests.integration.sweep.test_driver_killed import lines, wait_for
+from tests.object_store_helpers import BUCKET, KEYS, endpoint
+from trainables.storage.object_store import Remote
+from trainables.storage.working_copy import join_ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -92,12 +100,8 @@ def test_paused_killed_and_resumed_trials_have_the_numbers_of_unpaused_ones(tmp_
     assert {end["trial_id"] for end in stopped}.isdisjoint(best_at_pause[:3])
 
 
-def test_pauses_in_packs_change_no_number(tmp_path, whole):
-    done = run_sweep(*arguments(tmp_path, "resources.trials_per_lane=3", trials=FEW))
-    assert done.returncode == 0, done.stderr + done.stdout
-    folder = tmp_path / "smoke"
-    (going_on,) = events(folder, "trials_go_on")
-    assert len(going_on["trial_ids"]) == trials_to_finish(FEW) - 1
+def compare_with_unpaused(folder, whole, same):
+    """Hold each trial's curve and scores against the unpaused sweep's, by a function that makes the expected value."""
     ends, expected = ({end["trial_id"]: end for end in lines(place / "trials.jsonl")} for place in (folder, whole))
     assert ends.keys() == {f"t{number:04d}" for number in range(1, FEW + 1)}
     gone_on = [name for name, end in ends.items() if name != "t0001" and end["steps"] > round(PAUSE_AT * 16)]
@@ -105,13 +109,92 @@ def test_pauses_in_packs_change_no_number(tmp_path, whole):
     for name, end in ends.items():
         ours, theirs = (lines(place / "trials" / name / "curve.jsonl") for place in (folder, whole))
         assert [step["step"] for step in ours] == list(range(1, end["steps"] + 1))
-        assert [step["ids"] for step in ours] == [step["ids"] for step in theirs[: end["steps"]]]
+        assert [sorted(step["ids"]) for step in ours] == [sorted(step["ids"]) for step in theirs[: end["steps"]]]
         losses = [step["loss"] for step in theirs[: end["steps"]]]
-        assert [step["loss"] for step in ours] == pytest.approx(losses, rel=1e-5)
+        assert [step["loss"] for step in ours] == same(losses)
         points = {point["step"]: objective(point) for point in expected[name]["checkpoints"]}
         scores = [points[point["step"]] for point in end["checkpoints"]]
-        assert [objective(point) for point in end["checkpoints"]] == pytest.approx(scores, rel=1e-5)
+        assert [objective(point) for point in end["checkpoints"]] == same(scores)
         assert not (folder / "trials" / name / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        ["resources.trials_per_lane=3"],
+        ["resources.workers_per_lane=2", "training.batch_size=2"],  # the same four samples a step
+    ],
+    ids=["packed", "two workers"],
+)
+def test_pauses_in_packs_and_on_several_workers_change_no_number(tmp_path, whole, resources):
+    done = run_sweep(*arguments(tmp_path, *resources, trials=FEW))
+    assert done.returncode == 0, done.stderr + done.stdout
+    (going_on,) = events(tmp_path / "smoke", "trials_go_on")
+    assert len(going_on["trial_ids"]) == trials_to_finish(FEW) - 1
+    compare_with_unpaused(tmp_path / "smoke", whole, lambda values: pytest.approx(values, rel=1e-5))
+
+
+def test_trials_that_paused_in_an_object_store_go_on_on_a_machine_that_has_nothing_of_them(
+    tmp_path, whole, monkeypatch
+):
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint(), "XDG_CACHE_HOME": str(tmp_path / "first")}.items():
+        monkeypatch.setenv(name, value)
+    remote = Remote(f"s3://{BUCKET}/paused/smoke")
+
+    def paused():
+        if not any(key.startswith("ledger/") for key in remote.listed()):
+            return 0
+        copy = tmp_path / f"copy-{time.monotonic_ns()}"
+        copy.mkdir()
+        join_ledger(remote, copy / "ledger.jsonl")
+        return len(events(copy, "trial_paused"))
+
+    killed_when(lambda: paused() >= 2, *arguments(f"s3://{BUCKET}/paused", trials=FEW))
+    done = run_sweep("--resume", remote.url, XDG_CACHE_HOME=str(tmp_path / "second"))
+    assert done.returncode == 0, done.stderr + done.stdout
+    folder = tmp_path / "downloaded"
+    for key in remote.listed():
+        if key == "trials.jsonl" or (key.startswith("trials/") and (key.endswith("curve.jsonl") or "/state/" in key)):
+            (folder / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / key).write_bytes(remote.get(key))
+    compare_with_unpaused(folder, whole, list)
+
+
+def test_64_paused_trials_hold_no_actor_and_no_memory_that_grows_with_them(tmp_path):
+    trials = 64
+    small = [f"heldout.areas.{area}.limit=4" for area in ("tables", "invoices")]
+    sizes = ["data.limit=32", "resources.trials_per_lane=2", f"search.trials={trials}", "heldout.answers_at=[]", *small]
+    points = ["training.checkpoints_at=[0.25,1.0]", "confirm.budget=0", "search.sampler=random"]
+    log = (tmp_path / "log").open("w")
+    arguments = ("conf/smoke.yaml", f"storage_path={tmp_path}", *sizes, *points)
+    process = subprocess.Popen(command(*arguments), env=environment(), stdout=log, stderr=log)
+    samples = []  # paused so far, live actors of Tune, resident MB of the driver, of the actors
+    while process.poll() is None:
+        paused = len(events(tmp_path / "smoke", "trial_paused"))
+        samples.append((paused, *live(psutil.Process(process.pid))))
+        time.sleep(0.5)
+    assert process.returncode == 0, (tmp_path / "log").read_text()
+    (lanes,) = (event["lanes"] for event in events(tmp_path / "smoke", "sweep_started"))
+    (slots,) = (event["slots"] for event in events(tmp_path / "smoke", "slots"))
+    seen = np.array(samples)
+    most = [[int(paused), *seen[seen[:, 0] == paused].max(axis=0)[1:].round()] for paused in np.unique(seen[:, 0])]
+    print("paused; most actors; MB of the driver, of the actors:", *most)
+    assert seen[:, 0].max() == trials - 1
+    assert 1 <= seen[:, 1].max() <= lanes * slots
+    first, last = (seen[(low <= seen[:, 0]) & (seen[:, 0] < high), 2].max() for low, high in ((1, 9), (55, 64)))
+    assert last - first < 50, "the driver keeps some kilobytes of a paused trial"
+
+
+def live(driver):
+    """Actors of Tune, resident megabytes of the driver and of these actors."""
+    actors, megabytes = 0, 0.0
+    for process in driver.children(recursive=True):
+        try:
+            if any("ray::SweepTrial" in word for word in process.cmdline()):
+                actors, megabytes = actors + 1, megabytes + process.memory_info().rss / 1e6
+        except psutil.NoSuchProcess:
+            continue  # it ended meanwhile
+    return actors, driver.memory_info().rss / 1e6, megabytes
 
 
 def objective(point):

@@ -32,11 +32,13 @@ from trainables.models.pretrained import (
     resolve_model,
 )
 from trainables.models.progress_bars import no_progress_bars
+from trainables.models.safetensors_files import stored_type
 from trainables.models.sharding.shards import all_workers, is_sharded, local, shard
 
 __all__ = ["Base", "load_base", "load_tokenizer", "resolve_model", "resolve_precision"]
 
 Precision = Literal["fp32", "bf16"]
+STORED = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # safetensors' names
 
 
 def resolve_precision(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
@@ -81,7 +83,9 @@ def load_base(
     frozen_type = torch.bfloat16 if precise == "bf16" and model.method == "lora" else torch.float32
     tokenizer = load_tokenizer(path, model)
     # What is made smaller on its way to the device may not fit there whole.
-    loaded = _load(path, model, frozen_type, torch.device("cpu") if model.quantize or sharded else device)
+    place = torch.device("cpu") if model.quantize or sharded else device
+    loaded = _load_mapped(path, model) if sharded and frozen_type == torch.float32 else None
+    loaded = loaded or _load(path, model, frozen_type, place)
     if model.quantize:
         quantize(loaded, device)
     if gradient_checkpointing and not loaded.supports_gradient_checkpointing:
@@ -91,13 +95,30 @@ def load_base(
     autocast = torch.bfloat16 if precise == "bf16" else None
     if sharded:
         # Frozen weights have the type of the products already.
-        shard(loaded, all_workers(device), autocast if model.method == "full" else None)
+        gathered_as = autocast if model.method == "full" else None
+        shard(loaded, all_workers(device), gathered_as, in_float32=frozen_type == torch.float32)
     else:
         nn.Module.to(loaded, device)
     choose_plan(loaded.eval(), autocast, padding_token(loaded, tokenizer, 0))
     if compiles:
         compile_layers(loaded, device)
     return Base(loaded, tokenizer, model.method, precise, gradient_checkpointing=gradient_checkpointing)
+
+
+def _load_mapped(path: str | Path, model: ModelConfig) -> PreTrainedModel | None:
+    """The model in its files' own type, which has each value that float32 has; None where it would not.
+
+    torch then reads the mapped files: the workers of a host share them, and none holds a copy of its own.
+    """
+    stored = STORED.get(stored_type(Path(path)) or "")
+    if stored is None:
+        return None
+    loaded = _load(path, model, stored, torch.device("cpu"))
+    # A table that the model computes in 16 bits, such as Gemma's scale of embeddings, would be rounded.
+    if any(buffer.is_floating_point() and buffer.dtype != torch.float32 for buffer in loaded.buffers()):
+        return None
+    loaded.config.dtype = torch.float32
+    return loaded
 
 
 def _load(path: str | Path, model: ModelConfig, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

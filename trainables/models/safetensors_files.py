@@ -50,6 +50,20 @@ def weight_files(folder: Path) -> list[Path]:
     raise _error(rule, f"{folder} with {others[0]}", TO_SAFETENSORS)
 
 
+def stored_type(folder: Path) -> str | None:
+    """The one type of all floating-point weights, as safetensors names it ("F32", "F16", "BF16"); None if they differ.
+
+    Raises:
+        UserError: As `weight_files`.
+    """
+    types = set()
+    for file in weight_files(folder):
+        with safe_open(str(file), framework="numpy") as weights:
+            types |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 - no mapping
+    floating = {name for name in types if "F" in name}
+    return floating.pop() if len(floating) == 1 else None
+
+
 def pickled_files(folder: Path) -> list[Path]:
     """List a model's pickled files; empty where it has none.
 

@@ -16,6 +16,7 @@ from sweeps.folder.sweep_store import SweepStore
 from sweeps.lanes import cluster, lanes
 from sweeps.plan.plan import make_plan
 from tests.integration.conftest import random_llama
+from trainables.lane.trial_parts import rest_id
 from trainables.storage.working_copy import WorkingCopy
 
 SPEC = {"trial_id": "t0001", "seed": 3, "params": {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}}
@@ -42,8 +43,9 @@ def start(tmp_path, *overrides, grows=False):
     return config, lanes.running(lane_plan, settings, config.resources.max_failures, grows=grows)
 
 
-def submit(running, spec=SPEC):
-    running.call("submit", spec["trial_id"], {"do": "trial", "spec": spec, "baseline": {}})
+def submit(running, spec=SPEC, job_id=None, pause_at=None):
+    work = {"do": "trial", "spec": spec, "baseline": {}, "pause_at": pause_at}
+    running.call("submit", job_id or spec["trial_id"], work)
 
 
 def wait_for(condition, seconds=150):
@@ -83,16 +85,44 @@ def test_a_trial_whose_worker_is_killed_is_trained_again_from_its_start(tmp_path
     with lanes_up as running:
         submit(running)
         wait_for(lambda: step_of(running))
-        worker = next(
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _is_ours(process)
-        )
-        worker.send_signal(signal.SIGKILL)
+        kill_a_worker()
         end = end_of(running)
     assert (end["state"], end["steps"], end["samples_seen"]) == ("complete", 200, 400)
     curve = (config.folder / "trials" / "t0001" / "curve.jsonl").read_text().splitlines()
     assert len(curve) == 200
+
+
+def kill_a_worker():
+    worker = next(
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _is_ours(process)
+    )
+    worker.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_lane_that_is_lost_while_a_paused_trial_goes_on_changes_none_of_its_numbers(tmp_path):
+    overrides = ["data.limit=400", "training.batch_size=2", "training.checkpoints_at=[0.25,1.0]"]
+    config, lanes_up = start(tmp_path / "paused", *overrides)
+    with lanes_up as running:
+        submit(running, pause_at=0.25)
+        assert (end_of(running)["state"], end_of(running)["steps"]) == ("paused", 50)
+        submit(running, job_id=rest_id("t0001"))
+        wait_for(lambda: (step_of(running, rest_id("t0001")) or 0) > 60 or None)
+        kill_a_worker()
+        end = end_of(running, rest_id("t0001"))
+    assert (end["state"], end["steps"], end["samples_seen"]) == ("complete", 200, 400)
+    assert end["went_on_from_step"] == 50
+
+    whole, lanes_up = start(tmp_path / "whole", *overrides)
+    with lanes_up as running:
+        submit(running)
+        assert end_of(running)["state"] == "complete"
+    curves = [_losses(one.folder / "trials" / "t0001" / "curve.jsonl") for one in (config, whole)]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 200
 
 
 @pytest.mark.slow

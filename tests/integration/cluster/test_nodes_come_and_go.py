@@ -1,4 +1,7 @@
-"""A sweep on a cluster whose nodes join, are drained and go: lanes follow, and no step is lost or done twice."""
+"""A sweep on a cluster whose nodes join, are drained and go: lanes follow, and no step is lost or done twice.
+
+The trial that is handed on has paused before: its first quarter was trained on another node.
+"""
 
 import json
 import time
@@ -11,8 +14,9 @@ from ray.core.generated import autoscaler_pb2
 from sweeps.lanes import cluster
 from tests.integration.cluster.test_lanes import end_of, start, submit, wait_for
 from tests.integration.conftest import random_llama
+from trainables.lane.trial_parts import rest_id, trial_id_of
 
-TRIALS, STEPS = [f"t{number:04d}" for number in range(1, 41)], 200
+TRIALS, STEPS, QUARTER = [f"t{number:04d}" for number in range(1, 41)], 200, 50
 PARAMS = {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}
 
 
@@ -40,9 +44,13 @@ def drain(node, seconds):
 
 
 def under_way(running, lane):
-    """The trial that a lane has trained ten steps of."""
+    """The job that a lane has trained ten steps of."""
     jobs = running.status()["jobs"].items()
-    return next((name for name, job in jobs if job["lane"] == lane and 10 <= job.get("step", 0) < STEPS - 20), None)
+    began = {name: QUARTER if trial_id_of(name) != name else 0 for name, _ in jobs}
+    return next(
+        (name for name, job in jobs if job["lane"] == lane and began[name] + 10 <= job.get("step", 0) < STEPS - 20),
+        None,
+    )
 
 
 def curve(config, name):
@@ -54,35 +62,40 @@ def curve(config, name):
 @pytest.mark.timeout(1200)
 def test_a_node_that_joins_gets_a_lane_and_one_that_is_drained_hands_its_trial_on(nodes, tmp_path, slow_model):
     setting = [f"model.name={slow_model}", "data.limit=400", "training.batch_size=2"]
+    setting += ["training.checkpoints_at=[0.25,0.5,1.0]", "heldout.answers_at=[]"]
     specs = {name: {"trial_id": name, "seed": number, "params": PARAMS} for number, name in enumerate(TRIALS)}
     config, lanes_up = start(tmp_path, *setting, grows=True)
     with lanes_up as running:
-        for spec in specs.values():
-            submit(running, spec)
+        submit(running, specs["t0001"], pause_at=0.25)
+        assert end_of(running, "t0001", 600)["state"] == "paused"
+        submit(running, specs["t0002"])
+        submit(running, specs["t0001"], job_id=rest_id("t0001"))  # the next free lane takes it up
+        for name in TRIALS[2:]:
+            submit(running, specs[name])
         wait_for(lambda: under_way(running, "lane-0"), 300)
         assert running.up == 1
 
         second = nodes.add_node(num_cpus=1, wait=False)
         nodes._wait_for_node(second, 180)
         moved = wait_for(lambda: under_way(running, "lane-1"), 300)
-        assert running.up == 2
+        assert (running.up, moved) == (2, rest_id("t0001"))
 
         drain(second, 60)
         wait_for(lambda: running.status()["jobs"][moved]["attempt"] == 2 or None, 60)
         nodes.remove_node(second)
-        for other in specs.keys() - {moved}:  # they have done their part
+        for other in TRIALS[1:]:  # they have done their part
             running.call("cancel", other, "pruned")
         end = end_of(running, moved, 600)
         running.check(running.status())
         ended = {job["job_id"]: job for job in running.call("ended_since", 0, 0, 0.0)["ended"]}
     assert (end["state"], end["steps"], end["samples_seen"]) == ("complete", STEPS, 400)
     assert ended[moved]["preempted"] == 1
-    assert end["went_on_from_step"] >= 10
-    handed_on = curve(config, moved)
+    assert end["went_on_from_step"] >= QUARTER + 10
+    handed_on = curve(config, "t0001")
     assert [line["step"] for line in handed_on] == list(range(1, STEPS + 1))
 
     config, lanes_up = start(tmp_path / "undisturbed", *setting)
     with lanes_up as running:
-        submit(running, specs[moved])
-        assert end_of(running, moved, 600)["state"] == "complete"
-    assert curve(config, moved) == handed_on
+        submit(running, specs["t0001"])
+        assert end_of(running, "t0001", 600)["state"] == "complete"
+    assert curve(config, "t0001") == handed_on

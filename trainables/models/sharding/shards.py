@@ -28,13 +28,16 @@ def all_workers(device: torch.device) -> DeviceMesh:
     return DeviceMesh.from_group(workers, device.type)
 
 
-def shard(model: PreTrainedModel, workers: DeviceMesh, autocast: torch.dtype | None) -> None:
+def shard(
+    model: PreTrainedModel, workers: DeviceMesh, autocast: torch.dtype | None, *, in_float32: bool = False
+) -> None:
     """Keep this worker's part of every weight, on its device.
 
     Args:
-        model: With the same weights on every worker: float32 ones that are trained, or frozen ones.
+        model: With the same weights on every worker.
         workers: From `all_workers`.
         autocast: Type in which weights are gathered and used; None for their own. Gradients are summed in float32.
+        in_float32: Keep the parts in float32, whatever type the model was loaded in.
     """
     policy = MixedPrecisionPolicy(param_dtype=autocast, reduce_dtype=torch.float32) if autocast else None
     kinds = set(model._no_split_modules or ())  # transformers' name for the class of a decoder layer
@@ -44,6 +47,10 @@ def shard(model: PreTrainedModel, workers: DeviceMesh, autocast: torch.dtype | N
     if None not in ends and ends[0].weight is not ends[1].weight:
         units += ends
     for unit in [*units, model]:
+        # One unit at a time, so that the model is never whole in float32.
+        for weight in unit.parameters() if in_float32 else ():
+            if weight.dtype != torch.float32:
+                weight.data = weight.data.float()
         # The whole model, too: outside a pass `parameters()` then always gives the parts.
         fully_shard(unit, mesh=workers, reshard_after_forward=True, mp_policy=policy or MixedPrecisionPolicy())
 
