@@ -13,11 +13,14 @@ def main(address: str, nodes: int) -> int:
     """Returns 0 once so many nodes are up, or the time is over and the head is up; else 1."""
     import ray
 
+    from sweeps.lanes.surroundings import joinable
+
     deadline, up = time.monotonic() + WAIT_SECONDS, 0
     last: object = "no node that is alive"
     while up < nodes and time.monotonic() < deadline:
         try:
             if not ray.is_initialized():
+                joinable(address)  # where nothing answers, Ray itself would try for ever
                 ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
             up = sum(node["Alive"] for node in ray.nodes())
         except Exception as error:  # noqa: BLE001 - the head may not listen yet, which Ray says in several ways

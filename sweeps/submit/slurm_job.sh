@@ -21,9 +21,7 @@ export SLURM_EXPORT_ENV=ALL # `sbatch --export=NONE`, which some sites set for a
 
 # Runs on each node, as a step: what it starts is ended with the step, and no neighbor's Ray is touched.
 node_script='
-agent_port=$("$PYTHON" -c "import socket; print(socket.create_server((\"\", 0)).getsockname()[1])")
-options=(--block --num-cpus="$SLURM_CPUS_ON_NODE" --dashboard-agent-listen-port="$agent_port")
-options+=(--min-worker-port=0 --max-worker-port=0 --disable-usage-stats)
+options=(--block --num-cpus="$SLURM_CPUS_ON_NODE" --min-worker-port=0 --max-worker-port=0 --disable-usage-stats)
 if [ "$SLURM_NODEID" = 0 ]; then
   options+=(--head --node-ip-address="$HEAD" --port="$GCS_PORT" --temp-dir="$RAY_TMP" --dashboard-host=127.0.0.1)
   options+=(--dashboard-port="$DASHBOARD_PORT" --ray-client-server-port="$CLIENT_PORT")
@@ -35,11 +33,19 @@ else
   done
   options+=(--address="$HEAD:$GCS_PORT")
 fi
-# On a busy node Ray may not come up within its 30 s. A head that has ended takes its cluster with it.
-until "$PYTHON" -m ray.scripts.scripts start "${options[@]}" || [ "$SLURM_NODEID" = 0 ]; do sleep 5; done
+start() {
+  agent_port=$("$PYTHON" -c "import socket; print(socket.create_server((\"\", 0)).getsockname()[1])")
+  "$PYTHON" -m ray.scripts.scripts start "${options[@]}" --dashboard-agent-listen-port="$agent_port"
+}
+# On a busy node Ray may not come up within its 30 s, and a port may be taken meanwhile: it is started again. A head that
+# ends later takes its cluster, and thus the step, with it.
+until start; do
+  [ "$SLURM_NODEID" != 0 ] || [ "$SECONDS" -lt 90 ] || exit 1
+  sleep 5
+done
 '
 srun --output="$SLURM_JOB_NAME-$SLURM_JOB_ID-ray.log" --open-mode=append --nodes="$SLURM_JOB_NUM_NODES" \
-  --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+  --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
   ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} bash -c "$node_script" &
 ray_step=$!
 

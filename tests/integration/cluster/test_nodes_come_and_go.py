@@ -17,6 +17,7 @@ from tests.integration.conftest import random_llama
 from trainables.lane.trial_parts import rest_id, trial_id_of
 
 TRIALS, STEPS, QUARTER = [f"t{number:04d}" for number in range(1, 41)], 200, 50
+PAUSED = TRIALS[:4]  # the second node comes before all of them have gone on
 PARAMS = {"peak_lr": 1e-3, "warmup_fraction": 0.1, "decay_floor": 1e-4}
 
 
@@ -66,24 +67,26 @@ def test_a_node_that_joins_gets_a_lane_and_one_that_is_drained_hands_its_trial_o
     specs = {name: {"trial_id": name, "seed": number, "params": PARAMS} for number, name in enumerate(TRIALS)}
     config, lanes_up = start(tmp_path, *setting, grows=True)
     with lanes_up as running:
-        submit(running, specs["t0001"], pause_at=0.25)
-        assert end_of(running, "t0001", 600)["state"] == "paused"
-        submit(running, specs["t0002"])
-        submit(running, specs["t0001"], job_id=rest_id("t0001"))  # the next free lane takes it up
-        for name in TRIALS[2:]:
-            submit(running, specs[name])
+        for name in PAUSED:
+            submit(running, specs[name], pause_at=0.25)
+        for name in PAUSED:
+            assert end_of(running, name, 600)["state"] == "paused"
+        for name in TRIALS:
+            submit(running, specs[name], job_id=rest_id(name) if name in PAUSED else None)
         wait_for(lambda: under_way(running, "lane-0"), 300)
         assert running.up == 1
 
         second = nodes.add_node(num_cpus=1, wait=False)
         nodes._wait_for_node(second, 180)
         moved = wait_for(lambda: under_way(running, "lane-1"), 300)
-        assert (running.up, moved) == (2, rest_id("t0001"))
+        name = trial_id_of(moved)
+        assert running.up == 2
+        assert name in PAUSED
 
         drain(second, 60)
         wait_for(lambda: running.status()["jobs"][moved]["attempt"] == 2 or None, 60)
         nodes.remove_node(second)
-        for other in TRIALS[1:]:  # they have done their part
+        for other in {*TRIALS, *map(rest_id, PAUSED)} - {moved}:  # they have done their part
             running.call("cancel", other, "pruned")
         end = end_of(running, moved, 600)
         running.check(running.status())
@@ -91,11 +94,11 @@ def test_a_node_that_joins_gets_a_lane_and_one_that_is_drained_hands_its_trial_o
     assert (end["state"], end["steps"], end["samples_seen"]) == ("complete", STEPS, 400)
     assert ended[moved]["preempted"] == 1
     assert end["went_on_from_step"] >= QUARTER + 10
-    handed_on = curve(config, "t0001")
+    handed_on = curve(config, name)
     assert [line["step"] for line in handed_on] == list(range(1, STEPS + 1))
 
     config, lanes_up = start(tmp_path / "undisturbed", *setting)
     with lanes_up as running:
-        submit(running, specs["t0001"])
-        assert end_of(running, "t0001", 600)["state"] == "complete"
-    assert curve(config, "t0001") == handed_on
+        submit(running, specs[name])
+        assert end_of(running, name, 600)["state"] == "complete"
+    assert curve(config, name) == handed_on

@@ -1,6 +1,7 @@
 """The batch file: what it asks of Slurm, that it is whole, and when a job goes back to the queue."""
 
 import os
+import socket
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from sweeps.config.sweep_config import load_config
+from sweeps.submit import await_head
 from sweeps.submit.__main__ import main
 from sweeps.submit.allocations import goes_on
 from sweeps.submit.allocations import main as ended
-from sweeps.submit.slurm import Allocation, batch_file, forecast_lines, time_limit_seconds
+from sweeps.submit.slurm import BODY, Allocation, batch_file, forecast_lines, time_limit_seconds
 
 ROOT = __file__.partition("/tests/")[0]
 
@@ -193,3 +195,44 @@ def test_what_becomes_of_the_job(monkeypatch, tmp_path, driver, requeued):
         assert (tmp_path / "asked").read_text() == "requeue 7\n"
     elif "HEAD_CODE" not in driver:
         assert done.returncode == int(given["CODE"])
+
+
+RAY = """#!/bin/bash
+case "$*" in
+*ray.scripts*) echo "$*" >>"${0%/*}/starts"; exit "$(sed -n "$(wc -l <"${0%/*}/starts")p" "${0%/*}/codes")" ;;
+*create_connection*) exit 0 ;;
+*) echo $RANDOM ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("node", "seconds", "codes", "starts", "code"),
+    [
+        (0, 0, [0], 1, 0),
+        (0, 0, [1, 1, 0], 3, 0),  # a port that is taken, a busy node
+        (0, 100, [1], 1, 1),  # a head that was up
+        (1, 100, [1, 1, 0], 3, 0),
+    ],
+)
+def test_how_often_ray_is_started_on_a_node(tmp_path, node, seconds, codes, starts, code):
+    script = BODY.read_text("utf-8").split("node_script='")[1].split("\n'\n")[0]
+    (tmp_path / "codes").write_text("".join(f"{one}\n" for one in codes))
+    for name, body in {"python": RAY, "sleep": "#!/bin/bash\n"}.items():
+        (tmp_path / name).write_text(body)
+        (tmp_path / name).chmod(0o755)
+    own = {"PYTHON": f"{tmp_path}/python", "PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_NODEID": str(node)}
+    done = subprocess.run(["bash", "-c", f"SECONDS={seconds}\n{script}"], env=own, capture_output=True, check=False)
+    commands = (tmp_path / "starts").read_text().splitlines()
+    assert (done.returncode, len(commands)) == (code, starts), done.stderr
+    assert all(("--head" in command) is (node == 0) for command in commands)
+    ports = {command.split("--dashboard-agent-listen-port=")[1] for command in commands}
+    assert len(ports) == starts, "another port each time"
+
+
+def test_a_head_that_never_answers_is_waited_for_until_the_time_is_over(monkeypatch, capsys):
+    monkeypatch.setattr(await_head, "WAIT_SECONDS", 1.5)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    assert await_head.main(f"127.0.0.1:{port}", 2) == 1
+    assert "must be up within 1.5 s" in capsys.readouterr().err
