@@ -29,7 +29,8 @@ from ray.cluster_utils import Cluster
 many = Cluster(initialize_head=False)
 many.add_node(num_cpus=1, include_dashboard=True, dashboard_port=int(sys.argv[1]), wait=False)
 many._wait_for_node(many.head_node, 300)
-second = many.add_node(num_cpus=1, wait=False)
+# A folder of its own for what jobs bring along: in the first node's, it would replace theirs while they run.
+second = many.add_node(num_cpus=1, wait=False, runtime_env_dir_name="second")
 many._wait_for_node(second, 300)
 print(many.head_node.webui_url, flush=True)
 sys.stdin.read()
