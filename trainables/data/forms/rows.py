@@ -61,8 +61,12 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
     row = _read(value, form, fields)
     if wanted == "auto" and not is_mapped(form) and not row.faults:
         row.faults += _differing(value, row, form, found[1:], fields)
-    if form.name == "prompt_completion" and value.get("label") is False:  # TRL's unpaired preferences
-        row.faults.append(("turn_mark", "label false, which marks an answer that is not wanted"))
+    # The unpaired preferences of TRL, LLaMA-Factory and ms-swift; tables of texts write False.
+    row.faults += [
+        ("turn_mark", f"{key} false, which marks an answer that is not wanted")
+        for key in ("label", "kto_tag")
+        if value.get(key) is False or value.get(key) in ("False", "false")
+    ]
     row.faults += [
         ("unreadable_part", f"{key}: {why}")
         for key, why in UNREADABLE.items()
@@ -85,7 +89,7 @@ def _read(value: Value, form: Form, fields: FieldNames) -> Row:
     _read_tools(value, fields, row)
     if not row.faults:
         row.faults += _turn_faults(row.messages)
-    if "chosen" in value and (hint := mapping(list(value), fields)):
+    if "chosen" in value and (hint := mapping(value, fields)):
         row.faults = [(rule, f"{got} (try {hint})" if rule == "turn_order" else got) for rule, got in row.faults]
     return row
 
@@ -106,6 +110,8 @@ def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
             rule = "empty_prompt" if role == "user" else "empty_response"
             row.faults += [(rule, f"{key} {excerpt(side)}")] if not side.strip() else text_faults(side)
         messages, faults = read_messages(side, key, fields.metadata, role)
+        if role == "user":  # the prompt's own answers are context, as in TRL
+            messages = [m | {"weight": 0} if m["role"] == "assistant" else m for m in messages]
         row.messages += messages
         row.faults += faults
     if are_texts and isinstance(reasoning := value.get("reasoning_content"), str):

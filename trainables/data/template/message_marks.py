@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.data.forms.known_keys import REASONING_KEYS
+
 Message = dict[str, Any]
 
-# The names under which templates and APIs know the thoughts before an answer.
-REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 # Templates cut an assistant's content at such tags: what stands between two of them is marked for itself.
 TAG = re.compile(r"(<[^<>\s]{1,40}>)")
 THOUGHT_END = re.compile(r"</[^<>\s]*think[^<>\s]*>")

@@ -139,6 +139,13 @@ def test_reasoning_left_out_of_earlier_turns_is_noted():
     assert rendering.notes == (("reasoning_left_out", "reasoning_content"),)
 
 
+@pytest.mark.parametrize("key", ["reasoning", "thinking"])
+def test_a_template_gets_thoughts_under_the_name_that_it_reads(key):
+    template = helpers.REASONING.replace("reasoning_content", key)
+    case = sample(HERON, REASONED)
+    assert rendered(template, case).text == rendered(helpers.REASONING, case).text
+
+
 @pytest.mark.parametrize("wrapper", [None, "{prompt}\nAnswer: {response}"])
 @pytest.mark.parametrize(
     ("asked", "answer", "notes"),
