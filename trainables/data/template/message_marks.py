@@ -130,8 +130,9 @@ class MarkedConversation:
                 message[key] = self._in_text(message[key], i, "reasoning", f"{name}.{key}")
         if message.get("role") == "assistant":
             parts = TAG.split(content, maxsplit=MOST_TAGS)
-            ends = [k for k, part in enumerate(parts) if THOUGHT_END.fullmatch(part)]
-            thought = ends[-1] if ends else 0
+            thought = max((k + 1 for k, part in enumerate(parts) if THOUGHT_END.fullmatch(part)), default=0)
+            if not any(part.strip() for part in parts[thought::2]):  # an answer of tags alone, such as a label
+                parts[thought:] = ["".join(parts[thought:])]
             marked = list(parts)
             for k in range(0, len(parts), 2):
                 kind = "reasoning" if k < thought else "content"
