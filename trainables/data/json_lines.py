@@ -138,7 +138,7 @@ def refuse_other_formats(path: str, head: bytes) -> None:
 def parse_line(line: int, raw: bytes) -> Record | Defect:
     """Parses the object that a line holds, or returns the line's defect."""
     try:
-        value = _DECODER.decode(raw.decode("utf-8"))
+        value = DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Defect(line, "not_utf8", f"byte 0x{raw[error.start]:02x} at byte {error.start + 1}")
     except json.JSONDecodeError as error:
@@ -164,7 +164,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Value:
 
 # Python's default decoder silently takes the last of equal keys. NaN, which is no JSON, is what pandas writes for a
 # missing value of any type: it is read as null. Infinities are let in as metadata.
-_DECODER = json.JSONDecoder(
+DECODER = json.JSONDecoder(
     object_pairs_hook=_unique_keys, parse_constant=lambda name: None if name == "NaN" else float(name)
 )
 

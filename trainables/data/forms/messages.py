@@ -140,9 +140,11 @@ class _Reader:
         for key in REASONING_KEYS:
             # Some servers write one thought under two names; an object there is a setting.
             is_thought = key == "reasoning_content" or isinstance(turn.get(key), str | list)
-            if is_thought and (value := turn.pop(key, None)) not in given:
+            if is_thought and (value := turn.pop(key, None)) is not None and value not in given:
                 parts.read(value, f"{name}.{key}", is_reasoning=True)
                 given.append(value)
+        if len(given) > 1:
+            parts.faults.append(("ambiguous_form", f"{name} with two different thoughts"))
 
     def _add(self, role: str, parts: Parts, rest: dict[str, Any], learnt: bool, is_call: bool) -> None:
         # ms-swift gives each of several calls at once a turn of its own; templates take them in one.

@@ -96,6 +96,8 @@ def _read(value: Value, form: Form, fields: FieldNames) -> Row:
 
 def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
     sides = [_with_input(value, form, fields, row), value[form.keys[1]]]
+    if all(read := [_turns_in(side) for side in sides]):
+        sides = read
     are_texts = any(isinstance(side, str) for side in sides)
     for side, key in zip(sides, form.keys, strict=True):
         # Messages have a role each; an object without one is some other record.
@@ -118,6 +120,15 @@ def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
         row.used.add("reasoning_content")
         row.faults += text_faults(reasoning)
         row.messages[-1] |= {"reasoning_content": reasoning} if reasoning else {}
+
+
+def _turns_in(side: Any) -> list[Any] | None:
+    """The turns of a text that holds JSON of messages, as tables have them; None for another text."""
+    try:
+        turns = read_json(side) if isinstance(side, str) and side.lstrip().startswith("[") else None
+    except ValueError:
+        return None
+    return turns if isinstance(turns, list) and all(map(is_turn, turns)) else None
 
 
 def _with_input(value: Value, form: Form, fields: FieldNames, row: Row) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from trainables.data.json_lines import DECODER
+
 Definition = dict[str, Any]
 
 
@@ -15,7 +17,7 @@ def read_json(value: Any) -> Any:
         ValueError: The text is no JSON.
     """
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        return DECODER.decode(value) if isinstance(value, str) else value
     except json.JSONDecodeError as error:
         raise ValueError("text that is no JSON") from error
     except RecursionError as error:
