@@ -62,9 +62,10 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
     if wanted == "auto" and not is_mapped(form) and not row.faults:
         row.faults += _differing(value, row, form, found[1:], fields)
     # The unpaired preferences of TRL, LLaMA-Factory and ms-swift; tables of texts write False.
+    marks = ("label", "kto_tag") if form.name in ("prompt_completion", "messages", "sharegpt") else ("kto_tag",)
     row.faults += [
         ("turn_mark", f"{key} false, which marks an answer that is not wanted")
-        for key in ("label", "kto_tag")
+        for key in marks
         if value.get(key) is False or value.get(key) in ("False", "false")
     ]
     row.faults += [
