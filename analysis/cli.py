@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from analysis.terminal import show_plainly
 from trainables.errors import UserError, UserErrors
@@ -43,6 +43,14 @@ class Parser(argparse.ArgumentParser):
         """Parses the arguments (None: those of the process) and runs the command on them, as `run` does."""
         given = self.parse_args(arguments)
         return run(lambda: command(given) or DONE)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; an empty value of an option, as of a variable that is not set, is an error."""
+        given, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if action.option_strings and getattr(given, action.dest, None) == "":
+                self.error(f"argument {_named(action)}: must not be empty; is a variable not set?")
+        return given, rest
 
     def error(self, message: str) -> NoReturn:
         """Prints the error on one line and exits with code 2."""

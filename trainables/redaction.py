@@ -32,7 +32,7 @@ _SHAPES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\b(?:sk|pk|rk)-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"), HIDDEN),  # OpenAI, Anthropic, …
     (re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"), HIDDEN),  # Slack
     (re.compile(r"(\bhooks\.slack\.com/\w+/|\bdiscord(?:app)?\.com/api/webhooks/|\.webhook\.office\.com/)"
-                r"[^\s\"'<>]+", re.IGNORECASE), rf"\1{HIDDEN}"),  # knowing such an address is enough to post to it
+                r"[^\s\"'<>;]+", re.IGNORECASE), rf"\1{HIDDEN}"),  # knowing such an address is enough to post to it
     (re.compile(r"\bAIza[\w-]{35}"), HIDDEN),  # Google API keys
     (re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"), HIDDEN),  # JSON web tokens
     (re.compile(r"\b(Bearer|Basic) [A-Za-z0-9._~+/=-]{16,}"), rf"\1 {HIDDEN}"),

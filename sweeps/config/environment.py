@@ -86,6 +86,20 @@ def wandb_variables() -> dict[str, Any]:
     return found
 
 
+def from_variable(error: UserError, tree: Tree) -> UserError:
+    """The error, which names the variable where its value came from one.
+
+    Args:
+        error: A mistake of the config.
+        tree: The config as the user wrote it.
+    """
+    variable = {"wandb.project": "WANDB_PROJECT", "wandb.tags": "WANDB_TAGS"}.get(error.where)
+    section = tree.get("wandb", {})
+    if variable is None or (isinstance(section, dict) and error.where.partition(".")[2] in section):
+        return error
+    return UserError(variable, error.rule, error.got, "correct the environment variable, or set the config's key")
+
+
 def is_path(place: Place) -> bool:
     """Whether the text at a place of the config names a file or folder, where it is no URL or id."""
     return _is_one_of(place, PATHS)
@@ -104,6 +118,10 @@ def _misspelled(path: str) -> tuple[str, str, str] | None:
     """Rule, finding and remedy for a text that can be meant as a path, but not as the one that it is."""
     if path != path.strip():  # of a quoted override, or of a variable from a file with CRLF
         return "a path must not begin or end with white space", repr(path), f"write {path.strip()}"
+    if found := re.search(r"\$\([^)]*\)|`[^`]*`|%[A-Z_]+%|\{\{.*?\}\}", path):
+        return f"{found[0]} is not replaced in a config", path, "write what it stands for"
+    if re.match(r"[A-Za-z]:\\", path):
+        return "a path of Windows names nothing here", path, "write it as this machine has it, such as /mnt/c/…"
     if found := re.match(r"([A-Za-z][\w+.-]+):/(?!/)", path):
         return "a URL needs two slashes", path, f"write {found[1]}://…, or ./{path} for a folder of that name"
     return None

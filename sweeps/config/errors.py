@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -40,8 +40,9 @@ def rule(text: str, got: object, remedy: str) -> PydanticCustomError:
 
 def suggestion(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Returns a remedy for an unknown name: the nearest known one, or all of them."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    spelled = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.strip().lower(), spelled, n=1, cutoff=0.6)
+    return f"did you mean {spelled[near[0]]}?" if near else f"known are {', '.join(sorted(known))}"
 
 
 def to_user_errors(
@@ -76,7 +77,7 @@ def _line(place: Place, details: list[ErrorDetails], root: type[Section], writte
     if kind == "rule":
         return UserError(where, context["rule"], context["got"], context["remedy"])
     if kind == "extra_forbidden":
-        return _unknown_key(where, str(place[-1]), section_at(root, place[:-1]))
+        return _unknown_key(where, str(place[-1]), section_at(root, place[:-1]), root)
     if kind == "missing":
         return UserError(where, "is required", "nothing", "add it to the config")
     if kind == "finite_number":
@@ -85,6 +86,8 @@ def _line(place: Place, details: list[ErrorDetails], root: type[Section], writte
         return UserError(
             where, "must be letters, digits, `.`, `_` and `-`, a letter or digit first", value, "rename it"
         )
+    if kind == "too_short":
+        return UserError(where, f"must have {context['min_length']} or more", _shown(value, written), "add one")
     if not all(one["type"] in _WANTED or one["type"] == "literal_error" for one in details):
         message = lower_first(detail["msg"].removeprefix("Value error, "))
         return UserError(where, message, _shown(value, written), DOCS)
@@ -97,16 +100,38 @@ def _line(place: Place, details: list[ErrorDetails], root: type[Section], writte
         return UserError(
             where, must, written or value, "leave it out: it is on where it is set up, or write mode: online"
         )
+    if section and section.short_form and section.off is None and isinstance(value, bool | int | float):
+        return UserError(where, f"must be a text, or {must[8:]}", written or value, f'quote it: "{written or value}"')
     got = value if options and isinstance(value, str) and value == value.strip() else _shown(value, written)
     return UserError(where, must, got, _remedy(place, value, written, types, options, keys))
 
 
-def _unknown_key(where: str, key: str, section: type[Section] | None) -> UserError:
+def _unknown_key(where: str, key: str, section: type[Section] | None, root: type[Section]) -> UserError:
     known = [] if section is None else list(section.model_fields)
     same = key.replace("-", "_")
+    glued, colon, value = key.partition(":")
+    if not key.isprintable():  # such as a space that does not break
+        return UserError(ascii(where)[1:-1], "unknown key", ascii(key), suggestion(_printable(key), known))
+    if colon and glued in known:
+        return UserError(where, "unknown key", key, f"put a space behind the colon: {glued}: {value}")
     if key in habits.KEYS and same not in known:
         return UserError(where, habits.RULES.get(key, "unknown key"), key, habits.KEYS[key])
+    if same not in known and len(places := [place for place in _places(root) if place[-1] == key]) == 1:
+        level = " at the top level" * (len(places[0]) == 1)
+        return UserError(where, "unknown key", key, f"did you mean {dotted(places[0])}{level}?")
     return UserError(where, "unknown key", key, f"did you mean {same}?" if same in known else suggestion(key, known))
+
+
+def _printable(text: str) -> str:
+    return "".join(one for one in text if one.isprintable())
+
+
+def _places(root: type[Section], place: Place = ()) -> Iterator[Place]:
+    """Yields the places of all keys of sections within sections."""
+    for name in (section_at(root, place) or root).model_fields:
+        yield (*place, name)
+        if section_at(root, (*place, name)):
+            yield from _places(root, (*place, name))
 
 
 def _all_wanted(place: Place, details: list[ErrorDetails]) -> list[str]:
@@ -136,14 +161,22 @@ def _remedy(place: Place, value: Any, written: str | None, types: set[str], opti
         return meant
     if value is None:
         return "give it a value, or leave the key out"
+    if "dict_type" in types:
+        return "give each a name, as NAME: VALUE"
+    if "list_type" in types and place[-1] == "checkpoints_at":
+        return "write fractions of the epoch that end with 1.0: [0.5, 1.0]"
+    if "list_type" in types and str(value).lower() in _OFF:
+        return "write [] for none"
     if "disabled" in options and str(value).lower() in _OFF:
         return f"{reads}write disabled"
     if isinstance(value, str) and numbers and (options == [] or _number(value) is not None):
         return _meant_number(value, whole="float_type" not in types)
     if isinstance(value, float) and numbers and value.is_integer():
         return f"write {int(value)}"
+    if "list_type" in types and isinstance(value, str) and value.startswith("{"):
+        return f"write [{value}]"
     if options and not isinstance(value, list | dict):
-        near = suggestion(str(written or value), options)
+        near = habits.VALUES.get(str(value).lower()) or suggestion(str(written or value), options)
         other = ", or names as a list: [a, b]" if "list_type" in types else ", or a number" if numbers else ""
         return f"{reads}{near}{other}"
     if "list_type" in types and isinstance(value, dict) and all(key.isdecimal() for key in value):

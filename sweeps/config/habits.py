@@ -58,12 +58,40 @@ KEYS = {
     **dict.fromkeys(("sample_packing", "packing", "group_by_length"), "leave it out; batches hold no padding"),
     **dict.fromkeys(("save_total_limit", "load_best_model_at_end"), "write resources.keep_checkpoints"),
     **dict.fromkeys(("num_workers", "n_jobs", "max_concurrent", "max_concurrent_trials"), _WORKERS),
+    **dict.fromkeys(("load_in_4bit", "load_in_8bit", "quantization", "quantization_bit"), "write model.quantize: nf4"),
+    **dict.fromkeys(("torch_dtype", "dtype"), "write training.precision"),
+    **dict.fromkeys(("betas", "adam_betas"), "write training.beta1 and training.beta2"),
+    **dict.fromkeys(("gpus", "num_gpus", "n_gpus", "devices", "nproc_per_node"), _WORKERS),
+    **dict.fromkeys(("per_device_eval_batch_size", "eval_batch_size"), "write heldout.batch_tokens"),
+    **dict.fromkeys(("deepspeed", "fsdp"), "write resources.shard"),
+    **dict.fromkeys(("defaults", "hydra", "_target_"), "leave it out; a config is one file"),
     "method": "write search.sampler; how the model is tuned is model.method",
 }
 RULES = {
     **dict.fromkeys(("epochs", "num_epochs", "num_train_epochs", "n_epochs", "max_epochs"), ONE_EPOCH),
     **dict.fromkeys(("max_steps", "num_steps", "total_steps"), ONE_EPOCH),
     **dict.fromkeys(("optimizer", "optim"), "the optimizer is AdamW"),
+}
+
+# By value, in lower case: what to write instead.
+VALUES = {
+    **dict.fromkeys(("bayes", "bayesian", "gpsampler"), "write gp"),
+    "tpesampler": "write tpe",
+    "hyperband": "write asha",
+    "qlora": "write lora, and model.quantize: nf4",
+    "dora": "write lora, or full; DoRA is not among them",
+    **dict.fromkeys(("4bit", "int4", "bnb", "bitsandbytes"), "write nf4"),
+    **dict.fromkeys(("adamw_torch", "adamw_hf", "adamw_torch_fused"), "write adamw"),
+    **dict.fromkeys(("paged_adamw_8bit", "adamw_bnb_8bit"), "write adamw_8bit"),
+    **dict.fromkeys(("float32", "32", "32-true"), "write fp32"),
+    **dict.fromkeys(("openai", "chatml", "chat", "chat_template"), "write messages"),
+    **dict.fromkeys(("json", "jsonl", "csv", "parquet"), "write auto: the file's name says what it is"),
+    **dict.fromkeys(("completion", "pretrain", "pretraining"), "write text"),
+}
+METRICS = {
+    **dict.fromkeys(("loss", "eval_loss", "val_loss", "validation_loss", "perplexity", "ppl"), "nll"),
+    **dict.fromkeys(("em", "accuracy", "acc"), "exact_match"),
+    "f1": "token_f1",
 }
 
 # Search-space names by the section of the key that fixes them.

@@ -248,9 +248,10 @@ class ResourcesConfig(Section):
 
     @field_validator("lanes", "trials_per_lane", "cpus_per_worker", "keep_checkpoints")
     @classmethod
-    def is_positive(cls, value: int | str) -> int | str:
+    def is_positive(cls, value: int | str, info: ValidationInfo) -> int | str:
         if isinstance(value, int) and value < 1:
-            raise rule("must be 1 or more", value, "give a positive number or auto")
+            word = "all" if info.field_name == "keep_checkpoints" else "auto"
+            raise rule("must be 1 or more", value, f"give a positive number or {word}")
         return value
 
     @field_validator("trials_per_lane")

@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from analysis.stats.multiple_comparisons import contenders_at_most, replicates_at_most
 from sweeps.config import tree
-from sweeps.config.environment import expanded, from_environment
+from sweeps.config.environment import expanded, from_environment, from_variable
 from sweeps.config.errors import lower_first, rule, suggestion, to_user_errors
+from sweeps.config.habits import METRICS
 from sweeps.config.pausing import PAUSE_AT, pauses
 from sweeps.config.sections import (
     BudgetConfig,
@@ -73,6 +74,8 @@ class SweepConfig(Section):
     @field_validator("storage_path")
     @classmethod
     def storage_path_is_a_folder_or_in_a_store(cls, path: str) -> str:
+        if not path:  # as of a variable that is not set
+            raise rule("must name a folder", "an empty text", "write . for the current one")
         try:
             return check_url(path, "storage_path") if is_url(path) else path
         except UserError as error:
@@ -132,12 +135,16 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> SweepCo
     """
     values, written = tree.read(path, overrides or [], SweepConfig)
     if secrets := list(credentials_in(values)):
-        raise UserErrors([UserError(key, NO_CREDENTIAL, text, KEEP_APART) for key, text in secrets])
+        apart = {"notify": "export it as NAME, and write webhook: env:NAME"}
+        raise UserErrors(
+            [UserError(key, NO_CREDENTIAL, text, apart.get(key.split(".")[0], KEEP_APART)) for key, text in secrets]
+        )
     values, mistakes = expanded(values)
     try:
         config = SweepConfig.model_validate(from_environment(values))
     except ValidationError as error:
-        raise UserErrors([*mistakes, *to_user_errors(error.errors(), SweepConfig, written.at)]) from None
+        found = to_user_errors(error.errors(), SweepConfig, written.at)
+        raise UserErrors([*mistakes, *(from_variable(one, values) for one in found)]) from None
     if mistakes := [*mistakes, *check_across(config)]:
         raise UserErrors(mistakes)
     return config
@@ -198,7 +205,9 @@ def _bad_seed_points(config: SweepConfig) -> Iterator[UserError]:
             elif name in choices and value not in choices[name]:
                 known = list(choices[name])
                 yield UserError(where, "must be one of the choices", value, suggestion(str(value), known))
-            elif name in ends and (isinstance(value, str) or not ends[name][0] <= value <= ends[name][1]):
+            elif isinstance(value, str) and name in ends:
+                yield UserError(where, "must be a number", repr(value), f"leave out the quotes: {value}")
+            elif name in ends and not ends[name][0] <= float(value) <= ends[name][1]:
                 low, high = ends[name]
                 yield UserError(where, f"must lie in {low:g} to {high:g}", value, "move it inside")
 
@@ -279,7 +288,9 @@ def _unmeasured_metric(config: SweepConfig) -> Iterator[UserError]:
         known = {*ALWAYS_SCORED, *(_scorer_name(scorer) for scorer in config.heldout.areas[name].scorers)}
         if metric not in known:
             rule = f"must be nll or a scorer of every selecting area; {name} has {', '.join(sorted(known))}"
-            yield UserError("objective.metric", rule, metric, f"add it to heldout.areas.{name}.scorers")
+            ours = METRICS.get(metric.lower())
+            remedy = f"did you mean {ours}?" if ours else f"add it to heldout.areas.{name}.scorers"
+            yield UserError("objective.metric", rule, metric, remedy)
 
 
 def _unjudged_retraining(config: SweepConfig) -> Iterator[UserError]:

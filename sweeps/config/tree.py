@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trainables.config.fields import Place, dotted, kinds, section_at, types_at
+from trainables.config.fields import Place, dotted, is_section, kinds, section_at, types_at
 from trainables.config.sections import Section
 from trainables.config.yaml_text import TEXT, compose, is_quoted, values_of, written_at
 from trainables.errors import UserError, UserErrors
@@ -113,6 +113,8 @@ def _override(tree: Tree, item: str, root: type[Section], written: Written) -> N
     key, equals, text = item.partition("=")
     if not equals or not KEY.fullmatch(key.strip()):
         raise UserError("arguments", "an override must be key=value", item, "write for instance search.trials=8")
+    if mark := re.match(r"[+~]+", key.strip()):  # Hydra's, for keys that are added or deleted
+        raise UserError("arguments", "an override must begin with a key", item, f"leave out the {mark[0]}")
     place: Place = tuple(a or b for a, b in re.findall(PART, key.strip()))
     value, node = _override_value(place, text, root)
     written.parts.append((place, node))
@@ -200,7 +202,7 @@ def _filled(tree: Tree, root: type[Section], place: Place, written: Written) -> 
         inner: Place = (*place, key)
         if isinstance(value, dict):
             filled[key] = _filled(value, root, inner, written)
-        elif value is None and (section := section_at(root, inner)) and type(None) not in types_at(root, inner):
+        elif value is None and (section := section_at(root, inner)) and all(map(is_section, types_at(root, inner))):
             # `wandb: null` is more than an empty section; `wandb:` is not.
             filled[key] = None if section.off and written.at(inner) else {}
     return filled

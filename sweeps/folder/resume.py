@@ -177,6 +177,9 @@ def _refuse_missing(folder: Path, events: Sequence[Event]) -> None:
     needed = (SWEEP_FILE,) if begun else (SWEEP_FILE, PLAN_FILE)
     if missing := [name for name in needed if not _has_content(folder / name)]:
         remedy = f"make it anew: python -m sweeps.rebuild {quote(place)}" if begun else "check the path"
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{LEDGER_FILE}"))
+        if inside and not begun:
+            remedy = f"name one of the sweeps in it: {', '.join(inside)}"
         got = f"{place} without {', '.join(missing)}"
         raise UserError("--resume", "must name the folder of a sweep", got, remedy)
     # Without its ledger a sweep would begin again, and its list of trials be emptied.
@@ -201,7 +204,7 @@ def _refuse_unwritable_name(place: str) -> None:
 
 
 def _configs(events: Iterable[Event]) -> Iterator[dict[str, Any]]:
-    return (event["config"] for event in events if event["event"] == "sweep_started" and "config" in event)
+    return (event["config"] for event in events if event["event"] == "sweep_started" and event.get("config"))
 
 
 def _value(tree: dict[str, Any], key: str) -> Any:

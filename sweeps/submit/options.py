@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from sweeps.submit.slurm import Allocation
 
 SLURM, KUBERAY = "--slurm", "--kuberay"
+# What the batch file counts on: one job, told before its end, that is requeued and appends to its log.
+OF_THE_BATCH_FILE = (
+    *("nodes", "ntasks", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "partition", "account"),
+    *("job-name", "array", "signal", "requeue", "no-requeue", "open-mode", "wrap", "chdir", "export"),
+)
 
 
 def _positive(text: str) -> int:
@@ -24,8 +30,11 @@ def _word(text: str) -> str:
 
 def _sbatch_option(text: str) -> str:
     option = text.strip().removeprefix("--")
-    if not option or not option.isprintable():
-        raise argparse.ArgumentTypeError(f"must be an option of sbatch, such as qos=long, got {text!r}")
+    name = re.fullmatch(r"([a-z][a-z-]*)(?:[= ].*)?", option)
+    if not name or not option.isprintable():
+        raise argparse.ArgumentTypeError(f"must be a long option of sbatch, such as qos=long, got {text!r}")
+    if name[1] in OF_THE_BATCH_FILE:
+        raise argparse.ArgumentTypeError(f"must leave {name[1]} to the batch file and to options of its own")
     return option
 
 

@@ -31,7 +31,7 @@ def kinds(types: list[Any]) -> set[type | None]:
         if one is Any:
             return {bool, int, float, str, list, dict, None}
         if is_section(one):
-            found |= {dict, *([str] if one.short_form else []), *([bool, None] if one.off else [])}
+            found |= {dict, *([str] if one.short_form else []), *([bool, None] if one.off is not None else [])}
         elif origin is Literal:
             found |= {type(choice) for choice in get_args(one)}
         else:

@@ -55,6 +55,13 @@ class LoraConfig(Section):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
 
+    @field_validator("target_modules")
+    @classmethod
+    def something_is_adapted(cls, value: str | list[str]) -> str | list[str]:
+        if not value:
+            raise ValueError("must name a module")
+        return value
+
 
 class ModelConfig(Section):
     """The base model and how it is fine-tuned.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, ClassVar
 
@@ -14,6 +15,19 @@ MOST_VALUES = 100_000  # aliases included: a few lines of them can stand for bil
 TAG = "tag:yaml.org,2002:"
 MERGE, TEXT = f"{TAG}merge", f"{TAG}str"
 KNOWN_TAGS = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map", "merge")}
+
+
+# By a part of the parser's message, the first counts: what has most often led to it.
+REMEDIES = {
+    "mapping values are not allowed": "quote a text that holds a colon; behind a key's colon stands a space",
+    "character '\\t'": "write spaces in place of the tab",
+    "cannot start any token": "quote a text that begins so",
+    "could not find expected ':'": "put a space behind the colon",
+    "alias": "define that anchor, or quote a text that begins with *",
+    "unknown tag !": "quote a text that begins with !",
+    "quoted scalar": "close the quotation marks",
+    "but found '<scalar>'": "quote the whole text",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,11 +61,17 @@ def compose(text: str, where: str) -> yaml.Node:
         UserErrors: Keys are no texts, or are given twice.
     """
     try:
-        root = yaml.compose(text, Loader=_Loader) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
+        root = yaml.compose(_without_tabs(text), Loader=_Loader) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
         checks = _Checks(where)
         size = checks.size(root, ())
     except yaml.MarkedYAMLError as error:
-        raise UserError(where, "must be valid YAML", _fault(error), "mend that place") from None
+        fault = _fault(error)
+        remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in fault), "mend that place")
+        raise UserError(where, "must be valid YAML", fault, remedy) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        got = f"the character U+{ord(text[error.position]):04X} in line {line}"
+        raise UserError(where, "must be valid YAML", got, "remove that character") from None
     except yaml.YAMLError as error:
         raise UserError(where, "must be valid YAML", str(error), "mend that place") from None
     except RecursionError:
@@ -62,6 +82,17 @@ def compose(text: str, where: str) -> yaml.Node:
     if checks.mistakes:
         raise UserErrors(checks.mistakes)
     return root
+
+
+def _without_tabs(text: str) -> str:
+    """JSON, which is YAML but for its tabs, with spaces in their place."""
+    if "\t" not in text or not text.lstrip().startswith("{"):
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text.replace("\t", " ")  # no text of valid JSON holds one unescaped
 
 
 def values_of(node: yaml.Node, where: str) -> Any:
@@ -166,6 +197,8 @@ def _child(node: yaml.Node, part: str) -> yaml.Node | None:
 
 
 def _fault(error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
+    # A key without its colon is found missing only in the line below.
+    mark = error.context_mark if error.context == "while scanning a simple key" else None
+    mark = mark or error.problem_mark or error.context_mark
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return f"{' '.join(filter(None, (error.context, error.problem)))}{where}"

@@ -25,7 +25,16 @@ MAX_EXPANSION = 200
 HARMLESS_BYTES, HARMLESS_LINES = 256 * 2**20, 1_000_000
 LINES_BETWEEN_CHECKS = 1024
 UTF8_MARK = b"\xef\xbb\xbf"
-NOT_TEXT = {b"\xff\xfe": "UTF-16 or UTF-32", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip data", b"PAR1": "Parquet data"}
+NOT_TEXT = {
+    b"\xff\xfe": "UTF-16 or UTF-32",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "gzip data",
+    b"PAR1": "Parquet data",
+    b"PK\x03\x04": "a zip archive or an Excel file",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"<!": "a page of HTML",
+    b"<html": "a page of HTML",
+}
 
 Value = dict[str, Any]
 
@@ -118,8 +127,8 @@ def _refuse_bombs(path: str, line: int, stream: BinaryIO) -> None:
 def refuse_other_formats(path: str, head: bytes) -> None:
     """Raises at bytes that begin another format, and at lines that end with a carriage return alone."""
     for mark, kind in NOT_TEXT.items():
-        if head.startswith(mark):
-            raise UserError(path, "must be UTF-8 text, one JSON object a line", kind, "convert or rename the file")
+        if head.lstrip().startswith(mark):
+            raise UserError(path, "must be UTF-8 text, as its name says", kind, "convert, rename or fetch it again")
     first, mark, rest = head.strip().partition(b"\r")
     if mark and rest.lstrip().startswith(b"{") and first.rstrip().endswith(b"}"):
         got, remedy = "carriage returns alone", f"convert it: tr '\\r' '\\n' < {path} > NEW{JSON_LINES[0]}"
@@ -129,13 +138,14 @@ def refuse_other_formats(path: str, head: bytes) -> None:
 def parse_line(line: int, raw: bytes) -> Record | Defect:
     """Parses the object that a line holds, or returns the line's defect."""
     try:
-        value = _DECODER.decode(raw.decode("utf-8"))
+        value = DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Defect(line, "not_utf8", f"byte 0x{raw[error.start]:02x} at byte {error.start + 1}")
     except json.JSONDecodeError as error:
-        return Defect(line, "broken_json", f"{error.msg} at character {error.pos + 1}")
+        return Defect(line, "broken_json", f"{error.msg.removesuffix(' at')} at character {error.pos + 1}")
     except ValueError as error:
-        return Defect(line, "broken_json", str(error))
+        many = "int_max_str_digits" in str(error)  # Python's advice would be to change Python
+        return Defect(line, "broken_json", "a whole number of thousands of digits" if many else str(error))
     except RecursionError:
         return Defect(line, "broken_json", f"nesting deeper than {MAX_NESTING} levels")
     if _nested_too_deep(value):
@@ -152,9 +162,11 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Value:
     return value
 
 
-# Python's default decoder silently takes the last of equal keys. Its NaN and Infinity, which are no JSON, are let in:
-# exports write them for missing numbers, which are metadata. As a text they are refused for their type.
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
+# Python's default decoder silently takes the last of equal keys. NaN, which is no JSON, is what pandas writes for a
+# missing value of any type: it is read as null. Infinities are let in as metadata.
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_constant=lambda name: None if name == "NaN" else float(name)
+)
 
 
 def _nested_too_deep(value: object) -> bool:

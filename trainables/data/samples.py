@@ -21,7 +21,7 @@ from trainables.data.forms.rows import Row, read_row
 from trainables.data.json_lines import RawLine, Record, Value, parse_line
 
 CONTEXT_HASH_CHARACTERS = 16
-EMPTY: tuple[Any, ...] = (None, "", [], {})  # and NaN: tables have every column in every row
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # and the NaN of tables, which have every column in every row
 MESSAGE_KEYS = "messages[]."
 PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
 
@@ -134,7 +134,7 @@ def unread_keys(sample: Sample) -> Iterator[str]:
     yield from (
         key for key, value in sample.meta.items() if value not in EMPTY and value == value and key not in READ_METADATA
     )
-    keys = {key for message in sample.messages for key in message}
+    keys = {key for message in sample.messages for key, value in message.items() if value not in EMPTY}
     yield from (f"{MESSAGE_KEYS}{key}" for key in keys.difference(TEMPLATE_KEYS))
 
 

@@ -19,6 +19,7 @@ from trainables.errors import UserError
 
 JSON = (*JSON_LINES, ".json", ".json.gz", ".ndjson")
 FORMATS = (*JSON, *SEPARATORS, ".parquet")
+LFS_POINTER = b"version https://git-lfs"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -37,6 +38,7 @@ def read_raw(path: str, fields: FieldNames, split: str, form: str = "auto") -> I
     name = path.lower()
     if not _is_file(path):
         return read_hub(path, fields, split, form)
+    _refuse_pointer(path)
     if name.endswith(JSON):
         return read_raw_json(path, compressed=name.endswith(".gz"))
     if name.endswith(tuple(SEPARATORS)):
@@ -60,9 +62,33 @@ def _is_file(path: str) -> bool:
         # "missing.csv" could be a hub id by its form; a user who writes it means a file.
         if absent and HUB_ID.fullmatch(path) and not path.lower().endswith((*FORMATS, ".txt", ".gz")):
             return False
-        remedy = "correct the path" if os.path.isabs(path) else f"correct the path; it counts from {os.getcwd()}"
-        raise UserError(path, "data file must exist and be readable", reason(error), remedy) from error
+        raise UserError(path, "data file must exist and be readable", reason(error), _remedy(path)) from error
     if stat.S_ISREG(mode):
         return True
     kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
     raise UserError(path, "must be a data file", kind, f"name a file that ends in {', '.join(FORMATS)}")
+
+
+def _remedy(path: str) -> str:
+    """What to do about a path where nothing is."""
+    if found := re.match(r"hf://datasets/([\w.-]+/[\w.-]+)", path):
+        return f"write the data set's id: {found[1]}"
+    if path.startswith("file://"):
+        return f"write the path alone: {path.removeprefix('file://')}"
+    if "://" in path:
+        return "data is read from this machine and the Hugging Face hub: download the file, and name it"
+    if re.search(r"[*?,]", path):
+        return "name one file; several are joined by: cat FILE FILE > ALL.jsonl"
+    return "correct the path" if os.path.isabs(path) else f"correct the path; it counts from {os.getcwd()}"
+
+
+def _refuse_pointer(path: str) -> None:
+    """Raises at a file of a repository that was cloned without its large files."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(len(LFS_POINTER))
+    except OSError:
+        return  # its reader says why
+    if head == LFS_POINTER:
+        remedy = "fetch the file itself, in its repository: git lfs pull"
+        raise UserError(path, "must hold the data", "a pointer of Git LFS", remedy)

@@ -7,6 +7,7 @@ import importlib
 import io
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,10 @@ KNOWN_FORMS = (
 
 
 def read_csv(path: str, fields: FieldNames, form: str) -> Iterator[Record | Defect]:
-    """Yields the rows of a CSV file (`.tsv`: separated by tabs); the row of column names is row 1."""
+    """Yields the rows of a CSV file (`.tsv`: separated by tabs); blank rows may stand above the row of column names."""
     separator = SEPARATORS[path[-4:].lower()]
     with opened(path, compressed=False) as stream:
-        head = stream.peek(4)[:4]  # type: ignore[attr-defined]
+        head = stream.peek(8)[:8]  # type: ignore[attr-defined]
         refuse_other_formats(path, head)
         if head.startswith(UTF8_MARK):
             yield Defect(1, "byte_order_mark", "one")
@@ -40,7 +41,7 @@ def read_csv(path: str, fields: FieldNames, form: str) -> Iterator[Record | Defe
         csv.field_size_limit(MAX_LINE_BYTES)
         rows = csv.reader(lines, delimiter=separator, strict=True)
         try:
-            columns = next(rows, [])
+            names_row, columns = next(((i, row) for i, row in enumerate(rows, start=1) if row), (1, []))
         except csv.Error as error:
             remedy = "close the quotation marks, or save the table again"
             raise UserError(path, "must begin with a row of column names", str(error), remedy) from error
@@ -48,7 +49,7 @@ def read_csv(path: str, fields: FieldNames, form: str) -> Iterator[Record | Defe
             raise UserError(path, "must be UTF-8 text", "other bytes in the names of columns", "save the file as UTF-8")
         if columns:
             check_columns(path, columns, fields, form)
-        for line in itertools.count(2):
+        for line in itertools.count(names_row + 1):
             try:
                 cells = next(rows, None)
             except csv.Error as error:
@@ -90,11 +91,20 @@ def check_columns(path: str, names: Iterable[str], fields: FieldNames, form: str
     if not has_id:
         rule = f"must have the column {fields.id}"
     got = ", ".join(columns) or "none"
-    if len(columns) == 1 and (other := re.search(r"[;|\t]", columns[0])):
-        remedy = "name it .tsv" if other[0] == "\t" else "save it again as CSV with commas, or as JSON Lines"
-        raise UserError(path, "must be separated by commas", excerpt(got), remedy)
+    if len(columns) == 1 and (other := re.search(r"[;|\t,]", columns[0])):
+        fits = {"\t": ".tsv", ",": ".csv"}.get(other[0])
+        remedy = f"name it {fits}" if fits else "save it again as CSV with commas, or as JSON Lines"
+        wanted = "commas" if other[0] != "," else "tabs"
+        raise UserError(path, f"must be separated by {wanted}", excerpt(got), remedy)
     remedy = "map the names in data.fields or rename the columns"
-    if has_id and (hint := mapping(columns, fields)):
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        remedy = f"give each column a name of its own, also {', '.join(map(excerpt, twice))}"
+    elif any(name != name.strip() for name in columns):
+        got, remedy = (
+            ", ".join(map(excerpt, columns)),
+            "take the spaces around names and cells out",
+        )
+    elif has_id and (hint := mapping(columns, fields)):
         remedy = f"map the names, such as {hint}"
     raise UserError(path, rule, got, remedy)
 

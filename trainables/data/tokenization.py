@@ -186,9 +186,7 @@ class Renderer:
         Raises:
             UserError: The template cannot render it, or the tokenizer lacks a chat template or end-of-text token.
         """
-        if sample.text is not None:
-            return render_text(sample)
-        rendering = self._render(sample)
+        rendering = self._render(sample) if sample.text is None else render_text(sample)
         return replace(rendering, notes=(*rendering.notes, *text_notes(sample, rendering.text, self._template_tokens)))
 
     @cached_property
@@ -224,7 +222,7 @@ def _text_rows(sample: Sample, rendering: Rendering, tokenizer: Tokenizer, max_t
             yield _checked(_Row(sample, rendering, sample.id, *window))
         else:
             said = Rendering(tokenizer.decode(window.input_ids[window.label_mask]), ())
-            said = replace(said, response=said.text)
+            said = replace(said, response=said.text, notes=rendering.notes if number == 1 else ())
             yield _checked(_Row(sample, said, f"{sample.id} (part {number} of {len(windows)})", *window))
 
 

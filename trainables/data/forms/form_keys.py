@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from trainables.config.data_sections import FieldNames
-from trainables.data.defects import excerpt
+from trainables.data.defects import excerpt, json_type
 from trainables.data.forms.known_keys import CONVERSATION_KEYS, PROMPT_LIKE, RESPONSE_LIKE, Fault
 from trainables.data.forms.messages import is_sharegpt
 
@@ -90,29 +90,56 @@ def no_form(value: Value, fields: FieldNames, wanted: str) -> Iterator[Fault]:
         yield from (("wrong_type", f"{key} that is null") for key in pair if value[key] is None)
     elif any(value.get(key) == [] for key in (*CONVERSATION_KEYS, fields.messages)):
         yield "turn_order", "roles ''"
+    elif incomplete := next((form for form in forms(fields) if _lacks_texts(value, form)), None):
+        yield from (
+            ("wrong_type", f"{key} that is {json_type(value[key])}")
+            for key in incomplete.keys
+            if value[key] is None or incomplete.name == "text"
+        )
     else:
-        held = [key for key, part in value.items() if part is not None]
+        held = {key: part for key, part in value.items() if part is not None}
         hint = mapping(held, fields) or next(filter(None, (_hint_of_list(key, value[key]) for key in held)), "")
         if not hint and len(absent := [key for key in pair if key not in held]) == 1:
             yield "missing_field", f"no {absent[0]}"
             return
-        listed = ", ".join(map(excerpt, held[:SHOWN_KEYS])) + ", …" * (len(held) > SHOWN_KEYS)
+        listed = ", ".join(map(excerpt, [*held][:SHOWN_KEYS])) + ", …" * (len(held) > SHOWN_KEYS)
         yield "missing_field", f"keys {listed or 'none'}" + f" (try {hint})" * bool(hint)
+
+
+def _lacks_texts(value: Value, form: Form) -> bool:
+    """True if a row has the keys of a form for texts, but not all of the texts."""
+    if form.name == "text":
+        return value.get(form.keys[0]) is not None
+    return len(form.keys) == 2 and set(form.keys) <= set(value) and any(value[key] is not None for key in form.keys)
 
 
 def _hint_of_list(key: str, value: Any) -> str:
     if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
         return ""
-    return f"data.fields.messages={key}" if any(map(is_turn, value)) else f"jq -c '.{key}[]' FILE > NEW.jsonl"
+    if any(map(is_turn, value)):
+        return f"data.fields.messages={key}" if len(value) > 1 else ""
+    # Parts of one sample, such as Axolotl's segments, are no samples.
+    rows = all(columns_fit(one, DEFAULTS, "auto") and not {"label", "train"} & set(one) for one in value)
+    return f"jq -c '.{key}[]' FILE > NEW.jsonl" if rows else ""
 
 
 def mapping(held: Collection[str], fields: FieldNames) -> str:
-    """The settings that map a row's keys, where their names tell what they hold."""
+    """The settings that map a row's keys, where their names tell what they hold.
+
+    Args:
+        held: The names of columns, or a row.
+        fields: Names of the keys.
+    """
     for chosen in ("chosen", "chosen_messages"):
         if chosen in held:
+            better = held[chosen] if isinstance(held, Mapping) else None
+            if isinstance(better, list) and len(better) > 1 and all(map(is_turn, better)):
+                return f"data.fields.messages={chosen}"  # the whole conversation, prompt included
             asked = next((key for key in (*CONVERSATION_KEYS, fields.prompt, *PROMPT_LIKE) if key in held), None)
             if asked:
                 return f"data.fields.prompt={asked} data.fields.response={chosen}"
+            if isinstance(better, str):
+                return f"data.fields.text={chosen}"
             return f"data.fields.messages={chosen}"
     asked = _called(held, (fields.prompt, *PROMPT_LIKE))
     answer = _called([key for key in held if key != asked], (fields.response, *RESPONSE_LIKE))
@@ -123,4 +150,4 @@ def mapping(held: Collection[str], fields: FieldNames) -> str:
 
 def _called(held: Collection[str], names: Collection[str]) -> str | None:
     """The key of the first name that there is, in upper or lower case."""
-    return next((key for name in names for key in held if key.lower() == name.lower()), None)
+    return next((key for name in names for key in held if key.strip().lower() == name.lower()), None)

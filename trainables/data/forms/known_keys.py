@@ -51,10 +51,13 @@ SPAN_MARKS = ("train_detail",)  # Axolotl: parts of a turn by characters
 
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = ("reasoning", "thinking", "think")
+# Of a message: its text (Gemini's and OASST's beside the usual), and what was thought before it.
+CONTENT_KEYS = ("content", "value", "text", "parts")
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 PART_TEXT_KEYS = ("text", "value", "content", "thinking", "reasoning")
 
 # Message keys that chat templates read; the plan lists others with their count.
-TEMPLATE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking", "weight")
+TEMPLATE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "weight")
 # Keys of a row that other parts of the product read from the metadata.
 READ_METADATA = ("group", "domain", "source", "skill")
 
@@ -94,6 +97,9 @@ PROMPT_LIKE = (
     "human",
     "source",
     "article",
+    "document",
+    "dialogue",
+    "input_text",
     "context",
 )
 RESPONSE_LIKE = (
@@ -104,6 +110,8 @@ RESPONSE_LIKE = (
     "targets",
     "solution",
     "summary",
+    "highlights",
+    "output_text",
     "assistant",
     "answers",
     "reply",

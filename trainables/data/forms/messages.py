@@ -10,17 +10,18 @@ from trainables.data.forms.content import Parts, text_faults
 from trainables.data.forms.known_keys import (
     ASSISTANT_MARKS,
     CALL_ROLES,
+    CONTENT_KEYS,
     MARKS,
     PAIR_KEYS,
+    REASONING_KEYS,
     RESULT_ROLES,
     ROLES,
     SPAN_MARKS,
+    UNREADABLE,
     Fault,
     Messages,
 )
 from trainables.data.forms.tool_calls import read_json
-
-RENAMED = (("role", "from"), ("content", "value"))
 
 
 def read_messages(value: Any, name: str, ignored: Container[str], role: str = "") -> tuple[Messages, list[Fault]]:
@@ -44,7 +45,9 @@ def read_messages(value: Any, name: str, ignored: Container[str], role: str = ""
         return [], [("wrong_type", f"{name} that is text, and no JSON")]
     turns = _turn_list(turns)
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        return [], [("wrong_type", f"{name} that is {json_type(turns)}" + " of other things" * isinstance(turns, list))]
+        texts = isinstance(turns, list) and all(isinstance(turn, str) for turn in turns)
+        kind = " of texts, which do not say who speaks" if texts else " of other things" * isinstance(turns, list)
+        return [], [("wrong_type", f"{name} that is {json_type(turns)}{kind}")]
     calls = any(_role_name(turn) in CALL_ROLES or turn.get("tool_calls") for turn in turns) or _has_sharegpt_keys(turns)
     reader = _Reader(ignored, {**ROLES, **dict.fromkeys(RESULT_ROLES, "tool")} if calls else ROLES)
     for i, turn in enumerate(turns):
@@ -108,25 +111,40 @@ class _Reader:
 
     def read(self, turn: dict[str, Any], name: str) -> None:
         turn = {key: value for key, value in turn.items() if value is not None and key not in self._ignored}
-        role_key, content_key = (new if new in turn or old not in turn else old for new, old in RENAMED)
-        role = turn.pop(role_key, None)
+        role = turn.pop("from" if "role" not in turn else "role", None)
         if not isinstance(role, str) or text_faults(role):
             got = f"no {name}.role" if role is None else f"{name}.role that is {json_type(role)}"
             self.faults.append(("missing_field" if role is None else "wrong_type", got))
             return
         is_call = _role_name({"role": role}) in CALL_ROLES
         role = "assistant" if is_call else self._roles.get(_role_name({"role": role}), role)
-        content = turn.pop(content_key, None)
+        content = turn.pop(next((key for key in CONTENT_KEYS if key in turn), ""), None)
         parts = Parts()
         for calls in (turn.pop("tool_calls", None), turn.pop("function_call", None), content if is_call else None):
             parts.read_calls(calls, name)
         parts.read(None if is_call else content, f"{name}.content")
-        parts.read(turn.pop("reasoning_content", None), f"{name}.reasoning_content", is_reasoning=True)
+        self._read_reasoning(turn, parts, name)
+        parts.faults += [
+            ("unreadable_part", f"{name}.{key}: {why}")
+            for key, why in UNREADABLE.items()
+            if isinstance(turn.get(key), list | dict) and turn[key]
+        ]
         learnt = self._mark(turn, role, parts, name)
         self.faults += parts.faults or _empty(role, content, parts, f"{name}.content")
         self.messages += parts.results
         if parts.texts or not parts.results:
             self._add(role, parts, turn, learnt, is_call)
+
+    def _read_reasoning(self, turn: dict[str, Any], parts: Parts, name: str) -> None:
+        given: list[Any] = []
+        for key in REASONING_KEYS:
+            # Some servers write one thought under two names; an object there is a setting.
+            is_thought = key == "reasoning_content" or isinstance(turn.get(key), str | list)
+            if is_thought and (value := turn.pop(key, None)) is not None and value not in given:
+                parts.read(value, f"{name}.{key}", is_reasoning=True)
+                given.append(value)
+        if len(given) > 1:
+            parts.faults.append(("ambiguous_form", f"{name} with two different thoughts"))
 
     def _add(self, role: str, parts: Parts, rest: dict[str, Any], learnt: bool, is_call: bool) -> None:
         # ms-swift gives each of several calls at once a turn of its own; templates take them in one.

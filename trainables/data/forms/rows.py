@@ -61,8 +61,13 @@ def read_row(value: Value, fields: FieldNames, wanted: str) -> Row:
     row = _read(value, form, fields)
     if wanted == "auto" and not is_mapped(form) and not row.faults:
         row.faults += _differing(value, row, form, found[1:], fields)
-    if form.name == "prompt_completion" and value.get("label") is False:  # TRL's unpaired preferences
-        row.faults.append(("turn_mark", "label false, which marks an answer that is not wanted"))
+    # The unpaired preferences of TRL, LLaMA-Factory and ms-swift; tables of texts write False.
+    marks = ("label", "kto_tag") if form.name in ("prompt_completion", "messages", "sharegpt") else ("kto_tag",)
+    row.faults += [
+        ("turn_mark", f"{key} false, which marks an answer that is not wanted")
+        for key in marks
+        if value.get(key) is False or value.get(key) in ("False", "false")
+    ]
     row.faults += [
         ("unreadable_part", f"{key}: {why}")
         for key, why in UNREADABLE.items()
@@ -85,13 +90,15 @@ def _read(value: Value, form: Form, fields: FieldNames) -> Row:
     _read_tools(value, fields, row)
     if not row.faults:
         row.faults += _turn_faults(row.messages)
-    if "chosen" in value and (hint := mapping(list(value), fields)):
+    if "chosen" in value and (hint := mapping(value, fields)):
         row.faults = [(rule, f"{got} (try {hint})" if rule == "turn_order" else got) for rule, got in row.faults]
     return row
 
 
 def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
     sides = [_with_input(value, form, fields, row), value[form.keys[1]]]
+    if all(read := [_turns_in(side) for side in sides]):
+        sides = read
     are_texts = any(isinstance(side, str) for side in sides)
     for side, key in zip(sides, form.keys, strict=True):
         # Messages have a role each; an object without one is some other record.
@@ -106,12 +113,23 @@ def _read_pair(value: Value, form: Form, fields: FieldNames, row: Row) -> None:
             rule = "empty_prompt" if role == "user" else "empty_response"
             row.faults += [(rule, f"{key} {excerpt(side)}")] if not side.strip() else text_faults(side)
         messages, faults = read_messages(side, key, fields.metadata, role)
+        if role == "user":  # the prompt's own answers are context, as in TRL
+            messages = [m | {"weight": 0} if m["role"] == "assistant" else m for m in messages]
         row.messages += messages
         row.faults += faults
     if are_texts and isinstance(reasoning := value.get("reasoning_content"), str):
         row.used.add("reasoning_content")
         row.faults += text_faults(reasoning)
         row.messages[-1] |= {"reasoning_content": reasoning} if reasoning else {}
+
+
+def _turns_in(side: Any) -> list[Any] | None:
+    """The turns of a text that holds JSON of messages, as tables have them; None for another text."""
+    try:
+        turns = read_json(side) if isinstance(side, str) and side.lstrip().startswith("[") else None
+    except ValueError:
+        return None
+    return turns if isinstance(turns, list) and all(map(is_turn, turns)) else None
 
 
 def _with_input(value: Value, form: Form, fields: FieldNames, row: Row) -> Any:

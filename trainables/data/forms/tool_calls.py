@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from trainables.data.json_lines import DECODER
+
 Definition = dict[str, Any]
 
 
@@ -15,7 +17,9 @@ def read_json(value: Any) -> Any:
         ValueError: The text is no JSON.
     """
     try:
-        return json.loads(value) if isinstance(value, str) else value
+        return DECODER.decode(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError("text that is no JSON") from error
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 
@@ -45,7 +49,9 @@ def _definition(value: Any) -> Definition:
 def _function(value: Any) -> Definition:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise ValueError("a definition without a name")
-    value = {key: part for key, part in value.items() if not (key == "type" and part == "function")}
+    # Anthropic and MCP have names of their own for the parameters.
+    names = dict.fromkeys(("input_schema", "inputSchema"), "parameters")
+    value = {names.get(key, key): part for key, part in value.items() if not (key == "type" and part == "function")}
     # Axolotl's advice for data sets whose tools have parameters of different types.
     return value | {key: read_json(value[key]) for key in ("parameters",) if isinstance(value.get(key), str)}
 
@@ -61,7 +67,7 @@ def tool_calls(value: Any) -> list[dict[str, Any]]:
     found = read_json(value)
     found = [found] if isinstance(found, dict) else found
     if not isinstance(found, list):
-        raise ValueError("no call of a tool")
+        raise ValueError("no object")
     return [_call(read_json(one)) for one in found]
 
 
@@ -69,7 +75,7 @@ def _call(value: Any) -> dict[str, Any]:
     inner = value.get("function") if isinstance(value, dict) else None
     call = inner if isinstance(inner, dict) else value
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        raise ValueError("a call without the tool's name")
+        raise ValueError("no name")
     # Anthropic and some others say `input` or `parameters`.
     given = next((call[key] for key in ("arguments", "input", "parameters") if call.get(key) is not None), "")
     arguments = read_json(given) if not isinstance(given, str) or given.strip() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from trainables.data.defects import reason
+from trainables.data.forms.known_keys import REASONING_KEYS
 from trainables.data.samples import Sample
 from trainables.data.template.answer_spans import STAND_IN, Conversation, Turn
 from trainables.data.template.message_marks import MarkedConversation, Message
@@ -30,8 +32,8 @@ def use_chat_template(tokenizer: Tokenizer, path: str, copy: Path) -> None:
     """
     where = "data.chat_template"
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _template_in(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise UserError(where, "must be a readable file in UTF-8", f"{path}: {reason(error)}", "correct it") from error
     tokenizer.chat_template = text
     try:
@@ -42,6 +44,18 @@ def use_chat_template(tokenizer: Tokenizer, path: str, copy: Path) -> None:
     except TEMPLATE_ERRORS:
         pass  # it may need other messages than these, which rendering the samples tells
     copy.write_text(text, encoding="utf-8")
+
+
+def _template_in(text: str) -> str:
+    """The template in a file's text: the text itself, or what JSON such as `tokenizer_config.json` holds."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    template = value.get("chat_template") if isinstance(value, dict) else None
+    if not isinstance(template, str):
+        raise ValueError("JSON without one text under chat_template")
+    return template
 
 
 class ChatTemplate:
@@ -78,6 +92,8 @@ class ChatTemplate:
         self._in_parts = self._takes_only_parts()
         self._marks_answers = bool(GENERATION.search(written)) and tokenizer.is_fast
         self._given_text_is_known = False
+        read = (key for key in REASONING_KEYS if re.search(rf"[.'\"]{key}\b", written))
+        self._reasoning_key = next(read, REASONING_KEYS[0])  # the name under which the template knows thoughts
         self.opened_thought = self._opened_thought()
 
     def render(self, sample: Sample) -> Rendering:
@@ -86,7 +102,8 @@ class ChatTemplate:
         Raises:
             UserError: The template refuses the messages, drops a part of them, or hides where an answer stands.
         """
-        messages = [{key: value for key, value in m.items() if key != "weight"} for m in sample.messages]
+        names = {"reasoning_content": self._reasoning_key}
+        messages = [{names.get(key, key): m[key] for key in m if key != "weight"} for m in sample.messages]
         learnt = [i for i, m in enumerate(sample.messages) if m["role"] == "assistant" and m.get("weight") != 0]
         if not learnt:
             raise unfit(sample, "must have an assistant turn that is learnt", "weight 0 for all of them", "drop it")

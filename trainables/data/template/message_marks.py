@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.data.forms.known_keys import REASONING_KEYS
+
 Message = dict[str, Any]
 
-# The names under which templates and APIs know the thoughts before an answer.
-REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 # Templates cut an assistant's content at such tags: what stands between two of them is marked for itself.
 TAG = re.compile(r"(<[^<>\s]{1,40}>)")
 THOUGHT_END = re.compile(r"</[^<>\s]*think[^<>\s]*>")
@@ -130,8 +130,9 @@ class MarkedConversation:
                 message[key] = self._in_text(message[key], i, "reasoning", f"{name}.{key}")
         if message.get("role") == "assistant":
             parts = TAG.split(content, maxsplit=MOST_TAGS)
-            ends = [k for k, part in enumerate(parts) if THOUGHT_END.fullmatch(part)]
-            thought = ends[-1] if ends else 0
+            thought = max((k + 1 for k, part in enumerate(parts) if THOUGHT_END.fullmatch(part)), default=0)
+            if not any(part.strip() for part in parts[thought::2]):  # an answer of tags alone, such as a label
+                parts[thought:] = ["".join(parts[thought:])]
             marked = list(parts)
             for k in range(0, len(parts), 2):
                 kind = "reasoning" if k < thought else "content"

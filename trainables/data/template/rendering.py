@@ -68,7 +68,8 @@ def template_tokens(tokenizer: Tokenizer) -> re.Pattern[str]:
 
 def text_notes(sample: Sample, rendered: str, tokens: re.Pattern[str]) -> Iterator[tuple[str, str]]:
     """Yields notes on texts that hold tokens of a template, and on speakers' names that are not rendered."""
-    found = {token for message in sample.messages for token in tokens.findall(message.get("content") or "")}
+    texts = [sample.text, *(message.get("content") for message in sample.messages)]
+    found = {token for text in texts for token in tokens.findall(text or "")}
     yield from (("special_token_in_text", excerpt(token)) for token in sorted(found))
     # What a tool is called stands in the call; few templates repeat it.
     names = [message.get("name") for message in sample.messages if message["role"] != "tool"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trainables.data.forms.known_keys import REASONING_KEYS
 from trainables.data.samples import Sample
-from trainables.data.template.message_marks import REASONING_KEYS
 from trainables.data.template.rendering import Rendering, Tokenizer, unfit
 from trainables.errors import UserError
 

@@ -64,7 +64,10 @@ def test_an_override_reaches_its_leaf(small, override, where, value):
             "space.schedule_shape={choices: [linear, cosin]}",
             "space.schedule_shape: input should be 'linear', 'cosine', 'step' or 'wsd', got cosin; change it",
         ),
-        ("space.schedule_shape={choices: [linear]}", "space.schedule_shape.choices: list should have at least 2 items"),
+        (
+            "space.schedule_shape={choices: [linear]}",
+            "space.schedule_shape.choices: must have 2 or more, got ['linear']; add one",
+        ),
         ("space.schedule_shape={choices: [wsd, wsd]}", "space.schedule_shape: must hold different choices"),
         ("space.schedule_shape={low: 1, high: 2}", "space: schedule_shape must be a name or {choices: [...]}"),
         ("space.lora_r={choices: ['8', '16']}", "space: lora_r must be a number or {low, high, log}"),

@@ -1,5 +1,6 @@
 """No value of a config or an override is taken for another."""
 
+import json
 import os
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def loaded(small, text):
         ("wandb=null", "wandb.mode", "disabled"),
         ("wandb=offline", "wandb.mode", "offline"),
         ("wandb=", "wandb.mode", "auto"),
+        ("mlflow=off", "mlflow.tracking_uri", None),
+        ("mlflow=null", "mlflow.tracking_uri", None),
     ],
 )
 def test_an_override_means_what_it_says_and_loads_again(small, tmp_path, monkeypatch, override, place, value):
@@ -104,6 +107,43 @@ def test_an_override_means_what_it_says_and_loads_again(small, tmp_path, monkeyp
         (
             "data.limit=None",
             "data.limit: must be a whole number, got 'None'; give a number; where none is needed",
+        ),
+        ("space.peak_lr=", "space.peak_lr: must be a number or {low, high, log}, got nothing; give it a value, or"),
+        ("space.peak_lr={low:1e-5}", "space.peak_lr.low:1e-5: unknown key, got low:1e-5; put a space behind the colon"),
+        ("search.seed_points=none", "search.seed_points: must be 'recommended' or a list, got none; write [] for none"),
+        (
+            "search.seed_points={peak_lr: 1e-4}",
+            "search.seed_points: must be 'recommended' or a list, got {peak_lr: 1e-4}; write [{peak_lr: 1e-4}]",
+        ),
+        (
+            "search.seed_points=[{peak_lr: '1e-4'}]",
+            "search.seed_points[0].peak_lr: must be a number, got '1e-4'; leave out the quotes: 1e-4",
+        ),
+        ("training.checkpoints_at=4", "training.checkpoints_at: must be a list, got 4; write fractions of the epoch"),
+        ("model.lora.target_modules=[]", "model.lora.target_modules: must name a module, got []"),
+        (
+            "heldout.areas=[a.jsonl]",
+            "heldout.areas: must be a section with keys of its own, got ['a.jsonl']; give each a",
+        ),
+        (
+            "resources.keep_checkpoints=0",
+            "resources.keep_checkpoints: must be 1 or more, got 0; give a positive number or all",
+        ),
+        ("storage_path=''", "storage_path: must name a folder, got an empty text; write . for the current one"),
+        (
+            "storage_path=$(pwd)/x",
+            "storage_path: $(pwd) is not replaced in a config, got $(pwd)/x; write what it stands",
+        ),
+        ("storage_path=%HOME%/x", "storage_path: %HOME% is not replaced in a config"),
+        ("data.train={{ data }}/a.jsonl", "data.train: {{ data }} is not replaced in a config"),
+        (
+            "data.train=C:\\a.jsonl",
+            "data.train: a path of Windows names nothing here, got C:\\a.jsonl; write it as this",
+        ),
+        (
+            "notify.webhook=https://hooks.slack.com/services/T0/B0/abcdefgh",
+            "notify.webhook: must hold no credential: the config is written to many places, got "
+            "https://hooks.slack.com/services/***; export it as NAME, and write webhook: env:NAME",
         ),
         (f"seed={2**63}", "seed: input should be less than or equal to 4611686018427387904, got 9223372036854775808"),
         ("seed=１", "seed: must be a whole number, got '１'; give a number in the digits 0 to 9"),
@@ -184,6 +224,11 @@ def test_what_would_be_taken_for_another_value_is_refused(small, override, line)
             "heldout.areas.2024: a key must be a text, got 2024 in line 1, which YAML reads as a number; quote it",
         ),
         ("heldout: {areas: {null: a.jsonl}}", "heldout.areas.null: a key must be a text"),
+        ('objective: ""', "objective.statement: "),
+        ("objective: 42", 'objective: must be a text, or a section with keys of its own, got 42; quote it: "42"'),
+        ("objective: yes", 'objective: must be a text, or a section with keys of its own, got yes; quote it: "yes"'),
+        ("\u200bseed: 3", "\\u200bseed: unknown key, got '\\u200bseed'; did you mean seed?"),
+        ("\u00a0seed: 3", "\\xa0seed: unknown key, got '\\xa0seed'; did you mean seed?"),
         (
             "data: {train: a.jsonl, limit: 016}",
             "data.limit: must be a whole number, got '016'; leave out the leading zero: 16",
@@ -227,6 +272,46 @@ def test_empty_sections_are_defaults_and_helper_blocks_are_let_through(small, li
     given = {line.partition(":")[0] for line in lines.splitlines()}
     config = loaded(small, f"{lines}\n{yaml.safe_dump({k: v for k, v in SMALL.items() if k not in given})}")
     assert leaf(config, place) == value
+
+
+@pytest.mark.parametrize(
+    ("lines", "got"),
+    [
+        ("objective: Be terse: no chatter", "in line 1, column 20; quote a text that holds a colon"),
+        ("objective: @home", "in line 1, column 12; quote a text that begins so"),
+        ("objective: *best*", "; define that anchor, or quote a text that begins with *"),
+        ("objective: !now", "; quote a text that begins with !"),
+        ("objective: 'tis", "; close the quotation marks"),
+        ('objective: "Beat" it', "; quote the whole text"),
+        ("seed:3", "in line 2, column 5; quote a text that holds a colon; behind a key's colon stands a space"),
+        ("data:\n\ttrain: a.jsonl", "in line 2, column 1; write spaces in place of the tab"),
+        ("objective: a\x07b", "got the character U+0007 in line 1; remove that character"),
+    ],
+)
+def test_a_fault_of_yaml_gets_the_remedy_that_it_most_often_needs(small, lines, got):
+    small.write_text(f"{lines}\nname: a\n")
+    with pytest.raises(UserError) as caught:
+        load_config(small)
+    assert got in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_may_be_indented_by_tabs(small):
+    text = json.dumps({**SMALL, "objective": "a\tb"}, indent="\t").replace(": ", ":\t")
+    assert loaded(small, text).objective.statement == "a\tb"
+
+
+@pytest.mark.parametrize(("name", "value"), [("WANDB_PROJECT", "team/project"), ("WANDB_TAGS", "t" * 65)])
+def test_a_variable_that_wandb_would_refuse_is_named(small, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    small.write_text(yaml.safe_dump(SMALL))
+    with pytest.raises(
+        UserErrors, match=rf"^{name}: must .*; correct the environment variable, or set the config's key"
+    ):
+        load_config(small)
+    key = name.removeprefix("WANDB_").lower()
+    with pytest.raises(UserErrors, match=rf"^wandb\.{key}: must"):
+        load_config(small, [f"wandb.{key}={value}" if key == "project" else f"wandb.{key}=[{value}]"])
 
 
 def test_a_path_with_a_dollar_that_lies_there_is_meant_as_it_is(small, tmp_path, monkeypatch):

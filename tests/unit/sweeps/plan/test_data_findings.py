@@ -34,9 +34,9 @@ def test_a_key_that_nothing_reads_is_listed(extra, rules, words):
 
 
 def test_keys_of_messages_are_told_from_those_of_rows():
-    turns = [{"role": "user", "content": "p", "id": 1}, {"role": "assistant", "content": "r", "reasoning": "t"}]
+    turns = [{"role": "user", "content": "p", "id": 1}, {"role": "assistant", "content": "r", "thought": "t"}]
     known, other = unread_findings(audited([{"messages": turns}]))
-    assert "messages[].reasoning (reasoning; rows: data.train 1)" in known.message
+    assert "messages[].thought (reasoning; rows: data.train 1)" in known.message
     assert "messages[].id (data.train 1); those of messages[]. are given to the chat template" in other.message
 
 

@@ -70,9 +70,18 @@ def test_a_chat_template_of_the_users_is_used_and_kept(prepared, tmp_path):
     assert (tmp_path / "cache" / "chat_template.jinja").read_text() == own.read_text()
 
 
+@pytest.mark.parametrize("form", ["\ufeff{}", '{{"chat_template": {}}}'])
+def test_a_chat_template_in_json_or_behind_a_mark_is_the_template_alone(prepared, tmp_path, form):
+    own = tmp_path / "own.json"
+    own.write_text(form.format(json.dumps(helpers.PLAIN) if "chat_template" in form else helpers.PLAIN))
+    found = prepared(helpers.NO_END, f"data.chat_template={own}")
+    assert "".join(text for text, _ in found.shown[0].parts).startswith("<|go|>user:How many")
+
+
 @pytest.mark.parametrize(
     ("text", "args", "message"),
     [
+        ('{"chat_template": {"default": "x"}}', "{}", "data.chat_template: must be a readable file in UTF-8, got"),
         (None, "{}", "data.chat_template: must be a readable file in UTF-8, got"),
         ("{% for m in messages %}", "{}", "data.chat_template: must be a Jinja template, got"),
         (helpers.PLAIN, "{date: x}", "data.template_args: must be variables that the chat template reads, got date;"),

@@ -261,6 +261,10 @@ def test_an_empty_config_is_made_anew_by_rebuild(place):
     assert "without sweep.yaml; make it anew: python -m sweeps.rebuild" in refused(place / "outputs/small")[0]
 
 
+def test_a_folder_of_sweeps_is_refused_with_their_names(place):
+    assert refused(place / "outputs")[0].endswith("; name one of the sweeps in it: small")
+
+
 def test_another_storage_path_is_no_way_to_move_a_sweep(place):
     folder = place / "outputs/small"
     assert refused(folder, "storage_path=outputs") == refused(folder, f"storage_path={place}/outputs/") == []

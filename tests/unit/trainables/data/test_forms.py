@@ -51,6 +51,8 @@ FORMS = [
     ("sharegpt", {"conversation": [{"system": "s", "input": "p", "output": "r"}]}, {}, [("system", "s"), *TURNS]),
     ("prompt_completion", {"prompt": "p", "completion": "r"}, {}, TURNS),
     ("prompt_completion", {"prompt": CHAT[:1], "completion": CHAT[1:]}, {}, TURNS),
+    ("prompt_completion", {"prompt": json.dumps(CHAT[:1]), "completion": json.dumps(CHAT[1:])}, {}, TURNS),
+    ("prompt_response", {"prompt": "[p]", "response": '["r"]'}, {}, [("user", "[p]"), ("assistant", '["r"]')]),
     ("prompt_completion", {"prompt": CHAT[:1], "completion": CHAT[1:], "label": True}, {}, TURNS),
     ("alpaca", {"instruction": "p", "input": "", "output": "r"}, {}, TURNS),
     ("alpaca", {"instruction": "p", "input": "i", "output": "r"}, {}, [("user", "p\ni"), TURNS[1]]),
@@ -112,6 +114,8 @@ MESSAGES = [
         [("user", "pq"), TURNS[1]],
     ),
     ([{"role": "user", "content": ["p", "q"]}, CHAT[1]], [("user", "pq"), TURNS[1]]),
+    ([{"role": "prompter", "text": "p"}, {"role": "assistant", "text": "r"}], TURNS),  # OASST
+    ([{"role": "user", "parts": [{"text": "p"}]}, {"role": "model", "parts": [{"text": "r"}]}], TURNS),  # Gemini
 ]
 
 
@@ -176,6 +180,8 @@ def test_calls_in_turns_of_their_own_are_one_turn_and_a_last_call_is_the_respons
         ("tools", [TOOL["function"]], [TOOL]),
         ("tools", [{"type": "function", "function": {"name": "tide", "parameters": '{"type": "object"}'}}], [TOOL]),
         ("functions", [TOOL["function"]], [TOOL]),
+        ("tools", [{"name": "tide", "input_schema": {"type": "object"}}], [TOOL]),  # Anthropic
+        ("tools", [{"name": "tide", "inputSchema": {"type": "object"}}], [TOOL]),  # MCP
         ("tools", "[]", None),
         ("tools", "", None),
         ("tools", None, None),
@@ -196,6 +202,8 @@ def test_reasoning_stays_apart_from_the_answer():
         chat(CHAT[0], {"role": "assistant", "content": "r", "reasoning_content": "t"}),
         chat(CHAT[0], {"role": "assistant", "content": "r", "reasoning_content": [{"type": "text", "text": "t"}]}),
         PAIR | {"reasoning_content": "t"},
+        *(chat(CHAT[0], CHAT[1] | {key: "t"}) for key in ("reasoning", "thinking")),
+        chat(CHAT[0], CHAT[1] | {"reasoning": "t", "reasoning_content": "t"}),
     ]
     for row in rows:
         assert parsed(row).messages[1] == {"role": "assistant", "content": "r", "reasoning_content": "t"}
@@ -265,6 +273,17 @@ REFUSED = [
     ("invalid_text", chat(CHAT[0], {"role": "assistant", "tool_calls": [{"name": "\ud800"}]}), "ud800"),
     ("invalid_text", {"messages": CHAT, "tools": [{"name": "\ud800"}]}, "ud800"),
     ("turn_mark", {"prompt": "p", "completion": "r", "label": False}, "not wanted"),
+    ("turn_mark", {"prompt": "p", "completion": "r", "label": "False"}, "not wanted"),
+    ("turn_mark", {"conversations": SHAREGPT, "kto_tag": False}, "kto_tag false"),
+    ("unreadable_part", chat(CHAT[0] | {"images": ["x.png"]}, CHAT[1]), "messages[0].images: other tools show them"),
+    ("wrong_type", {"conversations": ["p", "r"]}, "a list of texts, which do not say who speaks"),
+    ("wrong_type", {"messages": CHAT, "tools": ["tide"]}, "tools: text that is no JSON"),
+    ("wrong_type", {"instruction": "p", "input": "", "output": None}, "output that is null"),
+    ("wrong_type", {"prompt": "p", "completion": None}, "completion that is null"),
+    ("wrong_type", {"text": ["p"]}, "text that is a list"),
+    ("missing_field", {"chosen": "Human: p", "rejected": "Human: q"}, "(try data.fields.text=chosen)"),
+    ("missing_field", {"prompt": "p", "chosen": CHAT, "rejected": CHAT}, "(try data.fields.messages=chosen)"),
+    ("missing_field", {"dialogue": "p", "summary": "r"}, "data.fields.prompt=dialogue data.fields.response=summary"),
     ("nothing_to_learn", chat(CHAT[0], CHAT[1] | {"weight": 0}), "every turn"),
     ("unreadable_part", chat({"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, CHAT[1]), "image"),
     ("unreadable_part", {"messages": CHAT, "images": ["x.png"]}, "images: other tools show them"),
@@ -275,6 +294,12 @@ REFUSED = [
         "messages (messages), and other texts in prompt and response (prompt_response)",
     ),
     ("ambiguous_form", PAIR | {"conversations": [SHAREGPT[0], {"from": "gpt", "value": "other"}]}, "conversations"),
+    ("ambiguous_form", chat(CHAT[0], CHAT[1] | {"reasoning": "a", "thinking": "b"}), "two different thoughts"),
+    (
+        "wrong_type",
+        chat(CHAT[0], {"role": "assistant", "tool_calls": [{"name": "x", "arguments": '{"a": 1, "a": 2}'}]}),
+        "a tool call with an object with the same key twice",
+    ),
     ("ambiguous_form", {"instruction": "p", "output": "r", "text": "Another document."}, "other texts in text"),
     ("ambiguous_form", {"messages": [{"role": "system", "content": "a"}, *CHAT], "system": "b"}, "system"),
     ("wrong_type", {"messages": CHAT, "tools": "a hammer"}, "tools"),
@@ -308,6 +333,33 @@ def test_what_cannot_be_read_gets_a_line_that_names_it(rule, row, got):
     (defect,) = parsed(row)
     assert defect.rule == rule
     assert got in defect.got
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"segments": [{"label": True, "text": "a"}, {"label": False, "text": "b"}]},
+        {"turns": [{"speaker": "u", "utterance": "a"}]},
+        {"input": {"messages": CHAT}, "preferred_output": CHAT[1:], "non_preferred_output": CHAT[1:]},
+    ],
+)
+def test_no_remedy_is_named_that_would_not_work(row):
+    (defect,) = parsed(row)
+    assert "(try" not in defect.got
+
+
+@pytest.mark.parametrize("key", ["input", "system", "tools", "history", "id", "messages"])
+def test_nan_is_a_missing_value(key):
+    row = {"instruction": "p", "output": "r"}
+    line = json.dumps(row | {key: float("nan")}).encode()
+    assert parse_sample("data.jsonl", RawLine(3, line), FieldNames()).messages == parsed(row).messages
+    message = CHAT[1] | {"tool_calls": float("nan"), "weight": float("nan")}
+    assert parsed(chat(CHAT[0], message)).messages == CHAT
+
+
+def test_answers_in_the_prompt_are_context():
+    sample = parsed({"prompt": [*CHAT, CHAT[0]], "completion": CHAT[1:]})
+    assert [message.get("weight") for message in sample.messages] == [None, 0, None, None]
 
 
 def test_the_parts_of_a_fault_can_be_named_as_metadata():
@@ -358,8 +410,8 @@ def test_nothing_is_unread_in_silence():
         "rate": float("nan"),
     }
     assert sorted(unread_keys(parsed(row))) == ["area", "input"]
-    message = CHAT[1] | {"reasoning": "t", "name": "n"}
-    assert list(unread_keys(parsed(chat(CHAT[0], message)))) == ["messages[].reasoning"]
+    message = CHAT[1] | {"mood": "t", "name": "n", "annotations": []}
+    assert list(unread_keys(parsed(chat(CHAT[0], message)))) == ["messages[].mood"]
 
 
 def read_file(folder, content, name, fields=None):
@@ -428,6 +480,9 @@ def test_a_file_of_any_form_holds_the_same_samples(tmp_path, name, content, mark
             ["broken_row"] * 2 + ["sample", "broken_row", "not_utf8"],
         ),
         ("data.csv", b"id,prompt,response\n,p,r\n", ["empty_id"]),
+        ("data.csv", b"\n\nprompt,response\np,r\n", ["sample"]),
+        ("data.csv", b"prompt,completion,label\np,r,False\n", ["turn_mark"]),
+        ("data.jsonl", b'{"prompt": "p", "response": "r", "n": ' + b"9" * 5000 + b"}", ["broken_json"]),
     ],
 )
 def test_faults_of_files_are_those_of_their_rows(tmp_path, name, content, expected):

@@ -21,6 +21,7 @@ from trainables.data.sources import read_raw
 from trainables.errors import UserError
 
 FIELDS = FieldNames()
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 GOOD = b'{"id": "a", "prompt": "p", "response": "r", "area": "x", "n": [1, null]}'
 CHAT = {
     "id": "c",
@@ -97,7 +98,7 @@ BAD_LINES = [
         "wrong_type",
         [b'{"prompt": "p", "response": {"answer": "r"}}', b'{"prompt": [{"role": "user"}], "response": "r"}'],
     ),
-    ("wrong_type", [b'{"id": NaN, "prompt": "p", "response": "r"}', b'{"id": "a", "prompt": NaN, "response": "r"}']),
+    ("wrong_type", [b'{"id": true, "prompt": "p", "response": "r"}', b'{"id": "a", "prompt": NaN, "response": "r"}']),
     ("wrong_type wrong_type", [CHAT_LINE % b'[{"role": [], "content": 1}, {"role": "user", "content": 1}]']),
     ("missing_field", [b"{}", b'{"id": "a", "prompt": "p"}']),
     ("wrong_type", [b'{"id": "a", "prompt": "p", "response": null}']),
@@ -189,9 +190,15 @@ def test_parquet_values_that_cannot_be_read_are_defects_of_their_row(tmp_path):
         ("data.jsonl.gz", gzip.compress(GOOD * 100, mtime=0)[:-20], "data file must be readable to its end"),
         ("data.jsonl.gz", gzip.compress(GOOD, mtime=0) + b"rest", "data file must be readable to its end"),
         ("data.jsonl.gz", GOOD, "data file must be readable to its end, got Not a gzipped file"),
-        ("data.jsonl", gzip.compress(GOOD, mtime=0), "must be UTF-8 text, one JSON object a line, got gzip data"),
+        ("data.jsonl", gzip.compress(GOOD, mtime=0), "must be UTF-8 text, as its name says, got gzip data"),
         ("data.jsonl", GOOD.decode().encode("utf-16"), "got UTF-16"),
         ("data.jsonl", b"PAR1" + bytes(10), "got Parquet data"),
+        ("data.csv", b"PK\x03\x04" + bytes(10), "got a zip archive or an Excel file"),
+        ("data.jsonl", b"<!DOCTYPE html>\n<html>", "got a page of HTML; convert, rename or fetch it again"),
+        *((f"data.{end}", LFS, "got a pointer of Git LFS; ") for end in ("jsonl", "json.gz", "csv", "parquet")),
+        ("data.tsv", b"prompt,response\n", "must be separated by tabs, got 'prompt,response'; name it .csv"),
+        ("data.csv", b"prompt, response\n", "got 'prompt', ' response'; take the spaces around names and cells out"),
+        ("data.csv", b"prompt,response,,\n", "give each column a name of its own, also ''"),
         ("data.parquet", b"", "must be a readable Parquet file"),
         ("data.parquet", GOOD, "must be a readable Parquet file"),
         ("data.jsonl", GOOD + b"\r" + GOOD + b"\r", "lines must end with a line feed, got carriage returns alone"),
@@ -247,6 +254,11 @@ def test_paths_that_are_no_readable_file(tmp_path, monkeypatch):
         "missing.jsonl": "data file must exist and be readable, got No such file",
         "missing/dir/file": "data file must exist and be readable, got No such file",
         "missing.csv": "data file must exist and be readable, got No such file",
+        "a.jsonl,b.jsonl": "got No such file or directory; name one file; several are joined by: cat FILE FILE > ALL",
+        "parts/*.jsonl": "name one file; several",
+        "https://example.com/a.jsonl": "download the file, and name it",
+        "hf://datasets/org/set": "write the data set's id: org/set",
+        "file:///tmp/no-such.jsonl": "write the path alone: /tmp/no-such.jsonl",
         "nul\0.jsonl": "got embedded null byte",
         "x" * 5000: "got File name too long",
     }.items():

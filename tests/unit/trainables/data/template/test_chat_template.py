@@ -17,7 +17,8 @@ from tests.unit.trainables.data.template.helpers import (
     tokenizer_with,
 )
 from trainables.data.dataset import TokenizedSet
-from trainables.data.tokenization import tokenize
+from trainables.data.samples import Sample
+from trainables.data.tokenization import Renderer, tokenize
 from trainables.errors import UserError
 
 ONE, BOTH = (HERON, TWO), (HERON, TWO, LYNX, FOUR)
@@ -51,6 +52,16 @@ SAID = {"role": "assistant", "content": "<think>Birds have two.</think>two"}
         (helpers.PLAIN, (HERON, SAID), ["<think>Birds have two.</think>two<|stop|>"]),
         (helpers.OPENED.replace("<think>\n", "<think>"), (HERON, SAID), ["Birds have two.</think>two<|stop|>"]),
         (helpers.PLAIN, (HERON, {**TWO, "content": "<b>two</think>"}), ["<b>two</think><|stop|>"]),
+        (
+            helpers.PLAIN,
+            (HERON, {**TWO, "content": "<two>"}, LYNX, {**FOUR, "content": "<four> <legs>"}),
+            ["<two><|stop|>", "<four> <legs><|stop|>"],
+        ),
+        (
+            helpers.REASONING,
+            (HERON, {**REASONED, "content": "<two>"}),
+            ["Birds have two.\n</think>\n\n<two><|stop|>"],
+        ),
         (helpers.PLAIN, (HERON, {**TWO, "weight": 0}, LYNX, {**FOUR, "weight": 1}), ["four<|stop|>"]),
         (helpers.PLAIN, (HERON, {**TWO, "content": " two\n\n"}), [" two\n\n<|stop|>"]),
         (helpers.PLAIN, (HERON, {**TWO, "content": "assistant"}), ["assistant<|stop|>"]),
@@ -139,6 +150,13 @@ def test_reasoning_left_out_of_earlier_turns_is_noted():
     assert rendering.notes == (("reasoning_left_out", "reasoning_content"),)
 
 
+@pytest.mark.parametrize("key", ["reasoning", "thinking"])
+def test_a_template_gets_thoughts_under_the_name_that_it_reads(key):
+    template = helpers.REASONING.replace("reasoning_content", key)
+    case = sample(HERON, REASONED)
+    assert rendered(template, case).text == rendered(helpers.REASONING, case).text
+
+
 @pytest.mark.parametrize("wrapper", [None, "{prompt}\nAnswer: {response}"])
 @pytest.mark.parametrize(
     ("asked", "answer", "notes"),
@@ -159,6 +177,12 @@ def test_tokens_of_a_template_in_texts_and_names_left_out_are_noted(wrapper, ask
     assert sorted(rendered(helpers.PLAIN, case, wrapper=wrapper).notes) == sorted(notes)
 
 
+def test_a_token_of_a_template_in_a_plain_text_is_noted():
+    case = Sample("s", [], {}, 3, "a.jsonl", None, "A heron.<|stop|>A lynx.")
+    rendering = Renderer(tokenizer_with(helpers.PLAIN), None, {}, False).render(case)
+    assert rendering.notes == (("special_token_in_text", "'<|stop|>'"),)
+
+
 @pytest.mark.parametrize(
     ("messages", "notes"),
     [(ONE, (("thought_opened", "'<think>'"),)), ((HERON, SAID), ())],
@@ -172,6 +196,7 @@ def test_a_thought_that_only_the_generation_prompt_opens_is_noted(messages, note
     [
         (helpers.REASONING, REASONED, "two", "</think>"),
         (helpers.PLAIN, SAID, "two", "</think>"),
+        (helpers.PLAIN, {**TWO, "content": "<think>Birds have two.</think><two>"}, "<two>", "</think>"),
         (helpers.PLAIN, TWO, "two", None),
     ],
 )
