@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.records.bounded_yaml import load_bounded
 from sweeps.service.queue.shares import Part
-from trainables.errors import UserError
+from trainables.config.yaml_text import compose, values_of
+from trainables.errors import UserError, UserErrors
 from trainables.storage.atomic import write_whole
 
 USERS_FILE = "users.yaml"
@@ -64,11 +65,13 @@ class Allowed(_Strict):
         roots: Folders below which data, models and parent sweeps lie.
         hub: Beginnings of Hugging Face ids; "" allows all.
         webhooks: Hosts, and `env:NAME` by name.
+        mlflow: Tracking URIs, as configs name them.
     """
 
     roots: list[Path] = []
     hub: list[str] = []
     webhooks: list[str] = []
+    mlflow: list[str] = []
 
 
 class UsersFile(_Strict):
@@ -105,14 +108,26 @@ class Users:
         try:
             stamp = self.path.stat().st_mtime_ns
             if stamp != self._stamp:
-                self._file = UsersFile.model_validate(load_bounded(self.path.read_bytes()))
+                content = self.path.read_bytes()
+                load_bounded(content)
+                # This reading refuses a key that stands twice, of which YAML's own would silently take the last.
+                tree = values_of(compose(content.decode(), USERS_FILE), USERS_FILE)
+                self._file = UsersFile.model_validate(tree)
                 self._stamp, self._known = stamp, {}
         except FileNotFoundError:
             return UsersFile()
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, (USERS_FILE, *first["loc"])))
-            raise UserError(where, first["msg"], str(first["input"])[:60], "mend the file") from None
+            fault = error.errors()[0]
+            where = ".".join(map(str, (USERS_FILE, *fault["loc"])))
+            # The value is not shown: it may be a token's hash.
+            raise UserError(where, fault["msg"], f"a {type(fault['input']).__name__}", "mend the file") from None
+        except OSError as error:
+            raise UserError(USERS_FILE, "must be readable", error.strerror, "mend the file") from None
+        except UserErrors as error:
+            first = error.errors[0]
+            raise UserError(f"{USERS_FILE} {first.where}", first.rule, first.got, first.remedy) from None
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
         return self._file

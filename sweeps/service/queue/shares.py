@@ -89,6 +89,11 @@ def runnable(entries: Entries, parts: Parts, now: float) -> list[Entry]:
     return [entry for entry in in_order(entries, parts, now) if over_quota(entry, entries, parts, now) is None]
 
 
+def is_known(entry: Entry, parts: Parts) -> bool:
+    """Whether a sweep's user is still one; without any parts nothing is known of users."""
+    return not parts or entry.user in parts
+
+
 def _left(entry: Entry) -> float:
     # What a resumed sweep has cost before is among what was used.
     return max(0.0, (entry.forecast_hours or 0.0) - entry.device_seconds / 3600)

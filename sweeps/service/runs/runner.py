@@ -19,7 +19,7 @@ from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
 from sweeps.service.queue.queue import Queue
-from sweeps.service.queue.shares import Parts, runnable
+from sweeps.service.queue.shares import Parts, is_known, runnable
 from sweeps.service.runs.attempts import Attempts, Seen, UnreachableError
 from sweeps.service.runs.sharing import Broker
 from trainables.errors import UserError, UserErrors
@@ -36,6 +36,7 @@ class Runner:
         attempts: Where they run.
         parts: Reads what is due to each user.
         broker: Shares a cluster among sweeps that run at once; None where they run one after another.
+        check: Raises UserErrors where a sweep's user may not run it any more.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Runner:
         attempts: Attempts,
         parts: Callable[[], Parts] = dict,
         broker: Broker | None = None,
+        check: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self.queue, self.storage = queue, storage
-        self._attempts, self._parts, self._broker = attempts, parts, broker
+        self._attempts, self._parts, self._broker, self._check = attempts, parts, broker, check
         self._ended = threading.Event()
         queue.shares_cluster = broker is not None
 
@@ -58,8 +60,9 @@ class Runner:
             try:
                 self.step()
                 said = ""
-            except (OSError, UserError) as error:  # a full disk, a users.yaml that is being edited: tried again
-                line = f"error: the queue waits: {error}"
+            except Exception as error:  # noqa: BLE001 - a full disk, an answer that is none: tried again, never silent
+                kind = "" if isinstance(error, OSError | UserError) else f"{type(error).__name__}: "
+                line = f"error: the queue waits: {kind}{error}"
                 if line != said:
                     print(redact(line), file=sys.stderr)
                 said = line
@@ -89,11 +92,13 @@ class Runner:
 
     def _next(self) -> list[Entry]:
         """The queued sweeps that may begin now."""
+        parts, running = self._parts(), self._running()
+        due = {} if self._attempts.keeps_order else parts
+        waiting = [one for one in runnable(self.queue.entries, due, time.time()) if is_known(one, parts)]
         if self._attempts.keeps_order:
-            return runnable(self.queue.entries, {}, time.time())
-        running = self._running()
+            return waiting
         has_room = self._broker.has_room(running) if self._broker else not running
-        return runnable(self.queue.entries, self._parts(), time.time())[:1] if has_room else []
+        return waiting[:1] if has_room else []
 
     def _running(self) -> list[Entry]:
         with self.queue.lock:
@@ -114,6 +119,7 @@ class Runner:
         folder, config = self.storage / entry.name, self.queue.config(entry)
         more = self._broker.arguments(entry) if self._broker else []
         try:
+            self._check(entry)
             self._attempts.begin(entry, config, folder if begun else None, more)
         except UnreachableError:
             raise  # it has not begun, which the next look finds

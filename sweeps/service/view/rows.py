@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.index import read_index
+from analysis.index import row as index
 from analysis.index.row import make_row
 from analysis.output.formats import cost_words
-from sweeps.service.queue.entries import ENDED, REMOVED, Entry, fold
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, REMOVED, Entry, fold
 from sweeps.service.queue.queue import Queue
 
+STATES = (*index.STATES, QUEUED, PAUSED, "stopped", "refused")  # of the index, and of sweeps without a folder
 FRESH_SECONDS = 1.0  # for which one reading of the index serves all requests
 
 Row = dict[str, Any]

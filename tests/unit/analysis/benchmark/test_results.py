@@ -100,9 +100,10 @@ def test_bits_a_byte_are_taken_where_tokens_differ():
     )
 
 
-def test_a_model_without_a_value_has_no_rank_and_says_why():
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_model_without_a_value_has_no_rank_and_says_why(value):
     broken = model("broken")
-    broken.items["a", "i3"]["nll"] = None
+    broken.items["a", "i3"]["nll"] = value
     found = table([broken, model("whole")])
     assert (found["broken"]["rank"], found["whole"]["rank"]) == (None, 1)
     assert found["broken"]["defect"] == f"no held-out loss on 1 of {2 * ITEMS} items"
