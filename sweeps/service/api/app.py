@@ -28,6 +28,7 @@ from sweeps.service.runs.submission import SENT_AT_ONCE, Submissions
 from sweeps.service.runs.trials import drop_trial
 from sweeps.service.view.rows import STATES
 from sweeps.service.view.view import View
+from trainables.errors import UserError
 from trainables.redaction import HIDDEN
 from trainables.storage.layout import SWEEP_FILE
 
@@ -142,13 +143,18 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
     def clone(name: str, cloned: Cloned, user: Asking, response: Response) -> dict[str, Any]:
         view.row(name)
         entry = submissions.queue.get(name)
+        if entry and (entry.name != name or (entry.left_nothing and (view.storage / name).is_dir())):
+            entry = None  # the folder is another sweep's
         # One that has not begun has no folder yet.
-        path = submissions.queue.config(entry) if entry and entry.name == name else view.file(name, SWEEP_FILE)
+        path = submissions.queue.config(entry) if entry else view.file(name, SWEEP_FILE)
         overrides = [f"name={cloned.name}", *cloned.overrides]
         own = entry is not None and entry.user == user
         if not own:
             overrides.insert(0, f"{WEBHOOK}=null")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(name, f"{SWEEP_FILE} must be UTF-8", error.reason, "restore the file") from None
         if cloned.plan_only:
             config = submissions.config(user, text, overrides)
             reply = submissions.preview(config)

@@ -73,7 +73,7 @@ def over_quota(entry: Entry, entries: Entries, parts: Parts, now: float) -> str 
     spent = sorted((one.ended, one.device_seconds / 3600) for one in own if max(0.0, now - one.ended) < MONTH_SECONDS)
     used = sum(hours for _, hours in spent)
     held, need = sum(_left(one) for one in own if one.state == RUNNING), _left(entry)
-    if used + held + need <= quota:
+    if used + held + need <= quota and used + held < quota:  # what is spent lets nothing of unknown need begin
         return None
     words = f"{entry.user}'s quota: {used + held:.3g} of {quota:.3g} device-hours in 30 days, this one needs {need:.3g}"
     left = used

@@ -15,6 +15,7 @@ from typing import Any
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
+from analysis.records.json_files import read_json
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
@@ -113,6 +114,7 @@ class Runner:
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
             return None
         about = {"attempt": entry.attempt + 1, "before": self._stamp(entry), "where": self._attempts.where}
+        about["sweep_id"] = self._manifest(entry)[0]["id"] or ""
         return self.queue.record("starting", entry.name, **about), begun
 
     def _begin(self, entry: Entry, begun: bool) -> None:
@@ -174,13 +176,22 @@ class Runner:
 
 def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
     """Whether a sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
-    if entry.before:
+    if entry.before and not entry.sweep_id:  # of an earlier version's log
         return True
+    if entry.sweep_id and (found := _id_of(storage / entry.name / MANIFEST_FILE)):
+        return found == entry.sweep_id  # a resume may have changed the config, and never the id
     begun, sent = storage / entry.name / SWEEP_FILE, queue.config(entry)
     try:
         return begun.read_bytes() == sent.read_bytes() or _as_begun(begun) == _as_begun(sent)
     except (FileNotFoundError, UserError, UserErrors):
         return False
+
+
+def _id_of(manifest: Path) -> str | None:
+    try:
+        return str((read_json(manifest) or {})["sweep_id"])
+    except (KeyError, UserError):  # none yet, or damaged
+        return None
 
 
 def _as_begun(path: Path) -> SweepConfig:

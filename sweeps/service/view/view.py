@@ -95,7 +95,9 @@ class View:
     def trials(self, name: str) -> list[str]:
         """Ids of the trials that have a folder."""
         folder = self.storage / self.row(name)["name"] / TRIALS_FOLDER
-        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        if not folder.is_dir() or not self._rows.is_own(name, folder):
+            return []
+        return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
     def trial_states(self, row: Row, trials: list[str]) -> dict[str, str]:
         """How each of a sweep's trials has ended; "" for one that has not, or that is trained again."""
