@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import hmac
+import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -152,6 +156,10 @@ class Users:
         Raises:
             UserError: The name is taken, or no name.
         """
+        with _alone(self.path.parent):
+            return self._add(name, role, may_run_code, roots)
+
+    def _add(self, name: str, role: Role, may_run_code: bool, roots: list[Path] | None) -> str:
         file = self.read()
         if name in file.users:
             remedy = f"take another name, or remove it from {self.path} first"
@@ -190,6 +198,17 @@ class Users:
             if stamp == self._stamp and len(self._known) < REMEMBERED:
                 self._known[_key(token)] = name
         return name
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    # Of two commands that add users at one moment, the second would write the file without the first's.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _key(token: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -192,3 +193,10 @@ def test_a_folder_whose_name_is_no_text_spoils_no_list(service):
     for path in ("/", "/page/sweeps/bad%EF%BF%BD"):
         assert client.get(path).status_code == 200
     assert json.loads(client.get("/sweeps/bad%EF%BF%BD").text)["trial_ids"] == []
+
+
+def test_users_who_are_added_at_one_moment_are_all_there(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        tokens = list(pool.map(lambda number: Users(tmp_path).add(f"u{number}", "user"), range(24)))
+    users = Users(tmp_path)
+    assert [users.who(token) for token in tokens] == [f"u{number}" for number in range(24)]
