@@ -29,12 +29,12 @@ def address(notify: NotifyConfig) -> str | None:
     """
     if notify.webhook is None:
         return None
-    url, shown = notify.webhook, notify.webhook
+    url = notify.webhook
     if url.startswith(FROM_ENVIRONMENT):
         name = url.removeprefix(FROM_ENVIRONMENT)
         if not (url := os.environ.get(name, "")):
             raise UserError(WHERE, "must name an environment variable that is set", name, f"export {name}=https://…")
-        shown = _host(url)
+    shown = _host(url)
     scheme, host = _parts(url)
     if scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
         raise UserError(WHERE, "must be an address with https", shown, "write https://HOST/PATH")

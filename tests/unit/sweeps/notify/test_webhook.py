@@ -102,6 +102,8 @@ def test_addresses_that_are_taken(url, insecure, monkeypatch):
         ("https://example .org/", "must be an address with https"),
         ("env:NOT_SET_ANYWHERE", "must name an environment variable that is set, got NOT_SET_ANYWHERE"),
         ("env:SWEEP_HOOK", ".*http://example.org/…"),
+        ("http://example.org" + SECRET, ".*http://example.org/…"),
+        ("https://example.org:port" + SECRET, "must be an address with https, got an address without a host"),
     ],
 )
 def test_addresses_that_are_refused_and_how_little_of_them_is_shown(url, rule, monkeypatch):
