@@ -25,7 +25,7 @@ EXAMPLE = """example:
 exit codes: 0 done, 2 wrong arguments or files"""
 
 WIDEST = 36  # columns of a text; the JSON has it whole
-_AGO = re.compile(r"(\d{1,6})([hdw])")
+_AGO = re.compile(r"([0-9]{1,6})([hdw])")
 _HOURS = {"h": 1, "d": 24, "w": 168}
 
 
@@ -48,21 +48,29 @@ def _list(given: Namespace) -> None:
         print("\n".join(table(rows)) if rows else "no sweep")
 
 
-def chosen(rows: Sequence[Row], model: str | None, data: str | None, state: str | None, since: str | None) -> list[Row]:
+def chosen(
+    rows: Sequence[Row],
+    model: str | None,
+    data: str | None,
+    state: str | None,
+    since: str | None,
+    states: Sequence[str] = STATES,
+) -> list[Row]:
     """The rows that pass all filters; a filter that is None passes all.
 
     Args:
         rows: As from `read_index`.
         model: A part of the model's name, in any case.
         data: A part of the training data's name, in any case.
-        state: One of `STATES`.
+        state: One of `states`.
         since: A date or time of ISO 8601 (UTC where it names no zone), or an age such as `7d`.
+        states: All that there are.
 
     Raises:
         UserError: The state or the time is none.
     """
-    if state is not None and state not in STATES:
-        raise UserError("--state", "must be a state of a sweep", state, nearest(state, STATES))
+    if state is not None and state not in states:
+        raise UserError("--state", "must be a state of a sweep", state, nearest(state, states))
     parts = {"model": (model or "").casefold(), "data": (data or "").casefold()}
     begin = started_since(since, datetime.now(UTC)) if since is not None else ""
     return [
@@ -84,7 +92,7 @@ def started_since(text: str, now: datetime) -> str:
             begin = begin.astimezone(UTC) if begin.tzinfo else begin.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise UserError("--since", "must be a date or an age", text, "write 2026-11-30, 12h, 7d or 4w") from None
-    return begin.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return begin.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")  # of a year before 1000, too
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -6,10 +6,11 @@ import os
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import quote
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
 
 import httpx
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from trainables.errors import UserError, UserErrors, WordedError
 
@@ -43,13 +44,16 @@ class Client:
         token: The user's; None for the environment variable `LLM_SWEEPS_TOKEN`.
 
     Raises:
-        UserError: There is no token.
+        UserError: There is no token, or the URL is none.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        token = token or os.environ.get(TOKEN)
-        if not token:
-            raise UserError(TOKEN, "must hold the service's token", "nothing", f"export {TOKEN}=…")
+        token = (token or os.environ.get(TOKEN) or "").strip()
+        if not token or not token.isascii() or not token.isprintable():
+            got = "other characters than a token has" if token else "nothing"
+            raise UserError(TOKEN, "must hold the service's token", got, f"export {TOKEN}=…")
+        if not _is_address(url):
+            raise UserError("URL", "must be a service's address", url, "write http://HOST:PORT")
         head = {"authorization": f"Bearer {token}"}
         self._http = httpx.Client(base_url=url, headers=head, timeout=ANSWER_SECONDS)
 
@@ -68,7 +72,8 @@ class Client:
             since: A date, or an age such as `7d`.
         """
         given = {"model": model, "data": data, "state": state, "since": since}
-        return list(self._ask("GET", "/sweeps", params={key: one for key, one in given.items() if one is not None}))
+        params = {key: one for key, one in given.items() if one is not None}
+        return self._rows("/sweeps", params)
 
     def plan(self, config: str, overrides: Sequence[str] = ()) -> Reply:
         """Checks a sweep and forecasts its cost; nothing is queued.
@@ -77,7 +82,7 @@ class Client:
             config: YAML, as for `sweeps.run`.
             overrides: `key=value` texts.
         """
-        return dict(self._ask("POST", "/plan", {"config": config, "overrides": [*overrides]}))
+        return self._reply("POST", "/plan", {"config": config, "overrides": [*overrides]})
 
     def submit(self, config: str, overrides: Sequence[str] = (), client_id: str | None = None) -> Reply:
         """Plans and queues a sweep; the reply has its `id`.
@@ -88,11 +93,11 @@ class Client:
             client_id: Your id of this request: repeated, it does nothing twice.
         """
         sent = {"config": config, "overrides": [*overrides], "client_id": client_id or secrets.token_hex(16)}
-        return dict(self._ask("POST", "/sweeps", sent))
+        return self._reply("POST", "/sweeps", sent)
 
     def sweep(self, sweep_id: str) -> Reply:
         """One sweep's state, winner, gain, cost and the ids of its trials."""
-        return dict(self._ask("GET", _place(sweep_id)))
+        return self._reply("GET", _place(sweep_id))
 
     def wait(self, sweep_id: str, seconds: float | None = None) -> Reply:
         """Waits until a sweep has ended, and returns its row.
@@ -113,15 +118,15 @@ class Client:
 
     def curve(self, sweep_id: str, trial_id: str) -> Rows:
         """A trial's loss curve: step, LR, loss, the base model's loss, gradient norm."""
-        return list(self._ask("GET", f"{_place(sweep_id)}/trials/{quote(trial_id, safe='')}/curve"))
+        return self._rows(f"{_place(sweep_id)}/trials/{_part(trial_id)}/curve")
 
     def leaderboard(self, sweep_id: str) -> Reply:
         """A sweep's leaderboard: winner, ties, rows with intervals."""
-        return dict(self._ask("GET", f"{_place(sweep_id)}/leaderboard"))
+        return self._reply("GET", f"{_place(sweep_id)}/leaderboard")
 
     def queue(self) -> Rows:
         """What runs, what waits and why."""
-        return list(self._ask("GET", "/queue"))
+        return self._rows("/queue")
 
     def stop(self, sweep_id: str) -> Reply:
         """Ends a sweep of yours: a queued one at once, a running one as by Ctrl-C."""
@@ -137,36 +142,63 @@ class Client:
 
     def drop_trial(self, sweep_id: str, trial_id: str) -> Reply:
         """Ends one running trial of your sweep's search."""
-        return dict(self._ask("POST", f"{_place(sweep_id)}/trials/{quote(trial_id, safe='')}/stop", {}))
+        return self._reply("POST", f"{_place(sweep_id)}/trials/{_part(trial_id)}/stop", {})
 
     def delete(self, sweep_id: str) -> Reply:
         """Deletes a sweep of yours that does not run, with its folder."""
-        return dict(self._ask("DELETE", _place(sweep_id)))
+        return self._reply("DELETE", _place(sweep_id))
 
     def _act(self, sweep_id: str, what: str) -> Reply:
-        return dict(self._ask("POST", f"{_place(sweep_id)}/{what}", {}))
+        return self._reply("POST", f"{_place(sweep_id)}/{what}", {})
 
-    def _ask(self, method: str, path: str, body: Any = None, params: dict[str, str] | None = None) -> Any:
+    def _rows(self, path: str, params: dict[str, str] | None = None) -> Rows:
+        found: Rows = self._ask("GET", path, Rows, params=params)
+        return found
+
+    def _reply(self, method: str, path: str, body: Any = None) -> Reply:
+        found: Reply = self._ask(method, path, Reply, body)
+        return found
+
+    def _ask(self, method: str, path: str, kind: Any, body: Any = None, params: dict[str, str] | None = None) -> Any:
         # Only a request that reads, or has the sender's id, may be repeated once the service may have got it.
         repeats = method == "GET" or "client_id" in (body or {})
         for left in reversed(range(TRIES)):
             try:
                 answer = self._http.request(method, path, json=body, params=params)
                 break
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if not left or not (repeats or isinstance(error, httpx.ConnectError)):
                     got = f"{type(error).__name__}: {error}"
                     raise UserError(str(self._http.base_url), "must be a service", got, "start it") from None
                 time.sleep(BETWEEN_SECONDS)
         try:
-            found = answer.json()
-        except ValueError:  # no JSON, or no UTF-8
+            if answer.is_success:
+                return TypeAdapter(kind).validate_json(answer.content)
+            lines = TypeAdapter(_Refusal).validate_json(answer.content).errors
+        except ValidationError:  # of a proxy, or of another service
             got = f"status {answer.status_code}"
             raise UserError(str(self._http.base_url), "must be a service", got, "correct the address") from None
-        if answer.is_success:
-            return found
-        raise ServiceError(answer.status_code, found.get("errors") or [answer.reason_phrase])
+        raise ServiceError(answer.status_code, lines)
+
+
+class _Refusal(BaseModel):
+    errors: Annotated[list[str], Field(min_length=1)]
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets around what is no IPv6 address, or no port
+        return False
 
 
 def _place(sweep_id: str) -> str:
-    return f"/sweeps/{quote(sweep_id, safe='')}"
+    return f"/sweeps/{_part(sweep_id)}"
+
+
+def _part(name: str) -> str:
+    # A path is shortened at dots before it is sent: to drop the trial `..` would be to stop the sweep.
+    if name in (".", ".."):
+        raise UserError("id", "must be that of a sweep or trial", name, "see list()")
+    return quote(name, safe="", errors="replace")

@@ -89,7 +89,10 @@ def _refuse_no_job(given: Namespace, storage: Path) -> None:
 def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None:
     import uvicorn  # with FastAPI half a second, which `--help` and errors do without
 
+    from sweeps.config.sweep_config import load_config
+    from sweeps.service.access.checks import refuse_foreign
     from sweeps.service.api.app import make_app
+    from sweeps.service.queue.entries import Entry
     from sweeps.service.queue.queue import Queue
     from sweeps.service.runs.runner import Runner
     from sweeps.service.runs.sharing import Broker
@@ -100,7 +103,12 @@ def _listen(given: Namespace, storage: Path, folder: Path, users: Users) -> None
     app = make_app(storage, queue, users, hosts)
     queue.scheduler = {"slurm": "Slurm", "kueue": "Kueue"}.get(given.scheduler, "")
     broker = Broker(folder) if given.address else None
-    runner = Runner(queue, storage, _attempts(given, folder, users), users.parts, broker)
+
+    def check(entry: Entry) -> None:
+        # Again at each start: users.yaml, or where a link leads, may have changed since the sweep was sent.
+        refuse_foreign(load_config(queue.config(entry)), users.read().allowed, users.user(entry.user))
+
+    runner = Runner(queue, storage, _attempts(given, folder, users), users.parts, broker, check)
     working = threading.Thread(target=runner.run, name="queue")
     working.start()
     print(f"{storage} on http://{given.host}:{bound.getsockname()[1]}", flush=True)

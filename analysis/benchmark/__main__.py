@@ -101,7 +101,7 @@ def _name(given: Namespace) -> str:
 
 def _show(given: Namespace, files: Files, full_name: str) -> None:
     areas = fixed(files, full_name)
-    models = read_models(files, full_name, list(areas.samples))
+    models = read_models(files, full_name, areas.samples)
     results = results_of(models, areas.heldout.weights, given.metric)
     rows, lines = table_rows(results), history(results)
     pins = [(area, name) for area, _, name in (text.partition("/") for text in given.pin)]

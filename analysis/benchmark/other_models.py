@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from analysis.benchmark.model import Loaded, Model, file_hashes, short_hash
 from analysis.records.json_files import read_json
 from trainables.config.data_sections import DataConfig
@@ -39,10 +41,6 @@ def other_model(name: str, options: Options) -> Model:
     Raises:
         UserError: There is no such model, or it is incomplete.
     """
-    import torch
-
-    from trainables.models.base_model import resolve_precision
-
     place = Path(name).expanduser()
     adapter = place.absolute() if (place / ADAPTER_CONFIG).is_file() else None
     try:
@@ -51,6 +49,13 @@ def other_model(name: str, options: Options) -> Model:
         folder = resolve_model(config, CACHE)
     except UserError as error:
         raise UserError(f"--models {name}", error.rule, error.got, error.remedy) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--models {name!r}", first["msg"], repr(first["input"]), "name a folder or hub id") from None
+    import torch  # after the names, which are often wrong: it takes seconds
+
+    from trainables.models.base_model import resolve_precision
+
     stated: Any = options.precision
     precision = resolve_precision(stated, torch.device(_device()))
     hashes = [file_hashes(folder), file_hashes(adapter) if adapter else {}]

@@ -17,15 +17,22 @@ from trainables.data.samples import Sample
 from trainables.errors import UserError
 from trainables.evaluation.objective import NLL
 
+ENTRY = ("label", "key", "scored", "place", "precision")  # what is read of a model's file
+# Of each item; `trainables.evaluation.fixed_items.ItemResult`, whose module needs torch.
+ITEM = {"id", "group", "nll", "tokens", "bytes", "answer", "exact_match", "token_f1", "scores"}
 
-def read_models(files: Files, full_name: str, areas: Sequence[str]) -> list[Scored]:
+
+def read_models(files: Files, full_name: str, areas: Mapping[str, Sequence[Sample]]) -> list[Scored]:
     """The models that are scored on all areas, in the order of scoring.
 
     Raises:
         UserError: None is, or a file is damaged.
     """
-    entries = [files.read(key) for key in files.names(f"{full_name}/models")]
-    found = sorted((entry for entry in entries if entry), key=lambda entry: (entry["scored"], entry["label"]))
+    entries = {key: files.read(key) for key in files.names(f"{full_name}/models")}
+    for key, entry in entries.items():
+        if entry and not all(isinstance(entry.get(name), str) for name in ENTRY):
+            raise UserError(key, f"must hold texts: {', '.join(ENTRY)}", "others", "remove it, and score it again")
+    found = sorted((entry for entry in entries.values() if entry), key=lambda entry: (entry["scored"], entry["label"]))
     if not found:
         raise UserError(full_name, "must have scores to show", "none", "score some models: --models MODEL…")
     labels = Counter(entry["label"] for entry in found)
@@ -41,16 +48,25 @@ def read_models(files: Files, full_name: str, areas: Sequence[str]) -> list[Scor
     return models
 
 
-def _scored(files: Files, full_name: str, areas: Sequence[str], label: str, entry: Mapping[str, Any]) -> Scored:
+def _scored(
+    files: Files, full_name: str, areas: Mapping[str, Sequence[Sample]], label: str, entry: Mapping[str, Any]
+) -> Scored:
     items: dict[Key, Any] = {}
     tokens = {}
-    for area in areas:
+    for area, samples in areas.items():
         key = f"{full_name}/scores/{entry['key']}/{area}.json"
         record = files.read(key)
         if record is None:
             raise UserError(key, "must hold the scores of its model", "no such file", f"score {label} again")
-        items |= {(area, item["id"]): item for item in record["items"]}
-        tokens[area] = record["tokens_sha256"]
+        try:
+            own = {item["id"]: item for item in record["items"] if item.keys() >= ITEM}
+            tokens[area] = record["tokens_sha256"]
+        except (KeyError, TypeError, AttributeError):
+            own = {}
+        if own.keys() != {sample.id for sample in samples}:
+            rule = f"must hold a score of each of the {len(samples)} items"
+            raise UserError(key, rule, f"{len(own)}, or of other items", f"remove it, and score {label} again")
+        items |= {(area, name): item for name, item in own.items()}
     return Scored(label, entry, items, tokens)
 
 

@@ -152,7 +152,8 @@ class Results:
         return found if found is None or self.lower else 1 - found  # type: ignore[return-value]
 
     def _defect(self, model: Scored) -> str:
-        missing = sum(value_of(item, self.metric) is None for item in model.items.values())
+        values = (value_of(item, self.metric) for item in model.items.values())
+        missing = sum(value is None or not math.isfinite(value) for value in values)
         return f"no {NAMES.get(self.metric, self.metric)} on {missing} of {len(self.keys)} items" if missing else ""
 
     def _shown(self, value: float) -> float:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.benchmark.fixed_areas import FixedAreas
@@ -25,7 +26,9 @@ Say = Callable[[str], None]
 def fix(files: Files, areas: FixedAreas) -> str:
     """Keeps the areas in the storage, unless they are there; returns their full name."""
     name = areas.full_name
-    files.create(f"{name}/{AREAS_FILE}", {"name": areas.name, "fixed": _now(), "content": areas.to_json()})
+    # To the microsecond: of two versions that a script fixes one after the other, the second is the latest.
+    fixed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    files.create(f"{name}/{AREAS_FILE}", {"name": areas.name, "fixed": fixed, "content": areas.to_json()})
     return name
 
 

@@ -56,8 +56,9 @@ class Files:
             return None
         try:
             return dict(json.loads(content))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{FOLDER}/{key}", "must hold a JSON object", error, "remove it: it is made anew") from None
+        except (ValueError, TypeError, RecursionError) as error:
+            remedy = "remove it, and give the same --areas and --models: it is made anew"
+            raise UserError(f"{FOLDER}/{key}", "must hold a JSON object", error, remedy) from None
 
     def create(self, key: str, record: Record) -> None:
         """Writes a file; one that is there already is kept."""
@@ -118,7 +119,7 @@ def latest(files: Files, name: str) -> str:
     found = versions(files)
     own = [one.full_name for one in found if name in (one.full_name, one.full_name.rpartition("-")[0])]
     if not own:
-        known = sorted({one.full_name.rpartition("-")[0] for one in found})
+        known = sorted({one.full_name.rpartition("-")[0] for one in found} - {""})
         remedy = f"one of {', '.join(known)}" if known else "fix its areas first: --areas FILE…"
         raise UserError("NAME", "must be a benchmark of this storage", name, remedy)
     return own[-1]

@@ -92,7 +92,7 @@ def print_history(console: Console, lines: Sequence[Mapping[str, Any]], lower: b
 
 def print_pins(console: Console, key: tuple[str, str], lines: Sequence[Mapping[str, Any]]) -> None:
     """Prints what each model makes of one item."""
-    console.print(Text(f"\n{'/'.join(key)}", style="bold"))
+    console.print(Text(encodable(f"\n{'/'.join(key)}", console), style="bold"))
     for line in lines:
         said = "" if line["answer"] is None else f": {_quoted(line['answer'])}"
         say(console, f"{line['model']}{said}; {line['words']}")

@@ -6,6 +6,7 @@ Only what the row shows is read, by models that leave out all other keys: so swe
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from calendar import timegm
@@ -14,7 +15,7 @@ from time import strptime
 from typing import Annotated, Any
 
 import psutil
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ValidationError
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, Field, ValidationError
 
 from analysis.records.bounded_yaml import load_bounded
 from trainables.errors import UserError
@@ -102,7 +103,8 @@ class _Board(BaseModel):
 
 
 class _Cost(BaseModel):
-    device_seconds: Number | None = None
+    # Whatever lies beyond is no cost: it would make the sum infinite, or a user's past use less than nothing.
+    device_seconds: Annotated[float, Field(ge=0, le=1e12)] | None = None
 
 
 class _Trial(BaseModel):
@@ -126,10 +128,11 @@ def make_row(name: str, files: Mapping[str, bytes]) -> Row:
     try:
         return _row(name, files)
     except UserError as error:
-        return _damaged(name, str(error))
+        return damaged(name, str(error))
 
 
-def _damaged(name: str, problem: str) -> Row:
+def damaged(name: str, problem: str) -> Row:
+    """The row of a sweep that can't be read, and why."""
     known = dict.fromkeys(("id", "parent", "started", "ended", "winner", "peak_lr", "score", "gain", "gain_interval"))
     texts = {"model": "", "data": "", "objective": "", "metric": NLL}
     return {
@@ -150,7 +153,7 @@ def _row(name: str, files: Mapping[str, bytes]) -> Row:
     if SWEEP_FILE not in files:
         if MANIFEST_FILE in files or TRIALS_FILE in files:
             raise UserError(name, f"must hold {SWEEP_FILE}", "a folder without it", "see python -m sweeps.rebuild")
-        return {**_damaged(name, ""), "state": "planned", "verdict": "planned, not started", "problem": None}
+        return {**damaged(name, ""), "state": "planned", "verdict": "planned, not started", "problem": None}
     config = _read(_Config, SWEEP_FILE, files)
     manifest, board = _read(_Manifest, MANIFEST_FILE, files), _read(_Board, LEADERBOARD_FILE, files)
     costs = [trial.cost.device_seconds or 0.0 for trial in _trials(files.get(TRIALS_FILE, b""))]
@@ -169,7 +172,7 @@ def _row(name: str, files: Mapping[str, bytes]) -> Row:
         "started": manifest.started,
         "ended": manifest.ended,
         "winner": board.winner.model_dump() if board.winner else None,
-        "peak_lr": rate if isinstance(rate, int | float) else None,
+        "peak_lr": rate if _is_number(rate) else None,
         "score": measure.turned(best.objective) if best and best.objective is not None else None,
         "gain": gain.corrected if gain else None,
         "gain_interval": list(gain.corrected_interval) if gain and gain.corrected_interval else None,
@@ -184,6 +187,10 @@ def _row(name: str, files: Mapping[str, bytes]) -> Row:
         "verdict": _verdict(state, board, gain),
         "problem": None,
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read(model: Any, name: str, files: Mapping[str, bytes]) -> Any:

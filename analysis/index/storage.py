@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from analysis.index.row import FILES, Row, make_row, state_now
+from analysis.index.row import FILES, Row, damaged, make_row, state_now
 from trainables.errors import UserError
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import LOCK_FILE, PLAN_FILE
@@ -139,14 +139,31 @@ def read_index(place: str, known: dict[str, Any] | None = None) -> list[Row]:
 def _kept(storage: Storage) -> dict[str, Any]:
     try:
         found = json.loads(storage.read(CACHE_FILE) or b"{}")
-        return dict(found["rows"]) if found["version"] == VERSION else {}
-    except (ValueError, KeyError, TypeError, OSError):  # cut off, or of another version: made again
+        if found["version"] != VERSION:
+            return {}
+        blank = make_row("", {}).keys()
+        return {
+            name: entry
+            for name, entry in found["rows"].items()
+            if isinstance(entry, dict) and "stamps" in entry and dict(entry.get("row") or {}).keys() == blank
+        }
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OSError,
+    ):  # cut off, or of another version: made again
         return {}
 
 
 def _row(storage: Storage, name: str, stamps: Stamps, kept: Mapping[str, Any]) -> dict[str, Any]:
     if (before := kept.get(name)) and before["stamps"] == stamps:
         return dict(before)
+    shown = os.fsencode(name).decode("utf-8", "replace")
+    if shown != name:  # neither a terminal nor a page can show it
+        return {"stamps": stamps, "row": damaged(shown, "its folder's name must be UTF-8")}
     files, problem = {}, ""
     for file in FILES:
         try:

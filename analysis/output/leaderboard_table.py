@@ -135,8 +135,12 @@ def _fitting(key: list[Column], columns: list[Column], width: int) -> Iterator[l
     yield block
 
 
+CONTROL = dict.fromkeys({*range(32), *range(127, 160)} - set(map(ord, "\t\n")), "?")
+
+
 def encodable(text: str, console: Console) -> str:
-    """The text as it is, or its signs as ASCII where the console's encoding lacks them."""
+    """The text as it is, or its signs as ASCII where the console's encoding lacks them; `?` for control characters."""
+    text = text.translate(CONTROL)  # names and ids come from files, and could move a terminal's cursor
     return text if console.encoding.lower().startswith("utf") else text.translate(PLAIN)
 
 
@@ -151,7 +155,7 @@ def print_table(console: Console, title: str | None, columns: list[Column], styl
         indent: Blanks before the table.
     """
     if title:
-        console.print(Text(title, style="bold"))
+        console.print(Text(encodable(title, console), style="bold"))
     console.print(Padding(table_of(console, columns, styles), (0, 0, 0, indent)))
 
 

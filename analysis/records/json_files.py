@@ -28,7 +28,7 @@ def read_json_lines(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[
             continue
         try:
             record = json.loads(raw.decode("utf-8"))
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if isinstance(record, dict):
             records.append((number, record))
@@ -68,7 +68,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(str(path), "must be JSON in UTF-8", error, "restore the file that the sweep wrote") from error
     if not isinstance(found, dict):
         got = type(found).__name__

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 from typing import Any
 from urllib.parse import urlsplit
 
 from sweeps.config.sections import FROM_ENVIRONMENT, NotifyConfig
 from trainables.errors import UserError
+from trainables.storage.json_numbers import finite
 
 TIMEOUT_SECONDS = 10.0  # for each of: connecting, sending, waiting for the answer's head
 
@@ -27,16 +29,16 @@ def address(notify: NotifyConfig) -> str | None:
     """
     if notify.webhook is None:
         return None
-    url, shown = notify.webhook, notify.webhook
+    url = notify.webhook
     if url.startswith(FROM_ENVIRONMENT):
         name = url.removeprefix(FROM_ENVIRONMENT)
         if not (url := os.environ.get(name, "")):
             raise UserError(WHERE, "must name an environment variable that is set", name, f"export {name}=https://…")
-        shown = _host(url)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    shown = _host(url)
+    scheme, host = _parts(url)
+    if scheme not in ("http", "https") or not host or not url.isprintable() or " " in url:
         raise UserError(WHERE, "must be an address with https", shown, "write https://HOST/PATH")
-    if parts.scheme == "http" and not _is_this_machine(parts.hostname) and not notify.insecure:
+    if scheme == "http" and not _is_this_machine(host) and not notify.insecure:
         rule, remedy = "must be https: http can be read on its way", "use https, or set notify.insecure=true"
         raise UserError(WHERE, rule, shown, remedy)
     return url
@@ -50,11 +52,12 @@ def post(url: str, news: dict[str, Any], timeout_seconds: float = TIMEOUT_SECOND
     """
     import httpx  # takes 0.1 s, which `--plan` needs not spend
 
-    head = {"User-Agent": "llm-sweeps"}
+    head = {"User-Agent": "llm-sweeps", "Content-Type": "application/json"}
     try:
         # Streamed: only the head of the answer is read, so a server can't hold the sweep with an endless body. httpx
         # follows no redirect: its target was never checked.
-        with httpx.stream("POST", url, json=news, headers=head, timeout=timeout_seconds) as answer:
+        content = json.dumps(finite(news)).encode()  # ASCII: a text may hold what UTF-8 can't
+        with httpx.stream("POST", url, content=content, headers=head, timeout=timeout_seconds) as answer:
             return None if answer.is_success else f"{_host(url)}: status {answer.status_code}"
     except httpx.TimeoutException:
         return f"{_host(url)}: no answer in {timeout_seconds:g} s"
@@ -65,8 +68,17 @@ def post(url: str, news: dict[str, Any], timeout_seconds: float = TIMEOUT_SECOND
 
 
 def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}/…" if parts.hostname else "an address without a host"
+    scheme, host = _parts(url)
+    return f"{scheme}://{host}/…" if host else "an address without a host"
+
+
+def _parts(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+        return parts.scheme, parts.hostname or ""
+    except ValueError:  # brackets around what is no IPv6 address
+        return "", ""
 
 
 def _is_this_machine(name: str) -> bool:

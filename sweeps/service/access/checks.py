@@ -54,9 +54,18 @@ def checked_config(text: str, overrides: list[str], allowed: Allowed, user: User
             config = load_config(path, overrides)
         except UserError as error:  # the file's name means nothing to the user
             raise UserError(error.where.replace(str(path), "config"), error.rule, error.got, error.remedy) from None
+    refuse_foreign(config, allowed, user)
+    return config
+
+
+def refuse_foreign(config: SweepConfig, allowed: Allowed, user: User) -> None:
+    """Refuses a config that runs code, or names places or hosts, which `users.yaml` does not allow.
+
+    Raises:
+        UserErrors: All that it must not name.
+    """
     if refused := [*_foreign_code(config, user), *_foreign_places(config, allowed), *_foreign_hosts(config, allowed)]:
         raise UserErrors(refused)
-    return config
 
 
 def _refuse_hostile(text: str, overrides: list[str]) -> None:
@@ -144,6 +153,10 @@ def _real(place: str | Path) -> Path:
 
 
 def _foreign_hosts(config: SweepConfig, allowed: Allowed) -> Iterator[UserError]:
+    uri = config.mlflow.tracking_uri
+    if uri is not None and uri not in allowed.mlflow:  # a server inside, or a database file of this machine
+        rule = f"must be a tracking URI that the service allows ({', '.join(allowed.mlflow) or 'none'})"
+        yield UserError("mlflow.tracking_uri", rule, uri, "leave it out, or ask its admin")
     address = config.notify.webhook
     if address is None or address in allowed.webhooks:
         return
@@ -151,7 +164,7 @@ def _foreign_hosts(config: SweepConfig, allowed: Allowed) -> Iterator[UserError]
     rule = f"must go to a host that the service allows ({hosts})"
     # One form of address, in which all programs that read it see the same host.
     host = found[1].lower().strip("[]") if (found := PLAIN_ADDRESS.fullmatch(address)) else None
-    if host is None or host not in allowed.webhooks:
+    if host is None or host not in {one.lower() for one in allowed.webhooks}:
         shown = host or (address if address.startswith(FROM_ENVIRONMENT) else "no plain https://HOST/PATH")
         yield UserError("notify.webhook", rule, shown, "leave it out, or ask its admin")
     elif _is_metadata(host):

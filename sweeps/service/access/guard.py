@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
+from sweeps.service.access.head import (
+    LARGEST_BODY,
+    Refused,
+    check_host,
+    check_origin,
+    check_repeats,
+    check_size,
+    token_of,
+)
 from sweeps.service.access.limiter import Limiter, Rate
-from sweeps.service.access.users import Users
+from sweeps.service.access.users import USERS_FILE, Users
 from trainables.errors import UserError
 from trainables.redaction import HIDDEN
 from trainables.storage.atomic import append_whole
@@ -27,13 +36,9 @@ Receive = Callable[[], Awaitable[Message]]
 
 OPEN = ("/health", "/login")  # without a token; the second takes one
 READS = ("GET", "HEAD")
-COOKIE = "llm-sweeps"
-LARGEST_BODY = 256 * 1024
-SLOWEST_BODY_SECONDS = 30.0  # for each part of a request's body
+SLOWEST_BODY_SECONDS = 30.0  # for a request's whole body
 SLOWEST_READER_SECONDS = 30.0  # for a client to take what it was sent
 AUDIT_FILE = "audit.jsonl"
-HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]+)(?::\d{1,5})?", re.IGNORECASE)
-ONCE = ("host", "origin", "authorization", "cookie", "content-length")  # two readers of two could choose differently
 TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}")  # as `Users.add` makes them
 
 HEADERS = {
@@ -51,11 +56,6 @@ LOGIN = b"""<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon
 
 
 READ_RATE, CHANGE_RATE, FAILURE_RATE = Rate(100, 400), Rate(1, 60), Rate(0.5, 30)
-
-
-class _Refused(Exception):  # noqa: N818 - an answer, not a fault
-    def __init__(self, status: int, where: str, rule: str, got: str, remedy: str) -> None:
-        self.status, self.error = status, UserError(where, rule, got, remedy)
 
 
 class _SlowReader(Exception):  # noqa: N818 - nobody is left to be answered
@@ -76,6 +76,7 @@ class Guard:
         self._app, self._users, self._hosts = app, users, hosts
         self._audit = folder / AUDIT_FILE
         self._limiter = Limiter()
+        self._said = ""
         # One thread: of many wrong tokens at one moment, each finds those before it counted. A hash takes 16 MiB, which
         # the allocator keeps for each thread: with all threads of the server it was 640.
         self._hashing = ThreadPoolExecutor(1, "tokens")
@@ -106,9 +107,9 @@ class Guard:
                 raise _SlowReader from None
 
         try:
-            _check_repeats([name for name, _ in pairs])
-            self._check_host(headers)
-            _check_size(headers)
+            check_repeats([name for name, _ in pairs])
+            check_host(headers, self._hosts)
+            check_size(headers)
             if scope["path"] not in OPEN:
                 user = await self._user(scope, headers)
                 self._check(scope, headers, user)
@@ -116,10 +117,11 @@ class Guard:
             elif scope["path"] == "/login":
                 self._check_login(scope, headers)
             await self._app(scope, _bounded(receive), answer)
-        except _Refused as refused:
+        except Refused as refused:
             await _refuse(refused, scope, headers, answer)
         except UserError as error:  # of users.yaml, which the admin is editing
-            broken = _Refused(503, error.where, error.rule, error.got, error.remedy)
+            self._say(f"error: {error}")  # for the admin alone: it names users
+            broken = Refused(503, USERS_FILE, "must be right", "a mistake in it", "see what the service has printed")
             await _refuse(broken, scope, headers, answer)
         except _SlowReader:
             return  # uvicorn closes the connection
@@ -127,27 +129,20 @@ class Guard:
             if scope["method"] not in READS:
                 await to_thread.run_sync(self._write, user, scope, status)
 
-    def _check_host(self, headers: dict[str, str]) -> None:
-        given = headers.get("host", "")
-        found = HOST.fullmatch(given)
-        if not found or found[1].strip("[]").lower() not in self._hosts:
-            remedy = "start the service with --name NAME for each of its names"
-            raise _Refused(400, "Host", "must be a name of this service", given[:100], remedy)
-
     async def _user(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> str:
-        token, client = _token(headers), (scope.get("client") or ("",))[0]
+        token, client = token_of(headers)[0], _client(scope)
         # A token that was right before costs no hash; all others are limited, for a hash takes a processor's time.
         user = self._users.remembered(token)
         if user is None and token:
             user = await asyncio.get_running_loop().run_in_executor(self._hashing, self._hashed, token, client)
         if user is None:
             got = "a wrong one" if token else "none"
-            raise _Refused(401, "token", "a request must carry a token", got, "send Authorization: Bearer TOKEN")
+            raise Refused(401, "token", "a request must carry a token", got, "send Authorization: Bearer TOKEN")
         return user
 
     def _hashed(self, token: str, client: str) -> str | None:
         if self._limiter.is_spent(("failed", client), FAILURE_RATE):
-            raise _Refused(429, "token", "has been wrong too often", "one more", "wait a minute")
+            raise Refused(429, "token", "has been wrong too often", "one more", "wait a minute")
         user = self._users.who(token)
         if user is None:
             self._limiter.passes(("failed", client), FAILURE_RATE)
@@ -156,70 +151,52 @@ class Guard:
     def _check(self, scope: MutableMapping[str, Any], headers: dict[str, str], user: str) -> None:
         changes = scope["method"] not in READS
         if not self._limiter.passes((user, changes), CHANGE_RATE if changes else READ_RATE):
-            raise _Refused(429, "requests", "must come slower", "one more", "wait a minute")
+            raise Refused(429, "requests", "must come slower", "one more", "wait a minute")
         if changes:
-            if self._users.user(user).role == "reader":
-                raise _Refused(403, "role", "must be user or admin", "reader", "ask the service's admin")
-            _check_origin(headers, by_cookie="authorization" not in headers)
+            if self._users.user(user).role == "reader" and scope["path"] != "/logout":
+                raise Refused(403, "role", "must be user or admin", "reader", "ask the service's admin")
+            check_origin(headers, by_cookie=token_of(headers)[1])
 
     def _check_login(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> None:
-        if not self._limiter.passes(("login", (scope.get("client") or ("",))[0]), FAILURE_RATE):
-            raise _Refused(429, "login", "must come slower", "one more", "wait a minute")
+        if not self._limiter.passes(("login", _client(scope)), FAILURE_RATE):
+            raise Refused(429, "login", "must come slower", "one more", "wait a minute")
         if "origin" in headers:
-            _check_origin(headers, by_cookie=False)
+            check_origin(headers, by_cookie=False)
 
     def _write(self, user: str | None, scope: MutableMapping[str, Any], status: int) -> None:
+        client = _client(scope)
+        if user is None and not self._limiter.passes(("unknown", client), FAILURE_RATE):
+            return  # else a stranger fills the disk
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        client = (scope.get("client") or ("",))[0]
         path = TOKEN.sub(HIDDEN, scope["path"])[:500]
-        line = {"time": when, "user": user, "method": scope["method"], "path": path, "status": status}
-        append_whole(self._audit, (json.dumps({**line, "client": client}) + "\n").encode())
+        line = {"time": when, "user": user, "method": scope["method"][:20], "path": path, "status": status}
+        try:
+            append_whole(self._audit, (json.dumps({**line, "client": client}) + "\n").encode())
+        except OSError as error:  # the request was answered: what remains is to tell the admin
+            self._say(f"error: {self._audit}: must be writable, got {error.strerror}; {user} {line['method']} {path!r}")
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            print(line, file=sys.stderr, flush=True)
+        self._said = line
 
 
-def _token(headers: dict[str, str]) -> str:
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
-def _check_origin(headers: dict[str, str], *, by_cookie: bool) -> None:
-    """Refuses changes that another site's page sends; a browser names the page's origin in each."""
-    origin = headers.get("origin")
-    if origin is None and not by_cookie:
-        return  # a script with a token of its own
-    if (origin or "").partition("://")[2].lower() != headers.get("host", "").lower():
-        raise _Refused(403, "Origin", "must be this service", (origin or "none")[:100], "use the service's own page")
-
-
-def _check_repeats(names: list[str]) -> None:
-    for name in ONCE:
-        if names.count(name) > 1:
-            raise _Refused(400, name, "must stand once", f"{names.count(name)} of them", "send one")
-
-
-def _check_size(headers: dict[str, str]) -> None:
-    length = headers.get("content-length", "0")
-    if not (length.isascii() and length.isdigit()) or len(length) > 12 or int(length) > LARGEST_BODY:
-        raise _Refused(413, "body", f"must have at most {LARGEST_BODY:,} bytes", length[:20], "shorten it")
+def _client(scope: MutableMapping[str, Any]) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 def _bounded(receive: Receive) -> Receive:
     # A body in chunks names no length, and may never end.
-    taken, whole = 0, False
+    taken, whole, deadline = 0, False, time.monotonic() + SLOWEST_BODY_SECONDS
 
     async def bounded() -> Message:
         nonlocal taken, whole
         if whole:  # what comes next is the client's leaving
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), SLOWEST_BODY_SECONDS)
+            message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            raise HTTPException(408, f"no part of the body in {SLOWEST_BODY_SECONDS:.0f} s") from None
+            raise HTTPException(408, f"a body that takes more than {SLOWEST_BODY_SECONDS:.0f} s") from None
         whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > LARGEST_BODY:
@@ -230,7 +207,7 @@ def _bounded(receive: Receive) -> Receive:
     return bounded
 
 
-async def _refuse(refused: _Refused, scope: MutableMapping[str, Any], headers: dict[str, str], send: Send) -> None:
+async def _refuse(refused: Refused, scope: MutableMapping[str, Any], headers: dict[str, str], send: Send) -> None:
     body, kind = json.dumps({"errors": [f"error: {refused.error}"]}).encode(), b"application/json"
     # A browser that has no token gets the form for one.
     if refused.status == 401 and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import hmac
+import os
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.records.bounded_yaml import load_bounded
 from sweeps.service.queue.shares import Part
-from trainables.errors import UserError
+from trainables.config.yaml_text import compose, values_of
+from trainables.errors import UserError, UserErrors
 from trainables.storage.atomic import write_whole
 
 USERS_FILE = "users.yaml"
@@ -64,11 +69,13 @@ class Allowed(_Strict):
         roots: Folders below which data, models and parent sweeps lie.
         hub: Beginnings of Hugging Face ids; "" allows all.
         webhooks: Hosts, and `env:NAME` by name.
+        mlflow: Tracking URIs, as configs name them.
     """
 
     roots: list[Path] = []
     hub: list[str] = []
     webhooks: list[str] = []
+    mlflow: list[str] = []
 
 
 class UsersFile(_Strict):
@@ -105,14 +112,26 @@ class Users:
         try:
             stamp = self.path.stat().st_mtime_ns
             if stamp != self._stamp:
-                self._file = UsersFile.model_validate(load_bounded(self.path.read_bytes()))
+                content = self.path.read_bytes()
+                load_bounded(content)
+                # This reading refuses a key that stands twice, of which YAML's own would silently take the last.
+                tree = values_of(compose(content.decode(), USERS_FILE), USERS_FILE)
+                self._file = UsersFile.model_validate(tree)
                 self._stamp, self._known = stamp, {}
         except FileNotFoundError:
             return UsersFile()
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, (USERS_FILE, *first["loc"])))
-            raise UserError(where, first["msg"], str(first["input"])[:60], "mend the file") from None
+            fault = error.errors()[0]
+            where = ".".join(map(str, (USERS_FILE, *fault["loc"])))
+            # The value is not shown: it may be a token's hash.
+            raise UserError(where, fault["msg"], f"a {type(fault['input']).__name__}", "mend the file") from None
+        except OSError as error:
+            raise UserError(USERS_FILE, "must be readable", error.strerror, "mend the file") from None
+        except UserErrors as error:
+            first = error.errors[0]
+            raise UserError(f"{USERS_FILE} {first.where}", first.rule, first.got, first.remedy) from None
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(USERS_FILE, "must be YAML", error, "mend the file") from None
         return self._file
@@ -137,6 +156,10 @@ class Users:
         Raises:
             UserError: The name is taken, or no name.
         """
+        with _alone(self.path.parent):
+            return self._add(name, role, may_run_code, roots)
+
+    def _add(self, name: str, role: Role, may_run_code: bool, roots: list[Path] | None) -> str:
         file = self.read()
         if name in file.users:
             remedy = f"take another name, or remove it from {self.path} first"
@@ -175,6 +198,17 @@ class Users:
             if stamp == self._stamp and len(self._known) < REMEMBERED:
                 self._known[_key(token)] = name
         return name
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    # Of two commands that add users at one moment, the second would write the file without the first's.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _key(token: str) -> bytes:

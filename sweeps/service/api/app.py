@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,28 +9,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import Body, Depends, FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from starlette.exceptions import HTTPException
+from fastapi import Body, Depends, FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
 
 from analysis.list import chosen
 from sweeps.config.differences import differences
 from sweeps.config.sweep_config import load_config
 from sweeps.service.access.guard import Guard
 from sweeps.service.access.users import Users
-from sweeps.service.api.requests import Cloned, Priority, Sent
+from sweeps.service.api.errors import ForbiddenError, Lines, add_errors
+from sweeps.service.api.requests import Cloned, Filters, Priority, Sent
 from sweeps.service.page.page import add_pages
 from sweeps.service.queue.entries import Entry
 from sweeps.service.queue.queue import ConflictError, Queue
 from sweeps.service.runs.processes import Command, sweeps_run
 from sweeps.service.runs.removal import Removal
-from sweeps.service.runs.submission import SENT_AT_ONCE, BusyError, Submissions
+from sweeps.service.runs.submission import SENT_AT_ONCE, Submissions
 from sweeps.service.runs.trials import drop_trial
-from sweeps.service.view.view import UnknownError, View
-from trainables.errors import UserError, UserErrors
+from sweeps.service.view.rows import STATES
+from sweeps.service.view.view import View
+from trainables.errors import UserError
 from trainables.redaction import HIDDEN
-from trainables.storage.json_numbers import finite
 from trainables.storage.layout import SWEEP_FILE
 
 # A report is made of users' texts: it runs as a page of no site, and reaches nothing.
@@ -41,20 +39,6 @@ REPORT_POLICY = (
 )
 WEBHOOK = "notify.webhook"
 READING_AT_ONCE = 8  # threads
-
-
-class ForbiddenError(UserError):
-    """The sweep is another user's."""
-
-
-STATUS: dict[type[Exception], int] = {UnknownError: 404, ConflictError: 409, ForbiddenError: 403, BusyError: 429}
-
-
-class Lines(JSONResponse):
-    """JSON in ASCII: a request's text may hold what UTF-8 can't."""
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(finite(content)).encode()  # browsers read no NaN
 
 
 def user_of(request: Request) -> str:
@@ -75,11 +59,13 @@ def make_app(storage: Path, queue: Queue, users: Users, hosts: set[str], command
         hosts: Names by which it may be called.
         command: Makes the command line of a plan.
     """
+    # No redirects for a slash too many: they name http, and a proxy's clients would follow with their token in clear.
     app = FastAPI(
-        title="llm-sweeps", docs_url=None, redoc_url=None, default_response_class=Lines, lifespan=_with_few_threads
-    )
+        title="llm-sweeps", docs_url=None, redoc_url=None, default_response_class=Lines, lifespan=_with_few_threads,
+        redirect_slashes=False,
+    )  # fmt: skip
     view, submissions = View(storage, queue), Submissions(queue, storage, users, command)
-    _add_errors(app)
+    add_errors(app)
     _add_reading(app, view, users)
     _add_sending(app, view, submissions)
     _add_changes(app, view, queue, users, Removal(queue, storage))
@@ -95,45 +81,14 @@ async def _with_few_threads(_: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(UserError)
-    @app.exception_handler(UserErrors)
-    async def wrong(_: Request, error: UserError | UserErrors) -> Lines:
-        return Lines({"errors": [f"error: {line}" for line in str(error).splitlines()]}, STATUS.get(type(error), 422))
-
-    @app.exception_handler(OSError)
-    async def unwritable(_: Request, error: OSError) -> Lines:
-        line = UserError("storage", "must be readable and writable", error.strerror, "see the service's machine")
-        return Lines({"errors": [f"error: {line}"]}, 503)
-
-    @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> Lines:
-        lines = (
-            UserError(".".join(map(str, one["loc"])), one["msg"], repr(one.get("input"))[:80], "see /openapi.json")
-            for one in error.errors()
-        )
-        return Lines({"errors": [f"error: {line}" for line in lines]}, 422)
-
-    @app.exception_handler(HTTPException)
-    async def other(request: Request, error: HTTPException) -> Lines:
-        line = UserError(
-            request.url.path[:100], "must be a request that can be answered", error.detail, "see /openapi.json"
-        )
-        return Lines({"errors": [f"error: {line}"]}, error.status_code, headers=error.headers)
-
-
 def _add_reading(app: FastAPI, view: View, users: Users) -> None:
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/sweeps")
-    def sweeps(
-        model: str | None = None, data: str | None = None, state: str | None = None, since: str | None = None
-    ) -> list[dict[str, Any]]:
-        # A queue's state is none of the index.
-        rows = [row for row in view.rows() if state in (None, row["state"])]
-        return chosen(rows, model, data, None, since)
+    def sweeps(given: Annotated[Filters, Query()]) -> list[dict[str, Any]]:
+        return chosen(view.rows(), given.model, given.data, given.state, given.since, STATES)
 
     @app.get("/sweeps/{name}")
     def sweep(name: str) -> dict[str, Any]:
@@ -154,7 +109,13 @@ def _add_reading(app: FastAPI, view: View, users: Users) -> None:
 
     @app.get("/sweeps/{name}/events")
     async def events(name: str, user: Asking) -> StreamingResponse:
-        return StreamingResponse(await view.events(user, name), media_type="text/event-stream")
+        token = users.user(user).token
+
+        def may_watch() -> bool:
+            found = users.read().users.get(user)
+            return found is not None and found.token == token
+
+        return StreamingResponse(await view.events(user, name, may_watch), media_type="text/event-stream")
 
     @app.get("/queue")
     def queue() -> list[dict[str, Any]]:
@@ -182,13 +143,18 @@ def _add_sending(app: FastAPI, view: View, submissions: Submissions) -> None:
     def clone(name: str, cloned: Cloned, user: Asking, response: Response) -> dict[str, Any]:
         view.row(name)
         entry = submissions.queue.get(name)
+        if entry and (entry.name != name or (entry.left_nothing and (view.storage / name).is_dir())):
+            entry = None  # the folder is another sweep's
         # One that has not begun has no folder yet.
-        path = submissions.queue.config(entry) if entry and entry.name == name else view.file(name, SWEEP_FILE)
+        path = submissions.queue.config(entry) if entry else view.file(name, SWEEP_FILE)
         overrides = [f"name={cloned.name}", *cloned.overrides]
         own = entry is not None and entry.user == user
         if not own:
             overrides.insert(0, f"{WEBHOOK}=null")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(name, f"{SWEEP_FILE} must be UTF-8", error.reason, "restore the file") from None
         if cloned.plan_only:
             config = submissions.config(user, text, overrides)
             reply = submissions.preview(config)

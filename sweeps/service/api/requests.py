@@ -31,7 +31,16 @@ class Cloned(_Given):
     plan_only: bool = Field(False, description="plan the clone and tell what differs; nothing is queued")
 
 
+class Filters(_Given):
+    """Which sweeps of the index; see `python -m analysis.list`."""
+
+    model: str | None = None
+    data: str | None = None
+    state: str | None = None
+    since: str | None = None
+
+
 class Priority(_Given):
     """A place in the queue."""
 
-    priority: int = Field(ge=-100, le=100, description="higher runs first; above 0 for admins only")
+    priority: int = Field(strict=True, ge=-100, le=100, description="higher runs first; above 0 for admins only")

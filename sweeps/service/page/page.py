@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import unquote_plus
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -11,12 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from plotly.offline import get_plotlyjs
 
 from analysis.output.formats import UNKNOWN, cost_words, nats, number, with_interval
-from sweeps.service.access.guard import COOKIE, LOGIN
+from sweeps.service.access.guard import LOGIN
+from sweeps.service.access.head import COOKIE
 from sweeps.service.access.users import Users
 from sweeps.service.view.view import View
 
 FOLDER = Path(__file__).with_name("templates")
 STATIC = {"page.js": "text/javascript", "page.css": "text/css"}
+FORM = re.compile(rb"(?:^|&)token=([^&]*)")
+PLAIN = re.compile(r"[\x21-\x7e]{1,200}")  # what a cookie can hold
 START = "# Paste a config here, such as conf/demo.yaml.\n"
 
 
@@ -63,13 +67,16 @@ def add_pages(app: FastAPI, view: View, users: Users) -> None:
 
     @app.post("/login", include_in_schema=False)
     async def login(request: Request) -> Response:
-        body = (await request.body()).decode("utf-8", "replace")
-        token = parse_qs(body, max_num_fields=10).get("token", [""])[0].strip()
+        found = FORM.search(await request.body())
+        token = unquote_plus(found[1].decode("latin-1")).strip() if found else ""
+        if not PLAIN.fullmatch(token):
+            return HTMLResponse(LOGIN, 401)
         # With a wrong one the next page asks again.
         answer = RedirectResponse("/", 303)
-        secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, token[:200], httponly=True, samesite="strict", secure=secure)
-        return answer if token else HTMLResponse(LOGIN, 401)
+        # A proxy in front speaks TLS, and this service never: only the browser knows.
+        secure = request.headers.get("origin", "").startswith("https://")
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+        return answer
 
     @app.post("/logout", include_in_schema=False)
     def logout() -> Response:

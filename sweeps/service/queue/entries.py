@@ -29,11 +29,17 @@ class Entry:
     attempt: int = 0  # starts so far
     cut_off: int = 0  # of these, had begun and ended together with the machine
     before: int = 0  # time stamp of the manifest before the latest attempt; 0 where there was none
+    sweep_id: str = ""  # in that manifest
     where: str = ""  # the latest attempt began: "processes", "ray", "slurm" or "kueue"
     asked: str = ""  # "stop" or "pause" while a running sweep is to end
     signalled: bool = False  # whether its process was told
     device_seconds: float = 0.0  # when it last ended
     ended: float = 0.0  # seconds since 1970
+
+    @property
+    def left_nothing(self) -> bool:
+        """Whether it was refused before it had a folder: one of its name is another sweep's."""
+        return self.outcome == "refused" and not self.before
 
     @property
     def place(self) -> str:
@@ -70,6 +76,7 @@ def apply(entries: Entries, event: Mapping[str, Any]) -> None:
     elif kind == "starting":
         # Logs of earlier versions do not say where: they knew processes alone.
         told = {"attempt": event["attempt"], "before": event["before"], "where": event.get("where", "processes")}
+        told["sweep_id"] = event.get("sweep_id", "")
         entry = replace(entry, state=RUNNING, asked="", signalled=False, error="", **told)
     elif kind == "asked":
         entry = replace(entry, asked=event["what"])

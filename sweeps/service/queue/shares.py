@@ -73,7 +73,7 @@ def over_quota(entry: Entry, entries: Entries, parts: Parts, now: float) -> str 
     spent = sorted((one.ended, one.device_seconds / 3600) for one in own if max(0.0, now - one.ended) < MONTH_SECONDS)
     used = sum(hours for _, hours in spent)
     held, need = sum(_left(one) for one in own if one.state == RUNNING), _left(entry)
-    if used + held + need <= quota:
+    if used + held + need <= quota and used + held < quota:  # what is spent lets nothing of unknown need begin
         return None
     words = f"{entry.user}'s quota: {used + held:.3g} of {quota:.3g} device-hours in 30 days, this one needs {need:.3g}"
     left = used
@@ -87,6 +87,11 @@ def over_quota(entry: Entry, entries: Entries, parts: Parts, now: float) -> str 
 def runnable(entries: Entries, parts: Parts, now: float) -> list[Entry]:
     """The queued sweeps that no quota holds back, the next one first."""
     return [entry for entry in in_order(entries, parts, now) if over_quota(entry, entries, parts, now) is None]
+
+
+def is_known(entry: Entry, parts: Parts) -> bool:
+    """Whether a sweep's user is still one; without any parts nothing is known of users."""
+    return not parts or entry.user in parts
 
 
 def _left(entry: Entry) -> float:

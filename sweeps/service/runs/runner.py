@@ -15,11 +15,12 @@ from typing import Any
 
 from analysis.cli import WRONG_INPUT
 from analysis.index.row import make_row
+from analysis.records.json_files import read_json
 from sweeps.config.paths import with_absolute_paths
 from sweeps.config.sweep_config import SweepConfig, load_config
 from sweeps.service.queue.entries import ATTEMPTS, RUNNING, Entry
 from sweeps.service.queue.queue import Queue
-from sweeps.service.queue.shares import Parts, runnable
+from sweeps.service.queue.shares import Parts, is_known, runnable
 from sweeps.service.runs.attempts import Attempts, Seen, UnreachableError
 from sweeps.service.runs.sharing import Broker
 from trainables.errors import UserError, UserErrors
@@ -36,6 +37,7 @@ class Runner:
         attempts: Where they run.
         parts: Reads what is due to each user.
         broker: Shares a cluster among sweeps that run at once; None where they run one after another.
+        check: Raises UserErrors where a sweep's user may not run it any more.
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Runner:
         attempts: Attempts,
         parts: Callable[[], Parts] = dict,
         broker: Broker | None = None,
+        check: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self.queue, self.storage = queue, storage
-        self._attempts, self._parts, self._broker = attempts, parts, broker
+        self._attempts, self._parts, self._broker, self._check = attempts, parts, broker, check
         self._ended = threading.Event()
         queue.shares_cluster = broker is not None
 
@@ -58,8 +61,9 @@ class Runner:
             try:
                 self.step()
                 said = ""
-            except (OSError, UserError) as error:  # a full disk, a users.yaml that is being edited: tried again
-                line = f"error: the queue waits: {error}"
+            except Exception as error:  # noqa: BLE001 - a full disk, an answer that is none: tried again, never silent
+                kind = "" if isinstance(error, OSError | UserError) else f"{type(error).__name__}: "
+                line = f"error: the queue waits: {kind}{error}"
                 if line != said:
                     print(redact(line), file=sys.stderr)
                 said = line
@@ -89,11 +93,13 @@ class Runner:
 
     def _next(self) -> list[Entry]:
         """The queued sweeps that may begin now."""
+        parts, running = self._parts(), self._running()
+        due = {} if self._attempts.keeps_order else parts
+        waiting = [one for one in runnable(self.queue.entries, due, time.time()) if is_known(one, parts)]
         if self._attempts.keeps_order:
-            return runnable(self.queue.entries, {}, time.time())
-        running = self._running()
+            return waiting
         has_room = self._broker.has_room(running) if self._broker else not running
-        return runnable(self.queue.entries, self._parts(), time.time())[:1] if has_room else []
+        return waiting[:1] if has_room else []
 
     def _running(self) -> list[Entry]:
         with self.queue.lock:
@@ -108,12 +114,14 @@ class Runner:
             self.queue.record("ended", entry.name, outcome="refused", error=error, device_seconds=0.0)
             return None
         about = {"attempt": entry.attempt + 1, "before": self._stamp(entry), "where": self._attempts.where}
+        about["sweep_id"] = self._manifest(entry)[0]["id"] or ""
         return self.queue.record("starting", entry.name, **about), begun
 
     def _begin(self, entry: Entry, begun: bool) -> None:
         folder, config = self.storage / entry.name, self.queue.config(entry)
         more = self._broker.arguments(entry) if self._broker else []
         try:
+            self._check(entry)
             self._attempts.begin(entry, config, folder if begun else None, more)
         except UnreachableError:
             raise  # it has not begun, which the next look finds
@@ -168,13 +176,22 @@ class Runner:
 
 def is_of(entry: Entry, storage: Path, queue: Queue) -> bool:
     """Whether a sweep's folder is of this entry, and not of a sweep that took the name elsewhere."""
-    if entry.before:
+    if entry.before and not entry.sweep_id:  # of an earlier version's log
         return True
+    if entry.sweep_id and (found := _id_of(storage / entry.name / MANIFEST_FILE)):
+        return found == entry.sweep_id  # a resume may have changed the config, and never the id
     begun, sent = storage / entry.name / SWEEP_FILE, queue.config(entry)
     try:
         return begun.read_bytes() == sent.read_bytes() or _as_begun(begun) == _as_begun(sent)
     except (FileNotFoundError, UserError, UserErrors):
         return False
+
+
+def _id_of(manifest: Path) -> str | None:
+    try:
+        return str((read_json(manifest) or {})["sweep_id"])
+    except (KeyError, UserError):  # none yet, or damaged
+        return None
 
 
 def _as_begun(path: Path) -> SweepConfig:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from analysis.records.json_files import read_json
 from sweeps.config.sweep_config import SweepConfig, dump_config
 from sweeps.service.access.checks import checked_config
 from sweeps.service.access.users import Users
@@ -23,6 +24,7 @@ from sweeps.service.queue.entries import Entry, fold
 from sweeps.service.queue.queue import ConflictError, Queue
 from sweeps.service.runs.processes import Command, sweeps_run
 from trainables.errors import UserError, UserErrors, WordedError
+from trainables.redaction import HIDDEN, redact
 from trainables.storage.atomic import write_whole
 from trainables.storage.layout import PLAN_FILE
 
@@ -117,6 +119,8 @@ class Submissions:
             ConflictError: There is a sweep of that name.
             BusyError: Too many are being planned.
         """
+        if redact(client_id) != client_id:  # the log would hold another
+            raise UserError("client_id", "must be no credential", HIDDEN, "take another")
         with self._among_few(), self._by_client[hash((user, client_id)) % TURNS]:
             if entry := self.queue.sent_as(user, client_id):
                 return self._reply(entry), entry, False
@@ -175,7 +179,7 @@ class Submissions:
 
     def _reply(self, entry: Entry) -> Reply:
         path = self.queue.folder / "sent" / f"{entry.key}.plan.json"
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return read_json(path) or {}
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:

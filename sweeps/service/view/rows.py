@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.index import read_index
+from analysis.index import row as index
 from analysis.index.row import make_row
 from analysis.output.formats import cost_words
-from sweeps.service.queue.entries import ENDED, REMOVED, Entry, fold
+from sweeps.service.queue.entries import ENDED, PAUSED, QUEUED, REMOVED, Entry, fold
 from sweeps.service.queue.queue import Queue
 
+STATES = (*index.STATES, QUEUED, PAUSED, "stopped", "refused")  # of the index, and of sweeps without a folder
 FRESH_SECONDS = 1.0  # for which one reading of the index serves all requests
 
 Row = dict[str, Any]
@@ -74,15 +76,15 @@ class Rows:
     def _join(self) -> dict[str, Row]:
         with self.queue.lock:
             entries = dict(self.queue.entries)
-        shown = [{**row, **_of_queue(entries.pop(fold(row["name"]), None))} for row in self._index or []]
+        shown = [{**row, **_of_queue(entries.pop(fold(row["name"]), None), row)} for row in self._index or []]
         left = [entry for entry in entries.values() if entry.state != REMOVED]
         left.sort(key=lambda entry: -entry.number)
         waiting = [{**make_row(one.name, {}), "state": one.outcome, **_of_queue(one)} for one in left]
         return {row["name"]: _with_costs(row) for row in [*waiting, *shown]}
 
 
-def _of_queue(entry: Entry | None) -> Row:
-    if entry is None:
+def _of_queue(entry: Entry | None, row: Row | None = None) -> Row:
+    if entry is None or (row and (row["name"] != entry.name or entry.left_nothing)):
         return {"user": None, "queue": None, "error": None, "forecast_hours": None}
     state = f"running, to {entry.asked}" if entry.asked else entry.outcome or entry.state
     # Until a resumed sweep has begun again, its files tell of its last end.

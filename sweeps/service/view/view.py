@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from anyio import to_thread
 from analysis.records.json_files import read_json
 from sweeps.service.queue.entries import PAUSED, QUEUED, RUNNING
 from sweeps.service.queue.queue import Queue
-from sweeps.service.queue.shares import Part, Parts, in_order, over_quota, usage
+from sweeps.service.queue.shares import Part, Parts, in_order, is_known, over_quota, usage
 from sweeps.service.runs.submission import BusyError
 from sweeps.service.view.rows import Row, Rows
 from sweeps.service.view.trials import Kept, Made, read_curve, read_ends, read_trained_again
@@ -95,7 +95,9 @@ class View:
     def trials(self, name: str) -> list[str]:
         """Ids of the trials that have a folder."""
         folder = self.storage / self.row(name)["name"] / TRIALS_FOLDER
-        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        if not folder.is_dir() or not self._rows.is_own(name, folder):
+            return []
+        return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
     def trial_states(self, row: Row, trials: list[str]) -> dict[str, str]:
         """How each of a sweep's trials has ended; "" for one that has not, or that is trained again."""
@@ -138,8 +140,7 @@ class View:
             after a week), `share` and `waits_for`: the end of the sweeps before it, room on a cluster that several
             share, or what a scheduler says. With a scheduler, no share and no quota of the service counts.
         """
-        parts = {} if self.queue.scheduler else parts
-        now = time.time()
+        known, parts, now = parts, {} if self.queue.scheduler else parts, time.time()
         with self.queue.lock:
             running = [entry for entry in self.queue.entries.values() if entry.state == RUNNING]
             queued = in_order(self.queue.entries, parts, now)
@@ -154,8 +155,10 @@ class View:
             waits = self._turn(ahead) if entry.state == QUEUED else None
             waits = self.queue.waits_for.get(entry.name) if entry.state == RUNNING else waits
             waits = "to be resumed" if entry.state == PAUSED else full.get(entry.name) or waits
+            gone = entry.state == QUEUED and not is_known(entry, known)
+            waits = f"{entry.user} to be in users.yaml again" if gone else waits
             shown.append({**row, "waits_for": waits})
-            if entry.state == QUEUED and not full[entry.name]:
+            if entry.state == QUEUED and not full[entry.name] and not gone:
                 ahead.append(entry.name)
         return shown
 
@@ -166,8 +169,13 @@ class View:
             return "room on the cluster" if ahead else None
         return f"the end of {', '.join(ahead)}" if ahead else None
 
-    async def events(self, user: str, name: str) -> AsyncIterator[str]:
+    async def events(self, user: str, name: str, may_watch: Callable[[], bool] = lambda: True) -> AsyncIterator[str]:
         """Server-sent events of a sweep, until it has ended: its row, its trials and steps, whenever they change.
+
+        Args:
+            user: Who watches.
+            name: The sweep.
+            may_watch: Whether the user's token still counts.
 
         Raises:
             UnknownError: There is no such sweep.
@@ -178,15 +186,15 @@ class View:
             raise BusyError("events", f"must be {STREAMS_A_USER} streams a user", "one more", "close one")
         # Counted at once, or many that open at one moment would all pass; entered at once, so that its end is counted.
         self._streams[user] += 1
-        stream = self._events(user, name)
+        stream = self._events(user, name, may_watch)
         await anext(stream)
         return stream
 
-    async def _events(self, user: str, name: str) -> AsyncGenerator[str, None]:
+    async def _events(self, user: str, name: str, may_watch: Callable[[], bool]) -> AsyncGenerator[str, None]:
         last, said = "", time.monotonic()
         try:
             yield ""
-            while True:
+            while await to_thread.run_sync(may_watch):
                 row = await to_thread.run_sync(self._live, name)
                 text = json.dumps(row)
                 if text != last:
@@ -198,7 +206,7 @@ class View:
                 if row["state"] not in ("queued", "running", "paused", "planned"):
                     return
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
-        except UnknownError:  # the sweep was deleted meanwhile
+        except (UserError, OSError):  # it was deleted meanwhile, perhaps while it was read; or users.yaml is edited
             return
         finally:
             self._streams[user] -= 1

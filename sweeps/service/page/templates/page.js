@@ -8,10 +8,16 @@ async function ask(path, body, method) {
   const sent = body === undefined ? { method: method || "GET" } : {
     method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body),
   };
-  const answer = await fetch(path, sent);
-  const found = await answer.json();
-  if (answer.ok) return found;
-  at("errors").textContent = (found.errors || [answer.statusText]).join("\n");
+  let lines = ["error: the service: must answer, got nothing that can be read; try again in a minute"];
+  try {
+    const answer = await fetch(path, sent);
+    const found = await answer.json();
+    if (answer.ok) return found;
+    lines = found.errors || [answer.statusText];
+  } catch (error) {
+    console.warn(error);  // the service is being started again, or a proxy answers
+  }
+  at("errors").textContent = lines.join("\n");
   return null;
 }
 

@@ -1,13 +1,16 @@
 """Who is best, tied, better than before: decisions on planted results."""
 
+import io
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from analysis.benchmark.reading import history, pin_words, pinned, table_rows
 from analysis.benchmark.results import BITS, Results, Scored, bits_per_byte, usual_metric
 from analysis.benchmark.scoring import split_name
+from analysis.benchmark.views import print_answers, print_pins, print_table_of
 
 AREAS = {"a": 1.0, "b": 3.0}
 ITEMS = 60
@@ -100,9 +103,10 @@ def test_bits_a_byte_are_taken_where_tokens_differ():
     )
 
 
-def test_a_model_without_a_value_has_no_rank_and_says_why():
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_model_without_a_value_has_no_rank_and_says_why(value):
     broken = model("broken")
-    broken.items["a", "i3"]["nll"] = None
+    broken.items["a", "i3"]["nll"] = value
     found = table([broken, model("whole")])
     assert (found["broken"]["rank"], found["whole"]["rank"]) == (None, 1)
     assert found["broken"]["defect"] == f"no held-out loss on 1 of {2 * ITEMS} items"
@@ -166,3 +170,15 @@ def test_a_pin_in_words(exact_match, first_on, words):
 )
 def test_a_name_is_split_at_its_last_colons(text, parts):
     assert split_name(text, {"outputs/demo", "out:puts/demo"}.__contains__) == parts
+
+
+def test_no_name_of_a_file_or_item_moves_the_terminals_cursor():
+    evil = "a\x1b[2J\x9bb"
+    console = Console(file=io.StringIO(), width=100)
+    results = Results([model(evil), model("plain")], AREAS, "nll")
+    print_table_of(console, evil, results, table_rows(results))
+    print_pins(console, ("a", evil), pinned(results, ("a", "i0")))
+    one = {"model": evil, "exact_match": 1, "nll": 1.0, "answer": evil}
+    print_answers(console, [{"area": "a", "id": evil, "prompt": evil, "reference": evil, "answers": [one]}], 1)
+    assert not {"\x1b", "\x9b"} & set(console.file.getvalue())
+    assert "a?[2J?b" in console.file.getvalue()

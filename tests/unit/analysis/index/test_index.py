@@ -181,11 +181,62 @@ def test_an_object_store_has_the_same_rows_and_is_read_once(storage, monkeypatch
     assert rows_of("s3://bucket/memory")["old"]["state"] == "complete"
 
 
-@pytest.mark.parametrize("content", ['{"version": 1, "ro', '{"version": 0, "rows": {"old": 1}}', "[]"])
+KEPT_BADLY = [
+    '{"version": 1, "ro',
+    '{"version": 0, "rows": {"old": 1}}',
+    '{"version": 2, "rows": {"old": 1}}',
+    '{"version": 2, "rows": {"old": {"stamps": {}}}}',
+    '{"version": 2, "rows": {"old": {"stamps": {}, "row": {"name": "old"}}}}',
+    '{"version": 2, "rows": [1]}',
+    "5",
+    "[" * 100_000,
+    "[]",
+]
+
+
+@pytest.mark.parametrize("content", KEPT_BADLY, ids=range(len(KEPT_BADLY)))
 def test_rows_that_were_kept_badly_are_made_again(storage, content):
     before = rows_of(storage)
     (storage / CACHE_FILE).write_text(content)
     assert rows_of(storage) == before
+
+
+def test_a_row_that_was_kept_without_a_key_is_made_again(storage):
+    before = rows_of(storage)
+    kept = json.loads((storage / CACHE_FILE).read_text())
+    del kept["rows"]["old"]["row"]["started"]
+    (storage / CACHE_FILE).write_text(json.dumps(kept))
+    assert rows_of(storage) == before
+
+
+@pytest.mark.parametrize(
+    ("costs", "total"),
+    [([1.0, 2.0], 3.0), ([-1e9, 2.0], 2.0), ([1.7e308, 1.7e308, 2.0], 2.0), ([float("nan"), 2.0], 2.0)],
+)
+def test_a_cost_that_is_none_counts_for_nothing(storage, costs, total):
+    lines = [json.dumps({"trial_id": f"t{k}", "cost": {"device_seconds": one}}) for k, one in enumerate(costs)]
+    (storage / "old" / "trials.jsonl").write_text("\n".join(lines))
+    assert rows_of(storage)["old"]["device_seconds"] == total
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), True, "high", None])
+def test_a_rate_that_is_no_number_is_null(storage, rate):
+    path = storage / "old" / "leaderboard.json"
+    board = json.loads(path.read_text())
+    board["rows"][0]["params"]["peak_lr"] = rate
+    path.write_text(json.dumps(board))
+    assert rows_of(storage)["old"]["peak_lr"] is None
+
+
+def test_a_folder_whose_name_is_no_text_is_a_row_that_can_be_printed(storage, capsys):
+    folder = os.fsencode(storage) + b"/bad\xff"
+    os.mkdir(folder)
+    shutil.copy(OLD / "sweep.yaml", folder + b"/sweep.yaml")
+    row = rows_of(storage)["bad\ufffd"]
+    assert (row["state"], row["problem"]) == ("damaged", "its folder's name must be UTF-8")
+    for more in ([], ["--json"]):
+        assert main([str(storage), *more]) == 0
+        capsys.readouterr().out.encode()
 
 
 def test_a_storage_that_can_not_be_written_is_listed(storage, monkeypatch):
@@ -217,7 +268,7 @@ def test_filters(storage, filters, found):
     assert len(chosen(read_index(str(storage)), **given)) == int(found)
 
 
-@pytest.mark.parametrize("since", ["yesterday", "7 d", "999999w", "2026-13-01"])
+@pytest.mark.parametrize("since", ["yesterday", "7 d", "999999w", "2026-13-01", "٣d", "12H", ""])
 def test_a_time_that_is_none_is_an_error(since):
     with pytest.raises(UserError, match="--since"):
         started_since(since, datetime(2026, 11, 30, tzinfo=UTC))
@@ -225,6 +276,7 @@ def test_a_time_that_is_none_is_an_error(since):
 
 def test_an_age_is_counted_back_from_now():
     assert started_since("36h", datetime(2026, 11, 30, tzinfo=UTC)) == "2026-11-28T12:00:00Z"
+    assert started_since("0999-01-01", datetime(2026, 11, 30, tzinfo=UTC)) == "0999-01-01T00:00:00Z"
 
 
 def test_the_command(storage, capsys):

@@ -5,13 +5,16 @@ import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from sweeps.config.sections import NotifyConfig
 from sweeps.notify import webhook
+from sweeps.notify.__main__ import main
 from trainables.errors import UserError
 
+SMOKE = Path(__file__).parents[4] / "conf" / "smoke.yaml"
 NEWS = {"text": "done", "verdict": "Winner: t1", "gain": {"value": 0.5, "interval": [0.4, 0.6]}, "cost": {}}
 SECRET = "/hook/T0SECRETSECRET"
 
@@ -58,11 +61,12 @@ def test_a_server_that_is_gone_or_silent_costs_a_bounded_time():
         assert webhook.post(url + SECRET, NEWS, timeout_seconds=0.3) == "http://127.0.0.1/…: no answer in 0.3 s"
 
 
-def test_a_redirect_is_not_followed_and_unfit_news_or_a_bad_address_are_one_line_without_the_secret():
+def test_a_redirect_is_not_followed_odd_news_arrive_and_a_bad_address_is_one_line_without_the_secret():
     with server() as (elsewhere, got), server(307, [("Location", elsewhere)]) as (url, _):
         assert webhook.post(url, NEWS) == "http://127.0.0.1/…: status 307"
-        assert webhook.post(elsewhere + SECRET, {"gain": float("nan")}) == "http://127.0.0.1/…: ValueError: no answer"
-    assert got == []
+        assert got == []
+        assert webhook.post(elsewhere + SECRET, {"gain": float("nan"), "text": "\ud800"}) is None
+    assert got == [(SECRET, "application/json", {"gain": None, "text": "\ud800"})]
     assert webhook.post(f"http://127.0.0.1{SECRET}\0", NEWS) == "http://127.0.0.1/…: InvalidURL: no answer"
 
 
@@ -92,8 +96,14 @@ def test_addresses_that_are_taken(url, insecure, monkeypatch):
         ("ftp://example.org/hook", "must be an address with https"),
         ("file:///etc/passwd", "must be an address with https"),
         ("example.org/hook", "must be an address with https"),
+        ("https://[::1/hook", "must be an address with https"),
+        ("https://example.org:port/hook", "must be an address with https"),
+        ("https://example.org/a\nb", "must be an address with https"),
+        ("https://example .org/", "must be an address with https"),
         ("env:NOT_SET_ANYWHERE", "must name an environment variable that is set, got NOT_SET_ANYWHERE"),
         ("env:SWEEP_HOOK", ".*http://example.org/…"),
+        ("http://example.org" + SECRET, ".*http://example.org/…"),
+        ("https://example.org:port" + SECRET, "must be an address with https, got an address without a host"),
     ],
 )
 def test_addresses_that_are_refused_and_how_little_of_them_is_shown(url, rule, monkeypatch):
@@ -101,3 +111,12 @@ def test_addresses_that_are_refused_and_how_little_of_them_is_shown(url, rule, m
     with pytest.raises(UserError, match=f"notify.webhook: {rule}") as refused:
         webhook.address(NotifyConfig(webhook=url))
     assert SECRET not in str(refused.value)
+
+
+def test_news_of_a_queued_sweep_that_can_not_be_sent_are_a_warning_without_a_traceback(tmp_path, capsys):
+    config = tmp_path / "sweep.yaml"
+    config.write_text(SMOKE.read_text() + "\nnotify: {webhook: env:NOT_SET_ANYWHERE, events: [queued]}\n")
+    assert main(str(config), "queued", "it is in the queue.") == 1
+    assert main(str(tmp_path / "deleted.yaml"), "queued", "it is in the queue.") == 1
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[0] for line in warnings] == ["warning", "warning"]

@@ -119,3 +119,68 @@ def test_an_agent_plans_and_sends_over_mcp(service, url):
             assert len(json.loads(text)["trial_ids"]) == 4
 
     asyncio.run(talk())
+
+
+def of_a_proxy(answer):
+    client = Client("http://127.0.0.1:9", "ada.x")
+    client._http = httpx.Client(base_url="http://127.0.0.1:9", transport=httpx.MockTransport(lambda _: answer))
+    return client
+
+
+def answers(status, content):
+    return httpx.Response(status, content=content if isinstance(content, str) else json.dumps(content))
+
+
+NO_SERVICE = [
+    *((502, content) for content in ("<html>", '"bad"', "[]", "null", '{"errors": "x"}', '{"errors": [1]}')),
+    *((status, '{"detail": "none"}') for status in (404, 500, 302)),
+    *((200, content) for content in ("null", '"x"', "5", "<html>", "")),
+]
+
+
+@pytest.mark.parametrize(("status", "content"), NO_SERVICE, ids=map(str, NO_SERVICE))
+def test_an_answer_of_another_program_is_one_line(status, content):
+    client = of_a_proxy(answers(status, content))
+    for call in (client.list, client.queue, lambda: client.sweep("x"), lambda: client.submit("x")):
+        with pytest.raises(UserError, match=f"must be a service, got status {status}; correct the address"):
+            call()
+
+
+def test_an_answer_that_can_not_be_unpacked_is_one_line(monkeypatch):
+    monkeypatch.setattr(client_module, "BETWEEN_SECONDS", 0.0)
+    client = Client("http://127.0.0.1:9", "ada.x")
+    broken = httpx.MockTransport(
+        lambda _: httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip at all"))
+    )
+    client._http = httpx.Client(base_url="http://127.0.0.1:9", transport=broken)
+    with pytest.raises(UserError, match="must be a service, got DecodingError"):
+        client.list()
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_an_id_of_dots_is_sent_nowhere(name):
+    """`/sweeps/a/trials/../stop` would be sent as `/sweeps/a/stop`, which stops the sweep."""
+    client = of_a_proxy(answers(200, {}))
+    calls = (client.sweep, client.stop, client.delete, client.leaderboard, lambda one: client.drop_trial("a", one))
+    for call in (*calls, lambda one: client.curve("a", one)):
+        with pytest.raises(UserError, match="id: must be that of a sweep or trial"):
+            call(name)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8700", "", "file:///etc", "http://", "http://[bad", "http://h:port", "http:/x"]
+)
+def test_an_address_that_is_none_is_one_line(url, monkeypatch, capsys):
+    monkeypatch.setenv(TOKEN, "ada.x")
+    assert main([url]) == 2
+    assert capsys.readouterr().err.startswith("error: URL: must be a service's address")
+
+
+@pytest.mark.parametrize(("token", "sent"), [(" ada.x\n", "ada.x"), ("ada.…", None), ("a\nb", None), (" \n", None)])
+def test_a_token_is_taken_without_the_line_break_of_its_file_and_never_shown(token, sent):
+    if sent:
+        assert Client("http://127.0.0.1:9", token)._http.headers["authorization"] == f"Bearer {sent}"
+        return
+    with pytest.raises(UserError, match="must hold the service's token") as refused:
+        Client("http://127.0.0.1:9", token)
+    assert token.strip() == "" or token not in str(refused.value)

@@ -33,6 +33,9 @@ HOSTILE = {
     "parent": (["parent=/etc"], ROOTS),
     "webhook": (["notify.webhook=https://169.254.169.254/x"], "must go to a host that the service allows"),
     "webhook of a variable": (["notify.webhook=env:HOME"], "must go to a host that the service allows"),
+    "a tracker's server": (["mlflow.tracking_uri=http://169.254.169.254/"], "must be a tracking URI that the service"),
+    "a tracker's database": (["mlflow.tracking_uri=sqlite:////etc/x.db"], "must be a tracking URI that the service"),
+    "a tracker in short": (["mlflow=sqlite:////etc/x.db"], "must be a tracking URI that the service allows (none)"),
     "remote code": (["model.trust_remote_code=true"], "may_run_code"),
     "a scorer's code": (["heldout.areas.tables.scorers=[os:system]"], "may_run_code"),
     "a scorer's code with an argument": (["heldout.areas.tables.scorers=[{os:system: 1}]"], "may_run_code"),
@@ -117,6 +120,27 @@ WEBHOOKS = {
     "gopher://hooks.example.com/": False,
     "env:HOME": False,
 }
+MLFLOW = ["https://mlflow.lan", "sqlite:////data/mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [
+        *((uri, 200) for uri in MLFLOW),
+        ("https://mlflow.lan/x", 422),
+        ("https://mlflow.lan:80", 422),
+        ("http://mlflow.lan", 422),
+        ("sqlite:////data/mlflow.db?x=/etc", 422),
+        ("sqlite:////data/../etc/mlflow.db", 422),
+    ],
+)
+def test_a_tracking_uri_is_one_that_the_admin_has_written(service, uri, status):
+    path = service.folder / "users.yaml"
+    path.write_text(path.read_text().replace("mlflow: []", f"mlflow: [{', '.join(MLFLOW)}]"))
+    answer = service.client("ada").post("/plan", json=sent("first", f"mlflow.tracking_uri={uri}"))
+    assert answer.status_code == status, answer.text
+
+
 ADDRESSES = {
     "hooks.example.com": "203.0.113.7",
     "metadata.example": "169.254.169.254",
@@ -128,7 +152,7 @@ ADDRESSES = {
 def test_a_webhook_goes_to_an_allowed_host_alone(service, monkeypatch, address, allowed):
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, _: [(0, 0, 0, "", (ADDRESSES[host], 0))])
     path = service.folder / "users.yaml"
-    path.write_text(path.read_text().replace("webhooks: []", f"webhooks: [{', '.join(ADDRESSES)}]"))
+    path.write_text(path.read_text().replace("webhooks: []", f"webhooks: [{', '.join(ADDRESSES).upper()}]"))
     answer = service.client("ada").post("/plan", json=sent("first", f'notify.webhook="{address}"'))
     assert answer.status_code == (200 if allowed else 422), answer.text
     assert allowed or "notify.webhook" in answer.text

@@ -108,3 +108,66 @@ def test_a_trial_of_the_running_search_is_dropped_by_a_file_that_the_driver_read
         answer = ada.post(f"/sweeps/first/trials/{trial}/stop", json={})
         assert answer.status_code == status, answer.text
     assert json.loads((first / "dropped" / "t0002.json").read_text()) == {"user": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("sweep_id", "stays"),
+    [("0776c628e1da", False), ("another", True), ("", False)],
+    ids=["its own", "another's", "a log of an earlier version"],
+)
+def test_a_folder_that_was_made_anew_by_hand_after_a_resume_stays(service, first, sweep_id, stays):
+    """The same name, but another sweep's id: the folder of the service's sweep was deleted, and another one begun."""
+    (first / "sweep.yaml").write_text((first / "sweep.yaml").read_text().replace("seed: 0", "seed: 7"))
+    service.queue.record("starting", "first", attempt=2, before=123, sweep_id=sweep_id)
+    end(service)
+    assert is_of(Queue(service.folder).get("first"), service.storage, service.queue) is not stays
+    assert service.client("ada").delete("/sweeps/first").status_code == 200
+    assert first.exists() is stays
+
+
+def test_a_sweep_under_the_name_of_a_refused_one_is_its_own(service, first):
+    service.queue.record("ended", "first", outcome="refused", error="error: no", device_seconds=0.0)
+    (first / "sweep.yaml").write_text((service.storage / "old" / "sweep.yaml").read_text())
+    service.client("ada").get("/sweeps/first")
+    row = service.client("bob").get("/sweeps/first").json()
+    assert (row["user"], row["queue"], row["error"], row["state"]) == (None, None, None, "interrupted")
+    body = {"name": "copy", "plan_only": True}
+    changes = service.client("ada").post("/sweeps/first/clone", json=body).json()["changes"]
+    assert changes["name"] == [
+        (service.storage / "old" / "sweep.yaml").read_text().split("name: ")[1].split()[0],
+        "copy",
+    ]
+
+
+DAMAGED = [("{", 422), ("[]", 422), ("[" * 100_000, 422), (None, 200)]
+
+
+@pytest.mark.parametrize(("content", "status"), DAMAGED, ids=["cut", "list", "deep", "gone"])
+def test_a_request_repeated_whose_plan_is_damaged_is_no_error_of_the_server(service, content, status):
+    ada = service.client("ada")
+    ada.post("/sweeps", json=sent(client_id="x"))
+    path = service.folder / "sent" / f"{service.queue.get('first').key}.plan.json"
+    path.unlink() if content is None else path.write_text(content)
+    assert ada.post("/sweeps", json=sent(client_id="x")).status_code == status
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[" * 50_000, b"objective: ${oc.env:HOME}", b""])
+def test_a_clone_of_a_damaged_config_is_refused(service, content):
+    (service.storage / "old" / "sweep.yaml").write_bytes(content)
+    answer = service.client("ada").post("/sweeps/old/clone", json={"name": "copy"})
+    assert (answer.status_code, service.queue.entries) == (422, {})
+
+
+def test_an_id_that_the_log_would_hide_is_refused(service):
+    """After a restart the log's id would be another, and the request repeated a sweep of its own."""
+    answer = service.client("ada").post("/sweeps", json=sent(client_id="sk-" + "a" * 24))
+    assert (answer.status_code, "aaaa" in answer.text, service.queue.entries) == (422, False, {})
+
+
+def test_trials_of_a_linked_folder_are_not_listed(service):
+    trials = service.storage / "old" / "trials"
+    shutil.rmtree(trials)
+    trials.symlink_to("/")
+    reed = service.client("reed")
+    assert reed.get("/sweeps/old").json()["trial_ids"] == []
+    assert '"etc"' not in reed.get("/sweeps/old/events").text

@@ -285,3 +285,14 @@ def test_kills_at_random_moments_of_a_load(tmp_path, seed):
     load(tmp_path, names)
     assert {entry.outcome for entry in opened(tmp_path)[0].entries.values()} == {"complete"}
     assert sorted(runs(tmp_path)) == sorted(f"{name} began" for name in names)
+
+
+def test_a_resumed_attempt_has_the_id_of_its_sweep_in_the_log(tmp_path):
+    queue, runner = opened(tmp_path)
+    entry = send(queue, tmp_path, "one")
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "sweep.yaml").write_bytes(queue.config(entry).read_bytes())
+    (folder / "manifest.json").write_text('{"sweep_id": "abc", "state": "interrupted"}')
+    runner._start(entry)
+    assert Queue(queue.folder).get("one").sweep_id == "abc"

@@ -111,6 +111,8 @@ def test_who_was_away_for_long_starves_nobody():
          "ada's quota: 9 of 10 device-hours in 30 days, this one needs 2; free on 1970-02-01 00:00 UTC"),
         ([entry(1, "bob", state=ENDED, hours=90, ended=1 * DAY)], None),
         ([entry(1, state=ENDED, hours=90, ended=-30 * DAY)], None),  # more than 30 days ago
+        ([entry(1, state=ENDED, hours=10, ended=9 * DAY)],
+         "ada's quota: 10 of 10 device-hours in 30 days, this one needs 2; free on 1970-02-09 00:00 UTC"),
         ([entry(1, state=RUNNING, forecast=9.0)], "ada's quota: 9 of 10 device-hours in 30 days, this one needs 2"),
         # A resumed sweep counts what it has cost and what is left of its forecast, not both in full.
         ([entry(1, state=RUNNING, forecast=8.0, hours=6, ended=1 * DAY)], None),
@@ -174,3 +176,9 @@ def test_with_a_scheduler_no_quota_of_the_service_counts(service):
         assert ada.post("/sweeps", json=sent(name, *overrides)).status_code == 201
     rows = ada.get("/queue").json()
     assert [one["waits_for"] for one in rows] == ["its handing over to Slurm"] * 2
+
+
+@pytest.mark.parametrize(("quota", "used_hours", "waits"), [(0.0, 0.0, True), (5.0, 5.0, True), (5.0, 4.0, False)])
+def test_a_sweep_of_unknown_need_begins_only_where_something_is_left(quota, used_hours, waits):
+    entries = {"1": entry(1, state=ENDED, hours=used_hours, ended=DAY)}
+    assert (over_quota(entry(2), entries, {"ada": Part(1.0, quota)}, 2 * DAY) is not None) is waits
