@@ -170,7 +170,7 @@ def test_64_paused_trials_hold_no_actor_and_no_memory_that_grows_with_them(tmp_p
     process = subprocess.Popen(command(*arguments), env=environment(), stdout=log, stderr=log)
     samples = []  # paused so far, live actors of Tune, resident MB of the driver, of the actors
     while process.poll() is None:
-        paused = len(events(tmp_path / "smoke", "trial_paused"))
+        paused = len(events(tmp_path / "smoke", "trial_paused"))  # ranking follows the last
         samples.append((paused, *live(psutil.Process(process.pid))))
         time.sleep(0.5)
     assert process.returncode == 0, (tmp_path / "log").read_text()
@@ -181,8 +181,8 @@ def test_64_paused_trials_hold_no_actor_and_no_memory_that_grows_with_them(tmp_p
     print("paused; most actors; MB of the driver, of the actors:", *most)
     assert seen[:, 0].max() == trials - 1
     assert 1 <= seen[:, 1].max() <= lanes * slots
-    first, last = (seen[(low <= seen[:, 0]) & (seen[:, 0] < high), 2].max() for low, high in ((1, 9), (55, 64)))
-    assert last - first < 50, "the driver keeps some kilobytes of a paused trial"
+    first, last = (seen[(low <= seen[:, 0]) & (seen[:, 0] < high), 2].max() for low, high in ((1, 9), (55, trials - 1)))
+    assert last - first < 20, "the driver keeps some kilobytes of a paused trial"
 
 
 def live(driver):

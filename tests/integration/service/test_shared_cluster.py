@@ -24,14 +24,19 @@ SETTING = [
     "confirm.budget=0", f"data.limit={2 * STEPS}", "training.batch_size=2",
 ]  # fmt: skip
 CLUSTER = """
-import sys
+import socket, sys
 from ray.cluster_utils import Cluster
+
+def add(**options):
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]  # not the one that every Ray of this machine would take
+    added = many.add_node(num_cpus=1, wait=False, dashboard_agent_listen_port=port, **options)
+    many._wait_for_node(added, 300)
+
 many = Cluster(initialize_head=False)
-many.add_node(num_cpus=1, include_dashboard=True, dashboard_port=int(sys.argv[1]), wait=False)
-many._wait_for_node(many.head_node, 300)
+add(include_dashboard=True, dashboard_port=int(sys.argv[1]))
 # A folder of its own for what jobs bring along: in the first node's, it would replace theirs while they run.
-second = many.add_node(num_cpus=1, wait=False, runtime_env_dir_name="second")
-many._wait_for_node(second, 300)
+add(runtime_env_dir_name="second")
 print(many.head_node.webui_url, flush=True)
 sys.stdin.read()
 many.shutdown()
