@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
 @contextmanager
 def stopped_alike() -> Iterator[None]:
     """While entered, SIGTERM stops the export as Ctrl-C does: nothing is left behind."""
-    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # Not the handler of SIGINT: a shell that starts a command with `&` has it ignored, and SIGTERM would be, too.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ ASKED = ("--scheduler", "slurm", "--cpus-per-task", "2", "--time", "30", "--sbat
 
 
 def waits_for(service, name):
-    (row,) = (row for row in service.client.get("/queue").json() if row["name"] == name)
+    (row,) = (row for row in service.client.get("/queue").json() if row["id"] == name)
     return row["waits_for"] or ""
 
 

@@ -242,6 +242,11 @@ def test_some_items_are_recomputed_and_all_where_asked(scored_sweep, tmp_path, m
     assert parity.recorded_difference < 1e-4
 
 
+def ignore_interrupts():
+    """As a shell does for a command in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.mark.fresh_process
 @pytest.mark.parametrize("signal_number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stopped_export_leaves_nothing_behind(lora_sweep, tmp_path, signal_number):
@@ -249,8 +254,9 @@ def test_a_stopped_export_leaves_nothing_behind(lora_sweep, tmp_path, signal_num
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     with subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)}
-    ) as process:
+        arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)},
+        preexec_fn=ignore_interrupts if signal_number == signal.SIGTERM else None,
+    ) as process:  # fmt: skip
         for line in process.stderr:
             if "in a fresh process" in line:
                 time.sleep(0.5)
