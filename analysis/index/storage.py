@@ -147,15 +147,8 @@ def _kept(storage: Storage) -> dict[str, Any]:
             for name, entry in found["rows"].items()
             if isinstance(entry, dict) and "stamps" in entry and dict(entry.get("row") or {}).keys() == blank
         }
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OSError,
-    ):  # cut off, or of another version: made again
-        return {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
+        return {}  # cut off, or of another version: made again
 
 
 def _row(storage: Storage, name: str, stamps: Stamps, kept: Mapping[str, Any]) -> dict[str, Any]:

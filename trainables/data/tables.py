@@ -100,10 +100,7 @@ def check_columns(path: str, names: Iterable[str], fields: FieldNames, form: str
     if twice := [name for name, count in Counter(columns).items() if count > 1]:
         remedy = f"give each column a name of its own, also {', '.join(map(excerpt, twice))}"
     elif any(name != name.strip() for name in columns):
-        got, remedy = (
-            ", ".join(map(excerpt, columns)),
-            "take the spaces around names and cells out",
-        )
+        got, remedy = ", ".join(map(excerpt, columns)), "take the spaces around names and cells out"
     elif has_id and (hint := mapping(columns, fields)):
         remedy = f"map the names, such as {hint}"
     raise UserError(path, rule, got, remedy)

@@ -32,12 +32,7 @@ def test_two_sweeps_share_a_node_of_slurm_one_after_another(tmp_path):
             wait_until(lambda: waits_for(service, "second").startswith("Slurm: "), 60)
             assert service.until("first", lambda row: row["queue"] == "complete")["verdict"]
 
-            service.until("second", lambda row: row["trial_ids"])
-            assert service.client.post("/sweeps/second/stop", json={}).status_code == 200
-            assert service.until("second", lambda row: not row["queue"].startswith("running"))["queue"] == "stopped"
-            assert service.client.post("/sweeps/second/resume", json={}).status_code == 200
-            row = service.until("second", lambda row: row["queue"] not in ("queued", "running"))
-            assert (row["queue"], row["state"]) == ("complete", "complete")
+            service.stop_and_resume("second")
             assert asked(env, "squeue", "-h") == ""
         finally:
             service.kill()

@@ -38,6 +38,16 @@ class Service:
             time.sleep(0.2)
         return row
 
+    def stop_and_resume(self, name):
+        """Stops a sweep that trains, and sees it through after a resume."""
+        self.until(name, lambda row: row["trial_ids"])
+        assert self.client.post(f"/sweeps/{name}/stop", json={}).status_code == 200
+        assert self.until(name, lambda row: not row["queue"].startswith("running"))["queue"] == "stopped"
+        assert self.client.post(f"/sweeps/{name}/resume", json={}).status_code == 200
+        row = self.until(name, lambda row: row["queue"] not in ("queued", "running"))
+        assert (row["queue"], row["state"]) == ("complete", "complete")
+        return row
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -58,13 +68,7 @@ def test_two_sweeps_through_a_killed_service(tmp_path):
         assert service.client.get("/queue").json()[0]["state"] == "running"
         assert service.client.post("/sweeps", json=body).status_code == 200
         assert service.until("first", lambda row: row["queue"] not in ("queued", "running"))["queue"] == "complete"
-        service.until("second", lambda row: row["trial_ids"])
-        assert service.client.post("/sweeps/second/stop", json={}).status_code == 200
-        assert service.until("second", lambda row: not row["queue"].startswith("running"))["queue"] == "stopped"
-        assert service.client.post("/sweeps/second/resume", json={}).status_code == 200
-        row = service.until("second", lambda row: row["queue"] not in ("queued", "running"))
-        assert (row["queue"], row["state"]) == ("complete", "complete")
-        assert row["verdict"]
+        assert service.stop_and_resume("second")["verdict"]
     finally:
         service.kill()
     for name, starts in (("first", 1), ("second", 2)):
