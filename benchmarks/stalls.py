@@ -15,8 +15,9 @@ from trainables.checkpoints import checkpoint, training_state
 from trainables.checkpoints.async_writer import Pending, Writer
 from trainables.checkpoints.training_state import TrainingState
 from trainables.config.trial_spec import TrialSpec
+from trainables.training.hooks import Hooks
 from trainables.training.loop import Loop
-from trainables.training.trial_run import Hooks, TrialRun
+from trainables.training.trial_run import TrialRun
 
 PARAMS = {"peak_lr": 2e-5, "warmup_fraction": 0.1, "decay_floor": 4e-6}
 SIDES = ("async", "between", "none")  # written as lanes do; written between the steps; not written

@@ -17,7 +17,15 @@ from analysis.stats.multiple_comparisons import Separation
 from trainables.errors import UserError
 from trainables.evaluation.objective import NLL, Measure
 from trainables.storage.json_numbers import number_or_nan
-from trainables.storage.layout import BASELINE_FILE, CURVE_FILE, ITEMS_FILE, SWEEP_FILE, TRIALS_FILE, TRIALS_FOLDER
+from trainables.storage.layout import (
+    BASELINE_FILE,
+    CURVE_FILE,
+    ITEMS_FILE,
+    SPEED_FILE,
+    SWEEP_FILE,
+    TRIALS_FILE,
+    TRIALS_FOLDER,
+)
 
 BASELINE = "baseline"
 STATES = ("complete", "pruned", "diverged", "failed")
@@ -140,6 +148,11 @@ class Sweep:
         """Reads a trial's loss curve: a record a step, in file order, and notes; empty where there is no file."""
         lines, notes = read_json_lines(self.folder / TRIALS_FOLDER / trial_id / CURVE_FILE)
         return [record for _, record in lines], notes
+
+    def speed(self, trial_id: str) -> list[dict[str, Any]]:
+        """Reads how fast a trial trained: tokens and seconds between report points; empty in sweeps of before."""
+        lines, _ = read_json_lines(self.folder / TRIALS_FOLDER / trial_id / SPEED_FILE)
+        return [record for _, record in lines]
 
 
 def read_sweep(folder: str | Path) -> Sweep:

@@ -29,6 +29,7 @@ class Curve:
     # Not smoothed, means over the steps since the point before:
     raw: list[float | None] = field(default_factory=list)  # (points,) training loss
     grad_norm: list[float | None] = field(default_factory=list)  # (points,) before clipping; None where unknown
+    speed: list[tuple[int, float]] = field(default_factory=list)  # steps, tokens a second up to there; maybe empty
 
     @property
     def has_base(self) -> bool:
@@ -36,8 +37,20 @@ class Curve:
         return any(value is not None for value in self.relative)
 
 
-def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, points: int = POINTS) -> Curve:
-    """Takes moving means of `curve.jsonl` over a twentieth of the steps (three at least), at evenly spaced steps."""
+def thin(
+    records: Iterable[Mapping[str, Any]],
+    planned: int | None = None,
+    points: int = POINTS,
+    speed: Iterable[Mapping[str, Any]] = (),
+) -> Curve:
+    """Takes moving means of a curve over a twentieth of the steps (three at least), at evenly spaced steps.
+
+    Args:
+        records: The lines of `curve.jsonl`.
+        planned: Steps of the whole epoch.
+        points: Most points of the result.
+        speed: The lines of `speed.jsonl`.
+    """
     steps = [_step(record) for record in records]
     if not steps:
         return Curve([], [], [], [], planned)
@@ -55,6 +68,7 @@ def thin(records: Iterable[Mapping[str, Any]], planned: int | None = None, point
         grad_norm=[_mean([(norm, 1.0) for _, _, _, _, norm, _ in part]) for part in own],
         lr=[part[-1][1] for part in bins],
         planned=planned,
+        speed=[(int(line["step"]), line["tokens"] / line["seconds"]) for line in speed if line["seconds"] > 0],
     )
 
 

@@ -20,6 +20,7 @@ from trainables.storage.layout import (
     LEADERBOARD_FILE,
     LEDGER_FILE,
     PLAN_FILE,
+    SPEED_FILE,
     STATES_FOLDER,
     STUDY_FILE,
     SWEEP_FILE,
@@ -107,8 +108,8 @@ class SweepStore:
         self._copy.fetch(trial_file(trial_id, CURVE_FILE))
 
     def fetch_trial(self, trial_id: str) -> None:
-        """Fetches a trial's curve and held-out items."""
-        self._copy.fetch(trial_file(trial_id, CURVE_FILE), trial_file(trial_id, ITEMS_FILE))
+        """Fetches a trial's curve, held-out items and speed."""
+        self._copy.fetch(*(trial_file(trial_id, name) for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE)))
 
     def publish_items(self, trial_id: str) -> None:
         self._copy.push(trial_file(trial_id, ITEMS_FILE))

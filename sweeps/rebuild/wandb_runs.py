@@ -53,6 +53,8 @@ def _write_run(sweep: Sweep, config: SweepConfig, trial: Trial, wandb: WandbConf
     if sweep.baseline:
         tracker.areas(0, sweep.baseline, None, mean_row(sweep.baseline, sweep.weights, sweep.measure))
     tracker.steps([_step(row) for row in curve])
+    for line in sweep.speed(trial.trial_id):
+        tracker.speed(line)
     means = []
     for point in trial.checkpoints:
         means.append(mean_row(point["areas"], sweep.weights, sweep.measure))

@@ -12,7 +12,15 @@ from pathlib import Path, PurePosixPath
 
 from trainables.config.trial_spec import LaneConfig
 from trainables.models.pretrained import resolve_model
-from trainables.storage.layout import CHECKPOINTS_FOLDER, CURVE_FILE, ITEMS_FILE, WANDB_ID, WRITER_FILE, trial_file
+from trainables.storage.layout import (
+    CHECKPOINTS_FOLDER,
+    CURVE_FILE,
+    ITEMS_FILE,
+    SPEED_FILE,
+    WANDB_ID,
+    WRITER_FILE,
+    trial_file,
+)
 from trainables.storage.object_store import Remote, StoreError
 from trainables.storage.sealed_folder import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.storage.working_copy import WorkingCopy, copy_folder, driver_epochs
@@ -91,7 +99,7 @@ class LaneStore:
             signature.check_before_signing(f"{remote.url}/{trial}", self._signature(trial))
             remote.put(f"{trial}/{WRITER_FILE}", signature.text.encode())
         shutil.rmtree(self.copy.folder / trial, ignore_errors=True)
-        self.copy.fetch(f"{trial}/{CURVE_FILE}", f"{trial}/{ITEMS_FILE}")
+        self.copy.fetch(*(f"{trial}/{name}" for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE)))
         for key in _states(remote, f"{trial}/{states}"):
             try:
                 if pull_sealed(remote, key, self.copy.folder / key) and not all_states:
@@ -113,7 +121,7 @@ class LaneStore:
             self.copy.push(*names)
 
     def upload_trial(self, trial_id: str) -> None:
-        """Upload a trial's curve and items.
+        """Upload a trial's curve, items and speed.
 
         Raises:
             StoreError: The store can't be written.
@@ -121,7 +129,7 @@ class LaneStore:
         """
         if self.copy.remote:
             self._refuse_if_overtaken(f"trials/{trial_id}")
-            self.copy.push(trial_file(trial_id, CURVE_FILE), trial_file(trial_id, ITEMS_FILE))
+            self.copy.push(*(trial_file(trial_id, name) for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE)))
 
     def upload_sealed(self, folder: Path) -> None:
         """Upload a trial's checkpoint and remove it here. Raises as `upload_trial` does."""

@@ -10,15 +10,16 @@ from typing import Any
 
 from trainables.storage.atomic import append_whole, sync, write_whole
 from trainables.storage.json_numbers import json_line
-from trainables.storage.layout import CURVE_FILE, ITEMS_FILE
+from trainables.storage.layout import CURVE_FILE, ITEMS_FILE, SPEED_FILE
 from trainables.storage.writer_lock import WriterLock
 from trainables.training.curve_recorder import StepRecord
+from trainables.training.hooks import Speed
 
 Lines = list[dict[str, Any]]
 
 
 class TrialFiles:
-    """`curve.jsonl` and `heldout.jsonl` of one trial, which hold one uninterrupted curve after any failure.
+    """`curve.jsonl`, `heldout.jsonl` and `speed.jsonl` of one trial: one uninterrupted curve after any failure.
 
     Args:
         folder: The trial's folder.
@@ -30,7 +31,7 @@ class TrialFiles:
         self._folder, self._writes, self._writer = folder, writes, WriterLock(folder, driver_epoch)
 
     def begin(self, step: int) -> tuple[Lines, Lines]:
-        """Cut both files after a step, 0 for empty files; return what is left of the curve and of the items.
+        """Cut the files after a step, 0 for empty files; return what is left of the curve and of the items.
 
         Raises:
             OSError: They can't be written.
@@ -40,13 +41,18 @@ class TrialFiles:
             return self._kept(CURVE_FILE, step)[0], self._kept(ITEMS_FILE, step)[0]
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._writer.begun():
-            curve, items = (self._cut(name, step) for name in (CURVE_FILE, ITEMS_FILE))
+            curve, items, _ = (self._cut(name, step) for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE))
         return curve, items
 
     def add_steps(self, records: Iterable[StepRecord]) -> None:
         """Append steps to the curve; raises `OvertakenError`, writing nothing, if another attempt has begun."""
         with self._writer.held():
             append_whole(self._folder / CURVE_FILE, "".join(json_line(asdict(record)) for record in records).encode())
+
+    def add_speed(self, speed: Speed) -> None:
+        """Append how long the last steps took; raises as `add_steps` does."""
+        with self._writer.held():
+            append_whole(self._folder / SPEED_FILE, json_line(asdict(speed)).encode())
 
     def add_items(self, lines: Iterable[str]) -> None:
         """Append the items of a checkpoint; raises as `add_steps` does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from trainables.storage.layout import CHECKPOINTS_FOLDER, TRIALS_FOLDER
 from trainables.tracking.run_facts import best_objective, mean_row, resolved_config
 from trainables.tracking.trackers import Trackers
 from trainables.training.curve_recorder import StepRecord
-from trainables.training.trial_run import Hooks, Outcome, TrialRun
+from trainables.training.hooks import Hooks, Speed
+from trainables.training.trial_run import Outcome, TrialRun
 
 Report = dict[str, Any]
 Scores = dict[str, list[heldout.ItemScore]]
@@ -58,7 +60,15 @@ class TrialJob:
         self.spec, self.baseline = TrialSpec.model_validate(work["spec"]), work["baseline"]
         self.retrains = self.spec.kind == "retrain"
         self.measure = Measure(lane_state.settings.metric)
-        hooks = Hooks(self.on_steps, self.on_checkpoint, should_stop, self.on_kept, lane_state.preemption, interrupted)
+        hooks = Hooks(
+            self.on_steps,
+            self.on_checkpoint,
+            should_stop,
+            self.on_kept,
+            lane_state.preemption,
+            interrupted,
+            self.on_speed,
+        )
         self.trial_run = TrialRun(
             lane_state.with_heldout_items() if self.retrains else lane_state.data,
             self.spec,
@@ -134,6 +144,13 @@ class TrialJob:
         now = {"step": last.step, "steps": self.steps, "began_at_step": self.began_at_step}
         self.shown = {"kind": "progress", **now, "loss": last.loss, "lr": last.lr}
         self.report(self.shown)
+
+    def on_speed(self, speed: Speed) -> None:
+        """Write how fast the last steps were."""
+        if self.writes:
+            self.files.add_speed(speed)
+            if self.tracker:
+                self.tracker.speed(asdict(speed))
 
     def on_checkpoint(self, step: int, model: nn.Module) -> None:
         """Score a checkpoint on every area, queue its write and report the scores."""

@@ -27,6 +27,7 @@ BASELINE_TRIAL = "baseline"  # the base model's scores, in TRIALS_FOLDER
 
 # In a trial's folder.
 CURVE_FILE = "curve.jsonl"
+SPEED_FILE = "speed.jsonl"
 ITEMS_FILE = "heldout.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 STATES_FOLDER = "state"

@@ -68,6 +68,12 @@ def step_row(record: StepRecord) -> dict[str, float]:
     return row if record.base_loss is None else {**row, "train/loss_minus_base": record.loss - record.base_loss}
 
 
+def speed_row(line: Mapping[str, Any]) -> dict[str, float]:
+    """A line of `speed.jsonl` as `train/tokens_per_second`, with its `step`; the step alone where no time passed."""
+    row: dict[str, float] = {"step": line["step"]}
+    return {**row, "train/tokens_per_second": line["tokens"] / line["seconds"]} if line["seconds"] > 0 else row
+
+
 def area_row(step: int, summaries: Scores, baseline: Scores | None) -> dict[str, float]:
     """A checkpoint's held-out scores as `heldout/AREA/NAME`, with its step as `step`; `items` is left out.
 

@@ -28,6 +28,9 @@ class Trackers:
     def steps(self, *given: Any, **more: Any) -> None:
         self._each("steps", *given, **more)
 
+    def speed(self, *given: Any, **more: Any) -> None:
+        self._each("speed", *given, **more)
+
     def areas(self, *given: Any, **more: Any) -> None:
         self._each("areas", *given, **more)
 

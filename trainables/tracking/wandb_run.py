@@ -19,7 +19,7 @@ from trainables.config.sections import WandbConfig
 from trainables.config.trial_spec import TrialSpec
 from trainables.evaluation.objective import Measure
 from trainables.tracking import wandb_client
-from trainables.tracking.run_facts import OBJECTIVE, Scores, area_row, run_name, step_row
+from trainables.tracking.run_facts import OBJECTIVE, Scores, area_row, run_name, speed_row, step_row
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -104,6 +104,11 @@ class Tracker:
                 run.log(step_row(record))
 
         self._put(write)
+
+    def speed(self, line: Mapping[str, Any]) -> None:
+        """Logs the `speed_row` of a line of `speed.jsonl`."""
+        row = speed_row(line)
+        self._put(lambda run: run.log(row))
 
     def areas(
         self, step: int, summaries: Scores, baseline: Scores | None, means: Mapping[str, float] | None = None

@@ -20,8 +20,9 @@ from trainables.optim.workers import SOLO, World
 from trainables.packing.pack import Pack, SuspendedTrial
 from trainables.reliability import watchdog
 from trainables.training.engine import SingleTrialEngine
+from trainables.training.hooks import Hooks, State
 from trainables.training.sharded_engine import engine_of_one
-from trainables.training.trial_run import Hooks, Outcome, State, TrialRun
+from trainables.training.trial_run import Outcome, TrialRun
 
 __all__ = ["Ended", "Hooks", "Loop", "Outcome", "TrialRun"]
 
@@ -130,8 +131,7 @@ class Loop:
         ended += self._each(lambda trial_run, slot: trial_run.record_step(stepped[slot]) if slot in stepped else None)
         # Trials of a packed step can't be timed separately: each is charged an equal share.
         share = (time.monotonic() - started) / max(1, len(stepped))
-        for trial_run, slot in self._running:
-            trial_run.worker_seconds += share if slot in stepped else 0.0
+        ended += self._each(lambda trial_run, slot: trial_run.add_step_time(share) if slot in stepped else None)
         return ended + self._each(
             lambda trial_run, slot: self._after_step(trial_run, slot) if slot in stepped else None
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from trainables.config.hyperparameters import with_params
 from trainables.config.trial_spec import LaneConfig, TrialSpec
@@ -26,40 +25,13 @@ from trainables.evaluation.base_losses import BaseLosses
 from trainables.optim.lr_schedule import make_schedule
 from trainables.optim.step import StepPart, Stepped
 from trainables.optim.workers import SOLO, World
-from trainables.reliability.preemption import Preemption
-from trainables.training.curve_recorder import CurveRecorder, StepRecord
-
-State = Literal["complete", "diverged", "stopped", "preempted", "paused"]
+from trainables.training.curve_recorder import CurveRecorder
+from trainables.training.hooks import Hooks, Speed, State
 
 MICRO_BATCH_TOKENS = "micro_batch_tokens"  # name in a saved state
 
 # A worker's vote before a step; the highest of all workers' votes counts.
 CONTINUE, CHECK_PREEMPTION, STOP, STOP_AND_KEEP = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Callbacks of the loop. An exception in a hook ends the trial.
-
-    With several workers each calls its own: `steps` and `checkpoint` run on all, after the same steps and with the same
-    records. A `should_stop` that is true on one worker stops all.
-
-    Attributes:
-        steps: Called at every report point with the steps since the last one.
-        checkpoint: Called with the number of steps done and the model, in evaluation mode.
-        should_stop: Asked before every step; no step is trained after True.
-        save_state: Called after every checkpoint but the last, and before a preemption, with the number of steps done
-            and the state to resume from, which the next step overwrites; None to save nothing.
-        preemption: Polled before a step by all workers, once it is due on one.
-        interrupted: Whether the trial is to stop and be resumed later: its state is saved, as before a preemption.
-    """
-
-    steps: Callable[[list[StepRecord]], None]
-    checkpoint: Callable[[int, nn.Module], None]
-    should_stop: Callable[[], bool]
-    save_state: Callable[[int, dict[str, torch.Tensor]], None] | None = None
-    preemption: Preemption = field(default_factory=Preemption)
-    interrupted: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -140,6 +112,7 @@ class TrialRun:
         self.epoch = plan_epoch(len(self._order), self.training, world.size)
         self._schedule = make_schedule(spec.params, self.training.schedule, self.epoch.steps)
         self._pause_step = None if pause_at is None else self._checkpoint_to_pause_at(pause_at)
+        self._timed_step, self._untold_seconds = 0, 0.0  # of the last `Speed`, and of the steps since then
         self._curve = CurveRecorder(self._schedule, self.training.max_grad_norm, world, base_losses)
 
     def resume_from(self, step: int, state: dict[str, torch.Tensor], curve: Sequence[Mapping[str, Any]]) -> None:
@@ -153,7 +126,7 @@ class TrialRun:
         assert self.step == 0
         if len(curve) != step:
             raise ValueError(f"a curve of {len(curve)} steps is not that of a trial after {step}")
-        self.step = self.saved_at = step
+        self.step = self.saved_at = self._timed_step = step
         # With the same micro-batches a resumed trial adds up its gradients in the same order, to the bit.
         found = state.get(MICRO_BATCH_TOKENS)
         self.limit_micro_batches(None if found is None else int(found))
@@ -224,6 +197,18 @@ class TrialRun:
         self.step += 1
         if self.step in self.epoch.report_points:
             self.report()
+
+    def add_step_time(self, seconds: float) -> None:
+        """Count the time of the step that was recorded last; at a report point, hand the speed to the hooks."""
+        self.worker_seconds += seconds
+        self._untold_seconds += seconds
+        if self.step in self.epoch.report_points:
+            first, last = map(self.epoch.samples_seen, (self._timed_step, self.step))
+            tokens = sum(int(self._data.lengths[i]) for i in self._order[first:last])
+            speed = Speed(self.step, tokens, self._untold_seconds)
+            self._timed_step, self._untold_seconds = self.step, 0.0
+            with self.world.all_or_none():
+                self.hooks.speed(speed)
 
     def report(self) -> None:
         """Hand the steps since the last report to the hooks. The trial waits for its device here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +65,11 @@ def section(material: Material) -> Section:
         return Section("curves", "Training curves", [Text("No trial has a loss curve yet.")])
     view = View.of(material.curves.values())
     what = "training loss − base model loss on the same samples" if view.relative else "training loss"
-    panels = f"{what} (smoothed), training loss, gradient norm (dashed: where it is clipped) and LR"
+    timed = _timed(material.curves)
+    rates = "LR and tokens a second" if timed else "LR"
+    panels = f"{what} (smoothed), training loss, gradient norm (dashed: where it is clipped), {rates}"
     label = f"Curves of {len(material.curves)} trials: {panels}, by {view.across}."
-    chart = Chart("curves", label, _figure(material, view), 760, _table(material, view))
+    chart = Chart("curves", label, _figure(material, view), 900 if timed else 760, _table(material, view))
     better = "; below 0 is better than the base model" if view.relative else ""
     note = (
         f"{what.capitalize()}, in nats/token, smoothed{better}. Every sample is seen once, so its loss is measured "
@@ -86,8 +88,8 @@ def named(material: Material) -> list[str]:
 
 
 def _figure(material: Material, view: View) -> go.Figure:
-    heights = [0.4, 0.2, 0.2, 0.2]
-    figure = make_subplots(rows=4, cols=1, shared_xaxes=True, row_heights=heights, vertical_spacing=0.04)
+    heights = [2, 1, 1, 1, 1] if _timed(material.curves) else [2, 1, 1, 1]
+    figure = make_subplots(rows=len(heights), cols=1, shared_xaxes=True, row_heights=heights, vertical_spacing=0.04)
     first = named(material)
     for state, dash, opacity in GROUPS:
         group = [t for t in material.sweep.trials if t.state == state and t.trial_id in material.curves]
@@ -111,8 +113,14 @@ def _figure(material: Material, view: View) -> go.Figure:
     figure.update_yaxes(title_text="loss, nats/token", row=2, col=1)
     figure.update_yaxes(title_text="grad norm", type="log", row=3, col=1)
     figure.update_yaxes(title_text="LR", tickformat=".1e", rangemode="tozero", row=4, col=1)
-    figure.update_xaxes(title_text=view.across, row=4, col=1)
+    if _timed(material.curves):
+        figure.update_yaxes(title_text="tokens/s", rangemode="tozero", row=5, col=1)
+    figure.update_xaxes(title_text=view.across, row=len(heights), col=1)
     return finished(figure)
+
+
+def _timed(curves: Mapping[str, Curve]) -> bool:
+    return any(curve.speed for curve in curves.values())
 
 
 def _add(
@@ -130,6 +138,11 @@ def _add(
     norms = _joined([_digits(norm, 3) for norm in curve.grad_norm] for curve in curves.values())
     for row, y in ((2, raw), (3, norms), (4, rates)):
         figure.add_trace(go.Scatter(y=y, showlegend=False, **shared, **hover), row=row, col=1)
+    if _timed(curves):
+        shared["x"] = _joined([view.place(curve, step) for step, _ in curve.speed] for curve in curves.values())
+        hover["text"] = _joined([plain(trial)] * len(curve.speed) for trial, curve in curves.items())
+        speeds = _joined([_digits(speed, 3) for _, speed in curve.speed] for curve in curves.values())
+        figure.add_trace(go.Scatter(y=speeds, showlegend=False, **shared, **hover), row=5, col=1)
 
 
 def _joined(parts: Iterable[list[Any]]) -> list[Any]:

@@ -56,7 +56,7 @@ def read_material(folder: str | Path, board: Leaderboard | None = None) -> Mater
     board = board or leaderboard(folder)
     plan = read_json(sweep.folder / PLAN_FILE)
     curves = {
-        trial.trial_id: thin(records, trial.steps_planned)
+        trial.trial_id: thin(records, trial.steps_planned, speed=sweep.speed(trial.trial_id))
         for trial in sweep.trials
         for records in [sweep.curve(trial.trial_id)[0]]
         if records

@@ -52,7 +52,7 @@ class View:
     def __init__(self, storage: Path, queue: Queue) -> None:
         self.storage, self.queue = storage, queue
         self._rows = Rows(storage, queue)
-        self._live_now: dict[str, tuple[float, Row]] = {}
+        self._live_now: dict[str, tuple[float, int, Row]] = {}
         self._streams = Counter[str]()
         self._curves, self._ends, self._again = Kept(read_curve), Kept(read_ends), Kept(read_trained_again)
 
@@ -212,11 +212,13 @@ class View:
             self._streams[user] -= 1
 
     def _live(self, name: str) -> Row:
-        # One look serves all who watch a sweep.
-        made, row = self._live_now.get(name, (0.0, {}))
-        if not row or time.monotonic() - made > LOOK_EVERY_SECONDS / 2:
+        # One look serves all who watch a sweep, until the queue changes: a sweep that was resumed a moment after its
+        # end would be told as ended, and its page would look no more.
+        changes = self.queue.changes
+        made, of, row = self._live_now.get(name, (0.0, 0, {}))
+        if not row or of != changes or time.monotonic() - made > LOOK_EVERY_SECONDS / 2:
             row = self._look(name)
-            self._live_now = {**dict(list(self._live_now.items())[-MOST_LIVE:]), name: (time.monotonic(), row)}
+            self._live_now = {**dict(list(self._live_now.items())[-MOST_LIVE:]), name: (time.monotonic(), changes, row)}
         return row
 
     def _look(self, name: str) -> Row:

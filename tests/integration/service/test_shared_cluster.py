@@ -18,7 +18,7 @@ from tests.integration.service.test_service import Service
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 TOKEN = "a-token-for-tests-" + "0" * 24
-TRIALS, STEPS = 6, 150
+TRIALS, STEPS = 8, 200
 SETTING = [
     "wandb.mode=disabled", f"search.trials={TRIALS}", "search.trial_scheduler=none", "search.sampler=random",
     "confirm.budget=0", f"data.limit={2 * STEPS}", "training.batch_size=2",
@@ -124,8 +124,10 @@ def test_two_sweeps_share_a_cluster_and_are_found_by_a_service_that_was_killed(t
     service = serve(storage, nodes)
     try:
         send(service, "first", *setting)
+        curves = [storage / "first" / "trials" / trial / "curve.jsonl" for trial in ("t0001", "t0002")]
+        wait_for(lambda: all(lines(curve) for curve in curves), storage)  # both lanes train when one is asked back
+        assert targets(storage)["1-1"] == 2
         send(service, "second", *setting)
-        wait_for(lambda: targets(storage).get("1-1") == 2, storage)
         wait_for(lambda: targets(storage) == {"1-1": 1, "2-1": 1}, storage)
         states = {one["id"]: one["state"] for one in service.client.get("/queue").json()}
         assert states == {"first": "running", "second": "running"}

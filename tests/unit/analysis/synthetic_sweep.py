@@ -191,6 +191,9 @@ class _Writer:
         place = self.folder / "trials" / spec.trial_id
         place.mkdir(parents=True)
         (place / "curve.jsonl").write_text("".join(lines))
+        ends = [*range(5, len(lines), 5), len(lines)]
+        speed = [{"step": end, "tokens": 1000, "seconds": 2.0 + end / 100} for end in ends]
+        (place / "speed.jsonl").write_text("".join(map(json_line, speed)))
         return [dict(finding) for finding in findings], len(lines)
 
     def _checkpoints(self, spec: TrialSpec, done: int, gain: float) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from analysis.report.__main__ import main
 from analysis.report.charts import checkpoints, curves, space, study
 from analysis.report.charts import cost as cost_chart
 from analysis.report.charts.timeline import Run, runs
+from analysis.report.elements.blocks import Chart
 from analysis.report.elements.material import read_material
 from analysis.report.elements.style import BLUE, GREEN, GREY, PURPLE, VERMILLION, plain
 from analysis.report.page import SECTIONS, figure_json, write_report
@@ -151,6 +152,20 @@ def test_every_curve_is_drawn_the_first_by_name_and_with_its_findings(material):
     found = [(t.trial_id, f["rule"], f["step"]) for t in material.sweep.trials for f in t.findings]
     assert marked == {(f"{name}: {rule}, step {step}", step) for name, rule, step in found}
     assert marked
+
+
+def test_tokens_a_second_are_drawn_where_they_are_known(material):
+    def lowest(material):
+        (chart,) = [block for block in curves.section(material).blocks if isinstance(block, Chart)]
+        return chart, [trace for trace in chart.figure.data if trace.yaxis == "y5"]
+
+    chart, drawn = lowest(material)
+    assert "tokens a second" in chart.label
+    assert {name for trace in drawn for name in trace.text if name} == set(material.curves)
+    assert next(zip(drawn[0].x, drawn[0].y, strict=True)) == (5, 488)  # 1,000 tokens in 2.05 s
+    before = {name: dataclasses.replace(curve, speed=[]) for name, curve in material.curves.items()}
+    chart, drawn = lowest(dataclasses.replace(material, curves=before))
+    assert (drawn, "tokens" in chart.label) == ([], False)
 
 
 def test_epochs_of_different_lengths_are_drawn_by_their_share():

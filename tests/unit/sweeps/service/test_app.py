@@ -172,6 +172,21 @@ def test_events_tell_a_sweep_until_its_end(service, monkeypatch):
     assert client.get("/sweeps/first/events").status_code == 429
 
 
+def test_a_sweep_resumed_a_moment_after_its_end_is_told_as_queued(service):
+    client = service.client("ada")
+
+    def states():
+        with client.stream("GET", "/sweeps/first/events") as stream:
+            return [json.loads(line[6:])["state"] for line in stream.iter_lines() if line.startswith("data: ")]
+
+    client.post("/sweeps", json=sent())
+    client.post("/sweeps/first/stop")
+    assert states() == ["stopped"]
+    assert client.post("/sweeps/first/resume").status_code == 200
+    threading.Timer(0.3, service.queue.stop, ["first"]).start()
+    assert states() == ["queued", "stopped"]
+
+
 def test_the_queue_says_what_each_sweep_waits_for_and_admins_alone_raise_it(service):
     ada, root = service.client("ada"), service.client("root")
     for name in ("one", "two", "three"):

@@ -40,4 +40,9 @@ def test_an_older_drivers_attempt_takes_nothing_from_a_newer_ones(tmp_path, firs
 def test_what_a_worker_left_that_was_killed_while_it_cut_goes(tmp_path):
     (tmp_path / ".curve.jsonl.123").touch()
     attempt(tmp_path).begin(0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.jsonl", "heldout.jsonl", "writer.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "curve.jsonl",
+        "heldout.jsonl",
+        "speed.jsonl",
+        "writer.json",
+    ]

@@ -85,6 +85,7 @@ def track(folder: Path, sweep: str = "sweep", mode: Any = "offline", timeout_sec
 def whole_trial(tracker: Tracker, spec: TrialSpec = SPEC, state: str = "complete") -> None:
     tracker.start(spec, {"model": "m", "batch_size": 8})
     tracker.steps([record(1), record(2, float("nan"))])
+    tracker.speed({"step": 2, "tokens": 300, "seconds": 1.5})
     tracker.areas(2, {"a": {"nll": 1.0, "items": 3}}, None)
     tracker.finish(state, {"objective": 1.0})
     tracker.wait(10)
@@ -107,7 +108,8 @@ def test_run_holds_the_trial(service: Service, tmp_path: Path, caplog: Log) -> N
     assert run.rows[1]["step"] == 2
     assert run.rows[1]["train/clipped"] == 1
     assert run.rows[1]["train/loss"] != run.rows[1]["train/loss"]
-    assert run.rows[2] == {"step": 2, "heldout/a/nll": 1.0}
+    assert run.rows[2] == {"step": 2, "train/tokens_per_second": 200.0}
+    assert run.rows[3] == {"step": 2, "heldout/a/nll": 1.0}
     assert run.summary == {"heldout/a/items": 3, "verdict": {"objective": 1.0, "state": "complete"}}
     assert warnings(caplog) == []
 

@@ -78,10 +78,11 @@ class Memory:
     records: list = field(default_factory=list)
     asked: int = 0
     checkpoints: list = field(default_factory=list)
+    speeds: list = field(default_factory=list)
     on_checkpoint: object = None
 
     def hooks(self, **more):
-        return Hooks(self.records.extend, self._checkpoint, self._should_stop, **more)
+        return Hooks(self.records.extend, self._checkpoint, self._should_stop, speed=self.speeds.append, **more)
 
     def _checkpoint(self, step, model):
         self.checkpoints.append(step)

@@ -1,5 +1,7 @@
 import math
 import statistics
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,6 +77,21 @@ def test_every_sample_is_seen_once_and_the_numbers_add_up(tiny, data):
     assert seen.records[-1].lr == 4e-3
     assert max(record.lr for record in seen.records) == 2e-2
     assert seen.checkpoints == [6, 11]
+
+
+def test_speed_counts_every_token_once_and_the_time_of_the_steps(tiny, data, monkeypatch):
+    """A clock that moves by a second a look; 43 steps with reports at every second or third."""
+    now = iter(range(10**6))
+    monkeypatch.setattr("trainables.training.loop.time", SimpleNamespace(monotonic=lambda: next(now)))
+    config = lane(batch_size=1)
+    seen, _ = run(fresh(tiny, config), data, config)
+    steps = [speed.step for speed in seen.speeds]
+    assert steps[-1] == 43
+    assert len(steps) == len(set(steps)) < 25
+    assert [speed.seconds for speed in seen.speeds] == [b - a for a, b in pairwise([0, *steps])]
+    length = dict(zip(data.ids, data.lengths, strict=True))
+    for (first, last), speed in zip(pairwise([0, *steps]), seen.speeds, strict=True):
+        assert speed.tokens == sum(length[name] for record in seen.records[first:last] for name in record.ids)
 
 
 def test_searched_values_replace_the_configs(tiny, data):

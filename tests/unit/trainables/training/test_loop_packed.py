@@ -155,7 +155,12 @@ def test_time_is_shared_out_among_the_trials_of_a_step(base, data, monkeypatch):
     loop.set_slots(2)
     monkeypatch.setattr("trainables.training.loop.time", SimpleNamespace(monotonic=lambda: next(now)))
     specs = [named("a"), named("b", seed=8, batch_size=8.0)]
-    ends = run(loop, data, config, specs, [Memory(), Memory()])
+    seen = [Memory(), Memory()]
+    ends = run(loop, data, config, specs, seen)
     seconds = {name: end.outcome.worker_seconds for name, end in ends.items()}
     # A look before and after: 1 s to join, 1 s a step (shared in 3 of 6 steps), 1 s for each of two checkpoints.
     assert seconds == {"a": 1 + 3 / 2 + 3 + 2, "b": 1 + 3 / 2 + 2}
+    # Each of so few steps is a report point.
+    told = [(speed.step, speed.seconds) for speed in seen[0].speeds]
+    assert told == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 1.0), (5, 1.0), (6, 1.0)]
+    assert [speed.seconds for speed in seen[1].speeds] == [0.5, 0.5, 0.5]
