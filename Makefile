@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 # Without bytecode, half the time: Python compiles a module when it is first imported, and most never are.
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help demo serve-demo demo-model install test test-sweeps test-clusters test-packages test-trainables test-slow chaos gpu check docs format
+.PHONY: help demo serve-demo demo-model install test test-sweeps test-clusters test-packages test-trainables test-slow test-slow-ray test-slow-alone chaos gpu check docs format
 
 help: ## What there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,7 +55,17 @@ test-clusters: $(INSTALLED)
 	$(NOT_SLOW) tests/integration tests/chaos $(addprefix --ignore=,$(SWEEPS) $(WITHOUT_RAY))
 
 test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an autoscaler, rebuilt folders, `make demo` as a new user
-	$(BIN)/python -m pytest -m slow
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-slow-ray test-slow-alone
+
+# Two at a time: what starts Ray, and what does not. Two Rays on one machine would take each other's port for jobs.
+SLOW_ALONE := tests/unit tests/integration/cluster/sharded tests/integration/docs/test_report_browser.py
+SLOW = OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m slow
+
+test-slow-ray: $(INSTALLED)
+	$(SLOW) tests $(addprefix --ignore=,$(SLOW_ALONE))
+
+test-slow-alone: $(INSTALLED)
+	$(SLOW) $(SLOW_ALONE)
 
 chaos: $(INSTALLED) ## Kill a sweep's processes sixty times and more, and check that nothing is lost; SEED=N repeats a run
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

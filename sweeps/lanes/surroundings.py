@@ -21,6 +21,8 @@ HERE = "leave --address out for a local cluster"
 # A socket's path has 107 bytes at most (`man 7 unix`). Ray 2.60 puts below its folder a session's name with date, time
 # and process, "sockets", and as the longest name that of a part of its dashboard.
 MOST_BYTES = 107 - len("/session_2026-11-30_10-44-42_123456_1234567/sockets/dash_TaskEventsHead")
+# `multiprocessing`, by which the dashboard starts its parts, puts this below TMPDIR; without it Ray waits for ever.
+MOST_BYTES_OF_TMPDIR = 107 - len("/pymp-12345678/listener-12345678")
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 # What every server of gRPC sends first: a frame of HTTP/2 of the type SETTINGS (RFC 9113, sections 3.4 and 6.5).
@@ -91,12 +93,15 @@ def _no_answer(host: str, port: int) -> str:
 def temporary_folder() -> Iterator[str | None]:
     """Yields the folder for a local cluster's files: None for Ray's own, or a short one that is removed afterwards.
 
+    Meanwhile a TMPDIR that is too long for the cluster's processes is that folder.
+
     Raises:
         UserError: There is no folder that Ray could use.
     """
     usual = os.path.join(_temporary(), "ray")
     if _is_usable(usual):
-        yield None
+        with _short_tmpdir(_temporary()):
+            yield None
         return
     for place in SHORT_FOLDERS:
         with contextlib.suppress(OSError):
@@ -106,9 +111,23 @@ def temporary_folder() -> Iterator[str | None]:
         rule = f"must be a folder that can be written, of {MOST_BYTES} bytes at most with /ray"
         raise UserError("TMPDIR", rule, usual, "export TMPDIR=/short/path")
     try:
-        yield own
+        with _short_tmpdir(own):
+            yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _short_tmpdir(folder: str) -> Iterator[None]:
+    before = os.environ.get("TMPDIR", "")
+    if not before or len(os.fsencode(os.path.abspath(before))) <= MOST_BYTES_OF_TMPDIR:
+        yield
+        return
+    os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        os.environ["TMPDIR"] = before
 
 
 def _temporary() -> str:

@@ -69,13 +69,13 @@ def test_without_a_network_every_run_of_wandbs_waits_on_the_disk(tmp_path):
     assert done.returncode == 0, done.stderr + done.stdout
     check_whole(tmp_path / "smoke")
     runs = list((tmp_path / "smoke" / "wandb").glob("offline-run-*"))
-    assert len(runs) == 3, "two trials and the sweep's own"
+    assert len(runs) == 4, "two trials, the base model and the sweep's own"
     with WandbServer() as server:
         for run in runs:
             sync(server, run)
         rows = sorted(len(run.rows("train/loss")) for run in server.runs.values())
     steps = [json.loads(line)["steps"] for line in (tmp_path / "smoke" / "trials.jsonl").read_text().splitlines()]
-    assert rows == [0, *sorted(steps)]
+    assert rows == [0, 0, *sorted(steps)]
 
 
 def test_auto_joins_no_local_cluster_of_another_program(tmp_path):

@@ -6,6 +6,7 @@ start uses smaller micro-batches.
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def keep(folder: Path, tokens: int) -> None:
     """Record that micro-batches may have at most so many tokens; a lower number stays."""
     file = folder / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(min([tokens, *_found(folder)])) + "\n")
+    # The workers of a lane run out at the same step: unlocked, one that read before another wrote would put it back.
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_whole(file, json.dumps(min([tokens, *_found(folder)])) + "\n")
 
 
 def with_found(settings: LaneConfig, world: World) -> LaneConfig:

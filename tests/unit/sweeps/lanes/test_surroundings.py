@@ -3,6 +3,8 @@
 import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -133,6 +135,22 @@ def test_a_folder_that_ray_cant_take_gives_way_to_a_short_one(tmp_path, monkeypa
         assert len(os.fsencode(folder)) <= MOST_BYTES
         (Path(folder) / "session").mkdir()
     assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("rays", [None, "/tmp"])
+def test_a_tmpdir_too_long_for_sockets_is_a_short_one_while_the_cluster_runs(tmp_path, monkeypatch, rays):
+    long = tmp_path / ("a" * 90)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    if rays:
+        monkeypatch.setenv("RAY_TMPDIR", rays)
+    ask = [sys.executable, "-c", "from multiprocessing import connection; connection.Listener(family='AF_UNIX')"]
+    assert b"AF_UNIX path too long" in subprocess.run(ask, capture_output=True).stderr
+    with temporary_folder() as folder:
+        assert os.environ["TMPDIR"] == (folder or rays)
+        subprocess.run(ask, check=True)
+    assert os.environ["TMPDIR"] == str(long)
 
 
 def test_a_folder_that_is_a_file_gives_way_and_without_any_other_it_is_one_line(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """What a lane keeps where memory ran out within a collective pass, and what its next start makes of it."""
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -21,6 +23,14 @@ def test_the_next_start_takes_the_lowest(tmp_path, asked, kept, tokens):
     for number in kept:
         found_limit.keep(tmp_path, number)
     assert found_limit.with_found(settings, SOLO).training.micro_batch_tokens == tokens
+
+
+def test_of_several_that_keep_a_number_at_once_the_lowest_stays(tmp_path, monkeypatch):
+    read = found_limit._found
+    monkeypatch.setattr(found_limit, "_found", lambda folder: (read(folder), time.sleep(0.05))[0])
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda number: found_limit.keep(tmp_path, number), [300, 30, 200, 100]))
+    assert read(tmp_path) == [30]
 
 
 @pytest.mark.parametrize(("size", "half"), [(4, True), (1, False)])
