@@ -17,11 +17,14 @@ _PATTERNS = (
     (re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE), "N"),
 )
 
+# The project's own errors are whole sentences: their class says nothing to a user.
+_OWN_CLASS = re.compile(r"^(?:trainables|sweeps|analysis)(?:\.\w+)+: ")
+
 
 def last_line(error: str | None) -> str:
     # A traceback ends with the exception; what stands above differs even where the cause is the same.
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no cause was reported"
+    return _OWN_CLASS.sub("", lines[-1]) if lines else "no cause was reported"
 
 
 def signature(error: str | None) -> str:

@@ -80,7 +80,8 @@ def test_the_stacks_of_a_hang_are_in_the_error(tmp_path):
 def test_three_trials_that_fail_alike_end_the_sweep_with_their_cause(tmp_path):
     done = faulty_sweep(tmp_path, ALWAYS_FAILS, "search.trials=8", "resources.max_failures=0")
     assert done.returncode == 3, done.stderr + done.stdout
-    assert "error: 3 trials in a row failed alike: RuntimeError: no room for " in done.stderr
+    cause = "faulty_scorer:score: must score every answer, got RuntimeError: no room for "
+    assert f"error: 3 trials in a row failed alike: {cause}" in done.stderr
     assert "continue it: python -m sweeps.run --resume" in done.stdout
     failed = [trial for trial in trials(tmp_path) if trial["state"] == "failed"]
     assert 3 <= len(failed) <= 4

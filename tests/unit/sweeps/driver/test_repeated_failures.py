@@ -25,6 +25,7 @@ OOM = "torch.OutOfMemoryError: Tried to allocate {} MiB (GPU {})"
         ([("complete", None), failed("E: a"), failed("E: a"), failed("E: a")], "E: a"),
         ([failed("E: a"), failed("E: a"), ("diverged", None)], None),
         ([failed(None)] * 3, "no cause was reported"),
+        ([failed(f"{TRACE}trainables.errors.UserError: s:score: must score")] * 3, "s:score: must score"),
         ([failed(TRACE.format(k) + OOM.format(20.5 * k, k)) for k in (1, 2, 3)], OOM.format(61.5, 3)),
         ([failed(f"lost: the worker of lane-{k} ended") for k in (0, 1, 0)], "lost: the worker of lane-0 ended"),
     ],
