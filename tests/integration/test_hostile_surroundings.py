@@ -82,7 +82,7 @@ def test_auto_joins_no_local_cluster_of_another_program(tmp_path):
     """A sweep's own cluster runs here meanwhile: only Ray itself would take that for one to join."""
     arguments = command("conf/smoke.yaml", f"storage_path={tmp_path}", *OFF)
     with subprocess.Popen(arguments, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as other:
-        while "lane" not in (line := other.stdout.readline()) and line:
+        while "at a time" not in (line := other.stdout.readline()) and line:
             pass
         quiet = dict.fromkeys(("RAY_ADDRESS", "RAY_TMPDIR"), "")
         own = tmp_path / "t"
