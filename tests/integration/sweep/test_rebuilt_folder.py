@@ -55,7 +55,7 @@ def assert_runs_hold_the_curves(folder, out):
         for run in (out / "wandb").glob("offline-run-*"):
             sync(server, run)
     assert len(server.runs) == len(trials)
-    runs = {run.upserts[0]["displayName"]: run for run in server.runs.values()}
+    runs = {run.upserts[0]["displayName"].split(" · ")[2]: run for run in server.runs.values()}
     for trial in trials:
         run, curve = runs[trial["trial_id"]], folder / "trials" / trial["trial_id"] / "curve.jsonl"
         losses = [json.loads(line)["loss"] for line in curve.read_text().splitlines()]

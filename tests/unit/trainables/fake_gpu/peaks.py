@@ -137,7 +137,8 @@ def built(asked, bf16, memory):
         quantize(model, torch.device("cuda:0"))
     if asked.workers > 1:
         shard(model, all_workers(torch.device("cuda")), bf16 if asked.model.method == "full" else None)
-        memory.peak = 0  # no worker has had all weights on its device
+    # In 4 bits or shared out, weights come from the host one by one: a device has never had all of them whole.
+    memory.peak = memory.now
     return model
 
 
