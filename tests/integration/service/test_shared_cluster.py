@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 TOKEN = "a-token-for-tests-" + "0" * 24
 TRIALS, STEPS = 8, 200
+FIRST_TRIALS = 14  # so that the first sweep trains yet when the second has started, a minute or two after it was sent
 SETTING = [
     "wandb.mode=disabled", f"search.trials={TRIALS}", "search.trial_scheduler=none", "search.sampler=random",
     "confirm.budget=0", f"data.limit={2 * STEPS}", "training.batch_size=2",
@@ -107,9 +108,9 @@ def wait_for(condition, storage, seconds=900):
         time.sleep(0.5)
 
 
-def all_steps_once(storage, name):
+def all_steps_once(storage, name, count):
     trials = lines(storage / name / "trials.jsonl")
-    assert len(trials) == TRIALS
+    assert len(trials) == count
     for trial in trials:
         assert trial["state"] == "complete"
         curve = lines(storage / name / "trials" / trial["trial_id"] / "curve.jsonl")
@@ -123,7 +124,7 @@ def test_two_sweeps_share_a_cluster_and_are_found_by_a_service_that_was_killed(t
     setting = [f"model.name={slow_model}", *SETTING]
     service = serve(storage, nodes)
     try:
-        send(service, "first", *setting)
+        send(service, "first", *setting, f"search.trials={FIRST_TRIALS}")
         curves = [storage / "first" / "trials" / trial / "curve.jsonl" for trial in ("t0001", "t0002")]
         wait_for(lambda: all(lines(curve) for curve in curves), storage)  # both lanes train when one is asked back
         assert targets(storage)["1-1"] == 2
@@ -147,7 +148,8 @@ def test_two_sweeps_share_a_cluster_and_are_found_by_a_service_that_was_killed(t
         assert row["queue"] == "complete"
     finally:
         service.kill()
-    trials = {name: all_steps_once(storage, name) for name in ("first", "second")}
+    counts = {"first": FIRST_TRIALS, "second": TRIALS}
+    trials = {name: all_steps_once(storage, name, count) for name, count in counts.items()}
     events = {name: lines(storage / name / "ledger.jsonl") for name in trials}
     for each in events.values():
         assert [event["event"] for event in each].count("sweep_started") == 1
