@@ -60,7 +60,11 @@ def assert_runs_hold_the_curves(folder, out):
         run, curve = runs[trial["trial_id"]], folder / "trials" / trial["trial_id"] / "curve.jsonl"
         losses = [json.loads(line)["loss"] for line in curve.read_text().splitlines()]
         assert [row["train/loss"] for row in run.rows("train/loss")] == pytest.approx(losses)
-        assert len(run.rows("heldout/tables/nll")) == len(trial["checkpoints"])
+        assert len(run.rows("heldout/tables/nll")) == 1 + len(trial["checkpoints"]), "the base model's, and each point"
+        speed = [json.loads(line) for line in curve.with_name("speed.jsonl").read_text().splitlines()]
+        rates = [row["train/tokens_per_second"] for row in run.rows("train/tokens_per_second")]
+        assert rates == pytest.approx([line["tokens"] / line["seconds"] for line in speed])
+        assert speed
         assert run.summary["verdict"]["state"] == "complete"
         assert run.exit_code == 0
 
