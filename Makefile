@@ -58,7 +58,8 @@ test-slow: $(INSTALLED) ## The longer tests: killed drivers, job submission, an 
 	$(MAKE) --no-print-directory -j2 --output-sync=target test-slow-ray test-slow-alone
 
 # Two at a time: what starts Ray, and what does not. Two Rays on one machine would take each other's port for jobs.
-SLOW_ALONE := tests/unit tests/integration/cluster/sharded tests/integration/docs/test_report_browser.py
+SLOW_ALONE := $(addprefix tests/unit/,analysis sweeps trainables) \
+	$(addprefix tests/integration/,cluster/sharded docs/test_report_browser.py)
 SLOW = OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m slow
 
 test-slow-ray: $(INSTALLED)

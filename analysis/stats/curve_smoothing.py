@@ -68,7 +68,7 @@ def thin(
         grad_norm=[_mean([(norm, 1.0) for _, _, _, _, norm, _ in part]) for part in own],
         lr=[part[-1][1] for part in bins],
         planned=planned,
-        speed=[(int(line["step"]), line["tokens"] / line["seconds"]) for line in speed if line["seconds"] > 0],
+        speed=[(int(line["step"]), line["tokens"] / line["seconds"]) for line in speed],
     )
 
 

@@ -20,10 +20,10 @@ from trainables.storage.layout import (
     LEADERBOARD_FILE,
     LEDGER_FILE,
     PLAN_FILE,
-    SPEED_FILE,
     STATES_FOLDER,
     STUDY_FILE,
     SWEEP_FILE,
+    TRIAL_LINES,
     TRIALS_FOLDER,
     WANDB_ID,
     trial_file,
@@ -109,7 +109,7 @@ class SweepStore:
 
     def fetch_trial(self, trial_id: str) -> None:
         """Fetches a trial's curve, held-out items and speed."""
-        self._copy.fetch(*(trial_file(trial_id, name) for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE)))
+        self._copy.fetch(*(trial_file(trial_id, name) for name in TRIAL_LINES))
 
     def publish_items(self, trial_id: str) -> None:
         self._copy.push(trial_file(trial_id, ITEMS_FILE))

@@ -12,15 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from trainables.config.trial_spec import LaneConfig
 from trainables.models.pretrained import resolve_model
-from trainables.storage.layout import (
-    CHECKPOINTS_FOLDER,
-    CURVE_FILE,
-    ITEMS_FILE,
-    SPEED_FILE,
-    WANDB_ID,
-    WRITER_FILE,
-    trial_file,
-)
+from trainables.storage.layout import CHECKPOINTS_FOLDER, TRIAL_LINES, WANDB_ID, WRITER_FILE, trial_file
 from trainables.storage.object_store import Remote, StoreError
 from trainables.storage.sealed_folder import COMPLETE, DamagedError, pull_sealed, push_sealed
 from trainables.storage.working_copy import WorkingCopy, copy_folder, driver_epochs
@@ -99,7 +91,7 @@ class LaneStore:
             signature.check_before_signing(f"{remote.url}/{trial}", self._signature(trial))
             remote.put(f"{trial}/{WRITER_FILE}", signature.text.encode())
         shutil.rmtree(self.copy.folder / trial, ignore_errors=True)
-        self.copy.fetch(*(f"{trial}/{name}" for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE)))
+        self.copy.fetch(*(f"{trial}/{name}" for name in TRIAL_LINES))
         for key in _states(remote, f"{trial}/{states}"):
             try:
                 if pull_sealed(remote, key, self.copy.folder / key) and not all_states:
@@ -129,7 +121,7 @@ class LaneStore:
         """
         if self.copy.remote:
             self._refuse_if_overtaken(f"trials/{trial_id}")
-            self.copy.push(*(trial_file(trial_id, name) for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE)))
+            self.copy.push(*(trial_file(trial_id, name) for name in TRIAL_LINES))
 
     def upload_sealed(self, folder: Path) -> None:
         """Upload a trial's checkpoint and remove it here. Raises as `upload_trial` does."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainables.storage.atomic import append_whole, sync, write_whole
 from trainables.storage.json_numbers import json_line
-from trainables.storage.layout import CURVE_FILE, ITEMS_FILE, SPEED_FILE
+from trainables.storage.layout import CURVE_FILE, ITEMS_FILE, SPEED_FILE, TRIAL_LINES
 from trainables.storage.writer_lock import WriterLock
 from trainables.training.curve_recorder import StepRecord
 from trainables.training.hooks import Speed
@@ -41,7 +41,7 @@ class TrialFiles:
             return self._kept(CURVE_FILE, step)[0], self._kept(ITEMS_FILE, step)[0]
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._writer.begun():
-            curve, items, _ = (self._cut(name, step) for name in (CURVE_FILE, ITEMS_FILE, SPEED_FILE))
+            curve, items, _ = (self._cut(name, step) for name in TRIAL_LINES)
         return curve, items
 
     def add_steps(self, records: Iterable[StepRecord]) -> None:

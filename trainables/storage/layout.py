@@ -29,6 +29,7 @@ BASELINE_TRIAL = "baseline"  # the base model's scores, in TRIALS_FOLDER
 CURVE_FILE = "curve.jsonl"
 SPEED_FILE = "speed.jsonl"
 ITEMS_FILE = "heldout.jsonl"
+TRIAL_LINES = (CURVE_FILE, ITEMS_FILE, SPEED_FILE)  # those that grow while the trial trains
 CHECKPOINTS_FOLDER = "checkpoints"
 STATES_FOLDER = "state"
 WRITER_FILE = "writer.json"

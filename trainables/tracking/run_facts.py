@@ -69,9 +69,8 @@ def step_row(record: StepRecord) -> dict[str, float]:
 
 
 def speed_row(line: Mapping[str, Any]) -> dict[str, float]:
-    """A line of `speed.jsonl` as `train/tokens_per_second`, with its `step`; the step alone where no time passed."""
-    row: dict[str, float] = {"step": line["step"]}
-    return {**row, "train/tokens_per_second": line["tokens"] / line["seconds"]} if line["seconds"] > 0 else row
+    """A line of `speed.jsonl` as `train/tokens_per_second`, with its `step`."""
+    return {"step": line["step"], "train/tokens_per_second": line["tokens"] / line["seconds"]}
 
 
 def area_row(step: int, summaries: Scores, baseline: Scores | None) -> dict[str, float]:

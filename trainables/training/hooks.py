@@ -22,7 +22,7 @@ class Speed:
     Attributes:
         step: Optimizer steps done.
         tokens: Tokens of the samples that these steps saw, prompts with responses, without padding.
-        seconds: Time of these steps on each worker; trials that train together share it.
+        seconds: Time of these steps on each worker, above 0; trials that train together share it.
     """
 
     step: int

@@ -202,7 +202,7 @@ class TrialRun:
         """Count the time of the step that was recorded last; at a report point, hand the speed to the hooks."""
         self.worker_seconds += seconds
         self._untold_seconds += seconds
-        if self.step in self.epoch.report_points:
+        if self.step in self.epoch.report_points and self._untold_seconds > 0:
             first, last = map(self.epoch.samples_seen, (self._timed_step, self.step))
             tokens = sum(int(self._data.lengths[i]) for i in self._order[first:last])
             speed = Speed(self.step, tokens, self._untold_seconds)
